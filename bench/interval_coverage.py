@@ -15,14 +15,13 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.block_intervals import BlockInterval, percentile_interval, share_interval
-from loadtest.analysis.blocks import RESPONSE, StageBlocks, Times, grid
 from loadtest.analysis.columns import tally
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
-from loadtest.analysis.intervals import THROTTLED_RATE
+from loadtest.analysis.intervals import THROTTLED_RATE, FoundInterval, percentile_interval, share_interval
 from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.phases import extent, refused_by_phase
+from loadtest.analysis.time_blocks import RESPONSE, BinnedTimes, StageBlocks, grid
 from loadtest.arrays import Floats
 from loadtest.limits import LimiterSpec
 from loadtest.limits.replays import VECTORISED, replay
@@ -165,14 +164,14 @@ def truth(runs: Runs) -> tuple[float, ...]:
     return (float(runs.refused.mean()), float(runs.ok.mean()), *np.quantile(took, (0.5, 0.95)).tolist())
 
 
-def intervals(regime: Regime, runs: Runs, run: int) -> tuple[BlockInterval, ...]:
+def intervals(regime: Regime, runs: Runs, run: int) -> tuple[FoundInterval, ...]:
     """What one run says of the same figures."""
     cells = grid(0.0, regime.seconds)
     if cells is None:
         raise ValueError("the stage is too short for blocks")
     places, ok = cells.place(runs.seconds), runs.ok[run]
     whole = distribution(runs.took[run][ok])
-    times = Times(cells, whole)
+    times = BinnedTimes(cells, whole)
     times.add(places[ok], runs.took[run][ok])
     stage = StageBlocks(cells, {RESPONSE: times})
     for counts, some in ((stage.sent, ...), (stage.ok, ok), (stage.throttled, runs.refused[run])):

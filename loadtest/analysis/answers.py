@@ -17,8 +17,8 @@ import numpy as np
 
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
+from loadtest.analysis.relative import ComparedStages, difference
 from loadtest.analysis.results import Count, Figures, Result
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
@@ -227,31 +227,21 @@ class _Maker:
         chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
         return self.record.stage_indices(chosen)
 
-    def _shift(self, base: str, head: str) -> int | None:
-        """Which arrivals of two sides are pairs, as ``compare`` takes it."""
-        info = self.record.info
-        if self.written.entry is None:
-            return 0 if same_inputs(info, base, head) else None
-        begin, other = (self.values.first_arrival(self._stages(name)) for name in (base, head))
-        if begin is None or other is None:
-            return None
-        return shift_of_inputs(info, self.written.entry, begin, other)
-
     def _side(self, name: str) -> Side:
         figures = self._figures(name)
         made = [_figure(metric, self._values(metric, name), figures) for metric in self.written.by]
         return Side(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
-        sides = self._values(metric, base), self._values(metric, head)
-        found = compare(metric, *sides, shift=self._shift(base, head), confidence=confidence)
+        one, other = (ComparedStages(self.written.entry or name, self._stages(name)) for name in (base, head))
+        found = difference(metric, self.record.info, self.values, (one, other), whole=True, confidence=confidence)
         if found is None:
-            one, other = (measure(metric, self._figures(name)) for name in (base, head))
-            known = one.value is not None and other.value is not None
-            apart = (other.value or 0.0) - (one.value or 0.0) if known else None
+            first, second = (measure(metric, self._figures(name)) for name in (base, head))
+            known = first.value is not None and second.value is not None
+            apart = (second.value or 0.0) - (first.value or 0.0) if known else None
             why = "a maximum, a count and a rate have no interval" if known else "no values"
-            n = (one.n or 0, other.n or 0)
-            found = Difference(one.value, other.value, apart, None, False, n, why)
+            n = (first.n or 0, second.n or 0)
+            found = Difference(first.value, second.value, apart, None, False, n, why)
         sign = -1.0 if METRICS[metric].more_is_better else 1.0
         better = None
         if found.told_apart and found.interval is not None:

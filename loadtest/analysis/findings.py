@@ -11,7 +11,6 @@ import msgspec
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.answers import Answer, answer_all, compared_entries
 from loadtest.analysis.arrival_values import ArrivalValues
-from loadtest.analysis.blocks import Blocks
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
@@ -28,6 +27,7 @@ from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUse
 from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary, result_of
 from loadtest.analysis.slowest import Phases, SlowOperation
+from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Check, Generator, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, Word, decide, nothing_ok, thresholds_of
@@ -71,7 +71,7 @@ class Findings:
     """Response times by traffic entry and key; empty where there is one key."""
     slow_keys: list[SlowKey]
     """Keys that are slower than the others of their entry, the slowest first."""
-    blocks: Blocks
+    blocks: TimeBlocks
     """How figures scatter within the run."""
     answers: list[Answer]
     """What the scenario's comparisons come to."""
@@ -95,7 +95,7 @@ def find(record: Record) -> Findings:
     phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
     retried, observed_429 = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
-    blocks = Blocks(record, expectation)
+    blocks = TimeBlocks(record, expectation)
     thresholds, mistakes = thresholds_of(record.info), Mistakes(record.vocabulary)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]

@@ -1,42 +1,71 @@
 """How sure the figures of each stage are: a range over the server's phases, or an interval from blocks of time.
 
 * Where windows that begin by the server's clock refuse, nothing is left to chance but the second at which a run meets
-  them: the 429 rate and goodput have the range over all phases (``limits.phases``).
-* Elsewhere the service varies: shares, goodput and percentiles have 95 % intervals from blocks (``block_intervals``).
+  them: the 429 rate and goodput have the range over all phases (``rejections.phases``).
+* Elsewhere the service varies: shares, goodput and percentiles have 95 % intervals from blocks, which survive that
+  requests are correlated.
 * Where neither is sound there is none, and it says why.
+
+How the events of neighbouring bins of time vary together tells to how many independent requests those of the stage
+amount (``loadtest.stats.means``). A share has Wilson's score interval at that n, with Student's t for z, since blocks
+are few (Brown, Cai & DasGupta, Statistical Science 2001). A percentile's interval is every value of which that score
+does not say that more or fewer lie below than should: the inverted test (Francisco & Fuller, "Quantile estimation with
+a complex survey design", Annals of Statistics 1991). Where all times of a moment move together, no percentile above the
+median is known better than that movement: in a stage that met few slow moments, too little lies in the tail to show how
+it varies. ``docs/intervals.md`` has what the intervals cover.
 
 Intervals from order statistics, which take requests for independent, stand beside these: see ``results.Summary``.
 """
 
-from collections.abc import Iterator
-from typing import Final, Literal
+import math
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, NamedTuple
 
-from loadtest.analysis.block_intervals import CONSTANT, BlockInterval, batch_s, percentile_interval, share_interval
-from loadtest.analysis.blocks import EXECUTION, OVERHEAD, RESPONSE, Blocks, StageBlocks
+import numpy as np
+
 from loadtest.analysis.columns import StageKey
-from loadtest.analysis.distribution import percentile
+from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
-from loadtest.analysis.results import Count, Number, OperationStage, Result, Summary
+from loadtest.analysis.results import Count, Number, Result, Summary
+from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.analysis.written import written_entry
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
-from loadtest.stats import QUANTILES
-
-Kind = Literal["phases", "blocks", "phases and blocks"]
+from loadtest.stats import (
+    DRIFT,
+    QUANTILES,
+    binned_shares,
+    bins_of_batch,
+    common_movement,
+    drifts,
+    fill_batches,
+    level_of,
+    median_regression,
+    wilson,
+)
 
 THROTTLED_RATE: Final = "throttled_rate"
 ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _STATISTICS: Final = ("p50", "p90", "p95")
+_MEDIAN: Final = 0.5
 _SLACK: Final = 0.01
 """Share of the requests by which what was seen may be outside of the range: those that are decided at a boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
+
+TOO_FEW: Final = "too few blocks of the stage hold anything"
+CONSTANT: Final = "it was the same all along, so that nothing shows how it varies"
+DRIFTS: Final = "it drifts through the stage, longer than blocks can tell"
+NO_BOUND: Final = "too few independent values for a bound on both sides"
+TIME_OUTS: Final = "its upper bound reaches time-outs"
 _SHORT: Final = "the stage is too short for blocks"
 _LATE: Final = "it is below the generator’s own dispatch lag p95: the machine decides it"
+
+_Kind = Literal["phases", "blocks", "phases and blocks"]
 
 
 class MetricInterval(Result, frozen=True, kw_only=True):
@@ -60,7 +89,7 @@ class MetricInterval(Result, frozen=True, kw_only=True):
     stage: str
     metric: str
     value: float
-    kind: Kind | None = None
+    kind: _Kind | None = None
     low: float | None = None
     high: float | None = None
     n: Count
@@ -70,18 +99,16 @@ class MetricInterval(Result, frozen=True, kw_only=True):
 
 
 def metric_intervals(
-    record: Record, expectation: Expectation, metrics: RunFigures, blocks: Blocks
+    record: Record, expectation: Expectation, metrics: RunFigures, blocks: TimeBlocks
 ) -> list[MetricInterval]:
     """Those of every traffic entry and stage, in order; figures that have no value are left out."""
-    ranges = phase_ranges(record, expectation)
-    replayed = expectation.why_not is None
-    return [
-        one
-        for key in record.stages()
-        for one in _Stage(record, key, metrics, blocks, ranges.get(record.stage_indices([key])[0], _NONE)).intervals(
-            replayed=replayed
-        )
-    ]
+    found: list[MetricInterval] = []
+    ranges, replayed = phase_ranges(record, expectation), expectation.why_not is None
+    for key in record.stages():
+        (index,) = record.stage_indices([key])
+        stage = _Stage(record, key, metrics, blocks.get(index), ranges.get(index, _NONE), replayed=replayed)
+        found.extend(stage.intervals())
+    return found
 
 
 def find_interval(intervals: list[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
@@ -89,124 +116,193 @@ def find_interval(intervals: list[MetricInterval], traffic: str, stage: str, met
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
 
 
+class FoundInterval(NamedTuple):
+    """An interval, or why there is none; fields as those of ``MetricInterval``."""
+
+    low: float | None = None
+    high: float | None = None
+    effective_n: float | None = None
+    why_not: str = ""
+    kind: _Kind | None = None
+    phases: int | None = None
+
+
+_CONSTANT: Final = FoundInterval(why_not=CONSTANT)
+
+
 class _Stage:
     """Makes the intervals of one traffic entry in one stage."""
 
     def __init__(
-        self, record: Record, key: StageKey, metrics: RunFigures, blocks: Blocks, over_phases: PhaseRange
+        self,
+        record: Record,
+        key: StageKey,
+        metrics: RunFigures,
+        blocks: StageBlocks | None,
+        over_phases: PhaseRange,
+        *,
+        replayed: bool,
     ) -> None:
-        self._record, self._key, self._range = record, key, over_phases
-        self._figures: OperationStage = metrics.traffic[key.traffic].stages[key.stage.name]
-        (index,) = record.stage_indices([key])
-        self._operation = record.vocabulary.operation_of[index]
-        self._blocks: StageBlocks | None = blocks.get(index)
-        self._pace = None if self._blocks is None else self._blocks.times[RESPONSE]
-        self._why_phases = ""
-        """Why what is refused here depends on the server's windows, so that blocks say nothing of it."""
+        self._record, self._key, self._blocks = record, key, blocks
+        self._figures = metrics.traffic[key.traffic].stages[key.stage.name]
+        self._operation = record.vocabulary.operation_of[record.stage_indices([key])[0]]
+        self._pace = None if blocks is None else blocks.times[RESPONSE]
         retried = written_entry(record.info, key.traffic).retries
         self._waits = waits(key.stage, self._operation, retried=retried)
+        self._why_phases = self._depends(over_phases) if replayed else ""
+        """Why what is refused here depends on the server's windows, so that blocks say nothing of it."""
+        self._range: PhaseRange | None = None
+        """Over phases, if what was seen is in it."""
+        counts = self._figures.operations
+        if not over_phases.why_not and over_phases.sent == counts.sent:
+            slack = max(1.0, _SLACK * counts.sent)
+            if over_phases.least - slack <= counts.throttled <= over_phases.most + slack:
+                self._range = over_phases
+            else:
+                self._why_phases = "its 429s are not those of the assumed limiter at any phase"
 
-    def intervals(self, *, replayed: bool) -> Iterator[MetricInterval]:
+    def intervals(self) -> Iterator[MetricInterval]:
         """All of them."""
-        if replayed:
-            self._why_phases = self._depends()
         counts, figures = self._figures.operations, self._figures
         if figures.throttled_rate is not None:
-            yield self._of(THROTTLED_RATE, figures.throttled_rate, counts.sent, **self._throttled())
+            yield self._of(THROTTLED_RATE, figures.throttled_rate, counts.sent, self._throttled())
         if figures.error_rate is not None:
-            yield self._of(ERROR_RATE, figures.error_rate, counts.sent, **self._errors())
+            errors = self._share(lambda of: (of.errors, of.sent)) if figures.error_rate else _CONSTANT
+            yield self._of(ERROR_RATE, figures.error_rate, counts.sent, errors)
         if figures.goodput is not None and counts.offered:
-            yield self._of(GOODPUT, figures.goodput, counts.offered, **self._goodput())
+            yield self._of(GOODPUT, figures.goodput, counts.offered, self._goodput())
         for name in _TIMES if self._operation in EXECUTING_OPERATIONS else _TIMES[:1]:
             summary: Summary = getattr(figures, name)
             for statistic in _STATISTICS:
                 value = summary.get(statistic).value
                 if value is not None:
                     metric = f"{name.removesuffix('_ms')}.{statistic}"
-                    yield self._of(metric, value, summary.n, **self._percentile(name, value, QUANTILES[statistic]))
+                    yield self._of(metric, value, summary.n, self._percentile(name, value, QUANTILES[statistic]))
 
-    def _of(self, metric: str, value: float, n: int, **found: object) -> MetricInterval:
-        given: dict[str, object] = {"traffic": self._key.traffic, "stage": self._key.stage.name, "metric": metric}
-        return MetricInterval(**given, value=value, n=n, **found)  # type: ignore[arg-type] # by name, from one place
+    def _of(self, metric: str, value: float, n: int, found: FoundInterval) -> MetricInterval:
+        traffic, stage = self._key.traffic, self._key.stage.name
+        return MetricInterval(traffic=traffic, stage=stage, metric=metric, value=value, n=n, **found._asdict())
 
-    def _depends(self) -> str:
+    def _depends(self, over_phases: PhaseRange) -> str:
         plan, assumed = self._key.stage, self._record.assumed_limits
         limit = assumed.drawn_on(LIMIT_OF_OPERATION[self._operation])
         calm = not (plan.over or plan.expect_429 or self._figures.operations.throttled)
         if calm or not assumed.windowed or limit not in self._record.limits():
             return ""
         window = assumed.limit_on(limit).window
-        if not assumed.aligned and self._blocks is not None and batch_s(self._blocks.grid) >= window:
+        # What repeats less often than a batch is not seen.
+        grid = None if self._blocks is None else self._blocks.grid
+        if not assumed.aligned and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
             return ""
-        if self._range.why_not not in ("", _NONE.why_not):
-            return self._range.why_not
+        if over_phases.why_not not in ("", _NONE.why_not):
+            return over_phases.why_not
         kind = depends_on_phase(self._record, self._key.traffic)
         return f"it sends {kind}, which depend on the server’s windows" if kind else "blocks are shorter than a window"
 
-    def _throttled(self) -> dict[str, object]:
-        seen = self._figures.operations.throttled
-        if (found := self._replayed()) is not None:
-            n = self._figures.operations.sent
-            low, high = min(found.least, seen) / n, max(found.most, seen) / n
-            return {"kind": "phases", "low": low, "high": high, "phases": found.phases}
-        return self._share(None if self._blocks is None else self._blocks.throttled)
+    def _throttled(self) -> FoundInterval:
+        counts, found = self._figures.operations, self._range
+        if found is None:
+            return self._share(lambda of: (of.throttled, of.sent))
+        low, high = min(found.least, counts.throttled) / counts.sent, max(found.most, counts.throttled) / counts.sent
+        return FoundInterval(low, high, kind="phases", phases=found.phases)
 
-    def _errors(self) -> dict[str, object]:
-        if not self._figures.error_rate:
-            return {"why_not": CONSTANT}
-        return self._share(None if self._blocks is None else self._blocks.errors)
+    def _share(self, counts: Callable[[StageBlocks], tuple[Ints, Ints]], whole: float = 1.0) -> FoundInterval:
+        """The interval of a share from blocks, times what it is a share of."""
+        if self._why_phases or self._blocks is None:
+            return FoundInterval(why_not=self._why_phases or _SHORT)
+        found = share_interval(*counts(self._blocks), self._pace)
+        if found.low is None or found.high is None:
+            return found
+        return found._replace(low=found.low * whole, high=found.high * whole)
 
-    def _share(self, events: Ints | None) -> dict[str, object]:
-        if self._why_phases or self._blocks is None or events is None:
-            return {"why_not": self._why_phases or _SHORT}
-        return _from_blocks(share_interval(events, self._blocks.sent, self._pace))
-
-    def _replayed(self) -> PhaseRange | None:
-        """The range over phases, if what was seen is in it; else None."""
-        found, counts = self._range, self._figures.operations
-        if found.why_not or found.sent != counts.sent:
-            return None
-        slack = max(1.0, _SLACK * counts.sent)
-        inside = found.least - slack <= counts.throttled <= found.most + slack
-        if not inside:
-            self._why_phases = "its 429s are not those of the assumed limiter at any phase"
-        return found if inside else None
-
-    def _goodput(self) -> dict[str, object]:
+    def _goodput(self) -> FoundInterval:
         """Given what was offered, which is the schedule's: of what passes, the share that ends well."""
-        counts, seconds = self._figures.operations, self._figures.seconds
-        blocks = self._blocks
-        if (found := self._replayed()) is not None:
-            if self._waits:
-                return {"why_not": self._waits}
-            most = counts.sent - min(found.least, counts.throttled)
-            least = counts.sent - max(found.most, counts.throttled)
-            shared = {"phases": found.phases, "low": least / seconds, "high": most / seconds}
-            if counts.ok == counts.sent - counts.throttled:
-                return {"kind": "phases", **shared}
-            well = None if blocks is None else share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
-            if well is None or well.low is None or well.high is None:
-                why = _SHORT if well is None else well.why_not
-                return {"why_not": f"of what passed not all ended well: {why}"}
-            low, high = least * well.low / seconds, most * well.high / seconds
-            return {**shared, "kind": "phases and blocks", "low": low, "high": high}
-        if self._why_phases or blocks is None:
-            return {"why_not": self._why_phases or _SHORT}
-        return _from_blocks(share_interval(blocks.ok, blocks.offered, self._pace), counts.offered / seconds)
-
-    def _percentile(self, name: str, value: float, quantile: float) -> dict[str, object]:
+        counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
+        found = self._range
+        if found is None:
+            return self._share(lambda of: (of.ok, of.offered), counts.offered / seconds)
         if self._waits:
-            return {"why_not": self._waits}
+            return FoundInterval(why_not=self._waits)
+        least = counts.sent - max(found.most, counts.throttled)
+        most = counts.sent - min(found.least, counts.throttled)
+        if counts.ok == counts.sent - counts.throttled:
+            return FoundInterval(least / seconds, most / seconds, kind="phases", phases=found.phases)
+        well = FoundInterval(why_not=_SHORT)
+        if blocks is not None:
+            well = share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
+        if well.low is None or well.high is None:
+            return FoundInterval(why_not=f"of what passed not all ended well: {well.why_not}")
+        low, high = least * well.low / seconds, most * well.high / seconds
+        return FoundInterval(low, high, kind="phases and blocks", phases=found.phases)
+
+    def _percentile(self, name: str, value: float, quantile: float) -> FoundInterval:
+        if self._waits:
+            return FoundInterval(why_not=self._waits)
         late = percentile(self._record.time("dispatch_lag_ms", [self._key]), QUANTILES["p95"]).value
         if name == RESPONSE and late is not None and value < late:
-            return {"why_not": _LATE}
+            return FoundInterval(why_not=_LATE)
         times = None if self._blocks is None else self._blocks.times.get(name)
         if times is None:
-            return {"why_not": _SHORT}
-        return _from_blocks(percentile_interval(times, self._record.time(name, [self._key]), quantile))
+            return FoundInterval(why_not=_SHORT)
+        return percentile_interval(times, self._record.time(name, [self._key]), quantile)
 
 
-def _from_blocks(found: BlockInterval, factor: float = 1.0) -> dict[str, object]:
-    if found.low is None or found.high is None:
-        return {"why_not": found.why_not, "effective_n": found.effective_n}
-    return {"kind": "blocks", "low": found.low * factor, "high": found.high * factor, "effective_n": found.effective_n}
+def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
+    """The interval of a share.
+
+    Args:
+        events: in each bin.
+        whole: of how many.
+        pace: times of the stage: what their median shows of correlation holds for a share, too.
+    """
+    if not fill_batches(whole):
+        return FoundInterval(why_not=TOO_FEW)
+    share = float(events.sum() / whole.sum())
+    if share in (0.0, 1.0):
+        return _CONSTANT
+    steady = median_regression(pace.counts) if pace is not None and fill_batches(pace.counts.sum(axis=1)) else -1.0
+    # What moves all times has no part in a share, so that more of what few bins do not know is added to it.
+    found = binned_shares(events[:, None], whole, steady, long=DRIFT / 2)
+    n = float(found.n[0])
+    if drifts(found.regression, len(whole)):
+        return FoundInterval(effective_n=n, why_not=DRIFTS)
+    return FoundInterval(*wilson(share, n, found.t), n, kind="blocks")
+
+
+def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
+    """The interval of a percentile, in ms.
+
+    Args:
+        times: by bin and level.
+        values: the same ones, of which time-outs are known.
+        quantile: 0.5 for p50.
+    """
+    whole = times.counts.sum(axis=1)
+    if not fill_batches(whole):
+        return FoundInterval(why_not=TOO_FEW)
+    steady = median_regression(times.counts)
+    below = np.cumsum(times.counts, axis=1)
+    found = binned_shares(below, whole, steady)
+    level = level_of(found.share, quantile)
+    n = float(found.n[level]) if 0 < found.share[level] < 1 else None
+    if drifts(steady, len(whole)):
+        return FoundInterval(effective_n=n, why_not=DRIFTS)
+    near = np.abs(found.share - quantile) <= found.t * np.sqrt(quantile * (1 - quantile) / found.n)
+    # Levels that no value or every value lies below tell of nothing, and are no bounds.
+    known = (found.share > 0) & (found.share < 1)
+    inside = np.flatnonzero(near & known)
+    if not len(inside) or not known[inside[0] - 1] or not known[inside[-1] + 1]:
+        return FoundInterval(effective_n=n, why_not=NO_BOUND)
+    low, high = float(times.cuts[inside[0]]), float(times.cuts[inside[-1] + 1])
+    if quantile > _MEDIAN:
+        value, factor = (
+            float(times.cuts[level]),
+            common_movement(times.counts, np.log(np.maximum(times.cuts, LEAST_MS)), steady),
+        )
+        low, high = min(low, value / factor), max(high, value * factor)
+    if values.late is not None:
+        # The low end is that with each time-out at the time it took, the high one that with each at infinity.
+        high = max(high, values.greatest_at(min(int(below[:, inside[-1] + 1].sum()), values.n)))
+    if high == math.inf:
+        return FoundInterval(effective_n=n, why_not=TIME_OUTS)
+    return FoundInterval(low, high, n, kind="blocks")

@@ -21,12 +21,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.analysis.blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.phases import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
+from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
 from loadtest.compare.measurements import (
     FILE_NAME,
     PROBABILITIES,

@@ -1,20 +1,90 @@
-"""Relative thresholds: one metric against the same metric of another stage, or of another traffic entry.
+"""One metric against the same of another stage or traffic entry: differences within a run, and thresholds on them.
 
 ``response_time.p50 < 1.2x stage alone`` is judged by the two values, and by the interval of value − 1.2 × base, which a
-single number of each side cannot give: it comes from the values of both (``loadtest.stats``).
+single number of each side cannot give: it comes from the values of both (``loadtest.stats.differences``). Where both
+sides sent the same rows of the same inputs, arrivals are compared pair by pair.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
-from loadtest.analysis.arrival_values import ArrivalValues, Values
+import numpy as np
+
+from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.pairs import compare, same_inputs, shift_of_inputs
 from loadtest.analysis.record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
+from loadtest.analysis.written import written_entry
+from loadtest.metrics import METRICS
+from loadtest.record.run_info import RunInfo
+from loadtest.stats import QUANTILES, Difference, mean_difference, percentile_difference, share_difference
 from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
+
+
+class ComparedStages(NamedTuple):
+    """One side of a comparison within a run: stages of a traffic entry, by their indices."""
+
+    entry: str
+    stages: Sequence[int]
+
+
+def difference(
+    metric: str,
+    info: RunInfo,
+    values: ArrivalValues,
+    sides: tuple[ComparedStages, ComparedStages],
+    *,
+    whole: bool,
+    factor: float = 1.0,
+    confidence: float = 0.95,
+) -> Difference | None:
+    """Return head − factor × base; None for a metric that no single arrival has a value of.
+
+    Args:
+        metric: with its statistic.
+        info: of the run.
+        values: of its arrivals.
+        sides: base and head.
+        whole: as for ``ArrivalValues.get``.
+        factor: by which the base is multiplied.
+        confidence: of the interval.
+    """
+    base, head = (values.get(metric, side.stages, whole=whole) for side in sides)
+    if base is None or head is None or metric.endswith(".max"):
+        return None
+    one, other, paired = base.numbers, head.numbers, False
+    shift = _shift_of_pairs(info, values, *sides)
+    if shift is not None and base.arrivals is not None and head.arrivals is not None:
+        _, left, right = np.intersect1d(base.arrivals, head.arrivals - shift, return_indices=True)
+        order = np.argsort(left)
+        one, other, paired = one[left[order]], other[right[order]], True
+    statistic = metric.rpartition(".")[2]
+    if statistic in QUANTILES:
+        return percentile_difference(
+            one, other, QUANTILES[statistic], paired=paired, factor=factor, confidence=confidence
+        )
+    made = share_difference if METRICS[metric].unit == "share" else mean_difference
+    return made(one, other, paired=paired, factor=factor, confidence=confidence)
+
+
+def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: ComparedStages, head: ComparedStages) -> int | None:
+    """By how many arrivals two sides are apart that send the same rows of inputs in the same order; None: they do not.
+
+    Two entries do so from their first arrival on; two stages of one, if a multiple of the rows lies between.
+    """
+    first, second = written_entry(info, base.entry), written_entry(info, head.entry)
+    if first.inputs_order != "sequential":
+        return None
+    if base.entry != head.entry:
+        return 0 if first.inputs is not None and first.sends == second.sends else None
+    rows = info.traffic[base.entry].input_rows
+    begin, other = (values.first_arrival(side.stages) for side in (base, head))
+    if rows is None or begin is None or other is None or (other - begin) % rows:
+        return None
+    return other - begin
 
 
 def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:
@@ -75,28 +145,14 @@ def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, floa
 def _interval(
     threshold: Threshold, base: Threshold, record: Record, values: ArrivalValues
 ) -> tuple[float, float] | None:
-    sides = [_values(each, record, values) for each in (threshold, base)]
-    shift = _shift(threshold, base, record, values)
-    found = compare(threshold.metric, sides[1], sides[0], shift=shift, factor=threshold.value)
+    sides = _stages(base, record), _stages(threshold, record)
+    found = difference(threshold.metric, record.info, values, sides, whole=False, factor=threshold.value)
     return None if found is None else found.interval
 
 
-def _shift(threshold: Threshold, base: Threshold, record: Record, values: ArrivalValues) -> int | None:
-    """Which arrivals are pairs, as ``compare`` takes it."""
-    here, there = threshold.traffic or "", base.traffic or ""
-    if here != there:
-        return 0 if same_inputs(record.info, here, there) else None
-    first = [values.first_arrival(_stages(each, record)) for each in (base, threshold)]
-    return None if first[0] is None or first[1] is None else shift_of_inputs(record.info, here, first[0], first[1])
-
-
-def _stages(threshold: Threshold, record: Record) -> list[int]:
-    stages = record.stages(traffic=threshold.traffic)
-    return record.stage_indices([key for key in stages if threshold.stage in (None, key.stage.name)])
-
-
-def _values(threshold: Threshold, record: Record, values: ArrivalValues) -> Values | None:
-    return values.get(threshold.metric, _stages(threshold, record), whole=False)
+def _stages(threshold: Threshold, record: Record) -> ComparedStages:
+    stages = [key for key in record.stages(traffic=threshold.traffic) if threshold.stage in (None, key.stage.name)]
+    return ComparedStages(threshold.traffic or "", record.stage_indices(stages))
 
 
 def _why(

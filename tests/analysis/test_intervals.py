@@ -9,13 +9,20 @@ import pytest
 import record_maker as maker
 
 from loadtest import limits
-from loadtest.analysis.block_intervals import CONSTANT, DRIFTS, TOO_FEW, percentile_interval, share_interval
-from loadtest.analysis.blocks import Grid, Times, grid
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.intervals import MetricInterval, find_interval
+from loadtest.analysis.intervals import (
+    CONSTANT,
+    DRIFTS,
+    TOO_FEW,
+    MetricInterval,
+    find_interval,
+    percentile_interval,
+    share_interval,
+)
 from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.phases import refused_by_phase
+from loadtest.analysis.time_blocks import BinnedTimes, Grid, grid
 from loadtest.limits import LimiterSpec
 from loadtest.stats import interval_ranks
 from loadtest.units import Limit
@@ -43,7 +50,7 @@ def test_what_drifts_through_the_stage_has_no_interval(cells: Grid) -> None:
     when = np.arange(600) / 10
     values = 100 * 2 ** (when / 60) * np.random.default_rng(6).lognormal(0, 0.1, size=600)
     whole, places = distribution(values), cells.place(when)
-    times, failed = Times(cells, whole), np.bincount(places[::7], minlength=cells.bins)
+    times, failed = BinnedTimes(cells, whole), np.bincount(places[::7], minlength=cells.bins)
     times.add(places, values)
     assert {percentile_interval(times, whole, quantile).why_not for quantile in (0.5, 0.9, 0.95)} == {DRIFTS}
     assert share_interval(failed, np.bincount(places), times).why_not == DRIFTS
@@ -55,7 +62,7 @@ def test_independent_requests_have_about_the_interval_of_order_statistics(cells:
     for _ in range(20):
         values = random.lognormal(5, 0.5, size=600)
         whole = distribution(values)
-        times = Times(cells, whole)
+        times = BinnedTimes(cells, whole)
         times.add(cells.place(np.arange(600) / 10), values)
         found, ranks = percentile_interval(times, whole, 0.5), interval_ranks(600, 0.5)
         assert found.low is not None
@@ -81,7 +88,7 @@ def test_time_outs_leave_a_percentile_without_an_upper_bound(cells: Grid) -> Non
     """A time-out is as long as it may be: a bound that reaches it is none."""
     values = np.random.default_rng(2).lognormal(5, 0.5, size=600)
     whole = distribution(values, values > np.quantile(values, 0.96))
-    times = Times(cells, whole)
+    times = BinnedTimes(cells, whole)
     times.add(cells.place(np.arange(600) / 10), values)
     assert percentile_interval(times, whole, 0.5).low is not None
     found = percentile_interval(times, whole, 0.95)
@@ -94,7 +101,7 @@ def test_time_outs_that_took_less_widen_a_bound_and_take_none_away(cells: Grid) 
     values = np.random.default_rng(2).lognormal(5, 0.5, size=600)
     short = values < np.quantile(values, 0.05)
     whole, plain = distribution(values, short), distribution(values)
-    times = Times(cells, whole)
+    times = BinnedTimes(cells, whole)
     times.add(cells.place(np.arange(600) / 10), values)
     one, other = percentile_interval(times, plain, 0.5), percentile_interval(times, whole, 0.5)
     assert one.high is not None

@@ -9,7 +9,6 @@ record. The draws are the same ones each time, and so are the errors of one reco
 """
 
 import math
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -38,12 +37,17 @@ LEAST_MS: Final = 0.01
 _BLOCK_S: Final = (1.0, 30.0)
 """A block lasts a tenth of its stage, but within these bounds."""
 _MOST_BLOCKS: Final = 40
+"""Blocks of a stage."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
 """A standard error is known to 1 ÷ √(2 · 400), about 4 % of itself."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
+"""Levels of a time at ranks evenly apart …"""
 _TAIL_LEVELS: Final = 64
+"""… and in its slowest fifth, closer towards the end."""
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
+_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]
 
 
 class Grid(NamedTuple):
@@ -72,6 +76,18 @@ class Grid(NamedTuple):
         found: Ints = np.nan_to_num((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
         return np.clip(found, 0, self.bins - 1)
 
+    def resampled(self, counts: NDArray[np.generic]) -> Floats:
+        """Sums over the bins of each replicate; the first axis of the counts is that of bins."""
+        return (draws(self.bins, self.per_block) @ counts.astype(np.float32)).astype(np.float64)
+
+    def scatter(self, replicates: Floats) -> float:
+        """The standard error of a figure, from its value in each replicate.
+
+        Blocks are compared with the mean of all, of which they are a part: that hides a share of one block of the
+        variance, which is given back.
+        """
+        return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
+
     def carries(self, counts: Ints) -> bool:
         """Whether so many in each bin are spread over enough blocks for an error."""
         whole = len(counts) // self.per_block * self.per_block
@@ -94,21 +110,7 @@ def draws(bins: int, per_block: int) -> NDArray[np.float32]:
     return np.bincount(flat.ravel(), minlength=_REPLICATES * bins).reshape(_REPLICATES, bins).astype(np.float32)
 
 
-def scatter(grid_: Grid, replicates: Floats) -> float:
-    """The standard error of a figure, from its value in each replicate.
-
-    Blocks are compared with the mean of all, of which they are a part: that hides a share of one block of the
-    variance, which is given back.
-    """
-    return float(replicates.std() / math.sqrt(1 - grid_.per_block / grid_.bins))
-
-
-def _resampled(grid_: Grid, counts: NDArray[np.generic]) -> Floats:
-    """Sums over the bins of each replicate; the first axis of the counts is that of bins."""
-    return (draws(grid_.bins, grid_.per_block) @ counts.astype(np.float32)).astype(np.float64)
-
-
-class Times:
+class BinnedTimes:
     """The times of one figure by bin and level.
 
     Args:
@@ -123,13 +125,13 @@ class Times:
     def __init__(self, grid_: Grid, whole: Distribution) -> None:
         self.grid = grid_
         n = whole.n
-        if not n:
-            self.cuts, self._exact = np.zeros(1), True
+        self._exact = n <= _EVEN_LEVELS
+        if self._exact:
+            ranks = np.arange(1, n + 1)
         else:
-            even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, max(1.0, n / 5), _TAIL_LEVELS)
-            ranks = np.arange(1, n + 1) if n <= _EVEN_LEVELS else np.unique(np.append(even, tail).astype(np.int64))
-            self.cuts = np.unique(whole.at(ranks))
-            self._exact = n <= _EVEN_LEVELS
+            even, tail = np.linspace(1, n, _EVEN_LEVELS), n + 1 - np.geomspace(1, n / 5, _TAIL_LEVELS)
+            ranks = np.unique(np.append(even, tail).astype(np.int64))
+        self.cuts = np.unique(whole.at(ranks)) if n else np.zeros(1)
         middles = distribution.MIDDLES
         self._level_of_bucket = None if whole.counts is None else np.searchsorted(self.cuts[:-1], middles)
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
@@ -150,7 +152,7 @@ class Times:
         """Standard error of the logarithm of a percentile; None where the values are spread over too few blocks."""
         if not self.grid.carries(self.counts.sum(axis=1)):
             return None
-        below = np.cumsum(_resampled(self.grid, self.counts), axis=1)
+        below = np.cumsum(self.grid.resampled(self.counts), axis=1)
         below = below[below[:, -1] > 0]
         target = np.ceil(np.round(quantile * below[:, -1:], 6))
         level = (below < target).sum(axis=1)
@@ -160,10 +162,9 @@ class Times:
             before = np.where(level > 0, below[rows, lower], 0.0)
             share = (target[:, 0] - before) / np.maximum(below[rows, level] - before, 1e-9)
             found = self.cuts[lower] + share * (found - self.cuts[lower])
-        return scatter(self.grid, np.log(np.maximum(found, LEAST_MS)))
+        return self.grid.scatter(np.log(np.maximum(found, LEAST_MS)))
 
 
-@dataclass(eq=False)
 class StageBlocks:
     """One stage of a traffic entry by bin.
 
@@ -180,27 +181,18 @@ class StageBlocks:
         expected: of these, which the assumed limiter would refuse.
     """
 
-    grid: Grid
-    times: dict[str, Times]
-    offered: Ints = field(init=False)
-    sent: Ints = field(init=False)
-    ok: Ints = field(init=False)
-    errors: Ints = field(init=False)
-    throttled: Ints = field(init=False)
-    decided: Ints = field(init=False)
-    refused: Ints = field(init=False)
-    expected: Ints = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in ("offered", "sent", Outcome.OK, "errors", Outcome.THROTTLED, "decided", "refused", "expected"):
-            setattr(self, name, np.zeros(self.grid.bins, np.int64))
+    def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:
+        self.grid, self.times = grid_, times
+        counts: list[Ints] = list(np.zeros((8, grid_.bins), np.int64))
+        self.offered, self.sent, self.ok, self.errors, self.throttled, *decisions = counts
+        self.decided, self.refused, self.expected = decisions
 
     def share_error(self, events: Ints, whole: Ints) -> float | None:
         """Standard error of the log odds of a share, with half an event added on each side."""
         if not self.grid.carries(whole):
             return None
-        k, n = (_resampled(self.grid, counts) for counts in (events, whole))
-        return scatter(self.grid, share_scores(k, n))
+        k, n = (self.grid.resampled(counts) for counts in (events, whole))
+        return self.grid.scatter(share_scores(k, n))
 
     def excess_error(self, window_s: float) -> float | None:
         """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
@@ -211,19 +203,19 @@ class StageBlocks:
         """
         if self.grid.block_s < window_s or not self.grid.carries(self.decided):
             return None
-        refused, expected, n = (_resampled(self.grid, c) for c in (self.refused, self.expected, self.decided))
-        return scatter(self.grid, share_scores(refused, n) - share_scores(expected, n))
+        refused, expected, n = (self.grid.resampled(c) for c in (self.refused, self.expected, self.decided))
+        return self.grid.scatter(share_scores(refused, n) - share_scores(expected, n))
 
     def goodput_error(self) -> float | None:
         """Standard error of the logarithm of goodput, given what was offered: that is the schedule's, not chance."""
         if not self.grid.carries(self.offered):
             return None
-        ok, offered = (_resampled(self.grid, counts) for counts in (self.ok, self.offered))
+        ok, offered = (self.grid.resampled(counts) for counts in (self.ok, self.offered))
         some = offered > 0
-        return scatter(self.grid, np.log((ok[some] + 0.5) / offered[some]))
+        return self.grid.scatter(np.log((ok[some] + 0.5) / offered[some]))
 
 
-class Blocks:
+class TimeBlocks:
     """Gathers each stage in figures by bin, and the dispatch lag of the whole run."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
@@ -237,12 +229,12 @@ class Blocks:
             wholes = {RESPONSE: record.response_times(key.traffic).get([index])}
             if operation in EXECUTING_OPERATIONS:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
-            self._of[index] = StageBlocks(found, {name: Times(found, whole) for name, whole in wholes.items()})
+            self._of[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self._uneven: set[int] = set()
         """Stages that have executionTimes which are not a whole number of ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
-        self.dispatch_lag = None if whole_run is None else Times(whole_run, lag)
+        self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
         self._take_decisions(expectation)
 
     def add(self, chunk: Chunk) -> None:
@@ -305,7 +297,3 @@ class Blocks:
             tally(stage.decided, places)
             tally(stage.refused, places[refused[places_of]])
             tally(stage.expected, places[rejected[places_of]])
-
-
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
-_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]

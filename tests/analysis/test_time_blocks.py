@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from loadtest.analysis.blocks import Grid, StageBlocks, Times, draws, grid
 from loadtest.analysis.distribution import Distributions, distribution
+from loadtest.analysis.time_blocks import BinnedTimes, Grid, StageBlocks, draws, grid
 from loadtest.stats import rank
 
 SECONDS, RATE, RUNS = 120, 10, 100
@@ -28,7 +28,7 @@ def runs(spread: float) -> NDArray[np.float64]:
 
 
 def log_error(values: NDArray[np.float64], quantile: float, cells: Grid) -> float:
-    times = Times(cells, distribution(values))
+    times = BinnedTimes(cells, distribution(values))
     times.add(cells.place(WHEN), values)
     error = times.error(quantile)
     assert error is not None
@@ -60,7 +60,7 @@ def test_a_stretch_without_five_blocks_has_no_error(cells: Grid) -> None:
     """Neither one that is too short, nor one in which everything happened at once."""
     assert grid(0.0, 4.9) is None
     values = np.random.default_rng(1).lognormal(size=N)
-    burst = Times(cells, distribution(values))
+    burst = BinnedTimes(cells, distribution(values))
     burst.add(np.zeros(N, np.int64), values)
     assert burst.error(0.5) is None
     assert StageBlocks(cells, {}).goodput_error() is None
@@ -98,7 +98,7 @@ def test_a_histogram_gives_the_error_of_its_values(cells: Grid) -> None:
     for kept in (20_000, 40_000):
         slot = Distributions(1, exact=kept)
         slot.add_to(0, values)
-        times = Times(cells, slot.get([0]))
+        times = BinnedTimes(cells, slot.get([0]))
         times.add(places, values)
         errors.append(times.error(0.95))
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
