@@ -3,7 +3,7 @@
 Numbers have few digits, commas between thousands, and a dash where there is none.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import Final
 
@@ -122,6 +122,21 @@ def listed(values: dict[str, float], say: Callable[[float], str], *, most: int =
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
     ends = say(values[low]), say(values[high])
     return f"{ends[0]} each" if ends[0] == ends[1] else f"{ends[0]} ({low}) to {ends[1]} ({high})"
+
+
+def counted(number: float, one: str, several: str = "") -> str:
+    """A number of things: ``1 worker``, ``2,400 workers``; ``several`` where an s does not make the plural."""
+    return f"{count(number)} {one if number == 1 else several or f'{one}s'}"
+
+
+def joined(texts: Sequence[str], last: str = "and") -> str:
+    """A list in a sentence: ``a, b and c``."""
+    return f" {last} ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
+
+
+def quoted(names: Iterable[str]) -> str:
+    """Names in a sentence: ``“a”, “b” and “c”``."""
+    return joined([f"“{name}”" for name in names])
 
 
 def percent(share_: float, digits: int = 1) -> str:

@@ -107,7 +107,7 @@ OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/reference_api/upkeep.py": {"ok"},  # of the server's health
     "loadtest/report/failures.py": {"retrieval", "failed"},  # what a sentence says
     "loadtest/report/headline.py": {"failed"},
-    "loadtest/report/formats/pages.py": {"pending"},  # a table's id
+    "loadtest/report/run.py": {"pending"},  # a table's id
     "loadtest/report/tables/jobs.py": {"pending"},
     "loadtest/report/tables/main.py": {"lost"},
     "loadtest/report/tables/target.py": {"lost"},  # of a job that is known no longer

@@ -30,13 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     gc.disable()  # as in loadtest.load
-    from loadtest.report import write  # noqa: PLC0415 - see above
-    from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
+    from loadtest.report import run, write  # noqa: PLC0415 - see above
 
     gc.enable()
 
     report = write.make(directory, plots=plots, baselines=baselines)
-    terminal.show(report, short(directory))
+    run.show(report, short(directory))
     return int(report.verdict.exit_code)
 
 

@@ -5,7 +5,7 @@ which know of sampling only.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
@@ -14,8 +14,17 @@ from loadtest.analysis.rejections.phases import depends_on_phase
 from loadtest.analysis.results import OperationStage, Value, bounded
 from loadtest.contract import Outcome
 from loadtest.report.headline import MainEntry, main_entry
-from loadtest.report.page import KeyFigure
+from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
 from loadtest.report.prediction import window_phase
+
+_MOST_BARS: Final = 12
+"""Bars that are drawn: those with the greatest share that was not ok; the table below has all."""
+_PARTS: Final = {
+    Outcome.OK: Outcome.OK,
+    Outcome.THROTTLED: "429",
+    Outcome.TIMED_OUT: "timed out",
+    Outcome.FAILED: Outcome.FAILED,
+}
 
 
 class _Part(NamedTuple):
@@ -160,3 +169,27 @@ def in_words(found: MetricInterval) -> str:
     if found.kind == "phases and blocks":
         return f"{ends} over all phases of the server’s windows, and 95\u00a0% from blocks"
     return f"95\u00a0% from blocks: {ends}"
+
+
+def outcome_bars(findings: Findings) -> tuple[OutcomeBar, ...]:
+    """The bars, in the order of the scenario; none of what sent nothing."""
+    found = [
+        (name, stage, part.operations)
+        for name, figures in findings.metrics.traffic.items()
+        for stage, part in figures.stages.items()
+        if part.operations.sent
+    ]
+    worst = sorted(range(len(found)), key=lambda place: found[place][2].ok / found[place][2].sent)[:_MOST_BARS]
+    return tuple(
+        OutcomeBar(
+            name,
+            stage,
+            words.count(counts.sent),
+            tuple(
+                OutcomeShare(outcome, label, min(100.0, number / counts.sent * 100), words.share(number / counts.sent))
+                for outcome, label in _PARTS.items()
+                if (number := getattr(counts, outcome))
+            ),
+        )
+        for name, stage, counts in (found[place] for place in sorted(worst))
+    )

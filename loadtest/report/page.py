@@ -1,9 +1,16 @@
-"""What pages are made of, ready to show: figures, plots, and tables with their cells."""
+"""A page as a value, ready to show: a head with what was found, and sections of lists, facts, plots and tables.
 
+A run, a comparison, a history and a capacity search each fill one; ``formats.html`` writes it.
+"""
+
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, Literal
+
+from markupsafe import Markup
 
 Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 
@@ -79,6 +86,11 @@ class Table:
 Row = tuple[Cell | str, ...]
 
 
+def filled(*tables: Table) -> tuple[Table, ...]:
+    """The tables that have rows."""
+    return tuple(table for table in tables if table.rows)
+
+
 def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str = "") -> Table:
     """A table with columns as ``Limit | #429s``, # for numbers. A text is a cell, the first one of a row its head."""
     labels = tuple((label.removeprefix("#"), label.startswith("#")) for label in columns.split(" | "))
@@ -114,3 +126,120 @@ class Plot:
     csv: str = ""
     chapter: Chapter | None = None
     leads: bool = False
+
+
+def write_plots(plots: Iterable[Plot], folder: Path) -> None:
+    """Write each plot's PNG and CSV into a folder that holds nothing else."""
+    # Plots of an earlier report that this one doesn't have would look like part of it.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for plot in plots:
+        if plot.png:
+            (folder / f"{plot.name}.png").write_bytes(plot.png)
+            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class OutcomeShare:
+    """One outcome in a bar: its name, which gives its colour, its label, and its percentage as number and as text."""
+
+    outcome: str
+    label: str
+    percent: float
+    share: str
+
+
+@dataclass(frozen=True)
+class OutcomeBar:
+    """The operations of a traffic entry that were sent in a stage, by outcome; only what there is any of."""
+
+    traffic: str
+    stage: str
+    sent: str
+    parts: tuple[OutcomeShare, ...]
+
+    @property
+    def words(self) -> str:
+        """``ok 51.0 %, 429 49.0 % of 2 400``."""
+        return f"{', '.join(f'{part.label} {part.share}' for part in self.parts)} of {self.sent}"
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a list: its text, a smaller detail, and of a check its name and how it ended."""
+
+    text: str
+    detail: str = ""
+    name: str = ""
+    mark: Tone = ""
+
+
+Look = Literal[
+    "plain", "answer", "bare", "note", "nothing", "columns", "notice", "warnings", "contents", "aside", "chapter"
+]
+"""Tables of ``bare`` and ``aside`` have no caption; ``aside`` and ``chapter`` unfold by a click."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a page, as far as it has text, points, facts, plots and tables, in this order.
+
+    Attributes:
+        name: where a link to a chapter leads.
+        tone: of a notice.
+        parts: of columns: what stands below one another in each.
+    """
+
+    title: str = ""
+    look: Look = "plain"
+    name: str = ""
+    tone: Tone = ""
+    text: str = ""
+    points: tuple[Point, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    plots: tuple[Plot, ...] = ()
+    tables: tuple[Table, ...] = ()
+    parts: tuple[tuple["Section", ...], ...] = ()
+
+    @property
+    def size(self) -> str:
+        """How much there is to see: ``2 plots, 1 table``."""
+        counts = ((len(self.plots), "plot"), (len(self.tables), "table"), (len(self.facts), "fact"))
+        return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        about: what kind of page it is, and of what: above the heading.
+        tab: what a browser calls it.
+        tone: how what was found is meant.
+        word: what was found in a word; empty without a verdict.
+        statements: the same in sentences, the first one large.
+        reasons: what else a reader must know.
+        sides: (label, value) pairs: what was compared with what.
+        figures: the numbers that matter most.
+        bars: what became of the operations of each traffic entry and stage.
+        folder: where the plots' numbers are, beside the page; empty if they are in no file.
+        explains: whether it explains the terms of reports, which are linked where they stand.
+        style: a style sheet beside that of every page.
+    """
+
+    about: tuple[str, str]
+    tab: str
+    heading: str
+    tone: Tone
+    statements: tuple[str, ...]
+    sections: tuple[Section, ...]
+    footer: Markup
+    word: str = ""
+    reasons: tuple[str, ...] = ()
+    steps: tuple[NextStep, ...] = ()
+    sides: tuple[tuple[str, str], ...] = ()
+    figures: tuple[KeyFigure, ...] = ()
+    bars: tuple[OutcomeBar, ...] = ()
+    folder: str = ""
+    explains: bool = False
+    style: str = ""

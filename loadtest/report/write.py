@@ -1,7 +1,6 @@
 """Writing a run's report into its directory, from its record alone, with a progress bar where that takes long."""
 
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +17,11 @@ from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.formats import ci, pages
-from loadtest.report.page import Plot
-from loadtest.report.regression.content import TONES
-from loadtest.report.regression.tables import metrics_table
-from loadtest.report.report import Differences, Report, build, without_plots
+from loadtest.report.comparison import WORD_TONES
+from loadtest.report.formats import ci
+from loadtest.report.page import write_plots
+from loadtest.report.run import Differences, Report, build, render_html, render_markdown, without_plots
+from loadtest.report.tables.comparison import metrics_table
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""
@@ -87,23 +86,12 @@ def make(directory: Path, *, plots: bool = True, baselines: Sequence[Path] = ())
     analysis.write(found)
     measurements.write(measured, directory)
     write_plots(report.plots, directory / "plots")
-    write_atomically(directory / "report.md", pages.render_markdown(report))
-    write_atomically(directory / "report.html", pages.render_html(report))
+    write_atomically(directory / "report.md", render_markdown(report))
+    write_atomically(directory / "report.html", render_html(report))
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
     return report
-
-
-def write_plots(plots: Iterable[Plot], folder: Path) -> None:
-    """Write each plot's PNG and CSV into a folder that holds nothing else."""
-    # Plots of an earlier report that this one doesn't have would look like part of it.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for plot in plots:
-        if plot.png:
-            (folder / f"{plot.name}.png").write_bytes(plot.png)
-            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
 
 
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Differences:
@@ -118,7 +106,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> D
     found = judge_history(by_start, run)
     title = "Against 1 baseline" if len(by_start) == 1 else f"Against {len(by_start)} baselines"
     table = replace(metrics_table(found), name="differences", title=title)
-    return Differences(title, found.sentence, found.reasons, TONES[found.word], table)
+    return Differences(title, found.sentence, found.reasons, WORD_TONES[found.word], table)
 
 
 def load_measurements(directory: Path) -> RunMeasurements:

@@ -9,7 +9,7 @@ import record_maker as maker
 from plugins.browser import chromium
 
 from loadtest.report import write
-from loadtest.report.report import Report
+from loadtest.report.run import Report
 
 
 @pytest.fixture(scope="session")

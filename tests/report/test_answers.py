@@ -11,13 +11,14 @@ import record_maker as maker
 from rich.console import Console
 
 from loadtest.analysis.findings import Findings
+from loadtest.report import run as pages
+from loadtest.report import run as terminal
 from loadtest.report.answers import matters
-from loadtest.report.formats import pages, terminal
 from loadtest.report.key_figures import key_figures
 from loadtest.report.plots import answers, figure
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
-from loadtest.report.report import Report, build
+from loadtest.report.run import Report, build
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
 

@@ -10,7 +10,7 @@ import pytest
 import record_maker as maker
 
 from loadtest.report import write
-from loadtest.report.report import Report
+from loadtest.report.run import Report
 
 
 def made(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], dict[str, dict[str, str]]]:

@@ -13,11 +13,11 @@ from rich.console import Console
 from loadtest import limits
 from loadtest.limits import LimiterSpec
 from loadtest.record.run_info import CpuSample, LimitInfo
-from loadtest.report.formats import pages
-from loadtest.report.formats import terminal as text
-from loadtest.report.formats.pages import render_markdown as as_markdown
-from loadtest.report.not_tested import not_tested
-from loadtest.report.report import Report, build
+from loadtest.report import run as pages
+from loadtest.report import run as text
+from loadtest.report.facts import not_tested
+from loadtest.report.run import Report, build
+from loadtest.report.run import render_markdown as as_markdown
 from loadtest.units import Limit
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}

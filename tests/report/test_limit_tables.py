@@ -6,11 +6,10 @@ import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import LimitInfo, TargetInfo
-from loadtest.report.formats.pages import render_markdown
 from loadtest.report.page import Table
 from loadtest.report.plots import finished, limits
 from loadtest.report.plots.drawing import NoData
-from loadtest.report.report import build, without_plots
+from loadtest.report.run import build, render_markdown, without_plots
 from loadtest.report.tables.limits import chance, observed_429_tables
 
 

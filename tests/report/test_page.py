@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.report.report import Report
+from loadtest.report.run import Report
 
 pytestmark = pytest.mark.browser
 

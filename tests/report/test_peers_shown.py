@@ -7,7 +7,7 @@ import record_maker as maker
 
 from loadtest.analysis import load_record
 from loadtest.record.run_info import PeerInfo
-from loadtest.report.report import facts
+from loadtest.report.facts import facts
 
 
 @pytest.mark.parametrize(

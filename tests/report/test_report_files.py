@@ -21,7 +21,7 @@ from loadtest.record.samples import FILE_NAME
 from loadtest.report import write
 from loadtest.report.__main__ import main as report_main
 from loadtest.report.plots import NAMES, SOMETIMES
-from loadtest.report.report import Report
+from loadtest.report.run import Report
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
 
@@ -62,7 +62,7 @@ def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]
     missing = [plot.name for plot in report.plots if plot.svg and page.count(plot.svg) != 1]
     titles = {table.name: f"<span>{escape(table.title)}</span></caption>" for table in report.tables if table.rows}
     missing += [name for name, title in titles.items() if title not in page]
-    assert not missing, "in no section of the page: see _PLOTS in plots/__init__.py, _TABLES in formats/pages.py"
+    assert not missing, "in no section of the page: see _PLOTS in plots/__init__.py, _TABLES in run.py"
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
     shown = re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()

@@ -7,10 +7,10 @@ from typing import Any
 import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.formats import pages
+from loadtest.report import run as pages
 from loadtest.report.plots import limits
 from loadtest.report.plots.style import styled
-from loadtest.report.report import Report, build, without_plots
+from loadtest.report.run import Report, build, without_plots
 
 
 def found(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Findings:

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, Literal
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from loadtest.analysis.columns import StageKey
@@ -25,10 +25,62 @@ from loadtest.stats import rank
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
-
-
 _VOID: Final = ("invalid", "aborted")
 """Verdicts of runs by which nothing is judged."""
+
+
+class Suite:
+    """A JUnit file with one suite of test cases; every text in it is cleaned of what XML cannot hold.
+
+    Args:
+        name: of the suite.
+        started: when what it is about began, in ISO 8601; empty if it is not known.
+        properties: what else CI may know of it.
+    """
+
+    def __init__(self, name: str, started: str, properties: dict[str, str]) -> None:
+        self._suite = Element("testsuite", name=_clean(name))
+        if started:
+            self._suite.set("timestamp", started)
+        listed = SubElement(self._suite, "properties")
+        for key, value in properties.items():
+            SubElement(listed, "property", name=key, value=_clean(value))
+
+    def case(self, group: str, name: str) -> "Case":
+        """A test case more, which has passed until something else is said of it."""
+        return Case(SubElement(self._suite, "testcase", classname=_clean(group), name=_clean(name)))
+
+    def text(self, seconds: float) -> str:
+        """The file's text; the suite took so many seconds."""
+        self._suite.set("tests", str(len(self._suite.findall("testcase"))))
+        for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            self._suite.set(attribute, str(len(self._suite.findall(f"testcase/{tag}"))))
+        self._suite.set("time", f"{seconds:.3f}")
+        root = Element("testsuites")
+        root.append(self._suite)
+        indent(root)
+        return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+
+
+class Case:
+    """A test case of a suite."""
+
+    def __init__(self, element: Element) -> None:
+        self._element = element
+
+    def skip(self, why: str) -> None:
+        SubElement(self._element, "skipped", message=_clean(why))
+
+    def fail(self, kind: str, message: str, *, tag: Literal["failure", "error"] = "failure") -> None:
+        SubElement(self._element, tag, type=kind, message=_clean(message))
+
+    def output(self, text: str) -> None:
+        SubElement(self._element, "system-out").text = _clean(text)
+
+
+def _clean(text: str) -> str:
+    """Text that XML 1.0 can hold, with what is not seen of it escaped."""
+    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
 
 
 def render_junit(findings: Findings) -> str:
@@ -37,66 +89,38 @@ def render_junit(findings: Findings) -> str:
     An invalid or aborted run judges nothing: its thresholds are skipped, and the check that says why is an error.
     """
     info, verdict = findings.record.info, findings.verdict
-    suite = Element("testsuite", name=clean(f"loadtest {info.scenario.name}"), timestamp=info.started.rstrip("Z"))
-    properties = SubElement(suite, "properties")
-    for name, value in (
-        ("run", info.id),
-        ("verdict", verdict.word),
-        ("sentence", verdict.sentence),
-        ("scenario_hash", info.scenario.hash),
-        ("seed", str(info.seed)),
-        ("target", info.target.url),
-        ("failed_requests", str(findings.metrics.overall.requests.failed)),
-    ):
-        SubElement(properties, "property", name=name, value=clean(value))
+    properties = {
+        "run": info.id,
+        "verdict": verdict.word,
+        "sentence": verdict.sentence,
+        "scenario_hash": info.scenario.hash,
+        "seed": str(info.seed),
+        "target": info.target.url,
+        "failed_requests": str(findings.metrics.overall.requests.failed),
+    }
+    suite = Suite(f"loadtest {info.scenario.name}", info.started.rstrip("Z"), properties)
     for check in findings.checks:
-        case = junit_case(suite, "validity", check.name)
+        case = suite.case("validity", check.name)
         if not check.ok:
-            words = f"{check.words} ({check.value}, allowed {check.limit})"
-            SubElement(case, "error", type="invalid", message=clean(words))
+            case.fail("invalid", f"{check.words} ({check.value}, allowed {check.limit})", tag="error")
         elif not check.judged:
-            SubElement(case, "skipped", message=clean(f"not judged: {check.words}"))
+            case.skip(f"not judged: {check.words}")
     if info.end == "aborted":
-        SubElement(
-            junit_case(suite, "run", "came to its end"), "error", type="aborted", message=clean(verdict.statement)
-        )
-    void = verdict.word if verdict.word in _VOID else None
+        suite.case("run", "came to its end").fail("aborted", verdict.statement, tag="error")
     for one in findings.judged:
-        _threshold(junit_case(suite, f"threshold.{one.scope}", one.require), one, void)
-    return junit_file(suite, findings.record.covered_s)
+        _threshold(suite.case(f"threshold.{one.scope}", one.require), one, verdict.word)
+    return suite.text(findings.record.covered_s)
 
 
-def junit_case(suite: Element, group: str, name: str) -> Element:
-    """A test case of a suite; whoever judges it gives it its failure, error or reason to be skipped."""
-    return SubElement(suite, "testcase", classname=clean(group), name=clean(name))
-
-
-def _threshold(case: Element, one: Judged, void: str | None) -> None:
-    if void is not None:
-        SubElement(case, "skipped", message=f"the run is {void}, so that nothing is judged by it")
+def _threshold(case: Case, one: Judged, verdict: str) -> None:
+    if verdict in _VOID:
+        case.skip(f"the run is {verdict}, so that nothing is judged by it")
     elif one.judgement == "inconclusive":
-        SubElement(case, "skipped", message=clean(f"inconclusive: {one.why}"))
+        case.skip(f"inconclusive: {one.why}")
     elif one.judgement == "fail":
-        SubElement(case, "failure", type="threshold", message=clean(sentence(one)))
+        case.fail("threshold", sentence(one))
     marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
-    SubElement(case, "system-out").text = clean(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
-
-
-def junit_file(suite: Element, seconds: float) -> str:
-    """The text of a file with one suite, whose cases are counted here; it took so many seconds."""
-    suite.set("tests", str(len(suite.findall("testcase"))))
-    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
-    suite.set("time", f"{seconds:.3f}")
-    root = Element("testsuites")
-    root.append(suite)
-    indent(root)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
-
-
-def clean(text: str) -> str:
-    """Text that XML 1.0 can hold, with what is not seen of it escaped."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
+    case.output(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
 
 
 def render_gitlab(findings: Findings) -> str:

@@ -68,10 +68,6 @@ NAMES: Final = tuple(_PLOTS)
 """Every plot of a run, in the order of the report."""
 SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
 """Those that are left out where they would say nothing."""
-FOLDED: Final = ("over-runs-others",)
-"""Those of a comparison that a page shows only when asked to."""
-FOLDER: Final = "comparison-plots"
-"""Where a comparison's are, beside ``comparison.json``; a run's own plots are elsewhere."""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:

@@ -33,18 +33,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
-    from loadtest.report.regression import terminal, write  # noqa: PLC0415 - see above
+    from loadtest.report import comparison  # noqa: PLC0415 - see above
+    from loadtest.report.formats.comparison_ci import tell_github  # noqa: PLC0415 - see above
 
-    report = write.make(directory, short(directory), history, plots=plots)
-    terminal.show(report, short(directory))
-    terminal.tell_github(report.comparison, directory)
+    report = comparison.make(directory, short(directory), history, plots=plots)
+    comparison.show(report, short(directory))
+    tell_github(report.comparison, directory)
     return report.comparison.exit_code
 
 
 def _history(file: Path, output: Path) -> int:
-    from loadtest.report.regression import history_page  # noqa: PLC0415 - as above
+    from loadtest.report import history  # noqa: PLC0415 - as above
 
-    history_page.write(file, output)
+    history.write(file, output)
     print(f"page  {short(output)}")
     return 0
 

@@ -17,8 +17,8 @@ from loadtest.limits import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
 from loadtest.report.bottleneck import bottleneck
+from loadtest.report.facts import facts
 from loadtest.report.plots import limits
-from loadtest.report.report import facts
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}

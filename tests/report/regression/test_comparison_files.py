@@ -13,10 +13,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.program import typed
-from loadtest.report.plots import FOLDER
-from loadtest.report.regression import ci, terminal, write
+from loadtest.report import comparison as write
+from loadtest.report.comparison import FOLDER, build
+from loadtest.report.formats import comparison_ci as ci
 from loadtest.report.regression.__main__ import main
-from loadtest.report.regression.content import build
 
 CASES = {name: make() for name, make in made.CASES.items()}
 FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")
@@ -30,7 +30,7 @@ def save(comparison: RunComparison, directory: Path) -> Path:
 
 def suite(comparison: RunComparison) -> ET.Element:
     """Its JUnit suite."""
-    found = ET.fromstring(ci.render_junit(build(comparison, Path()))).find("testsuite")
+    found = ET.fromstring(ci.render_junit(comparison)).find("testsuite")
     assert found is not None
     return found
 
@@ -151,10 +151,10 @@ def test_github_is_told_by_annotation_output_and_summary(tmp_path: Path, capsys:
     comparison = msgspec.structs.replace(CASES["slower"], sentence="greetings:\n+69 %", findings=())
     (tmp_path / "comparison.md").write_text("# Summary\n", encoding="utf-8")
     output, summary = tmp_path / "output", tmp_path / "summary"
-    terminal.tell_github(comparison, tmp_path, {})
+    ci.tell_github(comparison, tmp_path, {})
     assert capsys.readouterr().out == ""
     environment = {"GITHUB_ACTIONS": "true", "GITHUB_OUTPUT": str(output), "GITHUB_STEP_SUMMARY": str(summary)}
-    terminal.tell_github(comparison, tmp_path, environment)
+    ci.tell_github(comparison, tmp_path, environment)
     printed = capsys.readouterr().out
     assert printed.startswith("::error title=regression%3A regressed::greetings:%0A+69 %25")
     assert output.read_text(encoding="utf-8").splitlines() == [

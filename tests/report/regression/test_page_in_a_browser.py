@@ -7,7 +7,7 @@ import made_comparisons as made
 import msgspec
 import pytest
 
-from loadtest.report.regression import write
+from loadtest.report import comparison as write
 
 pytestmark = pytest.mark.browser
 

@@ -1,10 +1,23 @@
-"""What the words of a report mean, each in a sentence or two, for the page to explain them where they stand."""
+"""A page as one HTML file, with the terms of reports explained where they stand.
 
+The file works offline, light and dark, and is readable without JavaScript: a few plots that carry the answer, then
+chapters that unfold by a click, by a link, by the browser's search, and on paper. Its one script sorts tables, and
+unfolds what a browser does not by itself; the page allows it by its hash, and no other.
+"""
+
+import base64
+import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Final
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+
+from loadtest.foreign_text import visible_text
+from loadtest.report.page import Page
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
@@ -71,3 +84,24 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
 def explained(label: str, terms: Mapping[str, str] = TERMS) -> str:
     """What the terms of a short label mean, as plain text; empty if it has none."""
     return " ".join(f"{term}: {terms[term]}" for _, term in _found(label, terms))
+
+
+def render_html(page: Page) -> str:
+    """The whole file: every value is escaped; only our own drawings and script are not."""
+    folder = Path(__file__).parent
+    script = (folder / "sorting.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    terms = TERMS if page.explains else {}
+    # A drawing is made by matplotlib, which escapes the names in it.
+    environment.filters |= {
+        "drawing": Markup, "script": Markup, "linked": partial(linked, terms=terms),
+        "explained": partial(explained, terms=terms),
+    }  # fmt: skip
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = environment.get_template("page.html.j2").render(
+        page=page, terms=terms, anchor=anchor, script=script, script_hash=f"sha256-{digest}"
+    )
+    return visible_text(text)

@@ -1,21 +1,25 @@
 """A comparison in the forms that CI systems read: JUnit, OpenMetrics, GitHub's annotations and outputs."""
 
+import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
-from xml.etree.ElementTree import Element, SubElement
 
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison
 from loadtest.report import amounts
-from loadtest.report.formats.ci import clean, junit_case, junit_file
-from loadtest.report.regression.content import ComparisonReport
+from loadtest.report.formats.ci import Case, Suite
 from loadtest.words import NOTHING
 
-SUITE: Final = "regression"
+PAGE: Final = "comparison.html"
+MARKDOWN: Final = "comparison.md"
+_SUITE: Final = "regression"
+_VOID: Final = ("not comparable", "invalid")
+"""What a comparison is called by which nothing is judged."""
 
 
-def render_junit(report: ComparisonReport) -> str:
+def render_junit(comparison: RunComparison) -> str:
     """Suite ``regression``: whether the sides can be compared, then a test case for each gated metric.
 
     A metric fails only if the whole comparison is ``regressed``: a file that is red where the exit code is 0 would be
@@ -23,39 +27,33 @@ def render_junit(report: ComparisonReport) -> str:
     that are not comparable, and an invalid run, are an *error* of the first case: the check itself could not be made,
     nothing is known of the service, and somebody has to act; every metric is skipped then.
     """
-    comparison = report.comparison
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
-    suite = Element("testsuite", name=SUITE)
-    if started:
-        suite.set("timestamp", started.removesuffix("Z").split("+")[0])
-    properties = SubElement(suite, "properties")
-    for name, value in (
-        ("scenario", comparison.scenario), ("verdict", comparison.word), ("sentence", comparison.sentence),
-        ("run", comparison.runs[-1] if comparison.runs else ""),
-    ):  # fmt: skip
-        SubElement(properties, "property", name=name, value=clean(value))
-    case = junit_case(suite, f"{SUITE}.{comparison.scenario}", "can be compared")
-    if comparison.word in ("not comparable", "invalid"):
-        SubElement(case, "error", type=comparison.word, message=clean(_all(comparison)))
+    properties = {
+        "scenario": comparison.scenario,
+        "verdict": comparison.word,
+        "sentence": comparison.sentence,
+        "run": comparison.runs[-1] if comparison.runs else "",
+    }
+    suite, group = Suite(_SUITE, started.removesuffix("Z").split("+")[0], properties), f"{_SUITE}.{comparison.scenario}"
+    case = suite.case(group, "can be compared")
+    if comparison.word in _VOID:
+        case.fail(comparison.word, _all(comparison), tag="error")
     for one in amounts.gated(comparison):
-        name = f"{amounts.name(one)} ({one.stage})"
-        _metric(junit_case(suite, f"{SUITE}.{comparison.scenario}.{one.traffic}", name), one, comparison)
-    return junit_file(suite, 0.0)
+        _metric(suite.case(f"{group}.{one.traffic}", f"{amounts.name(one)} ({one.stage})"), one, comparison.word)
+    return suite.text(0.0)
 
 
-def _metric(case: Element, one: MetricComparison, comparison: RunComparison) -> None:
-    words = _words(one)
-    seen = amounts.detectable(one)
-    least = "" if seen == NOTHING else f"; the smallest change that would have been found is {seen}"
-    why = f": {one.why}" if one.why else ""
-    if comparison.word in ("not comparable", "invalid"):
-        SubElement(case, "skipped", message=f"{comparison.word}: nothing is judged")
-    elif one.verdict == "regressed" and comparison.word == "regressed":
-        SubElement(case, "failure", type="regressed", message=clean(words))
+def _metric(case: Case, one: MetricComparison, word: ComparisonVerdict) -> None:
+    if word in _VOID:
+        case.skip(f"{word}: nothing is judged")
+    elif one.verdict == word == "regressed":
+        case.fail("regressed", _words(one))
     elif one.verdict not in ("unchanged", "improved"):
+        seen = amounts.detectable(one)
+        least = "" if seen == NOTHING else f"; the smallest change that would have been found is {seen}"
         settled = one.verdict != "regressed" and not one.suspect
-        SubElement(case, "skipped", message=clean(f"{one.verdict if settled else 'suspected'}{why}{least}"))
-    SubElement(case, "system-out").text = clean(words)
+        case.skip(f"{one.verdict if settled else 'suspected'}{f': {one.why}' if one.why else ''}{least}")
+    case.output(_words(one))
 
 
 def _words(one: MetricComparison) -> str:
@@ -129,7 +127,7 @@ def _escaped(text: str, more: str = "") -> str:
     return re.sub(rf"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
 
 
-def outputs(comparison: RunComparison, page: Path) -> str:
+def _outputs(comparison: RunComparison, page: Path) -> str:
     """Lines for ``$GITHUB_OUTPUT``: verdict, exit_code, sentence, page."""
     values = {
         "verdict": comparison.word,
@@ -138,3 +136,24 @@ def outputs(comparison: RunComparison, page: Path) -> str:
         "page": str(page),
     }
     return "".join(f"{key}={' '.join(value.split())}\n" for key, value in values.items())
+
+
+def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
+    """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
+
+    Args:
+        comparison: what was found.
+        directory: with the comparison's pages.
+        environment: in which ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY`` are looked for.
+    """
+    if environment.get("GITHUB_ACTIONS") == "true":
+        for line in annotations(comparison):
+            print(line)
+    texts = {
+        "GITHUB_OUTPUT": _outputs(comparison, directory / PAGE),
+        "GITHUB_STEP_SUMMARY": (directory / MARKDOWN).read_text(encoding="utf-8"),
+    }
+    for name, text in texts.items():
+        if path := environment.get(name):
+            with Path(path).open("a", encoding="utf-8") as file:
+                file.write(text)

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from markupsafe import Markup
+
 from loadtest.compare import history_file
 from loadtest.compare.history import History, HistoryRun, RunStatus, segments
 from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.formats.pages import render_template
-from loadtest.report.page import Cell, NextStep, Plot, Table, Tone, table_of
+from loadtest.report.formats.html import render_html
+from loadtest.report.page import Cell, NextStep, Page, Plot, Section, Table, Tone, filled, table_of
 from loadtest.report.plots import draw_history
-from loadtest.report.regression.tables import commit
+from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING
 
 _STATUSES: Final[dict[RunStatus, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
@@ -25,13 +27,12 @@ _STEPS: Final = 3
 
 
 @dataclass(frozen=True)
-class HistoryPage:
+class HistoryReport:
     """What the page shows.
 
     Attributes:
         file: of the history, as a user may type it.
         sentence: how many runs there are, and what became of them.
-        tone: whether somebody has to do something.
         steps: what to do about the latest runs that wait.
         warnings: what is wrong with the file.
         plots: the first one is open, the others are folded.
@@ -42,7 +43,6 @@ class HistoryPage:
     name: str
     file: str
     sentence: str
-    tone: Tone
     steps: tuple[NextStep, ...]
     warnings: tuple[str, ...]
     plots: tuple[Plot, ...]
@@ -59,51 +59,64 @@ def write(file: Path, output: Path) -> None:
     if not file.is_file():
         raise InputError(f"there is no history {file}", "`loadtest regression check SCENARIO` begins one.")
     contents = history_file.read(file)
-    page = build(contents.history, file, contents.warnings)
-    write_atomically(output, render_template("history.html.j2", page=page))
+    report = build(contents.history, file, contents.warnings)
+    page = Page(
+        about=("History of checked runs", report.file),
+        tab=f"History of {report.name}",
+        heading=report.name,
+        tone="unsure" if report.steps or report.warnings else "good",
+        statements=(report.sentence,),
+        reasons=report.warnings,
+        steps=report.steps,
+        sections=(
+            Section(plots=report.plots[:1], tables=filled(report.segments)),
+            *(Section(plot.title, "aside", plots=(plot,)) for plot in report.plots[1:]),
+            Section(tables=filled(report.runs)),
+        ),
+        footer=Markup("Made from the history file alone by <code>loadtest regression history --html</code>."),
+        style="comparison.css",
+    )
+    write_atomically(output, render_html(page))
 
 
-def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryPage:
-    """Make the page of a history."""
+def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryReport:
+    """Make what the page of a history shows."""
     runs = history.runs
     waiting = [one for one in runs if one.status == "waiting"]
-    steps = [
+    steps = (
         NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
             f"loadtest regression accept {one.id} --reason '…'",
         )
         for one in waiting[: -1 - _STEPS : -1]
-    ]
-    return HistoryPage(
+    )
+    return HistoryReport(
         name=runs[-1].measurements.scenario if runs else file.stem,
         file=str(file),
-        sentence=sentence(history),
-        tone="unsure" if waiting or warnings else "good",
+        sentence=_sentence(runs),
         steps=tuple(steps),
         warnings=tuple(warnings),
         plots=draw_history(runs) if runs else (),
-        segments=segments_table(runs),
-        runs=runs_table(runs),
+        segments=_segments(runs),
+        runs=_runs(runs),
     )
 
 
-def sentence(history: History) -> str:
+def _sentence(runs: Sequence[HistoryRun]) -> str:
     """How many runs there are since when, and what became of them."""
-    runs = history.runs
     if not runs:
         return "No run has been checked yet."
-    count = {status: sum(one.status == status for one in runs) for status in _STATUSES}
-    parts = [f"{number} {status}" for status, number in count.items() if number]
-    regressed = sum(one.line.verdict == "regressed" for one in runs)
-    found = f"{regressed} regressed" if regressed else "none regressed"
+    numbers = {status: sum(one.status == status for one in runs) for status in _STATUSES}
+    became = ", ".join(f"{number} {status}" for status, number in numbers.items() if number)
+    regressed = sum(one.line.verdict == "regressed" for one in runs) or "none"
     many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    return f"{many} since {runs[0].measurements.started[:10]}: {', '.join(parts)}; {found}."
+    return f"{many} since {runs[0].measurements.started[:10]}: {became}; {regressed} regressed."
 
 
-def segments_table(runs: Sequence[HistoryRun]) -> Table:
+def _segments(runs: Sequence[HistoryRun]) -> Table:
     """Where a segment starts, by whose decision and why; empty while there is one segment."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
-    rows = tuple(
+    rows = (
         (
             minute(part[0].measurements.started),
             part[0].id,
@@ -113,16 +126,13 @@ def segments_table(runs: Sequence[HistoryRun]) -> Table:
         )
         for part in cut[1:]
     )
-    columns = "Since | First run | Version | Reason | #Accepted runs"
-    return table_of(
-        "segments", "Accepted changes", columns, rows, "A run is compared with those since the last of them."
-    )
+    note = "A run is compared with those since the last of them."
+    return table_of("segments", "Accepted changes", "Since | First run | Version | Reason | #Accepted runs", rows, note)
 
 
-def runs_table(runs: Sequence[HistoryRun]) -> Table:
-    """Every run, the newest first."""
-    columns = "Started | Verdict | RunStatus | What was found | Version | Run"
-    rows = tuple(
+def _runs(runs: Sequence[HistoryRun]) -> Table:
+    columns = "Started | Verdict | Status | What was found | Version | Run"
+    rows = (
         (
             minute(one.measurements.started),
             Cell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),

@@ -1,0 +1,225 @@
+"""What a run was, what a reader of its numbers has to know, and what it says nothing about."""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from loadtest import words
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.analysis.record import Record
+from loadtest.analysis.results import JobFigures
+from loadtest.analysis.validity import all_workers
+from loadtest.assumed_limits import AssumedLimits
+from loadtest.contract import ALL, LIMIT_NAMES
+from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
+from loadtest.report.headline import within_limits
+from loadtest.stats import QUANTILES, needed
+from loadtest.words import count, counted, seconds
+
+_WELL_KNOWN_S: Final = 0.05
+"""Uncertainty of the server's clock below which it is given in ms."""
+_PEERS_NAMED: Final = 10
+"""Addresses of a target that are listed."""
+_LONG_S: Final = 3600.0
+"""A run that is shorter says nothing of leaks, drift or a day's rhythm."""
+_RESOLVED: Final = 0.1
+"""A time to result whose bounds lie farther apart than this share of it is not resolved by polling."""
+
+
+def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
+    """(label, value) pairs that say what a run was."""
+    info, target = record.info, record.info.target
+    warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
+    warm = f"{seconds(warmup)} warm-up are in no figure" if warmup else "none is warm-up"
+    workers = len(info.worker_processes)
+    machine = (f"{value} cores" if name == "cores" else value for name, value in info.machine.items())
+    found = {
+        "Target": f"{target.url} ({'embedded target, loopback only' if target.embedded else 'not started by the run'})",
+        "Limits assumed": _assumed(target),
+        "Faults on purpose": "; ".join(fault.words for fault in target.faults),
+        "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
+        "Started": info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC"),
+        "Covered": f"{seconds(record.covered_s)}, of which {warm}",
+        "Load": f"{_keys_used(record)}, made by {counted(workers, 'worker') if workers else '1 process'}",
+        "Workers": all_workers(info),
+        "Connected to": _peers(info.peers),
+        "Clock": _clock(info),
+        "Windows": windows,
+        "Machine": ", ".join(machine),
+        "Versions": ", ".join(f"{name} {version}" for name, version in info.versions.items()),
+        "Command": " ".join(info.command),
+    }
+    return tuple((label, value) for label, value in found.items() if value)
+
+
+def _keys_used(record: Record) -> str:
+    if record.info.keys == 1:
+        return "1 API key"
+    limits = ", each with limits of its own" if record.assumed_limits.per_key else " that share limits"
+    return f"{record.info.keys} API keys{limits if record.info.keys else ''}"
+
+
+def _clock(info: RunInfo) -> str:
+    if info.clock is None:
+        return "not measured"
+    offset, reach = info.clock.offset_s, info.clock.uncertainty_s
+    if reach < _WELL_KNOWN_S:
+        return f"server {offset * 1e3:+.1f} ± {reach * 1e3:.1f} ms from ours"
+    return f"server {offset:+.2f} ± {reach:.2f} s from ours"
+
+
+def _assumed(target: TargetInfo) -> str:
+    try:
+        assumed = AssumedLimits.recorded(target)
+    except ValueError as error:
+        return f"unknown: {error}"
+    shared = assumed.limit_all if assumed.one_for_all else None
+    named = assumed.limits if shared is None else {ALL: shared}
+    limits = ", ".join(f"{name} {assumed.limit_text(limit)}" for name, limit in named.items())
+    return f"{limits}; {assumed.words}"
+
+
+def _peers(peers: dict[str, PeerInfo]) -> str:
+    """The addresses of a target that has several; nothing of one that has a single one."""
+    if len(peers) < 2:
+        return ""
+    found = []
+    for address, peer in sorted(peers.items(), key=lambda one: -one[1].connections):
+        failed = f", {count(peer.failed)} failed" if peer.failed else ""
+        found.append(f"{address} ({counted(peer.connections, 'connection')}{failed})")
+    more = f" and {len(found) - _PEERS_NAMED} more" if len(found) > _PEERS_NAMED else ""
+    return ", ".join(found[:_PEERS_NAMED]) + more
+
+
+def caveats(findings: Findings) -> tuple[str, ...]:
+    """Sentences that a reader of the numbers has to know."""
+    found = []
+    if findings.record.info.end == "interrupted":
+        found.append(f"The run was interrupted after {seconds(findings.record.covered_s)}; rates are over that time.")
+    if dropped := findings.metrics.overall.operations.dropped:
+        was, they, them = ("was", "it", "it") if dropped == 1 else ("were", "they", "them")
+        dropped_ones = f"{counted(dropped, 'arrival')} {was} dropped"
+        found.append(f"{dropped_ones}: {they} came due, and nothing was free to send {them}.")
+    if findings.expectation.why_not:
+        found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
+    for name, figures in findings.metrics.traffic.items():
+        if late := figures.operations.timed_out:
+            took = "It counts with the time it took" if late == 1 else "They count with the time they took"
+            timed_out = f"{counted(late, 'operation')} of {name} timed out"
+            found.append(f"{timed_out}. {took}, so that figures marked ≥ are lower bounds.")
+    return tuple(found)
+
+
+class NotTested(NamedTuple):
+    """Something that was not tested, as a noun phrase; and why not, empty where that is plain."""
+
+    what: str
+    why: str = ""
+
+    @property
+    def words(self) -> str:
+        return f"{self.what}: {self.why}" if self.why else self.what
+
+
+def not_tested(findings: Findings) -> tuple[NotTested, ...]:
+    """What was not tested, derived from what the run did, the most important first."""
+    return tuple(
+        NotTested(*phrase.split(": ", 1))
+        for found in (_cut_short, _mistakes, _target, _load, _limits, _few, _polls, _scope)
+        for phrase in found(findings)
+    )
+
+
+def _cut_short(findings: Findings) -> Iterator[str]:
+    info, covered = findings.record.info, findings.record.covered_s
+    missed = dict.fromkeys(
+        stage.name
+        for plan in info.traffic.values()
+        for stage in plan.stages
+        if stage.start_s + stage.duration_s > covered + 1e-6
+    )
+    if missed and info.end != "finished":
+        yield f"all of {' and '.join(f'“{name}”' for name in missed)}: the run ended after {seconds(covered)}"
+    if dropped := findings.metrics.overall.operations.dropped:
+        yield f"{counted(dropped, 'arrival')} that came due and {'was' if dropped == 1 else 'were'} never sent"
+
+
+def _mistakes(findings: Findings) -> Iterator[str]:
+    kinds = {one.kind: False for one in findings.on_purpose if one.kind != EXPECTED}
+    for one in findings.on_purpose:
+        if one.kind in kinds:
+            kinds[one.kind] |= one.sent > one.throttled
+    if untested := [kind for kind, tested in kinds.items() if not tested]:
+        are = "are" if len(untested) > 1 else "is"
+        yield f"how {' and '.join(untested)} {are} answered: none was sent, or 429 came first"
+
+
+def _target(findings: Findings) -> Iterator[str]:
+    target = findings.record.info.target
+    if target.embedded:
+        yield "a deployed service and the network to it: the target was the embedded reference API, over loopback"
+    if target.faults:
+        yield "the target without its faults on purpose"
+
+
+def _load(findings: Findings) -> Iterator[str]:
+    stages = [stage for _, stage in findings.record.stages()]
+    if not stages:
+        return
+    if not any(stage.over for stage in stages):
+        most = max((use.busiest for use in findings.uses), default=None)
+        reached = f": the most that was asked of one is {words.times(most)}" if most is not None and most <= 1 else ""
+        yield f"anything planned above the limits{reached}"
+    elif not any(within_limits(stage) for stage in stages):
+        yield "anything within the limits: every stage was planned above one"
+    if len({stage.name for stage in stages}) == 1:
+        yield f"any other load: “{stages[0].name}” was the only stage"
+
+
+def _limits(findings: Findings) -> Iterator[str]:
+    record = findings.record
+    unused = [n for n in LIMIT_NAMES if n in record.assumed_limits.limits and not record.counts.requested(n)]
+    if unused and len(unused) < len(LIMIT_NAMES):
+        several, them = ("s", "them") if len(unused) > 1 else ("", "it")
+        yield f"the {' and '.join(unused)} limit{several}: nothing was asked of {them}"
+    windows = {name: record.assumed_limits.limit_on(name).window for name in record.limits()}
+    if short := [f"{name} ({seconds(window)})" for name, window in windows.items() if window > record.covered_s]:
+        yield f"a whole window of {' and '.join(short)}: the run covers {seconds(record.covered_s)}"
+    if findings.expectation.why_not and windows:
+        yield f"whether 429s were right: {findings.expectation.why_not}"
+    if record.info.keys == 1 and record.info.traffic:
+        yield "whether limits are per key: there was one key only"
+
+
+def _few(findings: Findings) -> Iterator[str]:
+    least = needed(QUANTILES["p99"])
+    sizes = {name: figures.response_time_ms.n for name, figures in findings.metrics.traffic.items()}
+    if few := [f"{name} {count(n)}" for name, n in sizes.items() if 0 < n < least]:
+        yield f"p99 of response times: it takes {least} of them ({', '.join(few)})"
+
+
+def _polls(findings: Findings) -> Iterator[str]:
+    vague: dict[str, str] = {}
+    for name, figures in findings.metrics.traffic.items():
+        if not isinstance(figures, JobFigures):
+            continue
+        upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
+        if upper and lower is not None and upper - lower > _RESOLVED * upper:
+            least, most = words.duration_ms(lower), words.duration_ms(upper)
+            late = "p50" in figures.time_to_result_ms.at_least
+            vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
+    if vague:
+        listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
+        seen = f"at the median, polling shows only that it was {listed}"
+        yield f"when the results of {', '.join(vague)} were ready: {seen}"
+    if pending := findings.ledger.pending:
+        yield f"how {counted(pending, 'job')} ended: {'it was' if pending == 1 else 'they were'} pending when last seen"
+
+
+def _scope(findings: Findings) -> Iterator[str]:
+    used = {plan.workflow for plan in findings.record.info.traffic.values() if plan.workflow}
+    if len(used) == 1:
+        yield f"workflows other than {next(iter(used))}"
+    covered = findings.record.covered_s
+    if 0 < covered < _LONG_S:
+        yield f"drift, leaks and the rhythm of a day: the run covers {seconds(covered)}"
