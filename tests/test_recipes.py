@@ -134,17 +134,23 @@ def check_an_operation(followed: Followed) -> None:
 
 
 def check_a_limiter(followed: Followed) -> None:
-    """It is planned with, has every property of a limiter, and is named where it was the one that refused."""
-    rooms = ("limits/windows", "limits/algorithms", "limits/inference/occupancy", "limits/inference/candidates")
-    assert followed.touched["A limiter"] == {*(f"loadtest/{each}.py" for each in rooms), "docs/limiters.md"}
+    """It is planned with, has every property of a limiter, and where it is in force 429s and a probe tell its name."""
+    rooms = ("windows", "algorithms", "loads", "replays", "probing/models")
+    assert followed.touched["A limiter"] == {*(f"loadtest/limits/{each}.py" for each in rooms), "docs/limiters.md"}
     assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
-    inferred = """
-import sys; sys.path.insert(0, "tests/limits")
+    named = """
+import sys; sys.path[:0] = ["tests/limits", "."]
 from test_inference import LimiterSpec, found_in, is_named
-truth = LimiterSpec("sliding-buckets")
+from tests.limits.probing.simulation import one_limiter, probed
+from loadtest.units import Limit
+truth, limit = LimiterSpec("sliding-buckets"), Limit(100, 60.0)
 print(is_named(truth, found_in(truth, "steps")))
+for seed in range(3):
+    found = probed(one_limiter(truth, limit), limit, seed)
+    print(found.word, *(model.algorithm for model in found.standing))
 """
-    assert followed.copy.run(shlex.join([".venv/bin/python", "-c", inferred])) == "True\n"
+    printed = followed.copy.run(shlex.join([".venv/bin/python", "-c", named])).splitlines()
+    assert printed == ["True", *["named sliding-buckets"] * 3]
 
 
 def check_code(followed: Followed) -> None:

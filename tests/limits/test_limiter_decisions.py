@@ -177,7 +177,16 @@ def test_every_algorithm_is_listed_once() -> None:
     """Options, files and reports take names from one table, and the type says the same names."""
     assert tuple(ALGORITHMS) == get_args(AlgorithmName)
     assert all(name == algorithm.name and algorithm.summary for name, algorithm in ALGORITHMS.items())
-    assert {name for name, algorithm in ALGORITHMS.items() if algorithm.aligned} == {"fixed-window", "sliding-counter"}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_servers_clock_matters_where_windows_are_aligned(name: str) -> None:
+    """The same requests at other seconds are decided alike, unless windows begin at the multiples of their length."""
+    decisions = {
+        tuple(replay(make(LimiterSpec(name), Limit(3, 60.0)), [NOW + shift + 7.0 * k for k in range(40)]))
+        for shift in range(0, 60, 5)
+    }
+    assert (len(decisions) > 1) == ALGORITHMS[name].aligned
 
 
 def test_every_algorithm_is_documented() -> None:
