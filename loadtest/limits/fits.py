@@ -17,25 +17,29 @@ from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
 _STEPS: Final = 31
+"""Shifts of the server's clock in each of two grids: 0.04 s apart for the 0.6 s of an unknown clock, then 15 times
+finer."""
 _PHASED: Final = 10_000
-"""Requests on which the phase of wall-aligned windows is fitted: it is the same all along."""
+"""Requests on which the phase of wall-aligned windows is fitted, which is the same all along: a bound on time."""
 _NEAR_RATED: Final = 2000
-"""Requests to which a rate near the documented one is fitted."""
+"""Requests to which a rate near the documented one is fitted: nginx's is one request off after a hundred."""
 _HELD_FROM_S: Final = 0.02
-"""Waits from which it can be seen whether requests were held for their turn."""
+"""Seconds of waiting from which it can be seen whether requests were held: well above a network's few ms."""
 _HELD_ENOUGH: Final = 10
+"""Requests that waited so long from which a correlation is told."""
 _TOGETHER_S: Final = 0.02
-"""Requests with no more than that between the first and the last may be a burst."""
+"""Seconds between the first and the last request of a burst, at most: as in `sent_requests._BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
-"""Bursts that are tried where it is not clear which passed."""
+"""Bursts that are tried where it is not clear which requests passed: a bound on time."""
 
 
 _ERROR: Final = 0.01
 """Share of decisions that come out otherwise for reasons of their own: what a contradiction is charged with."""
 BAR: Final = 0.95
-"""Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict to fit."""
+"""Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict: ARCHITECTURE.md,
+"inferred limiter"."""
 _UNLIKELY: Final = -2.0
-"""log10 of the probability of what was seen, below which a limiter does not fit."""
+"""log10 of the probability of what was seen, below which a limiter does not fit: once in a hundred times."""
 
 Fitted = Literal["count", "burst", "shift", "rate"]
 

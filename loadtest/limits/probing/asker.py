@@ -17,27 +17,33 @@ from loadtest.stats import log10_at_most
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Seconds that windows usually last."""
+"""Seconds that windows usually last: docs/probe.md, "1 s to an hour"."""
 REACH_S: Final = 0.6
-"""How far the server's clock may be from ours."""
+"""Seconds by which the server's clock may be from ours: the 0.5 s of docs/probe.md, and a tenth for the network."""
 _PATIENCE_S: Final = 0.25
-"""A request without an answer by then has been decided on, and is being carried out or held."""
+"""Seconds without an answer after which a request has been decided on, and is carried out or held: more than twice
+the 50 ms each way that docs/probe.md gives the network."""
 _PARTS_MOST: Final = 60
-"""Volleys into which a stream is divided."""
+"""Volleys into which a stream is divided, at most: a bound on the work of the models, whose matrices grow with it."""
 _FEW: Final = 4
-"""Requests of somebody else that are enough, where hardly anything comes back meanwhile."""
+"""Requests that may come back meanwhile, from which volleys no longer tell who shares a quota; checked by the scopes
+of bench/probe_confusion.py."""
 _OF_OTHERS: Final = 16
-"""Requests of each other one that are enough in a stream."""
+"""Requests of each other one in a stream, at least: 12 of them count, and of 11 and more it is unlikely (`_UNLIKELY`)
+that all are rejected where every second one passes: 0.45^11 < 10^-3.5."""
 _SETTLING: Final = 0.25
-"""Part of such a stream that is not counted."""
+"""Part of such a stream that is not counted, since what comes first finds the limiter full: checked by the scopes of
+bench/probe_confusion.py."""
 _STREAM_LEAST: Final = 30
-"""Fewer requests in all show nothing."""
+"""Requests of all together below which such a stream shows nothing: fewer hold less than five of another one's."""
 _FEWEST: Final = 2
-"""One request is rejected by no limit of its own."""
+"""Requests that may show another limit of their own: one is rejected by none."""
 _FEWER: Final = -1.0
-"""log10 of a probability below which fewer passed than alone."""
+"""log10 of the probability below which fewer passed than alone: one in ten, since a doubt only ends in "can't
+tell"."""
 _UNLIKELY: Final = -3.5
-"""log10 of a probability that is taken for none."""
+"""log10 of the probability that counts as none: one in 3,000, with which no scope of the bench's 528 probes was wrong
+(docs/probe.md)."""
 
 
 class Asker:

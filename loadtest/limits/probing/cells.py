@@ -18,11 +18,14 @@ from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
 SLACK: Final = 1e-6
+"""Requests, or s, by which sums of floats may be off: more than the 2.4e-7 s of a unix time."""
 _CELLS_MOST: Final = 240
-"""Cells of one model beyond which none is divided."""
+"""Cells of one model beyond which none is divided: a bound on time, ten for each one that is weighed
+(`weights._CELLS`)."""
 MANY: Final = 1e9
+"""Requests that no limit has: stands for no bound."""
 GRAIN_S: Final = 0.002
-"""Cells of a time are not divided below it: less cannot be seen over a network."""
+"""Seconds below which cells of a time are not divided: less cannot be seen over a network."""
 
 
 class Model:

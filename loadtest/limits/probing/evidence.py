@@ -10,8 +10,9 @@ import numpy as np
 from loadtest.arrays import Floats
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
+"""Step of an even sequence without a period, the golden section: distances between requests repeat nothing."""
 OWN_SHARE: Final = 5
-"""Of requests that several send, how many times as many as another one's are our own."""
+"""Requests of our own for each one of another in a mixed stream: docs/probe.md, "a few requests of the others"."""
 ProbedRequest = tuple[float, float, bool, int]
 """When it was sent, when it was answered, whether it passed, and the place of its volley."""
 Who = Literal["own", "other key", "other limit"]

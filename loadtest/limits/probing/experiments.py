@@ -33,25 +33,27 @@ def stream(begin: float, pace: float, count: int) -> EvenStream:
 
 
 _TRIED: Final = 240
-"""Experiments that are compared."""
+"""Experiments that are compared: docs/probe.md, "one of 240"."""
 _VOLLEYS: Final = 3
-"""Of one experiment, at most."""
+"""Volleys of one experiment, at most: docs/probe.md, "up to three"."""
 _OF_EACH: Final = 16
-"""Cases that stand for one model."""
+"""Cases that stand for one model: docs/probe.md, "sixteen cases"."""
 _MOMENTS: Final = (3, 8)
-"""At how many moments the requests of a volley come, at least and at most, in what is foreseen."""
+"""Moments at which the requests of a foreseen volley come, at least and at most: a bound on time."""
 _ALIKE: Final = 0.2
-"""What it is worth to separate two cases of one model, if two models are worth 1."""
+"""Worth of separating two cases of one model, where two models are worth 1: checked by bench/probe_confusion.py."""
 _SAME: Final = 0.1
-"""The same of two that have the same numbers, with other offsets."""
+"""Worth of separating two cases with the same numbers and other offsets: likewise."""
 _LEAST: Final = 0.01
-"""Share of pairs below which an experiment is not worth its requests."""
+"""Share of pairs of cases below which an experiment is not worth its requests: one in a hundred, likewise."""
 _GAPS: Final = (0.15, 1.4)
-"""Windows between two volleys, at least and at most."""
+"""Windows between two volleys, least and most: one in the same window, one in the next, and either side of its
+end."""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
-"""Sizes of volleys, in units of more than what passes at once."""
+"""Sizes of volleys in units of more than what passes at once: from a look to all of it."""
 _NOTICED: Final = 0.03
-"""Share of a volley by which what passes has to differ, at least."""
+"""Share of a volley by which what passes has to differ to be noticed, at least: beyond the rounding of large
+counts."""
 
 
 def best(

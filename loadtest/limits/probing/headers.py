@@ -10,7 +10,8 @@ from typing import Final
 from loadtest.http_headers import parse_retry_after
 
 _ROUNDED_S: Final = 1.0
-"""By which a wait in whole seconds may be longer than it has to be."""
+"""Seconds by which a wait in whole seconds may be longer than it has to be: RFC 9110, section 10.2.3, has no
+fractions."""
 _LIMIT: Final = re.compile(r"^(?:x-)?rate-?limit-limit$")
 _REMAINING: Final = re.compile(r"^(?:x-)?rate-?limit-remaining$")
 _POLICY: Final = re.compile(r"""("[^"]*"|[\w*-]+)((?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"[^"]*"|:[^:]*:|[^;,\s]*))?)*)""")

@@ -14,11 +14,14 @@ from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
 _WINDOW_EXACT: Final = 0.002
-"""Share by which a window may be longer or shorter than a whole number of seconds."""
+"""Part by which a window may differ from the length that it is said to have: a tenth of the ± 2 % that the bench
+calls right, so that drifting clocks contradict nothing."""
 RATES: Final = 30.0
-"""Factor within which rates are looked for, of the documented one and on either side."""
+"""Factor on either side of the documented rate within which rates are looked for: the windows that are looked for go
+as far down (`Asker`: a thirtieth of the documented one)."""
 _NEAR: Final = 0.1
-"""Part of the documented rate, around it, in which half of all buckets are at first."""
+"""Width of the range around the documented rate, as a part of it, in which half of all buckets are at first: a prior,
+wide enough for the ± 4 % to which rates are narrowed (docs/probe.md)."""
 
 
 class Log(Model):

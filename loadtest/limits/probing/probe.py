@@ -14,55 +14,66 @@ from loadtest.limits.probing.weights import WeighedModel, weigh
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
-"""Requests that a probe may send, as a multiple of the documented count."""
+"""Requests that a probe may send, in documented counts: the budget that docs/probe.md promises."""
 SCOPE_REQUESTS: Final = 1.5
-"""Requests beyond these, likewise, that it may send to see who shares the limit."""
+"""Requests beyond these, in documented counts, to see who shares the limit: the rest of that budget of 5.5."""
 WINDOWS: Final = 8.0
-"""Time that it may take, in documented windows."""
+"""Time that a probe may take, in documented windows: the budget of docs/probe.md."""
 _SURE_BURSTS: Final = 1
-"""Bursts that have to agree where the numbers are the documented ones."""
+"""Bursts that have to agree where the numbers are the documented ones: docs/probe.md, "one burst is enough"."""
 _OTHER_BURSTS: Final = (3, 12)
-"""Bursts that have to agree where they are others: as many as use up the documented count, but within these bounds."""
+"""Least and most bursts that have to agree on other numbers: others' 60 % of a quota left the same 40 of 100 three
+times in a row (others' traffic in bench/probe_confusion.py). Between them, as many as use up the documented count."""
 _PHASE: Final = 0.1
-"""Part of a documented window that is over when a probe begins."""
+"""Part of a documented window that is over when a probe begins: the first burst and what follows it lie in one
+window, also where the clocks are 0.5 s apart (docs/probe.md); windows below 7 s wait for `REACH_S` instead."""
 _ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
-"""The first two digits of counts that somebody chooses."""
+"""First two digits of round counts: the preferred numbers of the limits that docs/probe.md names."""
 _SMALL: Final = 20
-"""Any count below it may be chosen."""
+"""Count below which every count is taken for round: so few numbers leave no coarser scale (docs/probe.md)."""
 _SHARED: Final = 0.85
-"""Of a documented rate, that others may leave of a bucket without being seen."""
+"""Part of a documented rate down to which other clients explain a bucket: docs/probe.md, "up to 15 % slower"."""
 _SEEN: Final = 1.05
-"""Of a documented rate, that what is seen of a bucket through a network may be faster than it is."""
+"""Part of a documented rate up to which the network explains a bucket: docs/probe.md, "5 % faster"; all wrong names
+of the bench were buckets 2 to 4 % too fast."""
 _NEAR: Final = 0.04
-"""Share of a bucket's rate that may be open, while there is something left to send."""
+"""Part of a bucket's rate that may be open while requests are left: at up to 10 %, bench/probe_confusion.py took a
+rate 5 % off for the documented one in 10 of 40 probes, at 4 % in none."""
 _NEAR_ENOUGH: Final = 0.2
-"""The same at last, where the documented rate is among those that stand: it is named then, with the others."""
+"""Part of a bucket's rate that may be open at last, where the documented rate stands: docs/probe.md, "within 20
+%"."""
 _BURST_ENOUGH: Final = 0.05
-"""Share of a burst, likewise."""
+"""Part of a burst that may be open at last: one request in 20, the ± 1 by which the bench calls a burst of 20
+right."""
 RATE_SAME: Final = 0.02
-"""Share by which a rate may differ and still be the documented one."""
+"""Part by which a rate may differ and still be the documented one: the ± 2 % by which the bench calls a rate
+right."""
 _SMALL_LIMIT: Final = 50
-"""What others draw of less than this is the same number too often."""
+"""Requests of a limit below which a stricter one may be other clients' traffic, too regular to average out:
+docs/probe.md."""
 _BETTER: Final = 7.0
-"""Natural log of how much more likely a model has to be for another one to be set aside."""
+"""Natural log of how much likelier another model has to be: e^7 = 1,100, the factor that docs/probe.md gives."""
 _LIKELIER: Final = 3.0
-"""The same of its best numbers: one request more or less of a volley."""
+"""Natural log of the same for a model's best numbers: one request more or less of a volley (`weights._PER_MISS`)."""
 _ILL: Final = -15.0
-"""Natural log of the likelihood below which nothing that stands explains what was seen."""
+"""Natural log of the likelihood below which nothing that stands explains what was seen: five times
+`weights._PER_MISS`; checked by the replicas and double limits of bench/probe_confusion.py."""
 _EXPERIMENTS_MOST: Final = 150
+"""Experiments of one probe, at most: a bound on the loop, should neither requests nor time end it."""
 _FITS_FIRST: Final = 3
-"""Streams that are tried before anything else, where it looks like a bucket."""
+"""Streams before any other experiment where it looks like a bucket: checked by the buckets of
+bench/probe_confusion.py."""
 _STREAM_LEAST: Final = 4
-"""Fewer requests show no rate."""
+"""Requests of a stream, at least: two that pass and two that are rejected bound a rate from both sides."""
 _SLOW: Final = 1.5
-"""Requests that come back in the time to a refusal, below which streams tell less than volleys at chosen moments."""
+"""Requests that come back in the time to a rejection, below which streams tell less than volleys at chosen moments:
+checked by the buckets of bench/probe_confusion.py."""
 _OVER: Final = 1.35
-"""Pace of a stream, in units of the rate that is looked for: some of it is to be rejected all the time."""
+"""Pace of a stream in units of the rate that is looked for, so that some of it is always rejected: docs/probe.md."""
 _OVER_ONE: Final = 5.0
-"""The same, where one request may be all that passes at once: what comes too early leaves no trace then.
-
-When the next one passes is seen no closer than they follow each other.
-"""
+"""Pace of a stream, likewise, where one request may be all that passes at once: when the next one passes is seen no
+closer than requests follow each other. Of paces 1.1 and 4 in turns, and 5, the latter named 7 of 24, not 4
+(docs/probe.md)."""
 
 ProbeOutcome = Literal["named", "several", "none", "unlimited"]
 

@@ -21,25 +21,28 @@ from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
 _DRAWS: Final = (24, 240)
-"""Of moments of arrival, at least and at most: the fewer numbers, the more."""
+"""Draws of moments of arrival, least and most, by how many numbers there are: a bound on the time of one weighing."""
 _AT_ONCE: Final = 2400
-"""Numbers times draws that are replayed at once, if more than the fewest draws are."""
+"""Numbers times draws that are replayed at once, where that is more than the fewest draws: likewise."""
 _CELLS: Final = 24
-"""Cells of one model that are replayed at most."""
+"""Cells of one model that are replayed at most: likewise."""
 _PER_MISS: Final = 3.0
-"""Natural log of how much less likely a draw is for each request more or less that passes of a volley."""
+"""Natural log of how much less likely a draw is for each request more or less that passes of a volley: 20 times,
+checked by the table of docs/probe.md."""
 _ENTROPY: Final = 2 * np.pi * np.e
-"""Of a normal distribution: twice its entropy is the logarithm of this times its variance."""
+"""2πe of a normal distribution: twice its entropy is the logarithm of this times its variance."""
 _APART: Final = 3.0
-"""Of the longest time to a refusal, how long parts of a stream are that are compared."""
+"""Longest times to a rejection that a part of a stream lasts: what one part lacks by a late request, its neighbour
+has."""
 _PARTS: Final = 6
-"""Into how many it is divided, at most."""
+"""Parts of a stream that are compared, at most: fewer hold enough requests each for a normal distribution."""
 _LEAST: Final = 1e-300
-"""A likelihood that is as good as none."""
+"""Likelihood that is as good as none: above the smallest float, so that its log is finite."""
 _VARIANCE: Final = 0.25
-"""Variance of a count in any case: counts are whole numbers."""
+"""Variance of a count in any case, in requests²: counts are whole, and off by a half at most."""
 _FAR: Final = 6.5
-"""Natural log of how much less likely numbers have to be than the best ones of their model to be set aside."""
+"""Natural log of how much less likely numbers have to be than the best ones of their model to be set aside: two
+requests more or less (`_PER_MISS`), and a little (docs/probe.md)."""
 
 
 @dataclass(frozen=True, slots=True)
