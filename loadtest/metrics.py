@@ -54,11 +54,13 @@ COUNTS: Final[dict[str, Callable[[Cell], bool]]] = {
     "requests.accepted": lambda cell: cell.status not in {None, THROTTLED_STATUS},
     "requests.throttled": lambda cell: cell.status == THROTTLED_STATUS,
     "requests.errors": lambda cell: cell.outcome in ERRORS,
+}
+"""Which cells each count adds up, of operations or of requests by the beginning of its name. Each is a metric."""
+PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
+    **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,
 }
-"""Which cells each count adds up, of operations or of requests by the beginning of its name."""
-_PARTS_ONLY: Final = ("requests.first",)
-"""Counts that are no metrics of their own."""
+"""Counts that ratios are made of, those included that are no metrics of their own."""
 
 
 class Nature(NamedTuple):
@@ -130,7 +132,7 @@ def _counts(rows: str, n: str) -> dict[str, MetricEntry]:
             unit="number", parts=(name,), n=n, live=name not in _NEVER_LIVE, more_is_better=name in _MORE_IS_BETTER
         )
         for name in COUNTS
-        if name.startswith(rows) and name not in _PARTS_ONLY
+        if name.startswith(rows)
     }
 
 
@@ -203,16 +205,15 @@ METRICS: Final[dict[str, MetricEntry]] = {
 UNITS: Final[dict[str, Unit]] = {name: entry.unit for name, entry in METRICS.items()}
 EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expected)
 """Metrics that have an expected value, by replay of the assumed limiter."""
-RATIOS: Final = {name: entry for name, entry in METRICS.items() if entry.whole}
 
 
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
     """Return a count by its name.
 
     Args:
-        name: a key of ``COUNTS``.
+        name: a key of ``PARTS``.
         operations: how many each cell has.
         requests: likewise.
     """
-    cells, of_it = (operations if name.startswith("operations.") else requests), COUNTS[name]
+    cells, of_it = (operations if name.startswith("operations.") else requests), PARTS[name]
     return sum(count for cell, count in cells.items() if of_it(cell))

@@ -102,6 +102,24 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     return Followed(copy, {name: touched for name, (touched, _) in steps.items()}, printed)
 
 
+def check_a_metric(followed: Followed) -> None:
+    """It is shown, judged, watched during the run, compared within it, and measured for comparisons with others."""
+    files = {"loadtest/metrics.py", "loadtest/analysis/results.py", "loadtest/compare/measurements.py"}
+    assert followed.touched["A metric"] == {*files, "docs/scenarios.md", "scenarios/polled.toml"}
+    assert "requests.polled_rate" in followed.printed[".venv/bin/loadtest metrics"]
+    (directory,) = followed.copy.folder.glob("reports/*-polled-*")
+    metrics = msgspec.json.decode((directory / "metrics.json").read_bytes())
+    often, seldom = (metrics["traffic"][name]["requests"]["polled_rate"] for name in ("often", "seldom"))
+    assert often > seldom >= 0.5
+    (judged,) = (one for one in metrics["thresholds"] if not one["implicit"])
+    assert (judged["value"], judged["judgement"]) == (seldom, "pass")
+    assert metrics["answers"][0]["chosen"] == "seldom"
+    measured = msgspec.json.decode((directory / "measurements.json").read_bytes())["measurements"]
+    assert {one["traffic"] for one in measured if one["metric"] == "requests.polled_rate"} == {"often", "seldom"}
+    page = (directory / "report.html").read_text(encoding="utf-8")
+    assert "polls</th>" in page
+
+
 def check_a_plot(followed: Followed) -> None:
     """It is in its section of the page, and its picture and numbers are beside the others."""
     assert followed.touched["A plot"] == {"loadtest/report/plots/amplification.py", "loadtest/report/plots/__init__.py"}
@@ -160,7 +178,7 @@ def check_code(followed: Followed) -> None:
     followed.copy.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
 
 
-CHECKS = (check_a_plot, check_an_outcome_reason, check_an_operation, check_a_limiter, check_code)
+CHECKS = (check_a_metric, check_a_plot, check_an_outcome_reason, check_an_operation, check_a_limiter, check_code)
 
 
 @pytest.mark.heavy

@@ -5,27 +5,23 @@ themselves, in the order of time and by arrival. So they are kept of the entries
 ``MOST`` arrivals of each stage.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
-from loadtest.analysis.counts import FIRST
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import dispatch_lag, overhead, response_time, service_time, start_lag, submit_time
-from loadtest.arrays import Floats, Ints
-from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.metrics import TIMES
+from loadtest.arrays import Bools, Floats, Ints
+from loadtest.metrics import METRICS, PARTS, SUMMARIES, TIMES, Cell
 
 MOST: Final = 100_000
 """Arrivals of a stage whose values are kept: the first."""
 _SERVICE: Final = "service_time"
 _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that judge us and not the service, of every operation that was sent."""
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
-_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
 _COLUMNS: Final = ("arrival", "outcome", "mistake", "intended_start")
 _SCATTER: Final = 0.6180339887498949
 """Multiples of the golden ratio are spread evenly between whole numbers."""
@@ -84,22 +80,22 @@ class ArrivalValues:
         Returns:
             None where a metric is a count or a rate, which no single arrival has a value of.
         """
-        name = metric.partition(".")[0]
-        if metric == "requests.throttled_rate" or name == _SERVICE:
-            return self._by_request(name, stages)
+        name, entry = metric.partition(".")[0], METRICS[metric]
+        if name == _SERVICE:
+            return self._service_times(stages)
+        if entry.whole == "requests.sent":
+            return Values(_in_any(entry.parts, self._whole(self._requests, stages, by="start")).astype(float))
         rows = self._whole(self._operations, stages)
         sent = ~np.isnan(rows["start_lag"])
-        if name in TIMES or name == "polls":
+        if name in SUMMARIES:
             return _times(name, {key: values[sent] for key, values in rows.items()}, whole=whole)
-        of: dict[str, Callable[[], Floats]] = {
-            "throttled_rate": lambda: (rows["outcome"] == _THROTTLED).astype(float),
-            "error_rate": lambda: np.isin(rows["outcome"], (_FAILED, TIMED_OUT)).astype(float),
-            "requests_per_operation": lambda: self._asked(rows["arrival"], stages, first=False),
-            "amplification": lambda: self._asked(rows["arrival"], stages, first=True),
-        }
-        if metric not in of:
+        if entry.whole != "operations.sent":
             return None
-        return Values(of[metric]()[sent], rows["arrival"][sent].astype(np.int64))
+        if entry.parts[0].startswith("requests."):
+            numbers = self._asked(entry.parts, rows["arrival"], stages)
+        else:
+            numbers = _in_any(entry.parts, rows).astype(float)
+        return Values(numbers[sent], rows["arrival"][sent].astype(np.int64))
 
     def first_arrival(self, stages: Sequence[int]) -> int | None:
         """The number of the first arrival of some stages; None without any."""
@@ -134,25 +130,22 @@ class ArrivalValues:
             "polls": rows.floats("poll"),
         }
 
-    def _by_request(self, name: str, stages: Sequence[int]) -> Values:
+    def _service_times(self, stages: Sequence[int]) -> Values:
         rows = self._whole(self._requests, stages, by="start")
-        if name != _SERVICE:
-            return Values((rows["status"] == THROTTLED_STATUS).astype(float))
         late = rows["outcome"] == TIMED_OUT
         answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
         return Values(np.where(late, np.inf, rows["service_time"])[answered])
 
-    def _asked(self, arrivals: Floats, stages: Sequence[int], *, first: bool) -> Floats:
-        """Requests of each arrival: of every kind, or those that begin an operation."""
+    def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Sequence[int]) -> Floats:
+        """The requests of each arrival that are in any of some counts."""
         rows = self._whole(self._requests, stages, by="start")
-        kept = ~np.isnan(rows["parent_arrival"]) & ((rows["kind"] < FIRST) if first else True)
-        parents = rows["parent_arrival"][kept].astype(np.int64)
+        parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
         if not arrivals.size:
             return np.zeros(0)
         low, high = int(arrivals.min()), int(arrivals.max())
         inside = parents[(parents >= low) & (parents <= high)]
-        counts = np.bincount(inside - low, minlength=high - low + 1)
-        return counts[(arrivals - low).astype(np.int64)].astype(np.float64)
+        found = np.bincount(inside - low, minlength=high - low + 1)
+        return found[(arrivals - low).astype(np.int64)].astype(np.float64)
 
     def _whole(
         self, parts: dict[int, list[dict[str, Floats]]], stages: Sequence[int], by: str = "arrival"
@@ -170,6 +163,20 @@ class ArrivalValues:
 
 
 _REQUEST_COLUMNS: Final = ("start", "status", "outcome", "mistake", "kind", "parent_arrival", "service_time")
+
+
+def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
+    """Which operations or requests, by the names of the counts, are in any of some counts."""
+    columns = [rows["outcome"], *(np.nan_to_num(rows[name]) for name in ("kind", "status") if name in rows)]
+    alike, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    cells = [
+        Cell(OUTCOMES[int(outcome)], kind=KINDS[int(of[0])], status=int(of[1]) or None)
+        if of
+        else Cell(OUTCOMES[int(outcome)])
+        for outcome, *of in alike.tolist()
+    ]
+    found = np.array([any(PARTS[name](cell) for name in counts) for cell in cells], bool)
+    return found[which.reshape(-1)]
 
 
 def _of_requests(rows: Rows) -> dict[str, Floats]:

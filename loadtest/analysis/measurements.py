@@ -16,6 +16,7 @@ overhead of sync runs.
 """
 
 import math
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal
 
@@ -29,6 +30,7 @@ from loadtest.analysis.results import OperationStage
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
 from loadtest.compare.measurements import (
     FILE_NAME,
+    NATURES,
     PROBABILITIES,
     ControlMeasurement,
     GeneratorIdentity,
@@ -39,6 +41,7 @@ from loadtest.compare.measurements import (
     TargetIdentity,
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
+from loadtest.metrics import METRICS
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, interval_ranks, needed, rank, share_score
@@ -47,6 +50,7 @@ IDLE_MS: Final = 1.0
 """A workflow whose executionTime stays below it in 95 % of its runs does nothing worth the name."""
 _ROUNDING_MS: Final = 1.0
 """What a service hides that gives executionTime in whole milliseconds."""
+_PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _SKETCH_DIGITS: Final = 4
 _NOTHING: Final = 1e-9
@@ -176,7 +180,7 @@ class _Stage:
             self._time(Metric.EXECUTION_TIME_P95, EXECUTION, 0.95, self._ran_before()),
             self._time(Metric.OVERHEAD_P50, OVERHEAD, 0.50, self._waits() if jobs else ""),
             self._time(Metric.TIME_TO_RESULT_P95, RESPONSE, 0.95, self._waits()) if jobs else None,
-            self._error_rate(),
+            *(self._plain_share(metric) for metric in _PLAIN_SHARES),
             self._throttled_rate(),
             self._goodput(),
         ]
@@ -243,18 +247,18 @@ class _Stage:
             return max(0.0, value - _at(self.lower, quantile))
         return max(0.0, _at(self.times[RESPONSE], quantile) - _at(self.lower, quantile))
 
-    def _error_rate(self) -> Measurement | None:
-        counts = self.figures.operations
-        errors, n = counts.failed + counts.timed_out, counts.sent
-        if not n:
+    def _plain_share(self, metric: Metric) -> Measurement | None:
+        """A share that no replay has anything to say about."""
+        value = attrgetter(metric)(self.figures)
+        if value is None:
             return None
-        blocks = self.blocks
+        blocks, n = self.blocks, attrgetter(METRICS[metric].n)(self.figures)
         return self._share(
-            Metric.ERROR_RATE,
-            value=errors / n,
-            score=share_score(errors, n),
+            metric,
+            value=value,
+            score=share_score(round(value * n), n),
             n=n,
-            se=None if blocks is None else blocks.share_error(blocks.errors, blocks.sent),
+            se=blocks.share_error(blocks.errors, blocks.sent) if blocks and metric == Metric.ERROR_RATE else None,
             why_not=self._waits() if self.operation in POLLED_OPERATIONS else "",
         )
 

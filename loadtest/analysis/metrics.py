@@ -33,7 +33,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ERRORS, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName, Outcome
-from loadtest.metrics import COUNTS, METRICS, Cell, counted
+from loadtest.metrics import METRICS, PARTS, Cell, counted
 from loadtest.record.run_info import covered_seconds
 
 Planned = Sequence[StageKey]
@@ -142,7 +142,7 @@ class _Maker:
         requests: Counter[Cell] = Counter()
         for each, count in record.counts.of_requests(stage_indices).items():
             requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
-        counts = {name: counted(name, operations, requests) for name in COUNTS}
+        counts = {name: counted(name, operations, requests) for name in PARTS}
         # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
         then = counts | record.in_time.sent_during(planned)
         return {

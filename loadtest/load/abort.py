@@ -187,7 +187,7 @@ class LiveThreshold:
         return [figures for figures in stages if figures is not None]
 
     def _count(self, names: Sequence[str]) -> int:
-        """The sum of some counts, by their names in ``metrics.COUNTS``."""
+        """The sum of some counts, by their names in ``metrics.PARTS``."""
         operations: Counter[Cell] = Counter()
         requests: Counter[Cell] = Counter()
         for each in self._seen():

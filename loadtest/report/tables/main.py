@@ -1,6 +1,7 @@
 """Every table of a report, as text that is ready to show; those of the figures and of the generator are made here."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import attrgetter
 from typing import Final
 
 from loadtest.analysis.findings import Findings
@@ -11,12 +12,14 @@ from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
+from loadtest.metrics import METRICS
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
+from loadtest.units import Unit
 from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
@@ -124,6 +127,14 @@ def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
     return Cell(bounded(found, milliseconds), detail)
 
 
+_SAY: Final[dict[Unit, Callable[[float | None], str]]] = {
+    "ms": duration_ms,
+    "per_s": rate,
+    "share": share,
+    "number": lambda value: NOTHING if value is None else f"{value:.3g}",
+}
+
+
 def all_others(findings: Findings) -> tuple[Table, ...]:
     """Every table but those of the first screen."""
     return (
@@ -144,15 +155,14 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
 def _outcomes(findings: Findings) -> Table:
     names = ("offered", *Outcome)
     counts = " | ".join(f"#{name.replace('_', ' ')}" for name in names)
-    columns = f"Traffic | {counts} | #error rate | #goodput | #amplification"
+    shown = {name: entry for name, entry in METRICS.items() if entry.column}
+    columns = f"Traffic | {counts} | {' | '.join(f'#{entry.column}' for entry in shown.values())}"
     stage_indices: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             name,
             *(count(getattr(figures.operations, key)) for key in names),
-            share(figures.error_rate),
-            rate(figures.goodput),
-            NOTHING if figures.amplification is None else f"{figures.amplification:.3g}",
+            *(_SAY[entry.unit](attrgetter(metric)(figures)) for metric, entry in shown.items()),
         )
         for name, figures in stage_indices.items()
     )
