@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis.columns import groups
-from loadtest.analysis.results import Summary
+from loadtest.analysis.results import Summary, Value
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.metrics import STATISTICS, Statistic
 from loadtest.stats import QUANTILES, interval_ranks, rank
@@ -299,39 +299,7 @@ def every(step: int, before: int, events: int) -> Ints:
     return np.arange(-before % step, events, step)
 
 
-@dataclass(frozen=True, slots=True)
-class Percentile:
-    """A percentile by nearest rank and its 95 % interval from order statistics.
-
-    The interval knows of sampling only: requests of a run are correlated, so the truth is wider. ``value`` and the
-    bounds are None where n carries no upper bound.
-
-    Attributes:
-        n: how many values there are.
-        value: with each time-out at the time it took: the least that it can be.
-        low: of the interval.
-        high: of the interval, with each time-out at infinity.
-        most: the greatest that it can be, likewise; infinite where it reaches the time-outs.
-    """
-
-    n: int
-    value: float | None
-    low: float | None
-    high: float | None
-    most: float | None = None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Both bounds; None where n carries no upper one, or only time-outs do."""
-        return None if self.low is None or self.high is None or self.high == math.inf else (self.low, self.high)
-
-    @property
-    def at_least(self) -> bool:
-        """Whether it reaches time-outs, so that only a lower bound of it is known."""
-        return self.most == math.inf
-
-
-def percentile(values: Distribution, quantile: float) -> Percentile:
+def percentile(values: Distribution, quantile: float) -> Value:
     """The smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
 
     Args:
@@ -340,26 +308,22 @@ def percentile(values: Distribution, quantile: float) -> Percentile:
     """
     ranks = interval_ranks(values.n, quantile)
     if ranks is None:
-        return Percentile(values.n, None, None, None)
+        return Value()
     place = rank(values.n, quantile)
     low, value, high = values.at([ranks[0], place, ranks[1]]).tolist()
     if values.late is None:
-        return Percentile(values.n, value, low, high, value)
+        return Value(value, low, high, value)
     most = max(value, values.greatest_at(place))
-    return Percentile(values.n, value, low, max(high, values.greatest_at(ranks[1])), most)
+    return Value(value, low, max(high, values.greatest_at(ranks[1])), most)
 
 
 def summarize(values: Distribution) -> Summary:
     """n, mean, percentiles with intervals, max; ``at_least`` names those of which only a lower bound is known."""
-    p50, p90, p95, p99 = (percentile(values, quantile) for quantile in QUANTILES.values())
-    found: dict[Statistic, Percentile] = {"p50": p50, "p90": p90, "p95": p95, "p99": p99}
-    censored = values.late is not None
-    at_least = [name for name in STATISTICS if (found[name].at_least if name in found else censored)]
-    most: dict[Statistic, float] = {
-        name: one.most
-        for name, one in found.items()
-        if one.most is not None and one.value is not None and one.value < one.most < math.inf
+    found: dict[Statistic, Value] = {
+        name: percentile(values, QUANTILES[name]) for name in STATISTICS if name in QUANTILES
     }
+    p50, p90, p95, p99 = found.values()
+    censored = values.late is not None
     return Summary(
         n=values.n,
         mean=values.mean,
@@ -372,6 +336,6 @@ def summarize(values: Distribution) -> Summary:
         p99=p99.value,
         p99_interval=p99.interval,
         max=values.most if values.n else None,
-        at_least=tuple(at_least),
-        most=most,
+        at_least=tuple(name for name in STATISTICS if (found[name].at_least if name in found else censored)),
+        most={name: one.most for name, one in found.items() if one.most is not None and one.open},
     )

@@ -6,6 +6,7 @@ whole file is ``findings.Results``, and its JSON schema is made from these types
 """
 
 from collections.abc import Callable, Mapping
+from math import inf
 from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
@@ -37,24 +38,40 @@ def result_of(kind: type[_AnyResult], source: object, **given: Any) -> _AnyResul
 
 
 class Value(NamedTuple):
-    """One statistic of a summary.
+    """One statistic of a distribution.
 
     Attributes:
-        value: None where samples are too few.
-        interval: its 95 % interval; None for a mean and a maximum.
-        at_least: whether it reaches a time-out, so that it is a lower bound.
-        most: the greatest that it can be, where time-outs that took less leave that open; else None.
+        value: with each time-out at the time it took: the least that it can be. None where samples are too few.
+        low: of its 95 % interval from order statistics; None for a mean and a maximum. The interval knows of sampling
+            only: requests of a run are correlated, so the truth is wider.
+        high: of the interval, with each time-out at infinity.
+        most: the greatest that it can be, likewise; infinite where it reaches the time-outs.
     """
 
-    value: float | None
-    interval: tuple[float, float] | None
-    at_least: bool
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
     most: float | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both bounds; None where n carries no upper one, or only time-outs do."""
+        return None if self.low is None or self.high is None or self.high == inf else (self.low, self.high)
+
+    @property
+    def at_least(self) -> bool:
+        """Whether it reaches time-outs, so that only a lower bound of it is known."""
+        return self.most == inf
+
+    @property
+    def open(self) -> bool:
+        """Whether time-outs that took less leave it open between two bounds."""
+        return self.most not in (self.value, inf)
 
 
 def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
     """A statistic, marked where it is a lower bound: ``≥ 30.00 s``; both bounds where time-outs leave it open."""
-    if value.most is not None:
+    if value.open:
         return f"{say(value.value)} to {say(value.most)}"
     return f"≥\u00a0{say(value.value)}" if value.at_least else say(value.value)
 
@@ -85,9 +102,10 @@ class Summary(Result, frozen=True, kw_only=True):
 
     def get(self, statistic: str) -> Value:
         """A statistic whose name, one of ``STATISTICS``, is known at run time only."""
-        interval = getattr(self, f"{statistic}_interval", None)
-        most = next((value for name, value in self.most.items() if name == statistic), None)
-        return Value(getattr(self, statistic), interval, statistic in self.at_least, most)
+        value: float | None = getattr(self, statistic)
+        low, high = getattr(self, f"{statistic}_interval", None) or (None, None)
+        most = next((most for name, most in self.most.items() if name == statistic), value)
+        return Value(value, low, high, inf if statistic in self.at_least else most)
 
 
 class OperationCounts(Result, frozen=True, kw_only=True):

@@ -234,7 +234,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -
     found = summary.get(statistic)
     if found.value is None:
         return Measured(None, n=summary.n)
-    lower, upper = found.value, inf if found.at_least else found.most or found.value
+    lower, upper = found.value, found.value if found.most is None else found.most
     if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
         least = figures.time_to_result_lower_ms.get(statistic)
         lower = upper if least.value is None else least.value

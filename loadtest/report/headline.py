@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from loadtest import words
 from loadtest.analysis.columns import OUTCOMES
-from loadtest.analysis.distribution import Distribution, Percentile, percentile
+from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUse
+from loadtest.analysis.results import Value
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.run_info import StagePlan
@@ -46,7 +47,7 @@ class MainEntry:
         return None
 
     @property
-    def percentile(self) -> Percentile | None:
+    def percentile(self) -> Value | None:
         """The percentile of ``quantile``."""
         return None if self.quantile is None else percentile(self.times, self.quantile[1])
 

@@ -11,7 +11,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
 from loadtest.analysis.rejections.phases import depends_on_phase
-from loadtest.analysis.results import OperationStage, Value, bounded
+from loadtest.analysis.results import OperationStage, bounded
 from loadtest.contract import Outcome
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
@@ -75,13 +75,12 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
         longest = ("≥\u00a0" if entry.times.late else "") + words.duration_ms(entry.times.most)
         return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
     high = words.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
-    value = Value(found.value, found.interval, found.at_least, found.most if found.most != found.value else None)
     name = entry.quantile[0]
     blocks = find_interval(findings.intervals, entry.traffic, stage, f"response_time.{name}")
     from_blocks = "" if blocks is None or blocks.kind is None else f"{in_words(blocks)}; "
     return KeyFigure(
         f"{name} response time, {where}",
-        bounded(value._replace(most=None) if found.at_least else value),
+        bounded(found),
         f"{from_blocks}sampling only: {words.duration_ms(found.low)} to {high}",
         n,
         f"no interval from blocks: {blocks.why_not}" if blocks is not None and blocks.kind is None else "",

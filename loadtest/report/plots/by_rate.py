@@ -34,7 +34,7 @@ class _Point:
     def known(self) -> bool:
         """Whether no time-out leaves the median open."""
         p50 = self.times.get("p50")
-        return not p50.at_least and p50.most is None
+        return p50.most == p50.value
 
 
 def draw(findings: Findings) -> Drawing | NoData | None:

@@ -67,7 +67,7 @@ def _scatter_title(findings: Findings) -> str:
     for name, figures in findings.metrics.traffic.items():
         block = figures.response_time_ms
         if block.p50 is not None:
-            if block.get("p50") == block.get("p50")._replace(at_least=False, most=None):
+            if block.get("p50").most == block.p50:
                 medians[name] = block.p50
             else:
                 late.append(name)
