@@ -4,7 +4,7 @@ from pathlib import Path
 
 from loadtest.capacity.results import Capacity, Constraint, EntryLevel, Level, LimitLevel, save
 from loadtest.contract import LimitName
-from loadtest.report.capacity.__main__ import main
+from loadtest.report.capacity import main
 
 
 def level(multiplier: float, refused: float) -> Level:

@@ -16,7 +16,7 @@ from loadtest.program import typed
 from loadtest.report import comparison as write
 from loadtest.report.comparison import FOLDER, build
 from loadtest.report.formats import comparison_ci as ci
-from loadtest.report.regression.__main__ import main
+from loadtest.report.regression import main
 
 CASES = {name: make() for name, make in made.CASES.items()}
 FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")

@@ -9,7 +9,7 @@ import pytest
 from loadtest.compare import history, history_file
 from loadtest.errors import ExitCode
 from loadtest.report import history as history_page
-from loadtest.report.regression.__main__ import main
+from loadtest.report.regression import main
 
 FAST, SLOW = (made.Service(execution_ms={"greetings": median}) for median in (96.0, 162.0))
 

@@ -1,6 +1,11 @@
-"""The page of a capacity search: its answer, times and 429s over the rate, and every level; from ``capacity.json``."""
+"""``python -m loadtest.report.capacity DIR``: make the pages of DIR's capacity search from its ``capacity.json`` alone.
 
-from collections.abc import Iterator
+They show its answer, times and 429s over the rate, and every level.
+"""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -9,22 +14,31 @@ from markupsafe import Markup
 from loadtest.capacity.results import Capacity, Level, load
 from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
+from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats import html, markdown
 from loadtest.report.formats.markdown import escape
 from loadtest.report.page import Cell, Page, Row, Section, Table, Tone, table_of, write_plots
-from loadtest.report.plots import draw_capacity
 from loadtest.words import NOTHING, count
 
-HTML: Final = "capacity.html"
 _TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
 
 
-def write(directory: Path) -> None:
-    """Write capacity.html, capacity.md and plots/capacity.png beside ``capacity.json``.
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the pages; errors go to stderr, without a traceback."""
+    parser = ArgumentParser(prog="python -m loadtest.report.capacity", description="Make a capacity search's pages.")
+    parser.add_argument("directory", type=Path, help="where capacity.json is")
+    directory = parser.parse_args(argv).directory
+    return guarded(lambda: _write(directory), f"the pages to {directory}")
+
+
+def _write(directory: Path) -> int:
+    """Write capacity.html, capacity.md and plots/capacity.png beside ``capacity.json``, and say where.
 
     Raises:
         RecordError: if it cannot be read.
     """
+    from loadtest.report.plots import draw_capacity  # noqa: PLC0415 - matplotlib is slow to import
+
     found = load(directory)
     plots, levels = draw_capacity(found), _levels(found)
     page = Page(
@@ -45,8 +59,10 @@ def write(directory: Path) -> None:
         markdown.table(levels),
     )
     write_plots(plots, directory / "plots")
-    write_atomically(directory / HTML, html.render_html(page))
+    write_atomically(directory / "capacity.html", html.render_html(page))
     write_atomically(directory / "capacity.md", text)
+    print(f"page  {short(directory / 'capacity.html')}")
+    return int(ExitCode.PASS)
 
 
 def _levels(found: Capacity) -> Table:
@@ -80,3 +96,7 @@ def _stopped(level: Level) -> str:
     if level.limit is None:
         return level.constraint
     return f"{level.constraint}: {level.limit}, {level.limits[level.limit].throttled_rate:.1%} got 429"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""What a capacity search found -> a page, Markdown and a picture, from its ``capacity.json`` alone."""
