@@ -24,9 +24,8 @@ from capacity_by_hand import TOLERATED, Setting, drawn
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity import models, search
-from loadtest.capacity.levels import read_level
-from loadtest.capacity.queue import stage_s, with_causes, workers_guess
-from loadtest.capacity.results import Constraint, Guess, Level
+from loadtest.capacity.models import with_causes, workers_guess
+from loadtest.capacity.results import Constraint, Guess, Level, read_level
 from loadtest.contract import LimitName
 from loadtest.plan import Question, traffic_plans
 from loadtest.plan.stages import schedules
@@ -64,7 +63,7 @@ class Simulation:
 
     def __init__(self, setting: Setting, scenario: Scenario, assumed: AssumedLimits, seed: int) -> None:
         self.setting, self.rng = setting, random.Random(seed)
-        self.stage_s = stage_s(scenario)
+        self.stage_s = scenario.duration
         self.limiters = dict(zip(LimitName, (row[0] for row in assumed.limiters(1)), strict=True))
         self.free = [0.0] * setting.workers
         self.sent: Counter[LimitName] = Counter()
@@ -161,7 +160,7 @@ def searched(setting: Setting, *, with_models: bool, workers_known: bool = False
                 run = search.next_run(levels, guesses, scenario, rates)
             else:
                 multiplier = search.next_multiplier(levels, guesses)
-                run = None if multiplier is None else search.Run(multiplier, None)
+                run = None if multiplier is None else search.NextRun(multiplier, None)
             if run is None:
                 break
             faster = at_rate(loaded, run.multiplier, run.scout_s).scenario

@@ -1,19 +1,24 @@
-"""What a search for the capacity found, as types, and their file ``capacity.json``: pages are written from it alone."""
+"""Levels of a search for the capacity, as their runs tell them; what it found; and its file, which pages are from."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from loadtest.contract import LimitName
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.errors import RecordError
+from loadtest.record.figures import Stage, Threshold, read_figures
 from loadtest.record.run_directory import write_atomically
+
+if TYPE_CHECKING:  # pages need no pydantic
+    from loadtest.scenario import Scenario
 
 FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
-Outcome = Literal["holds", "breaks", "inconclusive", "invalid"]
+LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
 """Of a level: every threshold of the judged stage holds; one does not; none fails, but one cannot be judged; the
 generator was late."""
 
@@ -34,29 +39,24 @@ class Constraint(StrEnum):
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic entry in the judged stage of a level.
-
-    Attributes:
-        operation: what it asks for.
-        offered_rate: operations/s.
-        response_p50_ms: from the intended start; None where too few.
-        response_p95_ms: likewise.
-        execution_p50_ms: what the service says it spent; None where it does not say.
-        throttled_rate: operations that ended with 429 ÷ operations, 0-1.
-        requests_per_operation: polls included; None without operations.
-        error_rate: operations that failed or timed out ÷ operations, 0-1.
-        unavailable_rate: requests that got 503 ÷ requests, 0-1: some services throttle so.
-    """
+    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1; times are None where too few."""
 
     operation: str
     offered_rate: float
+    """Operations/s."""
     response_p50_ms: float | None
+    """From the intended start."""
     response_p95_ms: float | None
     execution_p50_ms: float | None
+    """What the service says it spent."""
     throttled_rate: float
+    """Operations that ended with 429 ÷ operations."""
     requests_per_operation: float | None
+    """Polls included; None without operations."""
     error_rate: float = 0.0
+    """Operations that failed or timed out ÷ operations."""
     unavailable_rate: float = 0.0
+    """Requests that got 503 ÷ requests: some services throttle so."""
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,33 +67,129 @@ class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the search.
-
-    Attributes:
-        multiplier: ``rate_multiplier`` that it ran with.
-        directory: its run directory, relative to that of the search.
-        outcome: see ``Outcome``.
-        broken: thresholds that did not hold, as the scenario says them; failed checks where it is invalid.
-        stage_s: seconds of the judged stage.
-        requests: sent in the whole run.
-        entries: by traffic.
-        limits: by name; those that something was sent on.
-        constraint: what stopped it; None where it holds.
-        limit: which one, if it was a limit or the poll budget.
-        scout: whether it was shorter than a stage that is judged: it shows the way to those, and decides nothing.
-    """
+    """One run of the search, with the judged stage alone."""
 
     multiplier: float
+    """``rate_multiplier`` that it ran with."""
     directory: str
-    outcome: Outcome
+    """Relative to that of the search."""
+    outcome: LevelOutcome
     broken: tuple[str, ...]
+    """Thresholds that did not hold, as the scenario says them; failed checks where it is invalid."""
     stage_s: float
     requests: int
+    """Sent in the whole run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
+    """Those that something was sent on."""
     constraint: Constraint | None = None
+    """What stopped it; None where it holds."""
     limit: LimitName | None = None
+    """Which one, if it was a limit or the poll budget."""
     scout: bool = False
+    """Whether it was shorter than a stage that is judged: it shows the way to those, and decides nothing."""
+
+
+_ERRORS: Final = 0.01
+"""Part of an entry's operations that may fail where no threshold says how many: who fails does not get through."""
+_UNAVAILABLE: Final = "503"
+_FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
+
+
+def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
+    """The level that a reported run is.
+
+    Args:
+        directory: of the run.
+        name: its path in the directory of the search.
+        multiplier: that it ran with.
+        stage: the judged one, the only one beside the warm-up.
+        scenario: with this stage alone.
+
+    Raises:
+        LoadtestError: if its ``metrics.json`` cannot be read.
+    """
+    metrics = read_figures(directory)
+    broken = [each for each in metrics.thresholds if each.judgement != "pass"]
+    entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
+    broken += _failing(entries, scenario)
+    outcome: LevelOutcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
+    if metrics.verdict == "invalid" or not broken:
+        outcome = "holds" if metrics.verdict != "invalid" else "invalid"
+    stage_s = scenario.duration
+    level = Level(
+        multiplier=multiplier,
+        directory=name,
+        outcome=outcome,
+        broken=tuple(each.require for each in broken)
+        if outcome != "invalid"
+        else tuple(check.name for check in metrics.validity if not check.ok),
+        stage_s=stage_s,
+        requests=metrics.overall.requests.sent,
+        entries=entries,
+        limits={
+            LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
+            for each in metrics.limits
+            if each.limit in LIMIT_NAMES and each.sent
+        },
+    )
+    return level if outcome in {"holds", "inconclusive"} else _put_down(level, broken, scenario)
+
+
+def _put_down(level: Level, broken: list[Threshold], scenario: "Scenario") -> Level:
+    """The level with what stopped it."""
+    if level.outcome == "invalid":
+        return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
+    limit = _refusing(level, broken, scenario)
+    if limit is not None:
+        return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
+    failing = any(each.error_rate for each in level.entries.values())
+    return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
+
+
+def _entry(stage: Stage, scenario: "Scenario", name: str) -> EntryLevel:
+    return EntryLevel(
+        operation=scenario.traffic[name].operation,
+        offered_rate=stage.operations.offered_rate or 0.0,
+        response_p50_ms=stage.response_time_ms.p50,
+        response_p95_ms=stage.response_time_ms.p95,
+        execution_p50_ms=stage.execution_time_ms.p50,
+        throttled_rate=stage.throttled_rate or 0.0,
+        error_rate=stage.error_rate or 0.0,
+        unavailable_rate=stage.statuses.get(_UNAVAILABLE, 0) / max(1, sum(stage.statuses.values())),
+        requests_per_operation=stage.requests_per_operation,
+    )
+
+
+def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[Threshold]:
+    """What is asked of entries whose errors no threshold is about, where they have too many."""
+    said = [each.traffic for each in scenario.threshold if each.parsed.metric in _FAILING]
+    return [
+        Threshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
+        for name, entry in entries.items()
+        if entry.error_rate > _ERRORS and not {None, name} & {*said}
+    ]
+
+
+def _refusing(level: Level, broken: list[Threshold], scenario: "Scenario") -> LimitName | None:
+    """The limit that refused most of what the broken thresholds are about; None where it refused nothing."""
+    names: Mapping[LimitName, None] = {
+        limit: None
+        for name, each in scenario.traffic.items()
+        for threshold in broken
+        if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
+        # What begins the operation first: where it is refused, fewer jobs are polled.
+        for limit in dict.fromkeys((LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation]))
+    }
+    refused = {name: level.limits[name].throttled_rate for name in names if name in level.limits}
+    worst = max(refused, key=lambda name: refused[name], default=None)
+    return worst if worst is not None and refused[worst] > 0 else None
+
+
+def kind_of(name: LimitName, scenario: "Scenario") -> Constraint:
+    """What it is called when a limit refuses: it is the poll budget where only polls draw on it."""
+    begins = any(LIMIT_OF_OPERATION[each.operation] == name for each in scenario.traffic.values())
+    return Constraint.POLL_BUDGET if name == LimitName.RETRIEVAL and not begins else Constraint.LIMIT
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,41 +201,32 @@ class Guess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search found.
-
-    Attributes:
-        scenario: its name.
-        title: its title.
-        stage: the judged one.
-        target: where it ran, in words.
-        base_rates: operations/s of each traffic entry at multiplier 1.
-        multiplier: the highest that holds, estimated; None where there is no answer.
-        low: the highest that was seen to hold; None if none did.
-        high: the lowest above it that was seen not to hold; None if none was.
-        constraint: what stops more.
-        limit: which one, if it is a limit or the poll budget.
-        sentence: the answer, or why there is none.
-        reasons: what else a reader must know.
-        levels: in the order in which they ran.
-        guesses: what the models expected, before and between.
-        exit_code: of ``loadtest capacity``.
-    """
+    """What a search found."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
     title: str
     stage: str
     target: str
+    """In words."""
     base_rates: dict[str, float]
+    """Operations/s of each traffic entry at multiplier 1."""
     multiplier: float | None
+    """The highest that holds, estimated; None where there is no answer."""
     low: float | None
+    """The highest that was seen to hold."""
     high: float | None
+    """The lowest above it that was seen not to hold."""
     constraint: Constraint | None
     limit: LimitName | None
     sentence: str
+    """The answer, or why there is none."""
     reasons: tuple[str, ...]
+    """What else a reader must know."""
     levels: tuple[Level, ...]
+    """In the order in which they ran."""
     guesses: tuple[Guess, ...]
+    """What the models expected, before and between."""
     exit_code: int
 
 

@@ -17,53 +17,56 @@ before the run that its waits or errors stopped is repeated once, so that the lo
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
-from loadtest.capacity.queue import stage_s
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.contract import POLLED_OPERATIONS
 from loadtest.scenario import Scenario
 
+# Values that no derivation gives were tuned with bench/capacity_settings.py, on seeds 101 to 103 and 501 to 503; the
+# table in docs/capacity.md ("How often it is right") was made with them, on seeds that nothing was tuned on.
 LOWEST: Final = 1 / 64
 HIGHEST: Final = 64.0
-"""Multipliers of the scenario's own rate between which is searched."""
+"""Multipliers of the scenario's own rate between which is searched: six octaves, as a limit's forecast."""
 BELOW: Final = 0.9
 ABOVE: Final = 1.1
-"""Times a guess: the two runs that confirm it."""
+"""Times a guess: the two runs that confirm it, each clear of a forecast that is 5 % off; tuned with the bench."""
 CLOSE: Final = 1.1
-"""Ratio of the ends of a bracket that is narrow enough."""
+"""Ratio of the ends of a bracket that is narrow enough: its middle, the geometric mean, is at most 4.9 % off."""
 _CLOSER: Final = 1.05
-"""Ratio of a step down from a service that was clearly near its capacity: what breaks there may do so by chance."""
+"""Ratio of a step down from a service that was clearly near its capacity: half of ``CLOSE`` in log-rate, as what breaks
+there may do so by chance."""
 _STEP: Final = 2.0
+"""Ratio of a step where nothing tells how far to go: an octave, as plain bisection of the bench takes it."""
 _NEXT: Final = 1.2
-"""Times a rate that held, where the service's capacity was guessed lower."""
+"""Times a rate that held, where the service's capacity was guessed lower; tuned with the bench."""
 _SCOUT: Final = 0.25
 _SHORT: Final = 0.6
-"""Parts of the judged stage: a scout is so long, and at most so long."""
+"""Parts of the judged stage: a scout is so long, and at most so long; tuned with the bench, by requests sent."""
 _SCOUT_S: Final = 5.0
 _SCOUT_OPERATIONS: Final = 20
-"""Fewest seconds and operations of a scout."""
+"""Fewest seconds and operations of a scout, whose medians are noise below; tuned with the bench."""
 _BROKEN: Final = 0.5
-"""Part of the operations that fail at any rate: the service is out of order, and no lower rate would help."""
+"""Part of the operations (0-1) that fail at two rates: most do, so that the service is out of order at any rate."""
 _MOST_AT_ONE: Final = 2
-"""Runs at one multiplier."""
+"""Runs at one multiplier: one that contradicts another is repeated once (docs/capacity.md)."""
 _NEAR: Final = 1.03
+"""Ratio up to which a level serves as the end of a queue's bracket: below half of ``CLOSE``; tuned with the bench."""
 _SAME: Final = 1e-6
+"""Relative difference of multipliers that are one: far above rounding, far below any step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """Between which multipliers the answer lies.
-
-    Attributes:
-        low: the level that holds with the highest multiplier below ``high``; None if none does.
-        high: the level that does not hold with the lowest multiplier; None if all hold.
-        consistent: whether every level below one that holds holds, too, and none ever held clearly above ``high``.
-    """
+    """Between which multipliers the answer lies."""
 
     low: Level | None
+    """The level that holds with the highest multiplier below ``high``; None if none does."""
     high: Level | None
+    """The level that does not hold with the lowest multiplier; None if all hold."""
     consistent: bool
+    """Whether every level below one that holds holds, too, and none ever held clearly above ``high``."""
 
     @property
     def narrow(self) -> bool:
@@ -83,7 +86,7 @@ def judged(levels: Sequence[Level]) -> list[Level]:
     return [level for level in levels if not level.scout]
 
 
-class Run(NamedTuple):
+class NextRun(NamedTuple):
     """The next run: its multiplier, and the seconds of its stage if it is a scout."""
 
     multiplier: float
@@ -92,7 +95,7 @@ class Run(NamedTuple):
 
 def next_run(
     levels: Sequence[Level], guesses: Sequence[Guess], scenario: Scenario, rates: Mapping[str, float]
-) -> Run | None:
+) -> NextRun | None:
     """The next run, a scout if that is cheaper; None when there is nothing left to try.
 
     Args:
@@ -103,12 +106,12 @@ def next_run(
     """
     polled = any(each.operation in POLLED_OPERATIONS for each in scenario.traffic.values())
     if polled and (multiplier := _next_scout(levels, guesses)) is not None:
-        whole_s = stage_s(scenario)
+        whole_s = scenario.duration
         seconds = max(whole_s * _SCOUT, _SCOUT_S, _SCOUT_OPERATIONS / (min(rates.values()) * multiplier))
         if seconds <= whole_s * _SHORT:
-            return Run(multiplier, math.ceil(seconds))
+            return NextRun(multiplier, math.ceil(seconds))
     multiplier = next_multiplier(levels, guesses)
-    return None if multiplier is None else Run(multiplier, None)
+    return None if multiplier is None else NextRun(multiplier, None)
 
 
 def _next_scout(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
@@ -132,51 +135,34 @@ def _calm(level: Level) -> bool:
     return level.outcome in {"holds", "inconclusive"} and not refused
 
 
-def _reached(levels: Sequence[Level], between: Bracket) -> float:
-    """The highest multiplier that was carried without any trouble, for a short time at least; 0 if none was."""
-    scouts = [level.multiplier for level in levels if level.scout and _calm(level)]
-    return max(scouts, default=0.0) if between.low is None else between.low.multiplier
-
-
-def _step_from(reached: float, scouts: Sequence[Level]) -> float:
-    """The fastest run after a rate that was carried: not so fast as a scout that did not hold."""
-    if not reached:
-        return 1.0
+def _leap(between: Bracket, scouts: Sequence[Level]) -> float:
+    """The fastest run after the highest rate that was carried, if only by a scout: not so fast as one that broke."""
+    calm = max((level.multiplier for level in scouts if _calm(level)), default=0.0)
+    reached = calm if between.low is None else between.low.multiplier
     broke = [each.multiplier for each in scouts if each.outcome == "breaks" and each.multiplier > reached * CLOSE]
-    return min([reached * _STEP, *(math.sqrt(reached * each) for each in broke)])
+    return min([reached * _STEP, *(math.sqrt(reached * each) for each in broke)]) if reached else 1.0
 
 
 def bracket(levels: Sequence[Level]) -> Bracket:
-    """What the levels so far leave possible.
-
-    Args:
-        levels: in the order of their runs.
-    """
+    """What the levels so far leave possible, in the order of their runs."""
     levels = judged(levels)
     last = list({level.multiplier: level for level in levels}.values())
     failed = [level for level in last if level.outcome in {"breaks", "invalid"}]
-    high = min(failed, key=lambda level: level.multiplier, default=None)
+    high = min(failed, key=attrgetter("multiplier"), default=None)
     held = [level for level in last if level.outcome == "holds"]
     below = [level for level in held if high is None or level.multiplier < high.multiplier]
     before = [level for level in levels if level.outcome == "holds"]
     # A run near the answer may hold by chance; one that is far above it did so because the service was faster.
     faster = high is not None and any(each.multiplier > high.multiplier * CLOSE + _SAME for each in before)
-    low = max(below, key=lambda level: level.multiplier, default=None)
+    low = max(below, key=attrgetter("multiplier"), default=None)
     return Bracket(low, high, len(below) == len(held) and not faster)
 
 
 def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
-    """The multiplier of the next run; None when there is nothing left to try.
-
-    Args:
-        levels: so far, in the order of their runs.
-        guesses: of the models, which may have learned from the levels.
-    """
-    reached, scouts = _reached(levels, bracket(levels)), [level for level in levels if level.scout]
-    levels = judged(levels)
-    if any(level.outcome == "inconclusive" for level in levels):
-        return None  # Every run is as long, and slower ones have even fewer values.
-    if _out_of_order(levels):
+    """The multiplier of the next run, as ``next_run`` says; None when there is nothing left to try."""
+    scouts, levels = [level for level in levels if level.scout], judged(levels)
+    # Every run is as long, and slower ones have even fewer values.
+    if any(level.outcome == "inconclusive" for level in levels) or _out_of_order(levels):
         return None
     between = bracket(levels)
     if between.high is not None and (between.high.outcome == "invalid" or not between.consistent):
@@ -190,7 +176,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     # A service of which nothing is known may take less than its limits allow: no great leap into overload.
     served = [each.multiplier for each in guesses if each.constraint == Constraint.SERVICE]
     low = 0.0 if between.low is None else between.low.multiplier
-    step = math.inf if served else _step_from(reached, scouts)
+    step = math.inf if served else _leap(between, scouts)
     if served and low > max(served):
         # What was guessed too low is near: the further it was passed, the less so.
         step = low * min(_STEP, _NEXT * low / max(served))
@@ -198,7 +184,8 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     if guess is not None and (multiplier := _beside(guess, between, step)) is not None:
         return multiplier
     if between.high is None:
-        return _first(step if math.isfinite(step) else low * _STEP or 1.0, low)
+        first = min(step if math.isfinite(step) else low * _STEP or 1.0, HIGHEST)
+        return first if first > low * (1 + _SAME) else None
     high = between.high.multiplier
     near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
     # From a service that is near its capacity a small step down, and a larger one each time that it was not enough.
@@ -235,12 +222,7 @@ def _out_of_order(levels: Sequence[Level]) -> bool:
 
 
 def older_low(between: Bracket, levels: Sequence[Level]) -> float | None:
-    """The lower end, if the service may have become slower since it ran; None if nothing has to be repeated.
-
-    Args:
-        between: what the levels leave possible.
-        levels: in the order of their runs.
-    """
+    """The lower end, if the service may have become slower since it ran; None if nothing has to be repeated."""
     low, high = between.low, between.high
     if low is None or high is None or high.constraint not in {Constraint.SERVICE, Constraint.ERRORS}:
         return None
@@ -257,18 +239,12 @@ def _around(guess: Guess) -> tuple[float, float]:
     return guess.multiplier * BELOW, guess.multiplier * ABOVE
 
 
-def _first(multiplier: float, low: float) -> float | None:
-    multiplier = min(multiplier, HIGHEST)
-    return multiplier if multiplier > low * (1 + _SAME) else None
-
-
 def _tightest(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
     """The lowest guess that the levels leave possible: it is what would stop first."""
     possible = [guess for guess in guesses if between.holds(guess.multiplier)]
-    if between.high is not None:
-        # What stopped the level above is what the answer is about.
-        possible = [guess for guess in possible if _agree(guess, between.high)] or possible
-    return min(possible, key=lambda guess: guess.multiplier, default=None)
+    # What stopped the level above is what the answer is about.
+    fitting = [guess for guess in possible if between.high is not None and _agree(guess, between.high)]
+    return min(fitting or possible, key=attrgetter("multiplier"), default=None)
 
 
 def _agree(guess: Guess, level: Level) -> bool:
@@ -276,15 +252,10 @@ def _agree(guess: Guess, level: Level) -> bool:
 
 
 def confirmed(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
-    """The guess that a run below and a run above it confirm; None if there is none.
-
-    Args:
-        between: what the levels leave possible.
-        guesses: of the models.
-    """
+    """The guess that a run below and a run above it confirm; None if there is none."""
     if between.low is None or between.high is None:
         return None
-    for guess in sorted(guesses, key=lambda guess: guess.multiplier):
+    for guess in sorted(guesses, key=attrgetter("multiplier")):
         below, above = _around(guess)
         near = below * (1 - _SAME) <= between.low.multiplier and between.high.multiplier <= above * (1 + _SAME)
         if near and between.holds(guess.multiplier) and _agree(guess, between.high):

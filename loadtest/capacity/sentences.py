@@ -20,14 +20,14 @@ _NEARLY: Final = 0.9
 """Part of a limit, from which it is called nearly spent."""
 
 
-class Stop(NamedTuple):
+class EarlyStop(NamedTuple):
     """Why a search ends before it is through, as the rest of a sentence, and its exit code if there is no answer."""
 
     words: str
     code: ExitCode
 
 
-class Answer(NamedTuple):
+class CapacityAnswer(NamedTuple):
     """The highest multiplier that holds, None where that is not known; this in a sentence; and the exit code."""
 
     multiplier: float | None
@@ -37,56 +37,39 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What a search offers, and to which limits.
-
-    Attributes:
-        base_rates: operations/s of each traffic entry at multiplier 1.
-        operations: what each asks for.
-        assumed: what is assumed of the limits.
-        keys: API keys that share the traffic.
-    """
+    """What a search offers, and to which limits: ``base_rates`` are operations/s of each entry at multiplier 1."""
 
     base_rates: Mapping[str, float]
     operations: Mapping[str, Operation]
     assumed: AssumedLimits
     keys: int
 
-    @property
-    def jobs_per_minute(self) -> float:
-        """Of all entries, at multiplier 1."""
-        jobs = [rate for name, rate in self.base_rates.items() if self.operations[name] in POLLED_OPERATIONS]
-        return sum(jobs) * _MINUTE
-
     def per_minute(self, limit: LimitName) -> float:
         """What a limit lets through in the long run, of all keys together."""
         return self.assumed.rate_on(limit) * self.assumed.quotas(self.keys) * _MINUTE
 
 
-def answer(levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, stopped: Stop | None) -> Answer:
-    """What a search comes to.
-
-    Args:
-        levels: in the order of their runs.
-        guesses: of the models.
-        offered: what it offered.
-        stopped: why it ended before it was through; None if it was.
-    """
+def answer(
+    levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, stopped: EarlyStop | None
+) -> CapacityAnswer:
+    """What a search comes to, whose levels are in the order of their runs; ``stopped`` is None if it was through."""
     multiplier, high = estimate(levels, guesses), bracket(levels).high
     late = high is not None and high.constraint == Constraint.GENERATOR
     if multiplier is not None and high is not None and high.constraint is not None:
-        sentence = f"About {rates(multiplier, offered)}: {stopped_by(high.constraint, high.limit, high)}"
+        sentence = f"About {rates(multiplier, offered)}: {_stopped_by(high.constraint, high)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
-        return Answer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
+        return CapacityAnswer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
     code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
     then = f"; {stopped.words}" if stopped else ""
     unsure = next((level for level in judged(levels) if level.outcome == "inconclusive"), None)
     low = bracket(levels).low
     if unsure is None and high is None and low is not None:
         reach = "it is the highest rate that is tried" if low.multiplier >= HIGHEST else "no faster run was judged"
-        return Answer(None, f"At least {rates(low.multiplier, offered)}: all thresholds hold, and {reach}{then}.", code)
-    why = unjudged(unsure) if unsure else no_answer(levels)
-    return Answer(None, f"No answer: {why}{then}.", code)
+        said = f"At least {rates(low.multiplier, offered)}: all thresholds hold, and {reach}{then}."
+    else:
+        said = f"No answer: {_unjudged(unsure) if unsure else _no_answer(levels)}{then}."
+    return CapacityAnswer(None, said, code)
 
 
 def rates(multiplier: float, offered: Offered) -> str:
@@ -98,21 +81,22 @@ def rates(multiplier: float, offered: Offered) -> str:
     return f"{multiplier:.3g} times the scenario's rates (" + ", ".join(f"{n} {r}/min" for n, r in each.items()) + ")"
 
 
-def stopped_by(constraint: Constraint, limit: LimitName | None, level: Level) -> str:
+def _stopped_by(constraint: Constraint, level: Level) -> str:
     """What stops more, as the second part of the answer."""
+    broken = f"at {level.multiplier:.3g} times its rate: " + ", ".join(level.broken)
     match constraint:
         case Constraint.LIMIT:
-            return f"above it the {limit} limit refuses ({_broken(level)})"
+            return f"above it the {level.limit} limit refuses ({broken})"
         case Constraint.POLL_BUDGET:
             polls = [e.requests_per_operation - 1 for e in level.entries.values() if e.requests_per_operation]
             each = f" ({max(polls):.1f} a job)" if polls else ""
-            return f"above it polls{each} spend the {limit} limit ({_broken(level)})"
+            return f"above it polls{each} spend the {level.limit} limit ({broken})"
         case Constraint.SERVICE:
-            return f"above it requests wait for each other in the service, without any 429 ({_broken(level)})"
+            return f"above it requests wait for each other in the service, without any 429 ({broken})"
         case Constraint.ERRORS:
-            return f"above it requests fail, without any 429 ({_broken(level)}){_unavailable(level)}"
+            return f"above it requests fail, without any 429 ({broken}){_unavailable(level)}"
         case Constraint.GENERATOR:
-            return f"above it this load generator was the bottleneck ({_broken(level)}): use --processes"
+            return f"above it this load generator was the bottleneck ({broken}): use --processes"
 
 
 def _unavailable(level: Level) -> str:
@@ -124,20 +108,14 @@ def _unavailable(level: Level) -> str:
     return f"; {percent(share)} of the requests got 503: {said}"
 
 
-def _broken(level: Level) -> str:
-    return f"at {level.multiplier:.3g} times its rate: " + ", ".join(level.broken)
-
-
-def unjudged(level: Level) -> str:
-    """Why a level leads to no answer that says neither."""
+def _unjudged(level: Level) -> str:
     return (
-        f"{_list(level)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in {level.stage_s:g} s: "
-        "give the stage a longer duration, or the threshold a lower percentile"
+        f"{', '.join(level.broken)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in "
+        f"{level.stage_s:g} s: give the stage a longer duration, or the threshold a lower percentile"
     )
 
 
-def no_answer(levels: Sequence[Level]) -> str:
-    """Why there is no answer."""
+def _no_answer(levels: Sequence[Level]) -> str:
     levels = judged(levels)
     between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
     low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
@@ -150,7 +128,7 @@ def no_answer(levels: Sequence[Level]) -> str:
         )
     if between.low is None:
         reach = "the lowest rate that is tried" if between.high.multiplier / 2 < LOWEST else f"the lowest of {runs}"
-        return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {_list(between.high)}"
+        return f"nothing holds: {high} times the scenario's rate, {reach}, breaks {', '.join(between.high.broken)}"
     if older_low(between, levels) is not None:
         return (
             f"can't tell: {low} times the scenario's rate held before {high} times did not, and was not tried again "
@@ -159,16 +137,15 @@ def no_answer(levels: Sequence[Level]) -> str:
     return f"the highest rate that holds lies between {low} and {high} times the scenario's rate, after {runs}"
 
 
-def _list(level: Level) -> str:
-    return ", ".join(level.broken)
-
-
 def paced(levels: Sequence[Level], offered: Offered) -> str:
     """What the limits let through if a job needs one poll only, as the rest of a sentence; empty if it does already."""
-    polls, jobs = _polls(levels, offered), offered.jobs_per_minute
+    polls = _polls(levels, offered)
+    jobs = [rate for name, rate in offered.base_rates.items() if offered.operations[name] in POLLED_OPERATIONS]
     if not polls or min(polls) <= _ONE:
         return ""
-    most = min(offered.per_minute(LimitName.RETRIEVAL), offered.per_minute(LimitName.ASYNC_SUBMIT)) / jobs
+    most = min(offered.per_minute(LimitName.RETRIEVAL), offered.per_minute(LimitName.ASYNC_SUBMIT)) / (
+        sum(jobs) * _MINUTE
+    )
     took = [entry.execution_p50_ms for level in levels for entry in level.entries.values() if entry.execution_p50_ms]
     apart = f", or further apart than executionTime (p50 {max(took):,.0f} ms)," if took else ""
     return f"; with polls paced by Retry-After{apart} one a job is enough, and {rates(most, offered)} would be the most"
@@ -186,13 +163,7 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
 
 
 def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | None) -> tuple[str, ...]:
-    """What else a reader must know: how far nothing grew, the same work in the other form, and what was never tried.
-
-    Args:
-        levels: of the search.
-        offered: what it offered.
-        constraint: what stops more; None where that is not known.
-    """
+    """What else a reader must know: how far nothing grew, the same work in the other form, and what was never tried."""
     # What a scout saw was too short to say that it holds.
     found, tried = [], "tried for a whole stage" if any(level.scout for level in levels) else "tried"
     levels = judged(levels)
@@ -214,15 +185,12 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
 def _nearly_spent(levels: Sequence[Level], offered: Offered) -> list[str]:
     """Limits of which the fastest level that holds used nearly all, though they refused nothing."""
     low = bracket(levels).low
-    found = []
-    for name, seen in {} if low is None else low.limits.items():
-        most = offered.per_minute(name)
-        if (used := seen.sent_rate * _MINUTE / most) >= _NEARLY and not seen.throttled_rate:
-            found.append(
-                f"{percent(used, 0)} of the {name} limit of {most:,.0f} a minute was used, and nothing was refused: "
-                "it is what is expected to stop more."
-            )
-    return found
+    return [
+        f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and nothing was "
+        "refused: it is what is expected to stop more."
+        for name, seen in ({} if low is None else low.limits).items()
+        if (used := seen.sent_rate * _MINUTE / offered.per_minute(name)) >= _NEARLY and not seen.throttled_rate
+    ]
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:

@@ -12,10 +12,9 @@ import msgspec
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity import models, search, sentences
-from loadtest.capacity.levels import read_level
-from loadtest.capacity.queue import stage_s, with_causes, workers_guess
-from loadtest.capacity.results import Capacity, Guess, Level, save
-from loadtest.capacity.sentences import Stop
+from loadtest.capacity.models import with_causes, workers_guess
+from loadtest.capacity.results import Capacity, Guess, Level, read_level, save
+from loadtest.capacity.sentences import EarlyStop
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
@@ -36,7 +35,7 @@ _EXACT: Final = 1.005
 _FURTHER: Final = 1.03
 """Times a rate that held: a run nearer to it would tell nothing."""
 _Reach = Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]]
-_INTERRUPTED: Final = Stop("it was interrupted", ExitCode.INTERRUPTED)
+_INTERRUPTED: Final = EarlyStop("it was interrupted", ExitCode.INTERRUPTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,24 +138,24 @@ class _Search:
         """What is expected and what the first run costs, in sentences."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
-        wanted = self._next() or search.Run(1.0, None)
+        wanted = self._next() or search.NextRun(1.0, None)
         first = self._allowed(wanted)
-        if isinstance(first, Stop):  # Not before anything was measured.
+        if isinstance(first, EarlyStop):  # Not before anything was measured.
             first = wanted
         most = self.options.max_runs
         scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
         return (
             f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
-            f"Each run judges {stage_s(self.loaded.scenario):g} s of stage {self.stage!r}, at most {most} "
+            f"Each run judges {self.loaded.scenario.duration:g} s of stage {self.stage!r}, at most {most} "
             f"runs; the first offers {self._operations_of(first):,.0f} operations{scout} at {first.multiplier:.3g} "
             "times the scenario's rates."
         )
 
-    def _next(self) -> search.Run | None:
+    def _next(self) -> search.NextRun | None:
         return search.next_run(self.levels, self.guesses, self.loaded.scenario, self.offered.base_rates)
 
-    def _operations_of(self, run: search.Run) -> float:
-        seconds = run.scout_s or stage_s(self.loaded.scenario)
+    def _operations_of(self, run: search.NextRun) -> float:
+        seconds = run.scout_s or self.loaded.scenario.duration
         return sum(self.offered.base_rates.values()) * run.multiplier * seconds
 
     def run(self, directory: Path) -> Capacity:
@@ -165,22 +164,22 @@ class _Search:
         Raises:
             LoadtestError: if the first run could not begin.
         """
-        stopped: Stop | None = None
+        stopped: EarlyStop | None = None
         with self._target() as reach:
             while stopped is None and (run := self._next()) is not None:
                 level = self._spent(run) or self._level(directory, run, reach)
-                if isinstance(level, Stop):
+                if isinstance(level, EarlyStop):
                     stopped = level
                 else:
                     self._learn(level)
                     print(_line(self.levels[-1]), flush=True)
         return self._found(stopped)
 
-    def _level(self, directory: Path, run: search.Run, reach: _Reach) -> Level | Stop:
+    def _level(self, directory: Path, run: search.NextRun, reach: _Reach) -> Level | EarlyStop:
         """Make a run, or a slower one that the budget allows; gives its level, or why the search ends here."""
         try:
             allowed = self._allowed(run)
-            if isinstance(allowed, Stop):
+            if isinstance(allowed, EarlyStop):
                 return allowed
             run = allowed
             level = self._make(directory, run, reach)
@@ -189,15 +188,15 @@ class _Search:
                 raise
             # What was measured counts. Input was right for the first run: it is the budget that is spent.
             code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
-            level = Stop(error.message.rstrip("."), code)
+            level = EarlyStop(error.message.rstrip("."), code)
         except KeyboardInterrupt:  # Between two loads; during one, the load ends early.
             level = _INTERRUPTED
-        if isinstance(level, Stop):
+        if isinstance(level, EarlyStop):
             at = sentences.rates(run.multiplier, self.offered)
             return level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
         return level
 
-    def _allowed(self, run: search.Run) -> search.Run | Stop:
+    def _allowed(self, run: search.NextRun) -> search.NextRun | EarlyStop:
         """The run, or a slower one where the budget of the target's entry allows none so fast.
 
         Raises:
@@ -208,17 +207,19 @@ class _Search:
             return run
         low = search.bracket(self.levels).low
         least = search.LOWEST if low is None else low.multiplier
-        if low is None and (at_all := self._refused(search.Run(least, None))) is not None:
+        if low is None and (at_all := self._refused(search.NextRun(least, None))) is not None:
             raise at_all
         most, too_much = least, run.multiplier
         while too_much / most > _EXACT:
             middle = math.sqrt(most * too_much)
-            most, too_much = (middle, too_much) if self._refused(search.Run(middle, None)) is None else (most, middle)
+            most, too_much = (
+                (middle, too_much) if self._refused(search.NextRun(middle, None)) is None else (most, middle)
+            )
         if low is None or most > low.multiplier * _FURTHER:
-            return search.Run(most, None)
-        return Stop(f"the target's budget allows no more: {refused.message.rstrip('.')}", ExitCode.ABORTED)
+            return search.NextRun(most, None)
+        return EarlyStop(f"the target's budget allows no more: {refused.message.rstrip('.')}", ExitCode.ABORTED)
 
-    def _refused(self, run: search.Run) -> InputError | None:
+    def _refused(self, run: search.NextRun) -> InputError | None:
         """Why the budget does not allow a run; None if it does."""
         if self.chosen is None:
             return None
@@ -236,14 +237,14 @@ class _Search:
         learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
         self.guesses = [*self.expected, *learned]
 
-    def _spent(self, run: search.Run) -> Stop | None:
+    def _spent(self, run: search.NextRun) -> EarlyStop | None:
         most, runs = self.options.max_requests, self.options.max_runs
         if len(self.levels) >= runs:
-            return Stop(f"--max-runs {runs} were made", ExitCode.INCONCLUSIVE)
+            return EarlyStop(f"--max-runs {runs} were made", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
         if most is not None and sent + self._operations_of(run) > most:
             words = f"the next run would send more than --max-requests {most:,} in all"
-            return Stop(words, ExitCode.INCONCLUSIVE)
+            return EarlyStop(words, ExitCode.INCONCLUSIVE)
         return None
 
     @contextmanager
@@ -266,7 +267,7 @@ class _Search:
             time.sleep(silence)
         yield resolved
 
-    def _make(self, directory: Path, run: search.Run, reach: _Reach) -> Level | Stop:
+    def _make(self, directory: Path, run: search.NextRun, reach: _Reach) -> Level | EarlyStop:
         loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         with reach(loaded) as resolved:
@@ -279,13 +280,13 @@ class _Search:
         # Each run has a report of its own; here only its figures are read.
         make_report(place, plots=False, quiet=True)
         if code != ExitCode.PASS:
-            return Stop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG)
+            return EarlyStop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG)
         level = read_level(place, name=name, multiplier=run.multiplier, stage=self.stage, scenario=loaded.scenario)
         if info.end == "aborted" and level.outcome != "breaks":
-            return Stop(info.end_reason or "it was aborted", ExitCode.ABORTED)
+            return EarlyStop(info.end_reason or "it was aborted", ExitCode.ABORTED)
         return msgspec.structs.replace(level, scout=run.scout_s is not None)
 
-    def _found(self, stopped: Stop | None) -> Capacity:
+    def _found(self, stopped: EarlyStop | None) -> Capacity:
         between = search.bracket(self.levels)
         high = between.high
         constraint = None if high is None else high.constraint

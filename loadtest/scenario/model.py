@@ -111,16 +111,16 @@ class ThresholdEntry(Strict):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
         return self
 
+    def covers(self, name: str, traffic: Traffic) -> bool:
+        """Whether it is about a traffic entry."""
+        return self.traffic in (None, name) and self.operation in (None, traffic.operation)
+
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
         """Say what in its scope does not exist in a scenario's traffic."""
         if self.traffic is not None and self.traffic not in traffic:
             yield f"there is no traffic {self.traffic!r}; there is {', '.join(traffic)}"
             return
-        chosen = [
-            each
-            for name, each in traffic.items()
-            if self.traffic in (None, name) and self.operation in (None, each.operation)
-        ]
+        chosen = [each for name, each in traffic.items() if self.covers(name, each)]
         if not chosen:
             yield f"no traffic has operation {self.operation!r}"
             return
@@ -252,6 +252,11 @@ class Scenario(Strict):
     """What the report answers from: alternatives among traffic entries, or effects between stages of one."""
     breakers: Breakers = Breakers()
     target: TargetSettings = TargetSettings()
+
+    @property
+    def duration(self) -> float:
+        """Seconds of its longest traffic entry, without warm-up."""
+        return max(each.duration for each in self.traffic.values())
 
     @property
     def keys(self) -> int:

@@ -112,7 +112,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
         InputError: if a stage would be shorter than 10 ms.
     """
     scenario = loaded.scenario
-    factor = seconds / max(traffic.duration for traffic in scenario.traffic.values())
+    factor = seconds / scenario.duration
     raw = copy.deepcopy(loaded.effective)
     # Clients of each block connect anew, which takes its time.
     raw["warmup"] = _seconds(min(scenario.warmup, max(1.0, scenario.warmup * factor)))

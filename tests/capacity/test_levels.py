@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.capacity.levels import read_level
-from loadtest.capacity.results import Constraint, Level
+from loadtest.capacity.results import Constraint, Level, read_level
 from loadtest.contract import LimitName
 from loadtest.errors import RecordError
 from loadtest.scenario import Scenario

@@ -7,8 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtest.capacity.models import flat_until, learned_guesses, limit_guesses, tolerances
-from loadtest.capacity.queue import overload, with_causes, workers_guess
+from loadtest.capacity.models import (
+    flat_until,
+    learned_guesses,
+    limit_guesses,
+    overload,
+    tolerances,
+    with_causes,
+    workers_guess,
+)
 from loadtest.capacity.results import Constraint, EntryLevel, Level, LimitLevel
 from loadtest.contract import LimitName
 from loadtest.limits import LimiterSpec

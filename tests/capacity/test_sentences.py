@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from loadtest.capacity.results import Constraint, Level, LimitLevel
-from loadtest.capacity.sentences import Offered, Stop, answer, paced, reasons
+from loadtest.capacity.sentences import EarlyStop, Offered, answer, paced, reasons
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.plan import AssumedLimits
@@ -98,7 +98,7 @@ def test_answers_of_503_are_said_where_requests_fail() -> None:
 def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
     """What holds, why no more was tried, and which rates never were; the exit code is that of what stopped it."""
     levels = [level(1.0, 10.0), level(2.0, 10.0)]
-    found = answer(levels, (), RUNS, Stop("the next run came to no end", code))
+    found = answer(levels, (), RUNS, EarlyStop("the next run came to no end", code))
     assert (found.multiplier, found.code) == (None, code)
     assert found.sentence.startswith("At least 120 sync runs a minute")
     assert "no faster run was judged; the next run came to no end" in found.sentence
@@ -111,13 +111,13 @@ def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
         [levels[0], scout], RUNS, None
     )
     # What was known before the stop is an answer.
-    assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, Stop("no more", code)).code is ExitCode.PASS
+    assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, EarlyStop("no more", code)).code is ExitCode.PASS
 
 
 def test_a_bracket_whose_lower_end_is_the_older_one_is_no_answer() -> None:
     """The service may have become slower after the lower rate held."""
     slower = msgspec.structs.replace(level(3.1, 3.0), constraint=Constraint.SERVICE, limit=None)
-    found = answer([level(2.9, 3.0), slower], (), RUNS, Stop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
+    found = answer([level(2.9, 3.0), slower], (), RUNS, EarlyStop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
     assert found.multiplier is None
     assert (
         "can't tell: 2.9 times the scenario's rate held before 3.1 times did not, and was not tried again"
