@@ -4,9 +4,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import psutil
 
@@ -137,37 +138,28 @@ def make_report(directory: Path, *, plots: bool, baselines: Sequence[Path] = (),
     return code if code >= 0 else int(ExitCode.BUG)
 
 
-class Interrupts:
-    """Passes Ctrl-C and SIGTERM on to a child: the first lets it end early, the second kills it.
+@contextmanager
+def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
+    """Pass Ctrl-C and SIGTERM on to a child: the first lets it end early, by a signal of its own; the second kills it.
 
-    Nothing is raised here: an exception could come between any two steps, and the report would not be made.
-
-    Args:
-        process: the child.
-        number: the signal that ends it early.
+    Gives the signals that came. Nothing is raised: an exception could come between any two steps, and the report would
+    not be made.
     """
+    came: list[int] = []
 
-    def __init__(self, process: "subprocess.Popen[bytes]", number: int) -> None:
-        self.count = 0
-        self._process = process
-        self._number = number
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._pass_on)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _pass_on(self, _number: int, _frame: object) -> None:
-        self.count += 1
-        if self.count == 1:
-            self._process.send_signal(self._number)
+    def pass_on(which: int, _frame: object) -> None:
+        came.append(which)
+        if len(came) == 1:
+            process.send_signal(number)
         else:
-            self._process.kill()
+            process.kill()
+
+    before = {each: signal.signal(each, pass_on) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield came
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def interrupt_on_terminate() -> None:

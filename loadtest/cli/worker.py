@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from loadtest.credentials import credentials
-from loadtest.processes import Interrupts, start_worker, stop, whole_address
+from loadtest.processes import interrupts_for, start_worker, stop, whole_address
 
 
 @click.command("worker")
@@ -30,7 +30,7 @@ def command(master: str, scenario_dir: Path) -> int:
     print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)
     try:
-        with Interrupts(process, signal.SIGTERM):
+        with interrupts_for(process, signal.SIGTERM):
             return process.wait()
     finally:
         stop(process)

@@ -35,20 +35,7 @@ from loadtest.units import parse_duration
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """What a command line says about a comparison.
-
-    Attributes:
-        base: a base URL, or the name of an entry; None for an embedded API. ``head`` likewise.
-        targets: the file of entries; ``targets.toml`` if None.
-        pairs: that count.
-        block: how long a block is to be, as text; None for as long as the scenario.
-        overrides: ``KEY=VALUE`` each, of both sides; ``base_set`` and ``head_set`` of one embedded API.
-        seed: takes the place of the scenario's own.
-        yes: load a production target without asking.
-        plan_only: send nothing.
-        no_rerun: do not settle a suspicion by a second series.
-        output_dir: parent of the comparison's directory.
-    """
+    """The options of ``loadtest compare``."""
 
     scenario: str
     base: str | None
@@ -147,7 +134,7 @@ def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
 
     Args:
         end: of the series.
-        pairs: that were to count.
+        pairs: how many were to count.
         loaded: the scenario.
     """
     if len(end.pairs) <= DISCARDED:
@@ -157,13 +144,7 @@ def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def settle(first: RunComparison, again: SeriesEnd, suspects: Collection[Key]) -> RunComparison:
-    """The verdict after the rerun; the first one stands, unsettled, if the rerun ended early.
-
-    Args:
-        first: the verdict with the suspicion.
-        again: the rerun.
-        suspects: what alone can confirm.
-    """
+    """The verdict after a rerun, which the suspects alone can confirm; the first one stands if it ended early."""
     if again.code != ExitCode.PASS:
         sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
         return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
@@ -190,7 +171,6 @@ def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunCompar
 
 
 def _empty(loaded: LoadedScenario) -> RunComparison:
-    """A comparison of nothing."""
     return RunComparison(
         kind="paired",
         scenario=loaded.name,
@@ -214,7 +194,6 @@ _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"}
 
 
 def _show_plan(sides: BothSides, order: Sequence[Side], options: CompareOptions) -> None:
-    """Print what will be sent to both sides."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     again = "" if options.no_rerun else ", and as long again if something is suspected"

@@ -13,9 +13,9 @@ from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.processes import (
     DEFAULT_ADDRESS,
-    Interrupts,
     check_free,
     interrupt_on_terminate,
+    interrupts_for,
     make_report,
     run_module,
     start_child,
@@ -32,17 +32,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ScenarioOptions):
-    """What a command line says about a run.
-
-    Attributes:
-        output_dir: parent of the run directory.
-        target_version: what the user calls the version of the target.
-        plots: draw plots, too.
-        processes: workers to start on this machine; 0 for one process without workers.
-        master: wait for workers on other machines.
-        bind: ``HOST:PORT`` to wait for them at.
-        expect_workers: how many to wait for.
-        metrics_port: where the load serves its figures; None for nowhere.
+    """The options of a verb that makes a run.
 
     Raises:
         InputError: if some exclude each other.
@@ -112,20 +102,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
 
 
 def load_target(directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = ()) -> int:
-    """Make the load of a prepared run, with progress on standard output, and keep what its embedded target said.
-
-    Args:
-        directory: of the run.
-        base: relative paths in the scenario start here.
-        target: where to.
-        arguments: options of the load.
-
-    Returns:
-        Its exit code, as ``make_load`` says.
-
-    Raises:
-        LoadtestError: if the run could not begin.
-    """
+    """Make the load of a prepared run as ``make_load``, show its progress, and keep what its embedded target said."""
     with ProgressDisplay() as display:
         code = make_load(directory, base, target.environment, display.show, arguments)
     if target.embedded is not None:
@@ -159,7 +136,7 @@ def make_load(
     process = _start_load(directory, base, environment, arguments)
     failed = None
     try:
-        with Interrupts(process, signal.SIGINT) as interrupts:
+        with interrupts_for(process, signal.SIGINT) as interrupts:
             for line in process.stdout or ():
                 try:
                     progress = decode_progress(line)
@@ -174,7 +151,7 @@ def make_load(
     if failed is not None:
         failed.exit_code = ExitCode(process.returncode)
         raise failed
-    return int(ExitCode.INTERRUPTED) if interrupts.count and process.returncode < 0 else process.returncode
+    return int(ExitCode.INTERRUPTED) if interrupts and process.returncode < 0 else process.returncode
 
 
 def _start_load(

@@ -5,7 +5,7 @@ Both sides are offered the same: one scenario with one seed. Only what the embed
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,13 +18,7 @@ from loadtest.faults import CONTROL_VARIABLE
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.record.blocks import SIDES, Side
 from loadtest.record.run_info import TrafficPlan
-from loadtest.runs.target import (
-    ResolvedTarget,
-    credentials_for,
-    own_credentials,
-    running_target,
-    target_of_our_own,
-)
+from loadtest.runs.target import ResolvedTarget, credentials_for, own_credentials, ready_target
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, scaled
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
@@ -35,27 +29,17 @@ _OWN: Final = "target."
 
 @dataclass(frozen=True, slots=True)
 class SideOptions:
-    """What the command line says about a side.
-
-    Attributes:
-        where: a base URL, or the name of an entry; None for an embedded API.
-        overrides: ``KEY=VALUE`` each, of the embedded API's settings.
-        version: what to call its version.
-    """
+    """The options about a side."""
 
     where: str | None
+    """A base URL, or the name of an entry; None for an embedded API."""
     overrides: tuple[str, ...] = ()
     version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSide:
-    """A side that nothing was sent to yet.
-
-    Attributes:
-        options: what the command line says about it.
-        chosen: the running target; None for an embedded API.
-    """
+    """A side that nothing was sent to yet. ``chosen`` is None for an embedded API."""
 
     side: Side
     options: SideOptions
@@ -71,7 +55,6 @@ class PlannedSide:
 
     @property
     def assumed(self) -> AssumedLimits:
-        """What is assumed of its limits."""
         return assumed_limits_of(self.loaded, self.chosen, embedded=self.chosen is None)
 
     @property
@@ -81,11 +64,8 @@ class PlannedSide:
 
     @property
     def words(self) -> str:
-        """What it is, in words."""
-        where = "embedded API" if self.chosen is None else self.chosen.target.url
-        if self.chosen is not None and self.chosen.name is not None:
-            where = f"{self.chosen.name}, {where}"
-        return ", ".join([where, *self.options.overrides, *([self.options.version] if self.options.version else [])])
+        name, where = (None, "embedded API") if self.chosen is None else (self.chosen.name, self.chosen.target.url)
+        return ", ".join(filter(None, [name, where, *self.options.overrides, self.options.version]))
 
 
 BothSides = Mapping[Side, PlannedSide]
@@ -100,36 +80,28 @@ def plan_sides(
     block_s: float | None,
     targets: Path | None,
 ) -> dict[Side, PlannedSide]:
-    """Find out what both sides are.
-
-    Args:
-        scenario: a file, or a name in scenarios/.
-        options: of each side.
-        overrides: of both sides.
-        seed: takes the place of the scenario's own.
-        block_s: seconds that the longest traffic is scaled to; None for as it is.
-        targets: another file than targets.toml.
+    """Find out what both sides are; ``block_s`` are the seconds that the longest traffic is scaled to.
 
     Raises:
         InputError: if a side cannot be used, or they would not be offered the same.
     """
     _check_options(options)
     path = find_scenario(scenario)
-    embedded: tuple[tuple[str, ...], str] | None = None
     sides: dict[Side, PlannedSide] = {}
     for side in SIDES:
         mine = options[side]
         loaded = load_scenario(path, (*overrides, *mine.overrides), seed)
         if block_s is not None:
             loaded = scaled(loaded, block_s)
-        if mine.where is None:
-            # One set of keys for both, so that nothing but their settings tells them apart.
-            embedded = embedded or own_credentials(loaded.scenario.keys)
-            sides[side] = PlannedSide(side, mine, loaded, None, *embedded)
-        else:
+        if mine.where is not None:
             url = "://" in mine.where
             chosen = choose(mine.where if url else None, None if url else mine.where, targets)
             sides[side] = PlannedSide(side, mine, loaded, chosen, *credentials_for(chosen, side_environment(side)))
+        else:
+            # One set of keys for both, so that nothing but their settings tells them apart.
+            base = sides.get("base")
+            known = own_credentials(loaded.scenario.keys) if base is None else (base.keys, base.endpoint)
+            sides[side] = PlannedSide(side, mine, loaded, None, *known)
     _check_same_offer(sides)
     return sides
 
@@ -177,18 +149,14 @@ def _check_same_offer(sides: BothSides) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When the blocks of a series begin.
-
-    Attributes:
-        block_s: how long a block takes at least: its longest traffic, warm-up included.
-        silence_s: how long a target is left alone before its next block, because it would otherwise still count
-            requests of the one before.
-        starts_s: of each block, from the first, if nothing takes longer than planned.
-    """
+    """When the blocks of a series begin."""
 
     block_s: float
+    """How long a block takes at least: its longest traffic, warm-up included."""
     silence_s: float
+    """How long a target is left alone before its next block, because it would still count requests of the last one."""
     starts_s: tuple[float, ...]
+    """Of each block, from the first, if nothing takes longer than planned."""
 
     @property
     def total_s(self) -> float:
@@ -240,13 +208,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
-    """Check that all blocks of each side together stay within what its entry allows.
-
-    Args:
-        sides: as planned.
-        order: of the blocks of a series.
-        rerun: whether a second series may follow: what it costs has to be there before the first request.
-        preflight: whether one comes first.
+    """Check that all blocks of each side together, those of a possible rerun included, are within its entry's budget.
 
     Raises:
         InputError: if not, or if the target may not be loaded now.
@@ -254,16 +216,17 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, prefl
     order = (*order, *order) if rerun else order
     pace = pace_of(sides, order)
     for one in sides.values():
-        if one.chosen is not None:
-            starts = [start for start, side in zip(pace.starts_s, order, strict=True) if sides[side].place == one.place]
-            try:
-                check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
-            except InputError as error:
-                raise InputError(
-                    f"{error.message}; that is for the {len(starts)} blocks of the {one.side} side"
-                    + (", a rerun included" if rerun else ""),
-                    f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} and a shorter --block help, too.",
-                ) from None
+        if one.chosen is None:
+            continue
+        starts = [start for start, side in zip(pace.starts_s, order, strict=True) if sides[side].place == one.place]
+        try:
+            check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
+        except InputError as error:
+            raise InputError(
+                f"{error.message}; that is for the {len(starts)} blocks of the {one.side} side"
+                + (", a rerun included" if rerun else ""),
+                f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} and a shorter --block help, too.",
+            ) from None
 
 
 @contextmanager
@@ -274,23 +237,17 @@ def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dic
         InputError: if a production target was not confirmed.
         TargetError: if a preflight fails, or an embedded API does not start.
     """
-    base, head = (sides[side] for side in SIDES)
-    if base.chosen is None or head.chosen is None:
-        with (
-            target_of_our_own(base.loaded, base.keys, base.endpoint) as first,
-            target_of_our_own(head.loaded, head.keys, head.endpoint) as second,
-        ):
-            yield {"base": first, "head": second}
-        return
-    for one in {base.chosen.name or base.place: base.chosen, head.chosen.name or head.place: head.chosen}.values():
-        confirm(one, yes=yes)
-    # One preflight is enough where both sides are the same target.
-    yield {
-        "base": running_target(base.loaded, base.chosen, base.keys, base.endpoint, preflight=preflight),
-        "head": running_target(
-            head.loaded, head.chosen, head.keys, head.endpoint, preflight=preflight and head.place != base.place
-        ),
-    }
+    running = {one.chosen.name or one.place: one.chosen for one in sides.values() if one.chosen is not None}
+    for chosen in running.values():
+        confirm(chosen, yes=yes)
+    with ExitStack() as ends:
+        ready: dict[Side, ResolvedTarget] = {}
+        for side, one in sides.items():
+            # One preflight is enough where both sides are the same target.
+            look = preflight and (side == "base" or one.place != sides["base"].place)
+            target = ready_target(one.loaded, one.chosen, one.keys, one.endpoint, preflight=look)
+            ready[side] = ends.enter_context(target)
+        yield ready
 
 
 def load_environment(ready: Mapping[Side, ResolvedTarget]) -> dict[str, str]:

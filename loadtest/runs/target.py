@@ -31,15 +31,7 @@ _READY_TIMEOUT: Final = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """What a command line says about the target.
-
-    Attributes:
-        host: a base URL.
-        target: the name of an entry.
-        targets: the file of such entries; ``targets.toml`` if None.
-        yes: load a production target without asking.
-        no_preflight: do not look at it first.
-    """
+    """The options of a verb about its target; without ``host`` and ``target``, the embedded one is meant."""
 
     host: str | None = None
     target: str | None = None
@@ -49,7 +41,6 @@ class TargetOptions:
 
     @property
     def embedded(self) -> bool:
-        """Whether no target is named, so that the embedded one is meant."""
         return self.host is None and self.target is None
 
     def chosen(self) -> ChosenTarget | None:
@@ -63,16 +54,10 @@ class TargetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioOptions(TargetOptions):
-    """What a command line says about a scenario and its target.
-
-    Attributes:
-        scenario: a file or a name.
-        overrides: ``KEY=VALUE`` each.
-        seed: takes the place of the scenario's own.
-    """
+    """The options of a verb about its scenario and target."""
 
     scenario: str
-    overrides: Sequence[str] = ()
+    overrides: tuple[str, ...] = ()
     seed: int | None = None
 
     def load(self) -> LoadedScenario:
@@ -85,14 +70,20 @@ class ScenarioOptions(TargetOptions):
 
 
 class EmbeddedTarget:
-    """A reference API that runs for one run only."""
+    """A reference API that runs for one run only.
 
-    def __init__(self, process: "subprocess.Popen[bytes]", url: str, control: str | None, log: list[str]) -> None:
-        self.url = url
-        self.environment = {} if control is None else {CONTROL_VARIABLE: control}
-        """Variables by which the load finds its control endpoint."""
+    Raises:
+        TargetError: if it does not start.
+    """
+
+    def __init__(self, process: "subprocess.Popen[bytes]", *, faulty: bool) -> None:
         self._process = process
-        self._log = log
+        self._log: list[str] = []
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=self._drain, daemon=True).start()
+        self.url = self._url_after(" on http")
+        self.environment = {CONTROL_VARIABLE: self._url_after("control on http")} if faulty else {}
+        """Variables by which the load finds its control endpoint."""
 
     @property
     def crashed(self) -> bool:
@@ -102,14 +93,26 @@ class EmbeddedTarget:
     def write_log(self, path: Path) -> None:
         path.write_text("".join(self._log), encoding="utf-8")
 
+    def _drain(self) -> None:
+        for line in self._process.stdout or ():
+            self._log.append(line.decode(errors="replace"))
+            self._lines.put(self._log[-1])
+        self._lines.put("")
+
+    def _url_after(self, mark: str) -> str:
+        try:
+            while line := self._lines.get(timeout=_READY_TIMEOUT):
+                if mark in line:
+                    return line.rsplit(" ", 1)[-1].strip()
+        except queue.Empty:
+            pass
+        said = "".join(self._log).strip() or "it printed nothing"
+        raise TargetError(f"the embedded target did not start: {said}")
+
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port as long as the block lasts.
-
-    Args:
-        settings: the scenario's ``[target]``.
-        environment: of the process; its WORKFLOW_API_KEYS are the keys that it accepts.
+    """Run the reference API on a free loopback port as long as the block lasts, with the keys of an environment.
 
     Raises:
         TargetError: if it does not start.
@@ -117,13 +120,8 @@ def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str])
     options = ["serve", "--port", "0", "--exit-with-parent", *serve_arguments(settings)]
     # Ctrl-C does not reach it: the target is needed until the load has drained.
     process = start_child("loadtest.cli", *options, environment=environment, stderr=subprocess.STDOUT)
-    log: list[str] = []
-    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-    threading.Thread(target=_drain, args=(process, log, lines), daemon=True).start()
     try:
-        url = _url_after(lines, log, " on http")
-        control = _url_after(lines, log, "control on http") if settings.fault else None
-        yield EmbeddedTarget(process, url, control, log)
+        yield EmbeddedTarget(process, faulty=bool(settings.fault))
     finally:
         stop(process)
 
@@ -133,23 +131,6 @@ def serve_arguments(settings: ReferenceSettings) -> list[str]:
     # When the load's epoch will be, nobody knows by now: the load says it to the control endpoint.
     faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
     return [*to_options(settings), *faulty]
-
-
-def _drain(process: "subprocess.Popen[bytes]", log: list[str], lines: "queue.SimpleQueue[str | None]") -> None:
-    for line in process.stdout or ():
-        log.append(line.decode(errors="replace"))
-        lines.put(log[-1])
-    lines.put(None)
-
-
-def _url_after(lines: "queue.SimpleQueue[str | None]", log: list[str], mark: str) -> str:
-    try:
-        while (line := lines.get(timeout=_READY_TIMEOUT)) is not None:
-            if mark in line:
-                return line.rsplit(" ", 1)[-1].strip()
-    except queue.Empty:
-        pass
-    raise TargetError(f"the embedded target did not start: {''.join(log).strip() or 'it printed nothing'}")
 
 
 def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
@@ -203,50 +184,42 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
         InputError: if the target may not be loaded, or not so much.
         TargetError: if the preflight fails, or the embedded target does not start.
     """
+    preflight = not options.no_preflight
     if (chosen := options.chosen()) is None:
-        with target_of_our_own(loaded, *own_credentials(loaded.scenario.keys)) as resolved:
-            yield resolved
-        return
-    keys, endpoint = credentials_for(chosen)
-    check_before_run(loaded, chosen, keys=len(keys), preflight=not options.no_preflight)
-    confirm(chosen, yes=options.yes)
-    yield running_target(loaded, chosen, keys, endpoint, preflight=not options.no_preflight)
+        keys, endpoint = own_credentials(loaded.scenario.keys)
+    else:
+        keys, endpoint = credentials_for(chosen)
+        check_before_run(loaded, chosen, keys=len(keys), preflight=preflight)
+        confirm(chosen, yes=options.yes)
+    with ready_target(loaded, chosen, keys, endpoint, preflight=preflight) as resolved:
+        yield resolved
 
 
 @contextmanager
-def target_of_our_own(loaded: LoadedScenario, keys: Sequence[str], endpoint: str) -> Iterator[ResolvedTarget]:
-    """The embedded target of a scenario, as long as the block lasts.
+def ready_target(
+    loaded: LoadedScenario, chosen: ChosenTarget | None, keys: Sequence[str], endpoint: str, *, preflight: bool
+) -> Iterator[ResolvedTarget]:
+    """A running target whose budget was checked, after a preflight or only a look; or an embedded one that we start.
 
     Raises:
-        InputError: if the scenario runs a workflow that it does not have.
-        TargetError: if it does not start.
+        InputError: if the scenario runs a workflow that the embedded target does not have.
+        TargetError: if the preflight fails, or the embedded target does not start.
     """
+    environment = child_environment(keys, endpoint)
+    if chosen is not None:
+        seen = look(chosen, loaded.effective, environment, preflight=preflight)
+        url, entry = chosen.target.url, chosen.entry
+        words = f"Load goes to {url}: loopback only, a target that was running."
+        if entry is not None:
+            about = f"{chosen.name!r} in {chosen.path} ({entry.environment}, {entry.owner})"
+            words = f"Load goes to {url}, within the request budget of {about}."
+        yield ResolvedTarget(url, keys, environment, words, chosen, seen)
+        return
     for wrong in unknown_workflows(loaded.scenario):
         raise InputError(f"{loaded.path}, {wrong.key}: {wrong.message}", wrong.remedy)
-    environment = child_environment(keys, endpoint)
     with embedded_target(loaded.scenario.target.settings, environment) as embedded:
         words = f"Load goes to {embedded.url}: loopback only, embedded target."
-        environment |= embedded.environment
-        yield ResolvedTarget(embedded.url, keys, environment, words, embedded=embedded)
-
-
-def running_target(
-    loaded: LoadedScenario, chosen: ChosenTarget, keys: Sequence[str], endpoint: str, *, preflight: bool
-) -> ResolvedTarget:
-    """A running target whose budget was checked: look at it with a preflight, or only whether it is there.
-
-    Raises:
-        TargetError: if that fails.
-    """
-    environment = child_environment(keys, endpoint)
-    seen = look(chosen, loaded.effective, environment, preflight=preflight)
-    if (entry := chosen.entry) is None:
-        limits = ": loopback only, a target that was running."
-    else:
-        about = f"({entry.environment}, {entry.owner})"
-        limits = f", within the request budget of {chosen.name!r} in {chosen.path} {about}."
-    url = chosen.target.url
-    return ResolvedTarget(url, keys, environment, f"Load goes to {url}{limits}", chosen, seen)
+        yield ResolvedTarget(embedded.url, keys, environment | embedded.environment, words, embedded=embedded)
 
 
 def prepare(

@@ -11,11 +11,11 @@ from typing import Final
 
 from loadtest.processes import (
     LOOPBACK,
-    Interrupts,
     address_text,
     check_free,
     free_port,
     interrupt_on_terminate,
+    interrupts_for,
     start_child,
     start_worker,
     stop,
@@ -96,6 +96,6 @@ def _serve(target: ResolvedTarget, environment: Mapping[str, str], options: UiOp
         for _ in range(options.processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
         # Ctrl-C ends Locust, and with it the run that ends here, which is still reported.
-        with Interrupts(process, signal.SIGTERM), ours:
+        with interrupts_for(process, signal.SIGTERM), ours:
             process.wait()
     return process.returncode
