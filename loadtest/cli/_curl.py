@@ -7,30 +7,33 @@ import ipaddress
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlsplit
+
+import click
 
 from loadtest.contract import FIRST_KIND, JOB_KINDS, JOB_OPERATIONS, REQUESTS, Operation
 from loadtest.errors import InputError
 from loadtest.targets.connection import server_of
 
+_DATA: Final = ("-d", "--data", "--data-raw", "--data-ascii", "--data-binary", "--json")
 _VALUED: Final = {
-    **dict.fromkeys(("-X", "--request"), "method"),
-    **dict.fromkeys(("-H", "--header"), "header"),
-    **dict.fromkeys(("-d", "--data", "--data-raw", "--data-ascii", "--data-binary", "--json"), "data"),
-    "--url": "url",
-    **dict.fromkeys(
-        ("-o", "--output", "-A", "--user-agent", "-e", "--referer", "-m", "--max-time", "--connect-timeout"), "ignored"
+    "method": ("-X", "--request"),
+    "header": ("-H", "--header"),
+    **{f"data{number}": (option,) for number, option in enumerate(_DATA)},
+    "url": ("--url",),
+    "ignored": (
+        *("-o", "--output", "-A", "--user-agent", "-e", "--referer", "-m", "--max-time", "--connect-timeout"),
+        *("-w", "--write-out", "-b", "--cookie", "--retry", "--retry-delay", "--cacert"),
     ),
-    **dict.fromkeys(("-w", "--write-out", "-b", "--cookie", "--retry", "--retry-delay", "--cacert"), "ignored"),
 }
-_FLAGS: Final = {
+_FLAGS: Final = (
     *("-s", "-S", "-v", "-i", "-k", "-L", "-f", "-g", "-#", "-N"),
     *("--silent", "--show-error", "--verbose", "--include", "--insecure", "--location", "--fail", "--globoff"),
     *("--compressed", "--no-buffer", "--http1.1", "--http2", "--progress-bar", "--fail-with-body"),
-}
+)
 _REQUESTS: Final[tuple[tuple[str, str, Operation], ...]] = tuple(
     (REQUESTS[kind].method, re.escape(REQUESTS[kind].path) + ("[^/]+" if kind in JOB_KINDS else ""), operation)
     for operation, kind in FIRST_KIND.items()
@@ -66,22 +69,17 @@ def parse_curl(command: str) -> CurlRequest:
     Raises:
         InputError: if it is not one, or not of a request that the API has.
     """
-    words = _words(command)
-    method, url, data = "", "", ""
+    given = _options(_words(command)[1:])
+    method = given["method"][-1].upper() if given["method"] else ""
     headers: dict[str, str] = {}
-    for option, value in _options(words[1:]):
-        kind = _VALUED.get(option, option)
-        if kind == "method":
-            method = value.upper()
-        elif kind == "header":
-            name, _, content = value.partition(":")
-            headers[name.strip().lower()] = content.strip()
-        elif kind == "data":
-            data = _data(option, value, data)
-        elif kind == "url":
-            if url:
-                raise InputError("the curl command has more than one URL", "Quote values that contain spaces.")
-            url = value
+    for header in given["header"]:
+        name, _, content = header.partition(":")
+        headers[name.strip().lower()] = content.strip()
+    data = _data({option: given[f"data{number}"] for number, option in enumerate(_DATA)})
+    urls = [*given["url"], *given["urls"]]
+    if len(urls) > 1:
+        raise InputError("the curl command has more than one URL", "Quote values that contain spaces.")
+    url = "".join(urls)
     base, path = _split_url(url)
     operation = _operation(method or ("POST" if data else "GET"), path)
     workflow, parameters = (None, {}) if operation in JOB_OPERATIONS else _body(data)
@@ -128,42 +126,32 @@ def _unescape(escape: re.Match[str]) -> str:
     return {"n": "\n", "r": "\r", "t": "\t"}.get(letter, letter)
 
 
-def _options(words: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield (option, value) for each option with a value; a word without an option is a ``--url``."""
-    left = iter(words)
-    for word in left:
-        option, value = _split_word(word)
-        if option not in _VALUED:
-            if option not in _FLAGS:
-                shown = option if re.fullmatch(r"--[a-z][a-z0-9.-]{0,30}|-[A-Za-z#]", option) else "an option"
-                raise InputError(f"the curl command has {shown}, which loadtest does not know", "Leave it out.")
-            continue
-        if value is None:
-            value = next(left, None)
-        if value is None:
-            raise InputError(f"the curl command ends after {option}", "Copy the whole command.")
-        yield option, value
+def _options(words: list[str]) -> dict[str, Sequence[str]]:
+    """The values of each option of ``_VALUED``; words without an option are ``urls``."""
+    valued = [click.Option([name, *spelled], multiple=True) for name, spelled in _VALUED.items()]
+    flags = click.Option(["flags", *_FLAGS], count=True)
+    curl = click.Command("curl", params=[*valued, flags, click.Argument(["urls"], nargs=-1)], add_help_option=False)
+    try:
+        return curl.make_context("curl", words).params
+    except click.NoSuchOption as error:
+        option = error.option_name
+        shown = option if re.fullmatch(r"--[a-z][a-z0-9.-]{0,30}|-[A-Za-z#]", option) else "an option"
+        raise InputError(f"the curl command has {shown}, which loadtest does not know", "Leave it out.") from None
+    except click.BadOptionUsage as error:
+        if error.option_name in _FLAGS:
+            words = f"the curl command has a value for {error.option_name}, which takes none"
+            raise InputError(words, "Leave it out.") from None
+        raise InputError(f"the curl command ends after {error.option_name}", "Copy the whole command.") from None
 
 
-def _split_word(word: str) -> tuple[str, str | None]:
-    if not word.startswith("-") or word == "-":
-        return "--url", word
-    if word.startswith("--"):
-        option, equals, value = word.partition("=")
-        return option, value if equals else None
-    # Short flags may stand together, and the last may have its value attached: -sSXPOST.
-    at = 1
-    while at < len(word) - 1 and f"-{word[at]}" in _FLAGS:
-        at += 1
-    return f"-{word[at]}", word[at + 1 :] or None
-
-
-def _data(option: str, value: str, before: str) -> str:
-    if value.startswith("@") and option != "--data-raw":
-        raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")
-    if before:
+def _data(given: dict[str, Sequence[str]]) -> str:
+    found = [(option, value) for option, values in given.items() for value in values]
+    for option, value in found:
+        if value.startswith("@") and option != "--data-raw":
+            raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")
+    if len(found) > 1:
         raise InputError("the curl command has data more than once", "Write all of the JSON after one -d.")
-    return value
+    return found[0][1] if found else ""
 
 
 def _split_url(url: str) -> tuple[str, str]:

@@ -9,15 +9,17 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from loadtest.compare import history, history_file, measurements, results, suspects
-from loadtest.compare.history import HistoryLine, HistoryRun, RunLine
+from loadtest.compare.history import History, HistoryLine, HistoryRun
+from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import judge_history
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import complain, pasteable
 from loadtest.record.run_directory import find_run
-from loadtest.runs.run import MadeRun, RunOptions, make_run, show_comparison
+from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import scenario_hash
+from loadtest.scenario.parse import LoadedScenario
 
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """How a run ends of which no comparison is made."""
@@ -26,13 +28,7 @@ _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitC
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(RunOptions):
-    """What a command line says about a check.
-
-    Attributes:
-        place: of the history: a file that ends in .jsonl, or a folder with one for each scenario.
-        no_rerun: leave a suspicion for another machine to confirm.
-        fail_on_inconclusive: end with 1 instead of 6.
-    """
+    """The options of a check; its history is a file that ends in .jsonl, or a folder with one for each scenario."""
 
     place: Path
     no_rerun: bool = False
@@ -50,7 +46,7 @@ class CheckOptions(RunOptions):
         """What makes the run again elsewhere."""
         return Repeat(
             scenario=self.scenario,
-            overrides=tuple(self.overrides),
+            overrides=self.overrides,
             seed=self.seed,
             host=self.host,
             target=self.target,
@@ -71,29 +67,7 @@ def check(options: CheckOptions) -> int:
     loaded = options.load()
     path = history_file.path_for(options.place, loaded.name)
     warn(history_file.read(path).warnings)
-    history_file.check_writable(path)
-    made = make_run(loaded, options)
-    if (code := _without_measurements(made)) is not None:
-        return code
-    run = history.compact(measurements.read(made.directory))
-    # Read only now: another check may have ended meanwhile.
-    evidence = history_file.read(path).history.evidence(run)
-    comparison = judge_history(evidence, run, title=loaded.scenario.title)
-    line = history.run_line(run, comparison.word, sentence=comparison.sentence)
-    results.save(comparison, made.directory)
-    warn(history_file.append(path, line))
-    found = suspects.suspected(comparison, line, evidence, options.repeat)
-    if found is not None:
-        file = suspects.save(found, made.directory)
-        if not options.no_rerun:
-            print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n")
-            # Who loads a production target has typed its name for the first run.
-            return confirm(found, dataclasses.replace(options, yes=True))
-    code = _show(options, made, comparison, path)
-    if found is not None:
-        decides = f"`loadtest regression confirm {file}` decides, best on another machine."
-        print(pasteable(f"Suspected, not confirmed: {decides}"))
-    return code
+    return _check(options, loaded, path, None)
 
 
 def confirm(found: Suspects, options: CheckOptions) -> int:
@@ -111,50 +85,58 @@ def confirm(found: Suspects, options: CheckOptions) -> int:
             f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
             "Check out the same commit, and confirm with the same files.",
         )
-    path = history_file.path_for(options.place, suspected.scenario)
+    return _check(options, loaded, history_file.path_for(options.place, suspected.scenario), found)
+
+
+def _check(options: CheckOptions, loaded: LoadedScenario, path: Path, confirming: Suspects | None) -> int:
     history_file.check_writable(path)
-    made = make_run(loaded, options)
-    if (code := _without_measurements(made)) is not None:
-        return code
-    run = history.compact(measurements.read(made.directory))
+    directory, code = make_run(loaded, options)
+    if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
+        complain(f"{directory.name} was not completed: it is not compared and not recorded")
+        return code or int(ExitCode.BUG)
+    run = history.compact(measurements.read(directory))
+    # Read only now: another check may have ended meanwhile.
+    known = history_file.read(path).history
+    if confirming is not None:
+        comparison, lines = _confirmed(confirming, run, known)
+        found = None
+    else:
+        evidence = known.evidence(run)
+        comparison = judge_history(evidence, run, title=loaded.scenario.title)
+        line = history.run_line(run, comparison.word, sentence=comparison.sentence)
+        found, lines = suspects.suspected(comparison, line, evidence, options.repeat), [line]
+    results.save(comparison, directory)
+    warn(history_file.append(path, *lines))
+    file = None if found is None else suspects.save(found, directory)
+    if found is not None and not options.no_rerun:
+        print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n")
+        # Who loads a production target has typed its name for the first run.
+        return confirm(found, dataclasses.replace(options, yes=True))
+    show_comparison(directory, comparison, plots=options.plots, history=path)
+    if file is not None:
+        decides = f"`loadtest regression confirm {file}` decides, best on another machine."
+        print(pasteable(f"Suspected, not confirmed: {decides}"))
+    # The weightier of the run's own verdict and the comparison's.
+    code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
+    return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+
+
+def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[RunComparison, list[HistoryLine]]:
+    """What a rerun comes to, and what it adds to a history."""
+    suspected = found.line.run
     comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
     comparison = msgspec.structs.replace(
         comparison,
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
         head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
     )
-    line = history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run)
-    results.save(comparison, made.directory)
-    warn(history_file.append(path, *_lines(found.line, line, path)))
-    return _show(options, made, comparison, path)
-
-
-def _lines(suspected: RunLine, rerun: RunLine, path: Path) -> list[HistoryLine]:
-    """What a rerun adds to a history."""
     # In a second job the file may be one without the first job's line.
-    known = history_file.read(path).history.find(suspected.run.run)
-    lines: list[HistoryLine] = [*([suspected] if known is None else []), rerun]
-    if rerun.verdict == "pass":
+    lines: list[HistoryLine] = [found.line] if known.find(suspected.run) is None else []
+    lines.append(history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run))
+    if comparison.word == "pass":
         # What was not confirmed was noise. Without such runs the history would know less noise than there is.
-        reason = f"not confirmed by {rerun.run.run}"
-        lines.append(history.decision_line(suspected.run.run, "accepted", reason))
-    return lines
-
-
-def _without_measurements(made: MadeRun) -> int | None:
-    """The exit code of a run that cannot be compared, because it was cut short or left no measurements; else None."""
-    if made.exit_code not in _NO_RUN and (made.directory / measurements.FILE_NAME).is_file():
-        return None
-    complain(f"{made.directory.name} was not completed: it is not compared and not recorded")
-    return made.exit_code or int(ExitCode.BUG)
-
-
-def _show(options: CheckOptions, made: MadeRun, comparison: RunComparison, path: Path) -> int:
-    """Make the pages; gives the exit code, the weightier of the run's own verdict and the comparison's."""
-    show_comparison(made.directory, comparison, plots=options.plots, history=path)
-    both = {made.exit_code, comparison.exit_code}
-    code = next((code for code in _PRECEDENCE if code in both), comparison.exit_code)
-    return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+        lines.append(history.decision_line(suspected.run, "accepted", f"not confirmed by {run.run}"))
+    return comparison, lines
 
 
 def warn(messages: Sequence[str]) -> None:
@@ -178,7 +160,7 @@ def decide(
         run: an id, a run directory, or ``latest``.
         status: what the run is from now on.
         reason: in words.
-        place: as ``CheckOptions`` has it.
+        place: of the history, as ``CheckOptions`` has it.
         output_dir: the folder of all runs.
         new_segment: whether the service changed here. An accepted regression says so by itself.
 
