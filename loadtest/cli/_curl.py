@@ -139,8 +139,8 @@ def _options(words: list[str]) -> dict[str, Sequence[str]]:
         raise InputError(f"the curl command has {shown}, which loadtest does not know", "Leave it out.") from None
     except click.BadOptionUsage as error:
         if error.option_name in _FLAGS:
-            words = f"the curl command has a value for {error.option_name}, which takes none"
-            raise InputError(words, "Leave it out.") from None
+            unknown = f"the curl command has a value for {error.option_name}, which takes none"
+            raise InputError(unknown, "Leave it out.") from None
         raise InputError(f"the curl command ends after {error.option_name}", "Copy the whole command.") from None
 
 

@@ -19,9 +19,8 @@ from loadtest.scenario.parse import FOLDER, SHIPPED
 from loadtest.scenario.schema import schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
-_OPERATION_NOTE: Final = "# sync_run (run and wait), async_run (submit and poll), retrieval"
-
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
+_JOB_NOTE: Final = '# the job of the command; "seeded" submits jobs of `workflow` first'
 _INPUTS: Final = '# inputs = "inputs.jsonl" # one JSON object a line, so that no cache is measured'
 
 _SCENARIO_TEXT: Final = """\
@@ -34,7 +33,7 @@ _SCENARIO_TEXT: Final = """\
 warmup = "5s"
 
 [traffic.{name}]
-operation = "{operation}" {note}
+operation = "{operation}" # sync_run (run and wait), async_run (submit and poll), retrieval
 {what}
 # Time-out of each request. An operation that times out counts with the time that it took.
 timeout = "10s"
@@ -77,8 +76,8 @@ _TARGETS_TEXT: Final = """\
 _ENTRY_TEXT: Final = """\
 [{name}]
 {url}
-{endpoint}{environment}{environment_note}
-{owner}{owner_note}
+{endpoint}{environment}
+{owner}
 max_share = "10%"                        # of each limit, over all API keys, in any of its windows
 max_requests = 1000                      # of one run, with retries, polls and seeding
 # max_operations = 500
@@ -201,13 +200,13 @@ def scenario_text(request: CurlRequest | None) -> str:
     workflow = request.workflow or "say-hello" if request else "sleep"
     parameters = request.parameters if request else {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4}
     slow = operation == Operation.ASYNC_RUN
+    job = request is not None and request.job_id is not None
     name = operation.several.rpartition(" ")[2]
     return _SCENARIO_TEXT.format(
         title=_toml(title=f"How long do {operation.several} of {workflow} take, well within the limit?"),
         name=name,
         operation=operation,
-        note=_OPERATION_NOTE,
-        what=_what(request, workflow),
+        what=f'job_ids = "{_JOBS_FILE}" {_JOB_NOTE}' if job else f"{_toml(workflow=workflow)}\n{_INPUTS}",
         polling=_POLLING if slow else "",
         # An entry of targets.toml allows a tenth by default, of the limit that polls of jobs draw on, too.
         rate=("2% of limit" if slow else "5% of limit") if request else "80% of limit",
@@ -217,35 +216,27 @@ def scenario_text(request: CurlRequest | None) -> str:
     )
 
 
-def _what(request: CurlRequest | None, workflow: str) -> str:
-    if request is not None and request.job_id is not None:
-        return f'job_ids = "{_JOBS_FILE}" # the job of the command; "seeded" submits jobs of `workflow` first'
-    return f"{_toml(workflow=workflow)}\n{_INPUTS}"
-
-
 def targets_text(request: CurlRequest | None) -> str:
     """The starter ``targets.toml``: an entry for a curl command's host, or one that is commented out."""
     if request is None or request.loopback:
-        entry = _entry("staging", "https://workflows.staging.example", None, "staging", "team@example.com")
-        commented = "\n".join(line if line.startswith("#") else f"# {line}" for line in entry.splitlines())
-        return f"{_TARGETS_TEXT}\n{commented}\n"
-    entry = _entry("pasted", request.url, request.endpoint, "production", "nobody was asked yet", new=True)
-    return f"{_TARGETS_TEXT}\n{entry}"
-
-
-def _entry(name: str, url: str, endpoint: str | None, environment: str, owner: str, *, new: bool = False) -> str:
-    return _ENTRY_TEXT.format(
-        name=name,
-        url=_toml(url=url),
-        endpoint=_toml(endpoint=endpoint) + "\n" if endpoint else "",
-        environment=_toml(environment=environment),
+        entry = _ENTRY_TEXT.format(
+            name="staging",
+            url='url = "https://workflows.staging.example"',
+            endpoint="",
+            environment='environment = "staging"',
+            owner='owner = "team@example.com"',
+        )
+        return _TARGETS_TEXT + "\n" + "".join(f"{'' if x.startswith('#') else '# '}{x}\n" for x in entry.splitlines())
+    entry = _ENTRY_TEXT.format(
+        name="pasted",
+        url=_toml(url=request.url),
+        endpoint=f"{_toml(endpoint=request.endpoint)}\n" if request.endpoint else "",
         # Any unknown host may be somebody's production.
-        environment_note="               # asks for the host name before each run; or staging, test, development"
-        if new
-        else "",
-        owner=_toml(owner=owner),
-        owner_note="      # who agreed to the load: ask, and write it here" if new else "",
+        environment='environment = "production"               '
+        "# asks for the host name before each run; or staging, test, development",
+        owner='owner = "nobody was asked yet"      # who agreed to the load: ask, and write it here',
     )
+    return f"{_TARGETS_TEXT}\n{entry}"
 
 
 def _toml(**values: Any) -> str:

@@ -40,15 +40,7 @@ _INTERRUPTED: Final = EarlyStop("it was interrupted", ExitCode.INTERRUPTED)
 
 @dataclass(frozen=True, kw_only=True)
 class CapacityOptions(ScenarioOptions):
-    """What a command line says about a search.
-
-    Attributes:
-        stage: to judge; the only one that thresholds are about if None.
-        max_runs: most to make.
-        max_requests: most to send in all; None for as many as the runs take.
-        plan_only: send nothing.
-        output_dir: parent of the search's directory.
-    """
+    """The options of ``loadtest capacity``."""
 
     stage: str | None
     max_runs: int
@@ -97,11 +89,7 @@ class _Search:
     """A search under way.
 
     Attributes:
-        chosen: the running target; None for the embedded one.
-        stage: the judged one.
-        loaded: the scenario with this stage alone.
-        assumed: what is assumed of the limits.
-        keys: API keys that share the traffic.
+        loaded: the scenario with the judged stage alone.
         offered: at multiplier 1.
         target: in words, once it was loaded.
         measured: levels so far, as each alone looks.
@@ -135,7 +123,6 @@ class _Search:
         self.target = ""
 
     def plan(self) -> str:
-        """What is expected and what the first run costs, in sentences."""
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
         wanted = self._next() or search.NextRun(1.0, None)

@@ -33,16 +33,7 @@ _SCOPES: Final[dict[Scope, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOptions(TargetOptions):
-    """What a command line says about a probe.
-
-    Attributes:
-        limits: names; all if there are none.
-        documented: ``LIMIT=N/W`` each, to compare with instead of what is documented.
-        rate: requests/s at most.
-        workflow: to run where requests that execute nothing draw on no limit.
-        save: the entry of a file of targets that takes what is sure.
-        as_json: print nothing but the findings, as JSON.
-    """
+    """The options of ``loadtest probe``; ``rate`` is in requests/s."""
 
     limits: Sequence[str]
     documented: Sequence[str]
@@ -85,11 +76,6 @@ def probe(options: ProbeOptions) -> int:
 
 
 def _documented(options: ProbeOptions) -> dict[LimitName, Limit]:
-    """The limits to compare with.
-
-    Raises:
-        InputError: if one is not a limit, or of no known name.
-    """
     documented = {name: DOCUMENTED[name] for name in map(LimitName, options.limits or LIMIT_NAMES)}
     for text in options.documented:
         name, _, limit = text.partition("=")
@@ -104,7 +90,6 @@ def _documented(options: ProbeOptions) -> dict[LimitName, Limit]:
 
 @contextmanager
 def _target(options: ProbeOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
-    """The target with its environment and URL: a running one, or a reference API of our own."""
     if (chosen := options.chosen()) is None:
         environment = child_environment(*own_credentials(2))
         with embedded_target(ReferenceSettings(), environment) as embedded:
@@ -134,11 +119,7 @@ def _order(
 
 
 def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit]) -> None:
-    """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more.
-
-    Raises:
-        InputError: if it does not.
-    """
+    """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more."""
     if chosen is None:
         return
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
@@ -157,13 +138,14 @@ def _print_plan(order: ProbeOrder) -> None:
     counts, windows = zip(*order.documented.values(), strict=True)
     most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
     minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)
-    print(f"Probes {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s at most, in at")
-    print(f"most {minutes:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who")
-    print("share them are refused meanwhile. ", end="")
-    if order.workflow is None:
-        print("The requests name no known workflow or job, so that nothing is executed.")
-    else:
-        print(f"Where requests that execute nothing draw on no limit, {order.workflow} is run.")
+    what = "The requests name no known workflow or job, so that nothing is executed."
+    if order.workflow is not None:
+        what = f"Where requests that execute nothing draw on no limit, {order.workflow} is run."
+    print(
+        f"Probes {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s at most, in at\n"
+        f"most {minutes:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who\n"
+        f"share them are refused meanwhile. {what}"
+    )
 
 
 def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[LimitFinding]:
@@ -202,7 +184,6 @@ def _show_progress(at: ProbeProgress) -> None:
 
 
 def _show(found: LimitFinding) -> None:
-    """Print what was found of one limit."""
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     count, window = found.documented

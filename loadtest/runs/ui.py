@@ -27,14 +27,7 @@ _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 @dataclass(frozen=True, kw_only=True)
 class UiOptions(ScenarioOptions):
-    """What a command line says about a web UI.
-
-    Attributes:
-        port: where it is served.
-        output_dir: parent of the run directories.
-        processes: workers to start on this machine; 0 for one process without workers.
-        plots: draw plots, too.
-    """
+    """The options of ``loadtest ui``."""
 
     port: int
     output_dir: Path
