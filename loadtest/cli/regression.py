@@ -9,8 +9,7 @@ import msgspec
 from loadtest.cli._options import TARGET, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file, suspects
-from loadtest.compare.export import FORMATS
-from loadtest.compare.history import History
+from loadtest.compare.history import FORMATS, History
 from loadtest.errors import InputError
 from loadtest.processes import run_module
 from loadtest.runs.regression import CheckOptions, decide, warn

@@ -13,12 +13,14 @@ interval of the difference is Newcombe's (1998), of Wilson's for both sides at t
 """
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
+from loadtest.compare.noise import MetricSpread, inflation, shrunk
 from loadtest.metrics import Nature
 from loadtest.stats import (
     EventCount,
@@ -238,6 +240,74 @@ class ShareChange(MetricChange):
 
 
 AnyChange = TimeChange | ShareChange
+
+
+class Evidence(NamedTuple):
+    """The data that the change of one metric is estimated from.
+
+    Attributes:
+        bases: measurements of the base side.
+        heads: of the head side.
+        earlier: those of the base side that are shown, too.
+        centre: of the base side on the log scale (of shares it is not used).
+        delta: head − base, likewise.
+        parts: of the variance from run to run, which the base side's mean has, and the head's.
+        spread: that variance, as it was seen and assumed.
+        resolution_ms: what a poll interval hides.
+        looks: as in ``MetricChange``.
+    """
+
+    bases: Sequence[Measurement]
+    heads: Sequence[Measurement]
+    earlier: Sequence[Measurement]
+    centre: float
+    delta: float
+    parts: tuple[float, float]
+    spread: MetricSpread
+    resolution_ms: float
+    looks: int = 1
+
+
+def estimate(family: Sequence[Evidence], *, anchored: bool = False) -> list[AnyChange]:
+    """Estimate the change of each metric, whose noise is what history shows, shrunk to what the family lets assume."""
+    changes: list[AnyChange] = []
+    for one, factor in zip(family, inflation([each.spread for each in family]), strict=True):
+        squared_sd, df = shrunk(one.spread.prior * factor, one.spread.seen, one.spread.df)
+        common: dict[str, Any] = {
+            "key": one.heads[0].key,
+            "df": df,
+            "sd": math.sqrt(squared_sd),
+            "n": len(one.bases),
+            "looks": one.looks,
+            "anchored": anchored,
+            "earlier": tuple(each.value for each in one.earlier),
+            "later": tuple(each.value for each in one.heads),
+        }
+        changes.append((_share if NATURES[one.spread.metric].scale == "logit" else _time)(one, squared_sd, common))
+    return changes
+
+
+def _share(one: Evidence, squared_sd: float, common: dict[str, Any]) -> ShareChange:
+    return ShareChange(
+        **common,
+        base_counts=tuple(map(count, one.bases)),
+        head_counts=tuple(map(count, one.heads)),
+        varies=(squared_sd * one.parts[0], squared_sd * one.parts[1]),
+        base=statistics.fmean(each.value for each in one.bases),
+        head=statistics.fmean(each.value for each in one.heads),
+    )
+
+
+def _time(one: Evidence, squared_sd: float, common: dict[str, Any]) -> TimeChange:
+    return TimeChange(
+        **common,
+        centre=one.centre,
+        delta=one.delta,
+        se=math.sqrt(squared_sd * sum(one.parts)),
+        base=math.exp(one.centre),
+        head=one.heads[0].value if len(one.heads) == 1 else math.exp(one.centre + one.delta),
+        resolution_ms=one.resolution_ms,
+    )
 
 
 def count(one: Measurement) -> EventCount:

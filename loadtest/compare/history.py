@@ -1,19 +1,23 @@
-"""The history of a scenario: which runs were checked, what was found, and what somebody decided about them. Pure.
+"""The history of a scenario: its checked runs, their verdicts and decisions, and the formats of other tools. Pure.
 
 A history is a set of lines, and nothing else is kept: a run with its measurements and its verdict, or a decision about
 a run. The lines may come in any order and more than once (Git's union merge does both); the same set of them always
 gives the same history. A verdict that was stored stays, whatever is added later.
 """
 
+import csv
+import io
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.compare.measurements import RunMeasurements, mismatch
+from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, Sketch, mismatch, significant
 from loadtest.compare.results import ComparisonVerdict
+from loadtest.errors import InputError
 
 SCHEMA_VERSION: Final = 1
 
@@ -24,6 +28,8 @@ RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 
 _DIGITS: Final = 7
 _SKETCH_DIGITS: Final = 3
+_Z95: Final = 1.959964
+"""Of the standard normal distribution, two-sided 95 %."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
@@ -85,12 +91,10 @@ class HistoryRun(NamedTuple):
 
     @property
     def measurements(self) -> RunMeasurements:
-        """What a comparison knows of it."""
         return self.line.run
 
     @property
     def id(self) -> str:
-        """The run's id."""
         return self.line.run.run
 
 
@@ -106,7 +110,6 @@ class History(NamedTuple):
     orphans: tuple[str, ...] = ()
 
     def find(self, run: str) -> HistoryRun | None:
-        """The run of an id."""
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
@@ -212,25 +215,90 @@ def now() -> str:
 
 def compact(run: RunMeasurements) -> RunMeasurements:
     """A run as a history keeps it: seven significant digits, three in sketches. What is judged is what is kept."""
-    return msgspec.structs.replace(
-        run,
-        measurements=tuple(
-            msgspec.structs.replace(
-                each,
-                value=_rounded(each.value, _DIGITS),
-                score=_rounded(each.score, _DIGITS),
-                se=None if each.se is None else _rounded(each.se, _DIGITS),
-            )
-            for each in run.measurements
-        ),
-        sketches=tuple(
-            msgspec.structs.replace(
-                each, quantiles_ms=tuple(_rounded(value, _SKETCH_DIGITS) for value in each.quantiles_ms)
-            )
-            for each in run.sketches
-        ),
-    )
+
+    def kept(one: Measurement) -> Measurement:
+        se = None if one.se is None else significant(one.se, _DIGITS)
+        value, score = significant(one.value, _DIGITS), significant(one.score, _DIGITS)
+        return msgspec.structs.replace(one, value=value, score=score, se=se)
+
+    def drawn(one: Sketch) -> Sketch:
+        quantiles = tuple(significant(value, _SKETCH_DIGITS) for value in one.quantiles_ms)
+        return msgspec.structs.replace(one, quantiles_ms=quantiles)
+
+    measurements, sketches = tuple(map(kept, run.measurements)), tuple(map(drawn, run.sketches))
+    return msgspec.structs.replace(run, measurements=measurements, sketches=sketches)
 
 
-def _rounded(value: float, digits: int) -> float:
-    return float(f"{value:.{digits}g}")
+def _exported(history: History) -> list[RunMeasurements]:
+    """The runs that other tools get, the oldest first: all but the invalid and the rejected ones.
+
+    Raises:
+        InputError: if there is none.
+    """
+    runs = [each.measurements for each in history.runs if each.status in {"accepted", "waiting"}]
+    if not runs:
+        raise InputError("the history holds no valid run, so there is nothing to export")
+    return runs
+
+
+def _to_otava(history: History) -> str:
+    """CSV for Apache Otava: a row for each run, a column for each gated metric that all of them have.
+
+    Otava wants a number in every cell, so that a metric which some run lacks has no column.
+    """
+    runs = _exported(history)
+    columns = [_gated(run) for run in runs]
+    keys = [key for key in columns[-1] if all(key in column for column in columns)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["time", "run", "commit", "version", *map("/".join, keys)])
+    for run, column in zip(runs, columns, strict=True):
+        values = [column[key].value for key in keys]
+        writer.writerow([run.started, run.run, run.commit, run.target_version, *values])
+    return text.getvalue()
+
+
+def _to_bmf(history: History) -> str:
+    """Bencher Metric Format (JSON) of the last run: a traffic entry's stage is a benchmark, each metric a measure."""
+    benchmarks: dict[str, dict[str, Mapping[str, float]]] = {}
+    for key, one in _gated(_exported(history)[-1]).items():
+        benchmarks.setdefault(f"{key.traffic}/{key.stage}", {})[key.metric] = _bounds(one)
+    return _json(benchmarks)
+
+
+def _to_benchmark_action(history: History) -> str:
+    """``customSmallerIsBetter`` (JSON) for github-action-benchmark: the last run's metrics of which less is better."""
+    run = _exported(history)[-1]
+    about = "\n".join(text for text in (run.run, run.commit, run.target_version) if text)
+    smaller = [one for key, one in _gated(run).items() if NATURES[key.metric].worse > 0]
+    found = []
+    for one in smaller:
+        bounds = _bounds(one)
+        plus = {"range": f"± {bounds['upper_value'] - one.value:.3g}"} if "upper_value" in bounds else {}
+        unit = NATURES[one.metric].unit
+        found.append({"name": "/".join(one.key), "unit": unit, "value": one.value, **plus, "extra": about})
+    return _json(found)
+
+
+def _gated(run: RunMeasurements) -> dict[Key, Measurement]:
+    return {one.key: one for one in run.measurements if one.gated}
+
+
+def _bounds(one: Measurement) -> dict[str, float]:
+    """A value with its 95 % interval within the run, where a time or a rate has one."""
+    if one.se is None or NATURES[one.metric].scale != "log":
+        return {"value": one.value}
+    factor = math.exp(_Z95 * one.se)
+    return {"value": one.value, "lower_value": one.value / factor, "upper_value": one.value * factor}
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
+
+
+FORMATS: Final[Mapping[str, Callable[[History], str]]] = {
+    "otava": _to_otava,
+    "bmf": _to_bmf,
+    "benchmark-action": _to_benchmark_action,
+}
+"""By the name that ``--to`` takes."""

@@ -92,7 +92,7 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
         InputError: if the file cannot be written, or what it holds cannot be read.
     """
     with _locked(path) as file:
-        data = _all(file)
+        data = os.pread(file, os.fstat(file).st_size, 0)
         _, cut_off = _parse(data, path)
         repaired = [_move_away(file, path, data, cut_off)] if cut_off else []
         size = len(data) - len(cut_off)
@@ -140,14 +140,6 @@ def _open_locked(path: Path) -> int:
         os.close(file)
 
 
-def _all(file: int) -> bytes:
-    parts = []
-    os.lseek(file, 0, os.SEEK_SET)
-    while part := os.read(file, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _write(file: int, data: bytes, at: int) -> None:
     os.lseek(file, at, os.SEEK_SET)
     rest = memoryview(data)
@@ -189,24 +181,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-class _Versioned(msgspec.Struct):
+class _RunSchema(msgspec.Struct):
     schema: int
 
 
-class _VersionedRun(msgspec.Struct):
-    run: _Versioned | str
+class _Schemas(msgspec.Struct):
+    """Versions of a line's form, and of the measurements in it."""
+
+    schema: int
+    run: _RunSchema | str
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
     """The lines of a file, and the rest without a newline if it is no whole line."""
     *whole, last = data.split(b"\n")
-    cut_off = b""
-    if last.strip():
-        if _is_json(last):
-            whole.append(last)
-        else:
-            cut_off = last
-    return [_line(text, path, number) for number, text in enumerate(whole, 1) if text.strip()], cut_off
+    cut_off = last if last.strip() and not _is_json(last) else b""
+    lines = whole if cut_off else [*whole, last]
+    return [_line(text, path, number) for number, text in enumerate(lines, 1) if text.strip()], cut_off
 
 
 def _encode(line: HistoryLine) -> bytes:
@@ -257,14 +248,7 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
 
 
 def _check_version(text: bytes, where: str) -> None:
-    newest = max(
-        msgspec.json.decode(text, type=_Versioned).schema - history.SCHEMA_VERSION,
-        _run_version(text) - measurements.SCHEMA_VERSION,
-    )
-    if newest > 0:
+    found = msgspec.json.decode(text, type=_Schemas)
+    newer = isinstance(found.run, _RunSchema) and found.run.schema > measurements.SCHEMA_VERSION
+    if newer or found.schema > history.SCHEMA_VERSION:
         raise InputError(f"{where} was written by a newer loadtest", "Update loadtest: nothing was changed here.")
-
-
-def _run_version(text: bytes) -> int:
-    run = msgspec.json.decode(text, type=_VersionedRun).run
-    return 0 if isinstance(run, str) else run.schema

@@ -5,7 +5,6 @@ history holds the same. The unit of evidence is the run: a measurement is one va
 itself knows of its spread.
 """
 
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -172,6 +171,11 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         return {one.key: one for one in self.measurements}
 
 
+def significant(value: float, digits: int) -> float:
+    """A number of so many significant digits: what is beyond them differs by how a machine adds up."""
+    return float(f"{value:.{digits}g}")
+
+
 def read(directory: Path) -> RunMeasurements:
     """What the report of a run tells a comparison.
 
@@ -205,30 +209,31 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         paired: the two sides of a pair are two deployments (or two settings of the embedded API) on purpose: host,
             endpoint, limits, faults and the scenario's hash, which holds the embedded API's settings, may differ.
     """
-    differing = ((name, one, other) for name, one, other in _fields(base, head, paired=paired) if one != other)
-    name, one, other = next(differing, ("", None, None))
-    return f"{name} differs: {_shown(one)} before, {_shown(other)} now" if name else ""
+    fields = [_must_match(run, paired=paired, embedded=head.embedded) for run in (base, head)]
+    name = next((name for name, value in fields[1].items() if fields[0][name] != value), "")
+    return f"{name} differs: {_shown(fields[0][name])} before, {_shown(fields[1][name])} now" if name else ""
 
 
-def _fields(base: RunMeasurements, head: RunMeasurements, *, paired: bool) -> Iterator[tuple[str, object, object]]:
-    """Name and both values of each field that must match, the most telling first."""
-    yield "the scenario", base.scenario, head.scenario
-    yield "whether the target is embedded", base.embedded, head.embedded
+def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
+    """The fields of a run that must match, by their name in a sentence, the most telling first."""
+    target, generator = run.target, run.generator
+    found: dict[str, object] = {"the scenario": run.scenario, "whether the target is embedded": run.embedded}
     if not paired:
-        yield "the target's host", base.target.host, head.target.host
-        yield "the endpoint (a digest of x-wf-endpoint)", base.target.endpoint, head.target.endpoint
-        yield "the assumed limits", base.target.limits, head.target.limits
-        yield "the faults of the target", base.target.faults, head.target.faults
-    yield "the number of API keys", base.target.keys, head.target.keys
-    if not paired or not head.embedded:
-        yield "the scenario's hash", base.scenario_hash, head.scenario_hash
-    yield "the form of the measurements (schema)", base.schema, head.schema
-    if head.embedded:
+        found["the target's host"] = target.host
+        found["the endpoint (a digest of x-wf-endpoint)"] = target.endpoint
+        found["the assumed limits"] = target.limits
+        found["the faults of the target"] = target.faults
+    found["the number of API keys"] = target.keys
+    if not paired or not embedded:
+        found["the scenario's hash"] = run.scenario_hash
+    found["the form of the measurements (schema)"] = run.schema
+    if embedded:
         # The embedded API shares the generator's machine: another machine is another service.
-        yield "the processor of the machine", base.generator.cpu, head.generator.cpu
-        yield "the cores of the machine", base.generator.cores, head.generator.cores
-        yield "the operating system", base.generator.os, head.generator.os
-        yield "the number of workers", base.generator.workers, head.generator.workers
+        found["the processor of the machine"] = generator.cpu
+        found["the cores of the machine"] = generator.cores
+        found["the operating system"] = generator.os
+        found["the number of workers"] = generator.workers
+    return found
 
 
 def _shown(value: object) -> str:

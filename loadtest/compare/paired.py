@@ -11,18 +11,9 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from loadtest.compare import sentences
-from loadtest.compare.changes import (
-    EACH_FINDS,
-    LEAST_RATIO,
-    AnyChange,
-    ShareChange,
-    TimeChange,
-    count,
-    known_se,
-    unfit,
-)
+from loadtest.compare.changes import EACH_FINDS, LEAST_RATIO, AnyChange, Evidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs, inflation, shrunk
+from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
 from loadtest.record.blocks import Side
@@ -39,7 +30,6 @@ _ENOUGH: Final = math.log(1.10)
 """The effect that ``pairs_needed`` finds, on the log scale."""
 _MOST_PAIRS: Final = 200
 _Pair = tuple[RunMeasurements, RunMeasurements]
-_Column = Sequence[tuple[Measurement, Measurement]]
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
@@ -118,11 +108,7 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
             else:
                 columns.setdefault(one.key, []).append((one, other))
     tested = {key: column for key, column in columns.items() if len(column) >= LEAST_PAIRS}
-    spreads = [_spread(key, column) for key, column in tested.items()]
-    changes = [
-        _change(key, column, spread, factor)
-        for (key, column), spread, factor in zip(tested.items(), spreads, inflation(spreads), strict=True)
-    ]
+    changes = estimate([_evidence(column) for column in tested.values()])
     untested = [
         only_shown(key, base_values, statistics.fmean(head_values) if head_values else None, why)
         for key, (base_values, head_values, why) in shown.items()
@@ -137,58 +123,30 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
     return changes, untested
 
 
-def _spread(key: Key, column: _Column) -> MetricSpread:
-    """The variance of a pair's difference: the larger of that between pairs, and that within them.
+def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> Evidence:
+    """The mean difference of the pairs: SE = s ÷ √n.
 
-    Within a pair it is what both blocks know of themselves. Between pairs, few differences may agree by chance. Of
-    shares, it is what there is beyond counting.
+    The variance of a pair's difference is the larger of that between pairs, and that within them. Within a pair it is
+    what both blocks know of themselves. Between pairs, few differences may agree by chance. Of shares, it is what there
+    is beyond counting.
     """
-    between = variance([head.score - base.score for base, head in column])
-    within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
-    nature = NATURES[key.metric]
-    counted, size = 0.0, 1.0
-    if nature.scale == "logit":
-        counted = statistics.fmean(count(base).variance + count(head).variance for base, head in column)
-    else:
-        size = math.exp(statistics.fmean(base.score for base, _ in column))
-    seen = max(0.0, max(between, within) - counted)
-    return MetricSpread(key.metric, size, 2 * nature.prior_sd**2, seen, len(column) - 1)
-
-
-def _change(key: Key, column: _Column, spread: MetricSpread, factor: float) -> AnyChange:
-    """The mean difference of the pairs, SE = s ÷ √n."""
-    squared_sd, df = shrunk(spread.prior * factor, spread.seen, spread.df)
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
-    earlier, later = (tuple(one.value for one in side) for side in (bases, heads))
-    if NATURES[key.metric].scale == "logit":
-        return ShareChange(
-            key=key,
-            base_counts=tuple(count(one) for one in bases),
-            head_counts=tuple(count(one) for one in heads),
-            varies=(squared_sd / (2 * n), squared_sd / (2 * n)),
-            df=df,
-            sd=math.sqrt(squared_sd),
-            n=n,
-            base=statistics.fmean(earlier),
-            head=statistics.fmean(later),
-            earlier=earlier,
-            later=later,
-        )
-    centre = statistics.fmean(one.score for one in bases)
-    delta = statistics.fmean(head.score - base.score for base, head in column)
-    return TimeChange(
-        key=key,
-        centre=centre,
-        delta=delta,
-        se=math.sqrt(squared_sd / n),
-        df=df,
-        sd=math.sqrt(squared_sd),
-        n=n,
-        base=math.exp(centre),
-        head=math.exp(centre + delta),
+    moves = [head.score - base.score for base, head in column]
+    within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
+    metric, centre = heads[0].metric, statistics.fmean(one.score for one in bases)
+    counted, size = 0.0, math.exp(centre)
+    if NATURES[metric].scale == "logit":
+        counted, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
+    seen = max(0.0, max(variance(moves), within) - counted)
+    return Evidence(
+        bases,
+        heads,
+        bases,
+        centre,
+        statistics.fmean(moves),
+        parts=(0.5 / n, 0.5 / n),
+        spread=MetricSpread(metric, size, 2 * NATURES[metric].prior_sd ** 2, seen, n - 1),
         resolution_ms=max(one.resolution_ms for one in (*bases, *heads)),
-        earlier=earlier,
-        later=later,
     )
 
 

@@ -10,9 +10,9 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
-from loadtest.compare.changes import AnyChange, ShareChange, TimeChange, count, known_se, unfit
+from loadtest.compare.changes import AnyChange, Evidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, inflation, shrunk, winsorised
+from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
@@ -102,84 +102,34 @@ class _Column(NamedTuple):
     earlier: list[Measurement]
 
 
-class _Baseline(NamedTuple):
-    """What a column's head is compared with."""
-
-    column: _Column
-    earlier: list[Measurement]
-    scores: list[float]
-    spread: MetricSpread
-
-
 def _compare(columns: Sequence[_Column]) -> list[AnyChange]:
     """The change of each column against its latest runs, or against the first ones if that is the worse."""
-    latest = [_baseline(each, each.earlier[-WINDOW:]) for each in columns]
-    anchored = [_baseline(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
-    drifts = {each.key: each for each in _changes(anchored, anchored=True)}
-    return [min((each, drifts.get(each.key, each)), key=_p) for each in _changes(latest, anchored=False)]
+    latest = estimate([_evidence(each, each.earlier[-WINDOW:]) for each in columns])
+    anchored = [_evidence(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
+    drifts = {each.key: each for each in estimate(anchored, anchored=True)}
+    return [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in latest]
 
 
-def _p(change: AnyChange) -> float:
-    return change.p()
-
-
-def _baseline(column: _Column, earlier: list[Measurement]) -> _Baseline:
-    """Scores of a baseline, odd runs pulled in, and their spread; of shares, what there is beyond counting."""
-    nature, metric = NATURES[column.head.metric], column.head.metric
-    within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*earlier, column.head))
-    counted = 0.0
-    if nature.scale == "logit":
-        counted = statistics.fmean(count(one).variance for one in earlier)
+def _evidence(column: _Column, bases: list[Measurement]) -> Evidence:
+    """A run against a baseline, odd runs pulled in: the run's prediction error is SE = s·√(1/k + 1)."""
+    head, nature = column.head, NATURES[column.head.metric]
+    within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
+    # Of shares, the spread is what there is beyond counting.
+    counted = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counted)
-    scores = winsorised([one.score for one in earlier], math.sqrt(prior + counted))
-    size = 1.0 if nature.scale == "logit" else math.exp(statistics.fmean(scores))
-    seen = max(0.0, variance(scores) - counted)
-    return _Baseline(column, earlier, scores, MetricSpread(metric, size, prior, seen, len(scores) - 1))
-
-
-def _changes(baselines: list[_Baseline], *, anchored: bool) -> list[AnyChange]:
-    factors = inflation([each.spread for each in baselines])
-    return [_change(each, factor, anchored=anchored) for each, factor in zip(baselines, factors, strict=True)]
-
-
-def _change(baseline: _Baseline, factor: float, *, anchored: bool) -> AnyChange:
-    """The change of one metric: the new run's prediction error is SE = s·√(1/k + 1)."""
-    head, earlier, spread = baseline.column.head, baseline.earlier, baseline.spread
-    k, (squared_sd, df) = len(earlier), shrunk(spread.prior * factor, spread.seen, spread.df)
-    values = tuple(one.value for one in baseline.column.earlier)
-    looks = 2 if len(values) >= ANCHORED_FROM else 1
-    if NATURES[head.metric].scale == "logit":
-        return ShareChange(
-            key=head.key,
-            base_counts=tuple(count(one) for one in earlier),
-            head_counts=(count(head),),
-            varies=(squared_sd / k, squared_sd),
-            df=df,
-            sd=math.sqrt(squared_sd),
-            n=k,
-            base=statistics.fmean(one.value for one in earlier),
-            head=head.value,
-            looks=looks,
-            anchored=anchored,
-            earlier=values,
-            later=(head.value,),
-        )
-    centre = statistics.fmean(baseline.scores)
-    return TimeChange(
-        key=head.key,
-        centre=centre,
-        delta=head.score - centre,
-        se=math.sqrt(squared_sd * (1 + 1 / k)),
-        df=df,
-        sd=math.sqrt(squared_sd),
-        n=k,
-        base=math.exp(centre),
-        head=head.value,
+    scores = winsorised([one.score for one in bases], math.sqrt(prior + counted))
+    centre, seen = statistics.fmean(scores), max(0.0, variance(scores) - counted)
+    size = 1.0 if nature.scale == "logit" else math.exp(centre)
+    return Evidence(
+        bases,
+        [head],
+        column.earlier,
+        centre,
+        head.score - centre,
+        parts=(1 / len(bases), 1.0),
+        spread=MetricSpread(head.metric, size, prior, seen, len(scores) - 1),
         resolution_ms=head.resolution_ms,
-        looks=looks,
-        anchored=anchored,
-        earlier=values,
-        later=(head.value,),
+        looks=2 if len(column.earlier) >= ANCHORED_FROM else 1,
     )
 
 

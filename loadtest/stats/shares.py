@@ -185,10 +185,6 @@ def _log_likelihood(counts: Sequence[EventCount], log_odds: float) -> float:
     for one in counts:
         x = log_odds + one.offset
         # log p = −log(1 + e⁻ˣ), without overflow; none of no events is nothing.
-        total -= one.events * _softplus(-x) if one.events else 0.0
-        total -= (one.n - one.events) * _softplus(x) if one.events < one.n else 0.0
+        total -= one.events * float(np.logaddexp(0.0, -x)) if one.events else 0.0
+        total -= (one.n - one.events) * float(np.logaddexp(0.0, x)) if one.events < one.n else 0.0
     return total
-
-
-def _softplus(x: float) -> float:
-    return x + math.log1p(math.exp(-x)) if x > 0 else math.log1p(math.exp(x))
