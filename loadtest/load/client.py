@@ -85,12 +85,10 @@ class Endpoint:
         self._job_lines = {kind: f"{REQUESTS[kind].method} {self._prefix}{JOB_PREFIX}" for kind in JOB_KINDS}
 
     def post(self, kind: RequestKind, body: bytes, key_index: int, trace: str) -> bytes:
-        """A whole run or submit."""
         head = self._posts[kind][key_index]
         return b"%bcontent-length: %d\r\ntraceparent: %b\r\n\r\n%b" % (head, len(body), trace.encode(), body)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str) -> bytes:
-        """A whole request about a job. The id is quoted, since it comes from outside."""
         line = f"{self._job_lines[kind]}{quote(job_id, safe='')}".encode()
         return line + self._heads[key_index] + f"traceparent: {trace}\r\n\r\n".encode()
 
@@ -204,7 +202,6 @@ class WorkflowClient:
         return interpret(kind, exchange, job_id, expected)
 
     def close(self) -> None:
-        """Close the connection."""
         self.connection.close()
 
 

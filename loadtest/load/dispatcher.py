@@ -94,7 +94,6 @@ class Timer:
                 os.read(self._fd, 8)
 
     def close(self) -> None:
-        """Give the timer back to the system."""
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
@@ -159,7 +158,6 @@ class Partition:
 
     @property
     def superseded(self) -> bool:
-        """Whether the next stride is there."""
         return bool(self._next)
 
     def withdraw(self) -> None:
@@ -168,7 +166,6 @@ class Partition:
         self._next.clear()
 
     def take(self) -> Stride:
-        """Wait for the next stride."""
         while not self._next:
             self._more.clear()
             self._more.wait()
@@ -211,7 +208,6 @@ class Dispatcher:
             timer.close()
 
     def offer(self, arrival: Arrival) -> None:
-        """Offer an arrival that is due."""
         self._live.offer(arrival.traffic, arrival.intended_ns)
         self._pools[arrival.traffic].offer(arrival)
 

@@ -214,7 +214,6 @@ class Engine:
             gevent.sleep(0.02)
 
     def _note_early_end(self, session: Session) -> None:
-        """Note that the run ends early, and why."""
         session.info.end, session.info.end_reason = (
             ("aborted" if self._abort_reason else "interrupted"),
             self._abort_reason,

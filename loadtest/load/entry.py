@@ -84,7 +84,6 @@ class TrafficEntry:
         return self.plan.key_start + number % self.plan.key_count
 
     def mistake(self, number: int) -> MistakeKind | None:
-        """What arrival ``number`` is to get wrong on purpose, if anything."""
         return self.traffic.mistakes.pick(self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:

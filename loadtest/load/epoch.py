@@ -83,7 +83,7 @@ class Seeder:
             )
             if answer.job_state in TERMINAL:
                 entry.job_ids.add(job_id, key)
-                self._session.recorder.pending.settled(self._session.recorder.blank(job_id))
+                self._session.recorder.pending.pop(self._session.recorder.blank(job_id), None)
                 return
         raise TargetError(
             f"a job that was seeded for {entry.name!r} was still {self._shown(answer.job_state)} after {_PATIENCE:g} s",
@@ -91,7 +91,6 @@ class Seeder:
         )
 
     def _shown(self, word: str | None) -> str:
-        """A word of the service for a sentence."""
         return visible(self._session.recorder.blank(str(word)))
 
     def _insist(

@@ -1,7 +1,7 @@
-"""What a generator process knows of itself: a generator that was the bottleneck can't judge a service.
+"""A generator process's own account: a generator that was the bottleneck can't judge a service.
 
-It notes CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a fixed loop of
-its own, which no service makes slower, but a slower machine does. All for about 0.1 % of a core.
+It has CPU, stalls of the event loop, long garbage collections and full pools. Once a second a fixed loop is timed,
+which no service makes slower, but a slower machine does. All for about 0.1 % of a core.
 """
 
 import gc
@@ -55,11 +55,9 @@ class CpuLoop:
         self._count = 0
 
     def measure_before(self) -> None:
-        """Time it a few times, before anything is loaded."""
         self._before = [self._measure() for _ in range(_LOOPS_BEFORE)]
 
     def measure(self) -> None:
-        """Time it once more."""
         took = self._measure()
         if self._count % self._step == 0:
             self.kept.append(took)
@@ -70,7 +68,6 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """The figures; the error of the median from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))
@@ -94,7 +91,6 @@ class Pauses:
         self._count = self._longest = self._total = 0
 
     def add(self, pause_ns: int) -> None:
-        """Take in one pause, long or short."""
         if pause_ns >= self._from_ns:
             self._count += 1
             self._total += pause_ns
@@ -102,7 +98,6 @@ class Pauses:
 
     @property
     def info(self) -> PauseInfo:
-        """The figures."""
         return PauseInfo(
             count=self._count, longest_ms=round(self._longest / 1e6, 3), total_ms=round(self._total / 1e6, 3)
         )
@@ -194,7 +189,6 @@ class Health:
         )
 
     def _collected(self, phase: str, _: dict[str, Any]) -> None:
-        """Note the start or the end of a garbage collection, for ``gc.callbacks``."""
         if phase == "start":
             self._collecting_since = self._clock()
         elif self._collecting_since:

@@ -1,11 +1,16 @@
-"""Counts the samples of a run as they are recorded, for those who watch it; no final figure is made of these."""
+"""Counts the samples of a run as they are recorded, for those who watch it; no final figure is made of these.
 
-from collections import Counter, defaultdict
+What is seen over time takes memory that does not grow with the run: buckets are a second wide at first, and twice as
+wide whenever they would be too many. Percentiles are of the times of a window that slides on.
+"""
+
+import math
+from bisect import bisect_left
+from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
-from loadtest.load.live_series import LiveSeries, RecentTimes, Track
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import Sample
 from loadtest.stats import LogHistogram
@@ -17,6 +22,129 @@ PERCENTILES: Final = {
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
 """Which are noted each second, of the times of the last window."""
+MOST_BUCKETS: Final = 1200
+TIME_BOUNDS_MS: Final = (
+    1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
+)  # fmt: skip
+"""Upper bounds of what an exporter counts times in; the last count is of those above."""
+_SLICES: Final = 60
+_LEAST_WINDOW_S: Final = 10.0
+
+
+class Track:
+    """One figure by bucket: a count, or a gauge that is None where nothing was noted.
+
+    Args:
+        counts: whether buckets add up; of a gauge, the later value stays.
+    """
+
+    __slots__ = ("_counts", "values")
+
+    def __init__(self, *, counts: bool) -> None:
+        self.values: list[float | None] = []
+        self._counts = counts
+
+    def extend(self, length: int) -> None:
+        self.values.extend([0 if self._counts else None] * (length - len(self.values)))
+
+    def fold(self) -> None:
+        self.extend(len(self.values) + len(self.values) % 2)
+        pairs = zip(self.values[::2], self.values[1::2], strict=True)
+        if self._counts:
+            self.values = [(first or 0) + (second or 0) for first, second in pairs]
+        else:
+            self.values = [first if second is None else second for first, second in pairs]
+
+
+class LiveSeries:
+    """The tracks of a run: buckets from the epoch on, of one width for all."""
+
+    def __init__(self) -> None:
+        self.width_s = 1
+        self.tracks: dict[tuple[str, ...], Track] = {}
+        self.changed_from: int | None = None
+        """First bucket that has changed since somebody set this to None."""
+
+    def track(self, *name: str, counts: bool) -> Track:
+        if (track := self.tracks.get(name)) is None:
+            track = self.tracks[name] = Track(counts=counts)
+        return track
+
+    def count(self, since_epoch_ns: int, *tracks: Track, count: int = 1) -> None:
+        if since_epoch_ns < 0:
+            return
+        index = self._index(since_epoch_ns)
+        for track in tracks:
+            if index >= len(track.values):
+                track.extend(index + 1)
+            track.values[index] += count  # type: ignore[operator] # a count is a number
+
+    def note(self, track: Track, elapsed_s: float, value: float | None) -> None:
+        if elapsed_s >= 0:
+            index = self._index(int(elapsed_s * 1e9))
+            track.extend(index + 1)
+            track.values[index] = value
+
+    def _index(self, since_epoch_ns: int) -> int:
+        while (index := since_epoch_ns // (self.width_s * 1_000_000_000)) >= MOST_BUCKETS:
+            self.width_s *= 2
+            for track in self.tracks.values():
+                track.fold()
+            self.changed_from = 0
+        if self.changed_from is None or index < self.changed_from:
+            self.changed_from = index
+        return index
+
+
+class RecentTimes:
+    """Times in ms: percentiles of those of the last window, and counts of all for an exporter.
+
+    Args:
+        window_s: how long the window is; at least 10 s, as percentiles of less are noise.
+    """
+
+    def __init__(self, window_s: float) -> None:
+        self.counts = [0] * (len(TIME_BOUNDS_MS) + 1)
+        """Of all: up to each of ``TIME_BOUNDS_MS``, but above the one before."""
+        self.total_ms = 0.0
+        self.window_s = max(window_s, _LEAST_WINDOW_S)
+        self._slice_s = max(1.0, self.window_s / _SLICES)
+        self._slice = LogHistogram()
+        self._begun_s = 0.0
+        self._slices: deque[LogHistogram] = deque()
+        self._window = LogHistogram()
+
+    def add(self, ms: float) -> None:
+        self._slice.add(ms)
+        self.counts[bisect_left(TIME_BOUNDS_MS, ms)] += 1
+        self.total_ms += ms
+
+    def slide(self, elapsed_s: float) -> None:
+        """Let the window end now; called about once a second.
+
+        Args:
+            elapsed_s: since the epoch.
+        """
+        passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
+        for _ in range(min(passed, _SLICES)):
+            self._window += self._slice
+            self._slices.append(self._slice)
+            self._slice = LogHistogram()
+            if len(self._slices) > math.ceil(self.window_s / self._slice_s):
+                self._window -= self._slices.popleft()
+        self._begun_s += passed * self._slice_s
+
+    def quantile(self, share: float) -> float | None:
+        """Of the window; None where it has no times."""
+        return self._window.quantile(share)
+
+    def quantile_of_last(self, seconds: float, share: float) -> float | None:
+        """Likewise of about so many seconds at the window's end, and of what came after it."""
+        recent = LogHistogram()
+        recent += self._slice
+        for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
+            recent += each
+        return recent.quantile(share)
 
 
 class StageFigures:
@@ -37,12 +165,10 @@ class StageFigures:
 
     @property
     def sent(self) -> int:
-        """Requests that were sent."""
         return self.requests.total()
 
     @property
     def throttled(self) -> int:
-        """Requests that got 429."""
         return sum(count for (_, status, _), count in self.requests.items() if status == THROTTLED_STATUS)
 
     @property
@@ -51,32 +177,9 @@ class StageFigures:
         return sum(n for (_, status, _), n in self.requests.items() if status not in {None, THROTTLED_STATUS})
 
     def add_time(self, ms: float) -> None:
-        """Take a response time into account."""
         self.response_time.add(ms)
         self.response_time_ms += ms
         self.longest_ms = max(self.longest_ms, ms)
-
-
-class Flow:
-    """The requests of one kind of a traffic entry, by when they were sent."""
-
-    def __init__(self, series: LiveSeries, traffic: str, kind: RequestKind) -> None:
-        self._tracks = {
-            name: series.track("requests", traffic, kind, name, counts=True)
-            for name in ("sent", "accepted", Outcome.THROTTLED, Outcome.FAILED)
-        }
-        self._chosen: dict[tuple[int | None, Outcome], tuple[Track, ...]] = {}
-
-    def tracks(self, status: int | None, outcome: Outcome) -> tuple[Track, ...]:
-        """Those in which a request counts that ended so."""
-        if (chosen := self._chosen.get((status, outcome))) is None:
-            names = ["sent"]
-            if status is not None:
-                names.append(Outcome.THROTTLED if status == THROTTLED_STATUS else "accepted")
-            if outcome in ERRORS:
-                names.append(Outcome.FAILED)
-            chosen = self._chosen[status, outcome] = tuple(self._tracks[name] for name in names)
-        return chosen
 
 
 class EntryFigures:
@@ -98,19 +201,16 @@ class EntryFigures:
         """Of operations that were sent."""
         self._traffic = traffic
         self._series = series
-        self._flows: dict[RequestKind, Flow] = {}
+        self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
     def outcome(self, outcome: Outcome) -> int:
-        """Operations that ended so."""
         return sum(stage.operations[outcome] for stage in self.stages.values())
 
     @property
     def ended(self) -> int:
-        """Operations that ended."""
         return sum(stage.operations.total() for stage in self.stages.values())
 
     def requests_of(self, kind: RequestKind, outcome: Outcome | None = None) -> int:
-        """Requests of a kind that were sent, or those of them with an outcome."""
         return sum(
             count
             for stage in self.stages.values()
@@ -119,19 +219,29 @@ class EntryFigures:
         )
 
     def count(self, sample: Sample) -> None:
-        """Take one sample into account."""
         if (stage := self.stages.get(sample.stage)) is None:
             stage = self.stages[sample.stage] = StageFigures()
         if sample.row == "operation":
             self._count_operation(sample, stage)
         elif sample.start is not None:
-            stage.requests[sample.kind, sample.status, sample.outcome] += 1
-            if sample.kind is not None:
-                if (flow := self._flows.get(sample.kind)) is None:
-                    flow = self._flows[sample.kind] = Flow(self._series, self._traffic, sample.kind)
-                self._series.count(sample.start, *flow.tracks(sample.status, sample.outcome))
+            cell = sample.kind, sample.status, sample.outcome
+            stage.requests[cell] += 1
+            if (tracks := self._tracks.get(cell)) is None:
+                tracks = self._tracks[cell] = self._tracks_of(*cell)
+            self._series.count(sample.start, *tracks)
             if sample.execution_time_ms is not None:
                 self.execution_time.add(sample.execution_time_ms)
+
+    def _tracks_of(self, kind: RequestKind | None, status: int | None, outcome: Outcome) -> tuple[Track, ...]:
+        """The tracks in which a request counts that ended so; all of its kind are made."""
+        counts = {
+            "sent": True,
+            "accepted": status not in {None, THROTTLED_STATUS},
+            Outcome.THROTTLED: status == THROTTLED_STATUS,
+            Outcome.FAILED: outcome in ERRORS,
+        }
+        tracks = {name: self._series.track("requests", self._traffic, str(kind), name, counts=True) for name in counts}
+        return tuple(tracks[name] for name, counted in counts.items() if counted)
 
     def _count_operation(self, sample: Sample, stage: StageFigures) -> None:
         stage.operations[sample.outcome] += 1
@@ -202,7 +312,6 @@ class LiveFigures:
 
     @property
     def sent(self) -> int:
-        """Requests that were sent."""
         return sum(stage.sent for entry in self.entries.values() for stage in entry.stages.values())
 
     @property
@@ -212,18 +321,15 @@ class LiveFigures:
         return sum(stage.accepted + stage.throttled for stage in stages)
 
     def entry(self, traffic: str) -> EntryFigures:
-        """The figures of a traffic entry."""
         if (figures := self.entries.get(traffic)) is None:
             window = self._windows.get(traffic, _DEFAULT_WINDOW_S)
             figures = self.entries[traffic] = EntryFigures(traffic, window, self.series)
         return figures
 
     def count(self, sample: Sample) -> None:
-        """Take one sample into account."""
         self.entry(sample.traffic).count(sample)
 
     def offer(self, traffic: str, intended_ns: int) -> None:
-        """Count an arrival that became due."""
         self.offered[traffic] += 1
         self._newly_offered[traffic][intended_ns // 1_000_000_000] += 1
 

@@ -77,7 +77,6 @@ class LocalGenerator:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits to be sent, and nothing is in flight."""
         return all(pool.quiet for pool in self._session.pools.values())
 
     def begin(self) -> None:
@@ -103,7 +102,6 @@ class LocalGenerator:
         """Have everything that was recorded in the record; users may still be there, and idle. Nothing to do here."""
 
     def unwatch(self) -> None:
-        """Users are about to go: watch pools and process no longer."""
         if self._growth is not None:
             self._growth.stop()
         self._health.stop()

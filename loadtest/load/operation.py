@@ -111,7 +111,6 @@ class RunningOperation:
 
     @property
     def begun(self) -> bool:
-        """Whether any request was sent."""
         return self._start is not None
 
     def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
@@ -154,7 +153,6 @@ class RunningOperation:
         )
 
     def finish_as(self, answer: Answer) -> None:
-        """End as the last answer did."""
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
     def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
@@ -181,7 +179,6 @@ class RunningOperation:
         session.record(sample)
 
     def _remember(self, kind: RequestKind, answer: Answer) -> None:
-        """Keep what the operation's own sample needs of its requests."""
         if answer.outcome != Outcome.OK:
             return
         if kind != RequestKind.POLL:

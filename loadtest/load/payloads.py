@@ -54,7 +54,6 @@ class Bodies:
         self._seed = seed
 
     def of(self, number: int) -> bytes:
-        """The body of arrival ``number``."""
         count = len(self._bodies)
         if count == 1:
             return self._bodies[0]
@@ -127,7 +126,6 @@ class JobIds:
         self._by_key: list[list[str]] = [[] for _ in range(keys)]
 
     def add(self, job_id: str, key_index: int) -> None:
-        """Know one more job."""
         self._by_key[key_index].append(job_id)
 
     def all(self) -> list[tuple[str, int]]:
@@ -211,7 +209,6 @@ class Matcher:
         self._validator = None if schema is None else jsonschema_rs.validator_for(schema, retriever=_Elsewhere())
 
     def matches(self, result: Any) -> bool:
-        """Whether a result is as expected."""
         if self._subset is not None and not contains(result, self._subset):
             return False
         return self._validator is None or self._validator.is_valid(result)

@@ -67,17 +67,14 @@ class Pool:
 
     @property
     def ready(self) -> bool:
-        """Whether every user of the pool has asked for an arrival at least once."""
         return len(self._all) >= self.size
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits to be sent and every user is idle."""
         return (self._closed or not self.backlog) and len(self._idle) >= min(self.size, len(self._all))
 
     @property
     def crowded(self) -> bool:
-        """Whether many of its users are busy."""
         return len(self._all) - len(self._idle) > _CROWD
 
     @property
@@ -119,7 +116,6 @@ class Pool:
         self._closed = True
 
     def surrender(self) -> list[Arrival]:
-        """Let go of everything that waits, and return it."""
         waiting = list(self.backlog)
         now = time.monotonic_ns()
         while self.backlog:
@@ -127,7 +123,6 @@ class Pool:
         return waiting
 
     def give_back(self, arrival: Arrival) -> None:
-        """Let an arrival that was taken but never sent wait again, at the front."""
         self.backlog.appendleft(arrival)
 
     def figures(self, now_ns: int) -> PoolInfo:
@@ -159,7 +154,6 @@ class Pool:
             self._full_since = now
 
     def _relieve(self, now_ns: int) -> Arrival:
-        """Take the arrival that has waited longest."""
         arrival = self.backlog.popleft()
         since = self._since.pop(arrival.number, None)
         if since is not None:
@@ -208,7 +202,6 @@ class Growth:
         self._greenlet = gevent.spawn(self._grow_forever)
 
     def stop(self) -> None:
-        """Let the pools be as they are."""
         self._greenlet.kill()
 
     def _grow_forever(self) -> None:

@@ -6,12 +6,11 @@ not yet seen to end are noted: those that a run leaves behind may cost something
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 import gevent
-import pyarrow as pa
 
 from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
 from loadtest.foreign_text import KeyFilter
@@ -29,40 +28,28 @@ _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit"
 """What a service's words are in."""
 
 
-class PendingJobs:
-    """Knows which jobs are pending, from the samples of a run."""
+def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
+    return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
-    def __init__(self) -> None:
-        self._jobs: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def accepted(self, job_id: str, key_index: int) -> None:
-        """Know of a job that a submit was answered with."""
-        self._jobs[job_id] = key_index
-
-    def settled(self, job_id: str) -> None:
-        """Forget a job that was seen to end."""
-        self._jobs.pop(job_id, None)
+class PendingJobs(dict[str, int]):
+    """The jobs that were accepted and not yet seen to end, with the index of their key."""
 
     def see(self, sample: Sample) -> None:
-        """Take one sample into account, if it is about a job."""
         job_id = sample.job_id
         if job_id is None or sample.row != "request":
             return
         if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
-            self.settled(job_id)
+            self.pop(job_id, None)
         elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
-            self.accepted(job_id, sample.key_index or 0)
+            self[job_id] = sample.key_index or 0
 
     def write(self, directory: Path) -> None:
         """List the jobs in ``pending_jobs.txt``: an id a line, a tab, and the index of its key.
 
         A scenario can name the file as ``job_ids``. An id that a line cannot carry is left out.
         """
-        lines = [f"{job}\t{key}\n" for job, key in self._jobs.items() if job.isprintable() and job == job.strip()]
-        (directory / PENDING_NAME).write_text("".join(lines), encoding="utf-8")
+        (directory / PENDING_NAME).write_text("".join(_lines(self.items())), encoding="utf-8")
 
 
 class Output(Protocol):
@@ -71,51 +58,30 @@ class Output(Protocol):
     count: int
     """Samples that were written."""
 
-    def write(self, samples: list[Sample], rest: Callable[[], None]) -> None:
-        """Write a batch, calling ``rest`` every now and then; raises OSError where that fails."""
-        ...
+    def write(self, samples: list[Sample], rest: Callable[[], None]) -> None: ...
 
-    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Write ids of jobs that were accepted, with the index of their key; errors as ``write``."""
-        ...
+    def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None: ...
 
-    def close(self, pending: PendingJobs) -> None:
-        """End it; errors as ``write``."""
-        ...
+    def end(self, pending: PendingJobs) -> None: ...
 
 
-class RunFiles:
+class RunFiles(SampleWriter):
     """The record of a run directory, and the ids of its jobs.
 
     An id that a line cannot carry is left out of the ids.
     """
 
     def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
         self._directory = directory
-        self._writer = SampleWriter(directory)
         self._ids = (directory / JOB_IDS_NAME).open("w", encoding="utf-8")
 
-    @property
-    def count(self) -> int:
-        """Samples in the file."""
-        return self._writer.count
-
-    def write(self, samples: list[Sample], rest: Callable[[], None]) -> None:
-        """Append samples."""
-        self._writer.write(samples, rest)
-
-    def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append samples that another process packed."""
-        self._writer.write_batch(batch)
-
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Append ids, one a line, each with a tab and the index of its key."""
-        self._ids.writelines(f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
+        self._ids.writelines(_lines(jobs))
         self._ids.flush()
 
-    def close(self, pending: PendingJobs) -> None:
-        """End the record, and list the jobs that are pending."""
-        self._writer.close()
+    def end(self, pending: PendingJobs) -> None:
+        self.close()
         self._ids.close()
         pending.write(self._directory)
 
@@ -152,7 +118,6 @@ class Recorder:
 
     @property
     def count(self) -> int:
-        """Samples that were written."""
         return self.output.count
 
     def append(self, sample: Sample) -> None:
@@ -168,27 +133,24 @@ class Recorder:
     def job(self, job_id: str, key_index: int) -> None:
         """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
         job_id = self.blank(job_id)
-        self.pending.accepted(job_id, key_index)
+        self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))
 
     def see(self, samples: Sequence[Sample]) -> None:
-        """Take samples into account that reach the output by another way."""
         for sample in samples:
             self._live.count(sample)
             self.watch(sample)
 
     def flush(self) -> None:
-        """Write what is buffered."""
         while self._buffer:
             self._write_some()
         self._write_ids()
 
     def close(self) -> None:
-        """Write the rest and end the record."""
         self._flusher.kill()
         try:
             self.flush()
-            self.output.close(self.pending)
+            self.output.end(self.pending)
         except OSError as error:
             self.failure = error
 

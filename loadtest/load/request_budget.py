@@ -80,7 +80,6 @@ class RequestBudget:
 
     @property
     def bounded(self) -> bool:
-        """Whether there are bounds at all."""
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
@@ -210,7 +209,6 @@ class QuotaSplit:
         """What each worker may use in all, or will not pass before the next assignment."""
 
     def note_used(self, worker: str, used: BudgetUse) -> None:
-        """Note what a worker has used so far."""
         self._used[worker] = used
 
     def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
@@ -232,7 +230,6 @@ class QuotaSplit:
         return quotas
 
     def total(self) -> BudgetUse:
-        """What master and workers have used together."""
         used = [self._budget.used, *self._used.values()]
         return BudgetUse(**{name: sum(getattr(each, name) for each in used) for name in BudgetUse.__struct_fields__})
 

@@ -31,8 +31,7 @@ from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
 from loadtest.load.entry import TrafficEntry, make_entry
-from loadtest.load.http.connection import Address
-from loadtest.load.http.resolver import make_resolver
+from loadtest.load.http.connection import Address, make_resolver
 from loadtest.load.live import LiveFigures
 from loadtest.load.payloads import JobHistory, JobIds
 from loadtest.load.pool import Pool
@@ -123,7 +122,6 @@ class Session:
 
     @property
     def pools(self) -> dict[str, Pool]:
-        """The pool of each traffic entry."""
         return {name: entry.pool for name, entry in self.entries.items()}
 
     @property
@@ -144,7 +142,6 @@ class Session:
         return f"00-{trace_id}-{next(self._spans):016x}-01"
 
     def record(self, sample: Sample) -> None:
-        """Record a sample, and fire Locust's event for its statistics and listeners."""
         sample.worker = self.worker
         self.recorder.append(sample)
         fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
@@ -165,7 +162,6 @@ class Session:
         )
 
     def progress(self, phase: Phase) -> Progress:
-        """The live figures, and in which stage each traffic entry is."""
         elapsed = self.elapsed_s
         entries = {
             name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])

@@ -59,7 +59,6 @@ class WorkflowUser(locust.User):
         self._arrival: Arrival | None = None
 
     def wait_time(self) -> float:
-        """Wait for an arrival, then start at once."""
         self._arrival = self.entry.pool.take(self)
         return 0.0
 
@@ -95,7 +94,6 @@ class WorkflowUser(locust.User):
                 raise
 
     def perform(self, operation: RunningOperation) -> None:
-        """Send the operation's requests and finish it."""
         raise NotImplementedError
 
     def conclude(self, operation: RunningOperation, answer: Answer) -> None:
@@ -147,7 +145,6 @@ class SyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        """One ``run``, and what the retry policy makes of a 429."""
         body = self.entry.bodies.of(operation.arrival.number)
         answer = operation.begin(
             RequestKind.RUN,
@@ -162,7 +159,6 @@ class AsyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        """One ``submit``, then polls as the policy says. A poll's 429 is no end: the next poll follows."""
         body = self.entry.bodies.of(operation.arrival.number)
         submit = operation.begin(
             RequestKind.SUBMIT,
@@ -209,7 +205,6 @@ class RetrievalUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        """One ``retrieve``; without any job to ask for yet, the operation is dropped."""
         job_id = self.entry.job_ids.pick(operation.arrival.number, operation.key_index)
         if job_id is None:
             operation.finish(Outcome.DROPPED, Reason.NO_JOB_ID)

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from live_parts import SECOND, operation, request
 
 from loadtest.contract import ERRORS
-from loadtest.load.live import LiveFigures
-from loadtest.load.live_series import MOST_BUCKETS, LiveSeries, RecentTimes
+from loadtest.load.live import MOST_BUCKETS, LiveFigures, LiveSeries, RecentTimes
 from loadtest.record.samples import SETUP
 
 

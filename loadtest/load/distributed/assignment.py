@@ -50,7 +50,6 @@ class Assigner:
         return self._next(0)
 
     def join(self, worker: str) -> None:
-        """Want a worker."""
         if worker not in self.wanted:
             self.wanted.append(worker)
 
@@ -70,7 +69,6 @@ class Assigner:
             change.too_late_ns = change.too_late_ns or 0
 
     def answer(self, worker: str, number: int, reached_ns: int, *, accepted: bool) -> None:
-        """Take a worker's answer to a proposed cut into account."""
         change = self._change
         if change is None or change.number != number:
             return

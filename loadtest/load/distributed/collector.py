@@ -48,20 +48,17 @@ class Outbox:
         self.count += len(samples)
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        """Send ids of jobs with the next batch."""
         self._jobs += jobs
 
-    def close(self, pending: PendingJobs) -> None:
+    def end(self, pending: PendingJobs) -> None:
         """Nothing: the master knows which jobs are pending."""
 
     @property
     def all_sent(self) -> bool:
-        """Whether everything was sent at least once."""
         return not self._rows and not self._jobs and all(self._sent.values())
 
     @property
     def empty(self) -> bool:
-        """Whether the master has everything."""
         return not self._rows and not self._jobs and not self._kept
 
     def take(self) -> Batch | None:
@@ -217,7 +214,6 @@ def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
 
 
 def _columns(rows: pa.RecordBatch, *names: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the values of some columns, row by row."""
     return zip(*(rows.column(name).to_pylist() for name in names), strict=True)
 
 
@@ -230,7 +226,6 @@ class ArrivalBitmap:
         """Arrivals that came a second time, which must not be."""
 
     def add(self, traffic: str, numbers: Ints) -> None:
-        """Note arrivals."""
         if not len(numbers):
             return
         noted = self._noted.get(traffic, np.zeros(0, np.uint8))
@@ -242,7 +237,6 @@ class ArrivalBitmap:
         noted[numbers] = 1
 
     def add_batch(self, batch: pa.RecordBatch) -> None:
-        """Note the arrivals of a batch's operations."""
         traffic = batch.column("traffic")
         numbers = batch.column("arrival")
         operations = ~np.asarray(numbers.is_null())
@@ -252,11 +246,9 @@ class ArrivalBitmap:
             self.add(name, values[operations & (codes == code)])
 
     def count(self, traffic: str) -> int:
-        """How many of an entry's arrivals are noted."""
         return int(self._noted.get(traffic, np.zeros(0, np.uint8)).sum())
 
     def has(self, arrival: Arrival) -> bool:
-        """Whether an arrival is noted."""
         noted = self._noted.get(arrival.traffic)
         return noted is not None and arrival.number < len(noted) and bool(noted[arrival.number])
 

@@ -83,23 +83,19 @@ class DistributedGenerator:
 
     @property
     def offered_all(self) -> bool:
-        """Whether no worker has anything left to offer."""
         last, stopped = self._assigner.assignments[-1].number, self._ended_ns is not None
         return all(member.has_offered_all(last, stopped=stopped) for member in self._alive())
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits or is in flight at any worker."""
         return self.offered_all and all(member.quiet for member in self._alive())
 
     @property
     def cpu(self) -> list[CpuSample]:
-        """Of the master (index 0) and of every worker."""
         return [*self._health.cpu, *(sample for member in self._members.values() for sample in member.cpu)]
 
     @property
     def generators(self) -> list[GeneratorInfo]:
-        """Of the master, and what every worker last reported."""
         known = [self._health.figures()]
         for member in self._members.values():
             if member.generator is not None:
@@ -109,7 +105,6 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        """Of master and workers together, as they last reported."""
         return self._quota_split.total()
 
     @property
@@ -130,7 +125,6 @@ class DistributedGenerator:
         return total
 
     def begin(self) -> None:
-        """Let the workers share the schedule from the session's epoch on."""
         self._health.start(self._session.epoch_ns)
         self._begun = True
         for member in self._alive():
@@ -138,7 +132,6 @@ class DistributedGenerator:
         self._assign(self._assigner.begin())
 
     def stop(self, *, discard: bool = False) -> None:
-        """Let no worker offer anything more."""
         if self._ended_ns is None and self._begun:
             self._ended_ns = time.monotonic_ns() - self._session.epoch_ns
         self._send_all(protocol.Stop(run=self._run, discard=discard))
@@ -148,7 +141,6 @@ class DistributedGenerator:
         self._close(aborted=False)
 
     def unwatch(self) -> None:
-        """Watch the master's process no longer."""
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
@@ -162,7 +154,6 @@ class DistributedGenerator:
         session.endpoint.budget.used = self._quota_split.total()
 
     def worker_came(self, worker: str, hello: protocol.Hello) -> None:
-        """Let a worker that came later take part, too."""
         if worker in self._members or self._closing or self._ended_ns is not None:
             return
         self._set_up(worker, hello, len(self._alive()) + 1)
@@ -173,7 +164,6 @@ class DistributedGenerator:
         return {member.worker: member.worker_count for member in self._alive()}
 
     def receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
-        """Act on a worker's message."""
         member = self._members.get(worker)
         if member is None or isinstance(message, protocol.Hello) or message.run != self._run:
             return

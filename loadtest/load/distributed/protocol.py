@@ -5,7 +5,7 @@ A worker speaks first (``Hello``), is given the run (``Setup``), and reports twi
 same version of this package.
 """
 
-import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,11 +18,6 @@ NAME: Final = "loadtest"
 """Of the Locust message."""
 PROTOCOL: Final = 3
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
-
-
-def host_name() -> str:
-    """The machine's name."""
-    return socket.gethostname()
 
 
 def boot_id() -> str:
@@ -227,22 +222,7 @@ class Acknowledge(RunMessage, tag=True):
 
 FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
-_from_worker = msgspec.msgpack.Decoder(FromWorker)
-_from_master = msgspec.msgpack.Decoder(FromMaster)
 encode = msgspec.msgpack.Encoder().encode
-
-
-def from_worker(body: bytes) -> FromWorker:
-    """Decode a worker's message.
-
-    Raises:
-        msgspec.MsgspecError: if it is none of this version.
-    """
-    message: FromWorker = _from_worker.decode(body)
-    return message
-
-
-def from_master(body: bytes) -> FromMaster:
-    """Decode a message of the master; errors as ``from_worker``."""
-    message: FromMaster = _from_master.decode(body)
-    return message
+from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
+"""Raises ``msgspec.MsgspecError`` where it is no message of this version, as ``from_master`` does."""
+from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode

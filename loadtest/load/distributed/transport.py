@@ -80,7 +80,6 @@ class Mailbox:
         return {worker: hello for worker, hello in self._accepted.items() if worker in listed}
 
     def give_users(self) -> None:
-        """Have workers that came since the run began make their users."""
         gevent.spawn(self._runner.start, self._runner.target_user_count, _AT_ONCE)
 
     def _receive(self, msg: Any, **_: Any) -> None:
@@ -150,7 +149,6 @@ class UserDispatcher:
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
-        """Itself: Locust iterates until every worker has users."""
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:

@@ -6,6 +6,7 @@ In each run it has a session of its own, and its part of the schedule and of the
 import gc
 import logging
 import os
+import socket
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -67,7 +68,6 @@ class WorkerRun:
         endpoint = make_endpoint(info, keys, workflow_endpoint)
         # The preflight is the master's to count.
         endpoint.budget.used = BudgetUse()
-        endpoint.budget.on_spent = self._ask_to_abort
         self._outbox = Outbox()
         self.session = Session(
             environment,
@@ -90,7 +90,6 @@ class WorkerRun:
         self._waiting = True
         self._taken_over = self._cpu_sent = 0
         self._stopped = False
-        self._abort: str | None = None
 
     @property
     def silent_ns(self) -> int:
@@ -99,36 +98,41 @@ class WorkerRun:
 
     @property
     def settled(self) -> bool:
-        """Whether it is closed, and the master has everything."""
         return self.closed and self._outbox.empty
 
-    def take_acknowledge(self, message: protocol.Acknowledge, received_ns: int) -> None:
-        """Take in the answer to a report."""
-        self._heard_ns = max(self._heard_ns, message.echo_ns)
-        self._clock.see(message.echo_ns, message.received_ns, message.replied_ns, received_ns)
-        self._outbox.acknowledged(message.batch)
-        if message.rejoin:
-            self.generator.partition.withdraw()
-            self._waiting = True
+    def act(self, message: protocol.FromMaster, worker: str, received_ns: int) -> protocol.FromWorker | None:
+        """Do what a message of the master asks of the worker with this Locust id; gives the answer, if there is one."""
+        match message:
+            case protocol.Acknowledge():
+                self._heard_ns = max(self._heard_ns, message.echo_ns)
+                self._clock.see(message.echo_ns, message.received_ns, message.replied_ns, received_ns)
+                self._outbox.acknowledged(message.batch)
+                if message.rejoin:
+                    self.generator.partition.withdraw()
+                    self._waiting = True
+            case protocol.KnownJobs():
+                known = self.session.own_jobs if message.entry is None else self.session.entries[message.entry].job_ids
+                for job_id, key in message.jobs:
+                    known.add(job_id, key)
+            case protocol.ProposeCut():
+                return protocol.CutAnswer(
+                    run=self.id,
+                    number=message.number,
+                    accepted=self.generator.partition.stop_at(message.cut_ns),
+                    reached_ns=self.generator.partition.reached_ns,
+                    reserved=self.session.endpoint.budget.reserve_half(),
+                )
+            case protocol.Assign():
+                self._assign(message, worker)
+            case protocol.TakeOver():
+                self._taken_over += len(message.arrivals)
+                for arrival in message.arrivals:
+                    self.generator.dispatcher.offer(arrival)
+            case protocol.Stop():
+                self.stop(discard=message.discard)
+        return None
 
-    def learn_jobs(self, message: protocol.KnownJobs) -> None:
-        """Know of jobs that retrievals may ask for."""
-        known = self.session.own_jobs if message.entry is None else self.session.entries[message.entry].job_ids
-        for job_id, key in message.jobs:
-            known.add(job_id, key)
-
-    def answer_cut(self, proposal: protocol.ProposeCut) -> protocol.CutAnswer:
-        """Stop at a cut, unless it is passed already, and keep half of the budget until the next assignment."""
-        partition, budget = self.generator.partition, self.session.endpoint.budget
-        return protocol.CutAnswer(
-            run=self.id,
-            number=proposal.number,
-            accepted=partition.stop_at(proposal.cut_ns),
-            reached_ns=partition.reached_ns,
-            reserved=budget.reserve_half(),
-        )
-
-    def assign(self, message: protocol.Assign, worker: str) -> None:
+    def _assign(self, message: protocol.Assign, worker: str) -> None:
         """Take the part of the schedule that is this worker's from a moment on; the first one begins the run here."""
         session = self.session
         if not self.begun:
@@ -152,12 +156,6 @@ class WorkerRun:
         place = message.workers.index(worker) if takes_part else 0
         self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
 
-    def take_over(self, message: protocol.TakeOver) -> None:
-        """Offer arrivals that another worker handed back."""
-        self._taken_over += len(message.arrivals)
-        for arrival in message.arrivals:
-            self.generator.dispatcher.offer(arrival)
-
     def hand_back(self) -> protocol.HandBack:
         """Let go of every arrival that was offered here and waits for a user."""
         waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
@@ -165,7 +163,6 @@ class WorkerRun:
         return protocol.HandBack(run=self.id, arrivals=waiting)
 
     def stop(self, *, discard: bool) -> None:
-        """Offer nothing more."""
         self._stopped = True
         self.generator.stop(discard=discard)
 
@@ -206,13 +203,10 @@ class WorkerRun:
             offset_ns=offset,
             uncertainty_ns=uncertainty,
             shared_clock=self._clock.is_shared,
-            abort=self._abort,
+            abort=session.endpoint.budget.spent,
             bug=session.bug,
             user_error=session.user_error,
         )
-
-    def _ask_to_abort(self, reason: str) -> None:
-        self._abort = reason
 
 
 def _check(info: RunInfo, environment: Environment, keys: int) -> None:
@@ -267,7 +261,7 @@ class Worker:
             protocol.Hello(
                 protocol=protocol.PROTOCOL,
                 version=package_version(),
-                host=protocol.host_name(),
+                host=socket.gethostname(),
                 boot=protocol.boot_id(),
                 keys=len(keys),
             )
@@ -301,7 +295,10 @@ class Worker:
                 self._set_up(message)
             case _ if self._run is not None and message.run == self._run.id:
                 try:
-                    self._act(self._run, message, received_ns)
+                    if isinstance(message, protocol.Close):
+                        self._finish(self._run, aborted=message.aborted)
+                    elif (answer := self._run.act(message, self._runner.client_id, received_ns)) is not None:
+                        self._send(answer)
                 except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
                     self._run.session.bug = traceback.format_exc()
 
@@ -316,23 +313,6 @@ class Worker:
             self._on_refused(str(error))
             return
         self._reporter = gevent.spawn(self._report_forever, self._run)
-
-    def _act(self, run: WorkerRun, message: protocol.FromMaster, received_ns: int) -> None:
-        match message:
-            case protocol.Acknowledge():
-                run.take_acknowledge(message, received_ns)
-            case protocol.KnownJobs():
-                run.learn_jobs(message)
-            case protocol.ProposeCut():
-                self._send(run.answer_cut(message))
-            case protocol.Assign():
-                run.assign(message, self._runner.client_id)
-            case protocol.TakeOver():
-                run.take_over(message)
-            case protocol.Stop():
-                run.stop(discard=message.discard)
-            case protocol.Close():
-                self._finish(run, aborted=message.aborted)
 
     def _report_forever(self, run: WorkerRun) -> None:
         while True:
@@ -394,7 +374,6 @@ class Worker:
 
 
 def _wait(patience: float, over: Callable[[], bool]) -> None:
-    """Wait until something is over, for so many seconds at most."""
     deadline = time.monotonic() + patience
     while time.monotonic() < deadline and not over():
         gevent.sleep(_SHORT_INTERVAL)

@@ -1,20 +1,28 @@
-"""TCP connections, with TLS or without: making one, and the reason for each way in which that fails.
+"""TCP connections, with TLS or without: the server's addresses, connecting to one, and the reason where that fails.
 
-``Stream`` is leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be there
-yet, for each wait: here the socket is watched for as long as it lives, and one timer serves many waits.
+``TcpStream`` is leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be
+there yet, for each wait: here the socket is watched for as long as it lives, and one timer serves many waits.
+
+A server's addresses were checked before the run. They are taken in turn, looked up again from time to time, and
+counted. A name that leads elsewhere later on is checked again, and not followed to an address that may not be loaded.
 """
 
+import ipaddress
 import select
 import socket
 import ssl
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import gevent
 from gevent import get_hub, getcurrent, monkey
 
 from loadtest.contract import Reason
-from loadtest.load.http.resolver import Resolver
+from loadtest.errors import InputError
+from loadtest.record.run_info import PeerInfo
+from loadtest.targets import Target, UnresolvedError, allow
 
 _READ: Final = 1
 _WRITE: Final = 2
@@ -35,15 +43,104 @@ _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
 
+FRESH: Final = 60.0
+"""Seconds for which a look-up holds."""
+PATIENCE: Final = 1.0
+"""Seconds that a new connection waits for a look-up; then the known addresses have to do."""
+
+
+class Resolver:
+    """Numeric addresses of one server.
+
+    Args:
+        addresses: those that were checked, the preferred one first.
+        look_up: looks them up again, and gives those that may be loaded; None where there is no name to look up.
+            Raises ``UnresolvedError`` where no answer comes, another ``InputError`` where none may be loaded.
+        now: a clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        look_up: Callable[[], Sequence[str]] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.peers: dict[str, PeerInfo] = {}
+        """How connecting went, by address."""
+        self._addresses = tuple(addresses)
+        self._look_up = look_up
+        self._now = now
+        self._looked = now()
+        self._under_way: gevent.Greenlet | None = None
+        self._turn = 0
+
+    def order(self) -> list[str]:
+        """The addresses to try for the next connection, in this order; none where none may be loaded any longer.
+
+        Those of the preferred family take turns; the others follow. Others may run meanwhile.
+        """
+        if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
+            self._refresh()
+        known = self._addresses
+        preferred = [each for each in known if (":" in each) == (":" in known[0])]
+        if preferred:
+            first = self._turn % len(preferred)
+            preferred = preferred[first:] + preferred[:first]
+        self._turn += 1
+        return preferred + [each for each in known if each not in preferred]
+
+    def connected(self, address: str) -> None:
+        self._peer(address).connections += 1
+
+    def failed(self, address: str) -> None:
+        self._peer(address).failed += 1
+
+    def _peer(self, address: str) -> PeerInfo:
+        return self.peers.setdefault(address, PeerInfo())
+
+    def _refresh(self) -> None:
+        """Look up anew, once for all who wait."""
+        if self._under_way is None:
+            self._under_way = gevent.spawn(self._look)
+        self._under_way.join(PATIENCE)
+
+    def _look(self) -> None:
+        try:
+            if self._look_up is not None:
+                self._addresses = tuple(self._look_up())
+        except UnresolvedError:
+            # Those that were checked still hold.
+            pass
+        except InputError:
+            self._addresses = ()
+        finally:
+            self._looked = self._now()
+            self._under_way = None
+
+
+def make_resolver(target: Target, *, listed: bool) -> Resolver:
+    """The resolver of a target; where it has a name, its addresses are looked up and checked again.
+
+    Args:
+        target: one that may be loaded.
+        listed: whether an entry of ``targets.toml`` allows it; else it may lead to loopback only.
+    """
+    try:
+        ipaddress.ip_address(target.server_name.partition("%")[0])
+    except ValueError:
+        return Resolver(target.addresses, lambda: allow(target.url, listed=listed).addresses)
+    return Resolver(target.addresses)
+
+
 class DeadlineError(Exception):
     """The deadline of a wait has passed."""
 
 
-class Stream:
-    """One TCP connection, on which one greenlet waits at a time. All deadlines are monotonic ns.
+class TcpStream:
+    """One TCP connection, on which one greenlet waits at a time.
 
-    Args:
-        family: of the socket.
+    All deadlines are monotonic ns. A wait raises ``DeadlineError`` if it takes too long, sending and receiving
+    ``OSError`` if they fail.
     """
 
     def __init__(self, family: int) -> None:
@@ -63,12 +160,7 @@ class Stream:
         self._alarm_at = _NEVER
 
     def connect(self, host: str, port: int, deadline: int) -> None:
-        """Connect to a numeric address.
-
-        Raises:
-            DeadlineError: if it takes too long.
-            OSError: if it fails.
-        """
+        """Connect to a numeric address."""
         try:
             self.socket.connect((host, port))
         except BlockingIOError:
@@ -78,12 +170,7 @@ class Stream:
         self._readable.start(self._on_readable)
 
     def secure(self, context: ssl.SSLContext, server_name: str, deadline: int) -> None:
-        """Speak TLS from here on, with a server that proves its name.
-
-        Raises:
-            DeadlineError: if it takes too long.
-            OSError: if it fails; ``ssl.SSLError`` where TLS itself does.
-        """
+        """Speak TLS from here on, with a server that proves its name; raises ``ssl.SSLError`` where that fails."""
         self.socket = context.wrap_socket(self.socket, server_hostname=server_name, do_handshake_on_connect=False)
         self.socket.setblocking(False)
         while True:
@@ -113,24 +200,13 @@ class Stream:
         self._turn = self._hub.loop.iteration
 
     def send(self, data: bytes, deadline: int) -> None:
-        """Send all of it.
-
-        Raises:
-            DeadlineError: if it takes too long.
-            OSError: if it fails.
-        """
         sent = self._send(data)
         while sent < len(data):
             self._wait_writable(deadline)
             sent += self._send(memoryview(data)[sent:])
 
     def receive(self, deadline: int) -> bytes:
-        """Wait until there is something to read, and read it; nothing at the end of the stream.
-
-        Raises:
-            DeadlineError: if it takes too long.
-            OSError: if it fails.
-        """
+        """Wait until there is something to read, and read it; nothing at the end of the stream."""
         while True:
             self.wait(deadline)
             try:
@@ -141,11 +217,7 @@ class Stream:
             return data
 
     def wait(self, deadline: int) -> None:
-        """Let others run until there is something to read.
-
-        Raises:
-            DeadlineError: if it takes too long.
-        """
+        """Let others run until there is something to read."""
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
         self._deadline = deadline
@@ -156,7 +228,6 @@ class Stream:
             self._waiting = None
 
     def close(self) -> None:
-        """Close it; more than once does no harm."""
         self._readable.stop()
         self._readable.close()
         self._stop_alarm()
@@ -255,7 +326,7 @@ class ConnectError(Exception):
         self.timed_out = timed_out
 
 
-def connect(address: Address, deadline: int) -> Stream:
+def connect(address: Address, deadline: int) -> TcpStream:
     """Connect to one of a server's addresses: to the next one where one cannot be reached.
 
     Args:
@@ -267,7 +338,7 @@ def connect(address: Address, deadline: int) -> Stream:
     """
     failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
     for host in address.resolver.order():
-        stream = Stream(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        stream = TcpStream(socket.AF_INET6 if ":" in host else socket.AF_INET)
         reached = False
         try:
             stream.connect(host, address.port, deadline)

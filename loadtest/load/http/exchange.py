@@ -12,7 +12,7 @@ import httptools
 import msgspec
 
 from loadtest.contract import Reason
-from loadtest.load.http.connection import Address, ConnectError, DeadlineError, Stream, connect, tls_reason
+from loadtest.load.http.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "HttpConnection", "Timeouts"]
@@ -78,7 +78,7 @@ class HttpConnection:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._stream: Stream | None = None
+        self._stream: TcpStream | None = None
         self._parser = ResponseParser(address.codings)
         self._idle_until = 0
         self.sending: Exchange | None = None
@@ -122,12 +122,11 @@ class HttpConnection:
         return result
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
         if self._stream is not None:
             self._stream.close()
             self._stream = None
 
-    def _connect(self, result: Exchange, deadline: int, longest: int) -> Stream | None:
+    def _connect(self, result: Exchange, deadline: int, longest: int) -> TcpStream | None:
         self.close()
         result.reused = False
         result.start = began = time.monotonic_ns()
@@ -141,7 +140,9 @@ class HttpConnection:
             self._idle_until = 0
         return self._stream
 
-    def _converse(self, stream: Stream, request: bytes, result: Exchange, deadline: int, silence: int | None) -> None:
+    def _converse(
+        self, stream: TcpStream, request: bytes, result: Exchange, deadline: int, silence: int | None
+    ) -> None:
         parser = self._parser
         parser.expect()
         refused = None
@@ -182,7 +183,7 @@ class HttpConnection:
         if parser.excess or not parser.keep_alive:
             self.close()
 
-    def _listen(self, stream: Stream, result: Exchange, deadline: int, silence: int | None) -> None:
+    def _listen(self, stream: TcpStream, result: Exchange, deadline: int, silence: int | None) -> None:
         parser = self._parser
         while not parser.complete:
             until = deadline if silence is None else min(deadline, time.monotonic_ns() + silence)

@@ -129,7 +129,6 @@ class ResponseParser:
         self.expect()
 
     def expect(self) -> None:
-        """Get ready for an answer."""
         self.body = bytearray()
         self.status: int | None = None
         self.complete = False
@@ -149,7 +148,6 @@ class ResponseParser:
         self.excess = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep what is used of the head."""
         if self.excess or self.status is not None:
             return
         name = name.lower()
@@ -160,7 +158,6 @@ class ResponseParser:
             self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}"[:_HEADER_KEPT])
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
         if self.excess:
             return
         self.status = self._parser.get_status_code()
@@ -171,7 +168,6 @@ class ResponseParser:
                 self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
-        """Keep a piece of the body, decoded."""
         if self.excess or self.failure is not None:
             return
         if self._decoder is not None:
@@ -204,7 +200,6 @@ class ResponseParser:
             self._counted += more
 
     def on_message_complete(self) -> None:
-        """An answer is whole."""
         if self.excess:
             return
         if self.status is not None and self.status < 200:
@@ -224,7 +219,6 @@ class ResponseParser:
                 self.failure = Reason.UNDECODABLE_BODY
 
     def keep_date(self, value: bytes) -> None:
-        """Keep ``Date``."""
         self.date = value
 
     def keep_framing(self, _value: bytes) -> None:
@@ -232,7 +226,6 @@ class ResponseParser:
         self.framed = True
 
     def keep_retry_after(self, value: bytes) -> None:
-        """Keep ``Retry-After``."""
         self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
 
     def keep_coding(self, value: bytes) -> None:
@@ -242,7 +235,6 @@ class ResponseParser:
             self._coding = coding if self._coding is None else f"{self._coding}, {coding}"
 
     def keep_idle(self, value: bytes) -> None:
-        """Keep the time-out of ``Keep-Alive``."""
         if (found := _TIMEOUT.search(value)) is not None:
             self.idle_s = int(found[1])
 

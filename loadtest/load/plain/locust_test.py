@@ -193,7 +193,6 @@ class LocustTest:
 
     @property
     def users(self) -> int:
-        """The size of the pool."""
         return sum(plan.users for plan in self.plans.values())
 
     @property

@@ -38,7 +38,6 @@ class WholePool(LoadTestShape):
     abstract = True
 
     def reset_time(self) -> None:
-        """Locust calls this when a test is about to start."""
         super().reset_time()  # type: ignore[no-untyped-call] # locust's
         if self.process is not None and self.process.engine is not None:
             self.process.engine.done.clear()
@@ -125,7 +124,6 @@ class LocustProcess:
         vars(runner)["start"] = start_pool
 
     def _take_part(self, environment: Environment, runner: WorkerRunner) -> None:
-        """Be a worker: the master conducts the runs."""
         worker = Worker(
             environment,
             runner,

@@ -11,7 +11,7 @@ import gevent
 from gevent.queue import Empty, Full, Queue
 
 from loadtest.load.engine import Engine
-from loadtest.load.live_series import MOST_BUCKETS
+from loadtest.load.live import MOST_BUCKETS
 from loadtest.load.plain.reports import Reports
 from loadtest.load.web.live_state import LiveRun, LiveUpdate, RunShown, encode
 
@@ -35,7 +35,6 @@ class LiveFeed:
 
     @property
     def full(self) -> bool:
-        """Whether nobody else can watch."""
         return len(self._watchers) >= MOST_WATCHERS
 
     def watch(self) -> Iterator[bytes]:
@@ -71,7 +70,6 @@ class LiveFeed:
         self._sender = None
 
     def _latest(self) -> LiveRun | None:
-        """The run under way, or the one before."""
         latest = self._engine.latest
         if latest is not None and (self._run is None or self._run.session is not latest[0]):
             self._run = LiveRun(*latest)

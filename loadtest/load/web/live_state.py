@@ -11,8 +11,7 @@ import msgspec
 from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, Operation, Outcome, RequestKind
 from loadtest.load.abort import LiveThreshold
 from loadtest.load.engine import LoadGenerator
-from loadtest.load.live import PERCENTILES, LiveFigures
-from loadtest.load.live_series import RecentTimes
+from loadtest.load.live import PERCENTILES, LiveFigures, RecentTimes
 from loadtest.load.session import Session
 from loadtest.metrics import METRICS
 from loadtest.plan import AssumedLimits

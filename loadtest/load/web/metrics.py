@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import gevent.pywsgi
 from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
@@ -20,14 +21,13 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from loadtest.load.engine import Engine
-from loadtest.load.live import LiveFigures
-from loadtest.load.live_series import TIME_BOUNDS_MS, RecentTimes
-from loadtest.load.web.guard import is_own
+from loadtest.load.live import TIME_BOUNDS_MS, LiveFigures, RecentTimes
 from loadtest.load.web.live_state import budget_rows
 from loadtest.processes import LOOPBACK
 
 _PHASES: Final = ("preparing", "running", "draining", "over")
 _RATE_OVER: Final = 10
+_OWN_NAMES: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 WsgiApp = Callable[..., Any]
 
@@ -39,7 +39,6 @@ class RunMetrics(Collector):
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, as it is now."""
         engine = self._engine
         phases = [([name], float(engine.phase == name)) for name in _PHASES]
         yield _family(GaugeMetricFamily, "loadtest_phase", "1 for the phase that the run is in.", ["phase"], phases)
@@ -125,6 +124,14 @@ def metrics_app(engine: Engine) -> WsgiApp:
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RunMetrics(engine))
     return make_wsgi_app(registry)
+
+
+def is_own(host: str) -> bool:
+    """Whether a ``Host`` is a name of this machine, so that no other name was led here."""
+    try:
+        return urlsplit(f"//{host}").hostname in _OWN_NAMES
+    except ValueError:
+        return False
 
 
 def serve_metrics(engine: Engine, port: int) -> None:

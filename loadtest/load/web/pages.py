@@ -2,6 +2,10 @@
 
 Ours are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form has the scenario
 above it, its tables a tab, and its own report a label.
+
+All of it is closed to all but its own pages, and starts only what may, and can, be started. Locust answers any Host and
+any Origin, so that a page from anywhere, open in the same browser, could start load (by a cross-origin POST to
+``/swarm``, or after rebinding its own name to 127.0.0.1).
 """
 
 from collections.abc import Sequence
@@ -14,14 +18,14 @@ from locust.web import WebUI
 from markupsafe import Markup, escape
 
 from loadtest.contract import Outcome
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
 from loadtest.load.plain.locust_test import LocustTest
 from loadtest.load.plain.reports import Reports, StartedRun
-from loadtest.load.web.guard import guard
 from loadtest.load.web.live_feed import MOST_WATCHERS, LiveFeed
 from loadtest.load.web.live_state import EntryNow, entries_of
-from loadtest.load.web.metrics import metrics_app
+from loadtest.load.web.metrics import is_own, metrics_app
+from loadtest.program import pasteable
 from loadtest.record.run_info import StagePlan
 
 _HERE: Final = Path(__file__).parent
@@ -41,6 +45,12 @@ _REPORT_POLICY: Final = (
     "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "script-src 'unsafe-inline'; frame-ancestors 'none'"
 )
+_HEADERS: Final = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+_NO_FRAMES: Final = "frame-ancestors 'none'"
 _ROOT: Final = '<div id="root"></div>'
 _LINK: Final = '<script src="workflow/live_link.js" defer></script>\n  </body>'
 _KEY: Final = "workflow-api"
@@ -77,7 +87,7 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
     app = web_ui.app
     if app is None:
         return
-    guard(app, engine, test)
+    _guard(app, engine, test)
     pages = _Pages(web_ui, engine, test, reports)
     blueprint = flask.Blueprint("loadtest", __name__, url_prefix=pages.base or None, template_folder="templates")
     for path, view in (
@@ -102,6 +112,65 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
     }
 
 
+def _guard(app: flask.Flask, engine: Engine, test: LocustTest) -> None:
+    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started."""
+    looking = False
+
+    def refuse_start() -> flask.Response | None:
+        """Answer for Locust where it must not act; its page shows the message."""
+        nonlocal looking
+        endpoint = flask.request.endpoint
+        if endpoint == "locust.update_user":
+            return _answer(403, "what users do is written in the scenario")
+        if endpoint != "locust.swarm":
+            return None
+        # Locust's page shows a message only of an answer that is 200.
+        if engine.phase != "over" or looking:
+            return _answer(200, "A run is under way, or about to begin: stop it first.")
+        looking = True
+        try:
+            test.set_from(flask.request.form)
+        except LoadtestError as error:
+            return _answer(200, pasteable(f"{error.message}. {error.remedy}".strip()))
+        finally:
+            looking = False
+        return None
+
+    app.before_request(lambda: _refuse_strangers() or refuse_start())
+    app.after_request(_close_frames)
+
+
+def _refuse_strangers() -> flask.Response | None:
+    request = flask.request
+    if not is_own(request.host):
+        return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
+    origin = request.headers.get("Origin")
+    if origin is not None and origin != f"{request.scheme}://{request.host}":
+        return _answer(403, "requests from pages of other origins are refused")
+    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless, if it leads
+    # to the page itself, and not to one of the things that it is made of.
+    by_link = request.method == "GET" and request.endpoint == "locust.index"
+    by_link = by_link and request.headers.get("Sec-Fetch-Mode") == "navigate"
+    if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not by_link:
+        return _answer(403, "requests from other sites are refused")
+    return None
+
+
+def _close_frames(response: flask.Response) -> flask.Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    policy = response.headers.get("Content-Security-Policy")
+    if policy is None or "frame-ancestors" not in policy:
+        response.headers["Content-Security-Policy"] = f"{policy}; {_NO_FRAMES}" if policy else _NO_FRAMES
+    return response
+
+
+def _answer(status: int, message: str) -> flask.Response:
+    response = flask.jsonify({"success": False, "message": message})
+    response.status_code = status
+    return response
+
+
 class _Pages:
     def __init__(self, web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
         self._environment = web_ui.environment
@@ -114,7 +183,6 @@ class _Pages:
         self._metrics = metrics_app(engine)
 
     def runs(self) -> str:
-        """All runs of this process."""
         return flask.render_template("runs.html", runs=self._reports.runs, base=self.base)
 
     def newest(self) -> flask.Response:
@@ -136,30 +204,25 @@ class _Pages:
         return flask.Response("there is no such report", 404)
 
     def live(self) -> flask.Response:
-        """The page of a run as it goes on."""
         answer = flask.send_from_directory(_HERE, "live_page.html", max_age=0)
         answer.headers["Content-Security-Policy"] = _LIVE_POLICY
         return answer
 
     def events(self) -> flask.Response:
-        """Its server-sent events."""
         if self._feed.full:
             return flask.Response(f"{MOST_WATCHERS} browsers watch already.", 503)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return flask.Response(self._feed.watch(), mimetype="text/event-stream", headers=headers)
 
     def asset(self, name: str) -> flask.Response:
-        """Its styles and scripts."""
         if name not in _ASSETS:
             flask.abort(404)
         return flask.send_from_directory(_ASSETS[name], name)
 
     def metrics(self) -> Any:
-        """What Prometheus asks for."""
         return flask.Response.from_app(self._metrics, flask.request.environ)
 
     def change(self, response: flask.Response) -> flask.Response:
-        """Add to Locust's page, its tables and its report."""
         endpoint = flask.request.endpoint
         if response.status_code != 200:
             return response

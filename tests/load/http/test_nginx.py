@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 from plugins.processes import until
 
-from loadtest.load.http.connection import Address
+from loadtest.load.http.connection import Address, Resolver
 from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
-from loadtest.load.http.resolver import Resolver
 from loadtest.record.run_info import PeerInfo, TlsInfo
 from loadtest.targets.connection import tls_context
 

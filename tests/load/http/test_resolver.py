@@ -6,9 +6,8 @@ from collections.abc import Sequence
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.http.connection import Address
+from loadtest.load.http.connection import FRESH, Address, Resolver, make_resolver
 from loadtest.load.http.exchange import HttpConnection, Timeouts
-from loadtest.load.http.resolver import FRESH, Resolver, make_resolver
 from loadtest.record.run_info import PeerInfo
 from loadtest.targets import UnresolvedError, allow
 
