@@ -6,7 +6,11 @@ import click
 
 from loadtest.cli._options import shared
 from loadtest.compare.paired import LEAST_PAIRS
+from loadtest.errors import InputError
+from loadtest.record.blocks import SIDES
 from loadtest.runs.comparison import CompareOptions, compare
+from loadtest.runs.sides import SideOptions
+from loadtest.units import parse_duration
 
 _MOST_PAIRS: Final = 200
 
@@ -46,4 +50,18 @@ def command(**options: Any) -> int:
 
     A block is the whole scenario once. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
     """
-    return compare(CompareOptions(**options))
+    sides = {
+        side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))
+        for side in SIDES
+    }
+    return compare(CompareOptions(sides=sides, block_s=_block_s(options.pop("block")), **options))
+
+
+def _block_s(text: str | None) -> float | None:
+    try:
+        seconds = None if text is None else parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"--block: {error}") from None
+    if seconds == 0:
+        raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
+    return seconds

@@ -1,36 +1,57 @@
 """A paired comparison: two sides that can both be reached, loaded in alternating blocks, and judged."""
 
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+import shutil
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import NamedTuple
 
 import msgspec
 
-from loadtest.compare.measurements import Key
+from loadtest.compare import measurements
+from loadtest.compare.measurements import Key, RunMeasurements
 from loadtest.compare.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
 from loadtest.compare.results import RunComparison, save
 from loadtest.compare.sentences import listed, short, where
-from loadtest.errors import ExitCode, InputError
-from loadtest.plan import Plan
-from loadtest.processes import interrupt_on_terminate
-from loadtest.record import run_directory
-from loadtest.record.blocks import SIDES, Side
-from loadtest.runs.blocks import BlockSeries, SeriesEnd
-from loadtest.runs.forecast import plan_of
-from loadtest.runs.run import show_comparison
+from loadtest.credentials import ENDPOINT_VARIABLE
+from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.prepare import endpoint_digest
+from loadtest.processes import interrupt_on_terminate, run_module
+from loadtest.program import complain
+from loadtest.record import blocks as record
+from loadtest.record import run_directory, samples
+from loadtest.record.blocks import SIDES, Block, BlockPlan, Side
+from loadtest.record.run_info import RunInfo
+from loadtest.runs.run import make_load, show_comparison
 from loadtest.runs.sides import (
     BothSides,
-    PlannedSide,
+    Pace,
     SideOptions,
     check_budgets,
+    load_environment,
     pace_of,
     plan_sides,
     ready_sides,
+    show_plan,
 )
+from loadtest.runs.target import ResolvedTarget, prepare
 from loadtest.scenario.parse import LoadedScenario
-from loadtest.units import parse_duration
+from loadtest.terminal.progress import ProgressDisplay
+
+
+class SeriesEnd(NamedTuple):
+    """How a series of blocks went.
+
+    Attributes:
+        pairs: (base, head) of every pair of which both blocks came to their end, in the order of time.
+        code: ``PASS`` if all did; else why not.
+        reason: likewise, as the rest of a sentence.
+    """
+
+    pairs: list[tuple[RunMeasurements, RunMeasurements]]
+    code: ExitCode
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +59,12 @@ class CompareOptions:
     """The options of ``loadtest compare``."""
 
     scenario: str
-    base: str | None
-    head: str | None
+    sides: Mapping[Side, SideOptions]
+    overrides: tuple[str, ...]
+    seed: int | None
+    block_s: float | None
     targets: Path | None
     pairs: int
-    block: str | None
-    overrides: tuple[str, ...]
-    base_set: tuple[str, ...]
-    head_set: tuple[str, ...]
-    base_version: str
-    head_version: str
-    seed: int | None
     yes: bool
     no_preflight: bool
     plan_only: bool
@@ -57,21 +73,6 @@ class CompareOptions:
     output_dir: Path
     plots: bool
 
-    @property
-    def block_s(self) -> float | None:
-        """How long a block is to be, in seconds.
-
-        Raises:
-            InputError: if it is no length of time.
-        """
-        try:
-            seconds = None if self.block is None else parse_duration(self.block)
-        except ValueError as error:
-            raise InputError(f"--block: {error}") from None
-        if seconds == 0:
-            raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
-        return seconds
-
 
 def compare(options: CompareOptions) -> int:
     """Compare two sides: plan, load, verdict, pages; gives the exit code.
@@ -79,20 +80,10 @@ def compare(options: CompareOptions) -> int:
     Raises:
         LoadtestError: if a side may not be loaded so much, or no block could begin.
     """
-    of_sides: dict[Side, SideOptions] = {
-        "base": SideOptions(options.base, options.base_set, options.base_version),
-        "head": SideOptions(options.head, options.head_set, options.head_version),
-    }
-    sides = plan_sides(
-        options.scenario,
-        of_sides,
-        overrides=options.overrides,
-        seed=options.seed,
-        block_s=options.block_s,
-        targets=options.targets,
-    )
+    about = {name: getattr(options, name) for name in ("overrides", "seed", "block_s", "targets")}
+    sides = plan_sides(options.scenario, options.sides, **about)
     order, seed = _draw_order(options.pairs)
-    _show_plan(sides, order, options)
+    show_plan(sides, order, pairs=options.pairs, rerun=not options.no_rerun)
     check_budgets(sides, order, rerun=not options.no_rerun, preflight=not options.no_preflight)
     if options.plan_only:
         return int(ExitCode.PASS)
@@ -107,7 +98,7 @@ def _compare(sides: BothSides, options: CompareOptions, order: Sequence[Side], s
         for side in SIDES:
             print(f"{side}: {ready[side].description}", flush=True)
         directory = run_directory.new_run_directory(options.output_dir, f"compare-{loaded.name}")
-        series = BlockSeries(directory, sides, ready, pace_of(sides, order))
+        series = ComparisonSeries(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
         comparison = judge(first, options.pairs, loaded)
         suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
@@ -189,62 +180,130 @@ def _empty(loaded: LoadedScenario) -> RunComparison:
     )
 
 
-_WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Contradictions of a plan that spoil a comparison as well; thresholds are not judged here."""
+class ComparisonSeries:
+    """Makes the series of blocks of one comparison."""
+
+    def __init__(self, directory: Path, sides: BothSides, ready: Mapping[Side, ResolvedTarget], pace: Pace) -> None:
+        self._directory = directory
+        self._sides = sides
+        self._ready = ready
+        self._pace = pace
+        name = sides["base"].loaded.name
+        self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
+
+    def make(self, order: Sequence[Side], seed: int) -> SeriesEnd:
+        """Make the next series: its load, and the measurements of every block.
+
+        Raises:
+            LoadtestError: if no block could begin, or the harness broke.
+        """
+        series = len(self._plan.seeds) + 1
+        self._prepare(order, seed, series)
+        failure: LoadtestError | None = None
+        code = int(ExitCode.PASS)
+        try:
+            with ProgressDisplay(self._pace.total_s / len(order)) as display:
+                folder, environment = self._sides["base"].loaded.path.parent, load_environment(self._ready)
+                code = make_load(self._directory, folder, environment, display.show, ["--series", str(series)])
+        except LoadtestError as error:
+            failure = error
+        infos = self._keep_begun(series)
+        if failure is not None and (failure.exit_code != ExitCode.TARGET or not infos):
+            raise failure
+        self._note_crashes(infos)
+        measured = measure([self._directory / block.directory for block, _ in infos])
+        return self._end(infos, measured, code, failure)
+
+    def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
+        """Make the directory of every block. One differs from the others of its side by its id alone."""
+        first: dict[Side, RunInfo] = {}
+        for at, side in enumerate(order):
+            name = f"{record.FOLDER}/{len(self._plan.blocks) + 1:02d}-{side}"
+            if side in first:
+                info = msgspec.structs.replace(first[side], id=f"{self._directory.name}/{name}", preflight=[])
+                (self._directory / name).mkdir(parents=True)
+                run_directory.save(info, self._directory / name)
+            else:
+                first[side] = self._prepare_first(side, name, series)
+            self._plan.blocks.append(Block(directory=name, side=side, pair=at // 2, series=series))
+        self._plan.seeds.append(seed)
+        record.save(self._plan, self._directory)
+
+    def _prepare_first(self, side: Side, name: str, series: int) -> RunInfo:
+        planned, ready = self._sides[side], self._ready[side]
+        first, version = series == 1, planned.options.version
+        _, info = prepare(planned.loaded, ready, self._directory, block=name, first=first, target_version=version)
+        if ready.chosen is not None:
+            info.target.endpoint_digest = endpoint_digest(ready.environment[ENDPOINT_VARIABLE])
+            run_directory.save(info, self._directory / name)
+        return info
+
+    def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
+        """Forget the blocks of a series that never began; gives the others."""
+        kept: list[tuple[Block, RunInfo]] = []
+        for block in self._plan.of(series):
+            directory = self._directory / block.directory
+            info = run_directory.load(directory)
+            if record.begun(info) or (directory / samples.FILE_NAME).exists():
+                kept.append((block, info))
+            else:
+                shutil.rmtree(directory)
+                self._plan.blocks.remove(block)
+        record.save(self._plan, self._directory)
+        return kept
+
+    def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
+        """Note in the last block of a side that its embedded API ended, and keep what it printed."""
+        for side, ready in self._ready.items():
+            if ready.embedded is not None:
+                ready.embedded.write_log(self._directory / f"{side}-target.log")
+                mine = [block for block, _ in infos if block.side == side]
+                if ready.embedded.crashed and mine:
+                    run_directory.note_target_died(self._directory / mine[-1].directory)
+
+    def _end(
+        self,
+        infos: Sequence[tuple[Block, RunInfo]],
+        measured: Mapping[str, RunMeasurements],
+        code: int,
+        failure: LoadtestError | None,
+    ) -> SeriesEnd:
+        found: dict[int, dict[Side, RunMeasurements]] = {}
+        for block, info in infos:
+            if info.end == "finished" and info.id in measured:
+                found.setdefault(block.pair, {})[block.side] = measured[info.id]
+        pairs = [(found[pair]["base"], found[pair]["head"]) for pair in sorted(found) if len(found[pair]) > 1]
+        last = infos[-1][1] if infos else None
+        dead = [side for side, ready in self._ready.items() if ready.embedded is not None and ready.embedded.crashed]
+        if code == ExitCode.INTERRUPTED:
+            return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
+        if code == ExitCode.BUG or code < 0:
+            return SeriesEnd(pairs, ExitCode.BUG, "an error of the harness's own; see load.log")
+        if last is None or last.end == "interrupted":
+            return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
+        if dead:
+            words = f"the embedded API of the {dead[0]} side ended; see {dead[0]}-target.log"
+            return SeriesEnd(pairs, ExitCode.TARGET, words)
+        if failure is not None:
+            return SeriesEnd(pairs, ExitCode.TARGET, failure.message)
+        if last.end == "aborted":
+            return SeriesEnd(pairs, ExitCode.ABORTED, last.end_reason or "aborted")
+        if unmeasured := [info.id for _, info in infos if info.id not in measured]:
+            return SeriesEnd(pairs, ExitCode.INVALID, f"{unmeasured[0]} could not be measured")
+        return SeriesEnd(pairs, ExitCode.PASS, "")
 
 
-def _show_plan(sides: BothSides, order: Sequence[Side], options: CompareOptions) -> None:
-    loaded, pace = sides["base"].loaded, pace_of(sides, order)
-    print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
-    again = "" if options.no_rerun else ", and as long again if something is suspected"
-    print(
-        f"{len(order)} blocks of {pace.block_s:.4g} s: {options.pairs} pairs that count, after one that does not; "
-        f"{_minutes(pace.total_s)} at least{again}."
-    )
-    if pace.silence_s:
-        print(
-            f"Blocks exceed a limit: each waits until its target was silent for {pace.silence_s:g} s, so that no limit "
-            "still counts requests of the block before."
-        )
-    if sides["base"].place == sides["head"].place:
-        print("Both sides are the same target: one budget, and the same limits, for all blocks.")
-    warnings: dict[str, None] = {}
-    for side, one in sides.items():
-        entry = None if one.chosen is None else one.chosen.entry
-        plan = plan_of(one.loaded, entry=entry, embedded=one.chosen is None, keys=len(one.keys))
-        print(f"{side}: {one.words}; {_cost(plan, order.count(side))}")
-        warnings |= dict.fromkeys(_warnings(one, plan))
-    for line in warnings:
-        print(f"warning: {line}")
+def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
+    """Write ``measurements.json`` of each run in a process of its own, and read them; by the run's id.
 
-
-def _cost(plan: Plan, blocks: int) -> str:
-    parts = [f"{plan.operations * blocks:,} operations"]
-    if plan.requests is not None and plan.executions is not None:
-        parts += [
-            f"about {plan.requests.mean * blocks:,.0f} requests",
-            f"{plan.executions.mean * blocks:,.0f} workflow executions",
-        ]
-    if plan.cost is not None:
-        parts.append(f"price {plan.cost.mean * blocks:,.2f}")
-    return f"{', '.join(parts)} in {blocks} blocks"
-
-
-def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """What a comparison cannot cure: contradictions of the plan, and stages above a limit that hold no whole window."""
-    for warning in plan.warnings:
-        if warning.kind in _WARNED:
-            yield f"{warning.key}: {warning.message}. {warning.remedy}"
-    for name, traffic in side.traffic.items():
-        for stage in traffic.stages:
-            window = max((side.assumed.limit_on(limit).window for limit in stage.over), default=0.0)
-            if stage.duration_s < window and not stage.warmup and not stage.burst and side.assumed.windowed:
-                yield (
-                    f"traffic.{name}.stages.{stage.name} passes a limit for {stage.duration_s:g} s, less than a window "
-                    f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
-                    "a rate within the limit."
-                )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    A run that cannot be measured is said, and left out.
+    """
+    run_module("loadtest.analysis", "measure", *map(str, directories))
+    found: dict[str, RunMeasurements] = {}
+    for directory in directories:
+        try:
+            one = measurements.read(directory)
+            found[one.run] = one
+        except InputError as error:
+            complain(error)
+    return found

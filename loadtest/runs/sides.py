@@ -15,9 +15,11 @@ from loadtest.contract import LIMIT_NAMES
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, side_environment
 from loadtest.errors import InputError
 from loadtest.faults import CONTROL_VARIABLE
+from loadtest.plan import Plan
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.record.blocks import SIDES, Side
 from loadtest.record.run_info import TrafficPlan
+from loadtest.runs.forecast import plan_of
 from loadtest.runs.target import ResolvedTarget, credentials_for, own_credentials, ready_target
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.scenario.parse import LoadedScenario, scaled
@@ -25,6 +27,8 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 
 _OWN: Final = "target."
 """How the keys begin that may differ between the sides."""
+_WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
+"""Contradictions of a plan that spoil a comparison as well; thresholds are not judged here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,64 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
         if load.peak(name, limit, *assumed.together(name)) > limit.count * assumed.quotas(len(side.keys)):
             windows.append(limit.window)
     return max(windows, default=0.0)
+
+
+def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: bool) -> None:
+    """Print what will be sent to both sides."""
+    loaded, pace = sides["base"].loaded, pace_of(sides, order)
+    print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
+    again = ", and as long again if something is suspected" if rerun else ""
+    print(
+        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs that count, after one that does not; "
+        f"{_minutes(pace.total_s)} at least{again}."
+    )
+    if pace.silence_s:
+        print(
+            f"Blocks exceed a limit: each waits until its target was silent for {pace.silence_s:g} s, so that no limit "
+            "still counts requests of the block before."
+        )
+    if sides["base"].place == sides["head"].place:
+        print("Both sides are the same target: one budget, and the same limits, for all blocks.")
+    warnings: dict[str, None] = {}
+    for side, one in sides.items():
+        entry = None if one.chosen is None else one.chosen.entry
+        plan = plan_of(one.loaded, entry=entry, embedded=one.chosen is None, keys=len(one.keys))
+        print(f"{side}: {one.words}; {_cost(plan, order.count(side))}")
+        warnings |= dict.fromkeys(_warnings(one, plan))
+    for line in warnings:
+        print(f"warning: {line}")
+
+
+def _cost(plan: Plan, blocks: int) -> str:
+    parts = [f"{plan.operations * blocks:,} operations"]
+    if plan.requests is not None and plan.executions is not None:
+        parts += [
+            f"about {plan.requests.mean * blocks:,.0f} requests",
+            f"{plan.executions.mean * blocks:,.0f} workflow executions",
+        ]
+    if plan.cost is not None:
+        parts.append(f"price {plan.cost.mean * blocks:,.2f}")
+    return f"{', '.join(parts)} in {blocks} blocks"
+
+
+def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
+    """What a comparison cannot cure: contradictions of the plan, and stages above a limit that hold no whole window."""
+    for warning in plan.warnings:
+        if warning.kind in _WARNED:
+            yield f"{warning.key}: {warning.message}. {warning.remedy}"
+    for name, traffic in side.traffic.items():
+        for stage in traffic.stages:
+            window = max((side.assumed.limit_on(limit).window for limit in stage.over), default=0.0)
+            if stage.duration_s < window and not stage.warmup and not stage.burst and side.assumed.windowed:
+                yield (
+                    f"traffic.{name}.stages.{stage.name} passes a limit for {stage.duration_s:g} s, less than a window "
+                    f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
+                    "a rate within the limit."
+                )
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:

@@ -20,8 +20,7 @@ from loadtest.compare.paired import block_order
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
-from loadtest.runs.blocks import SeriesEnd
-from loadtest.runs.comparison import judge, settle
+from loadtest.runs.comparison import SeriesEnd, judge, settle
 from loadtest.runs.sides import SideOptions, pace_of, plan_sides
 from loadtest.scenario import load_scenario
 
