@@ -1,8 +1,8 @@
 """``python -m loadtest.analysis``: what other commands need of a record, without a report.
 
-``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables. A process of
-its own, because who asks for it has no need of pandas otherwise; one for many runs, because most of the time goes into
-starting it.
+``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables, and
+``schema`` prints the JSON schema of ``metrics.json``. It is a process of its own, because the commands that start it
+have no need of pandas otherwise; one for many runs, because most of the time goes into starting it.
 """
 
 import sys
@@ -24,6 +24,8 @@ def main(argv: Sequence[str]) -> int:
     """
     code = ExitCode.PASS
     command, *arguments = argv
+    if command == "schema":
+        print(findings.schema_text(), end="")
     if command == "export":
         form, folder, *arguments = arguments
     for name in arguments:

@@ -23,6 +23,7 @@ from loadtest.analysis.results import Count, Figures, Result
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
+from loadtest.record.effective_scenario import WrittenComparison, written_comparisons
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, Difference, Estimate, estimate_mean, estimate_percentile, estimate_share, rank
 from loadtest.units import Unit
@@ -141,25 +142,13 @@ class Answer(Result, frozen=True, kw_only=True):
         )
 
 
-class _Written(msgspec.Struct):
-    """A comparison as it is written down."""
-
-    by: list[str]
-    entries: list[str] | None = None
-    entry: str | None = None
-    stages: list[str] | None = None
-
-
-def comparisons_of(info: RunInfo) -> list[_Written]:
+def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
     """The comparisons of the scenario in force.
 
     Raises:
         RecordError: if what is there is no list of comparisons, or one compares what the run has not.
     """
-    try:
-        found = msgspec.convert(info.scenario.effective.get("compare", []), list[_Written])
-    except msgspec.ValidationError as error:
-        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.compare`") from error
+    found = written_comparisons(info)
     for each in found:
         names = each.entries or [each.entry or ""]
         unknown = [name for name in names if name not in info.traffic]
@@ -189,7 +178,7 @@ class _Maker:
     record: Record
     metrics: RunFigures
     values: ArrivalValues
-    written: _Written
+    written: WrittenComparison
 
     def answer(self) -> Answer:
         written = self.written

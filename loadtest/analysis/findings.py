@@ -15,8 +15,7 @@ from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
-from loadtest.analysis.metrics import RunFigures, compute
-from loadtest.analysis.on_purpose import Mistakes, OnPurpose
+from loadtest.analysis.metrics import RunFigures, compute, deliberate_errors
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
@@ -25,7 +24,15 @@ from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.relative import judge_any, referred_entries
-from loadtest.analysis.results import ExpectedLimiter, OperationFigures, OverallFigures, Result, RunSummary, result_of
+from loadtest.analysis.results import (
+    DeliberateErrors,
+    ExpectedLimiter,
+    OperationFigures,
+    OverallFigures,
+    Result,
+    RunSummary,
+    result_of,
+)
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
@@ -75,7 +82,7 @@ class Findings:
     """How figures scatter within the run."""
     answers: list[Answer]
     """What the scenario's comparisons come to."""
-    on_purpose: list[OnPurpose]
+    on_purpose: list[DeliberateErrors]
     """Mistakes, and errors that were expected."""
     intervals: list[MetricInterval]
     """How sure figures are, by traffic entry and stage."""
@@ -96,10 +103,10 @@ def find(record: Record) -> Findings:
     retried, observed_429 = Retried(record), look_into(record, expectation)
     executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
     blocks = TimeBlocks(record, expectation)
-    thresholds, mistakes = thresholds_of(record.info), Mistakes(record.vocabulary)
+    thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
-    scan(record.directory, record.vocabulary, [*visitors, values, mistakes])
+    scan(record.directory, record.vocabulary, [*visitors, values])
     judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
     checks = check(record, metrics.overall, evenness.result())
     return Findings(
@@ -122,7 +129,7 @@ def find(record: Record) -> Findings:
         slow_keys=keys.slow(),
         blocks=blocks,
         answers=answer_all(record, metrics, values),
-        on_purpose=mistakes.result(record.info, metrics.traffic),
+        on_purpose=deliberate_errors(record, metrics),
         intervals=metric_intervals(record, expectation, metrics, blocks),
         checks=checks,
         judged=judged,
@@ -179,7 +186,7 @@ class Results(Result, frozen=True, kw_only=True):
     generators: list[Generator]
     evenness: dict[str, Evenness]
     answers: list[Answer]
-    on_purpose: list[OnPurpose]
+    on_purpose: list[DeliberateErrors]
     intervals: list[MetricInterval]
     overall: OverallFigures
     operations: dict[str, OperationFigures]

@@ -31,9 +31,9 @@ from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, Number, Result, Summary
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
-from loadtest.analysis.written import written_entry
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
+from loadtest.record.effective_scenario import written_entry
 from loadtest.stats import (
     DRIFT,
     QUANTILES,

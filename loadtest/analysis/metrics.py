@@ -5,21 +5,23 @@ warm-up is in no figure.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import KINDS, OUTCOMES, StageKey
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.results import (
+    ERROR_EXPECTED,
     JOB_TIMES,
     TIMES,
+    DeliberateErrors,
     JobFigures,
     JobStage,
     OperationCounts,
@@ -30,13 +32,14 @@ from loadtest.analysis.results import (
     PollingCost,
     RequestCounts,
 )
-from loadtest.analysis.written import written_entry
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import ERRORS, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName, Outcome
+from loadtest.contract import ERRORS, MISTAKE_STATUS, POLLED_OPERATIONS, THROTTLED_STATUS, JobState, LimitName, Outcome
 from loadtest.metrics import METRICS, PARTS, Cell, counted
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import covered_seconds
 
 Planned = Sequence[StageKey]
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,37 @@ class _Maker:
             share_of_limit=_ratio(polls, allowed),
             limit_use=_ratio(retrievals, allowed),
         )
+
+
+def deliberate_errors(record: Record, figures: RunFigures) -> list[DeliberateErrors]:
+    """Mistakes that were planned or sent, and errors that were expected, in the order of the scenario.
+
+    A kind that was planned and never sent is listed with none: nothing is known of it.
+    """
+    return [one for name in record.info.traffic for one in _deliberate(record, name, figures.traffic[name].operations)]
+
+
+def _deliberate(record: Record, name: str, counts: OperationCounts) -> Iterator[DeliberateErrors]:
+    entry, words = written_entry(record.info, name), record.vocabulary.words["mistake"]
+    found: dict[str, Counter[int]] = {kind: Counter() for kind in MISTAKE_STATUS}
+    for cell, count in record.counts.of_operations(record.stage_indices(record.stages(traffic=name))).items():
+        if cell.sent and cell.mistake >= 0 and words[cell.mistake] in found:
+            found[words[cell.mistake]][cell.outcome] += count
+    for kind, status in MISTAKE_STATUS.items():
+        if found[kind] or entry.mistakes.get(kind):
+            own = found[kind].total(), found[kind][OK], found[kind][_THROTTLED]
+            yield _counted(own, traffic=name, kind=kind, answer=str(status))
+    wrong = sum(found.values(), Counter())
+    rest = counts.sent - wrong.total(), counts.ok - wrong[OK], counts.throttled - wrong[_THROTTLED]
+    if entry.expect.job == JobState.FAILED:
+        yield _counted(rest, traffic=name, kind=ERROR_EXPECTED, answer=f"a job that {JobState.FAILED}")
+    elif entry.expect.status is not None and entry.expect.status >= 400:
+        yield _counted(rest, traffic=name, kind=ERROR_EXPECTED, answer=str(entry.expect.status))
+
+
+def _counted(counts: tuple[int, int, int], **given: str) -> DeliberateErrors:
+    sent, ok, throttled = counts
+    return DeliberateErrors(**given, sent=sent, as_documented=ok, throttled=throttled, otherwise=sent - ok - throttled)
 
 
 def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:

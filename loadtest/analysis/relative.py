@@ -16,8 +16,8 @@ from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
-from loadtest.analysis.written import written_entry
 from loadtest.metrics import METRICS
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, Difference, mean_difference, percentile_difference, share_difference
 from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of

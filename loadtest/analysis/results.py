@@ -281,6 +281,31 @@ TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.e
 """Every time that is summarised, as in ``metrics.json``."""
 
 
+ERROR_EXPECTED: Final = "expected"
+"""The kind of operations that are right, and whose error the scenario expects."""
+
+
+class DeliberateErrors(Result, frozen=True, kw_only=True):
+    """Operations of a traffic entry that were to be answered with an error.
+
+    Attributes:
+        kind: of mistake; ``expected`` where the scenario expects an error of all that an entry sends.
+        answer: what the documentation, or the scenario, says that comes back.
+        sent: operations.
+        as_documented: answered so.
+        throttled: got 429 instead, which says nothing of the answer.
+        otherwise: answered otherwise, or not at all.
+    """
+
+    traffic: str
+    kind: str
+    answer: str
+    sent: Count
+    as_documented: Count
+    throttled: Count
+    otherwise: Count
+
+
 class RunSummary(Result, frozen=True, kw_only=True):
     """Which run it was. ``covered_s``: seconds from the epoch on that the record covers."""
 

@@ -21,10 +21,10 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import Check
-from loadtest.analysis.written import written_entry
 from loadtest.contract import THROTTLED_STATUS
-from loadtest.errors import ExitCode, RecordError
+from loadtest.errors import ExitCode
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, TIMES
+from loadtest.record.effective_scenario import written_entry, written_thresholds
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit
@@ -81,30 +81,12 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
         InputError: if one cannot be read.
         RecordError: if what is there is no list of thresholds.
     """
-    try:
-        entries = msgspec.convert(info.scenario.effective.get("threshold", []), list[_Entry])
-    except msgspec.ValidationError as error:
-        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.threshold`") from error
     return [
         parse_threshold(
-            entry.require,
-            traffic=entry.traffic,
-            operation=entry.operation,
-            stage=entry.stage,
-            confident=entry.confident,
+            each.require, traffic=each.traffic, operation=each.operation, stage=each.stage, confident=each.confident
         )
-        for entry in entries
+        for each in written_thresholds(info)
     ]
-
-
-class _Entry(msgspec.Struct):
-    """A threshold as it is written down."""
-
-    require: str
-    traffic: str | None = None
-    operation: str | None = None
-    stage: str | None = None
-    confident: bool = False
 
 
 def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:

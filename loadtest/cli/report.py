@@ -1,15 +1,10 @@
 """``loadtest report``: make a run's report again."""
 
-from pathlib import Path
-from typing import Final
-
 import click
 
 from loadtest.cli._options import shared
-from loadtest.processes import make_report
+from loadtest.processes import make_report, run_module
 from loadtest.record import run_directory
-
-_SCHEMA: Final = Path(__file__).parents[1] / "report" / "metrics.schema.json"
 
 
 @click.command()
@@ -29,7 +24,6 @@ def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> 
     RUN is a run directory, a run's id, or 'latest' (the default).
     """
     if schema:
-        click.echo(_SCHEMA.read_text(encoding="utf-8"), nl=False)
-        return 0
+        return run_module("loadtest.analysis", "schema")
     directory = run_directory.find_run(run)
     return make_report(directory, plots=plots, baselines=[run_directory.find_run(one) for one in baselines])

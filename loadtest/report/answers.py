@@ -11,8 +11,7 @@ from typing import Final
 from loadtest import words
 from loadtest.analysis.answers import Answer, Bounds, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.on_purpose import EXPECTED
-from loadtest.analysis.results import RequestCounts
+from loadtest.analysis.results import ERROR_EXPECTED, RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
@@ -251,7 +250,7 @@ def _at_most(ones: Sequence[SideDifference]) -> str:
 
 def _mistakes(findings: Findings) -> str:
     """How many mistakes were answered as documented; empty where none were to be made."""
-    if not any(one.kind != EXPECTED for one in findings.on_purpose):
+    if not any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
         return ""
     sent = sum(one.sent for one in findings.on_purpose)
     good = sum(one.as_documented for one in findings.on_purpose)
@@ -261,7 +260,7 @@ def _mistakes(findings: Findings) -> str:
         some = [one for one in findings.on_purpose if one.kind == kind]
         count, right = sum(one.sent for one in some), sum(one.as_documented for one in some)
         refused = sum(one.throttled for one in some)
-        name = "errors that the scenario expects" if kind == EXPECTED else kind
+        name = "errors that the scenario expects" if kind == ERROR_EXPECTED else kind
         if not count:
             untested.append(name)
             continue

@@ -5,9 +5,8 @@ from typing import Final, NamedTuple
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.on_purpose import EXPECTED
 from loadtest.analysis.record import Record
-from loadtest.analysis.results import JobFigures
+from loadtest.analysis.results import ERROR_EXPECTED, JobFigures
 from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES
@@ -145,7 +144,7 @@ def _cut_short(findings: Findings) -> Iterator[str]:
 
 
 def _mistakes(findings: Findings) -> Iterator[str]:
-    kinds = {one.kind: False for one in findings.on_purpose if one.kind != EXPECTED}
+    kinds = {one.kind: False for one in findings.on_purpose if one.kind != ERROR_EXPECTED}
     for one in findings.on_purpose:
         if one.kind in kinds:
             kinds[one.kind] |= one.sent > one.throttled

@@ -12,8 +12,8 @@ from loadtest.analysis.findings import find
 from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures, OperationFigures
 from loadtest.analysis.verdict import measure
-from loadtest.analysis.written import WrittenEntry, WrittenStage
 from loadtest.metrics import ASYNC_ONLY, METRICS
+from loadtest.record.effective_scenario import WrittenEntry, WrittenStage
 from loadtest.record.run_info import RunInfo, covered_seconds
 from loadtest.record.samples import Sample
 

@@ -6,14 +6,12 @@ from pathlib import Path
 import jsonschema_rs
 import record_maker as maker
 
-from loadtest.analysis.findings import Findings, as_json
+from loadtest.analysis.findings import Findings, as_json, schema_text
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo
 from loadtest.report.page import Table
 from loadtest.report.tables.main import generator_tables
 
-SCHEMA = json.loads(
-    (Path(__file__).parents[2] / "loadtest" / "report" / "metrics.schema.json").read_text(encoding="utf-8")
-)
+SCHEMA = json.loads(schema_text())
 
 
 def found(directory: Path, generators: list[GeneratorInfo], cpu: list[CpuSample]) -> Findings:

@@ -17,12 +17,12 @@ import numpy as np
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.sent_requests import LimiterRequests
-from loadtest.analysis.written import written_entry
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import BAR
 from loadtest.limits.replays import VECTORISED, replay
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import StagePlan
 from loadtest.units import Limit
 

@@ -7,7 +7,7 @@ import msgspec
 
 from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.on_purpose import EXPECTED
+from loadtest.analysis.results import ERROR_EXPECTED
 from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
@@ -27,7 +27,7 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
             _effect(f"answer-{number}", one) if one.kind == "effect" else _alternatives(f"answer-{number}", one)
             for number, one in enumerate(findings.answers, 1)
         )
-    if any(one.kind != EXPECTED for one in findings.on_purpose):
+    if any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
         return (_mistakes(findings),)
     return ()
 
@@ -107,7 +107,7 @@ def _mistakes(findings: Findings) -> Table:
     rows: tuple[Row, ...] = tuple(
         (
             one.traffic,
-            "none, an error is expected" if one.kind == EXPECTED else one.kind,
+            "none, an error is expected" if one.kind == ERROR_EXPECTED else one.kind,
             one.answer,
             *(count(number) for number in (one.sent, one.as_documented, one.throttled, one.otherwise)),
             _tested(one.sent, one.as_documented, one.otherwise),

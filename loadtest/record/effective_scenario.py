@@ -1,9 +1,10 @@
-"""A traffic entry as the scenario in force says it: what ``run.json`` keeps of it beside the plan."""
+"""The scenario in force, as ``run.json`` keeps it: what a run's analysis reads of it beside the plan."""
 
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
+from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
 
 
@@ -17,7 +18,7 @@ class _Expect(msgspec.Struct, frozen=True):
 
 
 class WrittenStage(msgspec.Struct, frozen=True):
-    """A stage of it; one with a step stands for several of the plan, each with a number behind its name."""
+    """A stage of an entry; one with a step stands for several of the plan, each with a number behind its name."""
 
     name: str = ""
     step: Any = None
@@ -25,7 +26,7 @@ class WrittenStage(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(msgspec.Struct, frozen=True):
-    """A traffic entry, as far as the analysis asks.
+    """A traffic entry.
 
     Attributes:
         mistakes: shares of its operations that are wrong on purpose, by kind.
@@ -63,6 +64,25 @@ class WrittenEntry(msgspec.Struct, frozen=True):
         )
 
 
+class WrittenThreshold(msgspec.Struct):
+    """A threshold; ``require`` is parsed by ``loadtest.threshold``."""
+
+    require: str
+    traffic: str | None = None
+    operation: str | None = None
+    stage: str | None = None
+    confident: bool = False
+
+
+class WrittenComparison(msgspec.Struct):
+    """A comparison of ``entries`` with each other, or of the ``stages`` of an ``entry`` with the first of them."""
+
+    by: list[str]
+    entries: list[str] | None = None
+    entry: str | None = None
+    stages: list[str] | None = None
+
+
 _NOTHING: Final = WrittenEntry()
 
 
@@ -72,3 +92,31 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
         return _NOTHING
+
+
+def written_thresholds(info: RunInfo) -> list[WrittenThreshold]:
+    """Return the thresholds of the scenario in force.
+
+    Raises:
+        RecordError: if what is there is no list of thresholds.
+    """
+    return _listed(info, "threshold", WrittenThreshold)
+
+
+def written_comparisons(info: RunInfo) -> list[WrittenComparison]:
+    """Return the comparisons of the scenario in force.
+
+    Raises:
+        RecordError: if what is there is no list of comparisons.
+    """
+    return _listed(info, "compare", WrittenComparison)
+
+
+_Written = TypeVar("_Written", WrittenThreshold, WrittenComparison)
+
+
+def _listed(info: RunInfo, key: str, kind: type[_Written]) -> list[_Written]:
+    try:
+        return msgspec.convert(info.scenario.effective.get(key, []), list[kind])  # type: ignore[valid-type] # mypy takes no type of a variable
+    except msgspec.ValidationError as error:
+        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.{key}`") from error
