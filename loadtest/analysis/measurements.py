@@ -39,6 +39,7 @@ from loadtest.compare.measurements import (
     RunMeasurements,
     Sketch,
     TargetIdentity,
+    significant,
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
 from loadtest.metrics import METRICS
@@ -94,10 +95,9 @@ def measure(findings: Findings) -> RunMeasurements:
 def target_identity(info: RunInfo) -> TargetIdentity:
     """Which target it was, as far as it must be the same in a history."""
     target = info.target
-    counts = {name: f"{limit.count} per {limit.window_s:g} s" for name, limit in sorted(target.limits.items())}
-    if target.limit_all is not None:
-        counts["all"] = f"{target.limit_all.count} per {target.limit_all.window_s:g} s"
-    said = [f"{target.limiter} by {target.limit_scope}", *(f"{name} {text}" for name, text in counts.items())]
+    limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
+    counts = [f"{name} {limit.count} per {limit.window_s:g} s" for name, limit in limits.items()]
+    said = [f"{target.limiter} by {target.limit_scope}", *counts]
     said += [f"burst {target.burst}"] if target.burst is not None else []
     said += ["rejected requests count"] if target.count_rejected else []
     said += [f"{target.draws} requests draw"] if target.draws != "all" else []
@@ -123,7 +123,9 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
     if lag.n >= needed(p99):
         times = findings.blocks.dispatch_lag
         se = None if times is None else times.error(p99)
-        found.append(ControlMeasurement(name="dispatch lag p99", value_ms=_round(_at(lag, p99)), se=_rounded(se)))
+        found.append(
+            ControlMeasurement(name="dispatch lag p99", value_ms=significant(_at(lag, p99), _DIGITS), se=_rounded(se))
+        )
     # The slowest one of several: that is the one by which a run is late.
     loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
     if loops:
@@ -168,16 +170,13 @@ class _Stage:
     def measurements(self) -> list[Measurement]:
         """All of them, in the order of ``Metric``; none of what there is no sample of."""
         jobs = self.operation in POLLED_OPERATIONS
+        twice = "it is the time to result p95, which is judged"
+        before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before they were asked for"
         found = [
             self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),
-            self._time(
-                Metric.RESPONSE_TIME_P95,
-                RESPONSE,
-                0.95,
-                "it is the time to result p95, which is judged" if jobs else self._waits(),
-            ),
-            self._time(Metric.EXECUTION_TIME_P50, EXECUTION, 0.50, self._ran_before()),
-            self._time(Metric.EXECUTION_TIME_P95, EXECUTION, 0.95, self._ran_before()),
+            self._time(Metric.RESPONSE_TIME_P95, RESPONSE, 0.95, twice if jobs else self._waits()),
+            self._time(Metric.EXECUTION_TIME_P50, EXECUTION, 0.50, before),
+            self._time(Metric.EXECUTION_TIME_P95, EXECUTION, 0.95, before),
             self._time(Metric.OVERHEAD_P50, OVERHEAD, 0.50, self._waits() if jobs else ""),
             self._time(Metric.TIME_TO_RESULT_P95, RESPONSE, 0.95, self._waits()) if jobs else None,
             *(self._plain_share(metric) for metric in _PLAIN_SHARES),
@@ -188,29 +187,21 @@ class _Stage:
 
     def sketches(self) -> list[Sketch]:
         """Of response time and executionTime, where there are any."""
-        times: tuple[tuple[Literal["response_time", "execution_time"], str], ...]
-        times = (("response_time", RESPONSE), ("execution_time", EXECUTION))
-        return [
-            Sketch(
-                traffic=self.traffic,
-                stage=self.plan.name,
-                time=name,
-                n=whole.n,
-                quantiles_ms=tuple(
-                    _round(value, _SKETCH_DIGITS) for value in whole.at([rank(whole.n, p) for p in PROBABILITIES])
-                ),
-            )
-            for name, field in times
-            if (whole := self.times[field]).n and math.isfinite(whole.most - whole.least)
-        ]
+        times: dict[str, Literal["response_time", "execution_time"]]
+        times = {RESPONSE: "response_time", EXECUTION: "execution_time"}
+        found = []
+        for field, name in times.items():
+            whole = self.times[field]
+            if whole.n and math.isfinite(whole.most - whole.least):
+                values = whole.at([rank(whole.n, p) for p in PROBABILITIES])
+                quantiles = tuple(significant(value, _SKETCH_DIGITS) for value in values)
+                stage = self.plan.name
+                found.append(Sketch(traffic=self.traffic, stage=stage, time=name, n=whole.n, quantiles_ms=quantiles))
+        return found
 
     def _waits(self) -> str:
         """Why times and errors here are those of waiting for the server's windows; empty if they are not."""
         return waits(self.plan, self.operation, retried=self.retried)
-
-    def _ran_before(self) -> str:
-        executes = self.operation in EXECUTING_OPERATIONS
-        return "" if executes else "its jobs ran before they were asked for"
 
     def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
         whole = self.times[field]
@@ -224,17 +215,15 @@ class _Stage:
         value = most if math.isfinite(most) else least
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
-        return Measurement(
-            traffic=self.traffic,
-            stage=self.plan.name,
-            metric=metric,
+        hidden = resolution / 2 if field == EXECUTION else 0.0
+        return self._measurement(
+            metric,
             value=value,
-            score=_round(math.log(max(value, LEAST_MS, resolution / 2 if field == EXECUTION else 0.0))),
+            score=math.log(max(value, LEAST_MS, hidden)),
             n=whole.n,
-            se=_rounded(None if times is None else times.error(quantile)),
-            resolution_ms=_round(resolution),
-            gated=not (why := _too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not),
-            why_not=why,
+            se=None if times is None else times.error(quantile),
+            resolution_ms=significant(resolution, _DIGITS),
+            why_not=_too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not,
         )
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
@@ -253,7 +242,7 @@ class _Stage:
         if value is None:
             return None
         blocks, n = self.blocks, attrgetter(METRICS[metric].n)(self.figures)
-        return self._share(
+        return self._measurement(
             metric,
             value=value,
             score=share_score(round(value * n), n),
@@ -271,7 +260,7 @@ class _Stage:
         if expected is None and self.plan.expect_429:
             why_not = f"no 429 rate to expect: {self.why_no_expectation or 'none was replayed'}"
         known = expected or 0.0
-        return self._share(
+        return self._measurement(
             Metric.THROTTLED_RATE,
             value=refused / n - known,
             score=share_score(refused, n) - share_score(known * n, n),
@@ -286,19 +275,16 @@ class _Stage:
         if not counts.offered or not seconds:
             return None
         above = self.plan.expect_429 or bool(self.plan.over)
-        return Measurement(
-            traffic=self.traffic,
-            stage=self.plan.name,
-            metric=Metric.GOODPUT,
+        return self._measurement(
+            Metric.GOODPUT,
             value=counts.ok / seconds,
-            score=_round(math.log((counts.ok + 0.5) / seconds)),
+            score=math.log((counts.ok + 0.5) / seconds),
             n=counts.offered,
-            se=_rounded(None if self.blocks is None else self.blocks.goodput_error()),
-            gated=not above,
+            se=None if self.blocks is None else self.blocks.goodput_error(),
             why_not=f"above a limit it depends on {NEXT_WINDOW}" if above else "",
         )
 
-    def _share(
+    def _measurement(
         self,
         metric: Metric,
         *,
@@ -306,18 +292,20 @@ class _Stage:
         score: float,
         n: int,
         se: float | None,
-        expected: float | None = None,
         why_not: str,
+        expected: float | None = None,
+        resolution_ms: float = 0.0,
     ) -> Measurement:
         return Measurement(
             traffic=self.traffic,
             stage=self.plan.name,
             metric=metric,
             value=value,
-            score=_round(score),
+            score=significant(score, _DIGITS),
             n=n,
-            expected=expected,
             se=_rounded(se),
+            expected=expected,
+            resolution_ms=resolution_ms,
             gated=not why_not,
             why_not=why_not,
         )
@@ -332,13 +320,8 @@ def _too_few(n: int, quantile: float) -> str:
     return "" if (least := needed(quantile)) <= n else f"too few samples: {n}, p{quantile * 100:.0f} needs {least}"
 
 
-def _round(value: float, digits: int = _DIGITS) -> float:
-    """So many significant digits: what is beyond them differs by how a machine adds up."""
-    return float(f"{value:.{digits}g}")
-
-
 def _rounded(value: float | None) -> float | None:
     """An error; what is left of adding up equal numbers is none, and what no number holds is unknown."""
     if value is None or not math.isfinite(value):
         return None
-    return _round(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0
+    return significant(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0
