@@ -5,17 +5,16 @@ all others (leave-one-out); where it is suspected, the run after it takes the pl
 one; only the rerun is a stand-in: a real one follows within minutes and shares more of its surroundings.
 """
 
-import itertools
 import statistics
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements, mismatch
-from loadtest.compare.results import RunComparison
+from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import LEAST_RUNS, judge_history
 from loadtest.compare.verdict import suspects
 from loadtest.stats import clopper_pearson
@@ -97,7 +96,7 @@ def audit(history: History) -> Audit:
     parts.sort(key=lambda part: part[-1].measurements.started)
     long = [[each.measurements for each in part] for part in parts if len(part) >= LEAST]
     replays = [[_replay(part, place) for place in range(len(part))] for part in long]
-    everything = list(itertools.chain.from_iterable(replays))
+    everything = [each for part in replays for each in part]
     return Audit(
         accepted=len(accepted),
         replayed=len(everything),
@@ -121,16 +120,14 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     """Runs in groups that can be compared with one another, in order."""
     groups: list[list[HistoryRun]] = []
     for run in runs:
-        for group in groups:
-            if not mismatch(group[-1].measurements, run.measurements):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
+        group = next((each for each in groups if not mismatch(each[-1].measurements, run.measurements)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(run)
     return groups
 
 
-class _Replay(msgspec.Struct, frozen=True):
+class _Replay(NamedTuple):
     comparison: RunComparison
     suspected: bool
     confirmed: bool
@@ -153,8 +150,7 @@ def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurement
         for one in other.measurements:
             values.setdefault(one.key, []).append(one.value)
     for one in run.measurements:
-        nature = NATURES[one.metric]
-        base = statistics.fmean(values.get(one.key, [0.0]))
+        nature, base = NATURES[one.metric], statistics.fmean(values.get(one.key, [0.0]))
         if one.gated and nature.scale == "log" and base > 0 and one.value > 0:
             ratio = one.value / base if nature.worse > 0 else base / one.value
             if ratio > PLAIN_RATIO:
@@ -163,20 +159,20 @@ def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurement
 
 
 def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...]:
-    found: dict[Key, list[tuple[float, float | None, float | None]]] = {}
+    found: dict[Key, list[MetricComparison]] = {}
     for comparison in comparisons:
         for one in comparison.metrics:
             if one.gated and one.head is not None:
-                found.setdefault(one.key, []).append((one.head, one.sd, one.detectable))
+                found.setdefault(one.key, []).append(one)
     return tuple(
         Sensitivity(
             **key._asdict(),
-            value=statistics.median(value for value, _, _ in rows),
-            sd=_median([sd for _, sd, _ in rows]),
-            detectable=_median([detectable for _, _, detectable in rows]),
-            checks=len(rows),
+            value=_median([one.head for one in checks]) or 0.0,
+            sd=_median([one.sd for one in checks]),
+            detectable=_median([one.detectable for one in checks]),
+            checks=len(checks),
         )
-        for key, rows in found.items()
+        for key, checks in found.items()
     )
 
 

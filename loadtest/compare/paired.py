@@ -15,7 +15,7 @@ from loadtest.compare.changes import EACH_FINDS, LEAST_RATIO, AnyChange, Evidenc
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
+from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.record.blocks import Side
 from loadtest.stats import student, variance
 
@@ -82,10 +82,10 @@ def compare_pairs(
     )
     for base, head in kept:
         if field := mismatch(base, head, paired=True):
-            return undecided(sides, "not comparable", f"The two sides cannot be compared: {field}.")
+            return conclude(sides, "not comparable", f"The two sides cannot be compared: {field}.")
     invalid = [block for pair in pairs[discarded:] for block in pair if not block.valid]
     if invalid and len(counted) < LEAST_PAIRS:
-        return undecided(sides, "invalid", f"Too few valid pairs ({len(counted)}): {invalid[0].sentence}")
+        return conclude(sides, "invalid", f"Too few valid pairs ({len(counted)}): {invalid[0].sentence}")
     changes, shown = _compare_blocks(counted)
     metrics = judge_family(changes, shown, LEVELS, confirming)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
@@ -94,33 +94,30 @@ def compare_pairs(
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
     """The difference of each metric over the pairs that count, unjudged; and the metrics that are not tested."""
-    columns: dict[Key, list[tuple[Measurement, Measurement]]] = {}
-    shown: dict[Key, tuple[list[float], list[float], str]] = {}
+    columns: dict[Key, list[tuple[Measurement, Measurement | None]]] = {}
     for base, head in pairs:
         others = head.by_key()
         for one in base.measurements:
-            other = others.get(one.key)
-            why = unfit(one) or ("the head has no such value" if other is None else unfit(other))
-            if other is None or why:
-                values = shown.setdefault(one.key, ([], [], why))
-                values[0].append(one.value)
-                values[1].extend([] if other is None else [other.value])
-            else:
-                columns.setdefault(one.key, []).append((one, other))
-    tested = {key: column for key, column in columns.items() if len(column) >= LEAST_PAIRS}
-    changes = estimate([_evidence(column) for column in tested.values()])
-    untested = [
-        only_shown(key, base_values, statistics.fmean(head_values) if head_values else None, why)
-        for key, (base_values, head_values, why) in shown.items()
-        if key not in tested
-    ]
-    few = f"fewer than {LEAST_PAIRS} pairs have it on both sides"
-    untested += [
-        only_shown(key, [one.value for one, _ in column], column[-1][1].value, few)
-        for key, column in columns.items()
-        if key not in tested and key not in shown
-    ]
-    return changes, untested
+            columns.setdefault(one.key, []).append((one, others.get(one.key)))
+    tested, untested = [], []
+    for key, column in columns.items():
+        fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
+        odd = [(one, other) for one, other in column if _unfit(one, other)]
+        if len(fit) >= LEAST_PAIRS:
+            tested.append(_evidence(fit))
+        elif odd:
+            heads = [other.value for _, other in odd if other is not None]
+            value, bases = statistics.fmean(heads) if heads else None, [one.value for one, _ in odd]
+            untested.append(only_shown(key, bases, value, _unfit(*odd[0])))
+        else:
+            few = f"fewer than {LEAST_PAIRS} pairs have it on both sides"
+            untested.append(only_shown(key, [one.value for one, _ in fit], fit[-1][1].value, few))
+    return estimate(tested), untested
+
+
+def _unfit(base: Measurement, head: Measurement | None) -> str:
+    """Why a pair's metric cannot be compared; empty if it can."""
+    return unfit(base) or ("the head has no such value" if head is None else unfit(head))
 
 
 def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> Evidence:

@@ -8,14 +8,14 @@ counts as an effect, ``noise.py`` where the standard deviation comes from, ``ver
 import math
 import statistics
 from collections.abc import Collection, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from loadtest.compare.changes import AnyChange, Evidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
-from loadtest.compare.verdict import Levels, SideRuns, decide, judge_family, only_shown, undecided
+from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.stats import variance
 
 LEAST_RUNS: Final = 5
@@ -63,56 +63,54 @@ def judge_history(
         least=LEAST_RUNS,
     )
     if not run.valid:
-        return undecided(sides, "invalid", f"The run is invalid, so it says nothing of the service: {run.sentence}")
+        return conclude(sides, "invalid", f"The run is invalid, so it says nothing of the service: {run.sentence}")
     if history and not comparable:
         valid = [one for one in history if one.valid]
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
-        return undecided(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
+        return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(comparable, run)
-    metrics = judge_family(changes, [*shown, *_missing(comparable, run)], LEVELS, confirming)
+    metrics = judge_family(changes, shown, LEVELS, confirming)
     return decide(sides, metrics, controls_of_run(comparable, run))
 
 
 def _compare_run(
     history: Sequence[RunMeasurements], run: RunMeasurements
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Each measurement of a run compared with those of comparable runs before it, unjudged; and those not tested."""
-    columns = {one.key: _Column(one, []) for one in run.measurements}
+    """Each measurement of a run compared with those of comparable runs before it, unjudged; and those not tested.
+
+    The change is that against the latest runs, or against the first ones if that is the worse. A gated metric of most
+    earlier runs that this run does not have at all is shown: it must say so.
+    """
+    columns: dict[Key, list[Measurement]] = {}
     for earlier in history:
         for one in earlier.measurements:
-            if one.key in columns and not unfit(one):
-                columns[one.key].earlier.append(one)
-    testable, shown = [], []
-    for column in columns.values():
-        head, values = column.head, [one.value for one in column.earlier]
-        why = unfit(head)
-        if not why and len(values) >= LEAST_RUNS:
-            testable.append(column)
+            if not unfit(one):
+                columns.setdefault(one.key, []).append(one)
+    latest, anchored, shown = [], [], []
+    for head in run.measurements:
+        bases, why = columns.pop(head.key, []), unfit(head)
+        if why or len(bases) < LEAST_RUNS:
+            there = "1 earlier run has" if len(bases) == 1 else f"{len(bases)} earlier runs have"
+            value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
+            shown.append(only_shown(head.key, values, value, why or f"only {there} it", learning=not why))
             continue
-        there = "1 earlier run has" if len(values) == 1 else f"{len(values)} earlier runs have"
-        value = head.value if math.isfinite(head.value) else None
-        shown.append(only_shown(head.key, values, value, why or f"only {there} it", learning=not why))
-    return _compare(testable), shown
-
-
-class _Column(NamedTuple):
-    """A measurement, and those of the same key in the history."""
-
-    head: Measurement
-    earlier: list[Measurement]
-
-
-def _compare(columns: Sequence[_Column]) -> list[AnyChange]:
-    """The change of each column against its latest runs, or against the first ones if that is the worse."""
-    latest = estimate([_evidence(each, each.earlier[-WINDOW:]) for each in columns])
-    anchored = [_evidence(each, each.earlier[:ANCHOR]) for each in columns if len(each.earlier) >= ANCHORED_FROM]
+        latest.append(_evidence(head, bases, bases[-WINDOW:]))
+        if len(bases) >= ANCHORED_FROM:
+            anchored.append(_evidence(head, bases, bases[:ANCHOR]))
+    missing = "the run has no such value, though earlier runs have"
+    shown += [
+        only_shown(key, [one.value for one in bases], None, missing)
+        for key, bases in columns.items()
+        if 2 * len(bases) > len(history)
+    ]
     drifts = {each.key: each for each in estimate(anchored, anchored=True)}
-    return [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in latest]
+    changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in estimate(latest)]
+    return changes, shown
 
 
-def _evidence(column: _Column, bases: list[Measurement]) -> Evidence:
+def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measurement]) -> Evidence:
     """A run against a baseline, odd runs pulled in: the run's prediction error is SE = s·√(1/k + 1)."""
-    head, nature = column.head, NATURES[column.head.metric]
+    nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
     # Of shares, the spread is what there is beyond counting.
     counted = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
@@ -123,27 +121,14 @@ def _evidence(column: _Column, bases: list[Measurement]) -> Evidence:
     return Evidence(
         bases,
         [head],
-        column.earlier,
+        earlier,
         centre,
         head.score - centre,
         parts=(1 / len(bases), 1.0),
         spread=MetricSpread(head.metric, size, prior, seen, len(scores) - 1),
         resolution_ms=head.resolution_ms,
-        looks=2 if len(column.earlier) >= ANCHORED_FROM else 1,
+        looks=2 if len(earlier) >= ANCHORED_FROM else 1,
     )
-
-
-def _missing(history: Sequence[RunMeasurements], run: RunMeasurements) -> list[MetricComparison]:
-    """Gated metrics of most earlier runs that this run does not have at all: it must say so."""
-    there = {one.key for one in run.measurements}
-    columns: dict[Key, list[float]] = {}
-    for earlier in history:
-        for one in earlier.measurements:
-            if one.key not in there and not unfit(one):
-                columns.setdefault(one.key, []).append(one.value)
-    why = "the run has no such value, though earlier runs have"
-    often = {key: values for key, values in columns.items() if 2 * len(values) > len(history)}
-    return [only_shown(key, values, None, why) for key, values in often.items()]
 
 
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:

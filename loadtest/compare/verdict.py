@@ -213,11 +213,6 @@ def only_shown(
     )
 
 
-def undecided(sides: SideRuns, word: ComparisonVerdict, sentence: str) -> RunComparison:
-    """A comparison that ends before any metric is compared."""
-    return _comparison(sides, word, sentence)
-
-
 def decide(
     sides: SideRuns, metrics: tuple[MetricComparison, ...], controls: tuple[ControlComparison, ...]
 ) -> RunComparison:
@@ -230,7 +225,38 @@ def decide(
     moved = [one for one in controls if one.moved]
     word, sentence = _verdict(sides, metrics, regressions, moved)
     reasons = (*_reasons(sides, metrics, findings, moved, word), *sides.reasons)
-    return _comparison(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
+    return conclude(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
+
+
+def conclude(
+    sides: SideRuns,
+    word: ComparisonVerdict,
+    sentence: str,
+    *,
+    reasons: tuple[str, ...] = (),
+    findings: tuple[ChangeFinding, ...] = (),
+    metrics: tuple[MetricComparison, ...] = (),
+    controls: tuple[ControlComparison, ...] = (),
+) -> RunComparison:
+    """A comparison that ends with this verdict; alone, before any metric is compared."""
+    return RunComparison(
+        kind=sides.kind,
+        scenario=sides.head_runs[-1].scenario,
+        title=sides.title,
+        word=word,
+        exit_code=int(_EXIT_CODES[word]),
+        sentence=sentence,
+        reasons=reasons,
+        base=sides.base,
+        head=sides.head,
+        runs=tuple(one.run for one in (*sides.base_runs, *sides.head_runs)),
+        confirmed=sides.confirming is not None and word in ("regressed", "pass"),
+        findings=findings,
+        metrics=metrics,
+        controls=controls,
+        base_runs=sides.base_runs,
+        head_runs=sides.head_runs,
+    )
 
 
 def _verdict(
@@ -336,36 +362,6 @@ def _without_moved(
         else:
             changed.append(one)
     return tuple(changed)
-
-
-def _comparison(
-    sides: SideRuns,
-    word: ComparisonVerdict,
-    sentence: str,
-    *,
-    reasons: tuple[str, ...] = (),
-    findings: tuple[ChangeFinding, ...] = (),
-    metrics: tuple[MetricComparison, ...] = (),
-    controls: tuple[ControlComparison, ...] = (),
-) -> RunComparison:
-    return RunComparison(
-        kind=sides.kind,
-        scenario=sides.head_runs[-1].scenario,
-        title=sides.title,
-        word=word,
-        exit_code=int(_EXIT_CODES[word]),
-        sentence=sentence,
-        reasons=reasons,
-        base=sides.base,
-        head=sides.head,
-        runs=tuple(one.run for one in (*sides.base_runs, *sides.head_runs)),
-        confirmed=sides.confirming is not None and word in ("regressed", "pass"),
-        findings=findings,
-        metrics=metrics,
-        controls=controls,
-        base_runs=sides.base_runs,
-        head_runs=sides.head_runs,
-    )
 
 
 def _names(chosen: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
