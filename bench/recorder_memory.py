@@ -24,7 +24,7 @@ import psutil
 from locust.env import Environment
 
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import Exchange, HttpConnection
+from loadtest.load.http.exchange import HttpConnection, HttpExchange
 from loadtest.load.operation import RunningOperation
 from loadtest.load.session import Session, make_endpoint
 from loadtest.prepare import prepare_run
@@ -49,11 +49,11 @@ SCENARIO: Final = 'title = "Many samples"\nseed = 1\n' + "".join(
 )
 
 
-def exchange(number: int) -> Exchange:
+def exchange(number: int) -> HttpExchange:
     """An answer that took a millisecond or so."""
     start = time.monotonic_ns()
     took = 1_000_000 + number % 1_000_003
-    return Exchange(
+    return HttpExchange(
         start=start,
         first_byte=start + took,
         end=start + took,

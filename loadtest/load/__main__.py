@@ -20,29 +20,36 @@ import os
 import sys
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import gevent
+from gevent.event import Event
 from locust.env import Environment
 from locust.log import setup_logging
 from locust.runners import LocalRunner, MasterRunner
 
-from loadtest.credentials import credentials
-from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.load.blocks import BlockSeries
+from loadtest.credentials import credentials, side_environment
+from loadtest.errors import ExitCode, InputError, LoadtestError, TargetError
+from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.engine import Engine, LoadGenerator
 from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.request_budget import RequestBudget, remaining
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.shutdown import on_end_of, on_signals
 from loadtest.load.users import user_classes
 from loadtest.processes import LOOPBACK, address_text, parse_address, start_worker, stop
+from loadtest.record import blocks as comparison
 from loadtest.record import run_directory
-from loadtest.record.progress import Failure, ProgressLine, WaitingForWorkers, encode_progress
+from loadtest.record.blocks import Block, BlockPlan
+from loadtest.record.progress import BlockBegins, Failure, ProgressLine, WaitingForWorkers, encode_progress
+from loadtest.record.run_info import BudgetUse, RunInfo
 from loadtest.scenario import Scenario
 
 _LOOK: Final = 0.05
@@ -97,7 +104,9 @@ def main(options: LoadOptions) -> int:
     gc.enable()
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
-    return _run(options) if options.series is None else _run_blocks(options, options.series)
+    if options.series is None:
+        return _run(options)
+    return _Blocks(options.directory, options.series, options.base).run()
 
 
 def _run(options: LoadOptions) -> int:
@@ -105,8 +114,7 @@ def _run(options: LoadOptions) -> int:
     info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     endpoint = make_endpoint(info, *credentials())
-    # Locust's own events, so that listeners beside a scenario's user classes hear of every request.
-    environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
+    environment, users = _environment(scenario, info, base)
     with _runner(environment, options, endpoint.key_count) as (runner, make_generator):
         environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
@@ -117,7 +125,6 @@ def _run(options: LoadOptions) -> int:
 
             serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
-        users = sum(plan.users for plan in info.traffic.values())
         runner.start(users, spawn_rate=users)
         engine.done.wait()
         runner.quit()
@@ -128,22 +135,11 @@ def _run(options: LoadOptions) -> int:
     return ExitCode.PASS
 
 
-def _run_blocks(options: LoadOptions, number: int) -> int:
-    series = BlockSeries(options.directory, number, base=options.base, on_progress=_write)
-    environment = series.environment
-    runner = environment.create_local_runner()
-    environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
-    engine = Engine(environment, series.make_session, on_progress=_write)
-
-    def interrupt() -> None:
-        series.interrupted.set()
-        engine.interrupt()
-
-    _end_early(interrupt)
-    try:
-        return series.run(engine, runner)
-    finally:
-        runner.quit()
+def _environment(scenario: Scenario, info: RunInfo, base: Path) -> tuple[Environment, int]:
+    """Locust's environment with the user classes of a scenario, and how many users it needs."""
+    # Locust's own events, so that listeners beside a scenario's user classes hear of every request.
+    environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
+    return environment, sum(plan.users for plan in info.traffic.values())
 
 
 @contextlib.contextmanager
@@ -200,6 +196,145 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
         reason = str(error)
     raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
+
+
+@dataclass
+class _Target:
+    """What the blocks against one base URL share: both sides may have the same one."""
+
+    ended_unix_s: float | None = None
+    """When the last block against it ended."""
+    used: list[BudgetUse] = field(default_factory=list)
+    """By each block."""
+    budget: RequestBudget | None = None
+    """Of the last block, if this process made it."""
+
+
+class _Blocks:
+    """The blocks of a comparison that are one series, made one after the other by one set of user classes.
+
+    One process, so that both sides are measured by the same generator, as warm as it is after the first pair. Both
+    sides get the same arrivals and inputs, because a schedule is a pure function of scenario and seed.
+    """
+
+    def __init__(self, directory: Path, series: int, base: Path) -> None:
+        self._directory, self._base = directory, base
+        self._plan: BlockPlan = comparison.load(directory)
+        self._blocks = self._plan.of(series)
+        # Both sides have the same traffic, and so the same users.
+        info = self._info(self._blocks[0])
+        self._environment, self._users = _environment(Scenario.model_validate(info.scenario.effective), info, base)
+        self._interrupted = Event()
+        self._number = 0
+        self._session: Session | None = None
+        self._targets: defaultdict[str, _Target] = defaultdict(_Target)
+        """By base URL."""
+        for block in self._plan.blocks:
+            if block.series < series:
+                self._note_end(self._info(block))
+
+    def run(self) -> int:
+        """Run block after block, until all are done or one ends before its time.
+
+        Returns:
+            0 when every record that was begun is closed; else an ``ExitCode``.
+
+        Raises:
+            LoadtestError: if a block could not begin or be recorded.
+            TargetError: if nothing answered in a whole block.
+        """
+        environment = self._environment
+        runner = environment.create_local_runner()
+        environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
+        engine = Engine(environment, self._make_session, on_progress=_write)
+
+        def interrupt() -> None:
+            self._interrupted.set()
+            engine.interrupt()
+
+        _end_early(interrupt)
+        try:
+            return self._run_all(engine, runner)
+        finally:
+            runner.quit()
+
+    def _make_session(self) -> Session:
+        """The session of the block that is about to begin."""
+        block = self._blocks[self._number]
+        info = self._info(block)
+        info.started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        target = self._targets[info.target.url]
+        if info.target.budget is not None:
+            info.target.budget = remaining(info.target.budget, target.used)
+        environment = side_environment(block.side)
+        endpoint = make_endpoint(info, *credentials(environment))
+        if target.budget is not None:
+            endpoint.budget.count_earlier(target.budget.recent)
+        target.budget = endpoint.budget
+        self._session = Session(
+            self._environment,
+            self._directory / block.directory,
+            info,
+            Scenario.model_validate(info.scenario.effective),
+            endpoint,
+            base=self._base,
+            control=environment.get(CONTROL_VARIABLE),
+        )
+        return self._session
+
+    def _run_all(self, engine: Engine, runner: LocalRunner) -> int:
+        for number, block in enumerate(self._blocks):
+            self._number = number
+            self._await_silence(block)
+            if self._interrupted.is_set():
+                break
+            # Locust begins in a greenlet of its own: until then, `done` would be that of the block before.
+            engine.done.clear()
+            runner.start(self._users, spawn_rate=self._users)
+            engine.done.wait()
+            runner.stop()
+            if engine.error is not None:
+                raise engine.error
+            if (session := self._session) is None or session.bug is not None:
+                return ExitCode.BUG
+            self._note_end(session.info)
+            if session.info.end != "finished":
+                break
+            if session.live.sent and not session.live.answered:
+                where = f"block {number + 1} ({block.side}, {session.info.target.url})"
+                raise TargetError(f"nothing answered in {where}: its target is gone")
+        return ExitCode.PASS
+
+    def _await_silence(self, block: Block) -> None:
+        """Wait until no limit counts requests of the block before on the same target, where the plan asks for it."""
+        info = self._info(block)
+        target = self._targets[info.target.url]
+        silence = self._plan.silence_s
+        if info.target.budget is not None and target.budget is None:
+            # An earlier process sent there, and nobody here knows how much of a window's share is left.
+            silence = max(silence, *(limit.window_s for limit in info.target.limits.values()))
+        ended = target.ended_unix_s
+        left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
+        _write(
+            BlockBegins(
+                number=self._number + 1,
+                blocks=len(self._blocks),
+                side=block.side,
+                series=block.series,
+                silence_s=round(left, 1),
+            )
+        )
+        self._interrupted.wait(left)
+
+    def _note_end(self, info: RunInfo) -> None:
+        target = self._targets[info.target.url]
+        target.ended_unix_s = comparison.ended_unix_s(info) or target.ended_unix_s
+        budget = info.target.budget
+        if budget is not None and budget.used is not None:
+            target.used.append(budget.used)
+
+    def _info(self, block: Block) -> RunInfo:
+        return run_directory.load(self._directory / block.directory)
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:

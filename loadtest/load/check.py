@@ -24,12 +24,14 @@ def mistakes(path: Path) -> list[str]:
     if any(traffic.user is not None for traffic in entries.values()):
         # Before anything else of the load, since it patches the interpreter.
         import locust  # noqa: F401, PLC0415 - slow to import, and only classes need it
-    return [
-        f"{path}: {key}{error}"
-        for name, traffic in entries.items()
-        for key, look in _looks(name, traffic, path.parent, loaded.scenario.keys)
-        if (error := _mistake(look)) is not None
-    ]
+    found = []
+    for name, traffic in entries.items():
+        for key, look in _looks(name, traffic, path.parent, loaded.scenario.keys):
+            try:
+                look()
+            except InputError as error:
+                found.append(f"{path}: {key}{error}")
+    return found
 
 
 def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -46,14 +48,6 @@ def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple
         from loadtest.load.users import find_class  # noqa: PLC0415 - imports Locust
 
         yield "", lambda: find_class(name, traffic, base)
-
-
-def _mistake(look: Callable[[], Any]) -> str | None:
-    try:
-        look()
-    except InputError as error:
-        return str(error)
-    return None
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from loadtest.contract import (
     RequestKind,
 )
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
 
 _WRONG_KEY: Final = "not-a-key"
@@ -130,7 +130,7 @@ class ErrorAnswer(msgspec.Struct, gc=False):
 class Answer(msgspec.Struct, kw_only=True, gc=False):
     """An exchange, interpreted."""
 
-    exchange: Exchange
+    exchange: HttpExchange
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
@@ -205,7 +205,9 @@ class WorkflowClient:
         self.connection.close()
 
 
-def interpret(kind: RequestKind, exchange: Exchange, job_id: str | None = None, expected: int | None = None) -> Answer:
+def interpret(
+    kind: RequestKind, exchange: HttpExchange, job_id: str | None = None, expected: int | None = None
+) -> Answer:
     """Interpret an exchange: its outcome, and the reason where it is not ok. Its body is dropped then.
 
     A job that failed is an ok *request*; what it means for the operation is the user class's to decide. An answer with
@@ -216,7 +218,7 @@ def interpret(kind: RequestKind, exchange: Exchange, job_id: str | None = None, 
     return answer
 
 
-def _interpret(kind: RequestKind, exchange: Exchange, job_id: str | None, expected: int | None) -> Answer:
+def _interpret(kind: RequestKind, exchange: HttpExchange, job_id: str | None, expected: int | None) -> Answer:
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
         reason = Reason.HUNG_UP if exchange.hung_up else exchange.failure
@@ -264,7 +266,7 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     return f"{where}: {said[:1].lower()}{said[1:]}"
 
 
-def _job_answer(exchange: Exchange, job: JobAnswer, job_id: str | None) -> Answer:
+def _job_answer(exchange: HttpExchange, job: JobAnswer, job_id: str | None) -> Answer:
     reason: Reason | None = None
     terminal = job.status in TERMINAL
     there = {
@@ -289,7 +291,7 @@ def _job_answer(exchange: Exchange, job: JobAnswer, job_id: str | None) -> Answe
     )
 
 
-def _other_status(exchange: Exchange, job_id: str | None, expected: int | None) -> Answer:
+def _other_status(exchange: HttpExchange, job_id: str | None, expected: int | None) -> Answer:
     try:
         code = _error.decode(exchange.body).code
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -4,7 +4,7 @@ import time
 from typing import Final
 
 from loadtest.http_headers import ClockOffset, parse_date
-from loadtest.load.http.exchange import Exchange
+from loadtest.load.http.exchange import HttpExchange
 from loadtest.record.run_info import ClockInfo
 
 _ROUGH: Final = 0.5
@@ -21,7 +21,7 @@ class ServerClock:
         # Wall minus monotonic, taken once: a wall clock that is set during a run must not count.
         self._anchor = time.time_ns() - time.monotonic_ns()
         self._bounds = ClockOffset()
-        self._previous: Exchange | None = None
+        self._previous: HttpExchange | None = None
         self._previous_second = 0.0
         self._rough = 0.0
         self.answers = 0
@@ -30,7 +30,7 @@ class ServerClock:
         """Compare the server's clock with another wall clock than ours, which reads this at that moment of ours."""
         self._anchor = unix_ns - monotonic_ns
 
-    def see(self, exchange: Exchange) -> None:
+    def see(self, exchange: HttpExchange) -> None:
         """Take an answer into account; cheap unless its ``Date`` differs from the last one's."""
         date = exchange.date
         if date is None:

@@ -10,7 +10,7 @@ from loadtest.contract import POLLED_OPERATIONS, TERMINAL, Outcome, Reason, Requ
 from loadtest.http_headers import parse_date, parse_retry_after
 from loadtest.load.client import Answer
 from loadtest.load.entry import TrafficEntry
-from loadtest.load.http.exchange import Exchange, HttpConnection
+from loadtest.load.http.exchange import HttpConnection, HttpExchange
 from loadtest.load.session import Session
 from loadtest.record.samples import Sample
 from loadtest.scenario import MISTAKE_STATUS
@@ -50,7 +50,7 @@ class RunningOperation:
         self._attempts = 0
         self._polls = 0
         self._last: Answer | None = None
-        self._accepted: Exchange | None = None
+        self._accepted: HttpExchange | None = None
         self._pending_seen: int | None = None
         self._ended = False
 
@@ -202,7 +202,7 @@ def request_sample(
     parent_arrival: int | None = None,
 ) -> Sample:
     """The sample of one request: a first try, no poll, and nothing wrong on purpose, unless the caller says so."""
-    exchange: Exchange = answer.exchange
+    exchange: HttpExchange = answer.exchange
     epoch = session.epoch_ns
     return Sample(
         row="request",

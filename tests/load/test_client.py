@@ -11,7 +11,7 @@ from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, Endpoint, WorkflowClient, interpret
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, Timeouts
+from loadtest.load.http.exchange import HttpExchange, Timeouts
 from loadtest.load.payloads import Bodies
 
 TRACE = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
@@ -21,7 +21,7 @@ DONE = {"jobId": "j1", "status": "completed", "result": {"a": 1}, "executionTime
 def answered(kind: Any, status: int, body: Any, job_id: str | None = None) -> Answer:
     """What the client makes of an answer; ``body`` is bytes, or something that JSON can carry."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return interpret(kind, Exchange(start=1, end=2, status=status, body=raw), job_id)
+    return interpret(kind, HttpExchange(start=1, end=2, status=status, body=raw), job_id)
 
 
 GOOD = {
@@ -135,9 +135,9 @@ def test_a_429_is_throttled_whatever_its_body(body: Any, code: str | None) -> No
 
 def test_failed_exchanges_keep_their_reason() -> None:
     """A wire's failure is the answer's reason; a time-out is an outcome of its own."""
-    cut = Exchange(start=1, end=2, status=200, body=b'{"result"', failure="truncated")
+    cut = HttpExchange(start=1, end=2, status=200, body=b'{"result"', failure="truncated")
     assert (interpret("run", cut).outcome, interpret("run", cut).reason) == ("failed", "truncated")
-    late = Exchange(start=1, end=2, failure="timeout", timed_out=True)
+    late = HttpExchange(start=1, end=2, failure="timeout", timed_out=True)
     assert (interpret("run", late).outcome, interpret("run", late).reason) == ("timed_out", "timeout")
 
 

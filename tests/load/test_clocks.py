@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.clocks import ServerClock
-from loadtest.load.http.exchange import Exchange
+from loadtest.load.http.exchange import HttpExchange
 from loadtest.record.run_info import ClockInfo
 
 ANCHOR = time.time_ns() - time.monotonic_ns()
@@ -18,9 +18,9 @@ SLACK = 0.002
 """By how much that moment, and rounding to 0.1 ms, may shift an estimate."""
 
 
-def exchange(start: float, end: float, date: str | bytes | None) -> Exchange:
+def exchange(start: float, end: float, date: str | bytes | None) -> HttpExchange:
     """An exchange between two wall times (s), answered with a Date."""
-    return Exchange(
+    return HttpExchange(
         start=round(start * 1e9) - ANCHOR,
         end=round(end * 1e9) - ANCHOR,
         date=date.encode() if isinstance(date, str) else date,

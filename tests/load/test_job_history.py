@@ -4,13 +4,15 @@ import pytest
 
 from loadtest.contract import RequestKind
 from loadtest.load.client import Answer
-from loadtest.load.http.exchange import Exchange
+from loadtest.load.http.exchange import HttpExchange
 from loadtest.load.payloads import JobHistory
 
 
 def told(history: JobHistory, kind: RequestKind, state: str, start: int, end: int, *, job_id: str = "a") -> str | None:
     """How one answer contradicts the earlier ones."""
-    answer = Answer(exchange=Exchange(start=start, end=end, status=200), outcome="ok", job_id=job_id, job_state=state)
+    answer = Answer(
+        exchange=HttpExchange(start=start, end=end, status=200), outcome="ok", job_id=job_id, job_state=state
+    )
     return history.contradiction(kind, answer)
 
 

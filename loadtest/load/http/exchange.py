@@ -15,7 +15,7 @@ from loadtest.contract import Reason
 from loadtest.load.http.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 
-__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "Exchange", "HttpConnection", "Timeouts"]
+__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "HttpConnection", "HttpExchange", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Timeouts:
         object.__setattr__(self, "read_ns", None if self.read is None else int(self.read * 1e9))
 
 
-class Exchange(msgspec.Struct, kw_only=True, gc=False):
+class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
 
     start: int
@@ -81,10 +81,10 @@ class HttpConnection:
         self._stream: TcpStream | None = None
         self._parser = ResponseParser(address.codings)
         self._idle_until = 0
-        self.sending: Exchange | None = None
+        self.sending: HttpExchange | None = None
         """The exchange under way, for a caller that has to cut it short."""
 
-    def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> Exchange:
+    def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
         """Send a request and read its answer, all within the time-outs.
 
         Args:
@@ -94,7 +94,7 @@ class HttpConnection:
         """
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
-        result = self.sending = Exchange(start=start)
+        result = self.sending = HttpExchange(start=start)
         stream = self._stream
         try:
             if stream is None or (self._idle_until and start > self._idle_until) or not stream.alive():
@@ -126,7 +126,7 @@ class HttpConnection:
             self._stream.close()
             self._stream = None
 
-    def _connect(self, result: Exchange, deadline: int, longest: int) -> TcpStream | None:
+    def _connect(self, result: HttpExchange, deadline: int, longest: int) -> TcpStream | None:
         self.close()
         result.reused = False
         result.start = began = time.monotonic_ns()
@@ -141,7 +141,7 @@ class HttpConnection:
         return self._stream
 
     def _converse(
-        self, stream: TcpStream, request: bytes, result: Exchange, deadline: int, silence: int | None
+        self, stream: TcpStream, request: bytes, result: HttpExchange, deadline: int, silence: int | None
     ) -> None:
         parser = self._parser
         parser.expect()
@@ -183,7 +183,7 @@ class HttpConnection:
         if parser.excess or not parser.keep_alive:
             self.close()
 
-    def _listen(self, stream: TcpStream, result: Exchange, deadline: int, silence: int | None) -> None:
+    def _listen(self, stream: TcpStream, result: HttpExchange, deadline: int, silence: int | None) -> None:
         parser = self._parser
         while not parser.complete:
             until = deadline if silence is None else min(deadline, time.monotonic_ns() + silence)

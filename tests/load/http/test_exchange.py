@@ -10,7 +10,7 @@ import pytest
 
 from loadtest.load.http import exchange as wires
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: test\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
@@ -54,7 +54,7 @@ def endless(head: bytes, unit: bytes, pause: float = 0.0) -> Callable[[Any], Non
     return script
 
 
-def check_phases(exchange: Exchange) -> None:
+def check_phases(exchange: HttpExchange) -> None:
     """Times are in order: start, first byte, end."""
     assert exchange.start <= exchange.end
     if exchange.first_byte is not None:
@@ -62,7 +62,7 @@ def check_phases(exchange: Exchange) -> None:
     assert exchange.end - exchange.start < 20e9
 
 
-def exchange_with(port: int, timeout: float = 10.0) -> Exchange:
+def exchange_with(port: int, timeout: float = 10.0) -> HttpExchange:
     """One exchange over a wire of its own."""
     wire = HttpConnection(Address("127.0.0.1", port))
     try:

@@ -11,7 +11,7 @@ import pytest
 from plugins.processes import until
 
 from loadtest.load.http.connection import Address, Resolver
-from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
 from loadtest.record.run_info import PeerInfo, TlsInfo
 from loadtest.targets.connection import tls_context
 
@@ -37,7 +37,7 @@ def wire(nginx: Any) -> Iterator[HttpConnection]:
     made.close()
 
 
-def ok(wire: HttpConnection, request: bytes) -> Exchange:
+def ok(wire: HttpConnection, request: bytes) -> HttpExchange:
     """An exchange that has to succeed."""
     exchange = wire.exchange(request, LONG)
     assert (exchange.failure, exchange.status) == (None, 200)
@@ -105,7 +105,7 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
     assert names.peers == {"::1": PeerInfo(failed=1), "127.0.0.1": PeerInfo(connections=1)}
 
 
-def over_tls(nginx: Any, port: int, tls: ssl.SSLContext, name: str = "localhost") -> Exchange:
+def over_tls(nginx: Any, port: int, tls: ssl.SSLContext, name: str = "localhost") -> HttpExchange:
     """Two exchanges over TLS; gives the second, which needs no new connection if the first one held."""
     wire = HttpConnection(Address("127.0.0.1", port, tls, name))
     first = wire.exchange(get("/"), LONG)

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import Exchange, HttpConnection, Timeouts
+from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
 from loadtest.load.http.response import MAX_ANSWER, BodyRoom, ResponseParser
 
 Peers = Callable[..., Any]
 
 
-def answer_to(peer: Peers, answer: bytes) -> Exchange:
+def answer_to(peer: Peers, answer: bytes) -> HttpExchange:
     """One exchange with a peer that answers so."""
 
     def script(talk: Any) -> None:
