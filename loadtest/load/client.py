@@ -151,12 +151,7 @@ _SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
 
 class WorkflowClient:
-    """Sends requests to the API over one connection of its own.
-
-    Args:
-        endpoint: where to.
-        timeouts: of each request.
-    """
+    """Sends requests to the API over one connection of its own."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self.endpoint = endpoint
@@ -175,9 +170,9 @@ class WorkflowClient:
 
         Args:
             kind: run or submit.
-            body: of the request, as JSON; a mapping is encoded.
-            key_index: which API key.
-            trace: its ``traceparent``.
+            body: as JSON; a mapping is encoded.
+            key_index: of the API key.
+            trace: the ``traceparent``.
             expected: a status to expect instead of the documented one.
         """
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)

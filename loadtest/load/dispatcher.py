@@ -137,11 +137,7 @@ class Partition:
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``: nothing that is intended then or later is offered of it.
-
-        Returns:
-            False, and nothing is changed, where such an arrival was offered already.
-        """
+        """End the newest stride at ``cut_ns``; False, and nothing changes, where a later one was offered already."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True
@@ -174,14 +170,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers arrivals of all traffic entries at their intended starts.
-
-    Args:
-        schedules: of the entries.
-        pools: of their users.
-        live: counts what is offered.
-        partition: which of the arrivals are this process's; all of them by default.
-    """
+    """Offers arrivals of all traffic entries at their intended starts; all of them, or those of a partition."""
 
     def __init__(
         self,

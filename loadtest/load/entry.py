@@ -19,12 +19,7 @@ def next_poll(
 ) -> int | None:
     """When to poll next (ns), or None to give up.
 
-    Args:
-        polling: the policy.
-        accepted_ns: when the submit was answered.
-        last_answer_ns: when the last answer came, of the submit or of a poll.
-        number: of the poll, from 1.
-        draw: an evenly distributed number from 0 to 1, for the jitter.
+    ``number`` is of the poll, from 1, ``draw`` evenly distributed from 0 to 1, for the jitter.
     """
     due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
     return due if due <= last_poll(polling, accepted_ns) else None
@@ -36,11 +31,7 @@ def last_poll(polling: Polling, accepted_ns: int) -> int:
 
 
 class Pacer:
-    """Hands out moments so that no more than a rate of them lie together: for all polls of an entry.
-
-    Args:
-        rate: moments per second.
-    """
+    """Hands out moments so that no more than ``rate`` of them a second lie together: for all polls of an entry."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -92,14 +83,7 @@ class TrafficEntry:
 
 
 def make_entry(name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> TrafficEntry:
-    """Make an entry ready.
-
-    Args:
-        name: its name.
-        scenario: in which it is.
-        info: the run; what its plan has of the entry's inputs is filled in.
-        base: what a relative path in the scenario starts from.
-        own_jobs: those that the run makes itself.
+    """Make an entry ready; what the run's plan has of its inputs is filled in.
 
     Raises:
         InputError: if a file that it names cannot be used.

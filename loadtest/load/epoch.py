@@ -42,11 +42,7 @@ class Seeder:
         self._sent: list[tuple[TrafficEntry, RequestKind, Answer, str, int]] = []
 
     def seed(self) -> None:
-        """Submit the jobs and wait until each is completed or has failed.
-
-        Raises:
-            TargetError: if the target refuses, or is not done within 90 s.
-        """
+        """Submit the jobs and wait for their ends; raises ``TargetError`` if they take over 90 s, or it refuses."""
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)
@@ -126,18 +122,10 @@ class Seeder:
 
 
 def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
-    """Choose the epoch, and announce it to a target with faults.
-
-    Args:
-        info: the run.
-        control: URL of the target's control endpoint; None if it has none.
-        ahead_ns: how far ahead it has to be, at least.
-
-    Returns:
-        The epoch in monotonic ns.
+    """Choose the epoch (monotonic ns), at least so far ahead, and announce it to a target with faults.
 
     Raises:
-        LoadtestError: if the target with faults does not confirm it in time.
+        LoadtestError: if such a target does not confirm it in time.
     """
     if control is None or not info.target.faults:
         return time.monotonic_ns() + ahead_ns

@@ -40,11 +40,7 @@ def time_loop() -> float:
 
 
 class CpuLoop:
-    """Times of the loop, in bounded memory: of a long run every second one is kept, then every fourth, and so on.
-
-    Args:
-        measure: times the loop once, in ms.
-    """
+    """Times of the loop in ms, in bounded memory: of a long run every second, fourth, … one is kept."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
@@ -129,11 +125,7 @@ class Health:
         self._watch: gevent.Greenlet | None = None
 
     def start(self, epoch_ns: int) -> None:
-        """Begin to watch.
-
-        Args:
-            epoch_ns: moment of the monotonic clock that times of CPU samples are relative to.
-        """
+        """Begin to watch; times of CPU samples are relative to the epoch (monotonic ns)."""
         self._epoch_ns, self._since = epoch_ns, self._clock()
         self._next_cpu = self._since + _CPU_INTERVAL_NS
         self._loop.measure_before()

@@ -32,11 +32,7 @@ _LEAST_WINDOW_S: Final = 10.0
 
 
 class Track:
-    """One figure by bucket: a count, or a gauge that is None where nothing was noted.
-
-    Args:
-        counts: whether buckets add up; of a gauge, the later value stays.
-    """
+    """One figure by bucket: a count, or a gauge, whose later value stays, and which is None where nothing was noted."""
 
     __slots__ = ("_counts", "values")
 
@@ -99,8 +95,7 @@ class LiveSeries:
 class RecentTimes:
     """Times in ms: percentiles of those of the last window, and counts of all for an exporter.
 
-    Args:
-        window_s: how long the window is; at least 10 s, as percentiles of less are noise.
+    A window is at least 10 s long, as percentiles of less are noise.
     """
 
     def __init__(self, window_s: float) -> None:
@@ -120,11 +115,7 @@ class RecentTimes:
         self.total_ms += ms
 
     def slide(self, elapsed_s: float) -> None:
-        """Let the window end now; called about once a second.
-
-        Args:
-            elapsed_s: since the epoch.
-        """
+        """Let the window end now; called about once a second."""
         passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
         for _ in range(min(passed, _SLICES)):
             self._window += self._slice
@@ -183,13 +174,7 @@ class StageFigures:
 
 
 class EntryFigures:
-    """What was seen of one traffic entry.
-
-    Args:
-        traffic: its name.
-        window_s: of the limit that it draws on first.
-        series: of the run.
-    """
+    """What was seen of one traffic entry; its window is that of the limit that it draws on first."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, StageFigures] = {}
@@ -274,12 +259,7 @@ class EntryFigures:
         self.dispatch_lag.slide(elapsed)
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
-        """The figures as the console shows them.
-
-        Args:
-            stage: that the entry is in; empty between two.
-            offered: arrivals that became due.
-        """
+        """The figures as the console shows them; the stage is empty between two."""
         return EntryProgress(
             stage=stage,
             offered=offered,

@@ -16,12 +16,7 @@ from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorI
 
 
 class LocalGenerator:
-    """This process alone, with the users of its session.
-
-    Args:
-        session: the run.
-        partition: which arrivals it offers; all of them by default.
-    """
+    """This process alone, with the users of its session; it offers all arrivals, or those of a partition."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
@@ -86,11 +81,7 @@ class LocalGenerator:
         self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
 
     def stop(self, *, discard: bool = False) -> None:
-        """Offer nothing more.
-
-        Args:
-            discard: whether what was offered and waits for a user is not sent any longer, either.
-        """
+        """Offer nothing more; with ``discard``, what waits for a user is not sent any longer, either."""
         if self._offering is not None:
             self._offering.kill()
             self._offering = None

@@ -20,12 +20,7 @@ from loadtest.schedule import Arrival
 class RunningOperation:
     """Carries out one arrival: sends its requests, records each, and in the end records how the operation ended.
 
-    Args:
-        session: the run.
-        entry: the traffic entry of the arrival.
-        arrival: of the schedule.
-        free_ns: when the user that took it became free (monotonic ns).
-        connection: of that user, on which all its requests are sent.
+    Its user became free at ``free_ns`` (monotonic ns), and has one connection for all of them.
     """
 
     def __init__(
@@ -84,7 +79,7 @@ class RunningOperation:
         """Send one request and record it.
 
         Args:
-            kind: what is asked.
+            kind: of the request.
             send: sends it, given its ``traceparent``.
             intended_ns: when a policy wanted it (monotonic ns); None for the arrival's intended start.
             poll: its number, if it is a poll.

@@ -223,11 +223,7 @@ def contains(value: Any, wanted: Any) -> bool:
 
 
 def read_schema(path: Path) -> Any:
-    """Read a JSON schema.
-
-    Raises:
-        InputError: if the file cannot be read, or holds none.
-    """
+    """Read a JSON schema; raises ``InputError`` if the file cannot be read, or holds none."""
     text = _read(path, "result_schema", "Name a file with a JSON schema.")
     schema, elsewhere = None, _Elsewhere()
     try:
@@ -265,11 +261,7 @@ def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path, key: str, remedy: str) -> str:
-    """The text of a file that a scenario names, which has an end.
-
-    Raises:
-        InputError: if it cannot be read; devices and pipes may never end.
-    """
+    """The text of a regular file, as devices and pipes may never end; raises ``InputError`` if it cannot be read."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read {key} from {path}: it is not a regular file", remedy)

@@ -39,11 +39,8 @@ class Taker(Protocol):
 class Pool:
     """The users of one traffic entry, and the arrivals that wait for one of them.
 
-    The longest-idle user is handed out last, so that connections stay as warm as a real client's.
-
-    Args:
-        size: users that it starts with.
-        cap: most that it may ever have; None for ``size``.
+    The longest-idle user is handed out last, so that connections stay as warm as a real client's. A pool starts with
+    ``size`` users and may grow to ``cap``; without one it stays as it is.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
@@ -182,11 +179,9 @@ def _nobody() -> None:
 
 
 class Growth:
-    """Watches pools, and makes more users of the class that is named after a pool when few of its users are idle.
+    """Makes more users of the class that is named after a pool when few of its users are idle.
 
-    Args:
-        environment: Locust's, whose runner's users they will be, so that it stops them, too.
-        pools: by traffic entry.
+    They are users of Locust's runner, so that it stops them, too.
     """
 
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:

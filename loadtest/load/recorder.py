@@ -89,13 +89,8 @@ class RunFiles(SampleWriter):
 class Recorder:
     """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
 
-    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request.
-
-    Args:
-        directory: of the run.
-        live: figures of what was recorded so far.
-        output: where samples go; into the run directory by default.
-        secrets: what a service may echo, and is recorded nowhere: our API keys.
+    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request. What is
+    secret, our API keys, is recorded nowhere, though a service may echo it.
     """
 
     def __init__(

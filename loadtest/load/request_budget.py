@@ -83,11 +83,7 @@ class RequestBudget:
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
-        """Keep half of what this process may still use.
-
-        Returns:
-            What it has used and may still use, in all.
-        """
+        """Keep half of what this process may still use; gives what it has used and may still use, in all."""
         if self.allowed is None:
             return BudgetUse()
         for name in BudgetUse.__struct_fields__:
@@ -97,11 +93,7 @@ class RequestBudget:
         return self.allowed
 
     def take_operation(self) -> None:
-        """Take one operation, before it begins.
-
-        Raises:
-            BudgetSpentError: if it may not begin.
-        """
+        """Take one operation before it begins; raises ``BudgetSpentError`` if it may not."""
         bounds = self._bounds
         if bounds is not None:
             self._refuse_if_spent()
@@ -112,11 +104,7 @@ class RequestBudget:
         self.used.operations += 1
 
     def take_request(self, kind: RequestKind) -> None:
-        """Take one request, before it is sent.
-
-        Raises:
-            BudgetSpentError: if it may not be sent.
-        """
+        """Take one request before it is sent; raises ``BudgetSpentError`` if it may not be."""
         executes = kind in EXECUTING_KINDS
         if self._bounds is not None:
             self._refuse_if_spent()
@@ -194,11 +182,8 @@ class QuotaSplit:
     """Splits a request budget among the workers of a run.
 
     It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
-    of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it.
-
-    Args:
-        budget: the master's own, which preflight and seeding have drawn on.
-        bounds: its bounds; None where there are none.
+    of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it. The master's
+    own budget has been drawn on by preflight and seeding.
     """
 
     def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:

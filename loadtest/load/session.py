@@ -59,9 +59,9 @@ class Session:
 
     Args:
         environment: Locust's.
-        directory: the run directory.
+        directory: of the run.
         info: what ``run.json`` has so far; its plan will be scheduled.
-        scenario: the scenario in force.
+        scenario: the one in force.
         endpoint: where to send.
         base: what a relative path in the scenario starts from.
         output: where samples go; into the run directory by default.

@@ -16,8 +16,7 @@ from loadtest.program import pasteable
 def on_signals(act: Callable[[], object]) -> list[Any]:
     """Have SIGINT and SIGTERM call ``act`` in a greenlet of its own: raised where they come, they would lose arrivals.
 
-    Returns:
-        The handlers, which can be cancelled.
+    The handlers that are returned can be cancelled.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 
@@ -35,11 +34,7 @@ def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
 
 @contextmanager
 def plain_refusal() -> Iterator[None]:
-    """End the process with our sentence and exit code instead of a traceback.
-
-    Raises:
-        SystemExit: on a ``LoadtestError``.
-    """
+    """End the process with our sentence and exit code instead of a traceback of a ``LoadtestError``."""
     try:
         yield
     except LoadtestError as error:

@@ -230,10 +230,7 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
     """A Locust user class for each traffic entry, named after it.
 
-    Args:
-        scenario: whose entries may name classes of their own.
-        plans: with the number of users of each entry.
-        base: the scenario's folder, where the modules of such classes are looked for too.
+    Modules of classes that a scenario names are looked for in its folder, too.
 
     Raises:
         InputError: if a class that the scenario names cannot be used.
@@ -249,11 +246,7 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
 
 
 def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    """The class that carries out an entry's arrivals.
-
-    Raises:
-        InputError: if the class that it names cannot be used.
-    """
+    """The class that carries out an entry's arrivals; raises ``InputError`` if one that it names cannot be used."""
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class

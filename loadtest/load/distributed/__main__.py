@@ -30,12 +30,7 @@ _FLUSH: Final = 0.2
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in the runs of a master until it ends.
-
-    Args:
-        master: host and port.
-        base: what a relative path in a scenario starts from.
-        with_parent: whether to end when standard input does.
+    """Take part in the runs of a master until it ends, or until standard input does.
 
     Raises:
         LoadtestError: if there is no master, or it does not want this worker.

@@ -93,11 +93,7 @@ class Outbox:
 
 
 def unpack(batch: bytes) -> list[pa.RecordBatch]:
-    """The record batches of a batch's samples.
-
-    Raises:
-        pyarrow.ArrowInvalid: if it is none.
-    """
+    """The record batches of a batch's samples; raises ``pyarrow.ArrowInvalid`` if it is none."""
     if not batch:
         return []
     with pa.ipc.open_stream(batch) as stream:
@@ -170,11 +166,7 @@ class DuplicateJobIds:
         """Arrivals whose submit was answered with a known id, and whose operation is not in the record yet."""
 
     def correct(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Take a worker's next rows into account.
-
-        Returns:
-            The same rows; operations with a duplicate job id have failed.
-        """
+        """Take a worker's next rows into account; of those it gives, operations with a duplicate job id have failed."""
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
         submits = _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK)

@@ -71,11 +71,7 @@ class DistributedGenerator:
 
     @property
     def ready(self) -> bool:
-        """Whether every worker is, and there is one.
-
-        Raises:
-            LoadtestError: if one can't take part.
-        """
+        """Whether every worker is, and there is one; raises ``LoadtestError`` if one can't take part."""
         if self._setup_failure is not None:
             raise LoadtestError(self._setup_failure)
         alive = self._alive()

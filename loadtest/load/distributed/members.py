@@ -40,12 +40,7 @@ class Member:
     generator: GeneratorInfo | None = None
 
     def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether it has nothing left to offer.
-
-        Args:
-            assignment: number of the last one: earlier reports do not include it.
-            stopped: whether all workers were told to offer nothing more.
-        """
+        """Whether nothing is left to offer by the last assignment, which earlier reports do not include."""
         if self.joined_ns is None:
             return True
         report = self.report
@@ -66,12 +61,7 @@ def record_lost_arrivals(
 ) -> None:
     """Record as lost what was assigned and is not in the record, once workers have sent all that they will.
 
-    Args:
-        session: the run.
-        members: its workers.
-        collector: knows which arrivals are in the record.
-        assignments: who shared the schedule from when on.
-        ended_ns: when the workers were told to offer nothing more, since the epoch; None where they were not.
+    They were told to offer nothing more at ``ended_ns`` (since the epoch); None where they were not.
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
     # Where the run was cut short, only workers that are gone had arrivals that nobody offered.

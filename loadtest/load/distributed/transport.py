@@ -45,10 +45,7 @@ class RunListener(Protocol):
 class Mailbox:
     """Receives the messages of workers, and sends them others. One for a Locust master; runs come one after the other.
 
-    Args:
-        environment: Locust's.
-        runner: its runner.
-        keys: how many API keys the master has: each worker must have as many.
+    Each worker must have as many API keys as the master.
     """
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:

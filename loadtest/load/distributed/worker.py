@@ -228,7 +228,7 @@ class Worker:
     Args:
         environment: Locust's.
         runner: its runner, which is connected.
-        keys: API keys, which never travel.
+        keys: of the API, which never travel.
         workflow_endpoint: value of ``x-wf-endpoint``.
         base: what a relative path in a scenario starts from.
         on_refused: called where the master does not want this worker, or the worker can't take part.

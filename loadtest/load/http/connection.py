@@ -121,9 +121,7 @@ class Resolver:
 def make_resolver(target: Target, *, listed: bool) -> Resolver:
     """The resolver of a target; where it has a name, its addresses are looked up and checked again.
 
-    Args:
-        target: one that may be loaded.
-        listed: whether an entry of ``targets.toml`` allows it; else it may lead to loopback only.
+    It may lead to loopback only, unless an entry of ``targets.toml`` allows it (``listed``).
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
@@ -313,12 +311,7 @@ class Address:
 
 
 class ConnectError(Exception):
-    """A connection could not be made.
-
-    Attributes:
-        reason: why.
-        timed_out: whether it took too long.
-    """
+    """A connection could not be made."""
 
     def __init__(self, reason: Reason, *, timed_out: bool = False) -> None:
         super().__init__(reason)
@@ -327,11 +320,7 @@ class ConnectError(Exception):
 
 
 def connect(address: Address, deadline: int) -> TcpStream:
-    """Connect to one of a server's addresses: to the next one where one cannot be reached.
-
-    Args:
-        address: the server.
-        deadline: monotonic ns.
+    """Connect to one of a server's addresses by a deadline (monotonic ns): to the next one where one fails.
 
     Raises:
         ConnectError: if none can be reached in time, or TLS fails with the one that was.

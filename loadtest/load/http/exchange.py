@@ -85,13 +85,7 @@ class HttpConnection:
         """The exchange under way, for a caller that has to cut it short."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
-        """Send a request and read its answer, all within the time-outs.
-
-        Args:
-            request: its bytes.
-            timeouts: of the exchange.
-            since: when it began, if it is being sent again.
-        """
+        """Send a request and read its answer within the time-outs; if it is sent again, it began at ``since``."""
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = HttpExchange(start=start)

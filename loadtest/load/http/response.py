@@ -35,11 +35,9 @@ class UndecodableError(Exception):
 
 
 class BodyDecoder:
-    """Decodes one compressed body (RFC 9110, section 8.4.1) as it comes, and never beyond a given size.
+    """Decodes one compressed body (RFC 9110, section 8.4.1) as it comes, and never beyond a given size in bytes.
 
-    Args:
-        coding: ``gzip``, ``x-gzip`` or ``deflate``, in lower case.
-        most: bytes that it may decode to.
+    It may be ``gzip``, ``x-gzip`` or ``deflate``.
     """
 
     def __init__(self, coding: str, most: int) -> None:
@@ -77,11 +75,7 @@ class BodyDecoder:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Note that the body has ended.
-
-        Raises:
-            UndecodableError: if what was compressed has not.
-        """
+        """Note that the body has ended; raises ``UndecodableError`` if what was compressed has not."""
         if self._fed and not self._stream.eof:
             raise UndecodableError
 
@@ -92,12 +86,7 @@ class BodyDecoder:
 
 @dataclass(slots=True)
 class BodyRoom:
-    """Room for the bodies that a process is reading, by all its connections.
-
-    Attributes:
-        most: bytes that there is room for.
-        taken: bytes that are there.
-    """
+    """Room in bytes for the bodies that a process is reading, by all its connections."""
 
     most: int = MAX_BODIES
     taken: int = 0

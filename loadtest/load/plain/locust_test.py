@@ -104,22 +104,14 @@ def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
 
 
 def read_seed(text: str) -> int:
-    """Read a seed of the form.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Read a seed of the form; raises ``InputError`` if it is none."""
     if not text.strip().isdecimal() or int(text) >= 2**63:
         raise InputError(f"Seed: {text!r} is no whole number from 0 to 2⁶³ − 1", "")
     return int(text)
 
 
 def read_multiplier(text: str) -> float:
-    """Read a rate multiplier of the form.
-
-    Raises:
-        InputError: if it is none.
-    """
+    """Read a rate multiplier of the form; raises ``InputError`` if it is none."""
     try:
         value = float(text)
     except ValueError:
@@ -176,11 +168,7 @@ class LocustTest:
         self.loaded, self.plans = loaded, plans
 
     def set_from(self, form: Mapping[str, str]) -> None:
-        """Take what the web UI's form says of the next run, and look at its target.
-
-        Raises:
-            LoadtestError: why it cannot be started so.
-        """
+        """Take the web UI's form for the next run, and look at its target; raises ``LoadtestError`` where it fails."""
         before = self.loaded.scenario
         seed, multiplier = form.get("seed"), form.get("rate_multiplier")
         url = form.get("host", self.url)
@@ -201,11 +189,7 @@ class LocustTest:
         return self.options.host or "" if self.chosen is None else self.chosen.target.url
 
     def check(self, url: str) -> ChosenTarget:
-        """The target at a URL, if it may be loaded here and now.
-
-        Raises:
-            InputError: if not.
-        """
+        """The target at a URL; raises ``InputError`` if it may not be loaded here and now."""
         if self.chosen is None:
             return ChosenTarget(allow(url))
         if url.rstrip("/") != self.chosen.target.url:
@@ -213,22 +197,14 @@ class LocustTest:
         return self.chosen
 
     def look(self, url: str) -> None:
-        """Look whether a target can be loaded now, before a run.
-
-        Raises:
-            LoadtestError: why not.
-        """
+        """Look whether a target can be loaded now, before a run; raises ``LoadtestError`` if not."""
         chosen = self.check(url)
         check_before_run(self.loaded, chosen, keys=len(self.keys), preflight=self.preflight)
         environment = {**os.environ, ENDPOINT_VARIABLE: self.endpoint}
         self._sent = look(chosen, self.loaded.effective, environment, preflight=self.preflight).sent
 
     def make_session(self, environment: Environment) -> Session:
-        """What the engine needs for a run, with a directory of its own.
-
-        Raises:
-            LoadtestError: if it cannot be begun.
-        """
+        """Begin a run in a directory of its own; raises ``LoadtestError`` if it cannot be begun."""
         target = self.check(environment.host or "").target
         sent, self._sent = self._sent, []
         directory, info = prepare_run(

@@ -169,13 +169,7 @@ class LiveRun:
         return self._shown
 
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """What it shows now.
-
-        Args:
-            phase: that it is in.
-            begin: the bucket from which on the tracks are wanted; None for all of them and what the run is.
-            report: where its report is.
-        """
+        """What it shows now, with tracks from a bucket on; None for all of them and what the run is."""
         session, info, live = self.session, self.session.info, self.session.live
         if phase != "over" and session.epoch_ns:
             self._elapsed_s = session.elapsed_s
