@@ -34,8 +34,8 @@ from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, kind
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.limits import ALGORITHMS
 from loadtest.plan import Question, traffic_plans
-from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import forecast
+from loadtest.plan.offer import job_duration
 from loadtest.scenario import Scenario
 from loadtest.stats import QUANTILES
 from loadtest.threshold import Threshold

@@ -8,6 +8,7 @@ import msgspec
 
 from loadtest.contract import (
     ALL,
+    LIMIT_NAMES,
     LIMIT_OF_OPERATION,
     LIMITS_OF_OPERATION,
     POLLED_OPERATIONS,
@@ -15,8 +16,8 @@ from loadtest.contract import (
     LimitName,
     Outcome,
 )
-from loadtest.plan.forecast import Forecast, Question, Stretch, limit_index
-from loadtest.plan.stages import MAX_USERS, operation_deadline, traffic_plans, wanted_users
+from loadtest.plan.forecast import Forecast, Question, Stretch
+from loadtest.plan.stages import MAX_USERS, operation_deadline, stage_at, traffic_plans, wanted_users
 from loadtest.record.run_info import StagePlan
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
@@ -190,8 +191,8 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
     """Submits a minute that are accepted in a stretch, and requests a minute on the limit of retrievals."""
-    submit, stretch = limit_index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
-    on = [limit_index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
+    submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
+    on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
     asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
     made = sum(
@@ -201,14 +202,10 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePlan]]:
-    """Stages of async runs that are on in a stretch, with their entries' names."""
+    """Stages of polled operations that are on in a stretch, with their entries' names."""
     middle = (stretch.start + stretch.end) / 2
-    return [
-        (name, stage)
-        for name, plan in question.plans.items()
-        for stage in plan.stages
-        if plan.operation in POLLED_OPERATIONS and stage.start_s <= middle < stage.start_s + stage.duration_s
-    ]
+    polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
+    return [(name, stage) for name, plan in polled if (stage := stage_at(plan, middle)) is not None]
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:

@@ -11,10 +11,10 @@ import numpy as np
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, LimitName, Operation
-from loadtest.plan.demand import JobDuration, StageTimeline, job_duration
-from loadtest.plan.offer import Offer, PlannedEntry, entries, offer
+from loadtest.plan.offer import JobDuration, Offer, PlannedEntry, entries, job_duration, offer
 from loadtest.plan.replay import Replay, ReplayCounts
-from loadtest.record.run_info import StagePlan, TrafficPlan
+from loadtest.plan.stages import expected_arrivals, stage_at
+from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
@@ -74,7 +74,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch between two stage boundaries of any entry, in s since the epoch, named by the stages that are on."""
+    """A stretch between two stage boundaries, in s since the epoch, named by the stages that are on."""
 
     name: str
     start: float
@@ -133,20 +133,16 @@ class Forecast:
 
 
 def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
-    """Replay what a question's run would offer.
+    """Replay what a question's run would offer, and at most so many other seeds.
 
     The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
     evenly over the longest window; or at the one that a start tells; once where no window has a phase. How long runs
     take is unknown, too, and matters where only concurrency is limited. Poisson arrivals are replayed for other seeds
     too, for what they do is a matter of chance.
-
-    Args:
-        question: what is asked.
-        most_seeds: other seeds at most.
     """
     scenario, plans = question.scenario, question.plans
     made = entries(scenario.traffic, plans, question.assumed, _durations(question))
-    parts = stretches(plans)
+    parts = _stretches(plans)
     if why_not := _unforeseeable(question, made):
         counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
         return Forecast(made, parts, counted, [], [], why_not=why_not)
@@ -198,44 +194,29 @@ def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     return ""
 
 
-def stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
+def _stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
     """Every stretch between two stage boundaries, without warm-up."""
-    timelines = [StageTimeline(plan) for plan in plans.values()]
     stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
     edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.start_s + stage.duration_s)})
     found = []
     for start, end in pairwise(edges):
-        under_way = [timeline.at((start + end) / 2) for timeline in timelines]
+        under_way = [stage_at(plan, (start + end) / 2) for plan in plans.values()]
         on = dict.fromkeys(stage.name for stage in under_way if stage is not None and not stage.warmup)
         found.append(Stretch(" + ".join(on), start, end))
     return found
 
 
-def expected_arrivals(stage: StagePlan) -> float:
-    """The integral of a stage's rate, and its burst."""
-    return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
-
-
 def _replay(
     question: Question, made: list[PlannedEntry], edges: list[float], offered: Offer, number: int
 ) -> ReplayCounts:
-    if question.start is not None:
-        epoch = question.start
-    else:
-        # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
-        longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
-        epoch = longest * (1 + (0.5 + number * _GOLDEN) % 1)
+    # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
+    longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
     replay = Replay(
         made,
         question.assumed,
-        epoch=epoch,
+        epoch=longest * (1 + (0.5 + number * _GOLDEN) % 1) if question.start is None else question.start,
         end=question.end + question.scenario.drain,
         retry_after=question.retry_after,
         as_date=question.as_date,
     )
     return replay.run(offered, edges)
-
-
-def limit_index(name: LimitName) -> int:
-    """Index of a limit in the counts by limit."""
-    return LIMIT_NAMES.index(name)

@@ -1,12 +1,14 @@
 """A scenario resolved: its stages with their rates, its pools and keys, and which limits it is planned above. Pure."""
 
 import math
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS
-from loadtest.plan.demand import LimitDemand
+from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.scenario import WARMUP, Scenario, Stage, Traffic
 from loadtest.schedule import Segment, TrafficSchedule
@@ -18,27 +20,21 @@ MAX_USERS: Final = 20_000
 """Users that a pool may grow to unless the scenario says ``max_users``."""
 FIRST_USERS: Final = 1_000
 """Users that a pool starts with, at most: each takes 50 µs and 14 KB to make, before the epoch or when it is needed."""
+_TOLERANCE: Final = 1 + 1e-9
 
 
 def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
     """Resolve every traffic entry: its keys, its pool, its stages with their rates, and the limits they pass.
 
-    Args:
-        scenario: what to offer.
-        assumed: what is assumed of the limits.
-        keys: how many keys there are; entries that name no key group share them all.
+    Entries that name no key group share all of the ``keys``.
     """
     plans = {name: _traffic_plan(scenario, traffic, assumed, keys) for name, traffic in scenario.traffic.items()}
     demand = LimitDemand(tuple(plans.values()), assumed)
     for name, plan in plans.items():
-        expected = {
-            part
-            for stage in scenario.traffic[name].stages
-            if THROTTLED_STATUS in stage.expect
-            for part, _, _ in stage.parts
-        }
+        written = [each for each in scenario.traffic[name].stages if THROTTLED_STATUS in each.expect]
+        expected = {part for each in written for part, _, _ in each.parts}
+        drawn = dict.fromkeys(assumed.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
         for stage in plan.stages:
-            drawn = dict.fromkeys(assumed.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
             stage.over = [limit for limit in drawn if demand.passes(limit, plan, stage)]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
@@ -60,12 +56,11 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
     ]
 
 
-def wanted_users(traffic: Traffic, segments: Iterable[StagePlan]) -> int:
+def wanted_users(traffic: Traffic, segments: Sequence[StagePlan]) -> int:
     """Users that an entry needs so that none is missing even if every operation takes its whole deadline.
 
     Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals.
     """
-    segments = tuple(segments)
     peak = max(max(segment.rate, segment.rate_to) for segment in segments)
     # Poisson arrivals may be more than their mean: by more than four of its roots less than once in 10,000 times.
     spread = 4.0 if traffic.arrivals == "poisson" else 0.0
@@ -74,13 +69,12 @@ def wanted_users(traffic: Traffic, segments: Iterable[StagePlan]) -> int:
     return max(1, min(wanted, _most_arrivals(traffic, segments)))
 
 
-def pool_size(traffic: Traffic, segments: Iterable[StagePlan]) -> tuple[int, int]:
+def pool_size(traffic: Traffic, segments: Sequence[StagePlan]) -> tuple[int, int]:
     """Users that an entry's pool starts with, and the most that it may grow to when few of them are idle.
 
     It is meant to have ``wanted_users``, at most ``DEFAULT_SIZE``, and starts with all of them if they are few:
     ``FIRST_USERS``, or the largest burst. It never has more than the scenario's ``max_users``.
     """
-    segments = tuple(segments)
     cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, segments))
     first = max(FIRST_USERS, min(_largest_burst(segments) + 1, DEFAULT_SIZE))
     return min(wanted_users(traffic, segments), first, cap), cap
@@ -109,9 +103,8 @@ def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int
 
 def _traffic_plan(scenario: Scenario, traffic: Traffic, assumed: AssumedLimits, keys: int) -> TrafficPlan:
     key_start, key_count = key_range(scenario, traffic, keys)
-    stages = _stages(
-        scenario, traffic, assumed.limits[LIMIT_OF_OPERATION[traffic.operation]], assumed.quotas(key_count)
-    )
+    limit = assumed.limits[LIMIT_OF_OPERATION[traffic.operation]]
+    stages = _stages(scenario, traffic, limit, assumed.quotas(key_count))
     users, max_users = pool_size(traffic, stages)
     return TrafficPlan(
         operation=traffic.operation,
@@ -129,13 +122,9 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> 
     def per_second(rate: Rate) -> float:
         return rate.per_second(limit, quotas) * scenario.rate_multiplier
 
-    plans: list[StagePlan] = []
-    if scenario.warmup > 0:
-        initial = per_second(traffic.stages[0].parts[0][1])
-        plans.append(
-            StagePlan(name=WARMUP, start_s=0.0, duration_s=scenario.warmup, rate=initial, rate_to=initial, warmup=True)
-        )
-    at = scenario.warmup
+    initial, at = per_second(traffic.stages[0].parts[0][1]), scenario.warmup
+    warmup = StagePlan(name=WARMUP, start_s=0.0, duration_s=at, rate=initial, rate_to=initial, warmup=True)
+    plans = [warmup] if at > 0 else []
     for stage in traffic.stages:
         for name, rate, rate_to in stage.parts:
             plans.append(
@@ -159,15 +148,109 @@ def _burst(stage: Stage, limit: Limit, quotas: int, multiplier: float) -> int:
     return max(1, round(size * multiplier))
 
 
-def _arrivals(stage: StagePlan) -> float:
+def expected_arrivals(stage: StagePlan) -> float:
+    """The integral of a stage's rate, and its burst."""
     return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
 
 
-def _largest_burst(stages: Iterable[StagePlan]) -> int:
+def _largest_burst(stages: Sequence[StagePlan]) -> int:
     return max(stage.burst for stage in stages)
 
 
-def _most_arrivals(traffic: Traffic, stages: Iterable[StagePlan]) -> int:
-    mean = sum(_arrivals(stage) for stage in stages)
+def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
+    mean = sum(expected_arrivals(stage) for stage in stages)
     spread = 4.0 if traffic.arrivals == "poisson" else 0.0
     return max(1, math.ceil(mean + spread * math.sqrt(mean)))
+
+
+def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
+    """The stage of an entry that a moment (s since the epoch) is in, if it is in any."""
+    place = bisect_right(plan.stages, time, key=attrgetter("start_s")) - 1
+    return plan.stages[place] if place >= 0 and time < _end(plan.stages[place]) else None
+
+
+class LimitDemand:
+    """What all entries together draw on a limit, over time, for each of its limiters."""
+
+    def __init__(self, plans: tuple[TrafficPlan, ...], assumed: AssumedLimits) -> None:
+        self.plans = plans
+        self.assumed = assumed
+        self._all_edges = sorted({edge for plan in plans for stage in plan.stages for edge in self._edges(plan, stage)})
+
+    def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
+        """Whether some limiter that an entry draws on is asked for more than it allows, at some moment of a stage.
+
+        Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is compared with
+        what passes at once. A limit on concurrency is none on rates: only bursts are compared with it.
+        """
+        edges = self._all_edges
+        within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, _end(stage))]
+        cuts = sorted({stage.start_s, *within, _end(stage)})
+        names = self.assumed.together(limit)
+        at_once, rate = self.assumed.at_once(limit), self.assumed.rate_on(limit)
+        return any(
+            self._asked(names, key, at, (left + right) / 2) > rate * _TOLERANCE
+            or self._burst(names, key, (left + right) / 2) > at_once
+            for key in self._keys(plan)
+            for left, right in pairwise(cuts)
+            for at in (left, right)
+        )
+
+    def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
+        """Moments at which an entry's draw starts, ends, or has a bend."""
+        edges = [stage.start_s, _end(stage)]
+        if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
+            # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
+            accepted = self._accepted(plan)
+            edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
+        return edges
+
+    def _accepted(self, plan: TrafficPlan) -> float:
+        """Submits/s of an entry that are accepted at most."""
+        return self.assumed.rate_on(LimitName.ASYNC_SUBMIT) * self.assumed.quotas(plan.key_count)
+
+    def _keys(self, plan: TrafficPlan) -> set[int]:
+        """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
+        if not self.assumed.per_key:
+            return {plan.key_start}
+        starts = {each.key_start for each in self.plans}
+        return {max(start, plan.key_start) for start in starts if start < plan.key_start + plan.key_count}
+
+    def _part(self, plan: TrafficPlan, key: int) -> float:
+        """The part of what an entry draws that falls on the limiter of a key."""
+        if not self.assumed.per_key:
+            return 1.0
+        return 1 / plan.key_count if plan.key_start <= key < plan.key_start + plan.key_count else 0.0
+
+    def _asked(self, names: tuple[LimitName, ...], key: int, at: float, inside: float) -> float:
+        return sum(
+            self._drawn(name, plan, stage, at) * part
+            for plan in self.plans
+            if (part := self._part(plan, key)) and (stage := stage_at(plan, inside)) is not None
+            for name in names
+        )
+
+    def _burst(self, names: tuple[LimitName, ...], key: int, inside: float) -> float:
+        return sum(
+            stage.burst * self._part(plan, key)
+            for plan in self.plans
+            # The request that begins an operation, or its polls, which come as a burst where it does.
+            if any(name in LIMITS_OF_OPERATION[plan.operation] for name in names)
+            and (stage := stage_at(plan, inside)) is not None
+        )
+
+    def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
+        """Requests/s that an entry draws on a limit at ``at``, in one of its stages.
+
+        An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
+        """
+        if limit not in LIMITS_OF_OPERATION[plan.operation]:
+            return 0.0
+        rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
+        if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
+            return min(rate, self._accepted(plan))
+        return rate
+
+
+def _end(stage: StagePlan) -> float:
+    return stage.start_s + stage.duration_s

@@ -1,17 +1,17 @@
 """A plan as a finished value: what ``loadtest plan`` prints and ``--json`` holds. Pure."""
 
 import math
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 
-from loadtest.arrays import Floats, Ints
+from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION, Outcome
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import PlannedEntry
-from loadtest.record.run_info import StagePlan
 from loadtest.scenario import scenario_hash
 from loadtest.stats import carried
 
@@ -24,6 +24,11 @@ class Spread(msgspec.Struct, frozen=True):
     mean: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, values: Floats) -> Self:
+        """The figure of each phase."""
+        return cls(float(values.mean()), float(values.min()), float(values.max()))
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,17 +136,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
-    """Plan a scenario, without sending anything.
-
-    Args:
-        question: the scenario resolved, and what is assumed.
-        name: of the scenario.
-        keys: how many keys there are.
-        price: of one execution of a workflow, in any currency.
-    """
+    """Plan a scenario of a name and so many keys, without sending anything; ``price`` is that of one execution."""
     found = forecast(question)
     scenario = question.scenario
-    executions = None if not found.phases else _spread(np.array([seen.executions.sum() for seen in found.phases]))
+    executions = _spread([seen.executions.sum() for seen in found.phases])
     return Plan(
         scenario=name,
         title=scenario.title,
@@ -160,7 +158,7 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         schedules=len(found.others),
         wall=Wall(warmup_s=scenario.warmup, stages_s=question.end - scenario.warmup, drain_at_most_s=scenario.drain),
         operations=sum(found.operations),
-        requests=_spread(np.array([seen.total for seen in found.phases])) if found.phases else None,
+        requests=_spread([seen.total for seen in found.phases]),
         executions=executions,
         price_per_execution=price,
         cost=None
@@ -174,10 +172,9 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
 
 
 def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
-    stage: StagePlan = entry.plan.stages[index]
+    stage = entry.plan.stages[index]
     stage_numbers = [entry.stage_number + index]
-    replayed = bool(found.phases)
-    n = samples(found, stage_numbers) if replayed else None
+    n = samples(found, stage_numbers) if found.phases else None
     return StageRow(
         traffic=entry.name,
         operation=entry.plan.operation,
@@ -189,10 +186,10 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
         rate_to_per_min=stage.rate_to * 60,
         burst=stage.burst,
         operations=found.operations[stage_numbers[0]],
-        requests=_spread(found.counts("requests", stage_numbers)) if replayed else None,
-        throttled_rate=_spread(found.share(Outcome.THROTTLED, "operations", stage_numbers)) if replayed else None,
-        requests_throttled_rate=_spread(found.share("refused", "requests", stage_numbers)) if replayed else None,
-        executions=_spread(found.counts("executions", stage_numbers)) if replayed else None,
+        requests=_spread(found.counts("requests", stage_numbers)),
+        throttled_rate=_spread(found.share(Outcome.THROTTLED, "operations", stage_numbers)),
+        requests_throttled_rate=_spread(found.share("refused", "requests", stage_numbers)),
+        executions=_spread(found.counts("executions", stage_numbers)),
         samples=n,
         percentiles=carried(n or 0),
         over=list(stage.over),
@@ -201,15 +198,9 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
 
 
 def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
-    if not found.phases:
-        return []
-    return [row for at, stretch in enumerate(found.stretches) for row in _limit_rows(question, found, at, stretch)]
-
-
-def _limit_rows(question: Question, found: Forecast, at: int, stretch: Stretch) -> list[LimitRow]:
-    assumed = question.assumed
-    names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES)
-    rows = (_limit_row(question, found, at, stretch, name) for name in names)
+    names = dict.fromkeys(question.assumed.drawn_on(name) for name in LIMIT_NAMES)
+    stretches = enumerate(found.stretches if found.phases else ())
+    rows = (_limit_row(question, found, at, stretch, name) for at, stretch in stretches for name in names)
     return [row for row in rows if row is not None]
 
 
@@ -240,7 +231,7 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
         allowed_per_min=allowed * assumed.quotas(len(keys)) if limited else None,
         busiest_key_per_min=busiest,
         share=(busiest if assumed.per_key else total) / allowed if limited else None,
-        throttled_rate=_spread(refused / np.maximum(asked.sum(axis=1), 1)),
+        throttled_rate=Spread.of(refused / np.maximum(asked.sum(axis=1), 1)),
         chance=found.chance(on, at),
     )
 
@@ -261,7 +252,7 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
         notes.append(f"Assumed: Retry-After is {question.retry_after:g} times the true wait.")
     if found.why_not:
         notes.append(found.why_not)
-    elif any(name for name in question.scenario.traffic if question.scenario.traffic[name].user):
+    elif any(each.user for each in question.scenario.traffic.values()):
         notes.append("Assumed: the scenario's own user classes send what the built-in ones send.")
     return notes
 
@@ -275,5 +266,6 @@ def _delays(found: Forecast) -> list[str]:
     return [f"The limiter may delay accepted requests: {', '.join(waits)}."] if waits else []
 
 
-def _spread(values: Floats | Ints) -> Spread:
-    return Spread(float(values.mean()), float(values.min()), float(values.max()))
+def _spread(values: Floats | list[Any]) -> Spread | None:
+    """None where nothing was replayed."""
+    return Spread.of(np.asarray(values)) if len(values) else None

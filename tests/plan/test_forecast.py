@@ -11,9 +11,8 @@ from plugins.processes import Fixture
 
 from loadtest import limits
 from loadtest.plan import schedules
-from loadtest.plan.demand import job_duration
 from loadtest.plan.forecast import Forecast, forecast
-from loadtest.plan.offer import entries, offer
+from loadtest.plan.offer import entries, job_duration, offer
 from loadtest.scenario import Scenario
 
 
