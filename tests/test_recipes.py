@@ -13,6 +13,8 @@ import msgspec
 import pytest
 import record_maker as maker
 
+from loadtest.scenario import load_scenario, scenario_hash
+
 pytestmark = pytest.mark.judged  # a run of a recipe must be valid
 ROOT = Path(__file__).parent.parent
 RECIPES = dict(
@@ -102,6 +104,16 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
     return Followed(copy, {name: touched for name, (touched, _) in steps.items()}, printed)
 
 
+def check_a_verb(followed: Followed) -> None:
+    """Help lists it, and it takes an option of the shared table."""
+    assert followed.touched["A verb"] == {"loadtest/cli/hash.py", "loadtest/cli/__init__.py"}
+    printed = followed.printed
+    assert "  hash        Print the hash of a scenario.\n" in printed[".venv/bin/loadtest --help"]
+    plain, warm = (printed[f".venv/bin/loadtest hash smoke{more}"] for more in ("", " --set warmup=9s"))
+    assert plain == f"{scenario_hash(load_scenario(ROOT / 'scenarios' / 'smoke.toml').scenario)}\n"
+    assert plain != warm
+
+
 def check_a_metric(followed: Followed) -> None:
     """It is shown, judged, watched during the run, compared within it, and measured for comparisons with others."""
     files = {"loadtest/metrics.py", "loadtest/analysis/results.py", "loadtest/compare/measurements.py"}
@@ -178,7 +190,15 @@ def check_code(followed: Followed) -> None:
     followed.copy.run(shlex.join([".venv/bin/ruff", "format", "--check", "--no-cache", *code]))
 
 
-CHECKS = (check_a_metric, check_a_plot, check_an_outcome_reason, check_an_operation, check_a_limiter, check_code)
+CHECKS = (
+    check_a_verb,
+    check_a_metric,
+    check_a_plot,
+    check_an_outcome_reason,
+    check_an_operation,
+    check_a_limiter,
+    check_code,
+)
 
 
 @pytest.mark.heavy
