@@ -19,7 +19,7 @@ from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
 from loadtest.analysis.relative import ComparedStages, difference
-from loadtest.analysis.results import Count, Figures, Result
+from loadtest.analysis.results import Count, CountedFigures, Result
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
@@ -58,7 +58,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
 
-class Side(Result, frozen=True, kw_only=True):
+class ComparedSide(Result, frozen=True, kw_only=True):
     """A traffic entry, or a stage of one.
 
     Attributes:
@@ -98,7 +98,7 @@ class SideDifference(Result, frozen=True, kw_only=True):
     why: str = ""
 
 
-class Answer(Result, frozen=True, kw_only=True):
+class ComparisonAnswer(Result, frozen=True, kw_only=True):
     """One comparison of the scenario, answered.
 
     Attributes:
@@ -121,7 +121,7 @@ class Answer(Result, frozen=True, kw_only=True):
     entry: str | None
     by: list[str]
     confidence: float
-    sides: list[Side]
+    sides: list[ComparedSide]
     differences: list[SideDifference]
     best: str | None = None
     chosen: str | None = None
@@ -130,7 +130,7 @@ class Answer(Result, frozen=True, kw_only=True):
     thinned: bool = False
     bursts: bool = False
 
-    def side(self, name: str) -> Side:
+    def side(self, name: str) -> ComparedSide:
         """A side by its name."""
         return next(side for side in self.sides if side.name == name)
 
@@ -166,7 +166,7 @@ def compared_entries(info: RunInfo) -> set[str]:
     return {name for each in comparisons_of(info) for name in each.entries or [each.entry or ""]}
 
 
-def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> list[Answer]:
+def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> list[ComparisonAnswer]:
     """Answer every comparison of the scenario."""
     return [_Maker(record, metrics, values, each).answer() for each in comparisons_of(record.info)]
 
@@ -180,7 +180,7 @@ class _Maker:
     values: ArrivalValues
     written: WrittenComparison
 
-    def answer(self) -> Answer:
+    def answer(self) -> ComparisonAnswer:
         written = self.written
         effect = written.entries is None
         names = (written.stages if effect else written.entries) or []
@@ -188,7 +188,7 @@ class _Maker:
         family = len(pairs) * (len(written.by) if effect else 1)
         confidence = 1 - _ERROR / family
         differences = [self._difference(metric, *pair, confidence) for metric in written.by for pair in pairs]
-        found = Answer(
+        found = ComparisonAnswer(
             kind="effect" if effect else "alternatives",
             entry=written.entry,
             by=written.by,
@@ -202,7 +202,7 @@ class _Maker:
         )
         return found if effect else _chosen(found)
 
-    def _figures(self, name: str) -> Figures:
+    def _figures(self, name: str) -> CountedFigures:
         if self.written.entry is None:
             return self.metrics.traffic[name]
         return self.metrics.traffic[self.written.entry].stages[name]
@@ -216,10 +216,10 @@ class _Maker:
         chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
         return self.record.stage_indices(chosen)
 
-    def _side(self, name: str) -> Side:
+    def _side(self, name: str) -> ComparedSide:
         figures = self._figures(name)
         made = [_figure(metric, self._values(metric, name), figures) for metric in self.written.by]
-        return Side(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
+        return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
         one, other = (ComparedStages(self.written.entry or name, self._stages(name)) for name in (base, head))
@@ -249,7 +249,7 @@ class _Maker:
         )
 
 
-def _figure(metric: str, values: Values | None, figures: Figures) -> SideFigure:
+def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
     """A side's metric: of every arrival where single ones have values of it, else as in the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
@@ -280,7 +280,7 @@ def _figure(metric: str, values: Values | None, figures: Figures) -> SideFigure:
     )
 
 
-def _chosen(found: Answer) -> Answer:
+def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
     """Choose: the best by the first metric, or of those not told apart from it the one that is surely cheaper."""
     first = found.by[0]
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
@@ -294,12 +294,12 @@ def _chosen(found: Answer) -> Answer:
     return msgspec.structs.replace(found, best=best, chosen=chosen, tied=tuple(tied), worse=tuple(worse))
 
 
-def _rank(side: Side) -> list[float]:
+def _rank(side: ComparedSide) -> list[float]:
     """What sides are ordered by, the best one first: equal ones by the metrics that follow."""
     return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
-def _cheapest(found: Answer, best: str, tied: Sequence[str]) -> str:
+def _cheapest(found: ComparisonAnswer, best: str, tied: Sequence[str]) -> str:
     """Of the tied ones the one with the least price, if it is told apart from the best one's by any metric of it."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):

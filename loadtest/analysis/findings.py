@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
-from loadtest.analysis.answers import Answer, answer_all, compared_entries
+from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
 from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
@@ -36,8 +36,8 @@ from loadtest.analysis.results import (
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
-from loadtest.analysis.validity import Check, Generator, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, Word, decide, nothing_ok, thresholds_of
+from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
+from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, nothing_ok, thresholds_of
 from loadtest.record.run_directory import write_atomically
 
 SCHEMA_VERSION: Final = 1
@@ -80,13 +80,13 @@ class Findings:
     """Keys that are slower than the others of their entry, the slowest first."""
     blocks: TimeBlocks
     """How figures scatter within the run."""
-    answers: list[Answer]
+    answers: list[ComparisonAnswer]
     """What the scenario's comparisons come to."""
     on_purpose: list[DeliberateErrors]
     """Mistakes, and errors that were expected."""
     intervals: list[MetricInterval]
     """How sure figures are, by traffic entry and stage."""
-    checks: list[Check]
+    checks: list[ValidityCheck]
     judged: list[Judged]
     verdict: Verdict
 
@@ -166,12 +166,12 @@ class Results(Result, frozen=True, kw_only=True):
 
     schema: Literal[1]
     run: RunSummary
-    verdict: Word
+    verdict: VerdictWord
     exit_code: int
     interrupted: bool
     sentence: str
     reasons: tuple[str, ...]
-    validity: list[Check]
+    validity: list[ValidityCheck]
     inconsistencies: list[Inconsistency]
     thresholds: list[Judged]
     limits: list[LimitUse]
@@ -185,7 +185,7 @@ class Results(Result, frozen=True, kw_only=True):
     slowest: dict[str, list[SlowOperation]]
     generators: list[Generator]
     evenness: dict[str, Evenness]
-    answers: list[Answer]
+    answers: list[ComparisonAnswer]
     on_purpose: list[DeliberateErrors]
     intervals: list[MetricInterval]
     overall: OverallFigures

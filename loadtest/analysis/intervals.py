@@ -29,7 +29,7 @@ from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
-from loadtest.analysis.results import Count, Number, Result, Summary
+from loadtest.analysis.results import Count, NotNegative, Result, Summary
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
@@ -93,7 +93,7 @@ class MetricInterval(Result, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     n: Count
-    effective_n: Number | None = None
+    effective_n: NotNegative | None = None
     phases: Count | None = None
     why_not: str = ""
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record
-from loadtest.analysis.results import Figures, OperationFigures, OverallFigures, Result, Summary
+from loadtest.analysis.results import CountedFigures, OperationFigures, OverallFigures, Result, Summary
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
 
@@ -55,7 +55,7 @@ def metrics(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.D
     return table.astype(dict.fromkeys(numbers, "float64"))
 
 
-def _rows(figures: Figures) -> Iterator[dict[str, Any]]:
+def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
     for field in figures.__struct_fields__:
         name, found = field.removesuffix("_ms"), getattr(figures, field)
         unit = "ms" if field.endswith("_ms") else _unit(name)

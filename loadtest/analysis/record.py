@@ -26,8 +26,6 @@ from loadtest.contract import FIRST_KINDS, LIMIT_NAMES
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
-Progress = Callable[[int], None]
-
 
 class Extent:
     """When things happened, in ns since the epoch.
@@ -196,7 +194,7 @@ class Record:
         return self.times[name].get(self.stage_indices(stages))
 
 
-def load_record(directory: Path, on_progress: Progress | None = None) -> Record:
+def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:
     """Take in a run directory's record.
 
     Args:

@@ -16,8 +16,8 @@ from loadtest.metrics import Statistic
 from loadtest.words import duration_ms
 
 Count = Annotated[int, Meta(ge=0)]
-Number = Annotated[float, Meta(ge=0)]
-Share = Annotated[float, Meta(ge=0, le=1, description="A share; null where there is nothing to divide by.")]
+NotNegative = Annotated[float, Meta(ge=0)]
+Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null where there is nothing to divide by.")]
 Interval = Annotated[
     tuple[float, float], Meta(description="95 % interval from order statistics: it knows of sampling only.")
 ]
@@ -119,8 +119,8 @@ class OperationCounts(Result, frozen=True, kw_only=True):
     timed_out: Count
     dropped: Count
     lost: Count
-    offered_rate: Number | None
-    sent_rate: Number | None
+    offered_rate: NotNegative | None
+    sent_rate: NotNegative | None
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
@@ -141,10 +141,10 @@ class RequestCounts(Result, frozen=True, kw_only=True):
     throttled: Count
     errors: Count
     failed: Count
-    sent_rate: Number | None
-    accepted_rate: Number | None
-    throttled_rate: Share | None
-    expected_throttled_rate: Share | None
+    sent_rate: NotNegative | None
+    accepted_rate: NotNegative | None
+    throttled_rate: Proportion | None
+    expected_throttled_rate: Proportion | None
 
 
 class PollingCost(Result, frozen=True, kw_only=True):
@@ -159,12 +159,12 @@ class PollingCost(Result, frozen=True, kw_only=True):
 
     polls: Count
     retrievals: Count
-    share_of_retrievals: Share | None
-    share_of_limit: Number | None
-    limit_use: Number | None
+    share_of_retrievals: Proportion | None
+    share_of_limit: NotNegative | None
+    limit_use: NotNegative | None
 
 
-class Figures(Result, frozen=True, kw_only=True):
+class CountedFigures(Result, frozen=True, kw_only=True):
     """What is counted of some stages, and the rates that follow from it. The warm-up is in none.
 
     Attributes:
@@ -177,18 +177,18 @@ class Figures(Result, frozen=True, kw_only=True):
         requests_per_operation: requests of every kind, polls included, ÷ operations sent.
     """
 
-    seconds: Number
+    seconds: NotNegative
     operations: OperationCounts
     requests: RequestCounts
-    throttled_rate: Share | None
-    expected_throttled_rate: Share | None
-    error_rate: Share | None
-    goodput: Number | None
-    amplification: Number | None
-    requests_per_operation: Number | None
+    throttled_rate: Proportion | None
+    expected_throttled_rate: Proportion | None
+    error_rate: Proportion | None
+    goodput: NotNegative | None
+    amplification: NotNegative | None
+    requests_per_operation: NotNegative | None
 
 
-class OverallStage(Figures, frozen=True, kw_only=True):
+class OverallStage(CountedFigures, frozen=True, kw_only=True):
     """All traffic in the stages of one name. It has no times: those of different operations are not mixed.
 
     Attributes:
@@ -206,7 +206,7 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
     stages: dict[str, OverallStage]
 
 
-class OperationStage(Figures, frozen=True, kw_only=True):
+class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
     Latencies are of ok and timed-out operations and requests, lags of all that were sent. Figures of jobs are there
@@ -314,7 +314,7 @@ class RunSummary(Result, frozen=True, kw_only=True):
     scenario_hash: str
     seed: int
     started: str
-    covered_s: Number
+    covered_s: NotNegative
     end: Literal["running", "finished", "interrupted", "aborted"]
     complete: bool
 
@@ -336,7 +336,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     count_rejected: bool
     limit_scope: str
     clock_shift_s: float | None
-    agreement: Share | None
-    agreement_as_sent: Share | None
+    agreement: Proportion | None
+    agreement_as_sent: Proportion | None
     reordered: Count
     why_not: str | None

@@ -15,7 +15,7 @@ REQUESTS: Final = 200
 """Requests of an operation that are kept: the first."""
 
 
-class Phase(Result, frozen=True, kw_only=True):
+class RequestPhase(Result, frozen=True, kw_only=True):
     """One request of a slow operation; times in ms since its intended start.
 
     Attributes:
@@ -64,7 +64,7 @@ class SlowOperation(Result, frozen=True, kw_only=True):
     execution_ms: float | None
     attempts: int
     request_id: str | None
-    phases: list[Phase]
+    phases: list[RequestPhase]
 
 
 class Slowest:
@@ -144,13 +144,13 @@ class Phases:
             one.phases.sort(key=lambda phase: phase.start_ms)
 
 
-def _phase(rows: Rows, row: int, intended: float) -> Phase:
+def _phase(rows: Rows, row: int, intended: float) -> RequestPhase:
     def since(name: str) -> float | None:
         value = float(rows.floats(name)[row])
         return None if np.isnan(value) else (value - intended) / 1e6
 
     status = float(rows.floats("status")[row])
-    return Phase(
+    return RequestPhase(
         kind=KINDS[rows.words("kind")[row]],
         start_ms=since("start") or 0.0,
         first_byte_ms=since("first_byte"),

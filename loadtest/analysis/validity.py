@@ -106,7 +106,7 @@ OF_GENERATOR: Final = (
 """Checks that fail where the generator was the bottleneck, the most telling first."""
 
 
-class Check(Result, frozen=True):
+class ValidityCheck(Result, frozen=True):
     """One check: its value beside its limit, as text with units, and a sentence about it.
 
     Attributes:
@@ -122,7 +122,7 @@ class Check(Result, frozen=True):
     judged: bool = True
 
 
-def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[Check]:
+def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[ValidityCheck]:
     """Every check of a run's validity. Of what older records don't tell, there is none."""
     info = record.info
     return [
@@ -139,17 +139,19 @@ def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenne
     ]
 
 
-def _not_judged(name: str, limit: str, why: str) -> Check:
-    return Check(name=name, value="not judged", limit=limit, ok=True, words=why, judged=False)
+def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
+    return ValidityCheck(name=name, value="not judged", limit=limit, ok=True, words=why, judged=False)
 
 
-def _sent(overall: OverallFigures) -> Check:
+def _sent(overall: OverallFigures) -> ValidityCheck:
     sent = overall.operations.sent
     words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
-    return Check("something sent", f"{sent:,} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words)
+    return ValidityCheck(
+        "something sent", f"{sent:,} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words
+    )
 
 
-def _complete(record: Record) -> Check:
+def _complete(record: Record) -> ValidityCheck:
     info, rows = record.info, record.rows
     written = "an unknown number" if info.samples is None else f"{info.samples:,}"
     ok = info.complete and rows == info.samples
@@ -158,38 +160,40 @@ def _complete(record: Record) -> Check:
         words = "the record is incomplete: the run was killed before it could close it"
     elif not ok:
         words = f"the record is incomplete: {written} samples were written and {rows:,} can be read"
-    return Check("record complete", f"{rows:,} of {written} samples", "all", ok, words)
+    return ValidityCheck("record complete", f"{rows:,} of {written} samples", "all", ok, words)
 
 
-def _consistent(record: Record) -> Check:
+def _consistent(record: Record) -> ValidityCheck:
     found = record.consistency.result()
     rows = sum(one.count for one in found)
     words = "no row contradicts another, the plan or itself"
     if found:
         words = f"the record cannot be true: it has {'; '.join(one.words for one in found)}"
-    return Check("record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not found, words)
+    return ValidityCheck(
+        "record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not found, words
+    )
 
 
-def _lost(info: RunInfo, overall: OverallFigures) -> Check:
+def _lost(info: RunInfo, overall: OverallFigures) -> ValidityCheck:
     lost = overall.operations.lost
     words = "every arrival has an outcome"
     if lost:
         gone = lost_workers(info)
         words = f"{lost} arrival{'s' if lost > 1 else ''} got no outcome: what happened is unknown"
         words += f" ({'; '.join(gone)})" if gone else ""
-    return Check("nothing lost", f"{lost:,} arrivals", "0", not lost, words)
+    return ValidityCheck("nothing lost", f"{lost:,} arrivals", "0", not lost, words)
 
 
-def _target(info: RunInfo) -> list[Check]:
+def _target(info: RunInfo) -> list[ValidityCheck]:
     """Whether a target that we started lasted; nothing to check of another's."""
     if not info.target.embedded:
         return []
     words = "the embedded target died during the run" if info.target_died else "it served to the end"
     value = "died" if info.target_died else "alive"
-    return [Check("embedded target", value, "alive", not info.target_died, words)]
+    return [ValidityCheck("embedded target", value, "alive", not info.target_died, words)]
 
 
-def _dispatch_lag(record: Record) -> Check:
+def _dispatch_lag(record: Record) -> ValidityCheck:
     lags = record.time("dispatch_lag_ms", record.stages())
     if not lags.n:
         return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent, so nothing was late")
@@ -202,10 +206,10 @@ def _dispatch_lag(record: Record) -> Check:
             f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile; "
             "give it a calmer machine or more processes, or offer less"
         )
-    return Check("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, ok, words)
+    return ValidityCheck("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, ok, words)
 
 
-def _cpu(cpu: list[CpuSample]) -> Check:
+def _cpu(cpu: list[CpuSample]) -> ValidityCheck:
     if not cpu:
         return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
     longest = longest_busy(cpu)
@@ -216,10 +220,10 @@ def _cpu(cpu: list[CpuSample]) -> Check:
             f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end; "
             "use more processes, or offer less"
         )
-    return Check("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", CPU_LIMIT, ok, words)
+    return ValidityCheck("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", CPU_LIMIT, ok, words)
 
 
-def _workers(info: RunInfo) -> list[Check]:
+def _workers(info: RunInfo) -> list[ValidityCheck]:
     """Whether every worker process lasted; nothing to check where there was none."""
     if not info.worker_processes:
         return []
@@ -232,10 +236,10 @@ def _workers(info: RunInfo) -> list[Check]:
     words = "every worker stayed, or left as it should"
     if lost:
         words = f"{', '.join(lost)}: what it had in flight is unknown; see its log, and run again"
-    return [Check("workers", f"{len(lost)} of {len(info.worker_processes)} lost", "0", not lost, words)]
+    return [ValidityCheck("workers", f"{len(lost)} of {len(info.worker_processes)} lost", "0", not lost, words)]
 
 
-def _evenness(evenness: Mapping[str, Evenness]) -> Check:
+def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
     limit = f"spread ≤ the schedule's + {UNEVENNESS:g}"
     known = [
         (one.bins_sent - one.bins_intended, one.bins_sent, one.bins_intended, name)
@@ -252,10 +256,10 @@ def _evenness(evenness: Mapping[str, Evenness]) -> Check:
             f"{name} left in bursts that the schedule does not have, which changes how many 429s a limiter gives; "
             "raise max_users if the pool was full, else give the generator a calmer machine"
         )
-    return Check("evenness", f"spread {sent:.3f}, the schedule's {intended:.3f}", limit, ok, words)
+    return ValidityCheck("evenness", f"spread {sent:.3f}, the schedule's {intended:.3f}", limit, ok, words)
 
 
-def _own(info: RunInfo) -> list[Check]:
+def _own(info: RunInfo) -> list[ValidityCheck]:
     """What generator processes know of themselves. A master that has workers sends nothing, and may pause."""
     sending = [one for one in info.generators if one.worker or not info.worker_processes]
     if not sending:
@@ -289,7 +293,7 @@ def _pauses(
     good: str,
     bad: str,
     remedy: str,
-) -> Check:
+) -> ValidityCheck:
     worst = max(generators, key=lambda one: excess_pauses(one, get))
     pauses, ok = get(worst), excess_pauses(worst, get) <= 1
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
@@ -300,18 +304,18 @@ def _pauses(
             f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
             f"{pauses.longest_ms / 1000:.2g} s on end; {remedy}"
         )
-    return Check(name, value, pauses_limit(worst.watched_s), ok, words)
+    return ValidityCheck(name, value, pauses_limit(worst.watched_s), ok, words)
 
 
-def _users(info: RunInfo) -> Check:
+def _users(info: RunInfo) -> ValidityCheck:
     pools = [(name, pool) for one in info.generators for name, pool in one.pools.items()]
     offered = sum(plan.offered or 0 for plan in info.traffic.values())
     waited = sum(pool.waited for _, pool in pools)
     value = f"{waited:,} of {offered:,} arrivals"
     if not waited:
-        return Check("users", value, USERS_LIMIT, True, "a user was free for every arrival")
+        return ValidityCheck("users", value, USERS_LIMIT, True, "a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
-    return Check("users", value, USERS_LIMIT, waited <= WAITED_SHARE * offered, _full(name, pool))
+    return ValidityCheck("users", value, USERS_LIMIT, waited <= WAITED_SHARE * offered, _full(name, pool))
 
 
 def _full(name: str, pool: PoolInfo) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.results import (
     Count,
-    Figures,
+    CountedFigures,
     Interval,
     JobFigures,
     JobStage,
@@ -20,7 +20,7 @@ from loadtest.analysis.results import (
     Result,
     Summary,
 )
-from loadtest.analysis.validity import Check
+from loadtest.analysis.validity import ValidityCheck
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, TIMES
@@ -173,7 +173,7 @@ def _margin(threshold: Threshold, value: float | None, expected: float | None) -
     return -abs(value - threshold.value)
 
 
-def find_figures(threshold: Threshold, metrics: RunFigures) -> Figures | None:
+def find_figures(threshold: Threshold, metrics: RunFigures) -> CountedFigures | None:
     """The figures that a threshold is about, or None if the run has none."""
     whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:
@@ -202,7 +202,7 @@ class Measured(NamedTuple):
     n: int | None = None
 
 
-def measure(metric: str, figures: Figures) -> Measured:
+def measure(metric: str, figures: CountedFigures) -> Measured:
     """A metric of some figures by its name in a threshold."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
@@ -212,7 +212,7 @@ def measure(metric: str, figures: Figures) -> Measured:
     return Measured(attrgetter(metric)(figures), n=attrgetter(n)(figures) if n else None)
 
 
-def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -> Measured:
+def _of_summary(summary: Summary, name: str, statistic: str, figures: CountedFigures) -> Measured:
     found = summary.get(statistic)
     if found.value is None:
         return Measured(None, n=summary.n)
@@ -223,7 +223,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: Figures) -
     return Measured(found.value, None if lower == upper else (lower, upper), found.interval, summary.n)
 
 
-def _expected(metric: str, figures: Figures) -> float | None:
+def _expected(metric: str, figures: CountedFigures) -> float | None:
     if not METRICS[metric].expected:
         return None
     return (figures.requests if "." in metric else figures).expected_throttled_rate
@@ -248,9 +248,9 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
     return "time-outs leave it open on which side of the threshold the true value lies"
 
 
-Word = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
+VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
 
-EXIT_CODES: Final[dict[Word, ExitCode]] = {
+EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {
     "invalid": ExitCode.INVALID,
     "aborted": ExitCode.ABORTED,
     "regressed": ExitCode.REGRESSED,
@@ -272,7 +272,7 @@ class Verdict:
         interrupted: the run was stopped by hand, so that the verdict is on what there was until then.
     """
 
-    word: Word
+    word: VerdictWord
     statement: str
     reasons: tuple[str, ...]
     exit_code: ExitCode
@@ -285,7 +285,7 @@ class Verdict:
         return f"{word}: {self.statement}"
 
 
-def decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> Verdict:
+def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> Verdict:
     """The verdict, by precedence: a bottlenecked generator can neither pass nor fail a service."""
     word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
@@ -293,7 +293,7 @@ def decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> Verdict:
     return Verdict(word, statement, tuple(reasons), code, interrupted)
 
 
-def _decide(info: RunInfo, checks: list[Check], judged: list[Judged]) -> tuple[Word, str, list[str]]:
+def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> tuple[VerdictWord, str, list[str]]:
     # An aborted run may have been stopped before its first request: that is its reason, and no fault of the generator.
     aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:

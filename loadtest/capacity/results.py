@@ -9,7 +9,7 @@ import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.errors import RecordError
-from loadtest.record.figures import Stage, Threshold, read_figures
+from loadtest.record.figures import JudgedThreshold, Stage, read_figures
 from loadtest.record.run_directory import write_atomically
 
 if TYPE_CHECKING:  # pages need no pydantic
@@ -136,7 +136,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
     return level if outcome in {"holds", "inconclusive"} else _put_down(level, broken, scenario)
 
 
-def _put_down(level: Level, broken: list[Threshold], scenario: "Scenario") -> Level:
+def _put_down(level: Level, broken: list[JudgedThreshold], scenario: "Scenario") -> Level:
     """The level with what stopped it."""
     if level.outcome == "invalid":
         return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
@@ -161,17 +161,17 @@ def _entry(stage: Stage, scenario: "Scenario", name: str) -> EntryLevel:
     )
 
 
-def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[Threshold]:
+def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[JudgedThreshold]:
     """What is asked of entries whose errors no threshold is about, where they have too many."""
     said = [each.traffic for each in scenario.threshold if each.parsed.metric in _FAILING]
     return [
-        Threshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
+        JudgedThreshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
         for name, entry in entries.items()
         if entry.error_rate > _ERRORS and not {None, name} & {*said}
     ]
 
 
-def _refusing(level: Level, broken: list[Threshold], scenario: "Scenario") -> LimitName | None:
+def _refusing(level: Level, broken: list[JudgedThreshold], scenario: "Scenario") -> LimitName | None:
     """The limit that refused most of what the broken thresholds are about; None where it refused nothing."""
     names: Mapping[LimitName, None] = {
         limit: None

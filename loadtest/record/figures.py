@@ -56,7 +56,7 @@ class LimitUse(msgspec.Struct, frozen=True):
     throttled: int
 
 
-class Threshold(msgspec.Struct, frozen=True):
+class JudgedThreshold(msgspec.Struct, frozen=True):
     """A threshold of the scenario: what it requires, of what, and how it was judged."""
 
     require: str
@@ -83,7 +83,7 @@ class Figures(msgspec.Struct, frozen=True):
 
     verdict: str = "no report"
     validity: tuple[Check, ...] = ()
-    thresholds: tuple[Threshold, ...] = ()
+    thresholds: tuple[JudgedThreshold, ...] = ()
     limits: tuple[LimitUse, ...] = ()
     overall: Overall = Overall()
     traffic: dict[str, Traffic] = {}

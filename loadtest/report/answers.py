@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest import words
-from loadtest.analysis.answers import Answer, Bounds, Side, SideDifference, SideFigure
+from loadtest.analysis.answers import Bounds, ComparedSide, ComparisonAnswer, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED, RequestCounts
 from loadtest.assumed_limits import CONCURRENCY
@@ -101,7 +101,7 @@ def worse_word(metric: str) -> str:
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
 
-def sentence(found: Answer) -> str:
+def sentence(found: ComparisonAnswer) -> str:
     """What a comparison comes to, in one sentence without its full stop."""
     return _effect(found) if found.kind == "effect" else _alternatives(found)
 
@@ -110,7 +110,7 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _alternatives(found: Answer) -> str:
+def _alternatives(found: ComparisonAnswer) -> str:
     first = found.by[0]
     if found.chosen is None:
         names = quoted([side.name for side in found.sides])
@@ -135,23 +135,23 @@ def _alternatives(found: Answer) -> str:
     return f"{text}: at n = {words.count(n)} {', '.join(parts)}" if parts else text
 
 
-def _worse_than_all(found: Answer, tied: Sequence[str]) -> bool:
+def _worse_than_all(found: ComparisonAnswer, tied: Sequence[str]) -> bool:
     pairs = [found.between(one, other, found.by[0]) for one in tied for other in found.worse]
     return all(pair is not None and pair.told_apart for pair in pairs)
 
 
-def _by_first(found: Answer, names: Sequence[str]) -> list[str]:
+def _by_first(found: ComparisonAnswer, names: Sequence[str]) -> list[str]:
     """By the first metric, the best first; the best one of the tied is that from which the others are not told."""
     reverse = METRICS[found.by[0]].more_is_better
     return sorted(names, key=lambda name: found.side(name).figures[0].size, reverse=reverse)
 
 
-def _listed_with_values(found: Answer, names: Sequence[str]) -> str:
+def _listed_with_values(found: ComparisonAnswer, names: Sequence[str]) -> str:
     listed = [f"“{name}” ({value(found.side(name).figures[0])})" for name in names]
     return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
-def _described(found: Answer, side: Side, *, whole: bool) -> str:
+def _described(found: ComparisonAnswer, side: ComparedSide, *, whole: bool) -> str:
     """``“a” waits 0.7 s beyond executionTime (p50) for 3.6 requests per operation``; shorter unless it is the first."""
     metric, figure, price = found.by[0], side.figures[0], side.figures[1:]
     name, _, statistic = metric.partition(".")
@@ -180,7 +180,7 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
     return f"{value(figure)} {name.replace('requests', 'request', 1) if figure.value == 1 else name}"
 
 
-def _effect(found: Answer) -> str:
+def _effect(found: ComparisonAnswer) -> str:
     base, *heads = found.sides
     changed = [each for each in found.differences if each.told_apart and matters(found, each)]
     names = list(dict.fromkeys(each.head for each in changed))
@@ -203,7 +203,7 @@ def _effect(found: Answer) -> str:
     return f"{who} is {' and '.join(text)} than in {against}: {listed}"
 
 
-def matters(found: Answer, one: SideDifference) -> bool:
+def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
     """Whether a change of a time reaches the least effect that counts in comparisons of runs; others always do."""
     if one.difference is None or UNITS[one.metric] != "ms":
         return True
@@ -211,7 +211,7 @@ def matters(found: Answer, one: SideDifference) -> bool:
     return abs(one.difference) >= max(LEAST_MS, math.expm1(LEAST_RATIO) * base)
 
 
-def _metric_change(found: Answer, metric: str) -> str:
+def _metric_change(found: ComparisonAnswer, metric: str) -> str:
     """``response time p50 102 ms → 104 ms (at most +5 ms)``: the whole interval where a change is told."""
     place = found.by.index(metric)
     base, *heads = found.sides

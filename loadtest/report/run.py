@@ -10,8 +10,8 @@ from markupsafe import Markup
 from rich.console import Console
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.validity import Check
-from loadtest.analysis.verdict import Verdict, Word
+from loadtest.analysis.validity import ValidityCheck
+from loadtest.analysis.verdict import Verdict, VerdictWord
 from loadtest.program import open_command, typed
 from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.facts import NotTested, caveats, facts, not_tested
@@ -52,7 +52,7 @@ _TABLES: Final[dict[Chapter, tuple[str, ...]]] = {
 _FEWEST: Final = 3
 _MOST: Final = 5
 """How many plots stand before all chapters: no fewer, if there are as many, and no more, with that of the answer."""
-_TONES: Final[dict[Word, Tone]] = {"pass": "good", "inconclusive": "unsure"}
+_TONES: Final[dict[VerdictWord, Tone]] = {"pass": "good", "inconclusive": "unsure"}
 _COLOURS: Final = {"good": "green", "unsure": "yellow", "bad": "red"}
 _FOOTER: Final = Markup(
     "Made from the record alone by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
@@ -106,7 +106,7 @@ class Report:
     figures: tuple[KeyFigure, ...]
     answers: tuple[Table, ...]
     bars: tuple[OutcomeBar, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[ValidityCheck, ...]
     bottleneck: Bottleneck
     target: tuple[str, ...]
     not_tested: tuple[NotTested, ...]
@@ -258,7 +258,7 @@ def _sections(report: Report) -> list[Section]:
     return [*found, Section("The run", "chapter", "run", facts=report.facts, points=missing)]
 
 
-def _tone(check: Check) -> Tone:
+def _tone(check: ValidityCheck) -> Tone:
     if not check.ok:
         return "bad"
     return "good" if check.judged else "unsure"

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 import record_maker as maker
 
-from loadtest.analysis.answers import Answer
+from loadtest.analysis.answers import ComparisonAnswer
 from loadtest.analysis.findings import Findings, as_json
 from loadtest.errors import RecordError
 
@@ -50,7 +50,7 @@ def uneven(k: int) -> float:
     return 50.0 + (k * 37) % 151
 
 
-def by(found: Answer, name: str, metric: str) -> Any:
+def by(found: ComparisonAnswer, name: str, metric: str) -> Any:
     """A side's figure."""
     return next(one for one in found.side(name).figures if one.metric == metric)
 

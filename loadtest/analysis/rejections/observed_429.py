@@ -16,7 +16,7 @@ from loadtest.analysis.rejections.expected_429 import Expectation, clock
 from loadtest.analysis.rejections.headers import RateHeaders, RetryAfter, rate_headers, retry_after
 from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.rejections.windows import AcceptedWindows, WindowCounts, accepted_windows
-from loadtest.analysis.results import Count, Result, Share, result_of
+from loadtest.analysis.results import Count, Proportion, Result, result_of
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.limits import ALGORITHMS
@@ -60,7 +60,7 @@ class FitResult(Result, frozen=True, kw_only=True):
     window_s: float | None
     fitted: tuple[Fitted, ...]
     clock_shift_s: float | None
-    explained: Share | None
+    explained: Proportion | None
     right: int
     wrongly_rejected: Count
     wrongly_admitted: Count
@@ -90,7 +90,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     verdict: InferenceOutcome
     n: Count
     throttled: Count
-    bar: Share
+    bar: Proportion
     named: tuple[FitResult, ...]
     set_aside_next: FitResult | None
     decisions_for_it: Count

@@ -10,7 +10,7 @@ from loadtest.analysis.columns import KINDS, Rows, tally
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
-from loadtest.analysis.results import Count, Result, Share
+from loadtest.analysis.results import Count, Proportion, Result
 from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Outcome
@@ -46,7 +46,7 @@ class LimitUse(Result, frozen=True, kw_only=True):
     sent: Count
     throttled: Count
     share: float
-    throttled_rate: Share
+    throttled_rate: Proportion
     keys: tuple[KeyUse, ...] = ()
 
     @property

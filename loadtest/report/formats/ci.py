@@ -18,7 +18,7 @@ from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
-from loadtest.analysis.results import Figures
+from loadtest.analysis.results import CountedFigures
 from loadtest.analysis.verdict import Judged, amount, sentence
 from loadtest.foreign_text import csv_text, visible
 from loadtest.stats import rank
@@ -182,7 +182,7 @@ def render_locust_csv(findings: Findings) -> str:
     return text.getvalue()
 
 
-def _row(kind: str, name: str, figures: Figures, record: Record, stages: list[StageKey]) -> list[object]:
+def _row(kind: str, name: str, figures: CountedFigures, record: Record, stages: list[StageKey]) -> list[object]:
     requests, stage_indices = figures.requests, record.stage_indices(stages)
     times = record.times["service_time_ms"].get(stage_indices)
     failed = requests.failed

@@ -5,7 +5,7 @@ from typing import Final
 
 from matplotlib.axes import Axes
 
-from loadtest.analysis.answers import Answer, SideFigure
+from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, quoted, value, worse_word
@@ -41,11 +41,11 @@ def draw(findings: Findings) -> Drawing | None:
     return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))
 
 
-def _known(found: Answer, place: int) -> bool:
+def _known(found: ComparisonAnswer, place: int) -> bool:
     return any(side.figures[place].value is not None for side in found.sides)
 
 
-def _panel(panel: Axes, findings: Findings, found: Answer, place: int) -> None:
+def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
     figures = [side.figures[place] for side in found.sides]
     unit = figures[0].unit
     factor, unit_name = _SCALE[unit]
@@ -106,7 +106,7 @@ def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str
     )  # fmt: skip
 
 
-def _title(found: Answer) -> str:
+def _title(found: ComparisonAnswer) -> str:
     """What the intervals of differences say, in a few words."""
     first = found.by[0]
     if found.kind == "effect":
@@ -124,7 +124,7 @@ def _title(found: Answer) -> str:
     return "; ".join(parts)
 
 
-def _effect_title(found: Answer) -> str:
+def _effect_title(found: ComparisonAnswer) -> str:
     """In which stages an entry differs from the first, each with the metrics that tell."""
     base, *heads = [side.name for side in found.sides]
     told = [each for each in found.differences if each.told_apart]

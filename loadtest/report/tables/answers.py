@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.analysis.answers import Answer, Side, SideDifference, SideFigure
+from loadtest.analysis.answers import ComparedSide, ComparisonAnswer, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED
 from loadtest.metrics import UNITS
@@ -39,7 +39,7 @@ def pair_tables(findings: Findings) -> Iterator[Table]:
             yield _pairs(f"pairs-{number}", one)
 
 
-def _alternatives(name: str, found: Answer) -> Table:
+def _alternatives(name: str, found: ComparisonAnswer) -> Table:
     first = found.by[0]
     against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
     columns = " | ".join(
@@ -61,7 +61,7 @@ def _alternatives(name: str, found: Answer) -> Table:
     return table_of(name, _title(found), columns, rows, note)
 
 
-def _effect(name: str, found: Answer) -> Table:
+def _effect(name: str, found: ComparisonAnswer) -> Table:
     columns = "Metric | Stage | #n | #Value | #Change | "
     rows = []
     base = found.sides[0]
@@ -84,7 +84,7 @@ def _effect(name: str, found: Answer) -> Table:
     return table_of(name, _title(found), columns, rows, note)
 
 
-def _pairs(name: str, found: Answer) -> Table:
+def _pairs(name: str, found: ComparisonAnswer) -> Table:
     columns = "Metric | Of | Less | #n | #Difference | "
     rows = tuple(
         (
@@ -126,7 +126,7 @@ def _tested(sent: int, right: int, wrong: int) -> Cell:
     return Cell("as documented", tone="good")
 
 
-def _ordered(found: Answer) -> list[Side]:
+def _ordered(found: ComparisonAnswer) -> list[ComparedSide]:
     """The chosen one first, then as the scenario has them."""
     return sorted(found.sides, key=lambda side: side.name != found.chosen)
 
@@ -141,7 +141,7 @@ def _difference(one: SideDifference) -> Cell:
     return Cell(amount, change(one))
 
 
-def _against(found: Answer, side: Side) -> Cell:
+def _against(found: ComparisonAnswer, side: ComparedSide) -> Cell:
     """How a side is, beside the best one by the first metric."""
     if found.best is None or side.name == found.best:
         return Cell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
@@ -159,7 +159,7 @@ def _turned(one: SideDifference, bounds: tuple[float | None, float | None]) -> S
     return msgspec.structs.replace(one, interval=bounds)
 
 
-def _effect_verdict(found: Answer, one: SideDifference) -> Cell:
+def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> Cell:
     shown = _verdict(one, head=True)
     return shown if matters(found, one) or not one.told_apart else Cell(f"{shown.text}, too little to matter")
 
@@ -175,7 +175,7 @@ def _verdict(one: SideDifference, *, head: bool) -> Cell:
     return Cell(worse_word(one.metric), tone="bad")
 
 
-def _title(found: Answer) -> str:
+def _title(found: ComparisonAnswer) -> str:
     if found.kind == "effect":
         return f"“{found.entry}” in {quoted([side.name for side in found.sides])}"
     return f"{quoted([side.name for side in found.sides])} by {label(found.by[0])}"
@@ -189,7 +189,7 @@ def _how(paired: set[bool]) -> str:
     return "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
 
 
-def _intervals(found: Answer, what: str) -> str:
+def _intervals(found: ComparisonAnswer, what: str) -> str:
     cut = " Of stages with more arrivals, the first 100 000 are compared." if found.thinned else ""
     cut += _BURST if found.bursts else ""
     each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""

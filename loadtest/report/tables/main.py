@@ -7,7 +7,7 @@ from typing import Final
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, MetricInterval
 from loadtest.analysis.rejections.usage import LimitUse
-from loadtest.analysis.results import Figures, OperationStage, Summary, bounded
+from loadtest.analysis.results import CountedFigures, OperationStage, Summary, bounded
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
@@ -157,7 +157,7 @@ def _outcomes(findings: Findings) -> Table:
     counts = " | ".join(f"#{name.replace('_', ' ')}" for name in names)
     shown = {name: entry for name, entry in METRICS.items() if entry.column}
     columns = f"Traffic | {counts} | {' | '.join(f'#{entry.column}' for entry in shown.values())}"
-    stage_indices: dict[str, Figures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
+    stage_indices: dict[str, CountedFigures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             name,
