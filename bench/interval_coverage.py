@@ -20,7 +20,7 @@ from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
 from loadtest.analysis.intervals import THROTTLED_RATE, FoundInterval, percentile_interval, share_interval
 from loadtest.analysis.record import load_record
-from loadtest.analysis.rejections.phases import extent, refused_by_phase
+from loadtest.analysis.rejections.expected_429 import extent, rejected_by_phase
 from loadtest.analysis.time_blocks import RESPONSE, BinnedTimes, StageBlocks, grid
 from loadtest.arrays import Floats
 from loadtest.limits import LimiterSpec
@@ -234,7 +234,7 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
     for run, phase in enumerate(phases.tolist()):
         sent = np.sort(intended + random.exponential(_LAG_S, len(intended)))
         if run % replayed == 0:
-            refused = refused_by_phase(regime.spec, limit, [(sent, counted)])
+            refused = rejected_by_phase(regime.spec, limit, [(sent, counted)])
             if refused is None:
                 raise ValueError("too many requests")
             ranges.append(extent(regime.spec, refused, len(intended)))

@@ -98,12 +98,10 @@ class AssumedLimits:
 
     @property
     def one_for_all(self) -> bool:
-        """Whether requests of different limit names draw on the same limiter."""
         return self.spec.scope in SHARED_SCOPES
 
     @property
     def per_key(self) -> bool:
-        """Whether each key has limiters of its own."""
         return self.spec.scope in ("key-and-name", "key")
 
     @property
@@ -151,7 +149,6 @@ class AssumedLimits:
         return words.limit(limit.count, limit.window)
 
     def quotas(self, keys: int) -> int:
-        """How many quotas so many keys have."""
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
@@ -164,5 +161,4 @@ class AssumedLimits:
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 
     def at_once(self, name: str) -> int:
-        """How many requests pass one limiter at one moment, after a long silence."""
         return at_once(self.spec, self.limit_on(name))

@@ -16,8 +16,8 @@ from loadtest.faults import AnyFault, check_keys, to_text
 from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
 from loadtest.units import Limit
 
-RetryAfter = Literal["none", "seconds", "date"]
-RateHeaders = Literal["none", "x-ratelimit", "ietf"]
+RetryAfterForm = Literal["none", "seconds", "date"]
+RateHeaderForm = Literal["none", "x-ratelimit", "ietf"]
 Draws = Literal["all", "valid"]
 PendingTime = Literal["elapsed", "zero", "omitted"]
 UnknownParameters = Literal["reject", "ignore"]
@@ -127,9 +127,9 @@ class ReferenceSettings:
     count_rejected: Annotated[bool, About("Count rejected requests, too.")] = False
     limit_scope: Annotated[Scope, About("What one limiter counts; key and global need the limit all.")] = "key-and-name"
     draws: Annotated[Draws, About("Which requests draw on a limit.")] = "all"
-    retry_after: Annotated[RetryAfter, About("Retry-After header of a 429.")] = "none"
+    retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
     retry_after_factor: Annotated[float, About("By how much Retry-After is off.", 0, 1000)] = 1.0
-    rate_headers: Annotated[RateHeaders, About("Headers that tell of a limit's state.")] = "none"
+    rate_headers: Annotated[RateHeaderForm, About("Headers that tell of a limit's state.")] = "none"
     workers: Annotated[int, About("Jobs that execute at the same time.", 1, 10_000)] = 64
     threads: Annotated[int, About("Plain workflow functions that execute at the same time.", 1, 1000)] = 64
     queue: Annotated[int, About("Jobs that may wait.", 0, 1_000_000)] = 10_000

@@ -19,9 +19,9 @@ from loadtest.analysis.metrics import RunFigures, compute, deliberate_errors
 from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.record import Record
-from loadtest.analysis.rejections.aftermath import Retried
 from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
+from loadtest.analysis.rejections.recovery import Retried
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUse, LimitUses
 from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import (

@@ -1,7 +1,7 @@
 """How sure the figures of each stage are: a range over the server's phases, or an interval from blocks of time.
 
 * Where windows that begin by the server's clock refuse, nothing is left to chance but the second at which a run meets
-  them: the 429 rate and goodput have the range over all phases (``rejections.phases``).
+  them: the 429 rate and goodput have the range over all phases (``rejections.expected_429``).
 * Elsewhere the service varies: shares, goodput and percentiles have 95 % intervals from blocks, which survive that
   requests are correlated.
 * Where neither is sound there is none, and it says why.
@@ -27,8 +27,7 @@ from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.record import Record
-from loadtest.analysis.rejections.expected_429 import Expectation
-from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
+from loadtest.analysis.rejections.expected_429 import Expectation, PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, NotNegative, Result, Summary
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints

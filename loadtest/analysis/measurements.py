@@ -25,7 +25,7 @@ import msgspec
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.phases import NEXT_WINDOW, waits
+from loadtest.analysis.rejections.expected_429 import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
 from loadtest.compare.measurements import (

@@ -29,7 +29,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, kind_of
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.limits import ALGORITHMS
@@ -126,7 +126,7 @@ def _refused_shares(question: Question, multiplier: float) -> dict[LimitName, fl
     asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
     seen = asked.phases[0] if asked.phases else None
     return {
-        name: 0.0 if seen is None else float(seen.stretch_refused[index].sum() / max(1, seen.asked[index].sum()))
+        name: 0.0 if seen is None else float(seen.stretch_rejected[index].sum() / max(1, seen.asked[index].sum()))
         for index, name in enumerate(LIMIT_NAMES)
     }
 
@@ -158,10 +158,7 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
 
 def _ahead(assumed: AssumedLimits, name: LimitName) -> int:
     """Requests that a limiter lets through once, beyond its rate: the burst of those that have one."""
-    spec = assumed.spec
-    if spec.algorithm == CONCURRENCY or not ALGORITHMS[spec.algorithm].has_burst:
-        return 0
-    return spec.burst or (1 if spec.algorithm == "gcra" else assumed.limit_on(name).count)
+    return assumed.at_once(name) if ALGORITHMS[assumed.spec.algorithm].has_burst else 0
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:

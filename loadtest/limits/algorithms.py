@@ -33,7 +33,6 @@ class Algorithm:
     Attributes:
         name: the one in options and reports.
         called: its name in a sentence.
-        summary: its rule in one line.
         build: makes a limiter from a limit and a checked spec.
         default_burst: requests that may pass at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
@@ -45,7 +44,6 @@ class Algorithm:
 
     name: AlgorithmName
     called: str
-    summary: str
     build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
     default_burst: Callable[[Limit], int] | None = field(default=None, repr=False)
     can_count_rejected: bool = False
@@ -73,7 +71,6 @@ _ALL: Final = (
     Algorithm(
         "fixed-window",
         "a fixed window, aligned with the wall clock",
-        "At most N in each window that begins at a multiple of W on the wall clock.",
         lambda limit, _: FixedWindow(limit),
         aligned=True,
         windowed=True,
@@ -81,14 +78,12 @@ _ALL: Final = (
     Algorithm(
         "fixed-window-from-first",
         "a fixed window that begins with a request",
-        "At most N in a window that the first request begins.",
         lambda limit, _: FixedWindow(limit, aligned=False),
         windowed=True,
     ),
     Algorithm(
         "sliding-log",
         "a sliding log",
-        "At most N in any W, by the time of each request.",
         lambda limit, spec: SlidingLog(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
         windowed=True,
@@ -96,7 +91,6 @@ _ALL: Final = (
     Algorithm(
         "sliding-counter",
         "a sliding-window counter, aligned with the wall clock",
-        "At most N in any W, estimated from the counts of two wall-aligned windows.",
         lambda limit, spec: SlidingCounter(limit, count_rejected=spec.count_rejected),
         can_count_rejected=True,
         aligned=True,
@@ -105,7 +99,6 @@ _ALL: Final = (
     Algorithm(
         "token-bucket",
         "a token bucket",
-        "A burst (N by default) at once, then N/W a second.",
         lambda limit, spec: TokenBucket(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
         default_burst=_whole_count,
         can_count_rejected=True,
@@ -113,7 +106,6 @@ _ALL: Final = (
     Algorithm(
         "gcra",
         "a GCRA",
-        "One every W/N, with a burst (1 by default) ahead of time.",
         lambda limit, spec: Gcra(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
         default_burst=lambda _: 1,
         can_count_rejected=True,
@@ -122,7 +114,6 @@ _ALL: Final = (
     Algorithm(
         "leaky-queue",
         "a leaky queue",
-        "One every W/N; up to a burst (N by default) wait in a queue.",
         lambda limit, spec: LeakyQueue(limit, at_once(spec, limit)),
         default_burst=_whole_count,
         decides_as="token-bucket",
@@ -131,7 +122,6 @@ _ALL: Final = (
     Algorithm(
         CONCURRENCY,
         "a limit on requests at the same time",
-        "At most N at the same time; W does not matter.",
         lambda limit, _: ConcurrencyLimit(limit),
     ),
 )

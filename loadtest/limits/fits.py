@@ -210,7 +210,6 @@ def _without_burst(requests: RequestLog, offset: float, reach: float, *, windowe
 
 
 def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    """With the documented count, and with the one that fits best."""
     limit = requests.limit
     more: tuple[Fitted, ...] = () if shift is None else ("shift",)
     yield judge(requests, loads, limit.count, spec, limit, shift_s=shift, fitted=more)
@@ -239,7 +238,6 @@ def _aligned(requests: RequestLog, spec: LimiterSpec, offset: float, reach: floa
 
 
 def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
-    """Scores with the documented count, and with the best one."""
     documented, best = requests.limit.count, best_threshold(requests, loads)
     score = judge(requests, loads, documented, spec, requests.limit).score
     return score, score if best == documented else judge(requests, loads, best, spec, requests.limit).score

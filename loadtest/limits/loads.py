@@ -58,7 +58,6 @@ class RequestLog:
 
     @cached_property
     def accepted(self) -> Bools:
-        """Requests that were answered, and not with 429."""
         return self.answered & ~self.rejected
 
     def part(self, begin: int, count: int) -> "RequestLog":
@@ -75,7 +74,6 @@ class RequestLog:
 
     @cached_property
     def passed(self) -> "_Counted":
-        """Counts of the requests that passed."""
         return _Counted(self, all_count=False)
 
     @cached_property
@@ -84,7 +82,6 @@ class RequestLog:
         return _Counted(self, all_count=True)
 
     def counted(self, spec: LimiterSpec) -> "_Counted":
-        """Counts of the requests that a limiter counts."""
         return self.seen if spec.count_rejected else self.passed
 
 
@@ -131,7 +128,6 @@ def _fixed_window(requests: RequestLog, shift: float) -> Loads:
 
 
 def _sliding_counter(requests: RequestLog, counted: _Counted, shift: float) -> Loads:
-    """What is left of the last wall-aligned window's count, and this one's."""
     begin, before, left = _windows(requests, shift)
     least, most = counted.since(begin, begin)
     least += (counted.least[begin] - counted.least[before]) * left
@@ -197,7 +193,6 @@ def opened(requests: RequestLog) -> list[int]:
 
 
 def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
-    """What came in the window before each request."""
     edge = requests.times - requests.limit.window
     early = np.searchsorted(requests.times, edge - requests.tolerance_s, side="left")
     late = np.searchsorted(requests.times, edge + requests.tolerance_s, side="right")

@@ -76,7 +76,6 @@ class LimiterReplay:
         return other
 
     def choose(self, columns: Ints) -> None:
-        """Go on with some columns of each row."""
         rows = np.arange(len(columns))[:, None]
         vars(self).update({name: _part(value, rows, columns) for name, value in vars(self).items()})
 

@@ -196,7 +196,7 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
     asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
     made = sum(
-        float(seen.asked[submit, at].sum()) - float(seen.stretch_refused[submit, at]) for seen in forecast.phases
+        float(seen.asked[submit, at].sum()) - float(seen.stretch_rejected[submit, at]) for seen in forecast.phases
     )
     return made / minutes, asked / minutes
 

@@ -12,7 +12,7 @@ from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.plan.offer import JobDuration, Offer, PlannedEntry, entries, job_duration, offer
-from loadtest.plan.replay import Replay, ReplayCounts
+from loadtest.plan.replay import OfferReplay, ReplayCounts
 from loadtest.plan.stages import expected_arrivals, stage_at
 from loadtest.record.run_info import TrafficPlan
 from loadtest.scenario import Scenario
@@ -129,7 +129,7 @@ class Forecast:
     def chance(self, limits: list[int], stretch: int) -> float:
         """How often any 429 of some limits, by their index, is seen in a stretch."""
         seen = self.others or self.phases
-        return float(np.mean([each.stretch_refused[limits, stretch].any() for each in seen]))
+        return float(np.mean([each.stretch_rejected[limits, stretch].any() for each in seen]))
 
 
 def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
@@ -211,7 +211,7 @@ def _replay(
 ) -> ReplayCounts:
     # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
-    replay = Replay(
+    replay = OfferReplay(
         made,
         question.assumed,
         epoch=longest * (1 + (0.5 + number * _GOLDEN) % 1) if question.start is None else question.start,

@@ -20,13 +20,11 @@ from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
 """When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
-
-
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)
 
 
 class _Operation(NamedTuple):
-    """An arrival being carried out."""
+    """An arrival that is carried out."""
 
     entry: int
     number: int
@@ -48,9 +46,9 @@ class ReplayCounts:
         dropped: operations without any job to ask for.
         executions: workflows that were run.
         requests: requests sent.
-        refused: of these, 429s.
+        rejected: of these, 429s.
         asked: requests by limit, stretch and key.
-        stretch_refused: 429s by limit and stretch.
+        stretch_rejected: 429s by limit and stretch.
         longest_delay: s that a limiter made a request wait for its turn at most, by entry.
         total: requests in all, those of set-up, warm-up and drain included.
     """
@@ -60,14 +58,14 @@ class ReplayCounts:
     dropped: Ints
     executions: Ints
     requests: Ints
-    refused: Ints
+    rejected: Ints
     asked: Ints
-    stretch_refused: Ints
+    stretch_rejected: Ints
     longest_delay: Floats
     total: int
 
 
-class Replay:
+class OfferReplay:
     """One replay, at one phase of the limiters' windows.
 
     Args:
@@ -103,17 +101,17 @@ class Replay:
         self._delays = [0.0] * len(entries)
         self._times: list[float] = []
         self._codes: list[int] = []
-        """Of each request: its stage, its limit, whether it was refused, and its key, in one number."""
-        self._throttled = [0] * (self._stage_count + 1)
-        self._dropped = [0] * (self._stage_count + 1)
-        self._executions = [0] * (self._stage_count + 1)
-        self._unlimited = [0] * (self._stage_count + 1)
+        """Of each request: its stage, its limit, whether it was rejected, and its key, in one number."""
+        counts = ([0] * (self._stage_count + 1) for _ in range(4))
+        self._throttled, self._dropped, self._executions, self._unlimited = counts
         self._made = [0] * self._keys
         self._due: list[_Due] = []
         self._offer = Offer(0, [], [], [], [], [], [])
         self._serial = 0
         self._next_slot = [0.0] * len(entries)
-        self._intervals = [_interval(entry) for entry in entries]
+        pollings = [entry.traffic.polling for entry in entries]
+        self._intervals = [None if each.jitter or each.policy != "fixed" else each.wait(1, 1.0) for each in pollings]
+        """The time between any two polls of a job, in s, by entry; None where it changes."""
 
     def run(self, offer: Offer, edges: list[float]) -> ReplayCounts:
         """Replay an offer; once only.
@@ -148,21 +146,22 @@ class Replay:
             limiter.release(self._epoch + at)
         decision = self._limiters[limit][key].decide(self._epoch + time)
         self._times.append(time)
-        refused = not decision.allowed
-        self._codes.append(((stage_number * _LIMIT_COUNT + limit) * 2 + refused) * self._keys + key)
+        code = (stage_number * _LIMIT_COUNT + limit) * 2 + (not decision.allowed)
+        self._codes.append(code * self._keys + key)
         return decision
 
     def _release(self, limit: int, key: int, time: float, decision: Decision) -> None:
-        """Note when a request is answered, for a limiter of those that are being answered."""
         if self._held and decision.allowed:
             self._serial += 1
             heappush(self._releases, (time, self._serial, self._limiters[limit][key]))
 
+    def _key(self, operation: _Operation) -> int:
+        plan = self._entries[operation.entry].plan
+        return plan.key_start + operation.number % plan.key_count
+
     def _first(self, time: float, operation: _Operation, attempt: int) -> None:
-        """The request that begins an operation, or its next try."""
         index, number, stage_number = operation
-        entry = self._entries[index]
-        key = entry.plan.key_start + number % entry.plan.key_count
+        entry, key = self._entries[index], self._key(operation)
         about_job = entry.plan.operation in JOB_OPERATIONS
         mistake = self._offer.mistakes[index].get(number)
         if mistake == "bad_key" or (mistake is not None and self._counts_valid):
@@ -175,7 +174,6 @@ class Replay:
             self._accepted(time, operation, key, decision, runs=mistake is None and not about_job)
 
     def _again(self, time: float, operation: _Operation, attempt: int, decision: Decision) -> None:
-        """What follows a 429 of a request that begins an operation."""
         entry = self._entries[operation.entry]
         drawn = self._draw(operation, "backoff", attempt) if entry.traffic.retry.jitter else 1.0
         wait = entry.traffic.retry.wait(attempt, drawn, self._retry_after_s(time, decision))
@@ -195,7 +193,6 @@ class Replay:
         return float(math.ceil(now + wait) - math.floor(now)) if self._as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
-        """What follows a request that begins an operation and passed."""
         entry, durations = self._entries[operation.entry], self._offer.durations[operation.entry]
         sync = entry.plan.operation == Operation.SYNC_RUN
         takes = durations[operation.number] if runs and sync and durations else 0.0
@@ -228,7 +225,6 @@ class Replay:
             self._push(time, operation, polled, accepted)
 
     def _draw(self, operation: _Operation, what: str, number: int) -> float:
-        """The number that the load draws for the same wait."""
         return seeded_random(self._offer.seed, self._entries[operation.entry].name, operation.number, what, number)
 
     def _push(self, time: float, operation: _Operation, tried: int, accepted: float | None) -> None:
@@ -242,8 +238,7 @@ class Replay:
             self._first(time, operation, tried + 1)
             return
         index, number, stage_number = operation
-        entry = self._entries[index]
-        key = entry.plan.key_start + number % entry.plan.key_count
+        entry, key = self._entries[index], self._key(operation)
         decision = self._ask(RETRIEVAL, key, time, stage_number)
         if self._held:
             self._release(RETRIEVAL, key, time, decision)
@@ -260,10 +255,10 @@ class Replay:
         by_stage = np.bincount(codes, minlength=stage_numbers * names * 2).reshape(stage_numbers, names, 2)
         stretch = np.searchsorted(edges, times, side="right") - 1
         inside = (stretch >= 0) & (stretch < stretches) & (codes < self._stage_count * names * 2)
-        limit, refused = codes // 2 % names, codes % 2 == 1
+        limit, rejected = codes // 2 % names, codes % 2 == 1
         place = (limit * stretches + stretch) * self._keys + keys
         asked = np.bincount(place[inside], minlength=names * stretches * self._keys)
-        stopped = np.bincount(place[inside & refused] // self._keys, minlength=names * stretches)
+        stopped = np.bincount(place[inside & rejected] // self._keys, minlength=names * stretches)
         unlimited = np.array(self._unlimited)
         return ReplayCounts(
             operations=np.bincount(np.array(offer.stage_number, np.int64), minlength=stage_numbers),
@@ -271,15 +266,9 @@ class Replay:
             dropped=np.array(self._dropped),
             executions=np.array(self._executions),
             requests=by_stage.sum(axis=(1, 2)) + unlimited,
-            refused=by_stage[:, :, 1].sum(axis=1),
+            rejected=by_stage[:, :, 1].sum(axis=1),
             asked=asked.reshape(names, stretches, self._keys),
-            stretch_refused=stopped.reshape(names, stretches),
+            stretch_rejected=stopped.reshape(names, stretches),
             longest_delay=np.array(self._delays),
             total=len(codes) + int(unlimited.sum()),
         )
-
-
-def _interval(entry: PlannedEntry) -> float | None:
-    """The time between any two polls of a job, in s; None where it changes."""
-    polling = entry.traffic.polling
-    return None if polling.jitter or polling.policy != "fixed" else polling.wait(1, 1.0)

@@ -211,7 +211,7 @@ def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, n
     asked = np.array([seen.asked[on, at].sum(axis=0) for seen in found.phases])
     if not asked.any():
         return None
-    refused = np.array([seen.stretch_refused[on, at].sum() for seen in found.phases])
+    refused = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
     keys = {
         key
         for plan in question.plans.values()

@@ -3,12 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from email.utils import formatdate
 from types import MappingProxyType
 from typing import Final
 
 from loadtest.contract import ErrorCode, LimitName
-from loadtest.limits import SHARED_SCOPES, Decision, Limiter, make
+from loadtest.limits import CONCURRENCY, SHARED_SCOPES, Decision, Limiter, make
 from loadtest.reference_api.http.hangup import wait
 from loadtest.reference_api.http.messages import ApiError, Header, Scope
 from loadtest.reference_settings import ServerConfig
@@ -33,13 +34,13 @@ class RateLimits:
         shows_state: whether answers have headers that show the limit's state.
         releases: whether the end of a request frees room.
         allowed: requests that passed, by limit name.
-        rejected: requests that were refused, by limit name.
+        rejected: requests that did not pass, by limit name.
     """
 
     def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
         self.first = config.draws == "all"
         self.shows_state = config.rate_headers != "none"
-        self.releases = config.limiter.algorithm == "concurrency"
+        self.releases = config.limiter.algorithm == CONCURRENCY
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
@@ -52,7 +53,7 @@ class RateLimits:
         self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
-        """What the requests of one more key draw on, by limit name: limiters of its own, or shared ones."""
+        """Return what the requests of one more key draw on, by limit name: limiters of its own, or shared ones."""
         return self._make() if self._shared is None else self._shared
 
     def _make(self) -> Limiters:
@@ -101,7 +102,6 @@ class RateLimits:
         return delay > 0
 
     def release(self, scope: Scope) -> None:
-        """Tell the limiter that a request has ended, if it drew on one and passed."""
         limiter: Limiter | None = scope.pop(_HELD, None)
         if limiter is not None:
             limiter.release(self._clock())
@@ -144,33 +144,29 @@ def _ietf(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 
 def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """The same for a limit that has no window, in the draft's own unit."""
     return (
         (b"ratelimit-policy", b'"default";q=%d;qu="concurrent-requests"' % limit.count),
         (b"ratelimit", b'"default";r=%d' % decision.remaining),
     )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Account:
     """One API key: what it draws on, and the owner of its jobs."""
 
-    __slots__ = ("limiters",)
-
-    def __init__(self, limiters: Limiters) -> None:
-        self.limiters = limiters
+    limiters: Limiters
 
 
 class Accounts:
-    """Every account of a server, by its key."""
+    """Every account of a server.
+
+    Attributes:
+        by_key: every account by its API key.
+    """
 
     def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
-        self._accounts = {key.encode(): Account(limits.limiters()) for key in config.keys}
+        self.by_key = {key.encode(): Account(limits.limiters()) for key in config.keys}
         self._endpoint = config.endpoint.encode() if config.endpoint else None
-
-    @property
-    def by_key(self) -> Mapping[bytes, Account]:
-        """Every account by its API key."""
-        return self._accounts
 
     def find(self, headers: list[Header]) -> Account:
         """The account that a request belongs to, by its headers. One that comes twice is the list of its values.
@@ -185,12 +181,12 @@ class Accounts:
                 key = value if key is None else key + b", " + value
             elif name == b"x-wf-endpoint":
                 endpoint = value if endpoint is None else endpoint + b", " + value
-        account = self._accounts.get(key) if key else None
+        account = self.by_key.get(key) if key else None
         if account is None and key:
-            account = self._accounts.get(key.strip())  # the parser leaves white space at the end of values
+            account = self.by_key.get(key.strip())  # the parser leaves white space at the end of values
+        if not key:
+            raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
         if account is None:
-            if not key:
-                raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
             raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not a valid one", {"header": "x-api-key"})
         if not endpoint:
             raise ApiError(ErrorCode.MISSING_ENDPOINT, "The endpoint header is missing", {"header": "x-wf-endpoint"})

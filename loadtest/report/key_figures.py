@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
-from loadtest.analysis.rejections.phases import depends_on_phase
+from loadtest.analysis.rejections.expected_429 import depends_on_phase
 from loadtest.analysis.results import OperationStage, bounded
 from loadtest.contract import Outcome
 from loadtest.report.headline import MainEntry, main_entry

@@ -21,7 +21,7 @@ from loadtest.analysis.intervals import (
     share_interval,
 )
 from loadtest.analysis.record import load_record
-from loadtest.analysis.rejections.phases import refused_by_phase
+from loadtest.analysis.rejections.expected_429 import rejected_by_phase
 from loadtest.analysis.time_blocks import BinnedTimes, Grid, grid
 from loadtest.limits import LimiterSpec
 from loadtest.stats import interval_ranks
@@ -136,7 +136,7 @@ def test_every_phase_is_replayed() -> None:
     random = np.random.default_rng(6)
     times, limit = np.sort(random.uniform(1000, 1030, 240)), Limit(30, 5.0)
     counted = times > 1010
-    refused = refused_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
+    refused = rejected_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
     tried = brute(limit, LimiterSpec(), times, counted, np.linspace(0, 5, 300, endpoint=False))
     assert (refused.min(), refused.max()) == (min(tried), max(tried))
 

@@ -176,7 +176,7 @@ def test_a_replay_needs_an_end_for_each_time() -> None:
 def test_every_algorithm_is_listed_once() -> None:
     """Options, files and reports take names from one table, and the type says the same names."""
     assert tuple(ALGORITHMS) == get_args(AlgorithmName)
-    assert all(name == algorithm.name and algorithm.summary for name, algorithm in ALGORITHMS.items())
+    assert all(name == algorithm.name and algorithm.called for name, algorithm in ALGORITHMS.items())
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

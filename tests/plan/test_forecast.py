@@ -82,7 +82,7 @@ def test_a_retry_that_outlives_the_window_is_accepted(ask: Fixture) -> None:
         target={"enforce": {"sync_run": "2/10s"}},
     )
     (seen,) = forecast(question).phases
-    assert (seen.requests[0], seen.refused[0], seen.throttled[0], seen.executions[0]) == (4, 1, 0, 3)
+    assert (seen.requests[0], seen.rejected[0], seen.throttled[0], seen.executions[0]) == (4, 1, 0, 3)
 
 
 @pytest.mark.parametrize(("told", "requests"), [(1.0, 4), (None, 3 + 4)])
@@ -121,7 +121,7 @@ def test_refused_polls_are_sent_again_and_spend_no_quota(ask: Fixture) -> None:
     (seen,) = forecast(question).phases
     # One of four passes at 1 s, one of three at 2 s, none at 3 s, one of two at 4 s, none at 5 s, the last at 6 s.
     assert seen.requests[0] - 4 == 4 + 3 + 2 + 2 + 1 + 1
-    assert seen.refused[0] == 3 + 2 + 2 + 1 + 1
+    assert seen.rejected[0] == 3 + 2 + 2 + 1 + 1
 
 
 def test_polls_are_paced(ask: Fixture) -> None:
@@ -129,7 +129,7 @@ def test_polls_are_paced(ask: Fixture) -> None:
     traffic = {"j": jobs(polling={"interval": "1s", "pace": "2/s"}, stages=[stage(burst=10)])}
     question = ask(traffic, start=0.0, target={"enforce": {"retrieval": "2/1s"}})
     (seen,) = forecast(question).phases
-    assert (seen.requests[0], seen.refused[0]) == (20, 0)
+    assert (seen.requests[0], seen.rejected[0]) == (20, 0)
 
 
 def test_deliberate_mistakes_draw_on_limits_but_run_nothing(ask: Fixture) -> None:

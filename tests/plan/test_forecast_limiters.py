@@ -73,7 +73,7 @@ def test_the_replay_is_the_limiters_over_what_they_share(  # noqa: PLR0917 - dra
         for (_, traffic), passed in zip(group, limits.replay(limiter, [t for t, _ in group]), strict=True):
             refused[traffic] += not passed
     (seen,) = forecast(question).phases
-    assert seen.refused[:2].tolist() == [refused["r"], refused["l"]]
+    assert seen.rejected[:2].tolist() == [refused["r"], refused["l"]]
 
 
 def test_one_row_for_the_limit_of_all(plan: Fixture) -> None:
@@ -108,8 +108,8 @@ def test_a_limit_on_concurrency_is_released_by_answers(ask: Fixture, workflow: s
     }
     question = ask(traffic, target={"algorithm": "concurrency", "enforce": {"sync_run": "2/1s", "async_submit": "1/s"}})
     (seen,) = forecast(question).phases
-    assert (seen.operations[0], seen.refused[0]) == (50, 30)
-    assert seen.refused[1] == 0
+    assert (seen.operations[0], seen.rejected[0]) == (50, 30)
+    assert seen.rejected[1] == 0
 
 
 def test_where_durations_are_drawn_a_range_is_said(plan: Fixture) -> None:
@@ -144,7 +144,7 @@ def test_a_client_that_gives_up_makes_room(ask: Fixture) -> None:
         job_s=60.0,
     )
     (seen,) = forecast(question).phases
-    assert seen.refused[0] == 10
+    assert seen.rejected[0] == 10
 
 
 def test_a_queue_delays_answers_and_so_polls(ask: Fixture, plan: Fixture) -> None:

@@ -11,9 +11,17 @@ import msgspec
 import numpy as np
 
 from loadtest.analysis.record import Record
-from loadtest.analysis.rejections.aftermath import Interference, Recovery, Retries, interference, recovery
 from loadtest.analysis.rejections.expected_429 import Expectation, clock
-from loadtest.analysis.rejections.headers import RateHeaders, RetryAfter, rate_headers, retry_after
+from loadtest.analysis.rejections.interference import Interference, interference
+from loadtest.analysis.rejections.recovery import (
+    RateHeaders,
+    Recovery,
+    Retries,
+    RetryAfter,
+    rate_headers,
+    recovery,
+    retry_after,
+)
 from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.rejections.windows import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.results import Count, Proportion, Result, result_of
@@ -169,7 +177,6 @@ class LimitObserved429:
     recovery: Recovery
 
     def result(self) -> LimitResult:
-        """What ``metrics.json`` holds of it."""
         return result_of(
             LimitResult,
             self,
@@ -196,88 +203,73 @@ class Observed429:
     why_not: str | None = None
 
     def result(self) -> Observed429Result:
-        """What ``metrics.json`` holds under ``throttling``."""
         limits = {name: each.result() for name, each in self.limits.items()}
         return result_of(Observed429Result, self, limits=limits, most_requests=MOST, most_requests_inferred_from=FITTED)
 
 
 def look_into(record: Record, expectation: Expectation) -> Observed429:
     """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
-    sent, info = record.sent_requests, record.info
+    sent = record.sent_requests
     if not len(sent):
         return Observed429({}, {}, [], True, "no request was sent")
-    if info.epoch_unix_ns is None:
+    if record.info.epoch_unix_ns is None:
         return Observed429({}, {}, [], True, "the run never reached its epoch")
     groups: defaultdict[str, list[LimiterRequests]] = defaultdict(list)
     for group in record.limiter_requests:
-        groups[_called(group, record)].append(group)
-    places, headers = record.sent.rate_headers()
-    by_place = dict(zip(places.tolist(), headers, strict=True))
+        groups[group.name].append(group)
+    places, texts = record.sent.rate_headers()
+    headers = dict(zip(places.tolist(), texts, strict=True))
     wrong = np.zeros(len(sent), bool)
     limits = {}
     for name, of_limit in groups.items():
-        looked, place, refuted = _look(record, expectation, of_limit, by_place)
-        limits[name] = looked
-        wrong[place] = refuted
+        requests = join(of_limit, _tolerance(of_limit))
+        limits[name], fit = _look(record, expectation, requests, headers)
+        wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
     felt = interference(sent.loc[figures], wrong[figures] if known else None)
     return Observed429(limits, {}, felt, record.sent.complete, None if limits else "no request drew on a limit")
 
 
-def _called(group: LimiterRequests, record: Record) -> str:
-    limit = str(record.sent_requests["limit"].iloc[group.index[0]])
-    return next(name for name in record.limits() if limit in record.assumed_limits.together(name))
-
-
 def _look(
-    record: Record, expectation: Expectation, groups: list[LimiterRequests], headers: dict[int, str]
-) -> tuple[LimitObserved429, np.ndarray, np.ndarray]:
-    """What the 429s of one limit tell; and of each place in the frame, whether it was refused though there was room."""
-    sent, assumed_limits, info = record.sent_requests, record.assumed_limits, record.info
-    requests = join(groups, _tolerance(groups))
-    rows = sent[["start", "status", "error_code", "retry_after"]].iloc[requests.place[requests.judged]]
-    offset, reach = clock(info)
-    inferred = infer(requests, assumed_limits.spec, offset, reach)
+    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str]
+) -> tuple[LimitObserved429, Fit]:
+    spec, (offset, reach) = record.assumed_limits.spec, clock(record.info)
+    inferred = infer(requests, spec, offset, reach)
     shift = expectation.shift_s if expectation.shift_s is not None else offset
     fit = inferred.assumed
     if fit is None or len(requests.times) > FITTED:
-        fit = compare_with(requests, assumed_limits.spec, fit.shift_s if fit and fit.shift_s is not None else shift)
-    unix = np.full(len(requests.times), np.nan)
-    codes = np.full(len(requests.times), -1)
-    unix[requests.judged] = rows["start"].to_numpy(float) / 1e9
+        fit = compare_with(requests, spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    rows = record.sent_requests[["start", "status", "error_code", "retry_after"]]
+    rows = rows.iloc[requests.place[requests.judged]]
+    since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
+    since_epoch[requests.judged] = rows["start"].to_numpy(float) / 1e9
     codes[requests.judged] = rows["retry_after"].to_numpy(np.int64)
-    epoch = (info.epoch_unix_ns or 0) / 1e9
-    refused = rows[rows["status"] == THROTTLED_STATUS]
-    code = refused["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
+    throttled = rows[rows["status"] == THROTTLED_STATUS]
+    code = throttled["error_code"].astype(object).fillna(NO_CODE).value_counts()
+    # By the windows of the limiter that is named, else of the assumed one.
+    shown = inferred.named[0] if inferred.word == "named" else fit
+    windowed = ALGORITHMS[shown.spec.algorithm].windowed
     looked = LimitObserved429(
         sent=len(rows),
         answered=int((requests.answered & requests.judged).sum()),
-        throttled=len(refused),
+        throttled=len(throttled),
         codes={str(name): int(count) for name, count in code.items() if count},
         tolerance_s=requests.tolerance_s,
         inference=inferred,
         assumed=None if expectation.why_not is not None else fit,
-        windows=_windows(requests, inferred, fit, unix),
-        retry_after=retry_after(requests, codes, record.sent.retry_after, unix + epoch, (offset, reach)),
+        windows=accepted_windows(requests, shown, since_epoch) if windowed else None,
+        retry_after=retry_after(requests, codes, record.sent.retry_after, unix_s, (offset, reach)),
         headers=rate_headers(requests, headers),
         recovery=recovery(requests),
     )
-    return looked, requests.place[requests.judged], (fit.wrong & requests.rejected)[requests.judged]
+    return looked, fit
 
 
 def _tolerance(groups: list[LimiterRequests]) -> float:
     took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
-
-
-def _windows(requests: RequestLog, inferred: Inference, fit: Fit, unix: np.ndarray) -> AcceptedWindows | None:
-    """By the windows of the limiter that is named, else of the assumed one."""
-    if inferred.word == "named":
-        fit = inferred.named[0]
-    if not ALGORITHMS[fit.spec.algorithm].windowed:
-        return None
-    return accepted_windows(requests, fit.spec.algorithm, fit.shift_s or 0.0, unix)
 
 
 def _inferred(found: Inference) -> InferenceResult:

@@ -4,7 +4,7 @@ Of each limit name at most a million are kept. The order is that in which they m
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -55,7 +55,6 @@ class SentRequests:
         self._headers_kept = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         rows = chunk.requests
         limit = _LIMIT[rows.words("kind")]
         if len(rows) > self._room.min():
@@ -66,13 +65,15 @@ class SentRequests:
         self._room -= np.bincount(limit, minlength=len(LIMIT_NAMES))
         kept = slice(self._kept, self._kept + len(rows))
         for name, column in self._columns.items():
-            column[kept] = self._values(rows, name, limit)
+            own = {"stage_index": rows.stage_index, "limit": limit}.get(name)
+            if own is None:
+                own = rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
+            column[kept] = own
         self._keep_headers(rows)
         self._kept += len(rows)
 
     @property
     def retry_after(self) -> list[str]:
-        """What the integers in the column ``retry_after`` stand for."""
         return self._vocabulary.words["retry_after"]
 
     def rate_headers(self) -> tuple[Ints, list[str]]:
@@ -98,12 +99,6 @@ class SentRequests:
         # Not copied: there are up to three million rows.
         return pd.DataFrame(columns, copy=False)
 
-    @staticmethod
-    def _values(rows: Rows, name: str, limit: NDArray[np.int8]) -> NDArray[Any]:
-        if name in ("stage_index", "limit"):
-            return rows.stage_index if name == "stage_index" else limit
-        return rows.floats(name) if _COLUMNS[name] is np.float64 else rows.words(name)
-
     def _keep_headers(self, rows: Rows) -> None:
         if self._headers_kept >= HEADERS_KEPT:
             return
@@ -117,7 +112,6 @@ class SentRequests:
             self._headers_kept += len(places)
 
     def _first(self, limit: NDArray[np.int8]) -> Bools:
-        """Which requests there is room for, by their limits."""
         keep = np.zeros(len(limit), bool)
         for place, room in enumerate(self._room.tolist()):
             if room:
@@ -149,6 +143,7 @@ class LimiterRequests:
             passed, or a replay that lets it pass would free its slot at once.
         answered: whether it was answered at all.
         before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
+        name: what the limit is called that they drew on.
     """
 
     limit: Limit
@@ -158,19 +153,11 @@ class LimiterRequests:
     was_429: Bools
     answered: Bools
     before: Floats
+    name: str = ""
 
     def first(self, count: int) -> "LimiterRequests":
-        """The first so many requests."""
-        kept = slice(count)
-        return LimiterRequests(
-            self.limit,
-            self.index[kept],
-            self.times[kept],
-            self.ends[kept],
-            self.was_429[kept],
-            self.answered[kept],
-            self.before,
-        )
+        columns = ("index", "times", "ends", "was_429", "answered")
+        return replace(self, **{name: getattr(self, name)[:count] for name in columns})
 
 
 def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
@@ -195,8 +182,19 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
             if called.get(each.limit) == name and (each.key_index == key or not assumed_limits.per_key)  # type: ignore[call-overload] # any name may be looked up
         ]
         took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
-        yield _in_order(
-            rows, took, (info.epoch_unix_ns or 0) / 1e9, assumed_limits.limit_on(str(name)), np.sort(before)
+        epoch, status = (info.epoch_unix_ns or 0) / 1e9, rows["status"].to_numpy(float)
+        times = rows["start"].to_numpy(float) / 1e9 + epoch
+        order = _arrival_order(times, status == THROTTLED_STATUS)
+        status, ends = status[order], (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch
+        yield LimiterRequests(
+            assumed_limits.limit_on(str(name)),
+            rows.index[order],
+            times,
+            np.fmax(times, ends),
+            status == THROTTLED_STATUS,
+            ~np.isnan(status),
+            np.sort(before),
+            str(name),
         )
 
 
@@ -205,17 +203,6 @@ def _took(rows: pd.DataFrame) -> "pd.Series[float]":
     took = rows["end"] - rows["start"]
     of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
     return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
-
-
-def _in_order(
-    rows: pd.DataFrame, took: "pd.Series[float]", epoch: float, limit: Limit, before: Floats
-) -> LimiterRequests:
-    status = rows["status"].to_numpy(float)
-    times = rows["start"].to_numpy(float) / 1e9 + epoch
-    order = _arrival_order(times, status == THROTTLED_STATUS)
-    status = status[order]
-    ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
-    return LimiterRequests(limit, rows.index[order], times, ends, status == THROTTLED_STATUS, ~np.isnan(status), before)
 
 
 def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
@@ -241,33 +228,25 @@ def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
         tolerance_s: as in ``RequestLog``.
     """
     limit = groups[0].limit
-    first = min(_first(group) for group in groups)
+    asked = np.concatenate([each for group in groups for each in (group.before[:1], group.times)])
+    first = float(asked.min(initial=np.inf))
     last = max(float(group.times.max(initial=first)) for group in groups)
     base = np.floor(first / limit.window) * limit.window
     stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
-    parts = [_joinable(group, place * stride - base) for place, group in enumerate(groups)]
-    times, ends, refused, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
+    parts = []
+    for number, group in enumerate(groups):
+        early, offset = len(group.before), number * stride - base
+        times = np.concatenate((group.before, group.times))
+        order = np.argsort(times, kind="stable")  # of sending: a group has bursts in another one
+        columns = (
+            times + offset,
+            np.concatenate((group.before, group.ends)) + offset,
+            np.concatenate((np.zeros(early, bool), group.was_429)),
+            np.concatenate((np.ones(early, bool), group.answered)),
+            np.arange(len(times)) >= early,
+            np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64))),
+        )
+        parts.append([column[order] for column in columns])
+    times, ends, rejected, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
     begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-    return RequestLog(limit, times, ends, refused, answered, judged, tolerance_s, place, begins)
-
-
-def _first(group: LimiterRequests) -> float:
-    return float(np.concatenate((group.before[:1], group.times)).min(initial=np.inf))
-
-
-def _joinable(group: LimiterRequests, offset: float) -> tuple[NDArray[np.generic], ...]:
-    """The arrays of one limiter, in the order of sending: ``LimiterRequests`` has bursts in another one."""
-    early = len(group.before)
-    times = np.concatenate((group.before, group.times))
-    order = np.argsort(times, kind="stable")
-    ends = np.concatenate((group.before, group.ends))
-    no, yes = np.zeros(early, bool), np.ones(early, bool)
-    place = np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64)))
-    return (
-        times[order] + offset,
-        ends[order] + offset,
-        np.concatenate((no, group.was_429))[order],
-        np.concatenate((yes, group.answered))[order],
-        np.concatenate((no, np.ones(len(group.times), bool)))[order],
-        place[order],
-    )
+    return RequestLog(limit, times, ends, rejected, answered, judged, tolerance_s, place, begins)

@@ -1,6 +1,6 @@
 """How far each limit was used, in each stretch between stage boundaries and over time; and which one bound a run."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
 from loadtest.analysis.results import Count, Proportion, Result
 from loadtest.arrays import Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS, Outcome
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS
 
 MOST_KEYS: Final = 64
 """Keys of a stretch that are kept: the busiest."""
@@ -82,31 +82,28 @@ class LimitUses:
         """Seconds of accepted requests within each stretch."""
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for kind, rows in chunk.requests.by_kind:
             status, start = rows.floats("status"), rows.floats("start") / 1e9
             stretch = distribution.place(start, self._edges)
             tally(self._sent[kind], stretch)
-            tally(self._throttled[kind], stretch[status == THROTTLED_STATUS])
+            throttled = status == THROTTLED_STATUS
+            tally(self._throttled[kind], stretch[throttled])
             if self._keys:
-                self._count_keys(kind, rows, stretch)
+                key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
+                # A key beyond those of the run is no key: such a record is invalid.
+                valid = (stretch >= 0) & (key < self._keys)
+                places = np.where(valid, key * self._by_key.shape[3] + stretch, -1)
+                tally(self._by_key[0, kind].reshape(-1), places)
+                tally(self._by_key[1, kind].reshape(-1), places[throttled])
             if self._record.assumed_limits.spec.algorithm == CONCURRENCY:
                 end = rows.floats("end") / 1e9
-                accepted = (status != THROTTLED_STATUS) & ~np.isnan(end)
+                accepted = ~throttled & ~np.isnan(end)
                 for place in range(self._sent.shape[1]):
                     first = np.maximum(start[accepted], self._edges[place])
                     held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
                     self._answering[kind, place] += held.sum()
 
-    def _count_keys(self, kind: int, rows: Rows, stretch: Ints) -> None:
-        key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
-        # A key beyond those of the run is no key: such a record is invalid.
-        places = np.where((stretch < 0) | (key >= self._keys), -1, key * self._by_key.shape[3] + stretch)
-        for counts, some in zip(self._by_key, (slice(None), rows.floats("status") == THROTTLED_STATUS), strict=True):
-            tally(counts[kind].reshape(-1), places[some])
-
     def _of_keys(self, kinds: list[int], place: int, allowed: float) -> tuple[KeyUse, ...]:
-        """What each key asked of what is allowed to it, the busiest first."""
         sent, throttled = self._by_key[..., place][:, kinds].sum(axis=1)
         busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
         return tuple(
@@ -116,7 +113,6 @@ class LimitUses:
         )
 
     def result(self) -> list[LimitUse]:
-        """One row for each limit that was asked anything and each stretch."""
         record, uses = self._record, []
         for name in record.limits():
             kinds = [
@@ -181,14 +177,10 @@ class LimitSeries:
 
     cuts: Floats
     boundaries: Floats
-    offered: Ints = field(init=False)
-    sent: Ints = field(init=False)
-    accepted: Ints = field(init=False)
-    throttled: Ints = field(init=False)
-
-    def __post_init__(self) -> None:
-        for name in ("offered", "sent", "accepted", Outcome.THROTTLED):
-            object.__setattr__(self, name, np.zeros(max(0, len(self.cuts) - 1), np.int64))
+    offered: Ints
+    sent: Ints
+    accepted: Ints
+    throttled: Ints
 
 
 class LimitRates:
@@ -203,14 +195,18 @@ class LimitRates:
             marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-            self.by_limit[name] = LimitSeries(cuts, marks)
+            self.by_limit[name] = LimitSeries(cuts, marks, *np.zeros((4, max(0, len(cuts) - 1)), np.int64))
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for kind, rows in chunk.requests.by_kind:
-            series = self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])
-            if series is not None:
-                self._count(series, rows)
+            if (series := self._drawn_on(LIMIT_OF_KIND[KINDS[kind]])) is None:
+                continue
+            places, status = self._places(series, rows, "start"), rows.floats("status")
+            throttled = status == THROTTLED_STATUS
+            tally(series.sent, places)
+            tally(series.throttled, places[throttled])
+            tally(series.accepted, places[~np.isnan(status) & ~throttled])
+            tally(series.offered, self._places(series, rows, "intended_start"))
         for stage_index, rows in chunk.operations.by_stage:
             series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.operation_of[stage_index]])
             never = rows.where(np.isnan(rows.floats("start")))
@@ -219,14 +215,6 @@ class LimitRates:
 
     def _drawn_on(self, limit: str) -> LimitSeries | None:
         return next((self.by_limit[name] for name, together in self._names.items() if limit in together), None)
-
-    def _count(self, series: LimitSeries, rows: Rows) -> None:
-        places, status = self._places(series, rows, "start"), rows.floats("status")
-        tally(series.sent, places)
-        throttled = status == THROTTLED_STATUS
-        tally(series.throttled, places[throttled])
-        tally(series.accepted, places[~np.isnan(status) & ~throttled])
-        tally(series.offered, self._places(series, rows, "intended_start"))
 
     def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
         seconds = rows.floats(column) / 1e9

@@ -8,6 +8,7 @@ import numpy as np
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.limits import ALGORITHMS
+from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 KEPT: Final = 2_000
@@ -49,9 +50,7 @@ class AcceptedWindows:
     Attributes:
         counts: of all of them.
         begins_s: of each kept window, its beginning in s since the epoch.
-        accepted: of each kept window.
-        sent: of each kept window.
-        refused: of each kept window.
+        accepted, sent, rejected: requests of each kept window.
         is_whole: of each kept window.
     """
 
@@ -59,66 +58,58 @@ class AcceptedWindows:
     begins_s: Floats = field(repr=False)
     accepted: Ints = field(repr=False)
     sent: Ints = field(repr=False)
-    refused: Ints = field(repr=False)
+    rejected: Ints = field(repr=False)
     is_whole: Bools = field(repr=False)
 
 
-def _seems(spread: tuple[int, float, int] | None, saturated: int) -> int | None:
-    if spread is None or saturated < 2:
-        return None
-    least, median, most = spread
-    return round(median) if most - least <= max(1, 0.02 * median) else None
-
-
-def accepted_windows(requests: RequestLog, algorithm: str, shift: float, since_epoch: Floats) -> AcceptedWindows:
+def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
     """Count what each window let pass.
 
     Args:
         requests: of one limit, at least one request.
-        algorithm: whose windows to count by: wall-aligned ones, or such as begin with a request (a log's as well, whose
-            windows begin anywhere).
-        shift: the server's clock minus ours, in s.
+        fit: of the limiter whose windows to count by: wall-aligned ones, or such as begin with a request (a log's as
+            well, whose windows begin anywhere).
         since_epoch: when each request was sent, in s since the epoch; NaN for the preflight's.
     """
     times, window = requests.times, requests.limit.window
-    firsts, begins = _begins(requests, algorithm, shift)
-    accepted, refused, sent = (
+    firsts, begins = _begins(requests, fit)
+    accepted, rejected, sent = (
         np.add.reduceat(flags.astype(np.int64), firsts)
         for flags in (requests.accepted, requests.rejected, requests.judged)
     )
     whole = _whole(requests, firsts, begins)
-    full = whole & (refused > 0)
+    full = whole & (rejected > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
-    seen, saturated = accepted[full], int(full.sum())
-    spread = (int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None
+    seen = accepted[full]
+    agree = len(seen) > 1 and seen.max() - seen.min() <= max(1, 0.02 * float(np.median(seen)))
     counts = WindowCounts(
         count=requests.limit.count,
         window_s=window,
         limiters=len(requests.begins),
         windows=len(firsts),
         whole=int(whole.sum()),
-        saturated=saturated,
-        spread=spread,
+        saturated=len(seen),
+        spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
         over=int((accepted - _beside(requests, firsts, begins) > requests.limit.count).sum()),
         most_in_any=_most_in_any(requests),
-        seems=_seems(spread, saturated),
+        seems=round(float(np.median(seen))) if agree else None,
     )
     return AcceptedWindows(
         counts=counts,
         begins_s=(begins + offset)[:KEPT],
         accepted=accepted[:KEPT],
         sent=sent[:KEPT],
-        refused=refused[:KEPT],
+        rejected=rejected[:KEPT],
         is_whole=whole[:KEPT],
     )
 
 
-def _begins(requests: RequestLog, algorithm: str, shift: float) -> tuple[Ints, Floats]:
-    """Of each window the place of its first request, and when it begins."""
-    if not ALGORITHMS[algorithm].aligned:
+def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
+    if not ALGORITHMS[fit.spec.algorithm].aligned:
         firsts = np.asarray(opened(requests), np.int64)
         return firsts, requests.times[firsts]
+    shift = fit.shift_s or 0.0
     number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)
     firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
     return firsts, number[firsts] * requests.limit.window - shift

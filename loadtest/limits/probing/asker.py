@@ -85,7 +85,6 @@ class Asker:
 
     @property
     def standing(self) -> list[Model]:
-        """The models that stand."""
         return [model for model in self._models if model.stands]
 
     @property
@@ -121,7 +120,6 @@ class Asker:
         return volley
 
     def _learn(self, answers: Sequence[ProbeAnswer]) -> None:
-        """How long refusals take, and requests that passed."""
         times, patience = [answer.answered - answer.sent for answer in answers], self._patience
         rejected = [each for each, answer in zip(times, answers, strict=True) if not answer.passed]
         self._trip = max([self._trip, *rejected, *([] if self._sent else [min(times[0], patience)])])
@@ -132,7 +130,6 @@ class Asker:
         return Volley(begin, self._decided(answers), len(answers), passed)
 
     def _make(self, chosen: Experiment) -> Exchange[None]:
-        """Make an experiment."""
         if isinstance(chosen, EvenStream):
             yield from self._stream(chosen)
             return
@@ -195,7 +192,6 @@ class Asker:
     def _ask(
         self, count: int, who: Who = "own", *, spread: float = 0.0, also: tuple[Who, ...] = ()
     ) -> Exchange[Sequence[ProbeAnswer]]:
-        """Send what no model is to see."""
         answers = yield VolleyOrder(self._now, count, self._patience, who, max(spread, count / self._rate), also)
         self._now, self._left = self._decided(answers) + 0.001, self._left - count
         self._unseen += answers
@@ -288,7 +284,6 @@ class Asker:
                 self._shared["other limit"] = True
 
     def _size(self, count: int) -> int:
-        """Of the volleys in which so many are sent."""
         size = max(-(-count // self._parts_most), self._documented.count // 12)
         return max(1, min(size, int(self._rate * max(0.5, self._trip))))
 

@@ -98,7 +98,6 @@ class Model:
         """Count a volley, where a model keeps its load from one volley to the next."""
 
     def see(self, evidence: Evidence, place: int) -> None:
-        """Set aside what the volley in a place contradicts."""
         if not self.stands:
             return
         volley = evidence.wholes[place] if self.whole_streams else evidence.volleys[place]
@@ -166,7 +165,6 @@ class Model:
         self._keep(np.zeros(len(self.low), bool))
 
     def order(self) -> Ints:
-        """Cells by window, then by parameter."""
         return np.lexsort((self.low, self.windows if self.aligned else self.low))
 
     def window(self) -> tuple[float, float]:
@@ -184,5 +182,4 @@ class Model:
         return len(times)
 
     def count(self) -> tuple[int, int]:
-        """The least and the greatest N (or B) that stands."""
         return int(self.least_n.min()), int(self.most_n.max())

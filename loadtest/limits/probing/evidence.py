@@ -92,7 +92,6 @@ class Volley:
 
     @property
     def rejected(self) -> int:
-        """How many were rejected."""
         return self.sent - self.passed
 
 
@@ -118,7 +117,6 @@ class Evidence:
         self._columns: Floats = np.empty((4, 0))
 
     def add(self, volleys: Sequence[Volley], answers: Sequence[Sequence[ProbeAnswer]]) -> None:
-        """Append a volley, or the volleys of a stream, with their answers."""
         whole = Volley(
             volleys[0].begin,
             max(each.end for each in volleys),

@@ -136,7 +136,6 @@ def _designs(
 def _foreseen(
     rival: WeighedModel, times: Floats, counts: Floats, lasts: Floats, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """How many of each volley pass, by case and experiment; and the numbers of each case."""
     weights = np.exp(rival.fits - rival.fits.max())
     rows = chance.choice(len(weights), _OF_EACH, p=weights / weights.sum())
     draws = chance.integers(rival.replay.counts.shape[1], size=_OF_EACH)

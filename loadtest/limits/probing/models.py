@@ -195,7 +195,6 @@ class Bucket(Model):
         self._level, self._since = np.stack((least, most)), (volley.begin, volley.end)
 
     def nearest(self, documented: Limit) -> Ints:
-        """Up to four with the documented rate, or next to it."""
         apart = np.abs(np.log((self.low + self.high) / 2 / documented.rate))
         return np.flatnonzero(apart < _NEAR / 2 + np.log(self.high / self.low) / 2)[:4]
 
@@ -209,7 +208,6 @@ class Bucket(Model):
         return self.kind(counts, 1 / values, np.zeros_like(values), count_rejected=self.count_rejected)
 
     def window(self) -> tuple[float, float]:
-        """The least and the greatest time in which one request's room comes back, in s."""
         return 1 / float(self.high.max()), 1 / float(self.low.min())
 
 

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from loadtest.limits.probing.asker import REACH_S, Asker
 from loadtest.limits.probing.cells import Model
-from loadtest.limits.probing.evidence import Exchange, Volley, Who
+from loadtest.limits.probing.evidence import Exchange, Who
 from loadtest.limits.probing.experiments import EvenStream, Experiment, best, stream
 from loadtest.limits.probing.models import Bucket, Concurrency
 from loadtest.limits.probing.weights import WeighedModel, weigh
@@ -92,7 +92,6 @@ class ProbeFinding:
         rejected: of these, rejected.
         seconds: from the first request to the last answer.
         why: what is missing, where it is not sure.
-        volleys: what was sent and seen.
     """
 
     word: ProbeOutcome
@@ -104,7 +103,6 @@ class ProbeFinding:
     rejected: int
     seconds: float
     why: str
-    volleys: tuple[Volley, ...] = field(repr=False)
 
 
 class Prober(Asker):
@@ -146,7 +144,6 @@ class Prober(Asker):
         self._others = others
 
     def run(self) -> Exchange[ProbeFinding]:
-        """Make the experiments, and return what they tell."""
         # Early in a window, if windows are the documented ones or a part of them: what follows is in the same one.
         window = self._documented.window
         begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
@@ -155,8 +152,8 @@ class Prober(Asker):
         if not filled:  # what refills quickly needs more at once than its burst
             filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
-            sent = sum(volley.sent for volley in self._sent)
-            return self._finding("unlimited", f"nothing was refused of {sent} requests")
+            why = f"nothing was refused of {self._requests} requests"
+            return self._finding("unlimited", why, self._sent[-1].end)
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
         for model in self._models if self._held else ():
@@ -171,18 +168,16 @@ class Prober(Asker):
             if not rivals or self._sure or (chosen := self._choose(rivals)) is None:
                 break
             yield from self._make(chosen)
-        found = self._conclude()
-        self._left = self._most - found.requests - len(self._unseen)
+        word, why = self._conclude()
+        self._left = self._most - self._requests
         yield from self._share_late([who for who in self._others if self._shared.get(who) is None], self._likely)
-        self._left = self._most - found.requests - len(self._unseen)
+        self._left = self._most - self._requests
         yield from self._control(self._idle)
-        return replace(
-            found,
-            requests=found.requests + len(self._unseen),
-            rejected=found.rejected + sum(not answer.passed for answer in self._unseen),
-            seconds=self._now - self._begin,
-            shared=self._shared,
-        )
+        return self._finding(word, why, self._now)
+
+    @property
+    def _requests(self) -> int:
+        return sum(volley.sent for volley in self._sent) + len(self._unseen)
 
     @property
     def _idle(self) -> float:
@@ -314,7 +309,6 @@ class Prober(Asker):
         return self._as_documented(self._likely[0])
 
     def _as_documented(self, model: Model) -> bool:
-        """Whether the documented numbers are among those that stand of a model."""
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
         if isinstance(model, Bucket):
@@ -350,36 +344,36 @@ class Prober(Asker):
     def _sure(self) -> bool:
         return self._sole and self._confirmed and self._pinned()
 
-    def _conclude(self) -> ProbeFinding:
+    def _conclude(self) -> tuple[ProbeOutcome, str]:
+        """What was found, and what is missing where it is not sure."""
         known = any(self._as_documented(each) or self._chosen(each) for each in self.standing)
         # What others draw leaves less; more than is documented, and nobody's choice, is not one limiter's doing.
         odd = not known and all(each.count()[0] > self._documented.count for each in self.standing)
         if odd or self._ill:
-            return self._finding(
+            return (
                 "none",
                 "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
             )
         if not self._sole:
-            return self._finding("several", "what may be sent does not tell them apart")
-        if self._confirmed and self._pinned(at_last=True):
-            if self._documented_stands or self._chosen(self._likely[0]):
-                return self._finding("named", "")
-            return self._finding("several", "its numbers are nobody's choice: somebody else may draw on this quota")
-        return self._finding("several", "what may be sent does not confirm its numbers")
+            return "several", "what may be sent does not tell them apart"
+        if not (self._confirmed and self._pinned(at_last=True)):
+            return "several", "what may be sent does not confirm its numbers"
+        if self._documented_stands or self._chosen(self._likely[0]):
+            return "named", ""
+        return "several", "its numbers are nobody's choice: somebody else may draw on this quota"
 
-    def _finding(self, word: ProbeOutcome, why: str) -> ProbeFinding:
-        sent = sum(volley.sent for volley in self._sent)
+    def _finding(self, word: ProbeOutcome, why: str, end: float) -> ProbeFinding:
+        passed = sum(volley.passed for volley in self._sent) + sum(answer.passed for answer in self._unseen)
         return ProbeFinding(
-            word,
-            self._documented,
-            tuple(self._likely if word == "named" else self.standing),
-            self._held,
-            self._shared,
-            sent,
-            sent - sum(volley.passed for volley in self._sent),
-            self._sent[-1].end - self._begin,
-            why,
-            tuple(self._sent),
+            word=word,
+            documented=self._documented,
+            standing=tuple(self._likely if word == "named" else self.standing),
+            held=self._held,
+            shared=self._shared,
+            requests=self._requests,
+            rejected=self._requests - passed,
+            seconds=end - self._begin,
+            why=why,
         )
 
 

@@ -61,7 +61,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """The limiter and its numbers."""
         counting = ", counting refused requests" if self.count_rejected else ""
         burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
         if self.algorithm == CONCURRENCY:

@@ -148,7 +148,6 @@ def weigh(model: Model, seen: Evidence, trip: float, documented: Limit) -> Weigh
 
 
 def _replayed(replay: LimiterReplay, times: Floats, requests: Sequence[ProbedRequest]) -> Floats:
-    """How many more of each volley pass than did: by volley, draw and numbers."""
     passed, places = np.array([each[2:] for each in requests], int).T
     places -= places[0]
     order = np.argsort(times, axis=1)

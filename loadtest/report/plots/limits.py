@@ -225,7 +225,7 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     drawn = {
         name: each.windows
         for name, each in observed.limits.items()
-        if each.windows is not None and each.windows.refused.any()
+        if each.windows is not None and each.windows.rejected.any()
     }
     if not drawn:
         why = "no window refused anything"
@@ -262,17 +262,17 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
             windows.begins_s[shown] + windows.counts.window_s * _GAP, windows.accepted[shown], width, align="edge",
             color=colour, alpha=shade / max(1, windows.counts.limiters) ** 0.5, lw=0, label=label,
         )  # fmt: skip
-    over = windows.refused > 0
+    over = windows.rejected > 0
     panel.bar(
-        windows.begins_s[over] + windows.counts.window_s * _GAP, windows.refused[over], width,
+        windows.begins_s[over] + windows.counts.window_s * _GAP, windows.rejected[over], width,
         bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=style.THROTTLED, lw=0.8,
         label="429 beyond them",
     )  # fmt: skip
     panel.axhline(windows.counts.count, color=style.INK, lw=1.0, ls=(0, (6, 2)), label="limit")
-    tallest = float(np.max(windows.accepted + windows.refused, initial=windows.counts.count))
+    tallest = float(np.max(windows.accepted + windows.rejected, initial=windows.counts.count))
     highest = min(tallest, windows.counts.count * _HIGHEST) * 1.15
     panel.set_ylim(0, highest)
-    if windows.counts.limiters == 1 and len(windows.refused) <= _MOST_NUMBERS:
+    if windows.counts.limiters == 1 and len(windows.rejected) <= _MOST_NUMBERS:
         _numbers(panel, windows, highest)
     style.plain(panel.yaxis)
     panel.set_ylabel("requests")
@@ -282,7 +282,7 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
     """How many were refused in each window, at the top of its outline, which may be cut off."""
     left, right = panel.get_xlim()
-    for begin, accepted, refused in zip(windows.begins_s, windows.accepted, windows.refused, strict=True):
+    for begin, accepted, refused in zip(windows.begins_s, windows.accepted, windows.rejected, strict=True):
         begins, ends = max(float(begin), left), min(float(begin) + windows.counts.window_s, right)
         if not refused or ends - begins < (right - left) * 0.06:
             continue
@@ -323,7 +323,7 @@ def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
     parts = [
         f"{name} {_range(int(accepted.min()), int(accepted.max()))} of {count(windows.counts.count)}"
         for name, windows in found.items()
-        if len(accepted := windows.accepted[windows.refused > 0])
+        if len(accepted := windows.accepted[windows.rejected > 0])
     ]
     return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
 

@@ -1,8 +1,7 @@
 """Tables of what came with the 429s, and of what followed them."""
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.aftermath import Interference
-from loadtest.analysis.rejections.felt import Felt
+from loadtest.analysis.rejections.interference import Felt, Interference
 from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
 from loadtest.contract import ALL
 from loadtest.report.page import Cell, Row, Table, table_of

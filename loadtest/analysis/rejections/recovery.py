@@ -1,7 +1,7 @@
-"""What headers say of a limit, and whether it was true: ``Retry-After``, and rate-limit headers of other names.
+"""What came with a limit's 429s and after them: Retry-After and other headers, recovery, retries.
 
 A wait is compared with when that limiter passed a request again. When room came is known only to lie between the last
-request that was refused and the first that passed. A wait that ends before the former was too short, one that ends
+request that was rejected and the first that passed. A wait that ends before the former was too short, one that ends
 after the latter too long; whole seconds are rounded up, so that a second too long is honest.
 """
 
@@ -13,9 +13,14 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.analysis.distribution import distribution, percentile
-from loadtest.analysis.results import Count, Result
+from loadtest.analysis.columns import OK, OUTCOMES
+from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.record import Record
+from loadtest.analysis.results import Count, Result, Summary
+from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
+from loadtest.contract import Outcome
 from loadtest.http_headers import parse_retry_after
 from loadtest.limits.loads import RequestLog
 
@@ -86,35 +91,32 @@ def retry_after(
         clock: the server's minus ours, and by how much that may be wrong, in s.
     """
     offset, unsure_s = clock
-    refused = np.flatnonzero(requests.rejected & requests.judged)
+    rejected = np.flatnonzero(requests.rejected & requests.judged)
     waits, dates = readings(words)
-    code = codes[refused]
+    code = codes[rejected]
     wait, date = waits[code], dates[code]
     dated = ~np.isnan(date)
-    wait = np.where(dated, date - offset - unix_s[refused], wait)
+    wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
-    known_waits = np.sort(np.maximum(wait[known], 0.0))
     last, again = _room(requests)
     # A wait in seconds counts from the answer; what the way back took is within the tolerance of a request's own.
-    over = np.where(dated, requests.times[refused] + wait, requests.ends[refused] + wait)
+    over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
-    judged = known & np.isfinite(again[refused])
-    early = np.where(judged, last[refused] - over - slack, 0.0)
-    late = np.where(judged, over - again[refused] - slack - ROUNDED_S, 0.0)
+    judged = known & np.isfinite(again[rejected])
+    early = np.where(judged, last[rejected] - over - slack, 0.0)
+    late = np.where(judged, over - again[rejected] - slack - ROUNDED_S, 0.0)
     return RetryAfter(
-        n=len(refused),
+        n=len(rejected),
         seconds=int((known & ~dated).sum()),
         dates=int(dated.sum()),
         unreadable=int(((code >= 0) & ~known).sum()),
-        waits=(float(known_waits[0]), float(np.median(known_waits)), float(known_waits[-1]))
-        if len(known_waits)
-        else None,
+        waits=_extent(np.maximum(wait[known], 0.0)),
         judged=int(judged.sum()),
         honest=int((judged & (early <= 0) & (late <= 0)).sum()),
         early=int((early > 0).sum()),
         late=int((late > 0).sum()),
-        early_s=_spread((last[refused] - over)[early > 0]),
-        late_s=_spread((over - again[refused])[late > 0]),
+        early_s=_lateness((last[rejected] - over)[early > 0]),
+        late_s=_lateness((over - again[rejected])[late > 0]),
     )
 
 
@@ -134,7 +136,7 @@ def _room(requests: RequestLog) -> tuple[Floats, Floats]:
     return last, again
 
 
-def _spread(values: Floats) -> tuple[float | None, float | None, float] | None:
+def _lateness(values: Floats) -> tuple[float | None, float | None, float] | None:
     found = distribution(values)
     if not found.n:
         return None
@@ -192,27 +194,121 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
     shown = _shown(requests, places)
-    refused = requests.rejected[np.minimum(places + 1, max(0, len(requests.times) - 1))] if len(places) else shown
+    rejected = np.append(requests.rejected, False)[places + 1]
     return RateHeaders(
         n=len(carried),
         names=dict(names.most_common(_NAMES_MOST)),
         counts=dict(counts.most_common(_NAMES_MOST)),
         remaining=len(left),
         held=int(shown.sum()),
-        untrue=int((shown & (remaining > 0) & refused).sum()),
-        spent_and_passed=int((shown & (remaining == 0) & ~refused).sum()),
+        untrue=int((shown & (remaining > 0) & rejected).sum()),
+        spent_and_passed=int((shown & (remaining == 0) & ~rejected).sum()),
     )
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:
     """Whether the limiter's next request came after this one's answer, and was answered, and nothing in between."""
-    following = places + 1
-    there = following < len(requests.times)
-    following = np.minimum(following, max(0, len(requests.times) - 1))
-    if not len(places):
-        return np.zeros(0, bool)
+    following = np.minimum(places + 1, len(requests.times) - 1)
     # One that is still under way, sent before, may draw on the limit later than this one did.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
-    same = ~np.isin(following, requests.begins)
-    sound: Bools = there & same & ~busy & requests.answered[following]
+    same = (following > places) & ~np.isin(following, requests.begins)
+    sound: Bools = same & ~busy & requests.answered[following]
     return sound
+
+
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
+
+
+class Recovery(Result, frozen=True, kw_only=True):
+    """Of one limit. Times in s, from the sending of a 429's request to that of the next that passed.
+
+    Attributes:
+        limiters: that refused a request.
+        recovered: of these, those that accepted one afterwards.
+        first_s: from the first 429 on, over limiters: least, median, most; None if none recovered.
+        spells: times of nothing but 429s, of all limiters together.
+        spell_s: how long they were, of those that ended: least, median, most; None without any.
+    """
+
+    limiters: Count
+    recovered: Count
+    first_s: tuple[float, float, float] | None
+    spells: Count
+    spell_s: tuple[float, float, float] | None
+
+
+def recovery(requests: RequestLog) -> Recovery:
+    """How soon the limiters of one limit let requests pass again."""
+    known = np.flatnonzero(requests.answered)
+    times, rejected = requests.times[known], requests.rejected[known]
+    limiter = np.searchsorted(requests.begins, known, side="right")
+    changes = np.diff(limiter, prepend=-1) != 0
+    starts = np.flatnonzero(rejected & (changes | ~np.concatenate((rejected[:1], rejected[:-1]))))
+    passes = np.flatnonzero(~rejected)
+    following = np.append(passes, len(known))[np.searchsorted(passes, starts)]
+    ended = np.append(limiter, -1)[following] == limiter[starts]
+    took = np.append(times, np.nan)[following] - times[starts]
+    first = np.diff(limiter[starts], prepend=-1) != 0
+    return Recovery(
+        limiters=int(first.sum()),
+        recovered=int((first & ended).sum()),
+        first_s=_extent(took[first & ended]),
+        spells=len(starts),
+        spell_s=_extent(took[ended]),
+    )
+
+
+def _extent(values: Floats) -> tuple[float, float, float] | None:
+    return (float(values.min()), float(np.median(values)), float(values.max())) if len(values) else None
+
+
+class Retries(Result, frozen=True, kw_only=True):
+    """Operations of one traffic entry that tried again after a refusal.
+
+    Attributes:
+        operations: those of which more than one first request was sent.
+        attempts: first requests that these sent, all together.
+        ok: of the operations, those that ended well.
+        throttled: those that gave up.
+        time_to_success_ms: response time of those that ended well, waiting included.
+    """
+
+    operations: Count
+    attempts: Count
+    ok: Count
+    throttled: Count
+    time_to_success_ms: Summary
+
+
+class Retried:
+    """Gathers what operations in figures did that took more than one attempt."""
+
+    def __init__(self, record: Record) -> None:
+        entries = len(record.vocabulary.entries)
+        self._names = record.vocabulary.entries
+        self._counts = np.zeros((entries, len(OUTCOMES)), np.int64)
+        self._attempts = np.zeros(entries, np.int64)
+        self._times = Distributions(entries)
+
+    def add(self, chunk: Chunk) -> None:
+        rows = chunk.operations
+        rows = rows.where(rows.floats("attempt") > 1)
+        rows = rows.where(chunk.vocabulary.in_figures[rows.stage_index])
+        if not len(rows):
+            return
+        traffic, outcome = rows.words("traffic"), rows.words("outcome")
+        np.add.at(self._counts, (traffic, outcome), 1)
+        np.add.at(self._attempts, traffic, rows.floats("attempt").astype(np.int64))
+        self._times.add(rows.ok.words("traffic"), response_time(rows.ok))
+
+    def result(self) -> dict[str, Retries]:
+        return {
+            name: Retries(
+                operations=int(self._counts[entry].sum()),
+                attempts=int(self._attempts[entry]),
+                ok=int(self._counts[entry, OK]),
+                throttled=int(self._counts[entry, _THROTTLED]),
+                time_to_success_ms=summarize(self._times.get([entry])),
+            )
+            for entry, name in enumerate(self._names)
+        }

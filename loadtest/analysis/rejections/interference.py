@@ -1,0 +1,213 @@
+"""Whether one party's excess traffic affects the others: in their 429s, their times and their errors.
+
+A party is a traffic entry, or a key. The others' 429s are compared while it is being rejected, and while it is not.
+That others are rejected more often meanwhile can mean that they share a limit, or only that all are above theirs in the
+same stage. What decides are 429s that the assumed limiter does not explain: it knows who shares what.
+
+Times and errors are compared in the party's stages in which it was rejected anything with all other times, by traffic
+entry and kind of request: a party that floods a service slows others down long before its first 429 of a window.
+"""
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES
+from loadtest.analysis.distribution import distribution
+from loadtest.analysis.keys import slower
+from loadtest.analysis.results import Result
+from loadtest.arrays import Bools, Floats, Ints
+from loadtest.contract import THROTTLED_STATUS, Outcome
+from loadtest.stats import more_often
+
+_COMPARED: Final = 100_000
+"""Requests that are compared, evenly picked of more."""
+_FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
+
+
+class Slowdown(Result, frozen=True, kw_only=True):
+    """A time of others that is significantly longer meanwhile: 95 % intervals apart, and half as long again at least.
+
+    Attributes:
+        time: what is longer: ``service_time`` of a request, or its ``execution_time``.
+        traffic: whose.
+        kind: of request.
+        statistic: in which it is longer: ``p50``, or ``p95`` where that is not.
+        meanwhile_ms: while the party was refused.
+        otherwise_ms: at other times.
+        factor: how many times as long.
+    """
+
+    time: Literal["service_time", "execution_time"]
+    traffic: str
+    kind: str
+    statistic: Literal["p50", "p95"]
+    meanwhile_ms: float
+    otherwise_ms: float
+    factor: float
+
+
+class Felt(Result, frozen=True, kw_only=True):
+    """What others felt of one party, but for 429s.
+
+    Attributes:
+        slower: times that were longer meanwhile, the most so first.
+        errors_meanwhile: others' requests that were sent meanwhile, and how many failed or timed out.
+        errors_otherwise: likewise at other times.
+        more_errors: whether so many more failed meanwhile that chance would not do it once in a thousand times.
+    """
+
+    slower: tuple[Slowdown, ...]
+    errors_meanwhile: tuple[int, int]
+    errors_otherwise: tuple[int, int]
+    more_errors: bool
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.slower) or self.more_errors
+
+
+def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
+    """What all others felt of a party; None where there was no other time to compare with.
+
+    Args:
+        sent: requests in figures, in any order: ``start``, ``end``, ``status``, ``outcome``, ``execution_time_ms``,
+            ``traffic``, ``kind`` and ``stage_index``.
+        party: which of them are the party's own.
+    """
+    start = sent["start"].to_numpy(float)
+    meanwhile = _meanwhile(
+        start, sent["stage_index"].to_numpy(), party, (sent["status"] == THROTTLED_STATUS).to_numpy()
+    )
+    others = np.flatnonzero(~party)
+    if not meanwhile[others].any() or meanwhile[others].all():
+        return None
+    failed, during = np.isin(sent["outcome"].to_numpy(), _FAILED)[others], meanwhile[others]
+    errors = [(int(mask.sum()), int((failed & mask).sum())) for mask in (during, ~during)]
+    picked = others[:: -(-len(others) // _COMPARED)]
+    slower = _slower(sent.iloc[picked], meanwhile[picked])
+    return Felt(
+        slower=tuple(sorted(slower, key=lambda one: -one.factor)),
+        errors_meanwhile=errors[0],
+        errors_otherwise=errors[1],
+        more_errors=more_often(*errors),
+    )
+
+
+def _meanwhile(start: Floats, stage: Ints, party: Bools, refused: Bools) -> Bools:
+    """Which requests were sent while the party was in a stage in which it was refused anything."""
+    found = np.zeros(len(start), bool)
+    for index in np.unique(stage[party & refused]).tolist():
+        own = start[party & (stage == index)]
+        found |= (start >= own.min()) & (start <= own.max())
+    return found
+
+
+def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
+    found = []
+    ok = (sent["outcome"] == OK).to_numpy()
+    times: dict[Literal["service_time", "execution_time"], Floats] = {
+        "service_time": ((sent["end"] - sent["start"]) / 1e6).to_numpy(float),
+        "execution_time": sent["execution_time_ms"].to_numpy(float),
+    }
+    entries, kinds = sent["traffic"].cat, sent["kind"].cat
+    pair = entries.codes.to_numpy(np.int64) * len(KINDS) + kinds.codes.to_numpy(np.int64)
+    for code in np.unique(pair[ok]).tolist():
+        own = np.flatnonzero(ok & (pair == code))
+        traffic, kind = entries.categories[code // len(KINDS)], KINDS[code % len(KINDS)]
+        for name, values in times.items():
+            now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
+            if (slow := slower(distribution(now), distribution(then))) is not None:
+                statistic, meanwhile_ms, otherwise_ms, factor = slow
+                found.append(
+                    Slowdown(
+                        time=name, traffic=str(traffic), kind=str(kind), statistic=statistic,
+                        meanwhile_ms=meanwhile_ms, otherwise_ms=otherwise_ms, factor=factor,
+                    )
+                )  # fmt: skip
+    return found
+
+
+_BIN_NS: Final = 1e9
+_BINS_MOST: Final = 100_000
+MOST: Final = 20
+"""Parties of a kind that are looked at: those with most 429s."""
+
+PartyKind = Literal["traffic", "key"]
+
+
+class Interference(Result, frozen=True, kw_only=True):
+    """One party, and all others while it is being refused (in seconds in which it got a 429) and while it is not.
+
+    Attributes:
+        kind: of party.
+        party: its name, or the number of a key.
+        while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
+            assumed limiter.
+        while_not: likewise in all other seconds.
+        refusals_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
+            it once in a thousand times; None where nothing is expected or either time is empty.
+        others: what else others felt; None where there was no time without it.
+        felt: whether others felt anything, be it 429s, longer times or errors; None where none of it is known.
+    """
+
+    kind: PartyKind
+    party: str
+    while_refused: tuple[int, int, int]
+    while_not: tuple[int, int, int]
+    refusals_felt: bool | None
+    others: Felt | None
+    felt: bool | None
+
+
+def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
+    """Return each party that was rejected anything while others sent.
+
+    Args:
+        sent: requests in figures, as ``SentRequests.frame`` has them.
+        wrong: of each, whether it was rejected though its assumed limiter had room; None if that is unknown.
+    """
+    entries, keys = sent["traffic"].cat, sent["key_index"].fillna(0).to_numpy(np.int64)
+    names = list(entries.categories)
+    found = _parties("traffic", sent, np.asarray(entries.codes, np.int64), wrong, names.__getitem__)
+    return found + _parties("key", sent, keys, wrong, str)
+
+
+def _parties(
+    kind: PartyKind, sent: pd.DataFrame, party: Ints, wrong: Bools | None, named: Callable[[int], str]
+) -> list[Interference]:
+    if len(sent) == 0 or party.min() == party.max():
+        return []
+    start = sent["start"].to_numpy(float)
+    second = ((start - start.min()) // max(_BIN_NS, (start.max() - start.min()) / _BINS_MOST)).astype(np.int64)
+    bins = int(second.max()) + 1
+    rejected = (sent["status"] == THROTTLED_STATUS).to_numpy()
+    unexplained = np.zeros_like(rejected) if wrong is None else rejected & wrong
+
+    def counts(mask: Bools) -> Ints:
+        return np.array([np.bincount(second[mask & each], minlength=bins) for each in (mask, rejected, unexplained)])
+
+    everyone, found = counts(np.ones_like(rejected)), []
+    by_party = np.bincount(party[rejected], minlength=int(party.max()) + 1)
+    for each in np.argsort(-by_party, kind="stable")[:MOST].tolist():
+        own = counts(party == each)
+        during, apart = ((everyone - own)[:, mask].sum(axis=1).tolist() for mask in (own[1] > 0, own[1] == 0))
+        if not by_party[each] or not during[0]:
+            continue
+        refusals = more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
+        others = _felt_by_others(sent, party == each)
+        known = [one for one in (refusals, None if others is None else others.anything) if one is not None]
+        found.append(
+            Interference(
+                kind=kind,
+                party=named(each),
+                while_refused=tuple(during),
+                while_not=tuple(apart),
+                refusals_felt=refusals,
+                others=others,
+                felt=any(known) if known else None,
+            )
+        )
+    return found
