@@ -55,6 +55,17 @@ def quantity(value: float, unit: Unit) -> str:
     return f"{_digits(value)}{_NBSP}/s" if unit == "per_s" else _digits(value)
 
 
+def signed(amount: float, unit: Unit) -> str:
+    """A difference with its sign and unit: ``+12 ms``, ``−3 points``."""
+    points = f"{abs(amount) * 100:.3g}{_NBSP}points"
+    return f"{sign(amount)}{points if unit == 'share' else quantity(abs(amount), unit)}"
+
+
+def sign(amount: float) -> str:
+    """The sign of a difference: ``+``, ``−``, or ``±`` of none."""
+    return "−" if amount < 0 else "+" if amount > 0 else "±"
+
+
 def _digits(value: float) -> str:
     return grouped(value) if value == int(value) or abs(value) >= 100 else f"{value:.3g}"
 
@@ -132,6 +143,11 @@ def counted(number: float, one: str, several: str = "") -> str:
 def joined(texts: Sequence[str], last: str = "and") -> str:
     """A list in a sentence: ``a, b and c``."""
     return f" {last} ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
+
+
+def capital(text: str) -> str:
+    """A text that begins a sentence; unlike ``str.capitalize`` it leaves the rest as it is."""
+    return text[:1].upper() + text[1:]
 
 
 def quoted(names: Iterable[str]) -> str:

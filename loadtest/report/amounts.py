@@ -6,7 +6,7 @@ from typing import Final
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
-from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share
+from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share, sign
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
@@ -60,8 +60,8 @@ def difference(metric: Metric, amount: float | None) -> str:
     if unit == "share":
         return _points(amount)
     if unit == "ms":
-        return f"{_sign(amount)}{duration_ms(abs(amount))}"
-    return f"{_sign(amount)}{_digits(abs(amount))}{_NBSP}/s"
+        return f"{sign(amount)}{duration_ms(abs(amount))}"
+    return f"{sign(amount)}{_digits(abs(amount))}{_NBSP}/s"
 
 
 def difference_interval(one: MetricComparison) -> str:
@@ -73,8 +73,8 @@ def difference_interval(one: MetricComparison) -> str:
     if unit == "share":
         return f"95{_NBSP}%: {_bare_points(low)} to {_points(high)}"
     if unit == "ms":
-        return f"95{_NBSP}%: {_sign(low)}{milliseconds(abs(low))} to {_sign(high)}{milliseconds(abs(high))}{_NBSP}ms"
-    return f"95{_NBSP}%: {_sign(low)}{_digits(abs(low))} to {difference(one.metric, high)}"
+        return f"95{_NBSP}%: {sign(low)}{milliseconds(abs(low))} to {sign(high)}{milliseconds(abs(high))}{_NBSP}ms"
+    return f"95{_NBSP}%: {sign(low)}{_digits(abs(low))} to {difference(one.metric, high)}"
 
 
 def change(one: MetricComparison) -> str:
@@ -127,7 +127,7 @@ def percent(ratio: float) -> str:
     if ratio >= _FACTOR_FROM:
         return f"× {factor(ratio)}"
     amount = (ratio - 1) * 100
-    return f"{_sign(amount)}{_digits(abs(amount))}{_NBSP}%"
+    return f"{sign(amount)}{_digits(abs(amount))}{_NBSP}%"
 
 
 def is_share(one: MetricComparison) -> bool:
@@ -158,7 +158,7 @@ def _points(amount: float) -> str:
 
 
 def _bare_points(amount: float) -> str:
-    return f"{_sign(amount)}{_digits(abs(amount) * 100)}"
+    return f"{sign(amount)}{_digits(abs(amount) * 100)}"
 
 
 def _digits(size: float) -> str:
@@ -173,7 +173,3 @@ def factor(ratio: float) -> str:
     if ratio >= 99.5:
         return grouped(ratio)
     return f"{ratio:.2g}" if ratio >= 0.001 else "0.000…"
-
-
-def _sign(amount: float) -> str:
-    return "−" if amount < 0 else "+" if amount > 0 else "±"

@@ -8,7 +8,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest import words
 from loadtest.analysis.answers import Bounds, ComparedSide, ComparisonAnswer, SideDifference, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED, RequestCounts
@@ -16,9 +15,9 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.metrics import METRICS, TIMES, UNITS
-from loadtest.report.prediction import AGREES
+from loadtest.report.limits import AGREES, assumed_limiter
 from loadtest.units import Unit
-from loadtest.words import NOTHING, quantity
+from loadtest.words import NOTHING, capital, count, joined, quantity, quoted, share, signed, times_as
 
 _LABELS: Final = {
     "throttled_rate": "429 rate",
@@ -34,13 +33,13 @@ _VERBS: Final = {
 _MOST_TIED: Final = 3
 """Sides that are described in a sentence, of those that cannot be told apart; the table has them all."""
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
-_NUMBERS: Final = {2: "the two", 3: "the three", 4: "the four", 5: "the five"}
+_NUMBERS: Final = {2: "the two", 3: "the three"}
 
 
 def answer(findings: Findings) -> str:
     """The answer, as clauses without a full stop; empty where the scenario neither compares nor errs nor bursts."""
     if findings.answers:
-        return ". ".join(_capital(sentence(one)) for one in findings.answers)
+        return ". ".join(capital(sentence(one)) for one in findings.answers)
     return _mistakes(findings) or _bursts(findings)
 
 
@@ -69,14 +68,6 @@ def interval(bounds: Bounds | None, unit: Unit) -> str:
     return " to ".join(end for end in ends if end)
 
 
-def signed(amount: float, unit: Unit) -> str:
-    """A difference with its sign: ``+12 ms``, ``−3 points``."""
-    sign = "+" if amount > 0 else "−" if amount < 0 else "±"
-    if unit == "share":
-        return f"{sign}{abs(amount) * 100:.3g}\u00a0points"
-    return f"{sign}{quantity(abs(amount), unit)}"
-
-
 def change(one: SideDifference) -> str:
     """The interval of a difference: ``−3 ms to +5 ms``; why there is none."""
     unit = UNITS[one.metric]
@@ -90,12 +81,6 @@ def change(one: SideDifference) -> str:
     return f"{signed(low, unit)} to {signed(high, unit)}"
 
 
-def quoted(names: Sequence[str]) -> str:
-    """``“a”, “b” and “c”``."""
-    marked = [f"“{name}”" for name in names]
-    return marked[0] if len(marked) == 1 else f"{', '.join(marked[:-1])} and {marked[-1]}" if marked else ""
-
-
 def worse_word(metric: str) -> str:
     """What the worse side of a metric is: ``slower`` by a time, else ``worse``."""
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
@@ -106,49 +91,34 @@ def sentence(found: ComparisonAnswer) -> str:
     return _effect(found) if found.kind == "effect" else _alternatives(found)
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _alternatives(found: ComparisonAnswer) -> str:
     first = found.by[0]
     if found.chosen is None:
-        names = quoted([side.name for side in found.sides])
+        names = quoted(side.name for side in found.sides)
         return f"none of {names} can be chosen by {label(first)}: it is not known, or never reached, for each of them"
     order = [found.chosen, *(name for name in _by_first(found, found.tied) if name != found.chosen)]
-    told = [_described(found, found.side(name), whole=place == 0) for place, name in enumerate(order[:_MOST_TIED])]
-    text = "; ".join(told)
+    text = "; ".join(_described(found, found.side(name), whole=name == found.chosen) for name in order[:_MOST_TIED])
     n = min(side.figures[0].n for side in found.sides if side.name in (*found.tied, *found.worse))
     parts = []
     if len(order) > 1:
-        which = _NUMBERS.get(len(order), f"these {len(order)}")
-        named = which if len(order) <= _MOST_TIED else quoted(order)
+        which = _NUMBERS[len(order)] if len(order) <= _MOST_TIED else quoted(order)
         # By the first metric: the others, which are its price, may well tell them apart.
-        parts.append(f"{named} cannot be told apart" + (f" by {label(first)}" if len(found.by) > 1 else ""))
+        parts.append(f"{which} cannot be told apart" + (f" by {label(first)}" if len(found.by) > 1 else ""))
     if found.worse:
-        named = _listed_with_values(found, _by_first(found, found.worse))
+        worse = (f"“{name}” ({value(found.side(name).figures[0])})" for name in _by_first(found, found.worse))
+        pairs = [found.between(one, other, first) for one in order for other in found.worse]
         than = "" if len(order) == 1 else " than both" if len(order) == 2 else " than these"
-        if not _worse_than_all(found, order):
+        if not all(pair is not None and pair.told_apart for pair in pairs):
             than = f" than “{found.best}”"
         verb = "is" if len(found.worse) == 1 else "are"
-        parts.append(f"{named} {verb} {worse_word(first)}{than}")
-    return f"{text}: at n = {words.count(n)} {', '.join(parts)}" if parts else text
-
-
-def _worse_than_all(found: ComparisonAnswer, tied: Sequence[str]) -> bool:
-    pairs = [found.between(one, other, found.by[0]) for one in tied for other in found.worse]
-    return all(pair is not None and pair.told_apart for pair in pairs)
+        parts.append(f"{joined(list(worse))} {verb} {worse_word(first)}{than}")
+    return f"{text}: at n = {count(n)} {', '.join(parts)}" if parts else text
 
 
 def _by_first(found: ComparisonAnswer, names: Sequence[str]) -> list[str]:
     """By the first metric, the best first; the best one of the tied is that from which the others are not told."""
     reverse = METRICS[found.by[0]].more_is_better
     return sorted(names, key=lambda name: found.side(name).figures[0].size, reverse=reverse)
-
-
-def _listed_with_values(found: ComparisonAnswer, names: Sequence[str]) -> str:
-    listed = [f"“{name}” ({value(found.side(name).figures[0])})" for name in names]
-    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} and {listed[-1]}"
 
 
 def _described(found: ComparisonAnswer, side: ComparedSide, *, whole: bool) -> str:
@@ -183,23 +153,22 @@ def _price(figure: SideFigure, *, whole: bool) -> str:
 def _effect(found: ComparisonAnswer) -> str:
     base, *heads = found.sides
     changed = [each for each in found.differences if each.told_apart and matters(found, each)]
-    names = list(dict.fromkeys(each.head for each in changed))
     n = min(side.figures[0].n for side in found.sides)
     listed = "; ".join(_metric_change(found, metric) for metric in found.by)
     who, against = f"“{found.entry}”", f"“{base.name}”"
     if not changed:
-        others = quoted([side.name for side in heads])
+        others = quoted(side.name for side in heads)
         small = any(each.told_apart for each in found.differences)
         told = "no change that matters (5\u00a0% and 1\u00a0ms or more)" if small else "no change"
-        return f"{told} of {who} from {against} to {others} can be told at n = {words.count(n)}: {listed}"
+        return f"{told} of {who} from {against} to {others} can be told at n = {count(n)}: {listed}"
     text = []
-    for better, word in ((False, "worse"), (True, "better")):
-        stages = [name for name in names if any(each.head == name and each.better is better for each in changed)]
-        metrics = list(dict.fromkeys(each.metric for each in changed if each.better is better))
-        if stages:
-            slower = all(metric.partition(".")[0] in TIMES for metric in metrics)
-            kind = {"worse": "slower", "better": "faster"}[word] if slower else word
-            text.append(f"{kind} in {quoted(stages)}")
+    for better, words in ((False, ("slower", "worse")), (True, ("faster", "better"))):
+        some = [each for each in changed if each.better is better]
+        if some:
+            times = all(each.metric.partition(".")[0] in TIMES for each in some)
+            here = {each.head for each in some}
+            stages = (name for name in dict.fromkeys(each.head for each in changed) if name in here)
+            text.append(f"{words[0] if times else words[1]} in {quoted(stages)}")
     return f"{who} is {' and '.join(text)} than in {against}: {listed}"
 
 
@@ -252,28 +221,25 @@ def _mistakes(findings: Findings) -> str:
     """How many mistakes were answered as documented; empty where none were to be made."""
     if not any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
         return ""
-    sent = sum(one.sent for one in findings.on_purpose)
-    good = sum(one.as_documented for one in findings.on_purpose)
-    kinds = list(dict.fromkeys(one.kind for one in findings.on_purpose))
+    sent, good = sum(one.sent for one in findings.on_purpose), sum(one.as_documented for one in findings.on_purpose)
     told, untested = [], []
-    for kind in kinds:
+    for kind in dict.fromkeys(one.kind for one in findings.on_purpose):
         some = [one for one in findings.on_purpose if one.kind == kind]
-        count, right = sum(one.sent for one in some), sum(one.as_documented for one in some)
-        refused = sum(one.throttled for one in some)
+        number, refused = sum(one.sent for one in some), sum(one.throttled for one in some)
         name = "errors that the scenario expects" if kind == ERROR_EXPECTED else kind
-        if not count:
+        if not number:
             untested.append(name)
             continue
-        short = f", {words.count(refused)} got 429 instead" if refused else ""
-        told.append(f"{name} {words.count(right)} of {words.count(count)}{short}")
-    head = f"{words.count(good)} of {words.count(sent)} mistakes and expected errors were answered as documented"
+        short = f", {count(refused)} got 429 instead" if refused else ""
+        told.append(f"{name} {count(sum(one.as_documented for one in some))} of {count(number)}{short}")
+    head = f"{count(good)} of {count(sent)} mistakes and expected errors were answered as documented"
     if not sent:
         head = "no mistake was sent, so that no answer to one was tested"
     never = f"; not tested, as none was sent: {', '.join(untested)}" if untested and sent else ""
     whole = findings.metrics.overall.operations
     # What was meant to be right, so that a service which refuses everything does not look correct.
     others = whole.sent - sent
-    rest = f"; {words.count(whole.ok - good)} of {words.count(others)} other operations were ok" if others else ""
+    rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others else ""
     return head + (f": {', '.join(told)}" if told else "") + never + rest
 
 
@@ -284,23 +250,21 @@ def _bursts(findings: Findings) -> str:
         limit = record.assumed_limits.drawn_on(LIMIT_OF_OPERATION[Operation(plan.operation)])
         if record.assumed_limits.spec.algorithm == CONCURRENCY or limit not in record.limits():
             continue
-        each = record.assumed_limits.limit_on(limit)
-        quota = each.count * record.quotas_on(limit)
-        limiter = f"{record.assumed_limits.words.partition(',')[0]} of {record.assumed_limits.limit_text(each)}"
+        quota = record.assumed_limits.limit_on(limit).count * record.quotas_on(limit)
         for stage in plan.stages:
             figures = findings.metrics.traffic[name].stages.get(stage.name)
             if figures is None or not figures.operations.sent or stage.burst < quota:
                 continue
-            counts, requests = figures.operations, figures.requests
-            ratio = stage.burst / quota
-            times = _TIMES.get(ratio, f"{words.times_as(ratio)} times the quota")
-            called = plan.operation.called(counts.sent)
-            what = f"{times} at once (“{stage.name}”, {words.count(counts.sent)} {called})"
-            accepted = counts.sent - counts.throttled
-            refused = f"{words.count(counts.throttled)} refused" if counts.throttled else "none refused"
+            counts, ratio = figures.operations, stage.burst / quota
+            times = _TIMES.get(ratio, f"{times_as(ratio)} times the quota")
+            sent = f"{count(counts.sent)} {plan.operation.called(counts.sent)}"
+            refused = f"{count(counts.throttled)} refused" if counts.throttled else "none refused"
             bad = counts.failed + counts.timed_out
-            failed = f", {words.count(bad)} of the accepted failed or timed out" if bad else ""
-            told.append(f"{what}: {words.count(accepted)} accepted, {refused}{failed}{_as_expected(limiter, requests)}")
+            failed = f", {count(bad)} of the accepted failed or timed out" if bad else ""
+            told.append(
+                f"{times} at once (“{stage.name}”, {sent}): {count(counts.sent - counts.throttled)} accepted, "
+                f"{refused}{failed}{_as_expected(assumed_limiter(findings, limit), figures.requests)}"
+            )
     return "; ".join(told)
 
 
@@ -310,4 +274,4 @@ def _as_expected(limiter: str, requests: RequestCounts) -> str:
         return ""
     if abs(observed - expected) <= AGREES:
         return f", as {limiter} predicts"
-    return f", where {limiter} predicts {words.share(expected)} refused"
+    return f", where {limiter} predicts {share(expected)} refused"

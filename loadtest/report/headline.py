@@ -1,23 +1,36 @@
 """The first screen: what a run found out, in a sentence or two that can be passed on.
 
-It speaks of one operation in one stage, within its limits if it was ever there.
+It speaks of one operation in one stage, within its limits if it was ever there. Errors are called by name, with what
+their code or reason means, and where a name was misspelt, which one was meant.
 """
 
 from dataclasses import dataclass
+from typing import Final
 
-from loadtest import words
+from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.usage import LimitUse
 from loadtest.analysis.results import Value
-from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
+from loadtest.contract import (
+    OPERATIONS,
+    POLLED_OPERATIONS,
+    THROTTLED_STATUS,
+    ErrorCode,
+    Operation,
+    Outcome,
+    Reason,
+    RequestKind,
+)
 from loadtest.record.run_info import StagePlan
+from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.report.answers import answer
-from loadtest.report.failures import named_errors, worst_stage
-from loadtest.report.prediction import expected_rate, predicted
+from loadtest.report.limits import overdrawn
 from loadtest.stats import QUANTILES, needed
+from loadtest.words import count, counted, duration_ms, joined, nearest, seconds, share
+
+_NAMED: Final = 0.01
+"""Share of an entry's operations in a stage that have to fail or time out for a sentence to speak of it."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +54,8 @@ class MainEntry:
     @property
     def quantile(self) -> tuple[str, float] | None:
         """p95 where there are enough samples, else the highest that there are enough for (p90, p50), else None."""
-        for name in ("p95", "p90", "p50"):
-            if self.times.n >= needed(QUANTILES[name]):
-                return name, QUANTILES[name]
-        return None
+        enough = (name for name in ("p95", "p90", "p50") if self.times.n >= needed(QUANTILES[name]))
+        return next(((name, QUANTILES[name]) for name in enough), None)
 
     @property
     def percentile(self) -> Value | None:
@@ -68,11 +79,10 @@ def main_entry(findings: Findings) -> MainEntry | None:
     One that has times comes before one that has none, what a comparison chose or looks at before others, one within its
     limits before one above them, and of several that do the same the one with the most times.
     """
-    found = [_entry(findings, name) for name in findings.record.info.traffic]
     order = list(Operation)
     answered = {each.entry or each.chosen for each in findings.answers}
     return min(
-        found,
+        (_entry(findings, name) for name in findings.record.info.traffic),
         key=lambda one: (
             not one.times.n,
             one.traffic not in answered,
@@ -97,85 +107,68 @@ def _entry(findings: Findings, name: str) -> MainEntry:
     return MainEntry(name, record.info.traffic[name].operation, stages, within, len(found) == 1, times)
 
 
-def outcomes(findings: Findings, entry: MainEntry) -> dict[str, int]:
-    """Operations of an entry's stages by outcome."""
-    stages = findings.metrics.traffic[entry.traffic].stages
-    counts = [stages[stage.name].operations for stage in entry.stages]
-    return {word: sum(getattr(each, word) for each in counts) for word in ("offered", *OUTCOMES)}
-
-
 def headline(findings: Findings) -> str:
     """The summary sentence; ``No data, because …`` where there is nothing to sum up."""
+    info = findings.record.info
     broken = [check for check in findings.checks if not check.ok and check.name != "something sent"]
     entry = main_entry(findings)
     if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
-    told = {(entry.traffic, stage.name) for stage in entry.stages}
-    # Where nothing has a time, it was said why.
-    parts = [_times(findings, entry), _limits(findings)]
-    if entry.times.n:
-        parts.append(worst_stage(findings, told) or _served(findings))
     if answered := answer(findings):
-        parts = [answered, worst_stage(findings, set())]
+        parts = [answered, _worst_stage(findings, set())]
+    else:
+        parts = [_times(findings, entry), overdrawn(findings, entry.operation)]
+        # Where nothing has a time, it was said why.
+        if entry.times.n:
+            told = {(entry.traffic, stage.name) for stage in entry.stages}
+            parts.append(_worst_stage(findings, told) or _served(findings))
     text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
-    text = _until(findings) + text
+    if info.end != "finished":
+        ended = info.end if info.end in ("interrupted", "aborted") else "killed"
+        text = f"Until it was {ended} after {seconds(findings.record.covered_s)}: {text}"
     text = text[0].upper() + text[1:]
     return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text
 
 
 def _nothing(findings: Findings) -> str:
-    info, counts = findings.record.info, findings.metrics.overall.operations
+    info, dropped = findings.record.info, findings.metrics.overall.operations.dropped
     if not info.traffic:
         return "the scenario has no traffic"
-    if counts.dropped:
-        dropped = "the one arrival" if counts.dropped == 1 else f"{words.count(counts.dropped)} arrivals"
-        return f"no operation was sent: nothing was free to send {dropped} when due"
+    if dropped:
+        which = "the one arrival" if dropped == 1 else f"{count(dropped)} arrivals"
+        return f"no operation was sent: nothing was free to send {which} when due"
     if info.end == "aborted":
         return f"the run was aborted before its first request: {info.end_reason or 'it was stopped'}"
-    if info.end == "interrupted":
-        return "the run was interrupted before its first request"
-    return "no operation was sent"
-
-
-def _until(findings: Findings) -> str:
-    info, covered = findings.record.info, words.seconds(findings.record.covered_s)
-    if info.end == "finished":
-        return ""
-    ended = {"interrupted": "interrupted", "aborted": "aborted"}.get(info.end, "killed")
-    return f"Until it was {ended} after {covered}: "
+    return "the run was interrupted before its first request" if info.end == "interrupted" else "no operation was sent"
 
 
 def _times(findings: Findings, entry: MainEntry) -> str:
-    counts = outcomes(findings, entry)
-    where = "within the limits " if entry.within else ""
     if not entry.times.n:
-        return _no_times(findings)
-    found, n = entry.percentile, entry.times.n
+        return f"no response time, because {_no_times(findings)}"
+    stages = findings.metrics.traffic[entry.traffic].stages
+    parts = [stages[stage.name].operations for stage in entry.stages]
+    counts = {word: sum(getattr(each, word) for each in parts) for word in ("offered", *OUTCOMES)}
+    where = "within the limits " if entry.within else ""
+    found, n, whose = entry.percentile, entry.times.n, f"{entry.words}{_whose(findings, entry)}"
     if found is None or found.value is None or entry.quantile is None:
-        times = words.duration_ms(entry.times.most)
-        if n == 1:
-            took = f"the one {entry.words}{_whose(findings, entry)} that was answered took {times}"
-        else:
-            took = f"{n} {entry.words}{_whose(findings, entry)} took {times} at most"
-        took += ", too few for a percentile"
-        return f"{where}{took}{_wrong(findings, entry, counts)}"
-    whose = f"{words.count(n)} {entry.words}{_whose(findings, entry)}"
+        times = duration_ms(entry.times.most)
+        took = f"the one {whose} that was answered took {times}" if n == 1 else f"{n} {whose} took {times} at most"
+        return f"{where}{took}, too few for a percentile{_wrong(findings, entry, counts)}"
     if found.at_least:
-        late = words.count(counts[Outcome.TIMED_OUT])
-        text = f"{where}{late} of {whose} timed out, the first after {words.duration_ms(entry.times.open_from)}"
+        late = count(counts[Outcome.TIMED_OUT])
+        text = f"{where}{late} of {count(n)} {whose} timed out, the first after {duration_ms(entry.times.open_from)}"
         half = percentile(entry.times, 0.5)
-        if half.most is not None and not half.at_least:
-            text += f", and half took at most {words.duration_ms(half.most)}"
-        return text
-    took = _took(findings, entry, entry.quantile[1], found.most)
+        known = half.most is not None and not half.at_least
+        return f"{text}, and half took at most {duration_ms(half.most)}" if known else text
+    took = _took(findings, entry, entry.quantile[1], found)
     return f"{where}{took}{_wrong(findings, entry, counts)}{_other_times(findings, entry)}"
 
 
-def _took(findings: Findings, entry: MainEntry, quantile: float, most_ms: float | None) -> str:
+def _took(findings: Findings, entry: MainEntry, quantile: float, found: Value) -> str:
     """``95 % of 80 sync runs took at most 469 ms``; of jobs it is known when they were seen to end."""
     said = "were seen to end within" if entry.operation in POLLED_OPERATIONS else "took at most"
-    whose = f"{words.count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
-    return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {words.duration_ms(most_ms)}"
+    whose = f"{count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
+    return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {duration_ms(found.most)}"
 
 
 def _other_times(findings: Findings, entry: MainEntry) -> str:
@@ -187,7 +180,7 @@ def _other_times(findings: Findings, entry: MainEntry) -> str:
         if one.operation in seen or not one.within or one.quantile is None or found is None or found.at_least:
             continue
         seen.add(one.operation)
-        told += f", {_took(findings, one, one.quantile[1], found.most)}"
+        told += f", {_took(findings, one, one.quantile[1], found)}"
     return told
 
 
@@ -206,105 +199,29 @@ def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
         Outcome.TIMED_OUT: ("timed out",) * 2,
         Outcome.DROPPED: ("was never sent", "were never sent"),
     }
-    found = [
-        f"{words.count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)
-    ]
-    listed = f"{', '.join(found[:-1])} and {found[-1]}" if len(found) > 1 else "".join(found)
-    named = named_errors(findings, Operation(entry.operation)) if counts[Outcome.FAILED] else ""
+    found = [f"{count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)]
+    named = _named_error(findings, entry.operation) if counts[Outcome.FAILED] else ""
     named = f"; the most frequent error: {named}" if named else ""
-    return f" (of {words.count(counts['offered'])}, {listed}{named})" if found else ""
+    return f" (of {count(counts['offered'])}, {joined(found)}{named})" if found else ""
 
 
 def _no_times(findings: Findings) -> str:
     """Why there is no response time."""
     counts = findings.metrics.overall.operations
     sent = counts.sent
-    subject = "the only operation" if sent == 1 else f"all {words.count(sent)} operations"
-    was = "was" if sent == 1 else "were"
-    why = "none was answered"
+    subject, was = ("the only operation", "was") if sent == 1 else (f"all {count(sent)} operations", "were")
     if counts.throttled == sent:
-        why = f"{subject} {was} throttled (429)"
-    elif counts.failed == sent:
-        named = named_errors(findings)
+        return f"{subject} {was} throttled (429)"
+    if counts.failed == sent:
+        named = _named_error(findings)
         # One error explains most of them; where it is that of all, there is nothing else to say.
-        why = (
-            named if named.startswith(("all ", "the only ")) else f"{subject} failed" + (f": {named}" if named else "")
-        )
-    elif counts.throttled or counts.failed:
-        why = (
-            f"of {words.count(sent)} operations {words.count(counts.throttled)} were throttled and "
-            f"{words.count(counts.failed)} failed"
-        )
-    return f"no response time, because {why}"
-
-
-def _limits(findings: Findings) -> str:
-    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains it."""
-    entry, requests = main_entry(findings), findings.metrics.overall.requests
-    if not requests.accepted and not requests.throttled:
-        return ""  # nothing was answered
-    uses = [use for use in findings.uses if use.busiest > 1 or use.throttled]
-    if not uses:
-        return "" if requests.throttled else f"no request got 429{_went_wrong(findings)}"
-    # The limit of the operation that the sentence is about, if that was overdrawn.
-    own = [
-        u
-        for u in uses
-        if entry is not None and u.limit == LIMIT_OF_OPERATION[Operation(entry.operation)] and u.throttled
-    ]
-    use = max(own or uses, key=lambda one: (one.throttled, one.busiest))
-    assumed_limits = findings.record.assumed_limits
-    text = f"the {words.limit_name(use.limit)}"
-    if assumed_limits.spec.algorithm == CONCURRENCY:
-        return f"in “{use.stretch}” {words.share(use.throttled_rate)} of the requests to {text} got 429"
-    # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
-    burst = use.busiest <= 1 and use.throttled and expected_rate(findings, use)
-    average = " on average," if burst or _has_ramp(findings, use) else ""
-    quotas = findings.record.quotas_on(use.limit)
-    keys = f" (over {quotas} keys)" if quotas > 1 else ""
-    if use.uneven:
-        keys = f" of key {use.keys[0].key} ({words.times(use.share)} over {quotas} keys)"
-    at = f"at {words.times_what(use.busiest)} {text}{average}{keys}"
-    # Below a limit, it is the stage that is news.
-    at += f" in “{use.stretch}”" if use.busiest <= 1 else ""
-    got = f"{words.share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
-    return f"{at} {got}{predicted(findings, use)}{_other_limits(findings, use)}{_first_429(findings, use)}"
-
-
-def _has_ramp(findings: Findings, use: LimitUse) -> bool:
-    """Whether a rate rises or falls in a stretch."""
-    plans = [stage for _, stage in findings.record.stages() if stage.rate != stage.rate_to]
-    return any(plan.start_s < use.end_s and use.start_s < plan.start_s + plan.duration_s for plan in plans)
-
-
-def _other_limits(findings: Findings, told: LimitUse) -> str:
-    """What share of the requests to each other limit got 429, where most did; empty where none did."""
-    most: dict[str, LimitUse] = {}
-    for use in findings.uses:
-        before = most[use.limit].throttled if use.limit in most else 0
-        if use.limit != told.limit and use.throttled > before:
-            most[use.limit] = use
-    return "".join(
-        f"; at {words.times_what(use.busiest)} the {words.limit_name(use.limit)}"
-        f" {words.share(use.throttled_rate)}{predicted(findings, use, briefly=True)}"
-        for use in most.values()
-    )
-
-
-def _first_429(findings: Findings, use: LimitUse) -> str:
-    """At which rate a ramp met its first 429; empty without a ramp on the limit, or without a 429 in it."""
-    record, assumed = findings.record, findings.record.assumed_limits
-    limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
-    refused = record.requests[record.requests["status"] == THROTTLED_STATUS]
-    for key in record.stages():
-        plan, operation = key.stage, Operation(record.info.traffic[key.traffic].operation)
-        own = refused["stage_index"] == record.stage_indices([key])[0]
-        if plan.rate == plan.rate_to or not own.any() or assumed.drawn_on(LIMIT_OF_OPERATION[operation]) != use.limit:
-            continue
-        elapsed = float(refused["start"][own].min()) / 1e9 - plan.start_s
-        offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
-        return f"; as “{plan.name}” rose, the first came at {words.times_what(offered / limit)} the limit"
-    return ""
+        if named.startswith(("all ", "the only ")):
+            return named
+        return f"{subject} failed" + (f": {named}" if named else "")
+    if counts.throttled or counts.failed:
+        throttled = f"of {count(sent)} operations {count(counts.throttled)} were throttled"
+        return f"{throttled} and {count(counts.failed)} failed"
+    return "none was answered"
 
 
 def _served(findings: Findings) -> str:
@@ -312,13 +229,78 @@ def _served(findings: Findings) -> str:
     counts = findings.metrics.overall.operations
     if counts.failed or counts.timed_out or not any(use.busiest > 1 or use.throttled for use in findings.uses):
         return ""
-    return f"none of {words.count(counts.sent)} operations failed or timed out"
+    return f"none of {count(counts.sent)} operations failed or timed out"
 
 
-def _went_wrong(findings: Findings) -> str:
-    """How many operations of all traffic did not end well, of a run in which none was refused."""
-    counts = findings.metrics.overall.operations
-    bad, sent = counts.failed + counts.timed_out, words.count(counts.sent)
-    if counts.sent == 1:
+def _named_error(findings: Findings, operation: Operation | None = None) -> str:
+    """The most frequent error, by its name: ``all 30 runs got 404 unknown_workflow; there is no workflow …``.
+
+    Returns:
+        A clause; empty where there is none but 429s.
+    """
+    kinds = OPERATIONS[operation] if operation is not None else tuple(RequestKind)
+    groups = (group for group in findings.errors if group.status != THROTTLED_STATUS and group.kind in kinds)
+    if (group := next(groups, None)) is None:
         return ""
-    return f", and {words.count(bad) if bad else 'none'} of {sent} operations failed or timed out"
+    kind = RequestKind(group.kind)
+    sent = requests_sent(findings, kind) or group.count
+    who = f"{count(group.count)} of {count(sent)} {kind.several}"
+    if group.count >= sent:
+        who = f"the only {kind.one}" if sent == 1 else f"all {count(sent)} {kind.several}"
+    return f"{who} {_what(group)}{_meant(findings, group)}"
+
+
+def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
+    """How many requests of a kind were sent; None where the record has more than are looked at one by one."""
+    return int((findings.record.requests["kind"] == kind).sum()) if findings.record.sent.complete else None
+
+
+def _what(group: ErrorGroup) -> str:
+    """What came of a request, with the explanation of its reason where no code says it."""
+    if group.code and group.reason == Reason.WRONG_SHAPE:
+        return f"got {group.status} in another shape than the documented one: {group.code}"
+    if group.status is not None and group.code:
+        return f"got {group.status} {group.code}"
+    if group.status is not None and group.reason == Reason.UNEXPECTED_STATUS:
+        return f"got {group.status}"
+    known = next((word.sentence for word in Reason if word == group.reason), "")
+    explained = f": {known[0].lower()}{known[1:].rstrip('.')}" if known else ""
+    failed = f"failed{explained} ({group.reason})" if group.reason else "failed"
+    return failed if group.status is None else f"got {group.status} and {failed}"
+
+
+def _meant(findings: Findings, group: ErrorGroup) -> str:
+    """What to do about a name that the target does not know."""
+    info = findings.record.info
+    plan = info.traffic.get(group.traffic) if group.code == ErrorCode.UNKNOWN_WORKFLOW else None
+    if plan is None or plan.workflow is None:
+        return ""
+    near = nearest(plan.workflow, BUILT_IN_WORKFLOWS) if info.target.embedded else None
+    return f"; there is no workflow “{plan.workflow}”{f', did you mean {near}?' if near else ''}"
+
+
+def _worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
+    """Where most operations failed or were never seen to end: ``48.8 % of 2 400 jobs in “above” timed out``.
+
+    Args:
+        findings: of the run.
+        told: traffic entries and stages whose outcomes a reader knows already.
+
+    Returns:
+        A clause; empty where no stage that is left had any to speak of.
+    """
+    found = [
+        (name, stage, part.operations)
+        for name, figures in findings.metrics.traffic.items()
+        for stage, part in figures.stages.items()
+        if (name, stage) not in told and (part.error_rate or 0.0) >= _NAMED
+    ]
+    if not found:
+        return ""
+    name, stage, counts = max(found, key=lambda one: one[2].failed + one[2].timed_out)
+    left = f" (in {counted(len(found) - 1, 'other stage')} 1\u00a0% or more failed or timed out)" if found[1:] else ""
+    operation, sent = findings.record.info.traffic[name].operation, counts.sent
+    late = "were never seen to end" if operation in POLLED_OPERATIONS else "timed out"
+    ends = {late: counts.timed_out, "failed": counts.failed}
+    shares = " and ".join(f"{share(number / sent)} {end}" for end, number in ends.items() if number)
+    return f"of {count(sent)} {operation.called(sent)} of “{name}” sent in “{stage}” {shares}{left}"

@@ -14,8 +14,8 @@ from loadtest.analysis.rejections.expected_429 import depends_on_phase
 from loadtest.analysis.results import OperationStage, bounded
 from loadtest.contract import Outcome
 from loadtest.report.headline import MainEntry, main_entry
+from loadtest.report.limits import window_phase
 from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
-from loadtest.report.prediction import window_phase
 
 _MOST_BARS: Final = 12
 """Bars that are drawn: those with the greatest share that was not ok; the table below has all."""

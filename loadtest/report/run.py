@@ -13,13 +13,13 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.validity import ValidityCheck
 from loadtest.analysis.verdict import Verdict, VerdictWord
 from loadtest.program import open_command, typed
-from loadtest.report.bottleneck import Bottleneck, bottleneck
 from loadtest.report.facts import NotTested, caveats, facts, not_tested
 from loadtest.report.formats import html, markdown
 from loadtest.report.formats.markdown import bullets, escape
 from loadtest.report.formats.terminal import Terminal
 from loadtest.report.headline import headline
 from loadtest.report.key_figures import key_figures, outcome_bars
+from loadtest.report.limits import Bottleneck, bottleneck, window_phase
 from loadtest.report.page import (
     ANSWER,
     Chapter,
@@ -33,7 +33,6 @@ from loadtest.report.page import (
     Tone,
     filled,
 )
-from loadtest.report.prediction import window_phase
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.target import about_target

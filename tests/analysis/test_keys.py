@@ -8,7 +8,7 @@ import pytest
 import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.bottleneck import bottleneck
+from loadtest.report.limits import bottleneck
 
 
 def found(directory: Path, took: Callable[[int, int], float], n: int = 240, keys: int = 3) -> Findings:

@@ -8,11 +8,12 @@ from matplotlib.axes import Axes
 from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
-from loadtest.report.answers import label, matters, quoted, value, worse_word
+from loadtest.report.answers import label, matters, value, worse_word
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, panels, plain
 from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
+from loadtest.words import quoted
 
 _ROW_IN: Final = 0.27
 _METRICS: Final = 4

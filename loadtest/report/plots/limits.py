@@ -13,7 +13,7 @@ from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.rejections.windows import KEPT, AcceptedWindows
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
-from loadtest.report.bottleneck import unexplained_429s
+from loadtest.report.limits import unexplained_429s
 from loadtest.report.plots import stages, style
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.units import Limit

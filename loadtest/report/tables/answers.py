@@ -9,9 +9,9 @@ from loadtest.analysis.answers import ComparedSide, ComparisonAnswer, SideDiffer
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED
 from loadtest.metrics import UNITS
-from loadtest.report.answers import change, interval, label, matters, quoted, signed, value, worse_word
+from loadtest.report.answers import change, interval, label, matters, value, worse_word
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
-from loadtest.words import NOTHING, count, share
+from loadtest.words import NOTHING, capital, count, quoted, share, signed
 
 _ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
 
@@ -42,9 +42,7 @@ def pair_tables(findings: Findings) -> Iterator[Table]:
 def _alternatives(name: str, found: ComparisonAnswer) -> Table:
     first = found.by[0]
     against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
-    columns = " | ".join(
-        ["Alternative | #Sent | #ok", *(f"#{_capital(label(metric))}" for metric in found.by), against]
-    )
+    columns = " | ".join(["Alternative | #Sent | #ok", *(f"#{capital(label(metric))}" for metric in found.by), against])
     rows: tuple[Row, ...] = tuple(
         (
             Cell(side.name, "chosen" if side.name == found.chosen else "", "head"),
@@ -70,7 +68,7 @@ def _effect(name: str, found: ComparisonAnswer) -> Table:
             figure, one = side.figures[place], found.between(base.name, side.name, metric)
             rows.append(
                 (
-                    _capital(label(metric)) if side is base else "",
+                    capital(label(metric)) if side is base else "",
                     side.name,
                     count(figure.n),
                     _figure(figure),
@@ -88,7 +86,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
     columns = "Metric | Of | Less | #n | #Difference | "
     rows = tuple(
         (
-            _capital(label(one.metric)),
+            capital(label(one.metric)),
             one.head,
             one.base,
             Cell(count(min(one.n)), "paired" if one.paired else "unpaired"),
@@ -97,7 +95,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
         )
         for one in found.differences
     )
-    names = quoted([side.name for side in found.sides])
+    names = quoted(side.name for side in found.sides)
     note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
     return table_of(name, f"Every difference between {names}", columns, rows, note)
 
@@ -177,8 +175,8 @@ def _verdict(one: SideDifference, *, head: bool) -> Cell:
 
 def _title(found: ComparisonAnswer) -> str:
     if found.kind == "effect":
-        return f"“{found.entry}” in {quoted([side.name for side in found.sides])}"
-    return f"{quoted([side.name for side in found.sides])} by {label(found.by[0])}"
+        return f"“{found.entry}” in {quoted(side.name for side in found.sides)}"
+    return f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
 
 
 def _how(paired: set[bool]) -> str:
@@ -194,7 +192,3 @@ def _intervals(found: ComparisonAnswer, what: str) -> str:
     cut += _BURST if found.bursts else ""
     each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     return f"Small print: 95 % intervals; those of differences hold for {what} together{each}.{cut}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]

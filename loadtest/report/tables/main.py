@@ -20,7 +20,7 @@ from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
 from loadtest.units import Unit
-from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share
+from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share, signed
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
@@ -54,7 +54,7 @@ def thresholds(judged: list[Judged]) -> Table:
             one.scope,
             Cell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
             Cell(amount(one), _beside(one)),
-            NOTHING if one.margin is None else _signed(one),
+            NOTHING if one.margin is None else signed(one.margin, one.unit),
             NOTHING if one.n is None else count(one.n),
         )
         for one in judged
@@ -69,13 +69,6 @@ def _result(one: Judged) -> Cell:
     if one.marginal and one.judgement != "inconclusive":
         return Cell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
     return Cell(one.judgement, tone=_TONES[one.judgement])
-
-
-def _signed(one: Judged) -> str:
-    margin = one.margin or 0.0
-    if one.unit == "share":
-        return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{abs(margin) * 100:.3g}\u00a0points"
-    return f"{'+' if margin > 0 else '−' if margin < 0 else '±'}{quantity(abs(margin), one.unit)}"
 
 
 def _beside(one: Judged) -> str:

@@ -11,8 +11,8 @@ from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
-from loadtest.report.bottleneck import unexplained_429s
-from loadtest.report.failures import requests_sent
+from loadtest.report.headline import requests_sent
+from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
@@ -81,10 +81,9 @@ def _job_findings(findings: Findings) -> Iterator[str]:
 def _refusal_findings(findings: Findings) -> Iterator[str]:
     for name in findings.observed_429.limits:
         if (found := unexplained_429s(findings, name)) is not None:
-            yield (
-                f"{count(found.count)} of {count(found.throttled)} 429s of the {limit_name(name)} came though it had "
-                "room, as it was assumed to be, and no other known limiter explains them."
-            )
+            wrong = f"{count(found.unexplained)} of {count(found.throttled)} 429s of the {limit_name(name)}"
+            assumed = "though it had room, as it was assumed to be, and no other known limiter explains them"
+            yield f"{wrong} came {assumed}."
 
 
 def _key_findings(findings: Findings) -> Iterator[str]:

@@ -16,8 +16,8 @@ from loadtest.contract import LIMIT_NAMES
 from loadtest.limits import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
-from loadtest.report.bottleneck import bottleneck
 from loadtest.report.facts import facts
+from loadtest.report.limits import bottleneck
 from loadtest.report.plots import limits
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
