@@ -97,7 +97,6 @@ class Distribution:
 
     @property
     def mean(self) -> float | None:
-        """The mean; None without values."""
         return self.total / self.n if self.n else None
 
     @property
@@ -136,7 +135,6 @@ class Distribution:
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
     def at(self, ranks: Sequence[int] | Ints) -> Floats:
-        """The values at 1-based ranks."""
         places = np.asarray(ranks, np.int64)
         if self.counts is None:
             return self.ordered[places - 1]
@@ -231,7 +229,6 @@ class Distributions:
         self._counts[slot] += np.bincount(buckets(values), minlength=WIDTH)
 
     def get(self, slots: Sequence[int]) -> Distribution:
-        """The distribution of some slots together."""
         places = [slot for slot in slots if self._n[slot]]
         if not places:
             return Distribution()

@@ -161,7 +161,6 @@ class _Stage:
                 self._why_phases = "its 429s are not those of the assumed limiter at any phase"
 
     def intervals(self) -> Iterator[MetricInterval]:
-        """All of them."""
         counts, figures = self._figures.operations, self._figures
         if figures.throttled_rate is not None:
             yield self._of(THROTTLED_RATE, figures.throttled_rate, counts.sent, self._throttled())

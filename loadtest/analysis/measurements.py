@@ -186,7 +186,6 @@ class _Stage:
         return [one for one in found if one is not None]
 
     def sketches(self) -> list[Sketch]:
-        """Of response time and executionTime, where there are any."""
         times: dict[str, Literal["response_time", "execution_time"]]
         times = {RESPONSE: "response_time", EXECUTION: "execution_time"}
         found = []
@@ -237,7 +236,6 @@ class _Stage:
         return max(0.0, _at(self.times[RESPONSE], quantile) - _at(self.lower, quantile))
 
     def _plain_share(self, metric: Metric) -> Measurement | None:
-        """A share that no replay has anything to say about."""
         value = attrgetter(metric)(self.figures)
         if value is None:
             return None

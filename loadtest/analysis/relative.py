@@ -127,7 +127,6 @@ def judge_any(threshold: Threshold, record: Record, metrics: RunFigures, values:
 
 
 def _base(threshold: Threshold, reference: Reference) -> Threshold:
-    """What it is relative to, as a threshold of that scope."""
     if reference.kind == "stage":
         return replace(threshold, stage=reference.name)
     return replace(threshold, traffic=reference.name)
@@ -162,7 +161,6 @@ def _why(
     judgement: Judgement,
     interval: tuple[float, float] | None,
 ) -> str:
-    """Why it is inconclusive; empty where it is not."""
     if judgement != "inconclusive":
         return ""
     for each, one in zip((threshold, base), measured, strict=True):

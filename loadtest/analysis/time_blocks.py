@@ -67,7 +67,6 @@ class Grid(NamedTuple):
 
     @property
     def block_s(self) -> float:
-        """How long a block lasts."""
         return self.seconds / self.bins * self.per_block
 
     def place(self, seconds: Floats) -> Ints:
@@ -238,7 +237,6 @@ class TimeBlocks:
         self._take_decisions(expectation)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for index, rows in chunk.operations.by_stage:
             if not chunk.vocabulary.in_figures[index]:
                 continue

@@ -89,7 +89,6 @@ class MetricChange:
 
     @property
     def nature(self) -> Nature:
-        """How its metric is compared."""
         return NATURES[self.key.metric]
 
     def difference(self) -> float:
@@ -125,12 +124,10 @@ class TimeChange(MetricChange):
         return False
 
     def interval(self) -> tuple[float, float]:
-        """95 % interval of ``delta``."""
         half = student(_CONFIDENCE, self.df) * self.se
         return self.delta - half, self.delta + half
 
     def difference_interval(self) -> tuple[float, float]:
-        """95 % interval of ``difference``."""
         low, high = self.interval()
         base = math.exp(self.centre)
         return base * math.expm1(low), base * math.expm1(high)
@@ -200,7 +197,6 @@ class ShareChange(MetricChange):
         return self.delta - half, self.delta + half
 
     def difference_interval(self) -> tuple[float, float]:
-        """95 % interval of ``difference``."""
         head = self._side(self.head_counts, self.varies[1])
         base = self._side(self.base_counts, self.varies[0])
         low = math.hypot(head[0] - head[1], base[2] - base[0])
@@ -210,7 +206,6 @@ class ShareChange(MetricChange):
         return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
     def matters(self, *, better: bool = False) -> bool:
-        """Whether the estimate reaches one percentage point for the worse (or the better)."""
         return (-1 if better else 1) * self.difference() >= LEAST_SHARE
 
     def unchanged(self) -> bool:
@@ -228,7 +223,6 @@ class ShareChange(MetricChange):
 
     @property
     def _offset(self) -> float:
-        """The mean log odds that were expected of the head."""
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
@@ -331,14 +325,12 @@ def unfit(one: Measurement) -> str:
 
 
 def _p_of(deviate: float, df: float, looks: int) -> float:
-    """One-sided p of a Student deviate that was looked for so often."""
     from scipy.special import stdtr  # noqa: PLC0415 - slow to import, and most commands need none of it
 
     return min(1.0, looks * float(stdtr(df, -deviate)))
 
 
 def _counting(counts: Sequence[EventCount]) -> float:
-    """The variance of a side's log odds by counting alone, with half an event added."""
     return 1 / information(counts, common_log_odds(counts, half=True), half=True)
 
 

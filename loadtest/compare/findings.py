@@ -47,7 +47,6 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
 
 
 def _order(one: ChangeFinding) -> tuple[int, float]:
-    """Where a finding stands: by its kind, then by the change that is certain."""
     low, high = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
     return _KINDS.index(one.kind), -low if NATURES[one.cause.metric].worse > 0 else high
 
@@ -55,7 +54,6 @@ def _order(one: ChangeFinding) -> tuple[int, float]:
 def _at(
     place: tuple[str, str], metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]
 ) -> list[ChangeFinding]:
-    """The findings of one traffic entry in one stage."""
     here = {one.metric: one for one in metrics if (one.traffic, one.stage) == place}
     bad = {one.metric: one for one in worse if (one.traffic, one.stage) == place}
     label = sentences.where(place, metrics)
@@ -76,7 +74,6 @@ def _at(
 
 
 def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, MetricComparison]) -> ChangeFinding:
-    """What became of the times of a traffic entry: they grew, or moved."""
     grown = [metric for metric in _PARTS if metric in bad]
     cause = max(grown, key=lambda metric: bad[metric].difference or 0) if grown else next(m for m in _TIMES if m in bad)
     other = _moved_from(here, bad, cause)
@@ -124,7 +121,6 @@ def _symptom(one: MetricComparison) -> bool:
 def _finding(
     kind: FindingKind, label: str, cause: MetricComparison, symptoms: Sequence[MetricComparison], text: str = ""
 ) -> ChangeFinding:
-    """A finding; its sentence says its cause and its symptoms, unless it is given."""
     return ChangeFinding(
         kind=kind,
         traffic=cause.traffic,
@@ -182,7 +178,6 @@ def _ratios(one: MetricComparison) -> tuple[float, float] | None:
 
 
 def _sentence(group: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """A finding's own sentence; of several what they have in common, and the figures of the first."""
     if len(group) == 1:
         return group[0].sentence
     causes = [one.cause for one in group]
@@ -235,7 +230,6 @@ def attribution(
 def _intervals(
     metrics: Sequence[MetricComparison], entries: Collection[str], suspect: MetricComparison
 ) -> list[tuple[float, float]]:
-    """The intervals of the entries' own change in ms, of p95 where the suspect is one."""
     metric = Metric.RESPONSE_TIME_P95 if suspect.metric in _TAILS else Metric.RESPONSE_TIME_P50
     return [
         one.difference_interval

@@ -39,7 +39,6 @@ class Contents(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        """What a reader must know of it, in sentences."""
         found = [f"{self.path} holds a decision about {run}, and not the run itself." for run in self.history.orphans]
         if self.cut_off:
             found.append(

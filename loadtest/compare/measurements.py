@@ -75,7 +75,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def key(self) -> Key:
-        """What it is the value of."""
         return Key(self.traffic, self.stage, self.metric)
 
 
@@ -167,7 +166,6 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     not_found_entries: tuple[str, ...] = ()
 
     def by_key(self) -> dict[Key, Measurement]:
-        """Its measurements by what they are of."""
         return {one.key: one for one in self.measurements}
 
 
@@ -237,7 +235,6 @@ def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[s
 
 
 def _shown(value: object) -> str:
-    """A value in a sentence."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, tuple):

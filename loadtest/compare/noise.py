@@ -155,5 +155,4 @@ def _control(name: str, sides: tuple[float, float], spread: tuple[float, float],
 
 
 def _value(run: RunMeasurements, name: str) -> float | None:
-    """A control's value in a run, if it has one above zero."""
     return next((one.value_ms for one in run.controls if one.name == name and one.value_ms > 0), None)

@@ -116,7 +116,6 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
 
 
 def _unfit(base: Measurement, head: Measurement | None) -> str:
-    """Why a pair's metric cannot be compared; empty if it can."""
     return unfit(base) or ("the head has no such value" if head is None else unfit(head))
 
 
@@ -164,7 +163,6 @@ def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
 
 
 def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricComparison]) -> tuple[str, ...]:
-    """What the way of comparing adds: pairs that do not count, and how many would do."""
     reasons = []
     tested = [one for one in metrics if one.p is not None]
     times = [one for one in tested if NATURES[one.metric].scale == "log" and one.sd is not None]
@@ -188,7 +186,6 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
 
 
 def _side(runs: Sequence[RunMeasurements]) -> str:
-    """Where a side ran, and what."""
     first = runs[0]
     version = f", version {first.target_version}" if first.target_version else ""
     settings = f", faults {', '.join(first.target.faults)}" if first.target.faults else ""

@@ -68,7 +68,6 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
-        """What it compares."""
         return Key(self.traffic, self.stage, self.metric)
 
 

@@ -132,7 +132,6 @@ def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measure
 
 
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
-    """Where and when the history ran."""
     if not history:
         return "no accepted run yet"
     runs = "1 accepted run" if len(history) == 1 else f"{len(history)} accepted runs"
@@ -142,6 +141,5 @@ def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
 
 
 def _head(run: RunMeasurements) -> str:
-    """Which run it is."""
     version = f", version {run.target_version}" if run.target_version else ""
     return f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"

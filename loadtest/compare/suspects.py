@@ -72,7 +72,6 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def keys(self) -> set[Key]:
-        """The suspected metrics."""
         return {each.key for each in self.suspects}
 
 

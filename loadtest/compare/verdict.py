@@ -265,7 +265,6 @@ def _verdict(
     regressions: Sequence[ChangeFinding],
     moved: Sequence[ControlComparison],
 ) -> tuple[ComparisonVerdict, str]:
-    """The word of the verdict, and its sentence."""
     text = summary(regressions, metrics)
     if regressions and moved:
         names = sentences.listed([f"{one.name} {sentences.signed(100 * (one.ratio - 1))} %" for one in moved])
@@ -288,7 +287,6 @@ def _verdict(
 
 
 def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tuple[ComparisonVerdict, str]:
-    """Why no metric at all was tested."""
     there, least = len(sides.base_runs), sides.least
     if any(one.verdict == "learning" for one in metrics) or there < least:
         if sides.kind == "history":

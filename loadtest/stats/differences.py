@@ -52,7 +52,6 @@ class Difference(NamedTuple):
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves zero out."""
         return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
@@ -213,12 +212,10 @@ def _reach(one: float, other: float, correlation: float) -> float:
 
 
 def _bound(head: float, base: float, unknown: float) -> float:
-    """A bound of head less one of base; ``unknown`` if both are infinite."""
     return unknown if math.isinf(head) and math.isinf(base) else head - base
 
 
 def _minus(base: float, head: float, factor: float) -> float | None:
-    """Head − factor × base; None if both are infinite."""
     return None if math.isinf(base) and math.isinf(head) else head - factor * base
 
 

@@ -42,7 +42,6 @@ class LogHistogram:
         return None
 
     def __iadd__(self, other: "LogHistogram") -> Self:
-        """Add another histogram's counts to this one."""
         self.count += other.count
         self.buckets.update(other.buckets)
         return self
