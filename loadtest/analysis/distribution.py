@@ -46,14 +46,8 @@ _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
 _HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
 """Buckets of a histogram: negative ones, zero, positive ones."""
-
-
-def _bucket_of() -> Ints:
-    size = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
-    return np.concatenate((_HALF + size, _HALF - size))
-
-
-_BUCKET_OF: Final = _bucket_of()
+_SIZES: Final = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
+_BUCKET_OF: Final = np.concatenate((_HALF + _SIZES, _HALF - _SIZES))
 """By the upper half of a value's bits: those of positive ones ascend, then come those of negative ones."""
 
 

@@ -33,6 +33,7 @@ from loadtest.stats import (
     pooled,
     share_score,
     student,
+    student_tail,
     wilson,
 )
 
@@ -117,7 +118,8 @@ class TimeChange(MetricChange):
 
     def p(self, *, better: bool = False) -> float:
         """One-sided p: that the metric became worse (or better), under no change."""
-        return _p_of(-self.worse / self.se if better else self.worse / self.se, self.df, self.looks)
+        deviate = self.worse / self.se
+        return min(1.0, self.looks * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
         """Whether no test could reject anything: never of times and rates."""
@@ -183,7 +185,7 @@ class ShareChange(MetricChange):
     def p(self, *, better: bool = False) -> float:
         """One-sided p: that the share grew (or fell), under no change."""
         noise = (sum(self.varies), self.df)
-        return _p_of(*_deviate(self.base_counts, self.head_counts, noise, better=better), self.looks)
+        return min(1.0, self.looks * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better)))
 
     def decided(self) -> bool:
         """Whether both sides are all alike (no event at all, or nothing else): then no test could reject anything."""
@@ -236,7 +238,7 @@ class ShareChange(MetricChange):
 AnyChange = TimeChange | ShareChange
 
 
-class Evidence(NamedTuple):
+class ChangeEvidence(NamedTuple):
     """The data that the change of one metric is estimated from.
 
     Attributes:
@@ -262,7 +264,7 @@ class Evidence(NamedTuple):
     looks: int = 1
 
 
-def estimate(family: Sequence[Evidence], *, anchored: bool = False) -> list[AnyChange]:
+def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> list[AnyChange]:
     """Estimate the change of each metric, whose noise is what history shows, shrunk to what the family lets assume."""
     changes: list[AnyChange] = []
     for one, factor in zip(family, inflation([each.spread for each in family]), strict=True):
@@ -281,7 +283,7 @@ def estimate(family: Sequence[Evidence], *, anchored: bool = False) -> list[AnyC
     return changes
 
 
-def _share(one: Evidence, squared_sd: float, common: dict[str, Any]) -> ShareChange:
+def _share(one: ChangeEvidence, squared_sd: float, common: dict[str, Any]) -> ShareChange:
     return ShareChange(
         **common,
         base_counts=tuple(map(count, one.bases)),
@@ -292,7 +294,7 @@ def _share(one: Evidence, squared_sd: float, common: dict[str, Any]) -> ShareCha
     )
 
 
-def _time(one: Evidence, squared_sd: float, common: dict[str, Any]) -> TimeChange:
+def _time(one: ChangeEvidence, squared_sd: float, common: dict[str, Any]) -> TimeChange:
     return TimeChange(
         **common,
         centre=one.centre,
@@ -322,12 +324,6 @@ def unfit(one: Measurement) -> str:
     if not (abs(one.score) < _MOST_SCORE and math.isfinite(one.value)):
         return "its value is impossible, or zero"
     return one.why_not or ("" if one.gated else "it is shown only")
-
-
-def _p_of(deviate: float, df: float, looks: int) -> float:
-    from scipy.special import stdtr  # noqa: PLC0415 - slow to import, and most commands need none of it
-
-    return min(1.0, looks * float(stdtr(df, -deviate)))
 
 
 def _counting(counts: Sequence[EventCount]) -> float:

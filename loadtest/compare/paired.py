@@ -11,7 +11,16 @@ from collections.abc import Collection, Sequence
 from typing import Final
 
 from loadtest.compare import sentences
-from loadtest.compare.changes import EACH_FINDS, LEAST_RATIO, AnyChange, Evidence, count, estimate, known_se, unfit
+from loadtest.compare.changes import (
+    EACH_FINDS,
+    LEAST_RATIO,
+    AnyChange,
+    ChangeEvidence,
+    count,
+    estimate,
+    known_se,
+    unfit,
+)
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs
 from loadtest.compare.results import MetricComparison, RunComparison
@@ -119,7 +128,7 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
     return unfit(base) or ("the head has no such value" if head is None else unfit(head))
 
 
-def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> Evidence:
+def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEvidence:
     """The mean difference of the pairs: SE = s ÷ √n.
 
     The variance of a pair's difference is the larger of that between pairs, and that within them. Within a pair it is
@@ -134,7 +143,7 @@ def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> Evidence:
     if NATURES[metric].scale == "logit":
         counted, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
     seen = max(0.0, max(variance(moves), within) - counted)
-    return Evidence(
+    return ChangeEvidence(
         bases,
         heads,
         bases,

@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.compare.changes import AnyChange, Evidence, count, estimate, known_se, unfit
+from loadtest.compare.changes import AnyChange, ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
@@ -108,7 +108,7 @@ def _compare_run(
     return changes, shown
 
 
-def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measurement]) -> Evidence:
+def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measurement]) -> ChangeEvidence:
     """A run against a baseline, odd runs pulled in: the run's prediction error is SE = s·√(1/k + 1)."""
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
@@ -118,7 +118,7 @@ def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measure
     scores = winsorised([one.score for one in bases], math.sqrt(prior + counted))
     centre, seen = statistics.fmean(scores), max(0.0, variance(scores) - counted)
     size = 1.0 if nature.scale == "logit" else math.exp(centre)
-    return Evidence(
+    return ChangeEvidence(
         bases,
         [head],
         earlier,

@@ -27,6 +27,7 @@ from loadtest.stats.means import (
     level_of,
     median_regression,
     student,
+    student_tail,
     variance,
 )
 from loadtest.stats.order_statistics import QUANTILES, carried, interval_ranks, needed, rank, ranks_to_draw
@@ -89,6 +90,7 @@ __all__ = [
     "share_score",
     "share_scores",
     "student",
+    "student_tail",
     "variance",
     "wilson",
 ]

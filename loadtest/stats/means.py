@@ -43,6 +43,13 @@ def student(quantile: float, df: float) -> float:
     return float(stdtrit(df, quantile))
 
 
+def student_tail(deviate: float, df: float) -> float:
+    """The probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
+    from scipy.special import stdtr  # noqa: PLC0415 - as above
+
+    return float(stdtr(df, -deviate))
+
+
 def variance(values: Sequence[float]) -> float:
     """Sample variance of at least two values (``statistics.variance`` is exact and thirty times slower)."""
     mean = math.fsum(values) / len(values)

@@ -18,6 +18,7 @@ from loadtest.report import amounts
 from loadtest.report.amounts import gated
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import BAND, BASE, FADED, HEAD, INK, legend_of, panels, plain, plain_log, short
+from loadtest.stats import student
 
 Time = Literal["response_time", "execution_time"]
 
@@ -64,13 +65,11 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
     Returns:
         The difference, and the half width of its band; None below two base runs.
     """
-    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import
-
     difference = head.mean(axis=0) - base.mean(axis=0)
     k, n = len(base), len(head)
     if k < 2:
         return difference, None
-    t = float(stdtrit(k - 1, 0.975))
+    t = student(0.975, k - 1)
     if paired and k == n:
         return difference, t * np.std(head - base, axis=0, ddof=1) / math.sqrt(k)
     return difference, t * np.std(base, axis=0, ddof=1) * math.sqrt(1 / k + 1 / n)
