@@ -10,7 +10,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, value, worse_word
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, panels, plain
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows
 from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
 from loadtest.words import quoted
@@ -26,8 +26,12 @@ _SECOND: Final = 1000.0
 
 def draw(findings: Findings) -> Drawing | None:
     """A panel for each metric of each comparison; None where nothing is compared."""
-    drawn = [(found, place) for found in findings.answers for place in range(min(_METRICS, len(found.by)))]
-    drawn = [(found, place) for found, place in drawn if _known(found, place)]
+    drawn = [
+        (found, place)
+        for found in findings.answers
+        for place in range(min(_METRICS, len(found.by)))
+        if any(side.figures[place].value is not None for side in found.sides)
+    ]
     if not drawn:
         return None
     most = max(len(found.sides) for found, _ in drawn)
@@ -42,37 +46,26 @@ def draw(findings: Findings) -> Drawing | None:
     return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))
 
 
-def _known(found: ComparisonAnswer, place: int) -> bool:
-    return any(side.figures[place].value is not None for side in found.sides)
-
-
 def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
     figures = [side.figures[place] for side in found.sides]
-    unit = figures[0].unit
-    factor, unit_name = _SCALE[unit]
+    factor, unit_name = _SCALE[figures[0].unit]
     longest = max((end for each in figures for end in _ends(each) if math.isfinite(end)), default=0.0)
-    if unit == "ms" and longest >= _SECOND:
+    if unit_name == "ms" and longest >= _SECOND:
         factor, unit_name = 1 / _SECOND, "s"
     right = longest * factor * 1.12 or 1.0
-    for row, side in enumerate(found.sides):
-        each = figures[row]
+    rows(panel, [side.name for side in found.sides])
+    panel.tick_params(axis="y", labelcolor=INK)
+    for row, (side, each) in enumerate(zip(found.sides, figures, strict=True)):
         operation = findings.record.info.traffic[found.entry or side.name].operation
         lead = side.name == found.chosen or (found.kind == "effect" and row == 0)
-        _dot(panel, each, len(found.sides) - 1 - row, (factor, right, OPERATIONS[operation]), lead=lead)
-    panel.set_yticks(range(len(found.sides)), [side.name for side in reversed(found.sides)])
-    panel.set_ylim(-0.6, len(found.sides) - 0.4)
-    panel.set_xlim(0, right * 1.16)
-    panel.grid(visible=False, axis="y")
-    panel.tick_params(axis="y", length=0, labelcolor=INK)
+        _dot(panel, each, row, (factor, right, OPERATIONS[operation]), lead=lead)
     name = label(found.by[place])
-    panel.set_title(name if found.entry is None else f"{found.entry}: {name}")
-    panel.set_xlabel(unit_name)
+    panel.set(xlim=(0, right * 1.16), title=name if found.entry is None else f"{found.entry}: {name}", xlabel=unit_name)
     plain(panel.xaxis)
 
 
 def _ends(figure: SideFigure) -> tuple[float, ...]:
-    bounds = figure.interval or (None, None)
-    return tuple(end for end in (figure.value, *bounds) if end is not None)
+    return tuple(end for end in (figure.value, *(figure.interval or ())) if end is not None)
 
 
 def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str], *, lead: bool) -> None:
@@ -81,30 +74,18 @@ def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str
         panel.text(right * 0.01, row, figure.why, va="center", color=MUTED, fontsize=7)
         return
     low, high = figure.interval or (figure.value, figure.value)
-    begin = 0.0 if low is None else low * factor
-    if figure.infinite and low is None:
-        begin = right
-    endless = high is None
+    begin = (right if figure.infinite else 0.0) if low is None else low * factor
     end = right if high is None else high * factor
+    ink = FADED if figure.infinite else colour
     if figure.interval is not None or figure.infinite:
-        panel.plot([begin, end], [row, row], color=colour if not figure.infinite else FADED, lw=2.4, alpha=0.55)
-    if endless or figure.infinite:
-        panel.plot([end], [row], marker=">", color=FADED if figure.infinite else colour, ms=5, ls="")
+        panel.plot([begin, end], [row, row], color=ink, lw=2.4, alpha=0.55)
+    if high is None or figure.infinite:
+        panel.plot([end], [row], marker=">", color=ink, ms=5, ls="")
     if figure.value is not None:
-        panel.plot(
-            [figure.value * factor],
-            [row],
-            marker="o",
-            ms=6,
-            color=colour,
-            mfc=colour if lead else "none",
-            clip_on=False,
-            ls="",
-        )
-    panel.annotate(
-        value(figure), (end, row), xytext=(7, 0), textcoords="offset points", va="center", fontsize=7.5,
-        color=INK, fontweight="bold" if lead else "normal",
-    )  # fmt: skip
+        face = colour if lead else "none"
+        panel.plot([figure.value * factor], [row], marker="o", ms=6, color=colour, mfc=face, clip_on=False, ls="")
+    weight = "bold" if lead else "normal"
+    note(panel, value(figure), (end, row), (7, 0), va="center", color=INK, fontweight=weight)
 
 
 def _title(found: ComparisonAnswer) -> str:

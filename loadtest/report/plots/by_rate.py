@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -12,8 +13,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.response_time import names_or_count
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, legend, panels, plain, plain_log
+from loadtest.report.plots.style import INK, MUTED, entries, legend, log, names_or_count, note, panels, plain
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""
@@ -42,25 +42,17 @@ def draw(findings: Findings) -> Drawing | NoData | None:
 
     A burst comes all at once: what it is per minute says nothing.
     """
-    bursts = {
-        (name, stage.name)
-        for name, plan in findings.record.info.traffic.items()
-        for stage in plan.stages
-        if stage.burst
-    }
-    found = {
-        name: _points({stage: part for stage, part in figures.stages.items() if (name, stage) not in bursts})
-        for name, figures in findings.metrics.traffic.items()
-    }
-    found = {name: points for name, points in found.items() if len({round(p.rate, 6) for p in points}) >= _LEAST}
+    record, found = findings.record, {}
+    for name, figures in findings.metrics.traffic.items():
+        bursts = {stage.name for stage in record.info.traffic[name].stages if stage.burst}
+        points = _points({stage: part for stage, part in figures.stages.items() if stage not in bursts})
+        if len({round(point.rate, 6) for point in points}) >= _LEAST:
+            found[name] = points
     if not found:
         return None
     figure, axes = panels(len(found), 2.2, columns=min(2, len(found)), share_x=False)
-    for panel, (name, points) in zip(axes, found.items(), strict=True):
-        operation = findings.record.info.traffic[name].operation
-        _panel(panel, points, OPERATIONS[operation])
-        panel.set_title(f"{name}  ·  {operation}")
-        panel.set_xlabel("operations offered, 1/min")
+    for panel, name, colour in entries(record, axes, found):
+        _panel(panel, found[name], colour)
     axes[0].set_ylabel("response time, ms (log)")
     legend(figure, axes)
     caption = (
@@ -82,52 +74,40 @@ def _points(stages: Mapping[str, OperationStage]) -> list[_Point]:
 def _panel(panel: Axes, points: list[_Point], colour: str) -> None:
     for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", INK, (0, (4, 1.5)), "^")):
         found = [(point.rate, point.times.get(statistic)) for point in points]
-        known = [(rate, one.value, one.interval) for rate, one in found if one.value is not None]
-        if not known:
-            continue
-        rates = [rate for rate, _, _ in known]
-        values = np.array([value for _, value, _ in known])
         # A percentile next to time-outs has no upper bound.
-        bounds = np.array([interval or (np.nan, np.nan) for _, _, interval in known])
-        panel.vlines(rates, bounds[:, 0], bounds[:, 1], color=ink, lw=2.2, alpha=0.4)
-        panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
+        known = [(rate, one.value, *(one.interval or (np.nan, np.nan))) for rate, one in found if one.value is not None]
+        if known:
+            rates, values, low, high = np.array(known, float).T
+            panel.vlines(rates, low, high, color=ink, lw=2.2, alpha=0.4)
+            panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
     for point in points:
-        panel.annotate(
-            point.stage, (point.rate, point.p50), xytext=(0, -11), textcoords="offset points", fontsize=7,
-            color=MUTED, ha="center",
-        )  # fmt: skip
-    panel.set_yscale("log")
-    panel.set_xlim(0, points[-1].rate * 1.1)
+        note(panel, point.stage, (point.rate, point.p50), (0, -11), fontsize=7, color=MUTED, ha="center")
+    panel.set(yscale="log", xlim=(0, points[-1].rate * 1.1), xlabel="operations offered, 1/min")
     low, high = panel.get_ylim()
-    panel.set_ylim(low * 0.7, high * 1.1)
-    plain_log(panel.yaxis)
+    log(panel, "y", low * 0.7, high * 1.1)
     plain(panel.xaxis)
 
 
 def _title(found: dict[str, list[_Point]]) -> str:
     # What time-outs leave open is compared with nothing.
-    found = {name: [point for point in points if point.known] for name, points in found.items()}
-    found = {name: points for name, points in found.items() if len(points) > 1}
-    if not found:
+    known = {name: [point for point in points if point.known] for name, points in found.items()}
+    known = {name: points for name, points in known.items() if len(points) > 1}
+    if not known:
         return "Response time by the rate offered; time-outs leave the medians open"
-    grown = []
-    for name, points in found.items():
-        least, most = points[0], points[-1]
-        grown.append((most.p50 / least.p50, name, most.rate / least.rate))
+    grown = [(ps[-1].p50 / ps[0].p50, name, ps[-1].rate / ps[0].rate) for name, ps in known.items()]
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     if abs(np.log(factor)) >= np.log(_SAME):
         times = f"{words.times_as(factor)} times as long"
         return f"At {more:.3g} times the rate the median response time of {name} is {times}"
-    ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in found.items()}
+    ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in known.items()}
     name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
     if slow.p50 < _SAME * fast.p50:
-        return f"The median response time of {names_or_count(list(found))} is the same in all stages, within 10 %"
+        return f"The median response time of {names_or_count(list(known))} is the same in all stages, within 10 %"
     times = f"{words.times_as(slow.p50 / fast.p50)} times"
     return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
 
 
-def _p50(point: _Point) -> float:
-    return point.p50
+_p50 = attrgetter("p50")
 
 
 def _table(name: str, points: list[_Point]) -> Table:

@@ -7,7 +7,6 @@ from typing import Final, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from loadtest.arrays import Floats
@@ -17,12 +16,14 @@ from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import BAND, BASE, FADED, HEAD, INK, legend_of, panels, plain, plain_log, short
+from loadtest.report.plots.style import BAND, BASE, DOT, FADED, HEAD, INK, key, keys, log, panels, plain, short
 from loadtest.stats import student
 
-Time = Literal["response_time", "execution_time"]
+_Time = Literal["response_time", "execution_time"]
+_Affected = tuple[str, str, _Time]
+"""Traffic entry, stage and time."""
 
-_NAMES: Final[dict[Time, str]] = {"response_time": "response time", "execution_time": "executionTime"}
+_NAMES: Final[dict[_Time, str]] = {"response_time": "response time", "execution_time": "executionTime"}
 _MOST: Final = 3
 """Entries that are drawn."""
 _TOLD: Final = (0.1, 0.5, 0.9)
@@ -35,6 +36,8 @@ class Shift:
     """By how much each quantile of one time of one traffic entry moved.
 
     Attributes:
+        entry: its name, with the stage where a scenario has several.
+        time: which of its times.
         base: quantiles in ms, a row a run.
         head: likewise.
         difference: of the sides' mean quantiles, ms.
@@ -42,9 +45,8 @@ class Shift:
             quantile; None where runs are too few.
     """
 
-    traffic: str
-    stage: str
-    time: Time
+    entry: str
+    time: _Time
     base: Floats
     head: Floats
     difference: Floats
@@ -77,27 +79,26 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
 
 def draw(comparison: RunComparison) -> Drawing | None:
     """Distribution and shift function of each entry with a finding, or of the one that changed most."""
-    if not comparison.base_runs or not comparison.head_runs:
-        return None
     found = [one for of in _affected(comparison) if (one := _shift(comparison, of)) is not None][:_MOST]
     if not found:
         return None
     figure, axes = panels(2 * len(found), _PANEL_IN, columns=2, share_x=False)
-    stages = amounts.has_stages(comparison.metrics)
-    for row, one in enumerate(found):
-        name = f"{one.traffic} / {one.stage}" if stages else one.traffic
-        _spectrum(axes[2 * row], one)
-        _difference(axes[2 * row + 1], one)
-        axes[2 * row].set_title(f"{short(name)}  ·  {_NAMES[one.time]}, ms")
-        axes[2 * row + 1].set_title("head − base, ms")
+    for left, right, one in zip(axes[::2], axes[1::2], found, strict=True):
+        _spectrum(left, one)
+        _difference(right, one)
+        left.set_title(f"{short(one.entry)}{DOT}{_NAMES[one.time]}, ms")
+        right.set_title("head − base, ms")
     for panel in axes[-2:]:
         panel.set_xlabel("percentile")
-    keys = [
-        Line2D([], [], color=FADED, lw=0.8), Line2D([], [], color=BASE, lw=2), Line2D([], [], color=HEAD, lw=2),
-        Patch(**BAND),
-    ]  # fmt: skip
-    single = "a block" if comparison.kind == "paired" else "a run"
-    legend_of(figure, keys, [single, "base, mean", "head, mean", "what run-to-run noise alone would give"])
+    keys(
+        figure,
+        {
+            "a block" if comparison.kind == "paired" else "a run": key(color=FADED, lw=0.8),
+            "base, mean": key(color=BASE, lw=2),
+            "head, mean": key(color=HEAD, lw=2),
+            "what run-to-run noise alone would give": Patch(**BAND),
+        },
+    )
     caption = (
         "Left the percentiles of both sides, right their difference (the shift function): flat where each request "
         "takes as many ms longer, rising where slow ones became slower still. The band holds 95 % of the differences "
@@ -105,10 +106,10 @@ def draw(comparison: RunComparison) -> Drawing | None:
     )
     if any(one.noise is None for one in found):
         caption += " One run of the base side tells nothing of noise: there is no band."
-    return Drawing(_title(found[0], stages=stages), caption, figure)
+    return Drawing(_title(found[0]), caption, figure)
 
 
-def _affected(comparison: RunComparison) -> list[tuple[str, str, Time]]:
+def _affected(comparison: RunComparison) -> list[_Affected]:
     causes = [finding.cause for finding in comparison.findings]
     if not causes:
         times = [one for one in gated(comparison) or comparison.metrics if _time(one) is not None]
@@ -116,43 +117,44 @@ def _affected(comparison: RunComparison) -> list[tuple[str, str, Time]]:
     return list(dict.fromkeys((one.traffic, one.stage, _time(one) or "response_time") for one in causes))
 
 
-def _time(one: MetricComparison) -> Time | None:
+def _time(one: MetricComparison) -> _Time | None:
     if one.metric in {Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95}:
         return "execution_time"
     return "response_time" if one.metric.endswith((".p50", ".p95")) else None
 
 
-def _shift(comparison: RunComparison, of: tuple[str, str, Time]) -> Shift | None:
-    base, head = _quantiles(comparison.base_runs, of), _quantiles(comparison.head_runs, of)
-    if base is None or head is None:
+def _shift(comparison: RunComparison, of: _Affected) -> Shift | None:
+    base, head = (_quantiles(runs, of) for runs in (comparison.base_runs, comparison.head_runs))
+    if not len(base) or not len(head):
         return None
-    difference, noise = shift(base, head, paired=comparison.kind == "paired")
-    return Shift(*of, base, head, difference, noise)
+    traffic, stage, time = of
+    entry = f"{traffic} / {stage}" if amounts.has_stages(comparison.metrics) else traffic
+    return Shift(entry, time, base, head, *shift(base, head, paired=comparison.kind == "paired"))
 
 
-def _quantiles(runs: Sequence[RunMeasurements], of: tuple[str, str, Time]) -> Floats | None:
-    rows = [
-        one.quantiles_ms
-        for run in runs
-        for one in run.sketches
-        if (one.traffic, one.stage, one.time) == of and len(one.quantiles_ms) == len(PROBABILITIES)
-    ]
-    return np.array(rows) if rows else None
+def _quantiles(runs: Sequence[RunMeasurements], of: _Affected) -> Floats:
+    return np.array(
+        [
+            one.quantiles_ms
+            for run in runs
+            for one in run.sketches
+            if (one.traffic, one.stage, one.time) == of and len(one.quantiles_ms) == len(PROBABILITIES)
+        ]
+    )
 
 
 _PERCENTILES: Final = np.array(PROBABILITIES) * 100
 
 
 def _spectrum(panel: Axes, one: Shift) -> None:
-    for rows, colour in ((one.base, FADED), (one.head if len(one.head) > 1 else one.head[:0], INK)):
-        for row in rows:
-            panel.plot(_PERCENTILES, row, color=colour, lw=0.7, alpha=0.7 if colour == FADED else 0.3)
+    panel.plot(_PERCENTILES, one.base.T, color=FADED, lw=0.7, alpha=0.7)
+    if len(one.head) > 1:
+        panel.plot(_PERCENTILES, one.head.T, color=INK, lw=0.7, alpha=0.3)
     panel.plot(_PERCENTILES, one.base.mean(axis=0), color=BASE, lw=2, ls=(0, (5, 1.5)), label="base, mean")
     panel.plot(_PERCENTILES, one.head.mean(axis=0), color=HEAD, lw=2, label="head, mean")
     low, high = min(one.base.min(), one.head.min()), max(one.base.max(), one.head.max())
     if low > 0 and high / low > 20:
-        panel.set_yscale("log")
-        plain_log(panel.yaxis)
+        log(panel, "y")
     else:
         panel.set_ylim(0, high * 1.05 or 1)
         plain(panel.yaxis)
@@ -168,13 +170,10 @@ def _difference(panel: Axes, one: Shift) -> None:
     plain(panel.yaxis)
 
 
-def _title(one: Shift, *, stages: bool) -> str:
-    name = f"{one.traffic} / {one.stage}" if stages else one.traffic
-    told = []
-    for p in _TOLD:
-        at = PROBABILITIES.index(p)
-        told.append(f"{amounts.difference(Metric.RESPONSE_TIME_P50, float(one.difference[at]))} at p{p * 100:.0f}")
-    words = f"{short(name, 60)}: {_NAMES[one.time]} {', '.join(told)}"
+def _title(one: Shift) -> str:
+    moved = {p: float(one.difference[PROBABILITIES.index(p)]) for p in _TOLD}
+    told = [f"{amounts.difference(Metric.RESPONSE_TIME_P50, ms)} at p{p * 100:.0f}" for p, ms in moved.items()]
+    words = f"{short(one.entry, 60)}: {_NAMES[one.time]} {', '.join(told)}"
     if one.noise is None:
         return words
     beyond = int(np.sum(np.abs(one.difference) > one.noise))

@@ -125,7 +125,7 @@ def _entitle(figure: Figure, canvas: FigureCanvasAgg, title: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class PlottedSeries:
     """What a legend names: its points, as drawn.
 
     Attributes:
@@ -142,7 +142,7 @@ class Series:
     dots: bool = False
 
 
-def series(figure: Figure) -> list[Series]:
+def series(figure: Figure) -> list[PlottedSeries]:
     """Every line, step line, cloud and row of bars that has a name, in the order of drawing."""
     return [one for axes in figure.axes for one in _of_axes(axes)]
 
@@ -151,7 +151,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
     """A table for each panel and each set of series that share their x, thinned to a few rows."""
     found: list[Table] = []
     for axes in figure.axes:
-        groups: list[list[Series]] = []
+        groups: list[list[PlottedSeries]] = []
         for one in _of_axes(axes):
             if one.dots:
                 continue
@@ -184,14 +184,14 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
         return buffer.getvalue()
     writer.writerow(["panel", "series", "x", "y"])
     for one in series(figure):
-        kept = _picked(len(one.x), _MOST_POINTS)
+        kept = picked(len(one.x), _MOST_POINTS)
         for x, y in zip(one.x[kept].tolist(), one.y[kept].tolist(), strict=True):
             if np.isfinite(y):
                 writer.writerow([csv_text(one.panel), csv_text(one.label), f"{x:.6g}", f"{y:.6g}"])
     return buffer.getvalue()
 
 
-def _of_axes(axes: Axes) -> Iterator[Series]:
+def _of_axes(axes: Axes) -> Iterator[PlottedSeries]:
     panel = axes.get_title(loc="left")
     for artist in axes.get_children():
         label = str(artist.get_label())
@@ -199,24 +199,26 @@ def _of_axes(axes: Axes) -> Iterator[Series]:
             continue
         if isinstance(artist, StepPatch):
             values, edges, _ = artist.get_data()
-            yield Series(panel, label, np.asarray(edges, float)[:-1], np.asarray(values, float))
+            yield PlottedSeries(panel, label, np.asarray(edges, float)[:-1], np.asarray(values, float))
         elif isinstance(artist, Line2D) and artist.get_transform() == axes.transData:
-            yield Series(panel, label, np.asarray(artist.get_xdata(), float), np.asarray(artist.get_ydata(), float))
+            yield PlottedSeries(
+                panel, label, np.asarray(artist.get_xdata(), float), np.asarray(artist.get_ydata(), float)
+            )
         elif isinstance(artist, PathCollection):
             points = np.asarray(artist.get_offsets(), float).reshape(-1, 2)
-            yield Series(panel, label, points[:, 0], points[:, 1], dots=True)
+            yield PlottedSeries(panel, label, points[:, 0], points[:, 1], dots=True)
     for bars in axes.containers:
         label = str(bars.get_label())
         if isinstance(bars, BarContainer) and label and not label.startswith("_"):
             lying = bars.orientation == "horizontal"
             at = [b.get_y() + b.get_height() / 2 if lying else b.get_x() + b.get_width() / 2 for b in bars.patches]
             long = [b.get_width() if lying else b.get_height() for b in bars.patches]
-            yield Series(panel, label, np.array(at, float), np.array(long, float))
+            yield PlottedSeries(panel, label, np.array(at, float), np.array(long, float))
 
 
-def _table(group: list[Series], x_label: str, y_label: str) -> Table:
+def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
     x = group[0].x
-    kept = _picked(len(x), _MOST_ROWS)
+    kept = picked(len(x), _MOST_ROWS)
     columns = ((x_label, True), *((one.label, True) for one in group))
     rows = tuple((Cell(_text(x[k])), *(Cell(_text(one.y[k])) for one in group)) for k in kept.tolist())
     note = f"{len(kept)} of {len(x)} points." if len(kept) < len(x) else ""
@@ -224,10 +226,9 @@ def _table(group: list[Series], x_label: str, y_label: str) -> Table:
     return Table("data", title, columns, rows, note)
 
 
-def _picked(count: int, most: int) -> Ints:
-    return (
-        np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)) if count else np.zeros(0, int)
-    )
+def picked(count: int, most: int) -> Ints:
+    """Places of at most so many of ``count``, evenly picked, the first and the last included."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 
 def _text(value: Any) -> str:

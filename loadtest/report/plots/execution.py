@@ -1,6 +1,7 @@
 """executionTime, as the server says: as a part of what the client saw, over time, and against what the client saw."""
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -13,19 +14,40 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
-from loadtest.report.plots import stages, style
+from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import (
+    DOT,
+    INK,
+    MOST_NAMED,
+    MUTED,
+    PAPER,
+    SCATTER_AS_PATHS,
+    SHADE,
+    THROTTLED,
+    entries,
+    keys,
+    legend,
+    log,
+    note,
+    panels,
+    plain,
+    rows,
+    stacked,
+)
 
-_MOST_NAMED: Final = 3
-"""Entries that a title names one by one."""
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
 """Height of a row, which is two lines of text."""
-_MOST_TIMES: Final = 5
-"""By how much the longest bar of an operation may exceed that of another entry on the same scale."""
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
+_MOST_TIMES: Final = 5
+"""By how much the longest bar of an operation may exceed that of another entry on the same scale."""
+_MOST_PANELS: Final = 6
+"""Traffic entries that are drawn over time."""
+_SAME: Final = 1.1
+"""Medians of stages that are no further apart than that are given as one."""
 
 
 @dataclass(frozen=True)
@@ -37,55 +59,54 @@ class _Row:
     parts: tuple[tuple[str, float, str], ...]
     execution: float | None
 
+    @property
+    def ms(self) -> float:
+        return sum(ms for _, ms, _ in self.parts)
+
 
 def draw_decomposition(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry, one bar for each of its stages."""
-    record = findings.record
-    rows = {
-        name: [
-            _row(key.stage.name, record, stage_index, plan.operation)
-            for key in record.stages(traffic=name)
-            for stage_index in record.stage_indices([key])
-            if record.means.n[stage_index]
-        ]
-        for name, plan in record.info.traffic.items()
-    }
-    names = [name for name, found in rows.items() if found]
-    if not names:
+    record, found = findings.record, {}
+    for name, plan in record.info.traffic.items():
+        indices = {key.stage.name: record.stage_indices([key]) for key in record.stages(traffic=name)}
+        bars = [_row(stage, record, k, plan.operation) for stage, own in indices.items() for k in own]
+        found[name] = [bar for bar in bars if bar.n]
+    found = {name: bars for name, bars in found.items() if bars}
+    if not found:
         return NoData("Where the time goes", "no operation succeeded")
-    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(rows[name])) for name in names])
-    for panel, name in zip(axes, names, strict=True):
+    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in found.values()])
+    longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in found.items()}
+    for panel, name, colour in entries(record, axes, found):
         operation = record.info.traffic[name].operation
-        alike = [_longest(rows[each]) for each in names if record.info.traffic[each].operation == operation]
+        alike = [longest[each] for each in found if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
-        _bars(panel, rows[name], style.OPERATIONS[operation], max(alike) if shared else _longest(rows[name]))
-        panel.set_title(f"{name}  ·  {operation}")
+        _bars(panel, found[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
-    keys = _keys()
-    style.legend_of(figure, keys, [str(key.get_label()) for key in keys])
+    looks = _looks(MUTED)
+    keys(
+        figure,
+        {
+            "start lag": Patch(**looks["lag"]),
+            "execution / seen pending": Patch(**looks["execution"]),
+            "overhead: transport, submit": Patch(**looks["overhead"]),
+            "between two polls": Patch(**looks["between"]),
+        },
+    )
     caption = (
         "Means, because means add up. A job’s result is ready somewhere in the hatched part, between two polls: "
         "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
         "Entries of one operation have the same scale unless one took more than 5 times as long."
     )
-    return Drawing(
-        _decomposition_title(findings, rows), caption, figure, tuple(_table(name, rows[name]) for name in names)
-    )
+    tables = tuple(_table(name, bars) for name, bars in found.items())
+    return Drawing(_decomposition_title(findings, found), caption, figure, tables)
 
 
-def _table(name: str, rows: list[_Row]) -> Table:
-    columns = f"Stage | #n | {' | '.join(f'#{label} ms' for label, _, _ in rows[0].parts)} | #executionTime ms"
-    lines = tuple(
-        (
-            row.stage,
-            words.count(row.n),
-            *(words.milliseconds(ms) for _, ms, _ in row.parts),
-            words.milliseconds(row.execution),
-        )
-        for row in rows
-    )
+def _table(name: str, bars: list[_Row]) -> Table:
+    columns = f"Stage | #n | {' | '.join(f'#{label} ms' for label, _, _ in bars[0].parts)} | #executionTime ms"
+    times = ([*(ms for _, ms, _ in bar.parts), bar.execution] for bar in bars)
+    lines = ((bar.stage, words.count(bar.n), *map(words.milliseconds, ms)) for bar, ms in zip(bars, times, strict=True))
     return table_of("data", f"Means of {name}", columns, lines)
 
 
@@ -108,74 +129,48 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
     return _Row(stage, int(record.means.n[stage_index]), tuple(parts), execution)
 
 
-def _looks(colour: str) -> dict[str, dict[str, object]]:
+def _looks(colour: str) -> dict[str, dict[str, Any]]:
     return {
-        "lag": {"color": style.INK},
+        "lag": {"color": INK},
         "execution": {"color": colour},
         "overhead": {"color": colour, "alpha": 0.45},
-        "between": {"facecolor": style.PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
+        "between": {"facecolor": PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
     }
 
 
-def _longest(rows: list[_Row]) -> float:
-    return max(sum(ms for _, ms, _ in row.parts) for row in rows) or 1.0
-
-
-def _bars(panel: Axes, rows: list[_Row], colour: str, longest: float) -> None:
+def _bars(panel: Axes, bars: list[_Row], colour: str, longest: float) -> None:
     looks = _looks(colour)
-    for place, row in enumerate(rows):
+    for place, bar in enumerate(bars):
         left = 0.0
-        for _, ms, look in row.parts:
-            panel.barh(place, ms, left=left, height=0.5, **looks[look])  # type: ignore[arg-type]  # names of Patch's own
+        for _, ms, look in bar.parts:
+            panel.barh(place, ms, left=left, height=0.5, **looks[look])
             left += ms
         text = words.duration_ms(left)
-        if row.execution is not None:
-            text += f"  ·  executionTime {words.duration_ms(row.execution)}"
-        panel.annotate(text, (left, place), xytext=(5, 0), textcoords="offset points",
-                       va="center", fontsize=8)  # fmt: skip
-        if row.execution is not None:
-            begin = sum(ms for _, ms, look in row.parts[:2] if look != "execution")
-            _bracket(panel, begin, row.execution, place)
-    panel.set_yticks(np.arange(len(rows)), [f"{row.stage}\nn = {words.count(row.n)}" for row in rows])
-    panel.set_ylim(len(rows) - 0.4, -0.62)
+        if bar.execution is not None:
+            text += f"{DOT}executionTime {words.duration_ms(bar.execution)}"
+            begin, y = sum(ms for _, ms, look in bar.parts[:2] if look != "execution"), place - 0.36
+            end = begin + bar.execution
+            panel.plot([begin, begin, end, end], [y + 0.07, y, y, y + 0.07], color=MUTED, lw=1.0)
+        note(panel, text, (left, place), (5, 0), va="center", fontsize=8)
+    rows(panel, [f"{bar.stage}\nn = {words.count(bar.n)}" for bar in bars], top=-0.62)
     panel.set_xlim(0, longest * 1.28)
-    style.plain(panel.xaxis)
-    panel.grid(visible=False, axis="y")
+    plain(panel.xaxis)
     panel.spines["left"].set_visible(False)
-    panel.tick_params(axis="y", length=0)
 
 
-def _bracket(panel: Axes, begin: float, length: float, place: int) -> None:
-    y = place - 0.36
-    panel.plot([begin, begin, begin + length, begin + length], [y + 0.07, y, y, y + 0.07], color=style.MUTED, lw=1.0)
-
-
-def _keys() -> list[Patch]:
-    looks = _looks(style.FADED)
-    return [
-        Patch(label="start lag", **looks["lag"]),  # type: ignore[arg-type]  # names of Patch's own
-        Patch(label="execution / seen pending", **{**looks["execution"], "color": style.MUTED}),  # type: ignore[arg-type]  # as above
-        Patch(label="overhead: transport, submit", **{**looks["overhead"], "color": style.MUTED}),  # type: ignore[arg-type]  # as above
-        Patch(label="between two polls", **{**looks["between"], "edgecolor": style.MUTED}),  # type: ignore[arg-type]  # as above
-    ]
-
-
-def _decomposition_title(findings: Findings, rows: dict[str, list[_Row]]) -> str:
+def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> str:
     shares = {}
-    for name, found in rows.items():
-        known = [row for row in found if row.execution is not None]
-        if known:
-            n = sum(row.n for row in known)
-            total = sum(row.n * sum(ms for _, ms, _ in row.parts) for row in known) / n
-            execution = sum(row.n * (row.execution or 0.0) for row in known) / n
-            if total:
-                shares[name] = min(execution / total, 1.0)
+    for name, bars in found.items():
+        known = [(bar.n, bar.ms, bar.execution) for bar in bars if bar.execution is not None]
+        n = sum(n for n, _, _ in known)
+        if known and (total := sum(n * ms for n, ms, _ in known) / n):
+            shares[name] = min(sum(n * execution for n, _, execution in known) / n / total, 1.0)
     if not shares:
         return "Where the time of an operation goes"
-    if len(shares) > _MOST_NAMED:
-        return f"Of the mean time of an ok operation, executionTime is {words.listed(shares, words.share)}"
-    parts = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
-    return f"Of the mean time of an ok operation, executionTime is {parts}"
+    said = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
+    if len(shares) > MOST_NAMED:
+        said = words.listed(shares, words.share)
+    return f"Of the mean time of an ok operation, executionTime is {said}"
 
 
 def ended_share(findings: Findings, name: str) -> str:
@@ -184,13 +179,6 @@ def ended_share(findings: Findings, name: str) -> str:
     if operations.ok == operations.sent:
         return ""
     return f" ({words.share(operations.ok / operations.sent)} were ok)" if operations.sent else ""
-
-
-_OVER_TIME: Final = "executionTime over time"
-_MOST_PANELS: Final = 6
-"""Entries that a title names one by one."""
-_SAME: Final = 1.1
-"""Medians of stages that are no further apart than that are given as one."""
 
 
 def why_none(findings: Findings) -> str:
@@ -208,20 +196,16 @@ def why_none(findings: Findings) -> str:
 def over_time(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
     if why := why_none(findings):
-        return NoData(_OVER_TIME, why)
-    record, shown = findings.record, dict(list(findings.executions.items())[:_MOST_PANELS])
-    figure, axes = style.panels(len(shown), 1.7)
-    for panel, (name, entry) in zip(axes, shown.items(), strict=True):
-        operation = record.info.traffic[name].operation
-        _dots(panel, entry.seconds, entry.execution, style.OPERATIONS[operation])
-        stages.draw_bins(panel, entry.n, entry.cuts, entry.binned)
+        return NoData("executionTime over time", why)
+    record, shown = findings.record, dict(islice(findings.executions.items(), _MOST_PANELS))
+    figure, axes = panels(len(shown), 1.7)
+    for panel, name, colour in entries(record, axes, shown):
+        entry = shown[name]
+        _dots(panel, entry.seconds, entry.execution, colour)
+        marks.draw_bins(panel, entry.n, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
-        panel.set_title(f"{name}  ·  {operation}")
-        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(shown)))
-        stages.mark_stages(panel, record, name, names=named)
-    style.time_axis(axes[-1], record.covered_s)
-    style.legend(figure, axes)
+    marks.over_time(figure, axes, record, list(shown))
     caption = (
         "What the server says it spent on an operation, at the operation’s intended start. It is the server’s word, "
         "and without queueing, transport or polling: where it stays level and response times rise, work waits; where "
@@ -234,34 +218,34 @@ def over_time(findings: Findings) -> Drawing | NoData:
 def against_latency(findings: Findings) -> Drawing | None:
     """One panel for each traffic entry with an executionTime that cannot be; None where every one can."""
     record = findings.record
-    shown = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
-    shown = dict(list(shown.items())[:_MOST_PANELS])
-    if not shown:
+    anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
+    if not anomalous:
         return None
-    figure, axes = style.panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
-    for panel, (name, entry) in zip(axes, shown.items(), strict=True):
-        operation = record.info.traffic[name].operation
-        _square(panel, entry, style.OPERATIONS[operation])
-        seen = "service time" if operation == Operation.SYNC_RUN else "submit to result"
-        panel.set_xlabel(f"{seen}, as the client saw it, ms (log)")
-        panel.set_title(f"{name}  ·  {operation}")
+    shown = dict(islice(anomalous.items(), _MOST_PANELS))
+    figure, axes = panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
+    for panel, name, colour in entries(record, axes, shown):
+        _square(panel, shown[name], colour)
+        sync = record.info.traffic[name].operation == Operation.SYNC_RUN
+        panel.set_xlabel(f"{'service time' if sync else 'submit to result'}, as the client saw it, ms (log)")
     axes[0].set_ylabel("executionTime, ms (log)")
-    style.legend(figure, axes)
+    legend(figure, axes)
     caption = (
         "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
         "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
         "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
         "Evenly picked where there are many; both scales are logarithmic."
     )
-    return Drawing(_against_title(findings), caption, figure)
+    count = sum(entry.anomaly_count for entry in anomalous.values())
+    which = f"executionTime{'' if count == 1 else 's'} of {', '.join(anomalous)}"
+    title = f"{words.count(count)} {which} cannot be: below zero, or longer than the client waited"
+    return Drawing(title, caption, figure)
 
 
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
     alpha = 0.85 if len(x) < 300 else 0.5 if len(x) < 2000 else 0.3
     panel.scatter(
-        x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation",
-        rasterized=len(x) > style.SCATTER_AS_PATHS,
-    )  # fmt: skip
+        x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation", rasterized=len(x) > SCATTER_AS_PATHS
+    )
 
 
 def _span(panel: Axes, values: Any) -> None:
@@ -269,10 +253,8 @@ def _span(panel: Axes, values: Any) -> None:
     known = values[values > 0]
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     middle = (low * high) ** 0.5
-    panel.set_yscale("log")
     margin = 1.1 * (high / low) ** 0.07
-    panel.set_ylim(min(low / margin, middle / 2), max(high * margin, middle * 2))
-    style.plain_log(panel.yaxis)
+    log(panel, "y", min(low / margin, middle / 2), max(high * margin, middle * 2))
 
 
 def _square(panel: Axes, entry: Executions, colour: str) -> None:
@@ -282,45 +264,37 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
     _dots(panel, entry.seen, np.maximum(entry.execution, low), colour)
     if len(anomalous):
-        panel.scatter(anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=style.THROTTLED,
-                      linewidths=1.1, label="cannot be", clip_on=False, zorder=3)  # fmt: skip
-    panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")
-    panel.fill_between([low, high], [low, high], high, color=style.SHADE, lw=0, zorder=0)
-    panel.set_xscale("log")
-    panel.set_yscale("log")
-    panel.set_xlim(low, high)
-    panel.set_ylim(low, high)
-    style.plain_log(panel.xaxis)
-    style.plain_log(panel.yaxis)
+        panel.scatter(
+            anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
+            label="cannot be", clip_on=False, zorder=3,
+        )  # fmt: skip
+    panel.plot([low, high], [low, high], color=INK, lw=0.9, label="as long as the client waited")
+    panel.fill_between([low, high], [low, high], high, color=SHADE, lw=0, zorder=0)
+    log(panel, "x", low, high)
+    log(panel, "y", low, high)
 
 
 def _over_time_title(findings: Findings) -> str:
-    traffic = findings.metrics.traffic
-    medians = {name: p50 for name in findings.executions if (p50 := traffic[name].execution_time_ms.p50) is not None}
-    if len(medians) > _MOST_NAMED:
-        return f"Median executionTime of ok operations: {words.listed(medians, words.duration_ms)}"
+    traffic = {name: findings.metrics.traffic[name] for name in findings.executions}
     parts = []
-    for name in findings.executions:
-        figures = findings.metrics.traffic[name]
-        medians_of = ((stage, part.execution_time_ms.p50) for stage, part in figures.stages.items())
-        steps = [(stage, value) for stage, value in medians_of if value is not None]
+    for name, figures in traffic.items():
+        steps = {
+            stage: p50 for stage, part in figures.stages.items() if (p50 := part.execution_time_ms.p50) is not None
+        }
         if not steps:
             continue
-        (quick, least), (slow, most) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
-        if most > _SAME * least:
-            parts.append(f"{name} {words.duration_ms(least)} ({quick}) to {words.duration_ms(most)} ({slow})")
-        else:
-            parts.append(f"{name} {words.duration_ms(figures.execution_time_ms.p50)}")
-    return (
-        f"Median executionTime of ok operations: {', '.join(parts)}"
-        if parts
-        else "Too few answers for a median executionTime"
-    )
+        quick, slow = (pick(steps, key=lambda stage: steps[stage]) for pick in (min, max))
+        said = words.duration_ms(figures.execution_time_ms.p50)
+        if steps[slow] > _SAME * steps[quick]:
+            said = f"{words.duration_ms(steps[quick])} ({quick}) to {words.duration_ms(steps[slow])} ({slow})"
+        parts.append(f"{name} {said}")
+    medians = {name: figures.execution_time_ms.p50 for name, figures in traffic.items()}
+    return medians_title("executionTime", medians, ", ".join(parts))
 
 
-def _against_title(findings: Findings) -> str:
-    anomalous = {name: entry.anomaly_count for name, entry in findings.executions.items() if entry.anomaly_count}
-    count = sum(anomalous.values())
-    names = ", ".join(anomalous)
-    verb = "executionTime of" if count == 1 else "executionTimes of"
-    return f"{words.count(count)} {verb} {names} cannot be: below zero, or longer than the client waited"
+def medians_title(of: str, medians: dict[str, float | None], said: str) -> str:
+    """Of few traffic entries what is said of each, of more the least and the greatest of their medians, in ms."""
+    known = {name: median for name, median in medians.items() if median is not None}
+    if len(known) > MOST_NAMED:
+        said = words.listed(known, words.duration_ms)
+    return f"Median {of} of ok operations: {said}" if said else f"Too few answers for a median {of}"

@@ -4,7 +4,6 @@ import math
 from typing import Final
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -21,9 +20,12 @@ from loadtest.report.plots.style import (
     MUTED,
     VERDICTS,
     change_axis,
+    key,
+    keys,
     label,
-    legend_of,
     marked,
+    note,
+    rows,
     stacked,
     verdict,
 )
@@ -47,18 +49,26 @@ def draw(comparison: RunComparison) -> Drawing | None:
     if not known:
         return None
     shown = _most_telling(known)
-    groups = [
-        ("times: more is worse", [one for one in shown if NATURES[one.metric].unit == "ms"]),
-        ("goodput: less is worse", [one for one in shown if one.metric is Metric.GOODPUT]),
-        ("shares: more is worse", [one for one in shown if amounts.is_share(one)]),
-    ]
-    groups = [(title, rows) for title, rows in groups if rows]
-    figure, axes = stacked([_FRAME_IN + _ROW_IN * len(rows) for _, rows in groups])
+    groups = {
+        "times: more is worse": [one for one in shown if NATURES[one.metric].unit == "ms"],
+        "goodput: less is worse": [one for one in shown if one.metric is Metric.GOODPUT],
+        "shares: more is worse": [one for one in shown if amounts.is_share(one)],
+    }
+    groups = {title: metrics for title, metrics in groups.items() if metrics}
+    figure, axes = stacked([_FRAME_IN + _ROW_IN * len(metrics) for metrics in groups.values()])
     stages = amounts.has_stages(comparison.metrics)
-    for panel, (title, rows) in zip(axes, groups, strict=True):
-        _panel(panel, rows, stages=stages)
+    for panel, (title, metrics) in zip(axes, groups.items(), strict=True):
+        rows(panel, [label(one, stages=stages, letters=_LETTERS) for one in metrics])
+        _panel(panel, metrics)
         panel.set_title(title)
-    _legend(figure, shown)
+    present = [word for word in VERDICTS if any(verdict(one) == word for one in shown)]
+    handles: dict[str, Line2D | Patch] = {
+        word: key(color=VERDICTS[word][0], marker=VERDICTS[word][1], lw=2.0, ms=5.5) for word in present
+    }
+    handles["too small to count"] = Patch(**BAND)
+    if any(one.detectable for one in shown):
+        handles["smallest change that would be found"] = key(color=MUTED, marker="|", ls="", ms=8)
+    keys(figure, handles)
     caption = (
         "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer, and "
         "what lies beyond the frame is written at its edge. In the shaded band a change is too small to count, "
@@ -104,16 +114,16 @@ def _least(one: MetricComparison) -> tuple[float, float]:
     return low, high
 
 
-def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
-    estimates = [_estimate(one) or (0.0, 0.0, 0.0) for one in rows]
-    low, high = _limits(rows, estimates)
-    for place, (one, (centre, left, right)) in enumerate(zip(rows, estimates, strict=True)):
-        band = _least(one)
-        panel.barh(place, min(band[1], high) - max(band[0], low), left=max(band[0], low), height=0.92, **BAND)
+def _panel(panel: Axes, metrics: list[MetricComparison]) -> None:
+    estimates = [_estimate(one) or (0.0, 0.0, 0.0) for one in metrics]
+    low, high = _limits(metrics, estimates)
+    for place, (one, (centre, left, right)) in enumerate(zip(metrics, estimates, strict=True)):
+        least, most = (min(max(bound, low), high) for bound in _least(one))
+        panel.barh(place, most - least, left=least, height=0.92, **BAND)
         look = marked(one)
         panel.hlines(place, max(left, low), min(right, high), color=look["color"], lw=2.0, alpha=0.55)
-        for bound, edge, arrow in ((left, low, "<"), (right, high, ">")):
-            if (bound < edge) if arrow == "<" else (bound > edge):
+        for is_cut, edge, arrow in ((left < low, low, "<"), (right > high, high, ">")):
+            if is_cut:
                 panel.plot([edge], [place], marker=arrow, color=look["color"], ms=4, clip_on=False)
         if low <= centre <= high:
             panel.plot([centre], [place], ls="", ms=5.5, **look)
@@ -122,12 +132,8 @@ def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
         if one.detectable and not amounts.is_share(one) and low <= math.log(one.detectable) <= high:
             panel.vlines(math.log(one.detectable), place - 0.32, place + 0.32, color=MUTED, lw=1.0)
     panel.axvline(0, color=INK, lw=0.8)
-    panel.set_yticks(range(len(rows)), [label(one, stages=stages, letters=_LETTERS) for one in rows])
-    panel.set_ylim(len(rows) - 0.4, -0.6)
     panel.set_xlim(low, high)
-    panel.tick_params(axis="y", length=0)
-    panel.grid(visible=False, axis="y")
-    if amounts.is_share(rows[0]):
+    if amounts.is_share(metrics[0]):
         panel.set_xlabel("difference, percentage points")
     else:
         change_axis(panel.xaxis)
@@ -137,18 +143,11 @@ def _panel(panel: Axes, rows: list[MetricComparison], *, stages: bool) -> None:
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
     """Write a change that lies beyond the frame at its edge."""
     right = (one.ratio or 1.0) > 1
-    edge = limits[right]
-    panel.annotate(
-        f"{verdict(one)} {amounts.change(one)}",
-        (edge, place),
-        xytext=(-6 if right else 6, 0),
-        textcoords="offset points",
-        ha="right" if right else "left",
-        va="center",
-        fontsize=7,
-        color=marked(one)["color"],
+    note(
+        panel, f"{verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
+        ha="right" if right else "left", va="center", fontsize=7, color=marked(one)["color"],
         bbox={"fc": "white", "ec": "none", "pad": 0.5},
-    )
+    )  # fmt: skip
 
 
 def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
@@ -164,19 +163,6 @@ def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, fl
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
     high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
     return low, high
-
-
-def _legend(figure: Figure, shown: list[MetricComparison]) -> None:
-    present = [word for word in VERDICTS if any(verdict(one) == word for one in shown)]
-    keys: list[Line2D | Patch] = [
-        Line2D([], [], color=VERDICTS[word][0], marker=VERDICTS[word][1], lw=2.0, ms=5.5) for word in present
-    ]
-    keys.append(Patch(**BAND))
-    names = [*present, "too small to count"]
-    if any(one.detectable for one in shown):
-        keys.append(Line2D([], [], color=MUTED, marker="|", ls="", ms=8))
-        names.append("smallest change that would be found")
-    legend_of(figure, keys, names)
 
 
 def _title(comparison: RunComparison, known: list[MetricComparison]) -> str:

@@ -1,6 +1,7 @@
 """What polling jobs costs. What they waited for is a table: within bounds it is read faster than off curves."""
 
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any, Final
 
 from matplotlib.axes import Axes
@@ -12,7 +13,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import Operation
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import INK, OPERATIONS, PAPER, ecdf, legend_of, panels, plain
+from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows
 from loadtest.report.tables.jobs import polling_table
 
 _LINES: Final[tuple[Any, ...]] = (
@@ -20,7 +21,7 @@ _LINES: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 
 
-def why_none(findings: Findings) -> str:
+def _why_none(findings: Findings) -> str:
     """Why there is nothing to say of jobs; empty if there is."""
     jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not jobs:
@@ -37,7 +38,7 @@ def why_none(findings: Findings) -> str:
 
 def draw_polls(findings: Findings) -> Drawing | NoData:
     """Polls of a job as shares of jobs; beside it, what each stage spent of the retrieval limit."""
-    if why := why_none(findings):
+    if why := _why_none(findings):
         return NoData("What polling costs", why)
     figure, (left, right) = panels(2, 2.4, columns=2, share_x=False)
     _per_job(left, findings)
@@ -52,55 +53,47 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
 
 
 def _per_job(panel: Axes, findings: Findings) -> None:
-    record, drawn, most = findings.record, 0, 1.0
-    for key in record.stages(operation=Operation.ASYNC_RUN):
-        polls = record.time("polls", [key])
-        if not polls.n:
-            continue
-        colour, line = OPERATIONS[Operation.ASYNC_RUN], _LINES[drawn % len(_LINES)]
-        ecdf(panel, polls, floor=None, color=colour, ls=line, lw=1.5, label=f"{key.traffic} · {key.stage.name}")
-        drawn, most = drawn + 1, max(most, polls.most)
-    panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
+    record, lines, most = findings.record, cycle(_LINES), 1.0
+    for stage in record.stages(operation=Operation.ASYNC_RUN):
+        polls = record.time("polls", [stage])
+        if polls.n:
+            look = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": next(lines), "lw": 1.5}
+            ecdf(panel, polls, floor=None, label=f"{stage.traffic} · {stage.stage.name}", **look)
+            most = max(most, polls.most)
     plain(panel.xaxis)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panel.set_xlabel("polls of a job")
-    panel.set_ylabel("share of jobs, %")
-    panel.set_title("Polls of a job")
+    panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
+    panel.set(xlabel="polls of a job", ylabel="share of jobs, %", title="Polls of a job")
     panel.legend(loc="lower right")
 
 
 def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     stages = {name: figures.polling for name, figures in _polls_stages(findings).items()}
     of_limit = all(each.share_of_limit is not None for each in stages.values())
-    bars = []
-    for name, each in stages.items():
-        polls = (each.share_of_limit if of_limit else each.share_of_retrievals) or 0.0
-        everything = (each.limit_use or 0.0) if of_limit else float(bool(each.retrievals))
-        bars.append((name, polls * 100, (everything - polls) * 100, each.retrievals))
-    longest = max([polls + rest for _, polls, rest, _ in bars] + [100])
     handles: list[Any] = []
-    for place, (_, polls, rest, count) in enumerate(bars):
+    longest = 100.0
+    for place, each in enumerate(stages.values()):
+        share = (each.share_of_limit if of_limit else each.share_of_retrievals) or 0.0
+        everything = (each.limit_use or 0.0) if of_limit else float(bool(each.retrievals))
+        polls, rest = share * 100, (everything - share) * 100
         handles = [
             panel.barh(place, polls, height=0.5, color=OPERATIONS[Operation.ASYNC_RUN]),
             panel.barh(place, rest, left=polls, height=0.5, color=OPERATIONS[Operation.RETRIEVAL], alpha=0.6),
-        ]  # fmt: skip
-        share = f"{words.count(polls)}\u00a0%" if polls > 100 else words.share(polls / 100)
-        panel.annotate(
-            f"polls {share}  ·  n = {words.count(count)}", (0, place - 0.38), xytext=(2, 0),
-            textcoords="offset points", va="center", fontsize=8, zorder=4,
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
+        ]
+        said = f"{words.count(polls)}\u00a0%" if polls > 100 else words.share(polls / 100)
+        note(
+            panel, f"polls {said}{DOT}n = {words.count(each.retrievals)}", (0, place - 0.38), (2, 0), va="center",
+            fontsize=8, zorder=4, bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
-    panel.set_yticks(range(len(bars)), [name for name, *_ in bars])
-    panel.set_ylim(len(bars) - 0.4, -0.75)
+        longest = max(longest, polls + rest)
+    rows(panel, list(stages), top=-0.75)
     panel.set_xlim(0, longest * 1.05)
     plain(panel.xaxis)
     if of_limit:
         handles.append(panel.axvline(100, color=INK, lw=1.0, ls=(0, (4, 2))))
-    panel.set_xlabel("asked of the retrieval limit, %" if of_limit else "of all retrievals, %")
-    panel.set_title("Asked of the retrieval limit" if of_limit else "Of all retrievals")
-    panel.grid(visible=False, axis="y")
-    panel.tick_params(axis="y", length=0)
-    legend_of(figure, handles, ["polls", "retrieves", "what the limit allows"][: len(handles)])
+    asked = "asked of the retrieval limit" if of_limit else "of all retrievals"
+    panel.set(xlabel=f"{asked}, %", title=asked.capitalize())
+    keys(figure, dict(zip(("polls", "retrieves", "what the limit allows"), handles, strict=False)))
 
 
 def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:

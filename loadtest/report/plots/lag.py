@@ -10,9 +10,9 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.punctuality import Lags
 from loadtest.analysis.record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
-from loadtest.report.plots import stages
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import INK, ecdf, finite_max, legend, line_of, panels, plain_log, time_axis
+from loadtest.report.plots.marks import mark_stages, time_axis
+from loadtest.report.plots.style import INK, LIMIT, ecdf, legend, line_of, log, panels
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""
@@ -26,18 +26,15 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not findings.lags:
         return NoData("How late operations left", "no operation was sent")
     figure, (panel, spread) = panels(2, 1.9, share_x=False)
-    top = DISPATCH_LAG_MS
     for name, lags in findings.lags.items():
-        _lines(panel, lags, name, line_of(record.info.traffic, name))
-        top = max(top, finite_max(lags.start_lag))
-    limit = f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms"
-    panel.axhline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)), label=limit)
-    stages.mark_stages(panel, record)
-    panel.set_yscale("log")
-    panel.set_ylim(_FLOOR_MS, top * 4)
-    plain_log(panel.yaxis)
+        _lines(panel, lags, f"{name}: worst of a bin", line_of(record, name))
+    worst = np.concatenate([lags.start_lag for lags in findings.lags.values()])
+    top = 4 * float(np.max(worst, where=np.isfinite(worst), initial=DISPATCH_LAG_MS))
+    panel.axhline(DISPATCH_LAG_MS, label=f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", **LIMIT)
+    mark_stages(panel, record)
+    log(panel, "y", _FLOOR_MS, top)
     panel.set_ylabel("lag, ms (log)")
-    time_axis(panel, record.covered_s)
+    time_axis(panel, record)
     _spread(spread, record, top)
     legend(figure, [panel, spread])
     caption = (
@@ -48,36 +45,29 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _lines(panel: Axes, lags: Lags, name: str, look: dict[str, Any]) -> None:
+def _lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
     middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
-    for worst, width, alpha in ((lags.start_lag, 1.5, 1.0), (lags.dispatch_lag, 0.7, 0.8)):
-        label = f"{name}: worst of a bin" if worst is lags.start_lag else None
-        mark = look["marker"] if worst is lags.start_lag else ""
-        style = {**look, "marker": mark or ("." if len(middles) < _FEW else ""), "markevery": None}
-        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), lw=width, alpha=alpha, label=label, **style)
+    dots = "." if len(middles) < _FEW else ""
+    for worst, more in (
+        (lags.start_lag, {"lw": 1.5, "label": label, "marker": look["marker"] or dots}),
+        (lags.dispatch_lag, {"lw": 0.7, "alpha": 0.8, "marker": dots}),
+    ):
+        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), **{**look, "markevery": None, **more})
 
 
 def _spread(panel: Axes, record: Record, top: float) -> None:
     """The empirical distribution (ECDF) of both lags, over all traffic."""
-    stage_indices = record.stage_indices(record.stages())
-    for metric, label, width, alpha in (
-        ("start_lag_ms", "all start lags", 2.6, 0.4),
-        ("dispatch_lag_ms", "all dispatch lags", 0.9, 1.0),
-    ):
-        lags = record.times[metric].get(stage_indices)
-        ecdf(panel, lags, floor=_FLOOR_MS, color=INK, label=label, lw=width, alpha=alpha)
-    panel.axvline(DISPATCH_LAG_MS, color=INK, lw=1.0, ls=(0, (6, 2)))
-    panel.set_xscale("log")
-    panel.set_xlim(_FLOOR_MS, top * 4)
-    plain_log(panel.xaxis)
-    panel.set_ylabel("at most so late, %")
-    panel.set_xlabel("lag, ms (log)")
+    for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
+        lags = record.time(f"{lag}_lag_ms", record.stages())
+        ecdf(panel, lags, floor=_FLOOR_MS, color=INK, label=f"all {lag} lags", **look)
+    panel.axvline(DISPATCH_LAG_MS, **LIMIT)
+    log(panel, "x", _FLOOR_MS, top)
+    panel.set(ylabel="at most so late, %", xlabel="lag, ms (log)")
 
 
 def _title(findings: Findings) -> str:
     lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = findings.record.time("start_lag_ms", findings.record.stages())
     worst = words.duration_ms(starts.most) if starts.n else words.NOTHING
-    if lag.ok:
-        return f"The load left on time: dispatch lag p99 {lag.value}, worst start lag {worst}"
-    return f"The generator was late: dispatch lag p99 {lag.value}, worst start lag {worst}"
+    how = "The load left on time" if lag.ok else "The generator was late"
+    return f"{how}: dispatch lag p99 {lag.value}, worst start lag {worst}"

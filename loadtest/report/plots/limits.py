@@ -1,6 +1,6 @@
 """The limits: what was offered, sent, accepted and refused over time, the 429 rate, and what each window let pass."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,13 +11,28 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.rejections.windows import KEPT, AcceptedWindows
-from loadtest.arrays import Floats, Ints
+from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.plots import stages, style
+from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.style import DOT, FADED, INK, LIMIT, LIMITS, MUTED, PAPERED, THROTTLED, note, panels, plain
 from loadtest.units import Limit
 from loadtest.words import count
+
+_HIGHEST_RATE: Final = 3.0
+"""Times the limit: where rates are cut off, so that a peak doesn't hide what happens at the limit."""
+_WINDOWS_TITLE: Final = "Accepted per window"
+_GAP: Final = 0.006
+"""Of a window, left blank on either side of its bar: enough to tell two apart, too little to look like a pause."""
+_MOST_NUMBERS: Final = 15
+"""Windows beyond which numbers would run into one another."""
+_HIGHEST: Final = 2.5
+"""Of the limit: where outlines are cut off."""
+
+
+def _called(name: str) -> str:
+    return "all requests" if name == ALL else name
 
 
 def draw_rates(findings: Findings) -> Drawing | NoData:
@@ -26,19 +41,17 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
     used = record.limits()
     if not used:
         return NoData("Rates against the limits", "no request was sent")
-    figure, axes = style.panels(len(used), 1.75)
+    figure, axes = panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
-        stages.mark_stages(panel, record, names=panel is axes[0])
-    style.time_axis(axes[-1], record.covered_s)
-    style.legend(figure, axes)
+    marks.over_time(figure, axes, record)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
         "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named. "
         "A limit holds over its whole window, so that single seconds may lie above it."
     )
     if findings.expectation.shift_s is not None:
-        caption += f" {stages.window_words(record)}"
+        caption += f" {marks.window_words(record)}"
     return Drawing(_rates_title(findings), caption, figure)
 
 
@@ -49,12 +62,12 @@ def _rates_title(findings: Findings) -> str:
     called, requests = words.limit_name(use.limit), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return "No request was answered"
-    if use.throttled and unexplained_429s(findings, use.limit) is not None:
-        got = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of the {called} got 429"
-        return f"{got}, though it had room"
     if use.throttled:
-        got = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of it got 429"
-        return f"The {called} bound the run: {got}"
+        unexplained = unexplained_429s(findings, use.limit) is not None
+        asked = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of"
+        if unexplained:
+            return f"{asked} the {called} got 429, though it had room"
+        return f"The {called} bound the run: {asked} it got 429"
     whom = f" key {use.keys[0].key}" if use.uneven else ""
     if use.busiest > 1:
         asked = f"the {called} was asked {words.times_what(use.busiest)} what it allows{whom}"
@@ -65,112 +78,96 @@ def _rates_title(findings: Findings) -> str:
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     record, series = findings.record, findings.rates[name]
-    cuts, marks = series.cuts, series.boundaries
+    cuts, colour = series.cuts, LIMITS.get(name, MUTED)
     # A minute's limit is read by the minute, a second's by the second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
     # The first and last bins may reach beyond the run: their rate is over their part of it.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
-
-    def per_unit(counted: Ints) -> Floats:
-        enough = lengths > (cuts[1] - cuts[0]) * 0.2
-        return np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
-
-    accepted, throttled = per_unit(series.accepted), per_unit(series.throttled)
-    sent, offered = per_unit(series.sent), per_unit(series.offered)
-    colour = style.LIMITS.get(name, style.MUTED)
+    enough = lengths > (cuts[1] - cuts[0]) * 0.2
+    accepted, sent, throttled, offered = (
+        np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
+        for counted in (series.accepted, series.sent, series.throttled, series.offered)
+    )
     panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
-    panel.stairs(sent, cuts, color=colour, lw=1.4, label="sent", baseline=None)
-    panel.stairs(throttled, cuts, color=style.THROTTLED, lw=1.4, ls=(0, (4, 1)), label="429", baseline=None)
-    panel.stairs(offered, cuts, color=style.INK, lw=0.9, ls=(0, (1, 1.6)), label="offered", baseline=None)
+    lines: dict[str, tuple[Floats, dict[str, Any]]] = {
+        "sent": (sent, {"color": colour, "lw": 1.4}),
+        "429": (throttled, {"color": THROTTLED, "lw": 1.4, "ls": (0, (4, 1))}),
+        "offered": (offered, {"color": INK, "lw": 0.9, "ls": (0, (1, 1.6))}),
+    }
+    for label, (rates, look) in lines.items():
+        panel.stairs(rates, cuts, baseline=None, label=label, **look)
     quotas = record.quotas_on(name)
     allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
-        panel.axhline(allowed, color=style.INK, lw=1.0, ls=(0, (6, 2)), label="limit")
-    stages.mark_windows(panel, record, marks)
-    lines = {"sent": (sent, colour), "429": (throttled, style.THROTTLED), "offered": (offered, style.INK)}
+        panel.axhline(allowed, label="limit", **LIMIT)
+    marks.mark_windows(panel, record, series.boundaries)
     _cut_off(panel, cuts, lines, allowed, unit)
-    style.plain(panel.yaxis)
+    plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
-    called = "all requests" if name == ALL else name
-    panel.set_title(f"{called}  ·  limit {record.assumed_limits.limit_text(limit)}{keys}")
+    panel.set_title(f"{_called(name)}{DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
 
 
-_HIGHEST_RATE: Final = 3.0
-"""Times the limit: where rates are cut off, so that a peak doesn't hide what happens at the limit."""
-
-
-def _cut_off(panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, str]], allowed: float, unit: str) -> None:
+def _cut_off(
+    panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, dict[str, Any]]], allowed: float, unit: str
+) -> None:
     """End the axis above the highest rate, or well above the limit: then what goes on beyond is a line at the edge."""
-    peaks = {label: float(np.nanmax(values, initial=0.0)) for label, (values, _) in lines.items()}
+    peaks = {label: float(np.nanmax(rates, initial=0.0)) for label, (rates, _) in lines.items()}
     label = max(peaks, key=lambda each: peaks[each])
     top, highest = max(peaks[label], allowed if np.isfinite(allowed) else 0.0, 1e-9), allowed * _HIGHEST_RATE
     if top <= highest:
         panel.set_ylim(0, top * 1.18)
         return
     panel.set_ylim(0, highest * 1.08)
-    for name, (values, colour) in lines.items():
-        beyond = np.where(values > highest * 1.08, highest * 1.05, np.nan)
-        line = "-" if name == "sent" else (0, (4, 1)) if name == "429" else (0, (1, 1.6))
-        panel.stairs(beyond, cuts, color=colour, lw=1.4, ls=line, baseline=None)
+    for rates, look in lines.values():
+        beyond = np.where(rates > highest * 1.08, highest * 1.05, np.nan)
+        panel.stairs(beyond, cuts, baseline=None, **{**look, "lw": 1.4})
     at = float(cuts[int(np.nanargmax(lines[label][0]))])
-    late = at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6
-    panel.annotate(
-        f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off", (at, highest), xytext=(-4 if late else 4, -4),
-        textcoords="offset points", ha="right" if late else "left", va="top", fontsize=7.5, color=style.INK,
-        bbox={"facecolor": style.PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
-    )  # fmt: skip
+    offset, side = ((-4, -4), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -4), "left")
+    text = f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off"
+    note(panel, text, (at, highest), offset, ha=side, va="top", color=INK, bbox=PAPERED)
 
 
 def draw_429_rate(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that gave or should have given any 429."""
     record = findings.record
-    sent = record.sent_requests.assign(expected=findings.expectation.rejected)
-    names = [
-        name
-        for name in record.limits()
-        if ((own := sent.loc[record.on_limit(name).index])["status"] == THROTTLED_STATUS).any()
-        or own["expected"].eq(1).any()
-    ]
-    if not len(sent):
+    if not len(record.sent_requests):
         return NoData("429 rate over time", "no request was sent")
-    if not names:
+    sent = record.sent_requests.assign(
+        expected=findings.expectation.rejected, observed=record.sent_requests["status"] == THROTTLED_STATUS
+    )
+    asked = {name: sent.loc[record.on_limit(name).index] for name in record.limits()}
+    shown = {name: own for name, own in asked.items() if own["observed"].any() or own["expected"].eq(1).any()}
+    if not shown:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
-    figure, axes = style.panels(len(names), 1.35)
-    for panel, name in zip(axes, names, strict=True):
-        own = sent.loc[record.on_limit(name).index]
-        own = own[own["start"].between(0, record.covered_s * 1e9)]
-        marks = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
+    figure, axes = panels(len(shown), 1.35)
+    for panel, name in zip(axes, shown, strict=True):
+        own = shown[name][shown[name]["start"].between(0, record.covered_s * 1e9)]
+        begins = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
         width = distribution.width(record.covered_s, len(own), 8)
-        cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
+        cuts = distribution.edges(0, record.covered_s, width, float(begins[0]) if len(begins) else 0.0)
         seconds = own["start"].to_numpy(dtype=float) / 1e9
-        _share(panel, seconds, (own["status"] == THROTTLED_STATUS).to_numpy().astype(float), cuts, fill=True)
+        observed = _shares(seconds, own["observed"].to_numpy(dtype=float), cuts)
+        panel.stairs(np.nan_to_num(observed), cuts, fill=True, color=THROTTLED, alpha=0.35, lw=0, label="observed")
+        panel.stairs(observed, cuts, color=THROTTLED, lw=1.1, baseline=None)
         if own["expected"].notna().any():
-            _share(panel, seconds, own["expected"].to_numpy(dtype=float), cuts, fill=False)
-        for mark in marks:
-            panel.axvline(mark, color=style.MUTED, lw=0.7, ls=":", zorder=0.6)
-        stages.mark_stages(panel, record, names=panel is axes[0])
-        panel.set_ylim(0, 112)
-        panel.set_yticks([0, 50, 100])
-        panel.set_ylabel("429s, %")
-        panel.set_title("all requests" if name == ALL else name)
-    style.time_axis(axes[-1], record.covered_s)
-    style.legend(figure, axes)
-    return Drawing(_429_rate_title(findings), _caption(findings), figure)
+            expected = _shares(seconds, own["expected"].to_numpy(dtype=float), cuts)
+            panel.stairs(expected, cuts, color=INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
+        for begin in begins:
+            marks.mark_window(panel, begin)
+        panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
+    marks.over_time(figure, axes, record)
+    return Drawing(_429_rate_title(findings), _429_rate_caption(findings), figure)
 
 
-def _share(panel: Axes, seconds: Floats, hits: Floats, cuts: Floats, *, fill: bool) -> None:
+def _shares(seconds: Floats, hits: Floats, cuts: Floats) -> Floats:
+    """Hits of each bin in %, NaN where it is empty."""
     counts = np.histogram(seconds, cuts)[0]
     shares = np.histogram(seconds, cuts, weights=hits)[0] / np.maximum(counts, 1) * 100
-    shares = np.where(counts > 0, shares, np.nan)
-    if fill:
-        panel.stairs(np.nan_to_num(shares), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed")
-        panel.stairs(shares, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
-    else:
-        panel.stairs(shares, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
+    return np.where(counts > 0, shares, np.nan)
 
 
-def _caption(findings: Findings) -> str:
+def _429_rate_caption(findings: Findings) -> str:
     expectation = findings.expectation
     text = "Requests answered with 429 ÷ requests sent, by the second they were sent."
     if expectation.why_not is not None:
@@ -190,11 +187,10 @@ def _caption(findings: Findings) -> str:
 
 def _429_rate_title(findings: Findings) -> str:
     requests = findings.metrics.overall.requests
-    observed, expected = requests.throttled_rate, requests.expected_throttled_rate
-    title = f"{words.share(observed)} of requests got 429"
-    if expected is None:
+    title = f"{words.share(requests.throttled_rate)} of requests got 429"
+    if requests.expected_throttled_rate is None:
         return title
-    return f"{title}, {words.share(expected)} was expected{_agreement(findings.expectation)}"
+    return f"{title}, {words.share(requests.expected_throttled_rate)} was expected{_agreement(findings.expectation)}"
 
 
 def _agreement(found: Expectation) -> str:
@@ -207,76 +203,58 @@ def _agreement(found: Expectation) -> str:
     return f"; as expected are {as_sent}{words.share(found.agreement)} with accepted requests of bursts first"
 
 
-_WINDOWS_TITLE = "Accepted per window"
-_GAP = 0.006
-"""Of a window, left blank on either side of its bar: enough to tell two apart, too little to look like a pause."""
-_MOST_NUMBERS = 15
-"""Windows beyond which numbers would run into one another."""
-_HIGHEST = 2.5
-"""Of the limit: where outlines are cut off."""
-
-
 def draw_windows(findings: Findings) -> Drawing | NoData:
     """One panel for each limit that counts in windows and refused something."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return NoData(_WINDOWS_TITLE, observed.why_not)
-    refusing = [each for each in observed.limits.values() if each.throttled]
-    drawn = {
-        name: each.windows
-        for name, each in observed.limits.items()
-        if each.windows is not None and each.windows.rejected.any()
-    }
+    windowed = {name: each.windows for name, each in observed.limits.items() if each.windows is not None}
+    drawn = {name: windows for name, windows in windowed.items() if windows.rejected.any()}
     if not drawn:
+        refusing = {name for name, each in observed.limits.items() if each.throttled}
         why = "no window refused anything"
         if refusing:
-            windowed = any(each.windows is not None for each in refusing)
-            why = (
-                f"none of the first {count(KEPT)} windows refused anything"
-                if windowed
-                else "the limiter does not count in windows"
-            )
+            kept = f"none of the first {count(KEPT)} windows refused anything"
+            why = kept if refusing & windowed.keys() else "the limiter does not count in windows"
         return NoData(_WINDOWS_TITLE, why)
-    figure, axes = style.panels(len(drawn), 1.45)
-    style.time_axis(axes[-1], record.covered_s)
+    figure, axes = panels(len(drawn), 1.45)
+    marks.time_axis(axes[-1], record)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
-        _windows_panel(panel, windows, style.LIMITS.get(name, style.MUTED))
-        stages.mark_stages(panel, record, names=panel is axes[0])
-        limit = f"{count(windows.counts.count)} per {windows.counts.window_s:g} s"
-        panel.set_title(f"{'all requests' if name == ALL else name}  ·  {limit}")
-    style.legend(figure, axes)
+        _windows_panel(panel, windows, LIMITS.get(name, MUTED))
+        panel.set_title(f"{_called(name)}{DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
+    marks.over_time(figure, axes, record)
     caption = (
         "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
         "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
     )
-    return Drawing(_windows_title(findings), caption, figure)
+    return Drawing(_windows_title(findings, windowed), caption, figure)
 
 
 def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
-    width = windows.counts.window_s * (1 - 2 * _GAP)
-    for accepted_whole, label, shade in ((True, "accepted", 0.75), (False, "accepted, window cut off", 0.3)):
-        shown = windows.is_whole == accepted_whole
-        if not shown.any():
-            continue
-        panel.bar(
-            windows.begins_s[shown] + windows.counts.window_s * _GAP, windows.accepted[shown], width, align="edge",
-            color=colour, alpha=shade / max(1, windows.counts.limiters) ** 0.5, lw=0, label=label,
-        )  # fmt: skip
+    counts, width = windows.counts, windows.counts.window_s
+
+    def bars(shown: Bools, heights: Ints, **look: Any) -> None:
+        begins = windows.begins_s[shown] + width * _GAP
+        panel.bar(begins, heights[shown], width * (1 - 2 * _GAP), align="edge", **look)
+
+    for shown, label, shade in (
+        (windows.is_whole, "accepted", 0.75),
+        (~windows.is_whole, "accepted, window cut off", 0.3),
+    ):
+        if shown.any():
+            alpha = shade / max(1, counts.limiters) ** 0.5
+            bars(shown, windows.accepted, color=colour, alpha=alpha, lw=0, label=label)
     over = windows.rejected > 0
-    panel.bar(
-        windows.begins_s[over] + windows.counts.window_s * _GAP, windows.rejected[over], width,
-        bottom=windows.accepted[over], align="edge", facecolor="none", edgecolor=style.THROTTLED, lw=0.8,
-        label="429 beyond them",
-    )  # fmt: skip
-    panel.axhline(windows.counts.count, color=style.INK, lw=1.0, ls=(0, (6, 2)), label="limit")
-    tallest = float(np.max(windows.accepted + windows.rejected, initial=windows.counts.count))
-    highest = min(tallest, windows.counts.count * _HIGHEST) * 1.15
-    panel.set_ylim(0, highest)
-    if windows.counts.limiters == 1 and len(windows.rejected) <= _MOST_NUMBERS:
+    outline = {"facecolor": "none", "edgecolor": THROTTLED, "lw": 0.8, "label": "429 beyond them"}
+    bars(over, windows.rejected, bottom=windows.accepted[over], **outline)
+    panel.axhline(counts.count, label="limit", **LIMIT)
+    tallest = float(np.max(windows.accepted + windows.rejected, initial=counts.count))
+    highest = min(tallest, counts.count * _HIGHEST) * 1.15
+    panel.set(ylim=(0, highest), ylabel="requests")
+    if counts.limiters == 1 and len(windows.rejected) <= _MOST_NUMBERS:
         _numbers(panel, windows, highest)
-    style.plain(panel.yaxis)
-    panel.set_ylabel("requests")
-    panel.axhline(0, color=style.FADED, lw=0.4)
+    plain(panel.yaxis)
+    panel.axhline(0, color=FADED, lw=0.4)
 
 
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
@@ -287,46 +265,29 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
         if not refused or ends - begins < (right - left) * 0.06:
             continue
         top = min(float(accepted + refused), highest)
-        inside = top - accepted > highest * 0.18
-        panel.annotate(
-            f"{count(refused)} got 429", ((begins + ends) / 2, top), xytext=(0, -3 if inside else 2),
-            textcoords="offset points", ha="center", va="top" if inside else "bottom", fontsize=7.5,
-            color=style.THROTTLED,
-        )  # fmt: skip
+        offset, side = ((0, -3), "top") if top - accepted > highest * 0.18 else ((0, 2), "bottom")
+        at = ((begins + ends) / 2, top)
+        note(panel, f"{count(refused)} got 429", at, offset, ha="center", va=side, color=THROTTLED)
 
 
-def _windows_title(findings: Findings) -> str:
-    limits = findings.observed_429.limits
-    odd = [name for name in limits if unexplained_429s(findings, name)]
+def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> str:
+    odd = [name for name in findings.observed_429.limits if unexplained_429s(findings, name)]
     if odd:
         return f"Requests to {' and '.join(odd)} were refused in windows that were not full"
-    full = [each.windows.counts for each in limits.values() if each.windows is not None]
-    known = [each for each in full if each.spread is not None]
-    if not known:
-        return _cut_windows_title({name: each.windows for name, each in limits.items() if each.windows is not None})
-    total = sum(each.saturated for each in known)
-    exact = all(each.spread is not None and each.spread[0] == each.spread[2] == each.count for each in known)
-    if exact and total == 1:
-        return "The one saturated whole window let exactly its limit pass"
-    if exact:
-        return f"Each of {count(total)} saturated whole windows let exactly its limit pass"
-    parts = ", ".join(
-        f"{name} {_range(counts.spread[0], counts.spread[2])} of {count(counts.count)}"
-        for name, each in limits.items()
-        if each.windows is not None and (counts := each.windows.counts).spread is not None
-    )
-    return f"Saturated whole windows let pass: {parts}"
+    known = {name: (each.counts, each.counts.spread) for name, each in windowed.items()}
+    spreads = [(counts, spread) for counts, spread in known.values() if spread is not None]
+    if not spreads:
+        # Of windows that the run holds only a part of: the rest may have been accepted unseen.
+        cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
+        parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
+        return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
+    total = sum(counts.saturated for counts, _ in spreads)
+    if all(spread[0] == spread[2] == counts.count for counts, spread in spreads):
+        which = "The one saturated whole window" if total == 1 else f"Each of {count(total)} saturated whole windows"
+        return f"{which} let exactly its limit pass"
+    parts = [_passed(name, got[0], got[2], counts.count) for name, (counts, got) in known.items() if got is not None]
+    return f"Saturated whole windows let pass: {', '.join(parts)}"
 
 
-def _cut_windows_title(found: dict[str, AcceptedWindows]) -> str:
-    """Of windows that refused, and that the run holds only a part of: the rest may have been accepted unseen."""
-    parts = [
-        f"{name} {_range(int(accepted.min()), int(accepted.max()))} of {count(windows.counts.count)}"
-        for name, windows in found.items()
-        if len(accepted := windows.accepted[windows.rejected > 0])
-    ]
-    return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
-
-
-def _range(least: int, most: int) -> str:
-    return count(least) if least == most else f"{count(least)} to {count(most)}"
+def _passed(name: str, least: int, most: int, limit: int) -> str:
+    return f"{name} {count(least)}{f' to {count(most)}' if most != least else ''} of {count(limit)}"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -19,16 +19,19 @@ from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import (
     BAND,
     BASE,
+    CHANGED,
     FADED,
     INK,
     MUTED,
     UNSURE,
     change_axis,
+    drawn_value,
+    key,
+    keys,
     label,
-    legend_of,
     marked,
+    metric_axis,
     panels,
-    plain,
     verdict,
 )
 
@@ -55,18 +58,24 @@ _MOST: Final = 36
 _COLUMNS: Final = 3
 _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
+_ACCEPTED: Final[dict[str, Any]] = {"color": BASE, "marker": "o", "lw": 0.8}
+_EARLIER: Final[dict[str, Any]] = {"color": FADED, "marker": "o", "ms": 3, "lw": 0.8}
+_SUSPECTED: Final[dict[str, Any]] = {"color": UNSURE, "marker": "o", "mfc": "none"}
+_PAIRS_CAPTION: Final = (
+    "Each dot is a pair of blocks: head against base, in the order in which they ran. A change of the service is in "
+    "most pairs; one slow minute of the machine is in one. Scales differ from panel to panel; changes of times and "
+    "rates have log scales."
+)
 
 
 def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
     """The metrics of the findings, or where there is none those that changed most."""
-    chosen = _chosen(comparison)
-    return _draw(comparison, chosen[:_FIRST], before) if chosen else None
+    return _draw(comparison, _chosen(comparison)[:_FIRST], before)
 
 
 def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
     """All other gated metrics."""
-    others = _chosen(comparison)[_FIRST:]
-    return _draw(comparison, others[:_MOST], before) if others else None
+    return _draw(comparison, _chosen(comparison)[_FIRST:][:_MOST], before)
 
 
 def segments_before(comparison: RunComparison, history: History) -> Before:
@@ -101,7 +110,9 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
     return [head.score - base.score for base, head in known]
 
 
-def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Before) -> Drawing:
+def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Before) -> Drawing | None:
+    if not chosen:
+        return None
     columns = min(_COLUMNS, len(chosen))
     figure, axes = panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
@@ -110,113 +121,85 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
         if paired:
             _pair_panel(panel, one, _pairs(comparison, one))
         else:
-            _run_panel(panel, one, _later(comparison, one), before)
+            _run_panel(panel, one, comparison, before)
         panel.set_title(label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")
-    looks = {verdict(one): marked(one) for one in chosen}
-    keys: list[Line2D | Patch] = [Line2D([], [], ls="", ms=5, **look) for look in looks.values()]
-    names = list(looks)
+    verdicts: dict[str, Line2D | Patch] = {verdict(one): key(ls="", ms=5, **marked(one)) for one in chosen}
     if paired:
-        keys += [Line2D([], [], color=MUTED, lw=1.2), Patch(**BAND)]
-        names += ["over all pairs", "its 95 % interval"]
-        caption = (
-            "Each dot is a pair of blocks: head against base, in the order in which they ran. A change of the service "
-            "is in most pairs; one slow minute of the machine is in one. Scales differ from panel to panel; changes of "
-            "times and rates have log scales."
+        keys(figure, verdicts | {"over all pairs": key(color=MUTED, lw=1.2), "its 95 % interval": Patch(**BAND)})
+        return Drawing(_title(comparison, chosen[0]), _PAIRS_CAPTION, figure)
+    if len(comparison.head_runs) > 1:
+        verdicts["suspected run, before its rerun"] = key(ls="", ms=6.5, **_SUSPECTED)
+    verdicts["accepted runs"] = key(ls="-", ms=3.5, **_ACCEPTED)
+    caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
+    if any(prediction_band(one) for one in chosen):
+        verdicts["95 % prediction band: where a run without a change lies"] = Patch(**BAND)
+        caption += (
+            " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
+            "lie outside by chance, which the verdict takes into account."
         )
-    else:
-        keys.append(Line2D([], [], color=BASE, marker="o", ls="-", lw=0.8, ms=3.5))
-        names.append("accepted runs")
-        if len(comparison.head_runs) > 1:
-            keys.insert(-1, Line2D([], [], ls="", color=UNSURE, marker="o", mfc="none", ms=6.5))
-            names.insert(-1, "suspected run, before its rerun")
-        caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
-        if any(prediction_band(one) for one in chosen):
-            keys.append(Patch(**BAND))
-            names.append("95 % prediction band: where a run without a change lies")
-            caption += (
-                " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
-                "lie outside by chance, which the verdict takes into account."
-            )
-        caption += _accepted(before)
-        if before.segments:
-            keys.append(Line2D([], [], color=FADED, marker="o", ms=3, lw=0.8))
-            names.append("accepted runs before a change")
-    legend_of(figure, keys, names)
-    return Drawing(_title(comparison, chosen), caption, figure)
-
-
-def _accepted(before: Before) -> str:
-    """What the dashed lines are, with the reasons for which changes were accepted."""
-    told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
-    return f" Dashed lines are accepted changes: {told}." if told else ""
-
-
-def _later(comparison: RunComparison, one: MetricComparison) -> tuple[float, ...]:
-    """The values of the new run, the suspected one before its rerun."""
-    known = (run.by_key().get(one.key) for run in comparison.head_runs[:-1])
-    return (*(found.value for found in known if found is not None), *one.later)
+    if before.changes:
+        told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
+        caption += f" Dashed lines are accepted changes: {told}."
+    if before.segments:
+        verdicts["accepted runs before a change"] = key(**_EARLIER)
+    keys(figure, verdicts)
+    return Drawing(_title(comparison, chosen[0]), caption, figure)
 
 
 def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> None:
-    numbers = range(1, len(changes) + 1)
     share = amounts.is_share(one)
     interval = one.difference_interval if share else one.ratio_interval
     centre = one.difference if share else one.ratio
-    draw = (lambda value: value * 100) if share else math.log
+    scaled = (lambda value: value * 100) if share else math.log
     if interval is not None and (share or min(interval) > 0):
-        panel.axhspan(draw(interval[0]), draw(interval[1]), **BAND)
+        panel.axhspan(*map(scaled, interval), **BAND)
     if centre is not None and (share or centre > 0):
-        panel.axhline(draw(centre), color=MUTED, lw=1.2)
-    panel.plot(numbers, changes, ls="", ms=5, label="change", **marked(one))
-    reach = max(0.5 if share else math.log(1.04), *(abs(change) * 1.15 for change in changes))
-    low, high = min(0.0, *changes), max(0.0, *changes)
-    panel.set_ylim(low - 0.2 * reach, high + 0.2 * reach)
+        panel.axhline(scaled(centre), color=MUTED, lw=1.2)
+    panel.plot(range(1, len(changes) + 1), changes, ls="", ms=5, label="change", **marked(one))
+    room = 0.2 * max(0.5 if share else math.log(1.04), *(abs(change) * 1.15 for change in changes))
     panel.axhline(0, color=INK, lw=0.8)
-    panel.set_xlim(0.5, len(changes) + 0.5)
+    panel.set(xlim=(0.5, len(changes) + 0.5), ylim=(min(0.0, *changes) - room, max(0.0, *changes) + room))
     if share:
         panel.set_ylabel("points")
     else:
         change_axis(panel.yaxis)
 
 
-def _run_panel(panel: Axes, one: MetricComparison, later: Sequence[float], before_it: Before) -> None:
+def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, before: Before) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
-    old = _segments_panel(panel, one, before_it, factor)
-    begin = len(old)
-    before = [value * factor for value in one.earlier]
-    new = [value * factor for value in later]
-    end = begin + len(before) + len(new)
-    band = prediction_band(one)
-    if band is not None:
-        panel.fill_between((begin + 0.5, end + 0.5), band[0] * factor, band[1] * factor, **BAND)
-    places = range(begin + 1, begin + len(before) + 1)
-    panel.plot(places, before, color=BASE, marker="o", ms=3.5, lw=0.8, label="accepted runs")
-    for place, value in enumerate(new, begin + len(before) + 1):
-        last = place == end
-        look = marked(one) if last else {"color": UNSURE, "marker": "o", "mfc": "none"}
-        panel.plot([place], [value], ls="", ms=6.5, label="new run" if last else "suspected run", **look)
-    shown = [*old, *before, *new, *((bound * factor for bound in band) if band else ())]
-    spread = max(shown) - min(shown) or abs(shown[0]) * 0.1 or 1.0
-    panel.set_ylim(min(shown) - 0.15 * spread, max(shown) + 0.15 * spread)
-    panel.set_xlim(0.5, end + 0.5)
-    plain(panel.yaxis)
-    panel.yaxis.set_major_locator(MaxNLocator(4))
-    unit = NATURES[one.metric].unit
-    panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[unit])
+    shown = _segments_panel(panel, one, before)
+    begin, middle = len(shown), len(shown) + len(one.earlier)
+    earlier = [value * factor for value in one.earlier]
+    # Beside the new run there may be the suspected one, before its rerun.
+    suspected = [drawn_value(run, one.key) for run in comparison.head_runs[:-1]]
+    new = [*(value for value in suspected if value is not None), *(value * factor for value in one.later)]
+    end = middle + len(new)
+    band = [bound * factor for bound in prediction_band(one) or ()]
+    if band:
+        panel.fill_between((begin + 0.5, end + 0.5), band[0], band[1], **BAND)
+    panel.plot(range(begin + 1, middle + 1), earlier, ms=3.5, label="accepted runs", **_ACCEPTED)
+    for place, value in enumerate(new, middle + 1):
+        named, look = ("new run", marked(one)) if place == end else ("suspected run", _SUSPECTED)
+        panel.plot([place], [value], ls="", ms=6.5, label=named, **look)
+    shown += [*earlier, *new, *band]
+    low, high = min(shown), max(shown)
+    room = 0.15 * (high - low or abs(shown[0]) * 0.1 or 1.0)
+    panel.set(xlim=(0.5, end + 0.5), ylim=(low - room, high + room))
+    metric_axis(panel, one.metric)
 
 
-def _segments_panel(panel: Axes, one: MetricComparison, before: Before, factor: float) -> list[float]:
+def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[float]:
     """Draw the runs before, with a dashed line after each segment; gives their values."""
     drawn: list[float] = []
     for part in before.segments:
-        values = [found.value * factor for run in part if (found := run.measurements.by_key().get(one.key)) is not None]
-        places = range(len(drawn) + 1, len(drawn) + len(values) + 1)
-        panel.plot(places, values, color=FADED, marker="o", ms=3, lw=0.8)
+        found = [drawn_value(run.measurements, one.key) for run in part]
+        values = [value for value in found if value is not None]
+        panel.plot(range(len(drawn) + 1, len(drawn) + len(values) + 1), values, **_EARLIER)
         drawn += values
-        panel.axvline(len(drawn) + 0.5, color=INK, lw=0.8, ls=(0, (4, 2)))
+        panel.axvline(len(drawn) + 0.5, lw=0.8, **CHANGED)
     return drawn
 
 
@@ -234,16 +217,14 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
     return (below if one.metric in amounts.SIGNED else max(0.0, below)), above
 
 
-def _title(comparison: RunComparison, chosen: list[MetricComparison]) -> str:
-    first = chosen[0]
+def _title(comparison: RunComparison, first: MetricComparison) -> str:
     name = label(first, stages=amounts.has_stages(comparison.metrics))
     if comparison.kind == "paired":
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)
         pairs = "1 pair" if len(changes) == 1 else f"{len(changes)} pairs"
         return f"{name}, the head was worse in {worse} of {pairs}"
-    band = prediction_band(first)
-    new = first.later[-1]
+    band, new = prediction_band(first), first.later[-1]
     said = amounts.value(first.metric, new)
     if band is None:
         return f"{name} {said}; the runs before are too few for a prediction band"

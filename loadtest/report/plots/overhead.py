@@ -1,6 +1,6 @@
 """Overhead: what a client waits beyond executionTime, as a distribution and against the rate of each stage."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -8,15 +8,13 @@ from matplotlib.axes import Axes
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.record import Record
 from loadtest.analysis.results import OperationStage, Summary
-from loadtest.arrays import Floats
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.execution import ended_share, why_none
-from loadtest.report.plots.style import INK, MUTED, OPERATIONS, PAPER, ecdf, legend, panels, plain, plain_log
+from loadtest.report.plots.execution import ended_share, medians_title, why_none
+from loadtest.report.plots.style import INK, MUTED, PAPERED, ecdf, entries, legend, log, note, panels, plain
 
 _MOST_ROWS: Final = 5
-_MOST_NAMED: Final = 3
-"""Entries that a title names one by one."""
 _MOST_LEVEL: Final = 4
 """Stages whose names stand beside one another without being turned."""
 _FASTER: Final = 1.1
@@ -27,22 +25,17 @@ def draw(findings: Findings) -> Drawing | NoData:
     """A row for each traffic entry that executes: its distribution, and its stages beside it if one has several."""
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
-    record = findings.record
-    names = [name for name in findings.executions if findings.metrics.traffic[name].overhead_ms.n]
-    names = names[:_MOST_ROWS]
-    if not names:
+    shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
+    shown = dict(list(shown.items())[:_MOST_ROWS])
+    if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
-    columns = 1 + any(len(findings.metrics.traffic[name].stages) > 1 for name in names)
-    figure, axes = panels(columns * len(names), 2.1, columns=columns, share_x=columns == 1)
-    for name, left, right in zip(names, axes[::columns], axes[columns - 1 :: columns], strict=True):
-        operation = record.info.traffic[name].operation
-        _spread(left, findings, name, OPERATIONS[operation])
-        left.set_title(f"{name}  ·  {operation}")
-        if right is not left:
-            left.set_xlabel("ms (log)")
-            stages = findings.metrics.traffic[name].stages
-            _by_rate(right, stages, OPERATIONS[operation], bursts=_has_bursts(findings, name))
-            right.set_title("by stage")
+    columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
+    figure, axes = panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
+    for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):
+        _spread(panel, findings.record, name, colour)
+        if columns > 1:
+            panel.set_xlabel("ms (log)")
+            _by_stage(axes[place * 2 + 1], shown[name].stages, colour, bursts=_has_bursts(findings, name))
     axes[-columns].set_xlabel("ms (log)")
     legend(figure, axes)
     caption = (
@@ -55,20 +48,15 @@ def draw(findings: Findings) -> Drawing | NoData:
             "or some came all at once, with the 95 % interval (sampling only) of its median; a thin line leads to the "
             "rate that was offered, where that is another. Overhead that grows with the rate is queueing."
         )
-    return Drawing(_title(findings, names), caption, figure)
+    return Drawing(_title(findings, list(shown)), caption, figure)
 
 
-def _spread(panel: Axes, findings: Findings, name: str, colour: str) -> None:
-    record = findings.record
-    stage_indices = record.stage_indices(record.stages(traffic=name))
-    for metric, label, ink, line in (
-        ("execution_time_ms", "executionTime", INK, (0, (1, 1.5))),
-        ("overhead_ms", "overhead", colour, "-"),
-    ):
-        width = 1.5 if ink == colour else 1.1
-        ecdf(panel, record.times[metric].get(stage_indices), color=ink, ls=line, lw=width, label=label)
-    panel.set_xscale("log")
-    plain_log(panel.xaxis)
+def _spread(panel: Axes, record: Record, name: str, colour: str) -> None:
+    stages = record.stages(traffic=name)
+    execution, overhead = (record.time(each, stages) for each in ("execution_time_ms", "overhead_ms"))
+    ecdf(panel, execution, color=INK, ls=(0, (1, 1.5)), lw=1.1, label="executionTime")
+    ecdf(panel, overhead, color=colour, ls="-", lw=1.5, label="overhead")
+    log(panel, "x")
     panel.set_ylabel("at most this long, %")
 
 
@@ -77,74 +65,75 @@ def _has_bursts(findings: Findings, name: str) -> bool:
     return any(stage.burst for stage in findings.record.info.traffic[name].stages)
 
 
-def _by_rate(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, bursts: bool) -> None:
-    known = [(name, figures) for name, figures in stages.items() if figures.overhead_ms.p50 is not None]
+def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, bursts: bool) -> None:
+    panel.set_title("by stage")
+    known = [
+        (_per_minute(figures.operations.sent_rate), name, figures)
+        for name, figures in stages.items()
+        if figures.overhead_ms.p50 is not None
+    ]
     if not known:
-        panel.annotate("no data, because no stage\ncarries a median", (0.5, 0.5), xycoords="axes fraction",
-                       ha="center", va="center", color=MUTED)  # fmt: skip
+        panel.text(
+            0.5, 0.5, "no data, because no stage\ncarries a median", transform=panel.transAxes, color=MUTED,
+            ha="center", va="center",
+        )  # fmt: skip
         return
-    rates = np.array([(figures.operations.sent_rate or 0.0) * 60 for _, figures in known])
-    if len(known) > 1 and (bursts or rates.max() <= _FASTER * rates.min()):
+    rates = [rate for rate, _, _ in known]
+    if len(known) > 1 and (bursts or max(rates) <= _FASTER * min(rates)):
         # One beside the other, in the order of the run: at their rates they would lie upon one another.
-        _points(panel, np.arange(len(known), dtype=float), [figures.overhead_ms for _, figures in known], colour)
-        panel.set_xticks(range(len(known)), [name for name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0)
-        panel.set_xlim(-0.5, len(known) - 0.5)
-        panel.set_xlabel("stage" if bursts else f"stage, each at about {words.rate(float(rates.mean()) / 60)}")
+        _points(panel, range(len(known)), [figures.overhead_ms for _, _, figures in known], colour)
+        panel.set_xticks(
+            range(len(known)), [name for _, name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0
+        )
+        each = "" if bursts else f", each at about {words.rate(float(np.mean(rates)) / 60)}"
+        panel.set(xlim=(-0.5, len(known) - 0.5), xlabel=f"stage{each}")
         return
-    order = np.argsort(rates, kind="stable")
-    known, rates = [known[k] for k in order], rates[order]
-    _points(panel, rates, [figures.overhead_ms for _, figures in known], colour)
-    for (name, figures), rate in zip(known, rates.tolist(), strict=True):
-        offered, middle = (figures.operations.offered_rate or 0.0) * 60, figures.overhead_ms.p50 or 0.0
+    known.sort(key=lambda one: one[0])
+    _points(panel, sorted(rates), [figures.overhead_ms for _, _, figures in known], colour)
+    for rate, name, figures in known:
+        offered, middle = _per_minute(figures.operations.offered_rate), figures.overhead_ms.p50 or 0.0
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
-        panel.annotate(name, (rate, middle), xytext=(6, 5), textcoords="offset points", fontsize=7.5, color=MUTED,
-                       bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.5})  # fmt: skip
-    panel.set_xlim(0, float(max(rates.max(), *((c.operations.offered_rate or 0.0) * 60 for _, c in known))) * 1.25)
+        note(panel, name, (rate, middle), (6, 5), color=MUTED, bbox={**PAPERED, "pad": 0.5})
+    most = max(*rates, *(_per_minute(figures.operations.offered_rate) for _, _, figures in known))
+    panel.set(xlim=(0, most * 1.25), xlabel="operations sent, 1/min")
     plain(panel.xaxis)
-    panel.set_xlabel("operations sent, 1/min")
 
 
-def _points(panel: Axes, x: Floats, summaries: list[Summary], colour: str) -> None:
+def _per_minute(per_second: float | None) -> float:
+    return (per_second or 0.0) * 60
+
+
+def _points(panel: Axes, x: Sequence[float], summaries: list[Summary], colour: str) -> None:
     """Median and p95 of each stage, the median with its interval; not joined: what lies between was not measured."""
-    middles = np.array([summary.p50 for summary in summaries])
     low, high = np.array([summary.p50_interval for summary in summaries]).T
     panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
+    middles = np.array([summary.p50 for summary in summaries], float)
     panel.plot(x, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
-    tails = np.array([np.nan if summary.p95 is None else summary.p95 for summary in summaries])
+    tails = np.array([summary.p95 for summary in summaries], float)
     if np.isfinite(tails).any():
         panel.plot(x, tails, color=INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
-    top = float(np.nanmax(np.concatenate((high, tails))))
-    panel.set_ylim(0, max(top, 1e-3) * 1.2)
+    panel.set(ylim=(0, max(float(np.nanmax([high, tails])), 1e-3) * 1.2), ylabel="overhead, ms")
     plain(panel.yaxis)
-    panel.set_ylabel("overhead, ms")
 
 
 def _title(findings: Findings, names: list[str]) -> str:
-    stage_indices = findings.metrics.traffic
-    medians = {name: p50 for name in names if (p50 := stage_indices[name].overhead_ms.p50) is not None}
-    if len(medians) > _MOST_NAMED:
-        return f"Median overhead of ok operations: {words.listed(medians, words.duration_ms)}"
     parts = []
     for name in names:
         figures = findings.metrics.traffic[name]
-        steps = [
-            (part.operations.sent_rate or 0.0, p50, stage)
-            for stage, part in figures.stages.items()
-            if (p50 := part.overhead_ms.p50) is not None
-        ]
+        steps = {stage: p50 for stage, part in figures.stages.items() if (p50 := part.overhead_ms.p50) is not None}
         if not steps:
             continue
-        ended = ended_share(findings, name)
-        (slow, before, _), (fast, after, _) = min(steps), max(steps)
-        (_, least, quick), (_, most, late) = (pick(steps, key=lambda step: step[1]) for pick in (min, max))
+        paced = [(figures.stages[stage].operations.sent_rate or 0.0, p50, stage) for stage, p50 in steps.items()]
+        (slow, before, _), (fast, after, _) = min(paced), max(paced)
+        quick, late = (pick(steps, key=lambda stage: steps[stage]) for pick in (min, max))
+        said = words.duration_ms(figures.overhead_ms.p50)
         if fast > _FASTER * slow and not _has_bursts(findings, name):
-            ends = f"{words.duration_ms(before)} at {words.rate(slow)}, {words.duration_ms(after)}"
-            parts.append(f"{name}{ended} {ends} at {words.rate(fast)}")
-        elif most > _FASTER * least:
-            parts.append(
-                f"{name}{ended} {words.duration_ms(least)} in “{quick}”, {words.duration_ms(most)} in “{late}”"
+            said = (
+                f"{words.duration_ms(before)} at {words.rate(slow)}, {words.duration_ms(after)} at {words.rate(fast)}"
             )
-        else:
-            parts.append(f"{name}{ended} {words.duration_ms(figures.overhead_ms.p50)}")
-    return f"Median overhead of ok operations: {'; '.join(parts)}" if parts else "Too few answers for a median overhead"
+        elif steps[late] > _FASTER * steps[quick]:
+            said = f"{words.duration_ms(steps[quick])} in “{quick}”, {words.duration_ms(steps[late])} in “{late}”"
+        parts.append(f"{name}{ended_share(findings, name)} {said}")
+    medians = {name: findings.metrics.traffic[name].overhead_ms.p50 for name in names}
+    return medians_title("overhead", medians, "; ".join(parts))

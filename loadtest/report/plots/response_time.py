@@ -5,20 +5,35 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
+from matplotlib.figure import Figure
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
-from loadtest.arrays import Floats
+from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.page import Cell, Table, table_of
-from loadtest.report.plots import stages, style, thresholds
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots import marks
+from loadtest.report.plots.drawing import Drawing, NoData, picked
+from loadtest.report.plots.style import (
+    INK,
+    MOST_NAMED,
+    MUTED,
+    SCATTER_AS_PATHS,
+    THROTTLED,
+    ecdf,
+    entries,
+    legend,
+    log,
+    names_or_count,
+    panels,
+    plain_log,
+)
 from loadtest.stats import interval_ranks, rank
 
-_MOST_NAMED: Final = 3
-"""Entries that a title names one by one."""
+_LEAST_SPAN: Final = 4.0
+"""Factor from the lower to the upper end of the axis, at least."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | NoData:
@@ -27,19 +42,14 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
         return NoData("Response time of each operation", "no operation was sent")
-    figure, axes = style.panels(len(names), 1.85)
+    figure, axes = panels(len(names), 1.85)
     marked = False
-    for panel, name in zip(axes, names, strict=True):
-        _panel(panel, findings, name)
-        named = panel is axes[0] or not stages.same_stages(record, name, names[0])
-        stages.mark_stages(panel, record, name, names=named)
+    for panel, name, colour in entries(record, axes, names):
+        _panel(panel, findings, name, colour)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
-        series = next(
-            (one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)), None
-        )
-        marked |= series is not None and stages.mark_windows(panel, record, series.boundaries)
-    style.time_axis(axes[-1], record.covered_s)
-    style.legend(figure, axes)
+        over = [one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)]
+        marked |= bool(over) and marks.mark_windows(panel, record, over[0].boundaries)
+    marks.over_time(figure, axes, record, names)
     caption = (
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
@@ -48,72 +58,67 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         "over the stage that it holds for; one far above all times is only named."
     )
     if marked:
-        caption += f" {stages.window_words(record)}"
+        caption += f" {marks.window_words(record)}"
     return Drawing(_scatter_title(findings), caption, figure)
 
 
 def _scatter_title(findings: Findings) -> str:
     """What each stage took where all entries have the same two, within and above say; else what each entry took."""
-    two = {tuple(figures.stages) for figures in findings.metrics.traffic.values()}
-    if len(two) == 1 and len(names := two.pop()) == 2 and len(findings.metrics.traffic) <= _MOST_NAMED:
+    traffic = findings.metrics.traffic
+    two = {tuple(figures.stages) for figures in traffic.values()}
+    if len(two) == 1 and len(names := two.pop()) == 2 and len(traffic) <= MOST_NAMED:
         tails = {
             name: [figures.stages[stage].response_time_ms.get("p95") for stage in names]
-            for name, figures in findings.metrics.traffic.items()
+            for name, figures in traffic.items()
         }
         if all(tail.value is not None for both in tails.values() for tail in both):
             said = [f"{name} {' → '.join(map(bounded, both))}" for name, both in tails.items()]
             return f"p95 response time, {' → '.join(names)}: {', '.join(said)}"
-    parts, medians, late = [], {}, []
-    for name, figures in findings.metrics.traffic.items():
-        block = figures.response_time_ms
-        if block.p50 is not None:
-            if block.get("p50").most == block.p50:
-                medians[name] = block.p50
-            else:
-                late.append(name)
-            tail = f" ({bounded(block.get('p95'))})" if block.p95 is not None else ""
-            parts.append(f"{name} {bounded(block.get('p50'))}{tail}")
-    if not any(figures.response_time_ms.n for figures in findings.metrics.traffic.values()):
+    blocks = {name: figures.response_time_ms for name, figures in traffic.items()}
+    if not any(block.n for block in blocks.values()):
         return "No operation was ok or timed out: there is no median response time"
-    if len(parts) > _MOST_NAMED:
+    medians = {name: p50 for name, block in blocks.items() if (p50 := block.p50) is not None}
+    if len(medians) > MOST_NAMED:
+        halves = {name: blocks[name].get("p50") for name in medians}
+        late = [name for name, half in halves.items() if half.most != medians[name]]
+        known = {name: median for name, median in medians.items() if name not in late}
         open_ = f"time-outs leave that of {names_or_count(late)} open" if late else ""
-        listed = words.listed(medians, words.duration_ms)
-        return f"Median response time: {'; '.join(part for part in (listed, open_) if part)}"
+        return f"Median response time: {'; '.join(filter(None, (words.listed(known, words.duration_ms), open_)))}"
+    parts = [
+        f"{name} {bounded(block.get('p50'))}" + (f" ({bounded(block.get('p95'))})" if block.p95 is not None else "")
+        for name, block in blocks.items()
+        if name in medians
+    ]
     return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
 
 
-_LEAST_SPAN: Final = 4.0
-"""Factor from the lower to the upper end of the axis, at least."""
-
-
-def _panel(panel: Axes, findings: Findings, name: str) -> None:
-    responses, operation = findings.responses[name], findings.record.info.traffic[name].operation
+def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:
+    responses = findings.responses[name]
     good = len(responses.dots.get(Outcome.OK, ((),))[0])
     looks = {
-        Outcome.OK: (style.OPERATIONS[operation], "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        Outcome.FAILED: (style.MUTED, "+", 20.0, 1.0),
-        "timed out": (style.MUTED, "^", 9.0, 0.8),
+        Outcome.OK: (colour, "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
+        Outcome.FAILED: (MUTED, "+", 20.0, 1.0),
+        "timed out": (MUTED, "^", 9.0, 0.8),
     }
     for layer, (ink, marker, size, alpha) in looks.items():
         seconds, times = responses.dots.get(layer, ((), ()))
         if len(seconds):
             panel.scatter(
                 seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
-                label=layer, rasterized=len(seconds) > style.SCATTER_AS_PATHS,
+                label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
             )  # fmt: skip
-    stages.draw_bins(panel, responses.n, responses.cuts, responses.binned)
+    marks.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     # A steady value is to look steady.
     wider = max(1.0, (_LEAST_SPAN * low / high) ** 0.5)
     panel.set_ylim(low / wider, high * wider)
-    thresholds.draw_lines(panel, findings, name)
+    marks.draw_bounds(panel, findings, name)
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
     _rug(panel, responses.dots.get("429", ((), ()))[0])
-    style.plain_log(panel.yaxis)
+    plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
-    panel.set_title(f"{name}  ·  {operation}")
 
 
 def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
@@ -127,16 +132,9 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
         panel.set_ylim(1, 10)
         panel.tick_params(axis="y", which="both", left=False, labelleft=False)
     panel.plot(
-        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=style.THROTTLED, ms=6,
-        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > style.SCATTER_AS_PATHS,
+        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=THROTTLED, ms=6,
+        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > SCATTER_AS_PATHS,
     )  # fmt: skip
-
-
-def names_or_count(names: list[str]) -> str:
-    """Some names, or how many."""
-    if len(names) > _MOST_NAMED:
-        return f"{len(names)} entries"
-    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def draw_service(findings: Findings) -> Drawing | NoData | None:
@@ -148,24 +146,19 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
     if record.info.traffic and not names:
         return None
-    names = [name for name in names if record.time("response_time_ms", record.stages(traffic=name)).n]
+    stages = {name: record.stages(traffic=name) for name in names}
+    names = [name for name in names if record.time("response_time_ms", stages[name]).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
-    figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
-    for panel, name in zip(axes, names, strict=True):
-        colour = style.OPERATIONS[record.info.traffic[name].operation]
-        for time, label, ink, line in (
-            ("response_time_ms", "response time", style.INK, "-"),
-            ("service_time_ms", "service time of a request", colour, (0, (4, 1.5))),
-        ):
-            values = record.time(time, record.stages(traffic=name))
-            style.ecdf(panel, values, color=ink, ls=line, lw=1.5, label=label)
-        panel.set_xscale("log")
-        style.plain_log(panel.xaxis)
+    figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
+    for panel, name, colour in entries(record, axes, names):
+        ecdf(panel, record.time("response_time_ms", stages[name]), color=INK, ls="-", lw=1.5, label="response time")
+        service = record.time("service_time_ms", stages[name])
+        ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
+        log(panel, "x")
         panel.set_xlabel("ms (log)")
-        panel.set_title(f"{name}  ·  {record.info.traffic[name].operation}")
     axes[0].set_ylabel("share at most this long, %")
-    style.legend(figure, axes)
+    legend(figure, axes)
     caption = (
         "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
         "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
@@ -183,56 +176,50 @@ def _service_title(findings: Findings) -> str:
             waits[name] = waited
     if not waits:
         return "Too few answers to say what operations waited beside their request"
-    halves = {name: float(waited.at([rank(waited.n, 0.5)])[0]) for name, waited in waits.items()}
+    half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
-    whose = "ok operations"
-    if len(waits) < len(record.info.traffic):
-        whose += f" of {names_or_count(list(waits))}"
-    half = words.duration_ms(max(0.0, *halves.values()))
+    whose = f" of {names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
     at_most = f"{words.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
-    return f"At the median {whose} waited {half} or less beyond their answered request, {at_most}"
+    return f"At the median ok operations{whose} waited {half} or less beyond their answered request, {at_most}"
 
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
-    record = findings.record
-    if not findings.heats:
+    heats = findings.heats
+    if not heats:
         return None
-    figure, axes = style.panels(len(findings.heats), 1.9)
-    for panel, (name, heat) in zip(axes, findings.heats.items(), strict=True):
-        operation = record.info.traffic[name].operation
-        colour = style.OPERATIONS[operation]
-        # From transparent to the operation's colour, so that one picture serves light and dark pages.
-        scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
-        counts = np.ma.masked_equal(heat.counts.T, 0)
-        most = max(2, int(heat.counts.max()))
-        mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=LogNorm(1, most), rasterized=True)
-        bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
-        style.plain_log(bar.ax.yaxis)
-        bar.set_label("operations (log)")
-        bar.outline.set_visible(False)
-        panel.set_yscale("log")
-        style.plain_log(panel.yaxis)
-        panel.set_ylabel("response time, ms (log)")
-        panel.set_title(f"{name}  ·  {operation}")
-        named = panel is axes[0] or not stages.same_stages(record, name, next(iter(findings.heats)))
-        stages.mark_stages(panel, record, name, names=named)
-    style.time_axis(axes[-1], record.covered_s)
+    figure, axes = panels(len(heats), 1.9)
+    for panel, name, colour in entries(findings.record, axes, heats):
+        _heat_panel(figure, panel, heats[name], colour)
+    marks.over_time(figure, axes, findings.record, list(heats))
     caption = (
         "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
         "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
         "column that reaches up, slow drift a band that climbs."
     )
-    return Drawing(_heat_title(findings), caption, figure, tuple(_heat_table(n, h) for n, h in findings.heats.items()))
+    tables = tuple(_heat_table(name, heat) for name, heat in heats.items())
+    return Drawing(_heat_title(findings), caption, figure, tables)
 
 
-def _heat_medians(heat: Heat) -> np.ndarray:
-    """Of each bin of time the middle of the field that holds its median, in ms; NaN without operations."""
-    sums = heat.counts.cumsum(axis=1)
-    n = sums[:, -1]
-    place = (sums >= np.maximum(1, (n + 1) // 2)[:, None]).argmax(axis=1)
-    middles = np.sqrt(heat.levels[:-1] * heat.levels[1:])
-    return np.where(n > 0, middles[place], np.nan)
+def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
+    # From transparent to the operation's colour, so that one picture serves light and dark pages.
+    scale = LinearSegmentedColormap.from_list("heat", [to_rgba(colour, 0.12), to_rgba(colour, 1.0)])
+    counts = np.ma.masked_equal(heat.counts.T, 0)
+    norm = LogNorm(1, max(2, int(heat.counts.max())))
+    mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=norm, rasterized=True)
+    bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
+    plain_log(bar.ax.yaxis)
+    bar.set_label("operations (log)")
+    bar.outline.set_visible(False)
+    log(panel, "y")
+    panel.set_ylabel("response time, ms (log)")
+
+
+def _median_fields(counts: np.ndarray) -> Ints:
+    """Of each row of counts, the place of the field that holds its median."""
+    sums = counts.cumsum(axis=1)
+    places: Ints = (sums >= np.maximum(1, (sums[:, -1:] + 1) // 2)).argmax(axis=1)
+    return places
 
 
 def _heat_title(findings: Findings) -> str:
@@ -240,12 +227,12 @@ def _heat_title(findings: Findings) -> str:
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3
-        first, last = (counts.sum(axis=0).cumsum() for counts in (heat.counts[:third], heat.counts[-third:]))
-        if third and first[-1] and last[-1]:
+        ends = np.array([part.sum(axis=0) for part in (heat.counts[:third], heat.counts[len(heat.counts) - third :])])
+        if ends.any(axis=1).all():
             # Both medians are somewhere in their fields, so that their ratio is known within two heights of one.
-            fields = [int(np.searchsorted(sums, (sums[-1] + 1) // 2)) for sums in (first, last)]
-            height, moved = float(heat.levels[1] / heat.levels[0]), fields[1] - fields[0]
-            drifts[name] = (height ** (moved - 1), height ** (moved + 1))
+            first, last = _median_fields(ends).tolist()
+            height = float(heat.levels[1] / heat.levels[0])
+            drifts[name] = (height ** (last - first - 1), height ** (last - first + 1))
     if not drifts:
         return "Response times over the whole run"
     name = max(drifts, key=lambda each: abs(np.log(drifts[each][0] * drifts[each][1])))
@@ -260,15 +247,11 @@ def _heat_title(findings: Findings) -> str:
 
 
 def _heat_table(name: str, heat: Heat) -> Table:
-    medians, n = _heat_medians(heat), heat.counts.sum(axis=1)
-    kept: list[int] = np.unique(np.linspace(0, len(n) - 1, min(16, len(n))).round().astype(int)).tolist()
+    n = heat.counts.sum(axis=1).tolist()
+    medians = np.sqrt(heat.levels[:-1] * heat.levels[1:])[_median_fields(heat.counts)].tolist()
     rows = tuple(
-        (
-            Cell(f"{heat.cuts[k]:g}"),
-            words.count(float(n[k])),
-            words.milliseconds(float(medians[k]) if np.isfinite(medians[k]) else None),
-        )
-        for k in kept
+        (Cell(f"{heat.cuts[k]:g}"), words.count(n[k]), words.milliseconds(medians[k] if n[k] else None))
+        for k in picked(len(n), 16).tolist()
     )
     columns = "#From s | #Operations | #Median ms, ± 8 %"
     return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

@@ -4,15 +4,14 @@ from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedFormatter, FixedLocator
+from matplotlib.ticker import NullLocator
 
 from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import thresholds
+from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.response_time import names_or_count
-from loadtest.report.plots.style import FADED, PAPER, legend, line_of, panels, plain_log
+from loadtest.report.plots.style import FADED, PAPER, legend, line_of, log, names_or_count, panels
 from loadtest.stats import interval_ranks
 
 _POINTS = 500
@@ -30,25 +29,21 @@ def draw(findings: Findings) -> Drawing | NoData:
     """One line for each traffic entry: its nearest-rank percentiles, grey where samples are too few."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
-    names = [name for name, values in found.items() if values.n]
-    if not names:
+    found = {name: values for name, values in found.items() if values.n}
+    if not found:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
     figure, (panel,) = panels(1, 2.2)
-    most = 2
-    for name in names:
-        look = line_of(record.info.traffic, name)
-        _line(panel, found[name], name, look)
-        most = max(most, found[name].n)
-        for bound in thresholds.on_response_time(findings, name):
+    for name, values in found.items():
+        look = line_of(record, name)
+        _line(panel, values, name, look)
+        for bound in marks.upper_bounds(findings, name):
             _allowed(panel, bound, look["color"])
     panel.set_xscale("log")
-    panel.set_yscale("log")
-    plain_log(panel.yaxis)
-    panel.set_xlim(1, 0.6 / most)
-    shown = [tail for tail in _TICKS if tail >= 0.6 / most]
-    panel.xaxis.set_major_locator(FixedLocator(shown))
-    panel.xaxis.set_major_formatter(FixedFormatter([_TICKS[tail] for tail in shown]))
-    panel.xaxis.set_minor_locator(FixedLocator([]))
+    log(panel, "y")
+    end = 0.6 / max(2, *(values.n for values in found.values()))
+    shown = [tail for tail in _TICKS if tail >= end]
+    panel.set(xlim=(1, end), xticks=shown, xticklabels=[_TICKS[tail] for tail in shown])
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
     legend(figure, [panel])
@@ -61,11 +56,10 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(findings), caption, figure)
 
 
-def _allowed(panel: Axes, bound: thresholds.UpperBound, colour: str) -> None:
+def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
     """A threshold at its percentile: what it allows, what was measured where it holds, and the way between them."""
-    if bound.statistic not in _TAILS:
+    if (tail := _TAILS.get(bound.statistic)) is None:
         return
-    tail = _TAILS[bound.statistic]
     panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
     panel.plot([tail], [bound.value_ms], ls="", marker="D", ms=4, mfc=PAPER, mec=colour, zorder=4)
     where = f"threshold, {bound.judged.scope}"
@@ -73,39 +67,32 @@ def _allowed(panel: Axes, bound: thresholds.UpperBound, colour: str) -> None:
 
 
 def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
-    n = values.n
+    n, few = values.n, values.n < _FEW
     ranks = np.unique(np.geomspace(1, n, _POINTS).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
     # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
-    carried = (1 - tail) ** n <= _TAIL
-    last = int(carried.nonzero()[0][-1]) if carried.any() else 0
-    good = slice(0, last + 1)
+    last = int(np.max(((1 - tail) ** n <= _TAIL).nonzero()[0], initial=0))
     _band(panel, values, look["color"])
-    if n < _FEW:
-        look = {**look, "marker": look["marker"] or ".", "markevery": None}
-    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if n < _FEW else None, ms=4)
-    panel.plot(
-        tail[good], times[good], lw=1.7, label=f"{name} (n = {words.count(n)})", **look,
-    )  # fmt: skip
+    panel.plot(tail[last:], times[last:], color=FADED, lw=0.9, marker="." if few else None, ms=4)
+    more = {"marker": look["marker"] or ".", "markevery": None} if few else {}
+    panel.plot(tail[: last + 1], times[: last + 1], lw=1.7, label=f"{name} (n = {words.count(n)})", **{**look, **more})
 
 
 def _band(panel: Axes, values: Distribution, colour: str) -> None:
     """The 95 % interval of each percentile, as far as n carries both bounds."""
-    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:]
-    found = [(tail, ranks) for tail in tails.tolist() if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
-    if len(found) < 2:
-        return
-    low = values.at([ranks[0] for _, ranks in found])
-    high = values.at([ranks[1] for _, ranks in found])
-    panel.fill_between([tail for tail, _ in found], low, high, color=colour, alpha=0.2, lw=0, zorder=1.5)
+    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:].tolist()
+    found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
+    if len(found) > 1:
+        carried, low, high = zip(*found, strict=True)
+        panel.fill_between(carried, values.at(low), values.at(high), color=colour, alpha=0.2, lw=0, zorder=1.5)
 
 
 def _title(findings: Findings) -> str:
     """The figure that is furthest over its threshold, in ms, or nearest to it; without thresholds the longest time."""
     late = _late(findings)
-    bounds = [one for one in thresholds.on_response_time(findings) if one.statistic in _TAILS]
+    bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
     if bounds:
         worst = max(bounds, key=lambda one: one.over_ms)
         what = f"{worst.statistic} of {worst.judged.scope}"
@@ -114,18 +101,18 @@ def _title(findings: Findings) -> str:
             return f"{what} is {allowed}{late}"
         which = "Furthest over its threshold" if worst.over_ms > 0 else "Nearest to its threshold"
         return f"{which}, in ms, is {what}: {allowed}{late}"
-    blocks = {name: each.response_time_ms for name, each in findings.metrics.traffic.items()}
-    known = {name: block for name, block in blocks.items() if not block.at_least}
-    statistic = next((each for each in ("p99", "p95", "p90") if any(b.get(each).value for b in known.values())), None)
-    if statistic is None:
-        return f"Too few answers to speak of a tail{late}"
-    times = {name: value for name, block in known.items() if (value := block.get(statistic).value)}
-    name = max(times, key=lambda each: times[each])
-    text = f"{words.duration_ms(times[name])}, beside a median of {words.duration_ms(known[name].p50)}"
-    if len(times) == 1:
-        return f"{statistic} of {name} is {text}{late}"
-    of = "" if len(times) == len(findings.metrics.traffic) else f" of {len(times)} entries that carry it"
-    return f"The longest {statistic}{of} is that of {name}: {text}{late}"
+    traffic = findings.metrics.traffic
+    known = {name: block for name, each in traffic.items() if not (block := each.response_time_ms).at_least}
+    for statistic in ("p99", "p95", "p90"):
+        times = {name: value for name, block in known.items() if (value := block.get(statistic).value)}
+        if times:
+            name = max(times, key=lambda each: times[each])
+            text = f"{words.duration_ms(times[name])}, beside a median of {words.duration_ms(known[name].p50)}"
+            if len(times) == 1:
+                return f"{statistic} of {name} is {text}{late}"
+            of = "" if len(times) == len(traffic) else f" of {len(times)} entries that carry it"
+            return f"The longest {statistic}{of} is that of {name}: {text}{late}"
+    return f"Too few answers to speak of a tail{late}"
 
 
 def _late(findings: Findings) -> str:

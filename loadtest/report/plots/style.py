@@ -6,10 +6,10 @@ drawing serves light and dark.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -22,9 +22,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.record import Record
+from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.record.run_info import TrafficPlan
 from loadtest.report import amounts
 from loadtest.stats import ranks_to_draw
 from loadtest.words import grouped
@@ -111,6 +112,16 @@ _RC: Final[dict[str, Any]] = {
     # A name with dollar signs in it is a name, not a formula.
     "text.parse_math": False,
 }
+LIMIT: Final[dict[str, Any]] = {"color": INK, "lw": 1.0, "ls": (0, (6, 2))}
+"""How a line looks that must not be passed."""
+PAPERED: Final = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+"""The box of a note that lies upon lines."""
+DOT: Final = "  ·  "
+"""Between the parts of a panel's title."""
+MOST_NAMED: Final = 3
+"""Traffic entries that a title names one by one."""
+CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
+"""How a line between runs looks where a change was accepted."""
 SCATTER_AS_PATHS: Final = 600
 """Points beyond which a scatter goes into the SVG as a picture: each would cost some 80 bytes."""
 
@@ -123,39 +134,57 @@ def styled(name: str) -> Iterator[None]:
         yield
 
 
-def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
-    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
-    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
-    grid = figure.subplots(len(heights_in), 1, height_ratios=heights_in, squeeze=False)
-    return figure, _quick(list(grid.flat))
-
-
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
     """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
     rows = -(-count // columns)
     height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
-    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
-    figure = Figure(figsize=(_WIDTH_IN, height_in * rows + 0.55), layout=layout)
-    grid = figure.subplots(rows, columns, sharex=share_x, squeeze=False)
-    axes = list(grid.flat)
+    figure, axes = _grid([height_in] * rows, columns, share_x=share_x)
     for spare in axes[count:]:
         spare.set_axis_off()
-    return figure, _quick(axes[:count])
+    return figure, axes[:count]
 
 
-def _quick(axes: list[Axes]) -> list[Axes]:
-    """The same panels, whose spines are not measured when they are laid out: labels lie further out anyway."""
-    for panel in axes:
+def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
+    return _grid(heights_in, 1, share_x=False)
+
+
+def _grid(heights_in: list[float], columns: int, *, share_x: bool) -> tuple[Figure, list[Axes]]:
+    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
+    grid = figure.subplots(len(heights_in), columns, height_ratios=heights_in, sharex=share_x, squeeze=False)
+    for panel in grid.flat:
         for spine in panel.spines.values():
-            spine.set_in_layout(False)
-    return axes
+            spine.set_in_layout(False)  # labels lie further out anyway, and measuring takes long
+    return figure, list(grid.flat)
+
+
+def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
+    """Title a panel for each traffic entry by its name and operation; gives panel, name, and the operation's colour."""
+    for panel, name in zip(axes, names, strict=True):
+        operation = record.info.traffic[name].operation
+        panel.set_title(f"{name}{DOT}{operation}")
+        yield panel, name, OPERATIONS[operation]
+
+
+def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
+    """Label rows from the top down, the first at 0, without lines across; ``top`` leaves room above the first."""
+    panel.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, top))
+    panel.grid(visible=False, axis="y")
+    panel.tick_params(axis="y", length=0)
+
+
+def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
+    """Write beside a point, so many typographic points to the right of it and above."""
+    panel.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **look})
 
 
 _PLAIN: Final = FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""
+_NARROW: Final = 60
+"""A log axis that spans less has ticks at 2 and 5, too."""
 _LETTERS: Final = 150
 """Of a legend, that fit into the width of a figure."""
 _HANDLE: Final = 8
@@ -168,17 +197,22 @@ _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 def plain_log(axis: Axis) -> None:
     """Label a log axis, when all is drawn on it, with plain numbers; where it spans little, 2 and 5 too."""
     low, high = axis.get_view_interval()
-    axis.set_minor_formatter(_UNLABELLED)
-    if low > 0 and high / low < _VERY_NARROW:
+    span = high / low if low > 0 else np.inf
+    plain(axis)
+    axis.set_minor_formatter(_PLAIN if _VERY_NARROW <= span < _NARROW else _UNLABELLED)
+    if span < _VERY_NARROW:
         axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axis.set_major_formatter(_PLAIN)
         axis.set_minor_locator(NullLocator())
-        return
-    narrow = low > 0 and high / low < 60
-    axis.set_major_formatter(_PLAIN)
-    axis.set_minor_formatter(_PLAIN if narrow else _UNLABELLED)
-    if narrow:
+    elif span < _NARROW:
         axis.set_minor_locator(LogLocator(subs=(2, 5)))
+
+
+def log(panel: Axes, axis: Literal["x", "y"], low: float | None = None, high: float | None = None) -> None:
+    """Make an axis, when all is drawn on it, a log one with plain numbers, from ``low`` to ``high`` if given."""
+    panel.set(**{f"{axis}scale": "log"})
+    if low is not None:
+        panel.set(**{f"{axis}lim": (low, high)})
+    plain_log(panel.xaxis if axis == "x" else panel.yaxis)
 
 
 def plain(axis: Axis) -> None:
@@ -186,8 +220,9 @@ def plain(axis: Axis) -> None:
     axis.set_major_formatter(_PLAIN)
 
 
-def line_of(traffic: dict[str, TrafficPlan], name: str) -> dict[str, Any]:
+def line_of(record: Record, name: str) -> dict[str, Any]:
     """How the line of a traffic entry looks: its operation's colour and style; markers tell those alike apart."""
+    traffic = record.info.traffic
     operation = traffic[name].operation
     alike = [each for each, plan in traffic.items() if plan.operation == operation]
     marker = _MARKERS[alike.index(name) % len(_MARKERS)]
@@ -210,41 +245,40 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
         panel.plot(np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", **look)
 
 
-def time_axis(axes: Axes, end_s: float) -> None:
-    """Label an axis of seconds since the epoch."""
-    end_s = max(end_s, 1e-3)
-    axes.set_xlim(-end_s * 0.008, end_s)  # what starts at zero is seen whole
-    axes.set_xlabel("time since the start of the run, s")
-
-
-def legend(figure: Figure, axes: list[Axes]) -> None:
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     """One legend for all panels, above them; a label that several panels have is listed once, one of no point never."""
-    entries: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for panel in axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             if not (isinstance(handle, Line2D) and np.isnan(np.asarray(handle.get_ydata(), float)).all()):
-                entries.setdefault(label, handle)
-    if entries:
-        legend_of(figure, list(entries.values()), list(entries))
+                shown.setdefault(label, handle)
+    if shown:
+        keys(figure, shown)
 
 
-def legend_of(figure: Figure, handles: list[Any], labels: list[str]) -> None:
-    """A legend above all panels, in as many rows as it takes."""
-    widths = [len(label) + _HANDLE for label in labels]
-    columns = len(labels) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
+def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """A legend above all panels, in as many rows as it takes: what is drawn as each handle, by its label."""
+    widths = [len(label) + _HANDLE for label in handles]
+    columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
-        handles, labels, loc="outside upper left", ncols=columns, columnspacing=1.6, alignment="left", markerscale=1.7
-    )
+        list(handles.values()), list(handles), loc="outside upper left", ncols=columns, columnspacing=1.6,
+        alignment="left", markerscale=1.7,
+    )  # fmt: skip
     for handle in made.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
 
 
-def finite_max(values: Any, default: float = 1.0) -> float:
-    """The greatest finite value, or a default where there is none."""
-    known = np.asarray(values, float)
-    known = known[np.isfinite(known)]
-    return float(known.max()) if len(known) else default
+def key(**look: Any) -> Line2D:
+    """A legend's handle for a line or marker that looks so."""
+    return Line2D([], [], **look)
+
+
+def names_or_count(names: Sequence[str]) -> str:
+    """Some names, or how many."""
+    if len(names) > MOST_NAMED:
+        return f"{len(names)} entries"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
@@ -288,6 +322,19 @@ def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
     """Colour and marker of its verdict."""
     colour, marker = VERDICTS[verdict(one)]
     return {"color": colour, "marker": marker, **more}
+
+
+def metric_axis(panel: Axes, metric: Metric) -> None:
+    """Label the y axis with a metric's unit, shares in percent."""
+    plain(panel.yaxis)
+    panel.yaxis.set_major_locator(MaxNLocator(4))
+    panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[NATURES[metric].unit])
+
+
+def drawn_value(run: RunMeasurements, key: Key) -> float | None:
+    """A metric of a run as ``metric_axis`` labels it; None where there is none."""
+    found = run.by_key().get(key)
+    return None if found is None else found.value * (100.0 if NATURES[key.metric].unit == "share" else 1.0)
 
 
 def change_axis(axis: Axis) -> None:

@@ -1,0 +1,218 @@
+"""What plots over time share: stages, windows of the server, thresholds, percentiles of bins, an axis of seconds."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.record import Record
+from loadtest.analysis.verdict import Judged
+from loadtest.arrays import Floats
+from loadtest.record.run_info import StagePlan, TrafficPlan
+from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, legend, note
+from loadtest.stats import interval_ranks, rank
+
+_MOST_MARKS: Final = 24
+"""Window boundaries beyond which they would be a grey wall."""
+_SEEN: Final = 0.002
+"""Half of a band's width, as a share of the plot's, below which it is a line."""
+_CHARACTERS: Final = 135
+"""Letters of a stage's name that fit beside one another into the width of a plot."""
+_LEAST: Final = 4
+"""Letters below which a name says nothing."""
+_UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
+_FAR: Final = 8.0
+"""Times the highest value drawn, above which a line would squash all below it."""
+
+
+def over_time(figure: Figure, axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
+    """Finish panels over time: mark stages, label the last one's seconds, and make one legend.
+
+    Args:
+        figure: of the panels.
+        axes: one above the other.
+        record: the record.
+        names: the traffic entry of each panel, for its own stages; those of all in every one if not given. Stages that
+            are those of the first panel are named there alone.
+    """
+    whose = names or [None] * len(axes)
+    for panel, name in zip(axes, whose, strict=True):
+        mark_stages(panel, record, name, names=panel is axes[0] or not _same_stages(record, name, whose[0]))
+    time_axis(axes[-1], record)
+    legend(figure, axes)
+
+
+def time_axis(panel: Axes, record: Record) -> None:
+    """Label an axis of seconds since the epoch."""
+    end_s = max(record.covered_s, 1e-3)
+    # What starts at zero is seen whole.
+    panel.set(xlim=(-end_s * 0.008, end_s), xlabel="time since the start of the run, s")
+
+
+def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> None:
+    """Median and p95 of each bin of time, dotted where it holds too few to carry them; nothing of very few values.
+
+    Args:
+        panel: over time.
+        n: values in all bins.
+        cuts: edges of the bins, in s since the epoch.
+        binned: the values of each bin.
+    """
+    if n < 12:
+        return
+    middles = (cuts[:-1] + cuts[1:]) / 2
+    for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
+        found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan for each in binned])
+        carried = np.array([interval_ranks(each.n, quantile) is not None for each in binned])
+        panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
+        panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
+
+
+def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
+    """Draw each boundary of the server's windows as the band in which it may lie; True if any was drawn.
+
+    The server's clock is known to within its uncertainty only. Where that is no less than half a window, or there are
+    very many, nothing is drawn.
+
+    Args:
+        panel: over time.
+        record: the record.
+        boundaries: where they are assumed to lie, in s since the epoch.
+    """
+    marks = boundaries[boundaries < record.covered_s]
+    reach = _reach(record)
+    if not 0 < len(marks) <= _MOST_MARKS or (len(marks) > 1 and 4 * reach > marks[1] - marks[0]):
+        return False
+    for mark in marks.tolist():
+        panel.axvspan(mark - reach, mark + reach, color=FADED, alpha=0.45, lw=0, zorder=0.4)
+        mark_window(panel, mark)
+    return True
+
+
+def mark_window(panel: Axes, at_s: float) -> None:
+    """Draw one boundary as a line, in s since the epoch."""
+    panel.axvline(at_s, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+
+
+def window_words(record: Record) -> str:
+    """What the marks of ``mark_windows`` are."""
+    wide = _reach(record) > record.covered_s * _SEEN
+    bands = ", in bands as wide as its clock is unsure" if wide else ""
+    return f"Dotted verticals are the assumed beginnings of the server’s windows{bands}."
+
+
+def _reach(record: Record) -> float:
+    return record.info.clock.uncertainty_s if record.info.clock else 0.5
+
+
+def _same_stages(record: Record, *names: str | None) -> bool:
+    """Whether traffic entries have stages of the same names at the same times: one label does for all."""
+    plans = [record.info.traffic[name].stages if name else () for name in names]
+    return all([(s.name, s.start_s) for s in plan] == [(s.name, s.start_s) for s in plans[0]] for plan in plans)
+
+
+def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
+    """Draw stage boundaries, their names on top, and the warm-up shaded."""
+    plans = [plan for name, plan in record.info.traffic.items() if traffic in {None, name}]
+    starts: dict[float, list[StagePlan]] = {}
+    for stage in (stage for plan in plans for stage in plan.stages if stage.start_s <= record.covered_s):
+        starts.setdefault(stage.start_s, []).append(stage)
+    for start, stages in starts.items():
+        if stages[0].warmup:
+            panel.axvspan(start, start + max(stage.duration_s for stage in stages), color=SHADE, lw=0, zorder=0)
+        elif start > 0:
+            panel.axvline(start, color=GRID, lw=1.4, zorder=0.5)
+        following = min((other for other in starts if other > start), default=record.covered_s)
+        # Entries whose stages begin together share one label, with each name once.
+        label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
+        if names and label:
+            note(
+                panel, label, (start, 1), (4, -2), xycoords=("data", "axes fraction"), va="top", color=MUTED,
+                style="italic", bbox=PAPERED,
+            )  # fmt: skip
+
+
+def _fitting(names: list[str], share: float) -> str:
+    """As many of the names as fit into a share of the axis, cut off if not even the first does; empty for a sliver."""
+    room = int(share * _CHARACTERS) - 1
+    whole = " + ".join(dict.fromkeys(names))
+    if len(whole) <= room:
+        return whole
+    first = names[0] if len(names[0]) <= room else f"{names[0][: room - 1]}…"
+    return first if room > _LEAST else ""
+
+
+@dataclass(frozen=True)
+class UpperBound:
+    """A threshold that a response time must stay below.
+
+    Attributes:
+        judged: the threshold and what the run says of it.
+        statistic: which it is on, such as ``p95``.
+        edge_ms: the longest time that it allows.
+        value_ms: what was measured.
+    """
+
+    judged: Judged
+    statistic: str
+    edge_ms: float
+    value_ms: float
+
+    @property
+    def over_ms(self) -> float:
+        """By how much the limit is exceeded; below zero where it is kept."""
+        return self.value_ms - self.edge_ms
+
+
+def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
+    """Thresholds on response times that were judged by a value, in the order of the scenario."""
+    plan = None if traffic is None else findings.record.info.traffic[traffic]
+    return [
+        # The margin reaches from the value to the edge, whether that is a time or relative to another figure.
+        UpperBound(one, match["statistic"], one.value + one.margin, one.value)
+        for one in findings.judged
+        if (match := _UPPER.match(one.require)) and one.value is not None and one.margin is not None
+        if plan is None or _holds_for(one, traffic, plan)
+    ]
+
+
+def _holds_for(one: Judged, traffic: str | None, plan: TrafficPlan) -> bool:
+    named = one.traffic in {None, traffic} and one.operation in {None, plan.operation}
+    return named and one.stage in {None, *(stage.name for stage in plan.stages)}
+
+
+def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
+    """Over the stage that it holds for, each with what it asks; one far above all values only named at the upper edge.
+
+    Args:
+        panel: seconds since the epoch, against ms on a log scale that has its limits.
+        findings: of a run.
+        traffic: the entry that is drawn.
+    """
+    end, (low, high) = findings.record.covered_s, panel.get_ylim()
+    edges, above = [low, high], Counter[float]()
+    for bound in upper_bounds(findings, traffic):
+        stages = [s for s in findings.record.info.traffic[traffic].stages if s.name == bound.judged.stage]
+        begin = stages[0].start_s if stages else 0.0
+        until = min(begin + stages[0].duration_s, end) if stages else end
+        if until <= begin:
+            continue
+        colour = BAD if bound.judged.judgement == "fail" else INK
+        words, far = bound.judged.require.partition(".")[2], bound.edge_ms > high * _FAR
+        at, offset = ((until, 1.0), (-3, -3 - 10 * above[until])) if far else ((until, bound.edge_ms), (-3, 2))
+        note(
+            panel, f"{words} ↑" if far else words, at, offset, xycoords=("data", "axes fraction" if far else "data"),
+            ha="right", va="top" if far else "bottom", color=colour,
+        )  # fmt: skip
+        above[until] += far
+        if not far:
+            panel.plot([begin, until], [bound.edge_ms] * 2, label="threshold", **{**LIMIT, "color": colour})
+            edges += [bound.edge_ms / 1.1, bound.edge_ms * 1.1]
+    panel.set_ylim(min(edges), max(edges))
