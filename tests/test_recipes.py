@@ -153,7 +153,7 @@ def check_an_outcome_reason(followed: Followed) -> None:
 
 
 def check_an_operation(followed: Followed) -> None:
-    """It is planned, run, recorded, judged and reported like the others."""
+    """It is planned, run, recorded, judged and reported like the others, and its capacity is searched for."""
     own = {"loadtest/contract.py", "loadtest/load/users.py", "docs/scenarios.md"}
     assert followed.touched["An operation"] == {*own, "scenarios/submissions.toml"}
     (directory,) = followed.copy.folder.glob("reports/*-submissions-*")
@@ -161,6 +161,23 @@ def check_an_operation(followed: Followed) -> None:
     stages = metrics["operations"]["submission"]["stages"]
     assert stages["within"]["operations"]["ok"] == 20
     assert stages["above"]["operations"]["throttled"] > 0
+    expected = followed.printed[".venv/bin/loadtest capacity submissions --plan"]
+    assert re.match(r"Expected constraints: async_submit at 1,\d{3} submissions a minute\.\n", expected)
+
+
+def check_a_scenario_key(followed: Followed) -> None:
+    """It is read, is in the schema, and changes what is planned and what is sent."""
+    assert followed.touched["A scenario key"] == {
+        "loadtest/scenario/traffic.py",
+        "docs/scenarios.md",
+        "scenarios/patient.toml",
+    }
+    schema = msgspec.json.decode((followed.copy.folder / "scenarios" / "scenario.schema.json").read_bytes())
+    assert schema["$defs"]["Retry"]["properties"]["margin"]["default"] == "0s"
+    (directory,) = followed.copy.folder.glob("reports/*-patient-*")
+    metrics = msgspec.json.decode((directory / "metrics.json").read_bytes())
+    (judged,) = (one for one in metrics["thresholds"] if not one["implicit"])
+    assert judged["judgement"] == "pass"
 
 
 def check_a_limiter(followed: Followed) -> None:
@@ -196,6 +213,7 @@ CHECKS = (
     check_a_plot,
     check_an_outcome_reason,
     check_an_operation,
+    check_a_scenario_key,
     check_a_limiter,
     check_code,
 )
