@@ -3,6 +3,7 @@
 The names of the tables begin with ``limits``: they stand with the limits.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from loadtest.analysis.findings import Findings
@@ -11,7 +12,7 @@ from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, same, words
 from loadtest.report.page import Cell, Row, Table, table_of
-from loadtest.report.tables.aftermath import aftermath, refused_limits
+from loadtest.report.tables.rejections import refused_limits, rejection_tables
 from loadtest.words import NOTHING, count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -101,25 +102,18 @@ def shorter(fit: Fit) -> str:
 
 
 def _other_count(found: LimitObserved429) -> str:
-    other, windows = found.inference.other_count, found.windows
-    assumed = found.assumed.limit.count if found.assumed is not None else None
+    other, windows = found.inference.other_count, None if found.windows is None else found.windows.counts
     if other is not None:
-        shared = (
-            ", or keys share limits that they were assumed not to" if windows and windows.counts.limiters > 1 else ""
-        )
-        return (
-            f"Its count seems to be {count(other)}"
-            + (f" instead of {count(assumed)}" if assumed else "")
-            + shared
-            + "."
-        )
-    seen = None if windows is None else windows.counts
-    if seen is not None and seen.seems is not None and abs(seen.seems - seen.count) > 1:
-        return f"Its saturated whole windows let {count(seen.seems)} pass, not {count(seen.count)}."
+        instead = f" instead of {count(found.assumed.limit.count)}" if found.assumed is not None else ""
+        shared = windows is not None and windows.limiters > 1
+        keys = ", or keys share limits that they were assumed not to" if shared else ""
+        return f"Its count seems to be {count(other)}{instead}{keys}."
+    if windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
+        return f"Its saturated whole windows let {count(windows.seems)} pass, not {count(windows.count)}."
     return ""
 
 
-def title(findings: Findings) -> str:
+def _title(findings: Findings) -> str:
     """The finding of all limits together."""
     by_verdict: dict[str, list[str]] = {}
     for name, each in findings.observed_429.limits.items():
@@ -127,15 +121,13 @@ def title(findings: Findings) -> str:
             by_verdict.setdefault(verdict(each.inference), []).append(name)
     if not by_verdict:
         return "Nothing tells which limiter there is"
-    if len(by_verdict) == 1:
-        found = next(iter(by_verdict))
-        names = ", ".join(by_verdict[found])
-        return (
-            "None of the known limiters fits the answers"
-            if found == "none fits"
-            else f"The answers fit {found}" + (f" ({names})" if len(findings.observed_429.limits) > 1 else "")
-        )
-    return "What the answers fit: " + " · ".join(f"{', '.join(names)}: {found}" for found, names in by_verdict.items())
+    if len(by_verdict) > 1:
+        fits = (f"{', '.join(names)}: {found}" for found, names in by_verdict.items())
+        return f"What the answers fit: {' · '.join(fits)}"
+    ((found, names),) = by_verdict.items()
+    if found == "none fits":
+        return "None of the known limiters fits the answers"
+    return f"The answers fit {found}" + (f" ({', '.join(names)})" if len(findings.observed_429.limits) > 1 else "")
 
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
@@ -145,7 +137,7 @@ def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
         _candidates(findings),
         _decisions(findings),
         _windows(findings),
-        *aftermath(findings),
+        *rejection_tables(findings),
         _nothing(findings),
     )
 
@@ -162,7 +154,7 @@ def _inferred(findings: Findings) -> Table:
     )
     if any(found.sent > found.inference.n for found in findings.observed_429.limits.values()):
         note += " Only the first 50,000 requests of each limit, and of these the answered ones, are looked at here."
-    return table_of("limits-inferred", title(findings), columns, rows, note)
+    return table_of("limits-inferred", _title(findings), columns, rows, note)
 
 
 def _candidates(findings: Findings) -> Table:
@@ -170,54 +162,57 @@ def _candidates(findings: Findings) -> Table:
         "Limit | Fits | #As decided | #Wrongly refused | #Wrongly admitted | #Undecidable | Next-best | "
         "#Against it | #p"
     )
-    rows = []
-    for name, found in refused_limits(findings):
-        inferred, best = found.inference, found.inference.best
-        if best is None:
-            continue
-        wins, losses = inferred.against
-        known = inferred.next is not None
-        rows.append(
-            (
-                name,
-                verdict(inferred),
-                Cell(count(best.right), f"of {count(inferred.n)}"),
-                count(best.wrongly_rejected),
-                count(best.wrongly_admitted + best.not_held),
-                count(best.undecidable),
-                shorter(inferred.next) if inferred.next else NOTHING,
-                f"{count(wins)} to {count(losses)}" if known else NOTHING,
-                chance(inferred.log10_p) if known else NOTHING,
-            )
+    rows: Iterable[Row] = (
+        (
+            name,
+            verdict(found),
+            Cell(count(best.right), f"of {count(found.n)}"),
+            count(best.wrongly_rejected),
+            count(best.wrongly_admitted + best.not_held),
+            count(best.undecidable),
+            *_next_best(found),
         )
+        for name, found in ((name, each.inference) for name, each in refused_limits(findings))
+        if (best := found.best) is not None
+    )
     note = "Against it: decisions that contradict only the next-best, to those that contradict only the best."
     return table_of("limits-candidates", "How well the best limiter explains the answers", columns, rows, note)
 
 
+def _next_best(found: Inference) -> tuple[str, str, str]:
+    if found.next is None:
+        return NOTHING, NOTHING, NOTHING
+    wins, losses = found.against
+    return shorter(found.next), f"{count(wins)} to {count(losses)}", chance(found.log10_p)
+
+
 def _decisions(findings: Findings) -> Table:
-    columns = "Limit | #Answers | #429s | #Wrongly refused | #Wrongly admitted | #Undecidable | #Tolerance ms"
-    rows, refused, admitted = [], 0, 0
-    for name, found in refused_limits(findings, refused=False):
-        fit = found.assumed
-        if fit is None or not found.answered:
-            continue
-        refused, admitted = refused + fit.wrongly_rejected, admitted + fit.wrongly_admitted
-        rows.append(
-            (
-                name,
-                count(found.answered),
-                count(found.throttled),
-                count(fit.wrongly_rejected),
-                count(fit.wrongly_admitted),
-                count(fit.undecidable),
-                f"{found.tolerance_s * 1e3:.1f}",
-            )
+    limits = [
+        (name, found, fit)
+        for name, found in refused_limits(findings, refused=False)
+        if (fit := found.assumed) is not None and found.answered
+    ]
+    rows = (
+        (
+            name,
+            count(found.answered),
+            count(found.throttled),
+            count(fit.wrongly_rejected),
+            count(fit.wrongly_admitted),
+            count(fit.undecidable),
+            f"{found.tolerance_s * 1e3:.1f}",
         )
-    heading = (
-        f"By the assumed limiter, {count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+        for name, found, fit in limits
     )
-    if not refused and not admitted:
-        heading = "No decision contradicts the assumed limiter"
+    refused, admitted = (
+        sum(fit.wrongly_rejected for *_, fit in limits),
+        sum(fit.wrongly_admitted for *_, fit in limits),
+    )
+    heading = "No decision contradicts the assumed limiter"
+    if refused or admitted:
+        wrongly = f"{count(refused)} requests were wrongly refused, {count(admitted)} wrongly admitted"
+        heading = f"By the assumed limiter, {wrongly}"
+    columns = "Limit | #Answers | #429s | #Wrongly refused | #Wrongly admitted | #Undecidable | #Tolerance ms"
     note = (
         "Wrongly refused: though it had room for what had really passed; wrongly admitted: though it had none. "
         "Undecidable: so near to a window’s edge, or to a token’s return, that the request’s way to the server decides."
@@ -230,29 +225,23 @@ def _windows(findings: Findings) -> Table:
         "Limit | #N | #Window s | #Windows | #Whole and saturated | #Accepted, least | #median | #most | #Over N | "
         "#Most in any W"
     )
-    rows: list[Row] = []
-    seen: list[str] = []
-    for name, found in refused_limits(findings, refused=False):
-        if found.windows is None:
-            continue
-        windows = found.windows.counts
-        spread = windows.spread
-        seen += [f"{name} {count(spread[1])} of {count(windows.count)}"] if spread else []
-        rows.append(
-            (
-                name,
-                count(windows.count),
-                f"{windows.window_s:g}",
-                Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
-                count(windows.saturated),
-                *(NOTHING if spread is None else count(each) for each in (spread or (0, 0, 0))),
-                Cell(count(windows.over), tone="bad" if windows.over else ""),
-                count(windows.most_in_any),
-            )
+    limits = [(name, found.windows.counts) for name, found in refused_limits(findings, refused=False) if found.windows]
+    rows: Iterable[Row] = (
+        (
+            name,
+            count(windows.count),
+            f"{windows.window_s:g}",
+            Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
+            count(windows.saturated),
+            *map(count, windows.spread or (None,) * 3),
+            Cell(count(windows.over), tone="bad" if windows.over else ""),
+            count(windows.most_in_any),
         )
-    heading = "No whole window refused anything"
-    if seen:
-        heading = f"A window that refused something let pass: {', '.join(seen)}"
+        for name, windows in limits
+    )
+    seen = (f"{name} {count(found.spread[1])} of {count(found.count)}" for name, found in limits if found.spread)
+    passed = ", ".join(seen)
+    heading = f"A window that refused something let pass: {passed}" if passed else "No whole window refused anything"
     note = (
         "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
         "as a window; up to twice N may pass across a fixed window’s edge."

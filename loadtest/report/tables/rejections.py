@@ -1,5 +1,8 @@
 """Tables of what came with the 429s, and of what followed them."""
 
+from collections.abc import Iterable
+from typing import Final
+
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.interference import Felt, Interference
 from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
@@ -7,20 +10,27 @@ from loadtest.contract import ALL
 from loadtest.report.page import Cell, Row, Table, table_of
 from loadtest.words import NOTHING, count, duration_ms, rate, seconds, share, times_as
 
+_TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
+_UNKNOWN: Final = Cell(NOTHING)
 
-def aftermath(findings: Findings) -> tuple[Table, ...]:
+
+def rejection_tables(findings: Findings) -> tuple[Table, ...]:
     """Every one; those without rows are left out by whoever shows them."""
+    refused = refused_limits(findings)
     return (
-        _codes(findings),
-        _retry_after(findings),
-        _headers(findings),
-        _recovery(findings),
+        _codes(refused),
+        _retry_after(refused),
+        _headers(refused_limits(findings, refused=False)),
+        _recovery(refused),
         _retries(findings),
-        _interference(findings),
+        _interference(findings.observed_429.interference),
     )
 
 
-def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[str, LimitObserved429]]:
+_Limits = list[tuple[str, LimitObserved429]]
+
+
+def refused_limits(findings: Findings, *, refused: bool = True) -> _Limits:
     """The limits that gave a 429, or all; each as it is called."""
     return [
         ("all requests" if name == ALL else name, each)
@@ -29,42 +39,42 @@ def refused_limits(findings: Findings, *, refused: bool = True) -> list[tuple[st
     ]
 
 
-def _codes(findings: Findings) -> Table:
-    columns = "Limit | #429s | By error code"
-    rows = tuple(
-        (name, count(found.throttled), ",  ".join(f"{code}: {count(number)}" for code, number in found.codes.items()))
-        for name, found in refused_limits(findings)
-    )
-    every = {code for _, found in refused_limits(findings) for code in found.codes}
+def _codes(refused: _Limits) -> Table:
+    every = {code for _, found in refused for code in found.codes}
     heading = f"429s came with {count(len(every))} error codes"
     if len(every) == 1:
-        only = next(iter(every))
-        heading = "No 429 had an error code" if only == NO_CODE else f"Every 429 had the error code {only}"
-    return table_of("limits-codes", heading, columns, rows)
+        heading = "No 429 had an error code" if NO_CODE in every else f"Every 429 had the error code {every.pop()}"
+    rows = ((name, count(found.throttled), listed(found.codes)) for name, found in refused)
+    return table_of("limits-codes", heading, "Limit | #429s | By error code", rows)
 
 
-def _retry_after(findings: Findings) -> Table:
+def listed(counts: dict[str, int]) -> str:
+    """Counts by name in a cell: ``200: 80,  429: 20``."""
+    return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items())
+
+
+def _retry_after(refused: _Limits) -> Table:
     columns = "Limit | #429s | #With Retry-After | #Wait s | #Compared | #True | #Too short | #Too long"
-    rows, judged, honest = [], 0, 0
-    for name, each in refused_limits(findings):
-        found = each.retry_after
-        if not found.carried:
-            continue
-        judged, honest = judged + found.judged, honest + found.honest
+    carried = [(name, each.retry_after) for name, each in refused if each.retry_after.carried]
+    rows: list[Row] = []
+    for name, found in carried:
         forms = {"seconds": found.seconds, "dates": found.dates, "unreadable": found.unreadable}
-        waits = f"{found.waits[0]:.3g} to {found.waits[2]:.3g}" if found.waits else NOTHING
+        waits = found.waits
         rows.append(
             (
                 name,
                 count(found.n),
                 Cell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
-                Cell(waits, f"median {found.waits[1]:.3g}" if found.waits else ""),
+                Cell(f"{waits[0]:.3g} to {waits[2]:.3g}", f"median {waits[1]:.3g}") if waits else _UNKNOWN,
                 count(found.judged),
                 count(found.honest),
-                Cell(count(found.early), _by(found.early_s), "bad" if found.early > 0.05 * found.judged else ""),
-                Cell(count(found.late), _by(found.late_s), "bad" if found.late > 0.05 * found.judged else ""),
+                *(
+                    Cell(count(wrong), _by(by), "bad" if wrong > 0.05 * found.judged else "")
+                    for wrong, by in ((found.early, found.early_s), (found.late, found.late_s))
+                ),
             )
         )
+    judged, honest = sum(found.judged for _, found in carried), sum(found.honest for _, found in carried)
     heading = "Retry-After could be compared with nothing"
     if judged:
         heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
@@ -82,59 +92,57 @@ def _by(spread: tuple[float | None, float | None, float] | None) -> str:
     return f"by {middle}at most {spread[2]:.3g} s"
 
 
-def _headers(findings: Findings) -> Table:
-    columns = "Limit | Headers | Limits given | #Remaining given | #Compared | #Untrue"
-    rows = tuple(
+def _headers(limits: _Limits) -> Table:
+    rows = (
         (
             name,
-            ",  ".join(f"{header}: {count(number)}" for header, number in each.headers.names.items()),
+            listed(each.headers.names),
             ",  ".join(each.headers.counts) or NOTHING,
             count(each.headers.remaining),
             count(each.headers.held),
             Cell(count(each.headers.untrue), tone="bad" if each.headers.untrue else ""),
         )
-        for name, each in refused_limits(findings, refused=False)
+        for name, each in limits
         if each.headers.n
     )
-    note = "Untrue: more remained by its headers, and the very next request, sent after that answer, got 429."
-    held = sum(each.headers.held for each in findings.observed_429.limits.values())
-    untrue = sum(each.headers.untrue for each in findings.observed_429.limits.values())
+    held, untrue = sum(each.headers.held for _, each in limits), sum(each.headers.untrue for _, each in limits)
     heading = f"Of {count(held)} answers that gave what remained, {count(untrue)} were followed by what refutes them"
     if not held:
         heading = "Other rate-limit headers could be compared with nothing"
+    columns = "Limit | Headers | Limits given | #Remaining given | #Compared | #Untrue"
+    note = "Untrue: more remained by its headers, and the very next request, sent after that answer, got 429."
     return table_of("limits-headers", heading, columns, rows, note)
 
 
-def _recovery(findings: Findings) -> Table:
+def _recovery(refused: _Limits) -> Table:
     columns = (
         "Limit | #Limiters that refused | #That passed again | #After the first 429 | #Spells of 429s | #Their length"
     )
-    rows, least = [], []
-    for name, each in refused_limits(findings):
-        found = each.recovery
-        least += [f"{name} {seconds(round(found.first_s[1], 1))}"] if found.first_s else []
-        rows.append(
-            (
-                name,
-                count(found.limiters),
-                Cell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
-                Cell(*_middle(found.first_s)),
-                count(found.spells),
-                Cell(*_middle(found.spell_s)),
-            )
+    limits = [(name, each.recovery) for name, each in refused]
+    rows = (
+        (
+            name,
+            count(found.limiters),
+            Cell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
+            _middle(found.first_s),
+            count(found.spells),
+            _middle(found.spell_s),
         )
+        for name, found in limits
+    )
+    least = ", ".join(f"{name} {seconds(round(found.first_s[1], 1))}" for name, found in limits if found.first_s)
     heading = "No request passed again after the first 429"
     if least:
-        heading = f"How soon requests passed again after the first 429: {', '.join(least)}"
+        heading = f"How soon requests passed again after the first 429: {least}"
     note = "From sending a request that got 429 to sending the next that passed; a spell is a time of nothing but 429s."
     return table_of("limits-recovery", heading, columns, rows, note)
 
 
-def _middle(spread: tuple[float, float, float] | None) -> tuple[str, str]:
+def _middle(spread: tuple[float, float, float] | None) -> Cell:
     if spread is None:
-        return NOTHING, ""
+        return _UNKNOWN
     least, median, most = (duration_ms(each * 1e3) for each in spread)
-    return median, "" if spread[0] == spread[2] else f"{least} to {most}"
+    return Cell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
 
 
 def _retries(findings: Findings) -> Table:
@@ -142,43 +150,41 @@ def _retries(findings: Findings) -> Table:
         "Traffic | #Tried again | #Attempts each | #ok | #Gave up | #Amplification | #Goodput | "
         "#Time to success p50 | #p95 | #most"
     )
-    rows: list[Row] = []
-    for name, found in findings.observed_429.retries.items():
-        if not found.operations:
-            continue
-        figures, times = findings.metrics.traffic[name], found.time_to_success_ms
-        rows.append(
-            (
-                name,
-                Cell(count(found.operations), f"of {count(figures.operations.sent)}"),
-                f"{found.attempts / found.operations:.3g}",
-                count(found.ok),
-                count(found.throttled),
-                NOTHING if figures.amplification is None else f"{figures.amplification:.3g}",
-                rate(figures.goodput),
-                *(duration_ms(times.get(statistic).value) for statistic in ("p50", "p95", "max")),
-            )
+    retries, traffic = findings.observed_429.retries, findings.metrics.traffic
+    rows: Iterable[Row] = (
+        (
+            name,
+            Cell(count(found.operations), f"of {count(traffic[name].operations.sent)}"),
+            f"{found.attempts / found.operations:.3g}",
+            count(found.ok),
+            count(found.throttled),
+            ratio(traffic[name].amplification),
+            rate(traffic[name].goodput),
+            *(duration_ms(found.time_to_success_ms.get(statistic).value) for statistic in ("p50", "p95", "max")),
         )
-    retries = findings.observed_429.retries.values()
-    ok, retried = sum(each.ok for each in retries), sum(each.operations for each in retries)
+        for name, found in retries.items()
+        if found.operations
+    )
+    ok, retried = sum(each.ok for each in retries.values()), sum(each.operations for each in retries.values())
     heading = f"Of {count(retried)} operations that tried again, {count(ok)} ended well"
     note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
     return table_of("limits-retries", heading, columns, rows, note)
 
 
-def _interference(findings: Findings) -> Table:
+def ratio(value: float | None) -> str:
+    """A ratio in three digits; a dash where there is none."""
+    return NOTHING if value is None else f"{value:.3g}"
+
+
+def _interference(found: list[Interference]) -> Table:
     columns = (
         "Who was refused | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
         "#at other times | #Errors meanwhile | #at other times | Felt by others"
     )
-    found = findings.observed_429.interference
-    rows: tuple[Row, ...] = tuple(
+    rows: Iterable[Row] = (
         (
             one.party if one.kind == "traffic" else f"key {one.party}",
-            *(
-                Cell(share(refused / sent) if sent else NOTHING, f"of {count(sent)}")
-                for sent, refused, _ in (one.while_refused, one.while_not)
-            ),
+            *(_share_of(refused, sent) for sent, refused, _ in (one.while_refused, one.while_not)),
             *(count(wrong) for _, _, wrong in (one.while_refused, one.while_not)),
             *_errors_of_others(one.others),
             Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
@@ -200,23 +206,22 @@ def _interference(findings: Findings) -> Table:
     return table_of("limits-touches", heading, columns, rows, note)
 
 
-def _errors_of_others(found: Felt | None) -> tuple[Cell, Cell]:
+def _share_of(some: float, whole: float) -> Cell:
+    return Cell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
+
+
+def _errors_of_others(found: Felt | None) -> tuple[Cell, ...]:
     if found is None:
-        return Cell(NOTHING), Cell(NOTHING)
-    during, apart = (
-        Cell(share(failed / sent) if sent else NOTHING, f"of {count(sent)}")
-        for sent, failed in (found.errors_meanwhile, found.errors_otherwise)
-    )
-    return during, apart
+        return _UNKNOWN, _UNKNOWN
+    return tuple(_share_of(failed, sent) for sent, failed in (found.errors_meanwhile, found.errors_otherwise))
 
 
 def _how(one: Interference) -> str:
     """In what others felt it."""
     ways = ["unexplained 429s"] if one.refusals_felt else []
     if one.others is not None:
-        names = {"service_time": "service time", "execution_time": "executionTime"}
         ways += [
-            f"{names[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "
+            f"{_TIMES[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "
             f"{times_as(slow.factor)} times as long"
             for slow in one.others.slower
         ]
