@@ -22,7 +22,7 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
-from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUse, LimitUses
+from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, LimitUses
 from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import (
     DeliberateErrors,
@@ -52,7 +52,7 @@ class Findings:
     record: Record
     expectation: Expectation
     metrics: RunFigures
-    uses: list[LimitUse]
+    uses: list[LimitUsage]
     evenness: dict[str, Evenness]
     rates: dict[str, LimitSeries]
     """By limit, over time."""
@@ -174,7 +174,7 @@ class Results(Result, frozen=True, kw_only=True):
     validity: list[ValidityCheck]
     inconsistencies: list[Inconsistency]
     thresholds: list[Judged]
-    limits: list[LimitUse]
+    limits: list[LimitUsage]
     expected: ExpectedLimiter
     observed_429: Observed429Result = msgspec.field(name="throttling")
     errors: list[ErrorGroup]

@@ -33,8 +33,8 @@ _SAME: Final = 0.01
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),
-    "requests.throttled_rate": ("refused", "requests"),
-    "requests.throttled": ("refused", None),
+    "requests.throttled_rate": ("rejected", "requests"),
+    "requests.throttled": ("rejected", None),
 }
 """Metrics that 429s decide, as the counts of a replay that they are made of."""
 
@@ -223,7 +223,7 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
         window = max(question.assumed.limit_on(limit).window for limit in LIMITS_OF_OPERATION[plan.operation])
         if not stages or seconds >= window:
             continue
-        refused = forecast.share("refused", "requests", forecast.stage_numbers(name, None, threshold.stage))
+        refused = forecast.share("rejected", "requests", forecast.stage_numbers(name, None, threshold.stage))
         above = any(stage.over and not stage.burst for stage in stages)
         if above or refused.max() - refused.min() > _SAME:
             yield Contradiction(

@@ -188,7 +188,7 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
         operations=found.operations[stage_numbers[0]],
         requests=_spread(found.counts("requests", stage_numbers)),
         throttled_rate=_spread(found.share(Outcome.THROTTLED, "operations", stage_numbers)),
-        requests_throttled_rate=_spread(found.share("refused", "requests", stage_numbers)),
+        requests_throttled_rate=_spread(found.share("rejected", "requests", stage_numbers)),
         executions=_spread(found.counts("executions", stage_numbers)),
         samples=n,
         percentiles=carried(n or 0),

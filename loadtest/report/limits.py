@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from loadtest.analysis.counts import FIRST
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
-from loadtest.analysis.rejections.usage import LimitUse, bottleneck_limit
+from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
@@ -76,9 +76,9 @@ def _went_wrong(findings: Findings) -> str:
     return f", and {count(bad) if bad else 'none'} of {count(counts.sent)} operations failed or timed out"
 
 
-def _other_limits(findings: Findings, told: LimitUse) -> str:
+def _other_limits(findings: Findings, told: LimitUsage) -> str:
     """What share of the requests to each other limit got 429, where most did; empty where none did."""
-    most: dict[str, LimitUse] = {}
+    most: dict[str, LimitUsage] = {}
     for use in findings.uses:
         before = most[use.limit].throttled if use.limit in most else 0
         if use.limit != told.limit and use.throttled > before:
@@ -90,7 +90,7 @@ def _other_limits(findings: Findings, told: LimitUse) -> str:
     )
 
 
-def _first_429(findings: Findings, use: LimitUse) -> str:
+def _first_429(findings: Findings, use: LimitUsage) -> str:
     """At which rate a ramp met its first 429; empty without a ramp on the limit, or without a 429 in it."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
@@ -106,7 +106,7 @@ def _first_429(findings: Findings, use: LimitUse) -> str:
     return ""
 
 
-def _predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> str:
+def _predicted(findings: Findings, use: LimitUsage, *, briefly: bool = False) -> str:
     """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay."""
     expected = _expected_rate(findings, use)
     if expected is None:
@@ -120,7 +120,7 @@ def _predicted(findings: Findings, use: LimitUse, *, briefly: bool = False) -> s
     return f", where {limiter} predicts {share(expected)}" if expected else f", though {limiter} predicts none"
 
 
-def _expected_rate(findings: Findings, use: LimitUse) -> float | None:
+def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
     sent = findings.record.on_limit(use.limit)
     sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
@@ -130,7 +130,7 @@ def _expected_rate(findings: Findings, use: LimitUse) -> float | None:
     return float(rejected.mean()) if len(rejected) else None
 
 
-def _contradicted(findings: Findings, use: LimitUse, found: LimitObserved429) -> bool:
+def _contradicted(findings: Findings, use: LimitUsage, found: LimitObserved429) -> bool:
     """Whether the decisions are not those of the assumed limiter: another one explains them, or none."""
     spec, limit = findings.record.assumed_limits.spec, findings.record.assumed_limits.limit_on(use.limit)
     return found.inference.word != "nothing" and not any(same(fit, spec, limit) for fit in found.inference.named)
@@ -244,20 +244,20 @@ def _polling(findings: Findings) -> float | None:
     return polls / (polls + retrieves) if polls + retrieves else None
 
 
-def _called_limit(findings: Findings, use: LimitUse) -> str:
+def _called_limit(findings: Findings, use: LimitUsage) -> str:
     """A limit with what it allows: ``sync_run limit (100 per minute, over 4 keys)``."""
     assumed, quotas = findings.record.assumed_limits, findings.record.quotas_on(use.limit)
     keys = f", over {quotas} keys" if quotas > 1 else ""
     return f"{limit_name(use.limit)} ({assumed.limit_text(assumed.limit_on(use.limit))}{keys})"
 
 
-def _asked(use: LimitUse) -> str:
+def _asked(use: LimitUsage) -> str:
     """``80 % of what it allows``; of keys that have quotas of their own the busiest, where others ask for less."""
     key = f" key {use.keys[0].key} ({times(use.share)} over all keys)" if use.uneven else ""
     return f"{times_what(use.busiest)} what it allows{key}"
 
 
-def _of_limit(findings: Findings, use: LimitUse) -> str:
+def _of_limit(findings: Findings, use: LimitUsage) -> str:
     asked = f"it was asked {_asked(use)}{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         asked = f"{share(use.share)} of that was in use on average"

@@ -54,7 +54,7 @@ def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn b
         for allowed in limits.replay(limits.FixedWindow(limit), (times[key::keys] + start).tolist())
     )
     assert found.operations == [len(times)]
-    assert found.counts("refused", [0]).tolist() == [refused]
+    assert found.counts("rejected", [0]).tolist() == [refused]
     assert found.counts("throttled", [0]).tolist() == [refused]
 
 

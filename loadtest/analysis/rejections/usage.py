@@ -29,7 +29,7 @@ class KeyUse(Result, frozen=True, kw_only=True):
     share: float
 
 
-class LimitUse(Result, frozen=True, kw_only=True):
+class LimitUsage(Result, frozen=True, kw_only=True):
     """What was asked of one limit while the same stages were on.
 
     ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
@@ -112,7 +112,7 @@ class LimitUses:
             if sent[key]
         )
 
-    def result(self) -> list[LimitUse]:
+    def result(self) -> list[LimitUsage]:
         record, uses = self._record, []
         for name in record.limits():
             kinds = [
@@ -132,7 +132,7 @@ class LimitUses:
                     keys = self._of_keys(kinds, place, limit.rate * (end - begin)) if quotas > 1 else ()
                 throttled = int(self._throttled[kinds, place].sum())
                 uses.append(
-                    LimitUse(
+                    LimitUsage(
                         limit=name,
                         stretch=self._stretch(name, begin, end),
                         start_s=begin,
@@ -157,7 +157,7 @@ class LimitUses:
         return " + ".join(dict.fromkeys(own or [stage.name for _, stage in on]))
 
 
-def bottleneck_limit(uses: list[LimitUse]) -> LimitUse | None:
+def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
     """The limit that bound the run: most 429s; without any, the one that came nearest to its limit."""
     return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 

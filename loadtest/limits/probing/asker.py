@@ -10,7 +10,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.limits.probing.cells import Model
-from loadtest.limits.probing.evidence import OWN_SHARE, Evidence, Exchange, ProbeAnswer, Volley, VolleyOrder, Who
+from loadtest.limits.probing.evidence import OWN_SHARE, Exchange, ProbeAnswer, ProbeEvidence, Volley, VolleyOrder, Who
 from loadtest.limits.probing.experiments import EvenStream, Experiment, Flood
 from loadtest.limits.probing.models import Bucket, every_model
 from loadtest.stats import log10_at_most
@@ -63,7 +63,7 @@ class Asker:
         self._models = every_model(
             documented, [each for each in windows if documented.window / 30 <= each <= documented.window * 8], REACH_S
         )
-        self._past = Evidence()
+        self._past = ProbeEvidence()
         self._enough = 2 if documented.count >= 20 else 1
         """Refusals that end a burst."""
         self._rate = rate

@@ -13,7 +13,7 @@ import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.limits import ALGORITHMS, AlgorithmName
-from loadtest.limits.probing.evidence import Evidence, Volley
+from loadtest.limits.probing.evidence import ProbeEvidence, Volley
 from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
@@ -90,14 +90,14 @@ class Model:
         for name in ("low", "high", "windows", "least_n", "most_n", "floor_n", "ceiling_n"):
             setattr(self, name, getattr(self, name)[kept])
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         """The least and the greatest load of each cell at the volley in a place, its own requests not counted."""
         raise NotImplementedError
 
     def _after(self, volley: Volley) -> None:
         """Count a volley, where a model keeps its load from one volley to the next."""
 
-    def see(self, evidence: Evidence, place: int) -> None:
+    def see(self, evidence: ProbeEvidence, place: int) -> None:
         if not self.stands:
             return
         volley = evidence.wholes[place] if self.whole_streams else evidence.volleys[place]
@@ -115,7 +115,7 @@ class Model:
         if not kept.all():
             self._keep(kept)
 
-    def divide(self, evidence: Evidence) -> None:
+    def divide(self, evidence: ProbeEvidence) -> None:
         """Divide cells that stand, as far as their number allows, and see what is left."""
         while 0 < len(self.low) < _CELLS_MOST:
             wide = self._wide()

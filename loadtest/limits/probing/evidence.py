@@ -100,7 +100,7 @@ Exchange = Generator[VolleyOrder, Sequence[ProbeAnswer], _T]
 """Asks for volleys, takes their answers, and returns what they tell: whoever drives it sends."""
 
 
-class Evidence:
+class ProbeEvidence:
     """What was sent and seen: by the volley, for bounds that hold for certain, and by the request, for replays.
 
     A stream of requests is divided into volleys that overlap; any other volley began after all before it had been

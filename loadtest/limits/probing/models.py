@@ -9,7 +9,7 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName
 from loadtest.limits.probing.cells import MANY, SLACK, Model
-from loadtest.limits.probing.evidence import Evidence, Volley
+from loadtest.limits.probing.evidence import ProbeEvidence, Volley
 from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
@@ -29,7 +29,7 @@ class Log(Model):
 
     algorithm = "sliding-log"
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         begin, end, few, many = evidence.until(place, count_rejected=self.count_rejected)
         now = evidence.volleys[place]
         certain = (now.end - begin)[None, :] < self.low[:, None] - SLACK
@@ -48,7 +48,7 @@ class Aligned(Model):
         first = np.floor((begin[None, :] + self.low[:, None]) / wide + 1e-12)
         return first, np.floor((end[None, :] + self.high[:, None]) / wide + 1e-12)
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         begin, end, few, many = evidence.until(place, count_rejected=False)
         now = evidence.volleys[place]
         first, last = self.numbers(begin, end)
@@ -66,7 +66,7 @@ class Counter(Aligned):
 
     algorithm = "sliding-counter"
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         begin, end, few, many = evidence.until(place, count_rejected=self.count_rejected)
         now = evidence.volleys[place]
         first, last = self.numbers(begin, end)
@@ -101,7 +101,7 @@ class FromFirst(Model):
         self._opened, self._counted = self._opened[:, kept], self._counted[:, kept]
         self._inside = self._inside[:, kept]
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         now = evidence.wholes[place] or evidence.volleys[place]
         certain = now.end < self._opened[0] + self.low - SLACK
         possible = now.begin < self._opened[1] + self.high
@@ -130,7 +130,7 @@ class FromFirst(Model):
         most = np.where(new, 0.0, self._counted[1]) + volley.passed
         self._counted = np.stack((np.where(across, 0.0, least), most))
 
-    def see(self, evidence: Evidence, place: int) -> None:
+    def see(self, evidence: ProbeEvidence, place: int) -> None:
         """Set aside what a volley contradicts, and what is not renewed as a stream shows it."""
         super().see(evidence, place)
         if self.stands and evidence.wholes[place] not in {None, evidence.volleys[place]}:
@@ -144,7 +144,7 @@ class Concurrency(Model):
 
     algorithm = CONCURRENCY
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         none = np.zeros(len(self.low))
         return none, none
 
@@ -178,7 +178,7 @@ class Bucket(Model):
             np.maximum(self._level[1] - self.low * gone[1], 0.0),
         )
 
-    def loads(self, evidence: Evidence, place: int) -> tuple[Floats, Floats]:
+    def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
         now = evidence.wholes[place] or evidence.volleys[place]
         least, most = self._at(now.begin)
         return least - self.high * (now.end - now.begin), most

@@ -15,7 +15,7 @@ import numpy as np
 
 from loadtest.arrays import Floats, Ints
 from loadtest.limits.probing.cells import Model
-from loadtest.limits.probing.evidence import Evidence, ProbedRequest
+from loadtest.limits.probing.evidence import ProbedRequest, ProbeEvidence
 from loadtest.limits.probing.models import Bucket
 from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
@@ -110,7 +110,7 @@ def _rows(model: Model, documented: Limit) -> tuple[Ints, Floats, Floats]:
     return np.array(cells), np.array(counts, float), np.log(np.array(priors))
 
 
-def weigh(model: Model, seen: Evidence, trip: float, documented: Limit) -> WeighedModel:
+def weigh(model: Model, seen: ProbeEvidence, trip: float, documented: Limit) -> WeighedModel:
     """Weigh a model.
 
     Args:
@@ -159,7 +159,7 @@ def _replayed(replay: LimiterReplay, times: Floats, requests: Sequence[ProbedReq
     return more
 
 
-def arrivals(seen: Evidence, trip: float, draws: int) -> Floats:
+def arrivals(seen: ProbeEvidence, trip: float, draws: int) -> Floats:
     """Moments at which each request may have reached the server: a row for each of some draws.
 
     Of the time to an answer, each way takes at most half a ``trip``. What took longer was carried out or held. Where
@@ -182,7 +182,7 @@ def arrivals(seen: Evidence, trip: float, draws: int) -> Floats:
     return np.asarray(times)
 
 
-def _groups(seen: Evidence, places: Ints) -> list[int]:
+def _groups(seen: ProbeEvidence, places: Ints) -> list[int]:
     """Where, among the requests, volleys begin that do not overlap with those before."""
     firsts = [0] + [place + 1 for place, whole in enumerate(seen.wholes) if whole is not None]
     return [int(each) for each in np.searchsorted(places, firsts)]

@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, MetricInterval
-from loadtest.analysis.rejections.usage import LimitUse
+from loadtest.analysis.rejections.usage import LimitUsage
 from loadtest.analysis.results import CountedFigures, OperationStage, Summary, bounded
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
@@ -187,7 +187,7 @@ def _limits(findings: Findings) -> Table:
     return table_of("limits", "What was asked of each limit", columns, rows, note)
 
 
-def _busiest(use: LimitUse) -> str:
+def _busiest(use: LimitUsage) -> str:
     """What the busiest keys ask of their own quotas, where those differ."""
     if not use.uneven:
         return ""
