@@ -20,7 +20,7 @@ from loadtest.metrics import METRICS
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
 from loadtest.stats import QUANTILES, Difference, mean_difference, percentile_difference, share_difference
-from loadtest.threshold import Judgement, Reference, Threshold, judge, scope_of
+from loadtest.threshold import Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
 
 
@@ -109,7 +109,10 @@ def judge_any(threshold: Threshold, record: Record, metrics: RunFigures, values:
     here, there = (measure(threshold.metric, side) for side in sides if side is not None)
     against_zero = replace(threshold, value=0.0)
     judgement = judge(against_zero, _bounds(here, there, threshold.value))
-    interval = _interval(threshold, base, record, values)
+    stages = _stages(base, record), _stages(threshold, record)
+    found = difference(threshold.metric, record.info, values, stages, whole=False, factor=threshold.value)
+    interval = None if found is None else found.interval
+    finite = interval if interval is not None and all(map(math.isfinite, interval)) else None
     marginal = judgement != "inconclusive" and interval is not None and judge(against_zero, interval) != judgement
     if marginal and threshold.confident:
         judgement = "inconclusive"
@@ -118,11 +121,11 @@ def judge_any(threshold: Threshold, record: Record, metrics: RunFigures, values:
         judgement=judgement,
         value=here.value,
         base=there.value,
-        interval=None if interval is None or not all(map(math.isfinite, interval)) else interval,
+        interval=finite,
         margin=apart if apart is None or threshold.operator in (">", ">=") else -apart,
         marginal=marginal,
         n=here.n,
-        why=_why(threshold, base, (here, there), judgement, interval),
+        why=_why(threshold, base, (here, there), finite) if judgement == "inconclusive" else "",
     )
 
 
@@ -141,28 +144,15 @@ def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, floa
     return low - factor * most, high - factor * least
 
 
-def _interval(
-    threshold: Threshold, base: Threshold, record: Record, values: ArrivalValues
-) -> tuple[float, float] | None:
-    sides = _stages(base, record), _stages(threshold, record)
-    found = difference(threshold.metric, record.info, values, sides, whole=False, factor=threshold.value)
-    return None if found is None else found.interval
-
-
 def _stages(threshold: Threshold, record: Record) -> ComparedStages:
     stages = [key for key in record.stages(traffic=threshold.traffic) if threshold.stage in (None, key.stage.name)]
     return ComparedStages(threshold.traffic or "", record.stage_indices(stages))
 
 
 def _why(
-    threshold: Threshold,
-    base: Threshold,
-    measured: tuple[Measured, Measured],
-    judgement: Judgement,
-    interval: tuple[float, float] | None,
+    threshold: Threshold, base: Threshold, measured: tuple[Measured, Measured], interval: tuple[float, float] | None
 ) -> str:
-    if judgement != "inconclusive":
-        return ""
+    """Why it is inconclusive. The interval is known where it is finite."""
     for each, one in zip((threshold, base), measured, strict=True):
         if one.value is None:
             few = f"too few samples: {one.n}" if one.n else "no data"
@@ -171,9 +161,6 @@ def _why(
     if here.bounds is not None or there.bounds is not None:
         return "of at least one side only bounds are known, and the threshold lies between them"
     ratio = (here.value or 0.0) / there.value if there.value else math.inf
-    known = interval is not None and all(map(math.isfinite, interval))
-    ends = (
-        "" if interval is None or not known else ": " + " to ".join(quantity(each, threshold.unit) for each in interval)
-    )
+    ends = "" if interval is None else ": " + " to ".join(quantity(each, threshold.unit) for each in interval)
     interval_of = f"the 95\u00a0% interval of its distance from {threshold.value:g}x"
     return f"it was {ratio:.3g}x, and {interval_of} has both signs{ends}"

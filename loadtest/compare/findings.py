@@ -6,7 +6,7 @@ from typing import Final
 
 from loadtest.compare import sentences
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE
-from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
+from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison
 
 _PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
@@ -48,7 +48,7 @@ def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison])
 
 def _order(one: ChangeFinding) -> tuple[int, float]:
     low, high = one.cause.difference_interval or (one.cause.difference or 0.0,) * 2
-    return _KINDS.index(one.kind), -low if NATURES[one.cause.metric].worse > 0 else high
+    return _KINDS.index(one.kind), -low if one.cause.nature.worse > 0 else high
 
 
 def _at(
@@ -111,7 +111,7 @@ def _symptom(one: MetricComparison) -> bool:
     """Whether a metric became worse beyond chance by itself, and by an effect that matters."""
     if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
         return False
-    nature = NATURES[one.metric]
+    nature = one.nature
     if nature.scale == "logit":
         return one.difference >= LEAST_SHARE
     enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
@@ -174,7 +174,7 @@ def _sharing(
 
 
 def _ratios(one: MetricComparison) -> tuple[float, float] | None:
-    return None if NATURES[one.metric].scale == "logit" else one.ratio_interval
+    return None if one.nature.scale == "logit" else one.ratio_interval
 
 
 def _sentence(group: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:

@@ -7,7 +7,6 @@ gives the same history. A verdict that was stored stays, whatever is added later
 
 import csv
 import io
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -172,27 +171,28 @@ def moment(text: str) -> datetime:
 
 def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     """Cut runs, in order, where a segment starts."""
-    numbers = itertools.accumulate(int(each.new_segment) for each in runs)
-    numbered = zip(numbers, runs, strict=True)
-    return [[each for _, each in group] for _, group in itertools.groupby(numbered, key=lambda pair: pair[0])]
-
-
-def status_for(verdict: RecordedVerdict, *, valid: bool) -> Literal["accepted", "waiting", "invalid"]:
-    """What a run is by itself: evidence if it passed or the history still learns; else somebody has to decide."""
-    if not valid or verdict == "invalid":
-        return "invalid"
-    return "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
+    found: list[list[HistoryRun]] = []
+    for each in runs:
+        if each.new_segment or not found:
+            found.append([])
+        found[-1].append(each)
+    return found
 
 
 def run_line(
     run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
-    """The line of a run that was compared now."""
+    """The line of a run that was compared now.
+
+    By itself it is evidence if it passed or the history still learns; else somebody has to decide.
+    """
+    status: Literal["accepted", "waiting", "invalid"]
+    status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
     return RunLine(
         schema=SCHEMA_VERSION,
         recorded=recorded or now(),
         verdict=verdict,
-        status=status_for(verdict, valid=run.valid),
+        status="invalid" if verdict == "invalid" or not run.valid else status,
         sentence=sentence,
         confirms=confirms,
         run=run,

@@ -174,7 +174,7 @@ def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
 def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricComparison]) -> tuple[str, ...]:
     reasons = []
     tested = [one for one in metrics if one.p is not None]
-    times = [one for one in tested if NATURES[one.metric].scale == "log" and one.sd is not None]
+    times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
     # Of 1 ms, and below the poll interval, +10 % is nothing that counts.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and sentences.in_percent(one)]
     if loose:

@@ -5,7 +5,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from loadtest.compare.measurements import Key, Metric, RunMeasurements
+from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.metrics import Nature
 from loadtest.record.run_directory import read_versioned, write_atomically
 
 FILE_NAME: Final = "comparison.json"
@@ -65,6 +66,10 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     earlier: tuple[float, ...] = ()
     later: tuple[float, ...] = ()
     resolution_ms: float = 0.0
+
+    @property
+    def nature(self) -> Nature:
+        return NATURES[self.metric]
 
     @property
     def key(self) -> Key:

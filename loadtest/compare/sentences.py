@@ -11,6 +11,8 @@ from loadtest.compare.results import MetricComparison
 _MINUS: Final = "\N{MINUS SIGN}"
 LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
 """Of times below these 20 ms the least effect is 1 ms, not 5 %: a percentage says little of them."""
+_UNITS: Final = {"ms": (" ms", 1), "share": (" points", 100), "1/s": ("/s", 1)}
+"""The unit of a difference in a sentence, by that of its metric, and how many make one of it."""
 _TIMES_FROM: Final = 3.0
 """From here on "12 times" says more than "+1,133 %"."""
 
@@ -24,22 +26,22 @@ def where(place: tuple[str, str], metrics: Iterable[MetricComparison]) -> str:
 
 def name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
     """``greetings: executionTime p50``, with the stage where the entry has several."""
-    return f"{where((one.traffic, one.stage), metrics)}: {NATURES[one.metric].name}"
+    return f"{where((one.traffic, one.stage), metrics)}: {one.nature.name}"
 
 
 def sentence(label: str, one: MetricComparison) -> str:
     """``greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75 %)``."""
-    return f"{label}: {NATURES[one.metric].name} {change(one)}"
+    return f"{label}: {one.nature.name} {change(one)}"
 
 
 def change(one: MetricComparison) -> str:
     """How much a metric changed, with its interval."""
-    nature = NATURES[one.metric]
+    nature = one.nature
     if nature.scale == "logit":
         ends = _range(one.difference_interval, 100, "points")
         size = f"{signed(100 * (one.difference or 0))} percentage points"
         return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
-    unit = " ms" if nature.unit == "ms" else "/s"
+    unit, _ = _UNITS[nature.unit]
     ratio, ratios = one.ratio or 1.0, one.ratio_interval
     if ratio >= _TIMES_FROM:
         ends = "" if ratios is None else f", 95 %: {number(ratios[0])} to {number(ratios[1])} times"
@@ -57,13 +59,13 @@ def shown_in(symptoms: Sequence[MetricComparison]) -> str:
 
 def moved_sentence(label: str, grown: MetricComparison, shrunk: MetricComparison, whole: MetricComparison) -> str:
     """``greetings: time moved from executionTime p50 (−30 ms) to overhead p50 (+30 ms); …``."""
-    total = f"{NATURES[whole.metric].name} did not grow beyond chance ({_short(whole)})"
+    total = f"{whole.nature.name} did not grow beyond chance ({_short(whole)})"
     return f"{label}: time moved from {_in_brackets(shrunk)} to {_in_brackets(grown)}; {total}"
 
 
 def short(one: MetricComparison) -> str:
     """``executionTime p50 +66 ms``."""
-    return f"{NATURES[one.metric].name} {_short(one)}"
+    return f"{one.nature.name} {_short(one)}"
 
 
 def hidden_by_polls(resolution_ms: float) -> str:
@@ -79,9 +81,8 @@ def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], sh
         causes: the same metric in each of them.
         shown: metrics in which it shows, too.
     """
-    nature, sizes = NATURES[causes[0].metric], [one.difference or 0.0 for one in causes]
-    unit = {"ms": " ms", "share": " points", "1/s": "/s"}[nature.unit]
-    factor = 100 if nature.unit == "share" else 1
+    nature, sizes = causes[0].nature, [one.difference or 0.0 for one in causes]
+    unit, factor = _UNITS[nature.unit]
     ends = list(dict.fromkeys(signed(factor * end) for end in (min(sizes), max(sizes))))
     text = f"{nature.name} {' to '.join(ends)}{unit} in {listed(labels)}; {labels[0]}: {change(causes[0])}"
     return text + (f"; seen in {listed([NATURES[one].name for one in shown])}" if shown else "")
@@ -89,7 +90,7 @@ def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], sh
 
 def in_percent(one: MetricComparison) -> bool:
     """Whether 5 % is the least effect: of goodput, and of times that are neither short nor hidden by polls."""
-    nature, ms = NATURES[one.metric], max(LEAST_MS, one.resolution_ms)
+    nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
 
@@ -101,7 +102,7 @@ def detectable_ms(one: MetricComparison) -> float:
 def detectable(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
     """``+12 % (greetings: executionTime p50)``: the least change for the worse that would have been found."""
     factor = one.detectable or 1.0
-    size = f"{signed(100 * (factor - 1))} %" if NATURES[one.metric].scale == "log" else f"odds × {number(factor)}"
+    size = f"{signed(100 * (factor - 1))} %" if one.nature.scale == "log" else f"odds × {number(factor)}"
     return f"{size} ({name(one, metrics)})"
 
 
@@ -136,15 +137,12 @@ def share(value: float | None) -> str:
 
 
 def _in_brackets(one: MetricComparison) -> str:
-    return f"{NATURES[one.metric].name} ({_short(one)})"
+    return f"{one.nature.name} ({_short(one)})"
 
 
 def _short(one: MetricComparison) -> str:
-    unit = NATURES[one.metric].unit
-    difference = one.difference or 0.0
-    if unit == "share":
-        return f"{signed(100 * difference)} points"
-    return f"{signed(difference)}{' ms' if unit == 'ms' else '/s'}"
+    unit, factor = _UNITS[one.nature.unit]
+    return signed(factor * (one.difference or 0.0)) + unit
 
 
 def _range(interval: tuple[float, float] | None, factor: float, unit: str) -> str:

@@ -32,7 +32,7 @@ import msgspec
 from loadtest.compare import sentences
 from loadtest.compare.changes import AnyChange
 from loadtest.compare.findings import attribution, find, summary
-from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.compare.measurements import Key, Metric, RunMeasurements
 from loadtest.compare.results import (
     ChangeFinding,
     ComparisonVerdict,
@@ -281,7 +281,7 @@ def _verdict(
     if not tested:
         return _nothing_tested(sides, metrics)
     done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
-    found = [one for one in tested if NATURES[one.metric].scale == "log" and one.detectable is not None]
+    found = [one for one in tested if one.nature.scale == "log" and one.detectable is not None]
     count = f"{len(tested)} metric{'' if len(tested) == 1 else 's'}"
     return "pass", f"{done} found in {count}. {_would_have_seen(found, metrics)}".strip()
 
@@ -305,7 +305,7 @@ def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[Metric
     parts = []
     ordered = sorted(
         (one for one in found if sentences.in_percent(one)),
-        key=lambda one: NATURES[one.metric].worse * math.log(one.detectable or 1.0),
+        key=lambda one: one.nature.worse * math.log(one.detectable or 1.0),
     )
     if ordered:
         ends = (sentences.detectable(one, metrics) for one in (ordered[0], ordered[-1]))
@@ -353,7 +353,7 @@ def _without_moved(
     places = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
     changed = []
     for one in metrics:
-        time = NATURES[one.metric].unit == "ms" and (one.suspect or one.verdict == "regressed")
+        time = one.nature.unit == "ms" and (one.suspect or one.verdict == "regressed")
         if time and one.p is not None and (one.traffic, one.stage) in places:
             why = "time moved; the whole did not grow"
             changed.append(msgspec.structs.replace(one, verdict="inconclusive", suspect=False, why=why))
