@@ -25,7 +25,7 @@ from loadtest.analysis.times import dispatch_lag, overhead, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
-from loadtest.stats import circular_blocks, share_scores
+from loadtest.stats import circular_blocks, filled_blocks, share_scores
 
 RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
@@ -89,8 +89,7 @@ class Grid(NamedTuple):
 
     def carries(self, counts: Ints) -> bool:
         """Whether so many in each bin are spread over enough blocks for an error."""
-        whole = len(counts) // self.per_block * self.per_block
-        return int(np.count_nonzero(counts[:whole].reshape(-1, self.per_block).sum(axis=1))) >= LEAST_BLOCKS
+        return filled_blocks(counts, self.per_block) >= LEAST_BLOCKS
 
 
 def grid(start_s: float, seconds: float) -> Grid | None:

@@ -152,12 +152,16 @@ def bins_of_batch(bins: int) -> int:
     return math.ceil(bins / _BATCHES)
 
 
-def fill_batches(whole: Ints) -> bool:
-    """Whether all batches but one hold something, of those that lie side by side."""
-    batch = bins_of_batch(len(whole))
-    batches = len(whole) // batch
-    sums = whole[: batches * batch].reshape(batches, batch).sum(axis=1)
-    return int(np.count_nonzero(sums)) >= batches - 1
+def filled_blocks(counts: Ints, bins: int) -> int:
+    """How many blocks of so many bins hold something, of those that lie side by side."""
+    whole = len(counts) // bins * bins
+    return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
+
+
+def fill_batches(counts: Ints) -> bool:
+    """Whether all batches of a stage but one hold something."""
+    batch = bins_of_batch(len(counts))
+    return filled_blocks(counts, batch) >= len(counts) // batch - 1
 
 
 def drifts(regression: float, bins: int) -> bool:
