@@ -50,7 +50,7 @@ class Pool:
         self.cap = size if cap is None else max(size, cap)
         self.backlog: deque[Arrival] = deque()
         """Due arrivals that no user was free for."""
-        self.on_scarce: Callable[[], None] = _nobody
+        self.on_scarce: Callable[[], None] = lambda: None
         """Called at each arrival that leaves few users idle, for as long as the pool may grow (see ``Growth``)."""
         self._closed = False
         # Greenlets by identity of their users, in the order in which they became idle: a list would be searched for
@@ -172,10 +172,6 @@ def _hand(user: Any, arrival: Arrival) -> None:
     finally:
         # Whoever is stopped meanwhile must not be woken up again.
         back.stop()
-
-
-def _nobody() -> None:
-    """A pool that nobody watches does not grow."""
 
 
 class Growth:

@@ -70,7 +70,7 @@ class WorkflowUser(locust.User):
             # Locust runs a task before it waits for the first time. After each wait it would sleep for no time at all,
             # which is another turn of the event loop, in which every other greenlet that is ready goes first.
             task_set: Any = self._taskset_instance
-            task_set._sleep = _go_on  # noqa: SLF001 - it offers no other way
+            task_set._sleep = lambda _: None  # noqa: SLF001 - it offers no other way
             return
         operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
@@ -214,10 +214,6 @@ class RetrievalUser(WorkflowUser):
             kind, lambda trace: self.client.get(kind, job_id, operation.key_index, trace, operation.expected)
         )
         self.conclude(operation, answer)
-
-
-def _go_on(_: float) -> None:
-    """Locust's sleep after a wait that has waited long enough."""
 
 
 USER_CLASSES: dict[str, type[WorkflowUser]] = {

@@ -7,6 +7,7 @@ that no worker has recorded, since a worker that is lost can't tell.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -33,9 +34,8 @@ class Outbox:
         self.count = 0
         self._number = 0
         self._rows: list[pa.RecordBatch] = []
-        self._kept: dict[int, Batch] = {}
-        self._sent: dict[int, int] = {}
-        """When each of them was sent last, on the monotonic clock."""
+        self._kept: dict[int, tuple[Batch, int]] = {}
+        """Batches by number, and when each was sent last, on the monotonic clock; 0 for not yet."""
         self._jobs: list[tuple[str, int]] = []
         warm_up()
 
@@ -55,7 +55,7 @@ class Outbox:
 
     @property
     def all_sent(self) -> bool:
-        return not self._rows and not self._jobs and all(self._sent.values())
+        return not self._rows and not self._jobs and all(sent for _, sent in self._kept.values())
 
     @property
     def empty(self) -> bool:
@@ -66,13 +66,12 @@ class Outbox:
         now = time.monotonic_ns()
         if self._rows or self._jobs:
             self._number += 1
-            self._kept[self._number] = Batch(number=self._number, samples=self._packed(), jobs=self._jobs)
-            self._sent[self._number] = 0
+            self._kept[self._number] = Batch(number=self._number, samples=self._packed(), jobs=self._jobs), 0
             self._jobs = []
-        for number, sent in self._sent.items():
+        for number, (batch, sent) in self._kept.items():
             if now - sent >= _AGAIN_NS:
-                self._sent[number] = now
-                return self._kept[number]
+                self._kept[number] = batch, now
+                return batch
         return None
 
     def _packed(self) -> bytes:
@@ -88,8 +87,7 @@ class Outbox:
 
     def acknowledged(self, number: int) -> None:
         """Forget every batch up to this one: the master has them."""
-        for each in [each for each in self._kept if each <= number]:
-            del self._kept[each], self._sent[each]
+        self._kept = {each: kept for each, kept in self._kept.items() if each > number}
 
 
 def unpack(batch: bytes) -> list[pa.RecordBatch]:
@@ -115,23 +113,20 @@ class Collector:
         self, recorder: Recorder, files: RunFiles, on_jobs: Callable[[str, list[tuple[str, int]]], None]
     ) -> None:
         self.arrivals = ArrivalBitmap()
-        self.rows: dict[str, int] = {}
+        self.rows: Counter[str] = Counter()
         """By worker."""
-        self._last: dict[str, int] = {}
+        self.last: Counter[str] = Counter()
+        """Number of the last batch of each worker that is in the record."""
         self._duplicates = DuplicateJobIds()
         self._recorder = recorder
         self._files = files
         self._on_jobs = on_jobs
 
-    def last(self, worker: str) -> int:
-        """Number of the last batch of a worker that is in the record."""
-        return self._last.get(worker, 0)
-
     def take(self, worker: str, batch: Batch) -> None:
         """Write a batch, unless it was written before or one before it is missing: then it will be sent again."""
-        if batch.number != self.last(worker) + 1:
+        if batch.number != self.last[worker] + 1:
             return
-        self._last[worker] = batch.number
+        self.last[worker] = batch.number
         for job_id, key in batch.jobs:
             self._recorder.job(job_id, key)
         if batch.jobs:
@@ -140,7 +135,7 @@ class Collector:
             rows = self._duplicates.correct(received)
             self.arrivals.add_batch(rows)
             self._recorder.see(watched(rows))
-            self.rows[worker] = self.rows.get(worker, 0) + rows.num_rows
+            self.rows[worker] += rows.num_rows
             try:
                 self._files.write_batch(rows)
             except OSError as error:

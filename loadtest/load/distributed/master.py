@@ -247,7 +247,7 @@ class DistributedGenerator:
             session.bug, session.user_error = report.bug, report.user_error
         if report.abort is not None:
             self.on_abort(report.abort)
-        last = self._collector.last(member.worker)
+        last = self._collector.last[member.worker]
         if report.closed and last >= (report.batch.number if report.batch else 0):
             member.closed = True
             if member.leaving:

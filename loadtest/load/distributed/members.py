@@ -86,9 +86,7 @@ def describe_workers(
     """Fill in the workers and their assignments, for run.json."""
     if assignments:
         session.info.workers = len(assignments[0].workers)
-    session.info.worker_processes = [
-        _worker_info(member, collector.rows.get(member.worker, 0)) for member in members.values()
-    ]
+    session.info.worker_processes = [_worker_info(member, collector.rows[member.worker]) for member in members.values()]
     session.info.assignments = [
         AssignmentInfo(
             number=each.number,

@@ -144,7 +144,11 @@ class LocustTest:
         self.preflight = not self.embedded and environ.get("LOADTEST_PREFLIGHT", "1") != "0"
         self._target_version = environ.get("LOADTEST_TARGET_VERSION", "")
         self._sent: list[PreflightRequest] = []
-        self._names = self._traffic_names(self.options.user_classes)
+        self._names = list(dict.fromkeys(self.options.user_classes))
+        for name in self._names:
+            if name not in scenario.traffic:
+                known = suggestion(name, list(scenario.traffic))
+                raise InputError(f"{self._path}: there is no traffic {name!r}{known}")
         self.user_classes: list[type[locust.User]] = []
         self.set(self.options.seed, self.options.rate_multiplier)
 
@@ -220,13 +224,6 @@ class LocustTest:
         )
         endpoint = make_endpoint(info, self.keys, self.endpoint, target)
         return Session(environment, directory, info, self.loaded.scenario, endpoint, base=self._path.parent)
-
-    def _traffic_names(self, names: list[str]) -> list[str]:
-        known = list(self.loaded.scenario.traffic)
-        for name in names:
-            if name not in known:
-                raise InputError(f"{self._path}: there is no traffic {name!r}{suggestion(name, known)}")
-        return list(dict.fromkeys(names))
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
-from loadtest.contract import Operation
+from loadtest.contract import POLLED_OPERATIONS, Operation
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows
 from loadtest.report.tables.jobs import polling_table
@@ -54,10 +54,11 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
 
 def _per_job(panel: Axes, findings: Findings) -> None:
     record, lines, most = findings.record, cycle(_LINES), 1.0
-    for stage in record.stages(operation=Operation.ASYNC_RUN):
+    for stage in [stage for each in POLLED_OPERATIONS for stage in record.stages(operation=each)]:
         polls = record.time("polls", [stage])
         if polls.n:
-            look = {"color": OPERATIONS[Operation.ASYNC_RUN], "ls": next(lines), "lw": 1.5}
+            operation = record.info.traffic[stage.traffic].operation
+            look = {"color": OPERATIONS[operation], "ls": next(lines), "lw": 1.5}
             ecdf(panel, polls, floor=None, label=f"{stage.traffic} · {stage.stage.name}", **look)
             most = max(most, polls.most)
     plain(panel.xaxis)
@@ -97,8 +98,10 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
 
 
 def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:
-    found = findings.metrics.operations.get(Operation.ASYNC_RUN)
-    return found.stages if isinstance(found, JobFigures) else {}
+    for operation in POLLED_OPERATIONS:
+        if isinstance(found := findings.metrics.operations.get(operation), JobFigures):
+            return found.stages
+    return {}
 
 
 def _polls_title(findings: Findings) -> str:
