@@ -54,7 +54,6 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     blocks: list[Block]
 
     def of(self, series: int) -> list[Block]:
-        """The blocks of a series."""
         return [block for block in self.blocks if block.series == series]
 
 

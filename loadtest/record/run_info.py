@@ -294,7 +294,6 @@ class Preflight(msgspec.Struct, kw_only=True):
 
     @property
     def failure(self) -> PreflightCheck | None:
-        """The first check that failed."""
         return next((check for check in self.checks if check.result == "failed"), None)
 
 

@@ -108,7 +108,6 @@ class WorkflowApi:
         self.upkeep = Upkeep(config, self._limits, self.jobs, self._workflows)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request (ASGI 3)."""
         try:
             reply = await self._answer(scope, receive)
         except ApiError as error:

@@ -177,22 +177,18 @@ class JobStore:
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait for a worker."""
         return len(self._waiting)
 
     @property
     def running(self) -> int:
-        """How many workers are busy."""
         return len(self._tasks)
 
     @property
     def kept(self) -> int:
-        """How many finished jobs are kept for retrieval."""
         return len(self._finished)
 
     @property
     def counts(self) -> dict[State, int]:
-        """How many jobs there are in each state that has any worth counting."""
         return {
             State.QUEUED: len(self._waiting),
             State.RUNNING: len(self._tasks),
@@ -252,7 +248,6 @@ class JobStore:
         return True
 
     def close(self) -> None:
-        """Cancel what is running and forget what waits."""
         self._waiting.clear()
         for task in self._tasks:
             task.cancel()

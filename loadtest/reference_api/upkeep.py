@@ -106,7 +106,6 @@ class Upkeep(Collector):
         self._answered[NO_LIMIT if scope is None else scope.get(DRAWN, NO_LIMIT), status] += 1
 
     def stop(self) -> None:
-        """The server was told to stop."""
         self._stopping = True
 
     async def _health(self, _scope: Scope) -> ServerReply:
@@ -116,7 +115,6 @@ class Upkeep(Collector):
         return self._document
 
     def collect(self) -> Iterator[Metric]:
-        """What the server has counted since it started, and how it is now."""
         yield from self._requests()
         yield from self._jobs_and_pools()
         yield self._executions()

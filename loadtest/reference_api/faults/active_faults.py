@@ -54,11 +54,9 @@ class ActiveFault:
         return math.inf if self.fault.duration is None else self.begin + self.fault.duration
 
     def in_force(self, now: float) -> bool:
-        """Whether it is in force."""
         return self.begin <= now < self.end
 
     def concerns(self, name: LimitName, key: int) -> bool:
-        """Whether it is about such requests of this key at all."""
         fault = self.fault
         return name in fault.names and fault.key in {None, key}
 
@@ -249,7 +247,6 @@ class Freezer:
             time.sleep(min(left, _SLICE))
 
     def plan(self) -> None:
-        """See to it that freezes come when they are due."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -52,7 +52,6 @@ class FaultSetup:
         self._config = config
 
     def around(self, api: WorkflowApi, stopping: Callable[[], bool]) -> FaultyApi:
-        """The application that misbehaves."""
         self.hooks.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
         self.counts = lambda: api.jobs.counts
         return FaultyApi(api, self._config, self.active, self.hooks, Freezer(self.active, stopping))
@@ -83,7 +82,6 @@ class Control:
         self._headers = AnswerHeaders()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request (ASGI 3)."""
         try:
             _check_sender(scope)
             reply = self._answer(scope["method"], scope["path"], await _body(receive))

@@ -61,7 +61,6 @@ class FaultyApi:
         active.on_change.append(self._ids.clear)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request (ASGI 3), or not."""
         if not len(self._active):
             await self._api(scope, receive, send)
             return
@@ -85,7 +84,6 @@ class FaultyApi:
             await self._send(answer, faults, scope, receive, send)
 
     def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
-        """As the API's own."""
         status, headers, body = self._api.bad_request(error)
         return status, [*headers, *self._mark([])], body
 
@@ -177,7 +175,6 @@ class _Answer:
             self.body += message.get("body", b"")
 
     def replace(self, body: bytes) -> None:
-        """Put another body in its place."""
         if body != self.body:
             self.body = body
             length = (b"content-length", b"%d" % len(body))

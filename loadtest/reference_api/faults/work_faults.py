@@ -58,11 +58,9 @@ class RecentJobs(Generic[_T]):
         return len(self._kept)
 
     def get(self, job_id: str) -> _T | None:
-        """What was put there, if it is still known."""
         return self._kept.get(job_id)
 
     def put(self, job_id: str, value: _T) -> None:
-        """Remember ``value``."""
         self._kept[job_id] = value
         if len(self._kept) > self._most:
             del self._kept[next(iter(self._kept))]
@@ -94,7 +92,6 @@ class WorkFaults:
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[AnyFault]:
-        """What hit a job when it was submitted."""
         return self._marks.get(job_id) or []
 
     async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
@@ -115,7 +112,6 @@ class WorkFaults:
             self._at_work[key] -= 1
 
     def submitted(self, job: Job) -> None:
-        """Draw what hits a job."""
         key = self._keys[job.owner]
         faults = [strike.fault for strike in self._active.strikes(LimitName.ASYNC_SUBMIT, key, work=True)]
         if faults:
@@ -124,7 +120,6 @@ class WorkFaults:
         self._counted.add(job.id)
 
     def take(self, waiting: deque[Job]) -> Job | None:
-        """Take the first job that isn't starved."""
         starving = self._starving()
         # Thousands may be starved: until they are looked at again, each submit looks only at what has come since.
         for place, job in enumerate(islice(waiting, self._starved, None), self._starved):

@@ -85,7 +85,6 @@ class AnswerHeaders:
         return self._date
 
     def build(self, reply: ServerReply) -> list[Header]:
-        """All headers of ``reply``."""
         length = len(reply.body)
         known = length < len(_LENGTHS)
         content_length = _LENGTHS[length] if known else (b"content-length", b"%d" % length)

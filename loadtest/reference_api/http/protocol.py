@@ -38,7 +38,6 @@ class WholeAnswer:
         self._start: Message | None = None
 
     def __call__(self, scope: Scope, receive: Receive, _send: Send) -> Awaitable[None]:
-        """Answer the request (ASGI 3)."""
         answering: Awaitable[None] = self._app(scope, receive, self.send)
         return answering
 
@@ -102,7 +101,6 @@ class UpgradesIgnored(HttpToolsProtocol):
         return True
 
     def handle_websocket_upgrade(self) -> None:
-        """Let the request be parsed again, without its offer."""
         error = sys.exc_info()[1]  # the parser says by it where it stopped
         method = self.scope["method"]
         if method == "CONNECT" or error is None:
@@ -168,12 +166,10 @@ class BoundedHeads(UpgradesIgnored):
             self.headers = self._unread
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
         self._moved = True
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
         self._moved = True
         super().on_message_complete()
 
@@ -243,5 +239,4 @@ class SilentServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
         yield

@@ -50,7 +50,6 @@ class Constant(_SleepParameters, tag="constant"):
     ms: Millis = 100.0
 
     def draw(self) -> float:
-        """The sleep in ms."""
         return self.ms
 
 
@@ -61,7 +60,6 @@ class Uniform(_SleepParameters, tag="uniform"):
     max_ms: Millis = 200.0
 
     def draw(self) -> float:
-        """One draw in ms."""
         return random.uniform(self.min_ms, self.max_ms)  # noqa: S311 -- a duration, not a secret
 
 
@@ -72,7 +70,6 @@ class Exponential(_SleepParameters, tag="exponential"):
     max_ms: Millis = 60_000.0
 
     def draw(self) -> float:
-        """One draw in ms."""
         return min(random.expovariate(1 / self.mean_ms), self.max_ms)
 
 
@@ -87,7 +84,6 @@ class Lognormal(_SleepParameters, tag="lognormal"):
     max_ms: Millis = 60_000.0
 
     def draw(self) -> float:
-        """One draw in ms."""
         return min(random.lognormvariate(math.log(self.median_ms), self.sigma), self.max_ms)
 
 

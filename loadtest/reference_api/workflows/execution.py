@@ -38,7 +38,6 @@ class ExecutionHistogram:
         self.total = 0.0
 
     def add(self, milliseconds: float) -> None:
-        """Count one execution that took so long."""
         self.counts[bisect_left(BOUNDS, milliseconds)] += 1
         self.total += milliseconds
 

@@ -66,7 +66,6 @@ class Threads:
 
     @property
     def busy(self) -> int:
-        """How many threads execute a function."""
         return min(len(self._live), self._size)
 
     async def run(self, function: Callable[[], _T]) -> _T:
