@@ -9,6 +9,7 @@ record. The draws are the same ones each time, and so are the errors of one reco
 """
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -187,10 +188,7 @@ class StageBlocks:
 
     def share_error(self, events: Ints, whole: Ints) -> float | None:
         """Standard error of the log odds of a share, with half an event added on each side."""
-        if not self.grid.carries(whole):
-            return None
-        k, n = (self.grid.resampled(counts) for counts in (events, whole))
-        return self.grid.scatter(share_scores(k, n))
+        return self._error(share_scores, events, whole)
 
     def excess_error(self, window_s: float) -> float | None:
         """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
@@ -199,18 +197,29 @@ class StageBlocks:
             window_s: of the limit. Where a limiter refuses more than is expected, it does so at the end of each window:
                 that is no chance, but would be taken for it by blocks that are shorter, so that they have no error.
         """
-        if self.grid.block_s < window_s or not self.grid.carries(self.decided):
+        if self.grid.block_s < window_s:
             return None
-        refused, expected, n = (self.grid.resampled(c) for c in (self.refused, self.expected, self.decided))
-        return self.grid.scatter(share_scores(refused, n) - share_scores(expected, n))
+        return self._error(_excess, self.refused, self.expected, self.decided)
 
     def goodput_error(self) -> float | None:
         """Standard error of the logarithm of goodput, given what was offered: that is the schedule's, not chance."""
-        if not self.grid.carries(self.offered):
+        return self._error(_log_goodput, self.ok, self.offered)
+
+    def _error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
+        """Standard error of a figure of counts, the last of which has to be spread over enough blocks."""
+        if not self.grid.carries(counts[-1]):
             return None
-        ok, offered = (self.grid.resampled(counts) for counts in (self.ok, self.offered))
-        some = offered > 0
-        return self.grid.scatter(np.log((ok[some] + 0.5) / offered[some]))
+        return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
+
+
+def _excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
+    return share_scores(refused, n) - share_scores(expected, n)
+
+
+def _log_goodput(ok: Floats, offered: Floats) -> Floats:
+    some = offered > 0
+    found: Floats = np.log((ok[some] + 0.5) / offered[some])
+    return found
 
 
 class TimeBlocks:

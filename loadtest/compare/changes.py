@@ -59,6 +59,21 @@ _MOST_EVENTS: Final = 2000
 """Events up to which Fisher's test is computed, term by term."""
 
 
+def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
+    """Whether a change for the worse reaches the minimum effect.
+
+    Args:
+        nature: of the metric.
+        delta: of a time or a rate, head − base on the log scale.
+        difference: in the metric's unit.
+        resolution_ms: what a poll interval hides.
+    """
+    if nature.scale == "logit":
+        return difference >= LEAST_SHARE
+    hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
+    return nature.worse * delta >= LEAST_RATIO and not hidden
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetricChange:
     """Head − base of one metric, of a time or rate (``TimeChange``) or of a share (``ShareChange``).
@@ -137,10 +152,7 @@ class TimeChange(MetricChange):
     def matters(self, *, better: bool = False) -> bool:
         """Whether the estimate reaches the minimum effect for the worse (or the better)."""
         sign = -1 if better else 1
-        enough = sign * self.worse >= LEAST_RATIO
-        if self.nature.unit == "ms":
-            enough = enough and sign * self.difference() >= max(LEAST_MS, self.resolution_ms)
-        return enough
+        return reaches_effect(self.nature, sign * self.delta, sign * self.difference(), self.resolution_ms)
 
     def unchanged(self) -> bool:
         """Whether the 95 % interval ends below + 10 % for the worse."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from loadtest.compare import sentences
-from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.changes import reaches_effect
 from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison
 
@@ -111,11 +111,7 @@ def _symptom(one: MetricComparison) -> bool:
     """Whether a metric became worse beyond chance by itself, and by an effect that matters."""
     if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
         return False
-    nature = one.nature
-    if nature.scale == "logit":
-        return one.difference >= LEAST_SHARE
-    enough = nature.worse * math.log(one.ratio) >= LEAST_RATIO
-    return enough and (nature.unit != "ms" or one.difference >= max(LEAST_MS, one.resolution_ms))
+    return reaches_effect(one.nature, math.log(one.ratio), one.difference, one.resolution_ms)
 
 
 def _finding(

@@ -170,7 +170,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def significant(value: float, digits: int) -> float:
-    """A number of so many significant digits: what is beyond them differs by how a machine adds up."""
+    """Round to significant digits: the digits beyond them depend on how a machine adds up."""
     return float(f"{value:.{digits}g}")
 
 

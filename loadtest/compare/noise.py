@@ -112,7 +112,7 @@ _LEAST: Final = 3
 
 
 def controls_of_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[ControlComparison, ...]:
-    """Controls of a run beside those of earlier runs."""
+    """Compare the controls of a run with those of earlier runs."""
     found = []
     for name, kind in _KINDS.items():
         value = _value(run, name)
@@ -126,7 +126,7 @@ def controls_of_run(history: Sequence[RunMeasurements], run: RunMeasurements) ->
 
 
 def controls_of_pairs(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> tuple[ControlComparison, ...]:
-    """Controls of the head side beside those of the base side."""
+    """Compare the controls of the head side with those of the base side."""
     found = []
     for name, kind in _KINDS.items():
         values = [(_value(base, name), _value(head, name)) for base, head in pairs]

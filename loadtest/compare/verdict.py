@@ -188,7 +188,7 @@ def _judged(
 def only_shown(
     key: Key, earlier: Sequence[float], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """A metric that is shown with the values that are there, and not tested.
+    """Make the entry of a metric that is shown with its values, and not tested.
 
     Args:
         key: of the metric.
@@ -238,7 +238,7 @@ def conclude(
     metrics: tuple[MetricComparison, ...] = (),
     controls: tuple[ControlComparison, ...] = (),
 ) -> RunComparison:
-    """A comparison that ends with this verdict; alone, before any metric is compared."""
+    """Make a comparison with its verdict; without metrics where it ends before any is compared."""
     return RunComparison(
         kind=sides.kind,
         scenario=sides.head_runs[-1].scenario,

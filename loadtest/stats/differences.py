@@ -65,7 +65,7 @@ class Estimate(NamedTuple):
 
 
 def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.95) -> Estimate | None:
-    """A percentile (nearest rank) of values in the order of time; None where they carry no interval.
+    """Estimate a percentile (nearest rank) of values in the order of time; None where they carry no interval.
 
     Its interval is from order statistics at the effective n.
     """
@@ -82,7 +82,7 @@ def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.9
 
 
 def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """The share of ones among zeros and ones in the order of time, its interval Wilson's at the effective n.
+    """Estimate the share of ones among zeros and ones in the order of time, by Wilson's interval at the effective n.
 
     Student's t stands for z, since the batches are few. None without values.
     """
@@ -93,7 +93,7 @@ def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
 
 
 def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """The mean of values in the order of time, its interval by Student's t at the effective n.
+    """Estimate the mean of values in the order of time, by Student's t at the effective n.
 
     None of fewer than two, and where one is infinite.
     """

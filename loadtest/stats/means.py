@@ -37,14 +37,14 @@ DRIFT: Final = 1 / 5
 
 @lru_cache(maxsize=1024)
 def student(quantile: float, df: float) -> float:
-    """Quantile of Student's t with ``df`` degrees of freedom."""
+    """Return a quantile of Student's t with ``df`` degrees of freedom."""
     from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and most commands need none of it
 
     return float(stdtrit(df, quantile))
 
 
 def student_tail(deviate: float, df: float) -> float:
-    """The probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
+    """Return the probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
     from scipy.special import stdtr  # noqa: PLC0415 - as above
 
     return float(stdtr(df, -deviate))
@@ -57,7 +57,7 @@ def variance(values: Sequence[float]) -> float:
 
 
 def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
-    """``[draw, n]`` places from 0 to n − 1: blocks of neighbours, drawn with the last place next to the first.
+    """Draw blocks of neighbouring places from 0 to n − 1, with the last place next to the first: ``[draw, n]``.
 
     The circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data",
     1992).
@@ -99,7 +99,7 @@ class BinnedShares(NamedTuple):
 
 
 def binned_shares(events: Ints, whole: Ints, steady: float = -1.0, *, long: float = DRIFT) -> BinnedShares:
-    """Shares of columns of events by bin, and how they vary.
+    """Return the shares of columns of events, and how sure their variation over bins makes them.
 
     Args:
         events: ``[bin, column]``.
@@ -118,7 +118,7 @@ def binned_shares(events: Ints, whole: Ints, steady: float = -1.0, *, long: floa
 
 
 def common_movement(counts: Ints, logs: Floats, steady: float) -> float:
-    """The factor that all values together may be off by: the bound of their geometric mean, less each one's own part.
+    """Return the factor that all values together may be off by: that of their geometric mean, less each one's own part.
 
     Args:
         counts: ``[bin, level]`` values.
@@ -134,7 +134,7 @@ def common_movement(counts: Ints, logs: Floats, steady: float) -> float:
 
 
 def median_regression(counts: Ints) -> float:
-    """Correlation from one bin to the next of the share of values below their median, of ``[bin, level]`` values."""
+    """Return the correlation of neighbouring bins in the share of values below the median, by ``[bin, level]``."""
     whole, below = counts.sum(axis=1), np.cumsum(counts, axis=1)
     total = whole.sum()
     column = level_of(below.sum(axis=0) / total, 0.5)
@@ -143,17 +143,17 @@ def median_regression(counts: Ints) -> float:
 
 
 def level_of(share: Floats, quantile: float) -> int:
-    """The level at which a growing share reaches a quantile."""
+    """Return the level at which a growing share reaches a quantile."""
     return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
 
 
 def bins_of_batch(bins: int) -> int:
-    """How many of a stage's bins are a batch."""
+    """Return how many of a stage's bins are a batch."""
     return math.ceil(bins / _BATCHES)
 
 
 def filled_blocks(counts: Ints, bins: int) -> int:
-    """How many blocks of so many bins hold something, of those that lie side by side."""
+    """Count the blocks of so many bins that hold something, of those that lie side by side."""
     whole = len(counts) // bins * bins
     return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
 

@@ -29,7 +29,7 @@ def wilson(share: float, n: float, z: float) -> tuple[float, float]:
 
 
 def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
-    """The upper bound of a share, one-sided (Clopper and Pearson, 1934): 3 ÷ n or so where none was seen."""
+    """Return the upper bound of a share, one-sided (Clopper and Pearson, 1934): 3 ÷ n or so where none was seen."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` needs none of it
@@ -63,22 +63,22 @@ def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
 
 
 def logit(share: float) -> float:
-    """The log odds of a share above 0 and below 1."""
+    """Return the log odds of a share above 0 and below 1."""
     return math.log(share) - math.log1p(-share)
 
 
 def expit(log_odds: float) -> float:
-    """The share of log odds."""
+    """Return the share that has these log odds."""
     return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0  # below it, exp overflows
 
 
 def share_score(events: float, n: float) -> float:
-    """The log odds of a share with half an event added on each side (Haldane–Anscombe), finite for none and for all."""
+    """Return the log odds of a share with half an event added on each side (Haldane–Anscombe): always finite."""
     return logit((events + 0.5) / (n + 1))
 
 
 def share_scores(events: Floats, n: Floats) -> Floats:
-    """``share_score`` of each pair of an array."""
+    """Return the ``share_score`` of each pair of two arrays."""
     found: Floats = np.log((events + 0.5) / (n - events + 0.5))
     return found
 
@@ -97,7 +97,7 @@ class EventCount(NamedTuple):
 
 
 def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
-    """Counts added up where nothing tells them apart."""
+    """Add counts up whose expected log odds are the same."""
     offset = counts[0].offset
     if any(one.offset != offset for one in counts):
         return counts
@@ -105,7 +105,7 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """The common log odds of counts beyond their offsets, of greatest likelihood; infinite for none and for all.
+    """Return the log odds beyond their offsets that counts share, by maximum likelihood; infinite for none and for all.
 
     Args:
         counts: of one side.
@@ -131,13 +131,13 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Σ n·p·(1 − p): one over the variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
+    """Return Σ n·p·(1 − p): one over the variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 
 
 def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
-    """One-sided p of Fisher's exact test, as a normal deviate: above 0 if the head has more (or fewer) events."""
+    """Return the one-sided p of Fisher's exact test as a normal deviate: above 0 for more (or fewer) events."""
     from scipy.special import gammaln, ndtri  # noqa: PLC0415 - as above
 
     here, n, others = round(head.events), round(head.n), round(base.n)
@@ -151,7 +151,7 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 
 
 def likelihood_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
-    """The signed root of the likelihood ratio of two rates to one: above 0 if the head has more.
+    """Return the signed root of the likelihood ratio of two rates to one: above 0 if the head has more.
 
     Args:
         base: one side.
