@@ -29,9 +29,7 @@ from loadtest.record.run_info import (
     TargetInfo,
     TrafficPlan,
 )
-from loadtest.scenario import scenario_hash
-from loadtest.scenario.fields import MAX_BURST
-from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario import MAX_BURST, LoadedScenario, scenario_hash
 from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
 

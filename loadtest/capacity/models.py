@@ -33,9 +33,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, kind_of
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.limits import ALGORITHMS
-from loadtest.plan import Question, traffic_plans
-from loadtest.plan.forecast import forecast
-from loadtest.plan.offer import job_duration
+from loadtest.plan import Question, forecast, job_duration, traffic_plans
 from loadtest.scenario import Scenario
 from loadtest.stats import QUANTILES
 from loadtest.threshold import Threshold

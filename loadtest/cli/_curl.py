@@ -16,7 +16,7 @@ import click
 
 from loadtest.contract import FIRST_KIND, JOB_KINDS, JOB_OPERATIONS, REQUESTS, Operation
 from loadtest.errors import InputError
-from loadtest.targets.connection import server_of
+from loadtest.targets import server_of
 
 _DATA: Final = ("-d", "--data", "--data-raw", "--data-ascii", "--data-binary", "--json")
 _VALUED: Final = {

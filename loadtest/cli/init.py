@@ -14,9 +14,7 @@ from loadtest.contract import Operation
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE
 from loadtest.errors import InputError
 from loadtest.program import program
-from loadtest.scenario import Scenario, find_scenario, load_scenario
-from loadtest.scenario.parse import FOLDER, SHIPPED
-from loadtest.scenario.schema import schema_text
+from loadtest.scenario import FOLDER, SHIPPED, Scenario, find_scenario, load_scenario, schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'

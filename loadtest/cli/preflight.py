@@ -13,8 +13,7 @@ from loadtest.prepare import check_before_preflight
 from loadtest.program import pasteable
 from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.runs.target import ScenarioOptions, child_environment, credentials_for
-from loadtest.targets import Target, choose, confirm, refused
-from loadtest.targets.look import make_preflight
+from loadtest.targets import Target, choose, confirm, make_preflight, refused
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 

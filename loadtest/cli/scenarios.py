@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 
 from loadtest.errors import ExitCode, InputError
-from loadtest.scenario import load_scenario
-from loadtest.scenario.parse import FOLDER, SHIPPED
+from loadtest.scenario import FOLDER, SHIPPED, load_scenario
 
 
 @click.command("scenarios")

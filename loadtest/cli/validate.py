@@ -5,7 +5,7 @@ import click
 from loadtest.errors import ExitCode
 from loadtest.program import pasteable
 from loadtest.runs.forecast import check_files
-from loadtest.scenario.schema import schema_text
+from loadtest.scenario import schema_text
 
 
 @click.command("validate")

@@ -14,8 +14,7 @@ from loadtest.load.recorder import PendingJobs
 from loadtest.metrics import METRICS, Cell, counted
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
-from loadtest.scenario import Scenario
-from loadtest.scenario.model import Breakers
+from loadtest.scenario import Breakers, Scenario
 from loadtest.stats import GROWTH, LogHistogram, wilson
 from loadtest.threshold import Judgement, Threshold, judge
 

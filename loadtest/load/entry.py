@@ -9,8 +9,7 @@ from loadtest.load.payloads import Bodies, JobIds, Matcher, read_inputs, read_jo
 from loadtest.load.pool import Pool
 from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import RunInfo, TrafficPlan
-from loadtest.scenario import WARMUP, MistakeKind, Scenario, Traffic
-from loadtest.scenario.traffic import Polling
+from loadtest.scenario import WARMUP, MistakeKind, Polling, Scenario, Traffic
 from loadtest.seeded_random import seeded_random
 
 

@@ -43,8 +43,7 @@ from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
 from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
-from loadtest.targets import Target, allow
-from loadtest.targets.connection import header_values, tls_context
+from loadtest.targets import Target, allow, header_values, tls_context
 
 _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 

@@ -1,31 +1,26 @@
 """Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import ALL
-from loadtest.plan.forecast import Question
-from loadtest.plan.stages import (
-    FIRST_USERS,
-    MAX_USERS,
-    key_range,
-    operation_deadline,
-    pool_size,
-    schedules,
-    traffic_plans,
-)
-from loadtest.plan.summary import Plan, make_plan
+from loadtest.plan.contradictions import unknown_workflows
+from loadtest.plan.forecast import Question, forecast
+from loadtest.plan.offer import job_duration
+from loadtest.plan.stages import MAX_USERS, pool_size, schedules, traffic_plans
+from loadtest.plan.summary import LimitRow, Plan, Spread, StageRow, make_plan
 
 __all__ = [
-    "ALL",
     "CONCURRENCY",
-    "FIRST_USERS",
     "MAX_USERS",
     "AssumedLimits",
+    "LimitRow",
     "Plan",
     "Question",
-    "key_range",
+    "Spread",
+    "StageRow",
+    "forecast",
+    "job_duration",
     "make_plan",
-    "operation_deadline",
     "pool_size",
     "schedules",
     "traffic_plans",
+    "unknown_workflows",
 ]

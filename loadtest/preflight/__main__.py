@@ -16,9 +16,7 @@ from loadtest.http_headers import user_agent
 from loadtest.preflight.checks import Checks
 from loadtest.preflight.client import PreflightClient
 from loadtest.scenario import Scenario
-from loadtest.targets import PreflightOrder, allow
-from loadtest.targets.connection import header_values, tls_context
-from loadtest.targets.request_budget import first_workflow
+from loadtest.targets import PreflightOrder, allow, first_workflow, header_values, tls_context
 
 _LEAST_TIMEOUT: Final = 10.0
 

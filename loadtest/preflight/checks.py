@@ -10,7 +10,7 @@ from loadtest.http_headers import ClockOffset
 from loadtest.preflight.client import PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
-from loadtest.targets.request_budget import PREFLIGHT_KEYS, first_workflow, workflow_operation
+from loadtest.targets import PREFLIGHT_KEYS, first_workflow, workflow_operation
 
 _UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 _JOBS: Final = JOBS_PATH.removeprefix("/")

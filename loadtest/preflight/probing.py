@@ -35,8 +35,7 @@ from loadtest.limits.probing.results import (
     verdict,
 )
 from loadtest.preflight.client import decode, exchange, http_client, why
-from loadtest.targets import Target, allow
-from loadtest.targets.connection import header_values, tls_context
+from loadtest.targets import Target, allow, header_values, tls_context
 from loadtest.units import Limit
 
 _UNKNOWN: Final = "00000000-0000-0000-0000-000000000000"

@@ -24,9 +24,8 @@ from loadtest.processes import interrupt_on_terminate, make_report, run_module
 from loadtest.record import run_directory
 from loadtest.runs.run import load_target
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
-from loadtest.scenario.parse import LoadedScenario, at_rate, with_stage_alone
-from loadtest.targets import ChosenTarget
-from loadtest.targets.look import check_reachable
+from loadtest.scenario import LoadedScenario, at_rate, with_stage_alone
+from loadtest.targets import ChosenTarget, check_reachable
 from loadtest.words import percent
 
 _FOLDER: Final = "levels"

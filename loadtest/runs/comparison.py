@@ -36,7 +36,7 @@ from loadtest.runs.sides import (
     show_plan,
 )
 from loadtest.runs.target import ResolvedTarget, prepare
-from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario import LoadedScenario
 from loadtest.terminal.progress import ProgressDisplay
 
 

@@ -12,8 +12,7 @@ from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
 from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
-from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
 from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
 
 

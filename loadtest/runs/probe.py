@@ -18,9 +18,16 @@ from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMe
 from loadtest.processes import start_child, stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.runs.target import TargetOptions, child_environment, credentials_for, embedded_target, own_credentials
-from loadtest.targets import TARGETS_FILE, ChosenTarget, MinimumLoad, check_request_budget, confirm, entry_named
-from loadtest.targets.look import check_reachable
-from loadtest.targets.save import save_limits
+from loadtest.targets import (
+    TARGETS_FILE,
+    ChosenTarget,
+    MinimumLoad,
+    check_reachable,
+    check_request_budget,
+    confirm,
+    entry_named,
+    save_limits,
+)
 from loadtest.units import Limit, parse_limit
 
 _SCOPES: Final[dict[Scope, str]] = {

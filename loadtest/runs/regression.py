@@ -18,8 +18,7 @@ from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import complain, pasteable
 from loadtest.record.run_directory import find_run
 from loadtest.runs.run import RunOptions, make_run, show_comparison
-from loadtest.scenario import scenario_hash
-from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario import LoadedScenario, scenario_hash
 
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """How a run ends of which no comparison is made."""

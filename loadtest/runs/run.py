@@ -26,7 +26,7 @@ from loadtest.program import complain
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
-from loadtest.scenario.parse import LoadedScenario
+from loadtest.scenario import LoadedScenario
 from loadtest.terminal.progress import ProgressDisplay
 
 

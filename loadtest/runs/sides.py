@@ -21,8 +21,7 @@ from loadtest.record.blocks import SIDES, Side
 from loadtest.record.run_info import TrafficPlan
 from loadtest.runs.forecast import plan_of
 from loadtest.runs.target import ResolvedTarget, credentials_for, own_credentials, ready_target
-from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario, scaled
+from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, scaled
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
 
 _OWN: Final = "target."

@@ -15,16 +15,13 @@ from typing import Any, Final
 from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, credentials
 from loadtest.errors import InputError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
-from loadtest.plan.contradictions import unknown_workflows
+from loadtest.plan import unknown_workflows
 from loadtest.prepare import check_before_run, prepare_run
 from loadtest.processes import start_child, stop
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
-from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario
-from loadtest.targets import ChosenTarget, choose, confirm
-from loadtest.targets.connection import header_values
-from loadtest.targets.look import look
+from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
+from loadtest.targets import ChosenTarget, choose, confirm, header_values, look
 
 _READY_TIMEOUT: Final = 20.0
 

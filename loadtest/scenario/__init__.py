@@ -1,21 +1,49 @@
 """Scenarios: what traffic to offer, written as strict TOML."""
 
 from loadtest.contract import MISTAKE_STATUS, MistakeKind
-from loadtest.scenario.model import Scenario
-from loadtest.scenario.parse import find_scenario, load_scenario, scenario_hash
+from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.scenario.model import Breakers, Scenario
+from loadtest.scenario.parse import (
+    FOLDER,
+    SHIPPED,
+    LoadedScenario,
+    at_rate,
+    find_scenario,
+    load_scenario,
+    only,
+    scaled,
+    scenario_hash,
+    with_stage_alone,
+)
+from loadtest.scenario.schema import schema_text
 from loadtest.scenario.traffic import WARMUP, Expect, Polling, Retry, Stage, Traffic
 
 __all__ = [
+    "FOLDER",
+    "MAX_BURST",
     "MISTAKE_STATUS",
+    "SHIPPED",
     "WARMUP",
+    "Breakers",
     "Expect",
+    "LimitSpec",
+    "LimitWord",
+    "LoadedScenario",
     "MistakeKind",
+    "Name",
     "Polling",
     "Retry",
     "Scenario",
+    "Share",
     "Stage",
+    "Strict",
     "Traffic",
+    "at_rate",
     "find_scenario",
     "load_scenario",
+    "only",
+    "scaled",
     "scenario_hash",
+    "schema_text",
+    "with_stage_alone",
 ]

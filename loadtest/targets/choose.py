@@ -3,22 +3,19 @@
 A production target is loaded only after its host name was typed, or with ``--yes``.
 """
 
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from loadtest.errors import InputError
-from loadtest.record.run_info import TlsInfo
-from loadtest.strict import checked, read_toml
-from loadtest.targets.connection import Target, resolve, server_of, tls_context
-from loadtest.targets.entry import TargetEntry, TargetsFile
-from loadtest.words import suggestion
-
-TARGETS_FILE: Final = Path("targets.toml")
+from loadtest.errors import InputError, LoadtestError, TargetError
+from loadtest.record.run_info import Preflight, TlsInfo
+from loadtest.targets.connection import TARGETS_FILE, Target, check_reachable, resolve, server_of, tls_context
+from loadtest.targets.entry import TargetEntry, entry_named, load_targets
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,28 +71,6 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
     """In force, as plain values."""
     tls: TlsInfo | None = None
     headers: dict[str, str] = {}
-
-
-def load_targets(path: Path) -> dict[str, TargetEntry]:
-    """Read a file of targets strictly.
-
-    Raises:
-        InputError: with file, key and remedy of every mistake.
-    """
-    entries: dict[str, TargetEntry] = checked(TargetsFile, read_toml(path), path, "targets")
-    return entries
-
-
-def entry_named(path: Path, name: str) -> TargetEntry:
-    """The entry of a file by its name.
-
-    Raises:
-        InputError: as ``load_targets``, or if there is no such entry.
-    """
-    entries = load_targets(path)
-    if name not in entries:
-        raise InputError(f"{path}: there is no target {name!r}{suggestion(name, list(entries))}")
-    return entries[name]
 
 
 def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
@@ -175,3 +150,41 @@ def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
     typed = sys.stdin.readline().strip()
     if typed.lower() != entry.host:
         raise InputError(f"{typed!r} is not {entry.host!r}: nothing was sent", remedy)
+
+
+def look(
+    chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str], *, preflight: bool
+) -> Preflight:
+    """Look whether a target can be loaded.
+
+    Returns:
+        What a preflight saw; nothing without one.
+
+    Raises:
+        TargetError: if nothing listens there, or a check of the preflight failed.
+    """
+    check_reachable(chosen.target)
+    if not preflight:
+        return Preflight()
+    seen = make_preflight(chosen, scenario, environment)
+    if (failure := seen.failure) is not None:
+        raise TargetError(f"preflight of {chosen.target.url}, {failure.name}: {failure.words}", failure.remedy)
+    return seen
+
+
+def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
+    """Make a preflight in a process of its own: nothing else here needs an HTTP client.
+
+    Raises:
+        LoadtestError: if it failed, which is our bug.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtest.preflight"],
+        input=msgspec.json.encode(chosen.preflight_order(scenario)),
+        env=dict(environment),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise LoadtestError(f"the preflight failed: {done.stderr.decode(errors='replace').strip()}")
+    return msgspec.json.decode(done.stdout, type=Preflight)

@@ -10,12 +10,17 @@ import socket
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
-from loadtest.errors import InputError, WrongValueError
-from loadtest.record.run_info import TlsInfo
+from loadtest.errors import InputError, TargetError, WrongValueError
+from loadtest.program import serve_command
+from loadtest.record.run_info import REFUSED, TlsInfo
 
+TARGETS_FILE: Final = Path("targets.toml")
+_CONNECT_TIMEOUT: Final = 5.0
+"""Seconds."""
 _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 """What a request line and a Host header can carry. urlsplit drops some of the rest silently."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -82,6 +87,54 @@ def resolve(url: str) -> Target:
         loopback=loopback,
         addresses=tuple(dict.fromkeys([address, *addresses])),
     )
+
+
+def allow(url: str, *, listed: bool = False) -> Target:
+    """Check, in the process that makes the load, that a base URL may be loaded.
+
+    Names are resolved here and nowhere else, so every connection goes to a checked address, also where a name is looked
+    up again during a run.
+
+    Args:
+        url: the base URL.
+        listed: whether an entry allows this run; without one the host must be loopback.
+
+    Raises:
+        InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.
+    """
+    target = resolve(url)
+    if not target.loopback and not listed:
+        raise InputError(
+            f"{target.server_name!r} is not a loopback address, and only this machine may be loaded without an entry",
+            f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or give http://127.0.0.1:PORT.",
+        )
+    return target
+
+
+def refused(target: Target) -> TargetError:
+    """The error of a target at whose address nothing listens."""
+    remedy = (
+        f"Start it (`{serve_command(target.port)}`) or name another with --host."
+        if target.loopback
+        else f"Check that it runs, and its URL in {TARGETS_FILE}."
+    )
+    return TargetError(f"{target.url} {REFUSED}", remedy)
+
+
+def check_reachable(target: Target) -> None:
+    """Check that something listens at a target.
+
+    Raises:
+        TargetError: if not.
+    """
+    try:
+        socket.create_connection((target.address, target.port), timeout=_CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        raise refused(target) from None
+    except OSError as error:
+        raise TargetError(
+            f"nothing answers at {target.url}: {error.strerror or error}", "Check its URL, or leave out --host."
+        ) from None
 
 
 def _split(url: str) -> SplitResult:

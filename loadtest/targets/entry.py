@@ -1,16 +1,23 @@
 """An entry of ``targets.toml``: a host that may be loaded, and how much, when and until when. Checked strictly."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from loadtest.contract import LimitName
+from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
-from loadtest.scenario.fields import LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.scenario import LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.strict import checked, read_toml
 from loadtest.targets.connection import Server, check_headers, server_of
+from loadtest.units import Limit
+from loadtest.words import suggestion
 
 _FORM: Final = re.compile(r"^\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)(?:\s+(\S+))?\s*$", re.ASCII)
 _OFFSET: Final = re.compile(r"^([+-])(\d\d):(\d\d)$", re.ASCII)
@@ -186,3 +193,73 @@ class TargetEntry(Strict):
 
 TargetsFile = dict[Name, TargetEntry]
 """The whole file: entries by name."""
+
+
+def load_targets(path: Path) -> dict[str, TargetEntry]:
+    """Read a file of targets strictly.
+
+    Raises:
+        InputError: with file, key and remedy of every mistake.
+    """
+    entries: dict[str, TargetEntry] = checked(TargetsFile, read_toml(path), path, "targets")
+    return entries
+
+
+def entry_named(path: Path, name: str) -> TargetEntry:
+    """The entry of a file by its name.
+
+    Raises:
+        InputError: as ``load_targets``, or if there is no such entry.
+    """
+    entries = load_targets(path)
+    if name not in entries:
+        raise InputError(f"{path}: there is no target {name!r}{suggestion(name, list(entries))}")
+    return entries[name]
+
+
+_DEFAULT: Final = LimiterSpec()
+
+
+def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limiter: LimiterSpec | None) -> None:
+    """Write assumed limits into an entry: comments and other keys stay.
+
+    Args:
+        path: of the file.
+        name: of the entry.
+        limits: those that are known; others of the entry stay.
+        limiter: how they are counted; None to leave what the entry says.
+
+    Raises:
+        InputError: if the file cannot be used or written, or has no such entry; then it is as it was.
+    """
+    import tomlkit  # noqa: PLC0415 - nothing but a probe writes
+
+    entry_named(path, name)
+    before = path.read_text(encoding="utf-8")
+    document = tomlkit.parse(before)
+    entry = document[name]
+    kept = dict(entry.get("limits", {}))
+    kept.update({str(each): str(limit) for each, limit in limits.items()})
+    table = tomlkit.inline_table()
+    table.update(kept)
+    entry["limits"] = table
+    if limiter is not None:
+        values = {
+            "algorithm": limiter.algorithm,
+            "burst": limiter.burst,
+            "count_rejected": limiter.count_rejected or None,
+            "limit_scope": None if limiter.scope == _DEFAULT.scope else limiter.scope,
+        }
+        for key, value in values.items():
+            if value is None:
+                entry.pop(key, None)
+            else:
+                entry[key] = value
+    try:
+        path.write_text(tomlkit.dumps(document), encoding="utf-8")
+        load_targets(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from None
+    except InputError:
+        path.write_text(before, encoding="utf-8")
+        raise

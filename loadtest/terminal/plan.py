@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtest.contract import LIMIT_NAMES
-from loadtest.plan.summary import LimitRow, Plan, Spread, StageRow
+from loadtest.plan import LimitRow, Plan, Spread, StageRow
 from loadtest.terminal import WIDTH, page_console, page_table
 from loadtest.words import percent
 

@@ -9,8 +9,7 @@ from loadtest.limits.probing.results import LimitFinding, Standing, known
 from loadtest.plan import AssumedLimits
 from loadtest.prepare import assumed_limits_of
 from loadtest.scenario import load_scenario
-from loadtest.targets import choose, entry_named
-from loadtest.targets.save import save_limits
+from loadtest.targets import choose, entry_named, save_limits
 from loadtest.units import Limit
 
 ENTRY = """# who may be loaded

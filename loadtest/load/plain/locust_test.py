@@ -25,10 +25,8 @@ from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
 from loadtest.processes import check_free
 from loadtest.record.run_info import PreflightRequest
-from loadtest.scenario import find_scenario, load_scenario
-from loadtest.scenario.parse import LoadedScenario, only
-from loadtest.targets import ChosenTarget, allow, choose, confirm
-from loadtest.targets.look import look
+from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, only
+from loadtest.targets import ChosenTarget, allow, choose, confirm, look
 from loadtest.words import suggestion
 
 _POOL: Final = (
