@@ -100,6 +100,13 @@ def rate(per_second: float | None) -> str:
     return f"{count(per_minute) if per_minute >= 100 else f'{per_minute:.3g}'}{_NBSP}/min"
 
 
+def measured(value: float | None, unit: Unit) -> str:
+    """A measured value of a metric: times in the unit that suits their size, rates as the documented limits are."""
+    if unit == "number":
+        return NOTHING if value is None else f"{value:.3g}"
+    return {"ms": duration_ms, "per_s": rate, "share": share}[unit](value)
+
+
 def limit(count_: int, window_s: float) -> str:
     """A limit in words: ``100 per minute``, ``50 per 5 s``."""
     unit = {1.0: "second", 60.0: "minute", 3600.0: "hour"}.get(window_s)

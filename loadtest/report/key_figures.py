@@ -13,6 +13,7 @@ from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval,
 from loadtest.analysis.rejections.expected_429 import depends_on_phase
 from loadtest.analysis.results import OperationStage, bounded
 from loadtest.contract import Outcome
+from loadtest.metrics import UNITS
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.limits import window_phase
 from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
@@ -155,12 +156,8 @@ def in_words(found: MetricInterval) -> str:
     """An interval with what it is; empty where there is none."""
     if found.kind is None or found.low is None or found.high is None:
         return ""
-    if found.metric.endswith("_rate"):
-        ends = f"{words.share(found.low)} to {words.share(found.high)}"
-    elif found.metric == GOODPUT:
-        ends = f"{words.rate(found.low)} to {words.rate(found.high)}"
-    else:
-        ends = f"{words.duration_ms(found.low)} to {words.duration_ms(found.high)}"
+    unit = UNITS[found.metric]
+    ends = f"{words.measured(found.low, unit)} to {words.measured(found.high, unit)}"
     if found.kind == "phases" and found.low == found.high:
         return "the same at every phase of the server’s windows"
     if found.kind == "phases":

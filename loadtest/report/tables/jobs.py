@@ -1,14 +1,11 @@
 """Tables of jobs: what they waited for, what polling them cost, and which never ended."""
 
-from typing import Final
-
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
 from loadtest.analysis.results import JobFigures, JobStage, Summary, bounded
 from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.tables.cells import UNKNOWN
 from loadtest.words import NOTHING, count, milliseconds, share
-
-_UNKNOWN: Final = Cell(NOTHING, tone="faint")
 
 
 def job_tables(findings: Findings) -> tuple[Table, ...]:
@@ -54,7 +51,7 @@ def _waits(findings: Findings) -> Table:
 
 
 def _number(value: float | None) -> Cell:
-    return _UNKNOWN if value is None else Cell(milliseconds(value))
+    return UNKNOWN if value is None else Cell(milliseconds(value))
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
@@ -62,7 +59,7 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
     least = 0.0 if lower is None else lower.get(statistic).value
     most = upper.get(statistic)
     if least is None or most.value is None:
-        return _UNKNOWN
+        return UNKNOWN
     low = milliseconds(least) if least >= 0.01 else "0"
     return Cell(f"≥\u00a0{low}" if most.at_least else f"{low} to {milliseconds(most.value)}")
 
@@ -94,7 +91,7 @@ def polling_table(findings: Findings) -> Table:
 
 def _polls(polls: Summary, statistic: str) -> Cell:
     found = polls.get(statistic)
-    return _UNKNOWN if found.value is None else Cell(bounded(found, lambda value: f"{value:.3g}"))
+    return UNKNOWN if found.value is None else Cell(bounded(found, lambda value: f"{value:.3g}"))
 
 
 def _percent(value: float | None) -> str:

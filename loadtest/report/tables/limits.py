@@ -12,6 +12,7 @@ from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, same, words
 from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.tables.cells import alarm
 from loadtest.report.tables.rejections import refused_limits, rejection_tables
 from loadtest.words import NOTHING, count
 
@@ -234,7 +235,7 @@ def _windows(findings: Findings) -> Table:
             Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
             count(windows.saturated),
             *map(count, windows.spread or (None,) * 3),
-            Cell(count(windows.over), tone="bad" if windows.over else ""),
+            alarm(windows.over),
             count(windows.most_in_any),
         )
         for name, windows in limits

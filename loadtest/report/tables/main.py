@@ -1,26 +1,26 @@
 """Every table of a report, as text that is ready to show; those of the figures and of the generator are made here."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.intervals import GOODPUT, MetricInterval
+from loadtest.analysis.intervals import MetricInterval
 from loadtest.analysis.rejections.usage import LimitUsage
-from loadtest.analysis.results import CountedFigures, OperationStage, Summary, bounded
+from loadtest.analysis.results import CountedFigures, OperationStage, Summary
 from loadtest.analysis.validity import Generator, generators
 from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
-from loadtest.metrics import METRICS
+from loadtest.metrics import METRICS, UNITS
 from loadtest.record.run_info import PauseInfo
 from loadtest.report.page import Cell, Row, Table, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
+from loadtest.report.tables.cells import UNKNOWN, alarm, listed, statistic
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
-from loadtest.units import Unit
-from loadtest.words import NOTHING, count, duration_ms, milliseconds, quantity, rate, share, signed
+from loadtest.words import NOTHING, count, duration_ms, measured, milliseconds, quantity, rate, share, signed
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
@@ -85,11 +85,11 @@ def _beside(one: Judged) -> str:
 def summary(findings: Findings) -> Table:
     """One row for each traffic entry and stage: what was offered, what became of it, how long it took."""
     columns = "Traffic | Stage | #Offered | #Rate | #ok | #429 | #Expected | #p50 ms | #p95 ms | #p99 ms | #Exec. p50"
-    rows: list[Row] = []
-    for name, figures in findings.metrics.traffic.items():
-        for stage, part in figures.stages.items():
-            first = stage == next(iter(figures.stages))
-            rows.append((name if first else "", stage, *_summary_row(part)))
+    rows = (
+        ("" if place else name, stage, *_summary_row(part))
+        for name, figures in findings.metrics.traffic.items()
+        for place, (stage, part) in enumerate(figures.stages.items())
+    )
     note = (
         "429: share of sent operations that ended throttled; Expected: by a replay of the assumed limiter. "
         f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
@@ -108,24 +108,6 @@ def _summary_row(figures: OperationStage) -> Row:
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
         statistic(figures.execution_time_ms, "p50", interval=False),
     )
-
-
-def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
-    """One statistic of a time: ≥ where it reaches a time-out, faint where samples are too few."""
-    found = summary.get(name)
-    if found.value is None:
-        return Cell(NOTHING, tone="faint")
-    bounds = found.interval if interval else None
-    detail = f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
-    return Cell(bounded(found, milliseconds), detail)
-
-
-_SAY: Final[dict[Unit, Callable[[float | None], str]]] = {
-    "ms": duration_ms,
-    "per_s": rate,
-    "share": share,
-    "number": lambda value: NOTHING if value is None else f"{value:.3g}",
-}
 
 
 def all_others(findings: Findings) -> tuple[Table, ...]:
@@ -150,14 +132,14 @@ def _outcomes(findings: Findings) -> Table:
     counts = " | ".join(f"#{name.replace('_', ' ')}" for name in names)
     shown = {name: entry for name, entry in METRICS.items() if entry.column}
     columns = f"Traffic | {counts} | {' | '.join(f'#{entry.column}' for entry in shown.values())}"
-    stage_indices: dict[str, CountedFigures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
+    every: dict[str, CountedFigures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
     rows = tuple(
         (
             name,
             *(count(getattr(figures.operations, key)) for key in names),
-            *(_SAY[entry.unit](attrgetter(metric)(figures)) for metric, entry in shown.items()),
+            *(measured(attrgetter(metric)(figures), entry.unit) for metric, entry in shown.items()),
         )
-        for name, figures in stage_indices.items()
+        for name, figures in every.items()
     )
     note = (
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
@@ -214,30 +196,23 @@ def _latency(name: str, figures: OperationStage) -> Table:
 def _answers(findings: Findings) -> Table:
     columns = "Traffic | Answers by status | Reasons of what was not ok"
     rows = tuple(
-        (name, _list(figures.statuses), _list(figures.reasons)) for name, figures in findings.metrics.traffic.items()
+        (name, listed(figures.statuses), listed(figures.reasons)) for name, figures in findings.metrics.traffic.items()
     )
     return table_of("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
 
 
-def _list(counts: dict[str, int]) -> str:
-    return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items()) or NOTHING
-
-
 def _load(findings: Findings) -> Table:
     columns = "Traffic | #start lag p99 ms | #max ms | #gap error p99 ms | #spread of 100 ms bins | #an even sender’s"
-    rows: list[Row] = []
-    for name, found in findings.evenness.items():
-        lag = findings.metrics.traffic[name].start_lag_ms
-        spread = (found.bins_sent, found.bins_intended)
-        rows.append(
-            (
-                name,
-                statistic(lag, "p99", interval=False),
-                statistic(lag, "max"),
-                statistic(found.gap_error_ms, "p99", interval=False),
-                *(Cell(NOTHING, tone="faint") if s is None else Cell(f"{s:.3f}") for s in spread),
-            )
+    rows: Iterator[Row] = (
+        (
+            name,
+            statistic(findings.metrics.traffic[name].start_lag_ms, "p99", interval=False),
+            statistic(findings.metrics.traffic[name].start_lag_ms, "max"),
+            statistic(found.gap_error_ms, "p99", interval=False),
+            *(UNKNOWN if spread is None else f"{spread:.3f}" for spread in (found.bins_sent, found.bins_intended)),
         )
+        for name, found in findings.evenness.items()
+    )
     note = (
         "Gap error: by how much the time between two sends missed the schedule’s. Spread: sd ÷ mean of the sends in "
         "bins of 100 ms, where they are many enough; beside it what the schedule itself has."
@@ -258,8 +233,7 @@ def _generators(found: list[Generator]) -> Table:
     rows: tuple[Row, ...] = tuple(
         (
             Cell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
-            *_cpu(one.cpu_mean, one.cpu_peak),
-            *_cpu(one.machine_mean, one.machine_peak),
+            *map(_percent, (one.cpu_mean, one.cpu_peak, one.machine_mean, one.machine_peak)),
             *_pauses(one.stalls),
             *_pauses(one.collections),
         )
@@ -281,7 +255,7 @@ def _pools(found: list[Generator]) -> Table:
             traffic,
             _process_name(one, found),
             *(count(number) for number in (pool.started, pool.size, pool.cap)),
-            Cell(count(pool.waited), tone="bad" if pool.waited else ""),
+            alarm(pool.waited),
             f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING,
             f"{pool.full_s:.2f}",
         )
@@ -298,8 +272,8 @@ def _process_name(one: Generator, found: list[Generator]) -> str:
     return f"worker {one.worker}" if one.worker else "master"
 
 
-def _cpu(*percents: float | None) -> Iterator[Cell]:
-    return (Cell(NOTHING if value is None else f"{value:.0f}") for value in percents)
+def _percent(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.0f}"
 
 
 def _pauses(pauses: PauseInfo) -> tuple[str, str]:
@@ -327,22 +301,16 @@ def intervals(findings: Findings) -> Table:
 
 
 def _row(findings: Findings, one: MetricInterval) -> Row:
-    bounds = None if one.low is None or one.high is None else f"{_say(one, one.low)} to {_say(one, one.high)}"
+    value, low, high = (measured(each, UNITS[one.metric]) for each in (one.value, one.low, one.high))
     return (
         one.traffic,
         one.stage,
         one.metric,
-        Cell(_say(one, one.value), _sampling(findings, one)),
-        Cell(NOTHING, tone="faint") if bounds is None else Cell(bounds),
-        Cell(one.why_not, tone="faint") if one.kind is None else Cell(_KINDS[one.kind]),
+        Cell(value, _sampling(findings, one)),
+        UNKNOWN if one.low is None or one.high is None else f"{low} to {high}",
+        Cell(one.why_not, tone="faint") if one.kind is None else _KINDS[one.kind],
         Cell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
     )
-
-
-def _say(one: MetricInterval, value: float) -> str:
-    if one.metric.endswith("_rate"):
-        return share(value)
-    return rate(value) if one.metric == GOODPUT else duration_ms(value)
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:

@@ -8,6 +8,7 @@ from loadtest.analysis.rejections.interference import Felt, Interference
 from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
 from loadtest.contract import ALL
 from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.tables.cells import alarm, listed, ratio, share_of
 from loadtest.words import NOTHING, count, duration_ms, rate, seconds, share, times_as
 
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
@@ -46,11 +47,6 @@ def _codes(refused: _Limits) -> Table:
         heading = "No 429 had an error code" if NO_CODE in every else f"Every 429 had the error code {every.pop()}"
     rows = ((name, count(found.throttled), listed(found.codes)) for name, found in refused)
     return table_of("limits-codes", heading, "Limit | #429s | By error code", rows)
-
-
-def listed(counts: dict[str, int]) -> str:
-    """Counts by name in a cell: ``200: 80,  429: 20``."""
-    return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items())
 
 
 def _retry_after(refused: _Limits) -> Table:
@@ -100,7 +96,7 @@ def _headers(limits: _Limits) -> Table:
             ",  ".join(each.headers.counts) or NOTHING,
             count(each.headers.remaining),
             count(each.headers.held),
-            Cell(count(each.headers.untrue), tone="bad" if each.headers.untrue else ""),
+            alarm(each.headers.untrue),
         )
         for name, each in limits
         if each.headers.n
@@ -171,11 +167,6 @@ def _retries(findings: Findings) -> Table:
     return table_of("limits-retries", heading, columns, rows, note)
 
 
-def ratio(value: float | None) -> str:
-    """A ratio in three digits; a dash where there is none."""
-    return NOTHING if value is None else f"{value:.3g}"
-
-
 def _interference(found: list[Interference]) -> Table:
     columns = (
         "Who was refused | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
@@ -184,7 +175,7 @@ def _interference(found: list[Interference]) -> Table:
     rows: Iterable[Row] = (
         (
             one.party if one.kind == "traffic" else f"key {one.party}",
-            *(_share_of(refused, sent) for sent, refused, _ in (one.while_refused, one.while_not)),
+            *(share_of(refused, sent) for sent, refused, _ in (one.while_refused, one.while_not)),
             *(count(wrong) for _, _, wrong in (one.while_refused, one.while_not)),
             *_errors_of_others(one.others),
             Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
@@ -206,14 +197,10 @@ def _interference(found: list[Interference]) -> Table:
     return table_of("limits-touches", heading, columns, rows, note)
 
 
-def _share_of(some: float, whole: float) -> Cell:
-    return Cell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
-
-
 def _errors_of_others(found: Felt | None) -> tuple[Cell, ...]:
     if found is None:
         return _UNKNOWN, _UNKNOWN
-    return tuple(_share_of(failed, sent) for sent, failed in (found.errors_meanwhile, found.errors_otherwise))
+    return tuple(share_of(failed, sent) for sent, failed in (found.errors_meanwhile, found.errors_otherwise))
 
 
 def _how(one: Interference) -> str:

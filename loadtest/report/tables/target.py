@@ -41,14 +41,11 @@ def _shape_findings(findings: Findings) -> Iterator[str]:
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
         if groups:
-            wrong, sent = sum(one.count for one in groups), requests_sent(findings, kind)
-            known = [f"{one.code} ({count(one.count)})" for one in groups if one.code]
-            which = f": {', '.join(known)}" if known else ""
-            of = f" of {count(sent)}" if sent is not None else ""
-            yield (
-                f"{least}{count(wrong)}{of} {kind.several} were answered in another shape than the documented one"
-                f"{which}{_first(groups[0].request_id)}."
-            )
+            sent = requests_sent(findings, kind)
+            known = ", ".join(f"{one.code} ({count(one.count)})" for one in groups if one.code)
+            wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
+            shape = f"in another shape than the documented one{f': {known}' if known else ''}"
+            yield f"{least}{wrong} {kind.several} were answered {shape}{_first(groups[0].request_id)}."
 
 
 def _anomaly_findings(findings: Findings) -> Iterator[str]:
@@ -161,20 +158,22 @@ def _anomalies(findings: Findings) -> Table:
 
 def _jobs(findings: Findings) -> Table:
     ledger = findings.ledger
-    columns = "Jobs | #Count | #Of those submitted"
+    counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
     rows: list[Row] = []
     if ledger.submitted:
-        rows.append(("submitted", count(ledger.submitted), ""))
-        counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
-        for (name, words), number in zip(_JOBS.items(), counts, strict=True):
-            share = f"{number / ledger.submitted * 100:.2f}\u00a0%"
-            rows.append((Cell(name, words, tone="head"), count(number), share))
+        rows = [
+            ("submitted", count(ledger.submitted), ""),
+            *(
+                (Cell(name, words, "head"), count(number), f"{number / ledger.submitted * 100:.2f}\u00a0%")
+                for (name, words), number in zip(_JOBS.items(), counts, strict=True)
+            ),
+        ]
     note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
     if not ledger.complete:
         note += " There were more jobs than are told apart: these are the first of them."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    return table_of("jobs", "What became of every job", columns, rows, note)
+    return table_of("jobs", "What became of every job", "Jobs | #Count | #Of those submitted", rows, note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
@@ -191,15 +190,13 @@ def slowest_table(findings: Findings) -> Table:
         "Traffic | #Arrival | Stage | #At s | #Response ms | #Start lag ms | #Exec. ms | #Tries | #Requests | "
         "Outcome | Trace id"
     )
-    rows = tuple(
+    rows: Iterator[Row] = (
         (
             one.traffic,
             count(one.arrival),
             one.stage,
             f"{one.intended_s:.2f}",
-            milliseconds(one.response_ms),
-            milliseconds(one.start_lag_ms),
-            milliseconds(one.execution_ms),
+            *map(milliseconds, (one.response_ms, one.start_lag_ms, one.execution_ms)),
             str(one.attempts),
             count(len(one.phases)),
             Cell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
@@ -207,10 +204,5 @@ def slowest_table(findings: Findings) -> Table:
         )
         for one in slowest(findings)
     )
-    return table_of(
-        "slowest",
-        "The slowest operations",
-        columns,
-        rows,
-        "“loadtest slow RUN” lists more of them, with their requests.",
-    )
+    note = "“loadtest slow RUN” lists more of them, with their requests."
+    return table_of("slowest", "The slowest operations", columns, rows, note)

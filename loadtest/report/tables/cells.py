@@ -1,0 +1,40 @@
+"""Figures as cells of tables."""
+
+from typing import Final
+
+from loadtest.analysis.results import Summary, bounded
+from loadtest.report.page import Cell
+from loadtest.words import NOTHING, count, milliseconds, share
+
+UNKNOWN: Final = Cell(NOTHING, tone="faint")
+
+
+def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
+    """One statistic of a time in ms, with its interval: ≥ where it reaches a time-out."""
+    found = summary.get(name)
+    if found.value is None:
+        return UNKNOWN
+    bounds = found.interval if interval else None
+    return Cell(
+        bounded(found, milliseconds), f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
+    )
+
+
+def ratio(value: float | None) -> str:
+    """A ratio in three digits; a dash where there is none."""
+    return NOTHING if value is None else f"{value:.3g}"
+
+
+def listed(counts: dict[str, int]) -> str:
+    """Counts by name: ``200: 80,  429: 20``."""
+    return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items()) or NOTHING
+
+
+def share_of(some: float, whole: float) -> Cell:
+    """A share, and of what it is one."""
+    return Cell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
+
+
+def alarm(number: int) -> Cell:
+    """How often something happened that should not."""
+    return Cell(count(number), tone="bad" if number else "")
