@@ -15,9 +15,16 @@ from loadtest.limits.algorithms import (
     make,
     replay,
 )
-from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
+from loadtest.limits.limiters import (
+    ConcurrencyLimit,
+    FixedWindow,
+    Gcra,
+    LeakyQueue,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+)
 from loadtest.limits.model import SCOPES, SHARED_SCOPES, Decision, Limiter, LimiterSpec, Scope, SpecError
-from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
 
 __all__ = [
     "ALGORITHMS",

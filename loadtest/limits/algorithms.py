@@ -5,9 +5,16 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Final, Literal
 
-from loadtest.limits.buckets import ConcurrencyLimit, Gcra, LeakyQueue, TokenBucket
+from loadtest.limits.limiters import (
+    ConcurrencyLimit,
+    FixedWindow,
+    Gcra,
+    LeakyQueue,
+    SlidingCounter,
+    SlidingLog,
+    TokenBucket,
+)
 from loadtest.limits.model import Limiter, LimiterSpec, SpecError
-from loadtest.limits.windows import FixedWindow, SlidingCounter, SlidingLog
 from loadtest.units import Limit
 from loadtest.words import nearest
 

@@ -21,17 +21,19 @@ from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
 from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
-from loadtest.limits.probing.headers import HeadedAnswer, retry_after, stated_limits
 from loadtest.limits.probing.probe import ProbeFinding, Prober
 from loadtest.limits.probing.results import (
     Failed,
     Found,
+    HeadedAnswer,
     LimitFinding,
     ProbeMessage,
     ProbeOrder,
     ProbeProgress,
+    retry_after,
     scope,
     standing,
+    stated_limits,
     verdict,
 )
 from loadtest.preflight.client import decode, exchange, http_client, why

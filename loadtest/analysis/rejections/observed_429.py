@@ -23,7 +23,7 @@ from loadtest.analysis.rejections.recovery import (
     retry_after,
 )
 from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
-from loadtest.analysis.rejections.windows import AcceptedWindows, WindowCounts, accepted_windows
+from loadtest.analysis.rejections.usage import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.results import Count, Proportion, Result, result_of
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS

@@ -21,7 +21,7 @@ SLACK: Final = 1e-6
 """Requests, or s, by which sums of floats may be off: more than the 2.4e-7 s of a unix time."""
 _CELLS_MOST: Final = 240
 """Cells of one model beyond which none is divided: a bound on time, ten for each one that is weighed
-(`weights._CELLS`)."""
+(`experiments._CELLS`)."""
 MANY: Final = 1e9
 """Requests that no limit has: stands for no bound."""
 GRAIN_S: Final = 0.002

@@ -8,9 +8,8 @@ from typing import Final, Literal
 from loadtest.limits.probing.asker import REACH_S, Asker
 from loadtest.limits.probing.cells import Model
 from loadtest.limits.probing.evidence import Exchange, Who
-from loadtest.limits.probing.experiments import EvenStream, Experiment, best, stream
+from loadtest.limits.probing.experiments import EvenStream, Experiment, WeighedModel, best, stream, weigh
 from loadtest.limits.probing.models import Bucket, Concurrency
-from loadtest.limits.probing.weights import WeighedModel, weigh
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
@@ -54,10 +53,10 @@ docs/probe.md."""
 _BETTER: Final = 7.0
 """Natural log of how much likelier another model has to be: e^7 = 1,100, the factor that docs/probe.md gives."""
 _LIKELIER: Final = 3.0
-"""Natural log of the same for a model's best numbers: one request more or less of a volley (`weights._PER_MISS`)."""
+"""Natural log of the same for a model's best numbers: one request more or less (`experiments._PER_MISS`)."""
 _ILL: Final = -15.0
 """Natural log of the likelihood below which nothing that stands explains what was seen: five times
-`weights._PER_MISS`; checked by the replicas and double limits of bench/probe_confusion.py."""
+`experiments._PER_MISS`; checked by the replicas and double limits of bench/probe_confusion.py."""
 _EXPERIMENTS_MOST: Final = 150
 """Experiments of one probe, at most: a bound on the loop, should neither requests nor time end it."""
 _FITS_FIRST: Final = 3

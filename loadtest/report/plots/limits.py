@@ -9,8 +9,7 @@ from loadtest import words
 from loadtest.analysis import distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
-from loadtest.analysis.rejections.usage import bottleneck_limit
-from loadtest.analysis.rejections.windows import KEPT, AcceptedWindows
+from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows, bottleneck_limit
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.limits import unexplained_429s

@@ -3,9 +3,8 @@ import pytest
 
 from loadtest.limits import LimiterSpec, make
 from loadtest.limits.probing.evidence import Who
-from loadtest.limits.probing.headers import HeadedAnswer, retry_after, stated_limits
 from loadtest.limits.probing.models import Bucket, every_model
-from loadtest.limits.probing.results import scope, standing, verdict
+from loadtest.limits.probing.results import HeadedAnswer, retry_after, scope, standing, stated_limits, verdict
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 

@@ -11,7 +11,7 @@ import record_maker as maker
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections import windows
+from loadtest.analysis.rejections import usage as windows
 from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
