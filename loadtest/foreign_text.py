@@ -12,10 +12,10 @@ from urllib.parse import quote
 
 _UNSEEN: Final = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u2028-\u202e"
-    "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U00013438\U0001bca0-\U0001bca3"
+    "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
 )
-"""Unicode's categories Cc, Cf, Cs, Zl and Zp, but for tab and line feed."""
+"""Unicode 16's categories Cc, Cf, Cs, Zl and Zp, but for tab and line feed."""
 _IN_TEXT: Final = re.compile(f"[{_UNSEEN}]")
 _IN_WORD: Final = re.compile(f"[{_UNSEEN}\t\n]")
 _FORMULA: Final = re.compile(r"\s*[=+\-@]")
