@@ -50,8 +50,11 @@ def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scena
     assert found.sentence in done.out
     assert (found.constraint, found.limit) == (Constraint.LIMIT, LimitName.SYNC_RUN)
     assert found.multiplier == pytest.approx(40 / 38, rel=0.05)
-    # A run for which this machine was too busy is repeated.
-    assert [each.outcome for each in found.levels if each.outcome != "invalid"] == ["holds", "breaks"]
+    # A busy machine may take more runs: those for which it was too busy, and others.
+    judged = [each for each in found.levels if each.outcome != "invalid"]
+    assert {each.outcome for each in judged} == {"holds", "breaks"}
+    for each in judged:
+        assert (each.outcome == "holds") == (each.multiplier <= found.multiplier)
     for each in found.levels:
         run = json.loads((directory / each.directory / "metrics.json").read_text())
         assert list(run["traffic"]["runs"]["stages"]) == ["steady"]
