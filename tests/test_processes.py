@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from leash_parts import write_scenario
+from plugins.leash_parts import write_scenario
 from plugins.processes import clean_environment
 from plugins.stubs import pending_forever
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.scenario import load_scenario, scenario_hash
 

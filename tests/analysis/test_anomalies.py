@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis import anomalies, jobs, reader, slowest
 from loadtest.analysis.findings import Findings

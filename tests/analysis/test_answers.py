@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.answers import ComparisonAnswer
 from loadtest.analysis.findings import Findings, as_json

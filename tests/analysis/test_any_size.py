@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis import distribution, reader
 from loadtest.analysis.findings import as_json, find

@@ -3,9 +3,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_maker as maker
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins import record_maker as maker
 
 from loadtest import analysis
 from loadtest.analysis.findings import find

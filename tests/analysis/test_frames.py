@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 from pyarrow import parquet
 
 from loadtest import analysis

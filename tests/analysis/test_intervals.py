@@ -6,7 +6,7 @@ from typing import Any
 import interval_coverage as bench
 import numpy as np
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest import limits
 from loadtest.analysis.distribution import distribution

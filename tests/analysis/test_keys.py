@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.report.limits import bottleneck

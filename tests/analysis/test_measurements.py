@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.measurements import measure, write
 from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis import reader, timelines
 

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-import record_maker as maker
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugins import record_maker as maker
 
 from loadtest.analysis.columns import Vocabulary
 from loadtest.analysis.distribution import percentile

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-import regression_parts
+from plugins import regression_parts
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import RunDirectory, runs_in
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from history_parts import made_line, made_run
+from plugins.history_parts import made_line, made_run
 from plugins.processes import Fixture
 from plugins.served import NO_LIMITS
 from plugins.verbs import until_valid

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode

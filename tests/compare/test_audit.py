@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from history_parts import made_line, made_run
+from plugins.history_parts import made_line, made_run
 
 from loadtest.compare.audit import LEAST, audit
 from loadtest.compare.history import decision_line, fold

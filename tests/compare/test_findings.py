@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from regression_parts import controls, jittered, key, measurement, run
+from plugins.regression_parts import controls, jittered, key, measurement, run
 
 from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import RunComparison

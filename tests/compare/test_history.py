@@ -13,9 +13,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from history_parts import made_line, made_run, moment
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins.history_parts import made_line, made_run, moment
 
 from loadtest.compare import history, history_file
 from loadtest.compare.history import DecisionLine, HistoryLine, RunLine, fold

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from regression_parts import GENERATOR, TARGET, run
+from plugins.regression_parts import GENERATOR, TARGET, run
 
 from loadtest.compare.measurements import mismatch
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regression_parts import JITTER, key, measurement, run
+from plugins.regression_parts import JITTER, key, measurement, run
 from scipy.special import stdtr, stdtrit
 
 from loadtest.compare.measurements import Key, Metric, RunMeasurements

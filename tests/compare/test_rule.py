@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from regression_parts import TARGET, N, jittered, key, measurement, run
+from plugins.regression_parts import TARGET, N, jittered, key, measurement, run
 from scipy.special import stdtr
 
 from loadtest.compare.measurements import Metric, RunMeasurements

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from regression_parts import key, measurement, run
+from plugins.regression_parts import key, measurement, run
 from scipy.special import bdtrc, ndtr
 
 from loadtest.compare.changes import ShareChange

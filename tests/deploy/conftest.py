@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from deploy_parts import DEPLOY, Manifests, wanted
+from plugins.deploy_parts import DEPLOY, Manifests, wanted
 from plugins.processes import clean_environment
 
 

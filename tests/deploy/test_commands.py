@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 import pytest
-from deploy_parts import DEPLOY
+from plugins.deploy_parts import DEPLOY
 from plugins.processes import clean_environment
 from plugins.records import runs_in
 

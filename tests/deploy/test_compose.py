@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Callable
 from typing import Any
 
-from deploy_parts import DEPLOY, SECRET, linted
+from plugins.deploy_parts import DEPLOY, SECRET, linted
 
 Compose = Callable[..., dict[str, Any]]
 

@@ -2,7 +2,7 @@
 
 import re
 
-from deploy_parts import DEPLOY
+from plugins.deploy_parts import DEPLOY
 
 GUIDE = (DEPLOY / "README.md").read_text(encoding="utf-8")
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from deploy_parts import DEPLOY, linted
+from plugins.deploy_parts import DEPLOY, linted
 from plugins.processes import clean_environment
 
 ROOT = DEPLOY.parent

@@ -7,7 +7,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from deploy_parts import DEPLOY, Manifests
+from plugins.deploy_parts import DEPLOY, Manifests
 
 Built = Callable[[str], Manifests]
 FOLDERS = ["base", "run", "scheduled", "results"]

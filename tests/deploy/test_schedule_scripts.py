@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deploy_parts import DEPLOY
+from plugins.deploy_parts import DEPLOY
 
 SCHEDULES = DEPLOY / "schedules"
 Stub = Callable[[Path, str], Path]

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 import yaml
-from deploy_parts import DEPLOY, linted, wanted
+from plugins.deploy_parts import DEPLOY, linted, wanted
 
 from loadtest.cli import app
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from deploy_parts import DEPLOY
+from plugins.deploy_parts import DEPLOY
 
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of

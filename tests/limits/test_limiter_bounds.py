@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
+from plugins.limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
 from loadtest.limits import ConcurrencyLimit, FixedWindow, Gcra, LeakyQueue, SlidingLog, TokenBucket, replay
 from loadtest.units import Limit

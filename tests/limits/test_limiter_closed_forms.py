@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from limiter_cases import NOW
+from plugins.limiter_cases import NOW
 
 from loadtest.limits import Limiter, LimiterSpec, make, replay
 from loadtest.units import Limit

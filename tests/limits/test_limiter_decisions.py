@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, limits, specs
+from plugins.limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, limits, specs
 
 from loadtest.limits import (
     ALGORITHMS,

@@ -12,9 +12,9 @@ import limits as peer
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from limiter_cases import CLOSE, NOW
 from limits.storage import MemoryStorage, memory
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from plugins.limiter_cases import CLOSE, NOW
 
 from loadtest.limits import FixedWindow, SlidingCounter, SlidingLog
 from loadtest.units import Limit

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import ABORTED, write_entry, write_scenario
+from plugins.leash_parts import ABORTED, write_entry, write_scenario
 from plugins.processes import clean_environment, until
 from plugins.stubs import Stub, pending_forever
 from plugins.verbs import Said

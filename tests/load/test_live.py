@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from live_parts import SECOND, operation, request
+from plugins.live_parts import SECOND, operation, request
 
 from loadtest.contract import ERRORS
 from loadtest.load.live import MOST_BUCKETS, LiveFigures, LiveSeries, RecentTimes

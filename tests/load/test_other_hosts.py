@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from leash_parts import ABORTED, write_entry, write_scenario
+from plugins.leash_parts import ABORTED, write_entry, write_scenario
 from plugins.namespaces import OUTSIDE, Cable, Network
 from plugins.processes import clean_environment
 from plugins.stubs import pending_forever

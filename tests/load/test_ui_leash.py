@@ -1,7 +1,7 @@
 """The web UI, on the leash of the target that it was started for."""
 
 import pytest
-from leash_parts import write_entry, write_scenario
+from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import until
 from plugins.records import runs_in
 from plugins.stubs import pending_forever

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from leash_parts import write_scenario
+from plugins.leash_parts import write_scenario
 from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 from plugins.verbs import CARRIED_OUT, Said

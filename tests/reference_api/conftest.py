@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-from faulty_server import Faulty
-from openapi_answers import problems
+from plugins.faulty_server import Faulty
+from plugins.openapi_answers import problems
 from plugins.served import KEYS, NO_LIMITS, Served
 
 from loadtest.cli import main

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import DOCUMENT, expect_error, problems, resolve
-from wire import RUN, connect, post, read_all
+from plugins.openapi_answers import DOCUMENT, expect_error, problems, resolve
+from plugins.wire import RUN, connect, post, read_all
 
 from loadtest.contract import ERROR_CODES
 from loadtest.reference_api.app import WorkflowApi

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from faulty_server import JOBS, RUN, Faulty, hit
+from plugins.faulty_server import JOBS, RUN, Faulty, hit
 from plugins.processes import until
 from plugins.served import NO_LIMITS
 

@@ -4,7 +4,7 @@ import re
 import time
 
 import pytest
-from faulty_server import JOBS, Faulty, ended, exchange, hit, seconds
+from plugins.faulty_server import JOBS, Faulty, ended, exchange, hit, seconds
 from plugins.processes import until
 
 from loadtest.faults import parse

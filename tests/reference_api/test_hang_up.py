@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 from plugins.processes import until
-from wire import RUN, connect, post
+from plugins.wire import RUN, connect, post
 
 JOBS = "/v1/workflows/jobs"
 MODULE = '''

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 from plugins.processes import until_async
 
 from loadtest.contract import JobState

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 from plugins.processes import until
 
 JOBS = "/v1/workflows/jobs"

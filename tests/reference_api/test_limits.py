@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 from plugins.processes import until
 
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"

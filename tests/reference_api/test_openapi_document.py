@@ -7,7 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from openapi_answers import COMPONENTS, DOCUMENT, PATH, faults_of, resolve
+from plugins.openapi_answers import COMPONENTS, DOCUMENT, PATH, faults_of, resolve
 
 from loadtest.contract import ErrorCode
 

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from openapi_answers import DOCUMENT
+from plugins.openapi_answers import DOCUMENT
 
 
 @pytest.fixture(scope="module")
 def found(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What schemathesis found out about a server process."""
-    from openapi_fuzz import fuzz  # noqa: PLC0415 - see there
+    from plugins.openapi_fuzz import fuzz  # noqa: PLC0415 - see there
 
     return fuzz(server.url, tmp_path_factory.mktemp("schemathesis"))
 

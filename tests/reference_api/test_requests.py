@@ -7,7 +7,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 
 from loadtest.reference_api.http.messages import locate
 

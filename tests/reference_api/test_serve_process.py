@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 import pytest
-from wire import RUN, connect, post
+from plugins.wire import RUN, connect, post
 
 
 def run_cli(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:

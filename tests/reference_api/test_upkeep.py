@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 from plugins.processes import until
+from plugins.wire import RUN, connect, post, read_all
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
-from wire import RUN, connect, post, read_all
 
 JOBS = "/v1/workflows/jobs"
 

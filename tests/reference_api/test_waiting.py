@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 from plugins.processes import until
-from wire import RUN, connect, post, read_all
+from plugins.wire import RUN, connect, post, read_all
 
 JOBS = "/v1/workflows/jobs"
 HELLO = {"name": "say-hello"}

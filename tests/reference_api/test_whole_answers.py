@@ -6,7 +6,7 @@ import socket
 import threading
 from typing import Any
 
-from wire import connect, post, read_all
+from plugins.wire import connect, post, read_all
 
 
 def split(answers: bytes, *, bodiless: int = 0) -> list[tuple[bytes, dict[bytes, bytes], bytes]]:

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from openapi_answers import expect_error, problems
+from plugins.openapi_answers import expect_error, problems
 from plugins.processes import until
-from wire import HEAD, RUN, connect, post, read_all
+from plugins.wire import HEAD, RUN, connect, post, read_all
 
 JOBS = "/v1/workflows/jobs"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from openapi_answers import expect_error
+from plugins.openapi_answers import expect_error
 
 from loadtest.errors import TargetError
 from loadtest.runs.target import child_environment, embedded_target, own_credentials

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 from plugins.browser import chromium
 
 from loadtest.report import write

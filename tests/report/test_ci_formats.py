@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.report import write
 from loadtest.report.run import Report

@@ -2,7 +2,7 @@ import csv as builtin_csv
 from pathlib import Path
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.cli import main
 from loadtest.contract import Outcome, Reason

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 from rich.console import Console
 
 from loadtest import limits

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import jsonschema_rs
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings, as_json, schema_text
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME

@@ -2,7 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import LimitInfo, TargetInfo

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jsonschema_rs
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis import findings
 from loadtest.analysis.record import load_record

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest import analysis
 from loadtest.analysis.findings import Findings

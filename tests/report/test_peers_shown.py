@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis import load_record
 from loadtest.record.run_info import PeerInfo

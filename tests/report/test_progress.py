@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 from rich.console import Console
 
 from loadtest.report.write import LONG, reading

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import record_maker as maker
-from edge_records import records
 from markupsafe import escape
+from plugins import record_maker as maker
+from plugins.edge_records import records
 
 from loadtest.cli import main
 from loadtest.errors import ExitCode

@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.report import run as pages

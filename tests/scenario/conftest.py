@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scenario_maker import WHOLE, document
+from plugins.scenario_maker import WHOLE, document
 
 from loadtest.scenario.parse import LoadedScenario, load_scenario
 

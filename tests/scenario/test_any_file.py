@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scenario_maker import WHOLE, document
+from plugins.scenario_maker import WHOLE, document
 
 from loadtest.errors import InputError
 from loadtest.plan import AssumedLimits, schedules, traffic_plans

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from leash_parts import write_entry, write_scenario
+from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
 from plugins.stubs import Stub, pending_forever
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import record_maker as maker
 from hypothesis import given
 from hypothesis import strategies as st
+from plugins import record_maker as maker
 
 from loadtest import limits
 from loadtest.analysis.findings import find

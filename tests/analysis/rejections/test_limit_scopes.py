@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import find
 from loadtest.analysis.record import Record, load_record

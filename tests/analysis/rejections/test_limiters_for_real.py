@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.expected_429 import expect

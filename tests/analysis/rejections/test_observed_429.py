@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import results
 from loadtest.analysis.record import load_record

@@ -1,7 +1,7 @@
 """A leash holds all workers together: what each may use comes to no more than the whole."""
 
 import pytest
-from leash_parts import ABORTED, write_entry, write_scenario
+from plugins.leash_parts import ABORTED, write_entry, write_scenario
 from plugins.records import runs_in
 from plugins.stubs import pending_forever
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from leash_parts import write_entry, write_scenario
+from plugins.leash_parts import write_entry, write_scenario
 from plugins.namespaces import OUTSIDE, Cable, Host
 from plugins.processes import clean_environment, until
 from plugins.records import runs_in

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from leash_parts import write_entry, write_scenario
+from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import clean_environment
 
 from loadtest.errors import InputError

@@ -2,11 +2,11 @@
 
 import math
 
-import made_comparisons as made
 import msgspec
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from plugins import made_comparisons as made
 from scipy.special import stdtrit
 
 from loadtest.compare import history

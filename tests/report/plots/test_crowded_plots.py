@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import record_maker as maker
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import execution, lag, limits, overhead

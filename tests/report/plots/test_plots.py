@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import record_maker as maker
 from matplotlib.figure import Figure
+from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.record import load_record

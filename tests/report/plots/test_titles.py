@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import record_maker as maker
+from plugins import record_maker as maker
 
 from loadtest import words
 from loadtest.analysis.findings import Findings

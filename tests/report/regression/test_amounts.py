@@ -1,8 +1,8 @@
 """How values, differences and changes of compared metrics read."""
 
-import made_comparisons as made
 import msgspec
 import pytest
+from plugins import made_comparisons as made
 
 from loadtest.compare.measurements import Metric
 from loadtest.compare.results import MetricComparison

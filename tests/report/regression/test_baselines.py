@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-import made_comparisons as made
 import pytest
-import record_maker as maker
-from edge_records import records
+from plugins import made_comparisons as made
+from plugins import record_maker as maker
+from plugins.edge_records import records
 
 from loadtest.cli import main
 from loadtest.compare.measurements import FILE_NAME

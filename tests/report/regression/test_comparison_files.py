@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-import made_comparisons as made
 import msgspec
 import pytest
+from plugins import made_comparisons as made
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from loadtest.compare.results import RunComparison

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-import made_comparisons as made
 import pytest
+from plugins import made_comparisons as made
 
 from loadtest.compare import history, history_file
 from loadtest.errors import ExitCode

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import made_comparisons as made
 import msgspec
 import pytest
+from plugins import made_comparisons as made
 
 from loadtest.report import comparison as write
 

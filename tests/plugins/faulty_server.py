@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 from plugins.processes import until
-from wire import RUN, connect, post
+from plugins.wire import RUN, connect, post
 
 JOBS = "/v1/workflows/jobs"
 Until = Callable[..., Any]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 SECRET = "a-key-that-nobody-else-has"
 
 Manifests = list[dict[str, Any]]

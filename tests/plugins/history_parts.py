@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import log
 
-import regression_parts
+from plugins import regression_parts
 
 from loadtest.compare.history import RecordedVerdict, RunLine, run_line
 from loadtest.compare.measurements import (

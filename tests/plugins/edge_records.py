@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import record_maker as maker
+from plugins import record_maker as maker
 
 
 def one_stage(rows: list[Any], seconds: float = 3, **changes: Any) -> tuple[Any, list[Any]]:
