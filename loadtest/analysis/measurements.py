@@ -215,15 +215,16 @@ class _Stage:
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
         hidden = resolution / 2 if field == EXECUTION else 0.0
-        return self._measurement(
+        found = self._measurement(
             metric,
             value=value,
             score=math.log(max(value, LEAST_MS, hidden)),
             n=whole.n,
             se=None if times is None else times.error(quantile),
-            resolution_ms=significant(resolution, _DIGITS),
             why_not=_too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not,
         )
+        # Of a time it is written even where it is 0; of all else it is left out of the file.
+        return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
         """What is hidden: by the last poll interval, or by rounding."""
@@ -292,7 +293,6 @@ class _Stage:
         se: float | None,
         why_not: str,
         expected: float | None = None,
-        resolution_ms: float = 0.0,
     ) -> Measurement:
         return Measurement(
             traffic=self.traffic,
@@ -303,7 +303,6 @@ class _Stage:
             n=n,
             se=_rounded(se),
             expected=expected,
-            resolution_ms=resolution_ms,
             gated=not why_not,
             why_not=why_not,
         )
