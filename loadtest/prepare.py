@@ -38,7 +38,7 @@ COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
-class About(TypedDict, total=False):
+class RunFacts(TypedDict, total=False):
     """What is known of a run beside its scenario.
 
     Attributes:
@@ -63,7 +63,7 @@ class About(TypedDict, total=False):
 
 
 def prepare_run(
-    loaded: LoadedScenario, *, output_dir: Path, block: str | None = None, **about: Unpack[About]
+    loaded: LoadedScenario, *, output_dir: Path, block: str | None = None, **about: Unpack[RunFacts]
 ) -> tuple[Path, RunInfo]:
     """Make the directory of a run and write its ``run.json``.
 
@@ -71,7 +71,7 @@ def prepare_run(
         loaded: the scenario in force.
         output_dir: parent of the run directory.
         block: for a block of a comparison, whose directory ``output_dir`` then is: its directory in there.
-        about: the rest, as ``About`` says.
+        about: the rest, as ``RunFacts`` says.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
@@ -85,7 +85,7 @@ def prepare_run(
     return directory, info
 
 
-def _run_info(loaded: LoadedScenario, about: About) -> RunInfo:
+def _run_info(loaded: LoadedScenario, about: RunFacts) -> RunInfo:
     """All but the id, which is its directory's."""
     chosen, keys, preflight = about.get("chosen"), about["keys"], list(about.get("preflight", ()))
     assumed = assumed_limits_of(loaded, chosen, embedded=about["embedded"])

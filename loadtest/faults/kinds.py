@@ -15,13 +15,13 @@ MAX_SECONDS: Final = 7 * 24 * 3600.0
 SECONDS: Final = ("start", "duration", "idle")
 """Keys whose values are seconds here, and written with a unit."""
 
-Millis = Annotated[float, Meta(ge=0, le=600_000)]
-Factor = Annotated[float, Meta(ge=-1000, le=1000)]
-Start = Annotated[float, Meta(description="Since the load's epoch, or since the server is ready.")]
-Duration = Annotated[float, Meta(description="How long; for ever if it isn't said.")]
-Idle = Annotated[float, Meta(description="Without a request, after which it is cold.")]
-Probability = Annotated[float, Meta(ge=0, le=1, description="Of each request to be hit.")]
-KeyIndex = Annotated[int, Meta(ge=0, le=999)]
+_Millis = Annotated[float, Meta(ge=0, le=600_000)]
+_Factor = Annotated[float, Meta(ge=-1000, le=1000)]
+_Start = Annotated[float, Meta(description="Since the load's epoch, or since the server is ready.")]
+_Duration = Annotated[float, Meta(description="How long; for ever if it isn't said.")]
+_Idle = Annotated[float, Meta(description="Without a request, after which it is cold.")]
+_Probability = Annotated[float, Meta(ge=0, le=1, description="Of each request to be hit.")]
+_KeyIndex = Annotated[int, Meta(ge=0, le=999)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -38,11 +38,11 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests for which it makes sense."""
 
-    start: Start = 0.0
-    duration: Duration | None = None
-    probability: Probability = 1.0
+    start: _Start = 0.0
+    duration: _Duration | None = None
+    probability: _Probability = 1.0
     on: tuple[LimitName, ...] = ()
-    key: Annotated[KeyIndex, Meta(description="Only requests of this API key, by its number from 0.")] | None = None
+    key: Annotated[_KeyIndex, Meta(description="Only requests of this API key, by its number from 0.")] | None = None
 
     def __post_init__(self) -> None:
         """Check what one type can't say, and bring equal faults into one form.
@@ -76,7 +76,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Latency(Fault, frozen=True, tag="latency"):
     """Requests are answered later, without being executed longer."""
 
-    ms: Annotated[Millis, Meta(description="Added; of lognormal the median, of ramp what it grows to.")]
+    ms: Annotated[_Millis, Meta(description="Added; of lognormal the median, of ramp what it grows to.")]
     shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="How it is spread.")] = "constant"
     sigma: Annotated[float, Meta(ge=0, le=5, description="Of lognormal: standard deviation of the logarithm.")] = 0.5
 
@@ -95,7 +95,7 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
     factor: Annotated[float, Meta(ge=1, le=1000, description="Times what it takes.")] = 1.0
-    ms: Annotated[Millis, Meta(description="Added.")] = 0.0
+    ms: Annotated[_Millis, Meta(description="Added.")] = 0.0
 
     def __post_init__(self) -> None:
         """Check that it is slower at all."""
@@ -110,7 +110,7 @@ class Freeze(Fault, frozen=True, tag="freeze"):
     Without ``ms`` it does for the whole time of the fault; with it, for so long at every request that is hit.
     """
 
-    ms: Annotated[Millis, Meta(description="At every request that is hit; else for the whole duration.")] | None = None
+    ms: Annotated[_Millis, Meta(description="At every request that is hit; else for the whole duration.")] | None = None
 
     def __post_init__(self) -> None:
         """Check that one of its two forms is meant."""
@@ -178,7 +178,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
         Literal["off", "above", "negative", "missing"],
         Meta(description="Off by factor and ms; above the client's own time; below zero; or not there."),
     ] = "off"
-    factor: Annotated[Factor, Meta(description="Times the true one.")] = 1.0
+    factor: Annotated[_Factor, Meta(description="Times the true one.")] = 1.0
     ms: Annotated[float, Meta(ge=-600_000, le=600_000, description="Added.")] = 0.0
 
     def __post_init__(self) -> None:
@@ -204,8 +204,8 @@ class Throttle(Fault, frozen=True, tag="throttle"):
 class ColdStart(Fault, frozen=True, tag="cold-start"):
     """After a while without requests the server is cold: the first one, and all that come meanwhile, wait for it."""
 
-    ms: Annotated[Millis, Meta(description="That it takes to start.")]
-    idle: Idle = 10.0
+    ms: Annotated[_Millis, Meta(description="That it takes to start.")]
+    idle: _Idle = 10.0
 
 
 class Starve(Fault, frozen=True, tag="starve"):
@@ -213,7 +213,7 @@ class Starve(Fault, frozen=True, tag="starve"):
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
-    by: Annotated[KeyIndex, Meta(description="The key that comes first; any other if it isn't said.")] | None = None
+    by: Annotated[_KeyIndex, Meta(description="The key that comes first; any other if it isn't said.")] | None = None
 
     def __post_init__(self) -> None:
         """Check that two keys are meant."""

@@ -22,28 +22,22 @@ _MS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class JobDuration:
-    """An assumption about the workflows that an entry runs.
-
-    Attributes:
-        words: what is assumed, as a sentence's end.
-        draw: draws so many durations, in seconds.
-        known: whether anything tells, or it is a mere assumption.
-        varies: whether one may take longer than another.
-    """
+    """An assumption about the workflows that an entry runs, in ``words`` that end a sentence."""
 
     words: str
     draw: Draw
+    """Draws so many durations, in seconds."""
     known: bool = True
+    """Whether anything tells, or it is a mere assumption."""
     varies: bool = False
+    """Whether one may take longer than another."""
 
 
 def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
-    """What an entry's workflows are assumed to take.
+    """What the workflows of an entry that runs them are assumed to take: ``given_s`` seconds, where that is known.
 
-    Args:
-        traffic: an ``async_run`` or ``sync_run`` entry.
-        given_s: seconds, where somebody knows; otherwise the parameters of the reference server's ``sleep`` and ``cpu``
-            tell, and of all other workflows it is assumed that one poll is enough.
+    Otherwise the parameters of the reference server's ``sleep`` and ``cpu`` tell, and of all other workflows it is
+    assumed that one poll is enough.
     """
     what = "jobs" if traffic.operation in POLLED_OPERATIONS else "runs"
     if given_s is not None:
@@ -163,10 +157,7 @@ class Offer:
 def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
     """What a run with a seed will offer: the very schedule that the load keeps to.
 
-    Args:
-        made: every entry.
-        seed: of the scenario.
-        drawn: of the durations, which no seed decides: another number gives others.
+    No seed decides how long workflows take: another number of ``drawn`` gives other durations.
     """
     times, which, numbers, stage_numbers = [], [], [], []
     durations, mistakes = [], []

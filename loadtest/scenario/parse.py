@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from loadtest.errors import InputError
 from loadtest.scenario.model import Scenario
@@ -41,6 +41,10 @@ class LoadedScenario:
         """The file's name without its ending."""
         return self.path.stem
 
+    def changed(self, raw: dict[str, Any]) -> Self:
+        """The scenario with other content, which is known to be right."""
+        return type(self)(Scenario.model_validate(raw), self.path, raw)
+
 
 def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> Path:
     """Find the file of a scenario given by path, or by its name in ``folder``, or among those that are shipped.
@@ -59,12 +63,9 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
-    """Read a scenario strictly.
+    """Read a scenario strictly, with a seed in place of its own.
 
-    Args:
-        path: the TOML file.
-        overrides: ``KEY=VALUE`` each, KEY a dotted path in which a stage is named by its name or number.
-        seed: takes the place of the scenario's own.
+    Overrides are ``KEY=VALUE`` each, KEY a dotted path in which a stage is named by its name or number.
 
     Raises:
         InputError: naming file, key and remedy, for all mistakes at once.
@@ -123,17 +124,14 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
                 key = f"{loaded.path}: traffic.{name}.stages.{stage.name}"
                 raise InputError(f"{key} would last {duration:.2g} s of {seconds:g} s", "Give a longer block.")
             written["duration"] = _seconds(duration)
-    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+    return loaded.changed(raw)
 
 
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
     """The scenario with one stage of those traffic entries that have it, and the thresholds that are about it.
 
-    Args:
-        loaded: the whole scenario.
-        stage: a stage that holds a rate.
-        whole_s: a window: the stage is made longer to a multiple of so many seconds, to two at least, which hold a
-            whole window whenever they start; 0 leaves it as it is.
+    The stage, which holds a rate, is made longer to a multiple of a window of ``whole_s`` seconds, to two at least,
+    which hold a whole window whenever they start; 0 leaves it as it is.
 
     Raises:
         InputError: if there is no such stage, it holds no rate, or no threshold is about it.
@@ -160,7 +158,7 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
         for written, each in zip(raw["traffic"][name]["stages"], traffic.stages, strict=True):
             windows = max(2, math.ceil(each.duration / whole_s)) if whole_s else 0
             written["duration"] = _seconds(windows * whole_s or each.duration)
-    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+    return loaded.changed(raw)
 
 
 def at_rate(loaded: LoadedScenario, multiplier: float, stage_s: float | None) -> LoadedScenario:
@@ -171,7 +169,7 @@ def at_rate(loaded: LoadedScenario, multiplier: float, stage_s: float | None) ->
             name: {**traffic, "stages": [{**each, "duration": _seconds(stage_s)} for each in traffic["stages"]]}
             for name, traffic in raw["traffic"].items()
         }
-    return LoadedScenario(Scenario.model_validate(raw), loaded.path, raw)
+    return loaded.changed(raw)
 
 
 def _seconds(duration: float) -> str:

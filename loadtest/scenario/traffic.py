@@ -220,11 +220,8 @@ class Stage(Strict):
         if self.from_ is None or self.to is None or self.step is None:
             rate = self.rate or _ZERO
             return [(self.name, rate, self.ramp_to or rate)]
-        sign = 1 if self.to.value >= self.from_.value else -1
-        rates = [
-            Rate(self.from_.value + sign * number * self.step.value, self.from_.of_limit)
-            for number in range(self.count)
-        ]
+        step = math.copysign(self.step.value, self.to.value - self.from_.value)
+        rates = [Rate(self.from_.value + number * step, self.from_.of_limit) for number in range(self.count)]
         return [(f"{self.name}-{number}", rate, rate) for number, rate in enumerate(rates, 1)]
 
 

@@ -52,13 +52,8 @@ class ChosenTarget:
 
     def preflight_order(self, scenario: Mapping[str, Any]) -> "PreflightOrder":
         """What a preflight of this target looks at, with a scenario as plain values."""
-        return PreflightOrder(
-            url=self.target.url,
-            listed=self.entry is not None,
-            scenario=scenario,
-            tls=self.tls,
-            headers=self.headers,
-        )
+        url, listed = self.target.url, self.entry is not None
+        return PreflightOrder(url=url, listed=listed, scenario=scenario, tls=self.tls, headers=self.headers)
 
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +69,9 @@ class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
-    """Find the target, by its URL or by the name of its entry.
+    """Find the target, by its URL or by the name of its entry in a file, ``targets.toml`` by default.
 
-    Args:
-        host: a base URL. Anything that is not loopback needs an entry with the same scheme, host and port.
-        target: the name of an entry.
-        targets: the file; ``targets.toml`` in the working directory by default.
+    A URL that is not loopback needs an entry with the same scheme, host and port.
 
     Raises:
         InputError: if both or none are given, the file is unusable, or it has no such entry.
@@ -155,10 +147,7 @@ def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
 def look(
     chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str], *, preflight: bool
 ) -> Preflight:
-    """Look whether a target can be loaded.
-
-    Returns:
-        What a preflight saw; nothing without one.
+    """Look whether a target can be loaded; gives what a preflight saw, nothing without one.
 
     Raises:
         TargetError: if nothing listens there, or a check of the preflight failed.

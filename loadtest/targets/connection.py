@@ -93,11 +93,7 @@ def allow(url: str, *, listed: bool = False) -> Target:
     """Check, in the process that makes the load, that a base URL may be loaded.
 
     Names are resolved here and nowhere else, so every connection goes to a checked address, also where a name is looked
-    up again during a run.
-
-    Args:
-        url: the base URL.
-        listed: whether an entry allows this run; without one the host must be loopback.
+    up again during a run. Unless an entry allows the run (``listed``), the host must be loopback.
 
     Raises:
         InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.

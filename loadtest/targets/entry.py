@@ -221,13 +221,9 @@ _DEFAULT: Final = LimiterSpec()
 
 
 def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limiter: LimiterSpec | None) -> None:
-    """Write assumed limits into an entry: comments and other keys stay.
+    """Write assumed limits into an entry of a file: comments, other keys and other limits stay.
 
-    Args:
-        path: of the file.
-        name: of the entry.
-        limits: those that are known; others of the entry stay.
-        limiter: how they are counted; None to leave what the entry says.
+    Without a limiter, what the entry says of how they are counted stays, too.
 
     Raises:
         InputError: if the file cannot be used or written, or has no such entry; then it is as it was.
@@ -238,10 +234,8 @@ def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limite
     before = path.read_text(encoding="utf-8")
     document = tomlkit.parse(before)
     entry = document[name]
-    kept = dict(entry.get("limits", {}))
-    kept.update({str(each): str(limit) for each, limit in limits.items()})
     table = tomlkit.inline_table()
-    table.update(kept)
+    table.update({**entry.get("limits", {}), **{str(each): str(limit) for each, limit in limits.items()}})
     entry["limits"] = table
     if limiter is not None:
         values = {

@@ -41,22 +41,16 @@ _MOST_OPERATIONS: Final = 5_000_000
 
 @dataclass(frozen=True)
 class MinimumLoad:
-    """What a run or a preflight sends at least.
-
-    Attributes:
-        operations: arrivals.
-        requests: of all kinds; each async run counts its submit and one poll.
-        executions: runs and submits.
-        duration_s: from the first request to the end of the drain.
-        due: by limit name, when the requests that draw on it are due: ns since the epoch, ascending; 0 for those before
-            the epoch.
-    """
+    """What a run or a preflight sends at least."""
 
     operations: int = 0
     requests: int = 0
+    """Of all kinds; each async run counts its submit and one poll."""
     executions: int = 0
     duration_s: float = 0.0
+    """From the first request to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
+    """When requests are due, by limit: ns since the epoch, ascending; 0 for those before the epoch."""
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
         """Most requests on a limit within any of its windows, those of the names that it is shared with included."""
@@ -97,25 +91,15 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
 
 
 def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad | None = None) -> MinimumLoad:
-    """What a load sends at least that begins anew at each of several moments.
+    """What a load sends at least that begins anew at each of several moments, in seconds from the first epoch.
 
-    Args:
-        load: of one time.
-        starts_s: seconds from the first epoch, ascending.
-        before: what is sent once before all of them; nothing by default.
+    What is sent ``before`` all of them is sent once.
     """
     before = before or MinimumLoad()
-    due = {
-        name: np.sort(
-            np.concatenate(
-                [
-                    before.due.get(name, _NONE),
-                    *(load.due.get(name, _NONE) + int(start * _NS) for start in starts_s),
-                ]
-            )
-        )
-        for name in {**load.due, **before.due}
-    }
+    due = {}
+    for name in {**load.due, **before.due}:
+        each = [load.due.get(name, _NONE) + int(start * _NS) for start in starts_s]
+        due[name] = np.sort(np.concatenate([before.due.get(name, _NONE), *each]))
     times = len(starts_s)
     return MinimumLoad(
         operations=load.operations * times + before.operations,
@@ -135,9 +119,9 @@ def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
     """The entry whose workflow a preflight runs: the first that runs one, else the first whose jobs are seeded."""
-    runs = [each for each in scenario.traffic.values() if each.operation in EXECUTING_OPERATIONS]
-    seeded = [each for each in scenario.traffic.values() if each.workflow and each.job_ids == "seeded"]
-    return next(iter([*runs, *seeded]), None)
+    entries = scenario.traffic.values()
+    runs = [each for each in entries if each.operation in EXECUTING_OPERATIONS]
+    return next(iter([*runs, *(each for each in entries if each.workflow and each.job_ids == "seeded")]), None)
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
@@ -199,9 +183,9 @@ def check_request_budget(
         allowed = entry.max_share * limit.count * keys
         if (peak := load.peak(name, limit)) > allowed * (1 + 1e-9):
             raise InputError(
-                f"{chosen.key('max_share')} allows {_share(entry.max_share)} of the {name} limit, {allowed:g} requests "
-                f"per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, and up to {peak} are planned"
-                + (_COUNTED if name == LimitName.RETRIEVAL else ""),
+                f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of the {name} limit, {allowed:g} "
+                f"requests per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, and up to {peak} are "
+                "planned" + (_COUNTED if name == LimitName.RETRIEVAL else ""),
                 f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or have max_share raised by {entry.owner}.",
             )
     return BudgetInfo(
@@ -218,25 +202,22 @@ def check_request_budget(
 
 
 def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -> None:
+    price, too_much = entry.price_per_execution or 0.0, ""
+    cost = load.executions * price
     if entry.max_operations is not None and load.operations > entry.max_operations:
-        raise InputError(
-            f"{chosen.key('max_operations')} is {entry.max_operations:,}, and {load.operations:,} are planned",
-            "Shorten the stages or lower their rates with --set.",
-        )
-    if entry.max_requests is not None and load.requests > entry.max_requests:
-        raise InputError(
+        too_much = f"{chosen.key('max_operations')} is {entry.max_operations:,}, and {load.operations:,} are planned"
+    elif entry.max_requests is not None and load.requests > entry.max_requests:
+        too_much = (
             f"{chosen.key('max_requests')} is {entry.max_requests:,}, and at least {load.requests:,} are planned "
-            "(a poll for each submit, preflight and seeding included)",
-            "Shorten the stages or lower their rates with --set.",
+            "(a poll for each submit, preflight and seeding included)"
         )
-    if entry.max_cost is not None and entry.price_per_execution is not None:
-        cost = load.executions * entry.price_per_execution
-        if cost > entry.max_cost * (1 + 1e-9):
-            raise InputError(
-                f"{chosen.key('max_cost')} is {entry.max_cost:g}, and the {load.executions:,} executions planned "
-                f"cost {cost:g} at {entry.price_per_execution:g} each",
-                "Shorten the stages or lower their rates with --set.",
-            )
+    elif entry.max_cost is not None and cost > entry.max_cost * (1 + 1e-9):
+        too_much = (
+            f"{chosen.key('max_cost')} is {entry.max_cost:g}, and the {load.executions:,} executions planned "
+            f"cost {cost:g} at {price:g} each"
+        )
+    if too_much:
+        raise InputError(too_much, "Shorten the stages or lower their rates with --set.")
 
 
 def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
@@ -266,7 +247,3 @@ def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, no
                 "Start earlier, or shorten the stages.",
             )
     return min((now.timestamp() + left for _, _, left in ends), default=None)
-
-
-def _share(share: float) -> str:
-    return f"{share * 100:g} %"
