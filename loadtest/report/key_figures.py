@@ -93,7 +93,12 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
         return KeyFigure("429 rate", words.NOTHING, why="no data, because no request was sent")
     whole = findings.metrics.overall.requests
     if not whole.throttled:
-        return KeyFigure("429 rate, all requests", words.share(0.0), n=_n(whole.sent, "request"), why="not one 429")
+        return KeyFigure(
+            "429 rate, all requests",
+            words.share(0.0),
+            n=f"n = {words.counted(whole.sent, 'request')}",
+            why="not one 429",
+        )
     requests, operations = part.figures.requests, part.figures.operations
     found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
     # Of retries and polls there is none: they are requests of which no operation ends in the 429.
@@ -106,7 +111,7 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
         f"429 rate, {part.label}",
         words.share(requests.throttled_rate),
         in_words(found) if alike and found is not None else "",
-        _n(requests.sent, "request"),
+        f"n = {words.counted(requests.sent, 'request')}",
         "; ".join(each for each in (why, window_phase(findings)) if each),
     )
 
@@ -146,10 +151,6 @@ def _not_ok(findings: Findings) -> KeyFigure:
 def _bad(figures: OperationStage) -> int:
     counts = figures.operations
     return counts.throttled + counts.failed + counts.timed_out
-
-
-def _n(number: int, what: str) -> str:
-    return f"n = {words.count(number)} {what}{'' if number == 1 else 's'}"
 
 
 def in_words(found: MetricInterval) -> str:

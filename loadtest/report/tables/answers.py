@@ -51,7 +51,7 @@ def _alternatives(name: str, found: ComparisonAnswer) -> Table:
             *(_figure(figure) for figure in side.figures),
             _against(found, side),
         )
-        for side in _ordered(found)
+        for side in sorted(found.sides, key=lambda side: side.name != found.chosen)
     )
     paired = {each.paired for each in found.differences if each.metric == first}
     pairs = len(found.differences) // len(found.by)
@@ -60,26 +60,19 @@ def _alternatives(name: str, found: ComparisonAnswer) -> Table:
 
 
 def _effect(name: str, found: ComparisonAnswer) -> Table:
-    columns = "Metric | Stage | #n | #Value | #Change | "
-    rows = []
+    rows: list[Row] = []
     base = found.sides[0]
     for place, metric in enumerate(found.by):
         for side in found.sides:
             figure, one = side.figures[place], found.between(base.name, side.name, metric)
-            rows.append(
-                (
-                    capital(label(metric)) if side is base else "",
-                    side.name,
-                    count(figure.n),
-                    _figure(figure),
-                    Cell(NOTHING, tone="faint") if one is None else _difference(one),
-                    Cell("baseline", tone="faint") if one is None else _effect_verdict(found, one),
-                )
-            )
-    number = len(found.differences)
-    paired = {each.paired for each in found.differences}
+            change_and_verdict = (Cell(NOTHING, tone="faint"), Cell("baseline", tone="faint"))
+            if one is not None:
+                change_and_verdict = (_difference(one), _effect_verdict(found, one))
+            head = capital(label(metric)) if side is base else ""
+            rows.append((head, side.name, count(figure.n), _figure(figure), *change_and_verdict))
+    number, paired = len(found.differences), {each.paired for each in found.differences}
     note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {number} changes' if number > 1 else 'the change')}"
-    return table_of(name, _title(found), columns, rows, note)
+    return table_of(name, _title(found), "Metric | Stage | #n | #Value | #Change | ", rows, note)
 
 
 def _pairs(name: str, found: ComparisonAnswer) -> Table:
@@ -124,11 +117,6 @@ def _tested(sent: int, right: int, wrong: int) -> Cell:
     return Cell("as documented", tone="good")
 
 
-def _ordered(found: ComparisonAnswer) -> list[ComparedSide]:
-    """The chosen one first, then as the scenario has them."""
-    return sorted(found.sides, key=lambda side: side.name != found.chosen)
-
-
 def _figure(figure: SideFigure) -> Cell:
     tone: Tone = "faint" if figure.value is None and not figure.infinite else ""
     return Cell(value(figure), interval(figure.interval, figure.unit) or figure.why, tone)
@@ -150,11 +138,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> Cell:
     low, high = one.interval
     if one.head != side.name:
         low, high = (None if high is None else -high), (None if low is None else -low)
-    return Cell(shown.text, change(_turned(one, (low, high))), shown.tone)
-
-
-def _turned(one: SideDifference, bounds: tuple[float | None, float | None]) -> SideDifference:
-    return msgspec.structs.replace(one, interval=bounds)
+    return Cell(shown.text, change(msgspec.structs.replace(one, interval=(low, high))), shown.tone)
 
 
 def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> Cell:
