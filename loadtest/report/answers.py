@@ -199,7 +199,6 @@ def _metric_change(found: ComparisonAnswer, metric: str) -> str:
 
 
 def _sure(one: SideDifference | None) -> str:
-    """How sure a change is: its interval; of one that is not told, how much worse it can be at most."""
     if one is None or one.interval is None:
         return " (not judged)"
     return f" ({change(one)})" if one.told_apart else _at_most([one])

@@ -66,7 +66,6 @@ def _write(directory: Path) -> int:
 
 
 def _levels(found: Capacity) -> Table:
-    """Every level by rate: each traffic entry's rate, 429s and times, and what stopped it."""
     columns = (
         "#Times the rate | Outcome | Traffic | #Per minute | #Throttled | #Response p50 (ms) | #p95 (ms) | "
         "#executionTime p50 (ms) | Stopped by | Run"

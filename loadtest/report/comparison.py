@@ -78,7 +78,6 @@ class ComparisonReport:
 
     @property
     def rerun(self) -> str:
-        """What to say beside the verdict's word of a rerun that decided; empty if there was none."""
         if not self.comparison.confirmed:
             return ""
         return " · confirmed by a rerun" if self.comparison.word == "regressed" else " · after a rerun"
@@ -110,7 +109,6 @@ def _draw(comparison: RunComparison, history: History | None) -> tuple[Plot, ...
 
 
 def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
-    """What was compared, what changed most for the worse, and how small a change would have been found."""
     if comparison.word == "learning":
         known = f"{len(comparison.base_runs)} of {LEAST_RUNS}"
         return (KeyFigure("accepted runs", known, why="fewer tell nothing of how much runs differ anyway"),)

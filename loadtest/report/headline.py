@@ -59,12 +59,10 @@ class MainEntry:
 
     @property
     def percentile(self) -> Value | None:
-        """The percentile of ``quantile``."""
         return None if self.quantile is None else percentile(self.times, self.quantile[1])
 
     @property
     def words(self) -> str:
-        """What its operations are called."""
         return self.operation.called(self.times.n)
 
 
@@ -206,7 +204,6 @@ def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
 
 
 def _no_times(findings: Findings) -> str:
-    """Why there is no response time."""
     counts = findings.metrics.overall.operations
     sent = counts.sent
     subject, was = ("the only operation", "was") if sent == 1 else (f"all {count(sent)} operations", "were")
@@ -270,7 +267,6 @@ def _what(group: ErrorGroup) -> str:
 
 
 def _meant(findings: Findings, group: ErrorGroup) -> str:
-    """What to do about a name that the target does not know."""
     info = findings.record.info
     plan = info.traffic.get(group.traffic) if group.code == ErrorCode.UNKNOWN_WORKFLOW else None
     if plan is None or plan.workflow is None:

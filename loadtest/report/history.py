@@ -103,7 +103,6 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> History
 
 
 def _sentence(runs: Sequence[HistoryRun]) -> str:
-    """How many runs there are since when, and what became of them."""
     if not runs:
         return "No run has been checked yet."
     numbers = {status: sum(one.status == status for one in runs) for status in _STATUSES}

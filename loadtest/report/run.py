@@ -118,7 +118,6 @@ class Report:
 
     @property
     def tone(self) -> Tone:
-        """How the verdict is meant."""
         return _TONES.get(self.verdict.word, "bad")
 
     @property
@@ -133,7 +132,6 @@ class Report:
 
     @cached_property
     def picture(self) -> Plot | None:
-        """The plot that belongs to the answer; None without one."""
         return next((plot for plot in self.plots if plot.name == ANSWER), None)
 
     @cached_property
@@ -146,7 +144,6 @@ class Report:
 
     @property
     def folded(self) -> tuple[Plot, ...]:
-        """The drawn plots that stand in chapters."""
         return tuple(p for p in self.plots if p.svg and p is not self.picture and p not in self.leading)
 
     @property
@@ -213,7 +210,6 @@ def render_html(report: Report) -> str:
 
 
 def _sections(report: Report) -> list[Section]:
-    """The sections of the page, in order."""
     thresholds = Section(look="note", text="The scenario sets no thresholds.")
     if report.thresholds is not None:
         thresholds = Section(look="bare", tables=(report.thresholds,))
@@ -341,7 +337,6 @@ def show(report: Report, files: Path, console: Console | None = None) -> None:
 
 
 def _notes(report: Report, out: Terminal) -> None:
-    """What a reader of the numbers has to know."""
     for check in report.checks:
         if not check.ok:
             out.line(f"✗ {check.name}: {check.value} (limit: {check.limit})", "red")

@@ -31,7 +31,6 @@ class Terminal:
         self._console.print(Text.assemble((f"{label}  ", "dim"), text), soft_wrap=whole)
 
     def figures(self, figures: Collection[KeyFigure]) -> None:
-        """Print figures one below the other."""
         rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False, collapse_padding=True)
         rich.add_column(justify="right", no_wrap=True, style="bold")
         rich.add_column(overflow="fold")

@@ -115,7 +115,6 @@ def _other_count(found: LimitObserved429) -> str:
 
 
 def _title(findings: Findings) -> str:
-    """The finding of all limits together."""
     by_verdict: dict[str, list[str]] = {}
     for name, each in findings.observed_429.limits.items():
         if each.inference.word != "nothing":
@@ -251,7 +250,6 @@ def _windows(findings: Findings) -> Table:
 
 
 def _nothing(findings: Findings) -> Table:
-    """What there are no data of, and why."""
     found, limits = findings.observed_429, list(findings.observed_429.limits.values())
     refused = sum(each.throttled for each in limits)
     why = []

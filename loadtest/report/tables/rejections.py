@@ -204,7 +204,6 @@ def _errors_of_others(found: Felt | None) -> tuple[Cell, ...]:
 
 
 def _how(one: Interference) -> str:
-    """In what others felt it."""
     ways = ["unexplained 429s"] if one.refusals_felt else []
     if one.others is not None:
         ways += [

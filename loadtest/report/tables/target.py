@@ -59,7 +59,6 @@ def _anomaly_findings(findings: Findings) -> Iterator[str]:
 
 
 def _first(request_id: str | None) -> str:
-    """Where to look the first one up."""
     return f"; the first is of trace {request_id}" if request_id else ""
 
 
