@@ -13,7 +13,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import INK, MUTED, entries, legend, log, names_or_count, note, panels, plain
+from loadtest.report.plots.style import INK, MUTED, entries, log, names_or_count, note, panels, plain
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""
@@ -54,7 +54,6 @@ def draw(findings: Findings) -> Drawing | NoData | None:
     for panel, name, colour in entries(record, axes, found):
         _panel(panel, found[name], colour)
     axes[0].set_ylabel("response time, ms (log)")
-    legend(figure, axes)
     caption = (
         "Each stage at the rate that was offered on average; lower is better. Bars are 95 % intervals (sampling only). "
         "Of operations that were ok or timed out: 429s are in no line, so that a limit can make a stage look fast."

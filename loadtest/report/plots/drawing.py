@@ -10,11 +10,12 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
-from matplotlib.container import BarContainer
+from matplotlib.container import BarContainer, Container
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
@@ -23,7 +24,7 @@ from matplotlib.patches import StepPatch
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
 from loadtest.report.page import Cell, Plot, Table
-from loadtest.report.plots.style import CSS_VARIABLES, INK, PAPER, styled
+from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
 from loadtest.words import NOTHING, times_as
 
 _MOST_ROWS: Final = 16
@@ -39,13 +40,18 @@ _DPI: Final = 144
 class Drawing:
     """A plot: what it shows in a sentence, how to read it, and the figure.
 
-    ``data`` are its numbers, if they are not to be read off the figure's own lines.
+    ``data`` are its numbers, if they are not to be read off the figure's own lines. It gets a legend of what its panels
+    label, unless it has one.
     """
 
     title: str
     caption: str
     figure: Figure
     data: tuple[Table, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.figure.legends:
+            legend(self.figure)
 
 
 @dataclass(frozen=True)
@@ -144,24 +150,19 @@ class PlottedSeries:
 
 def series(figure: Figure) -> list[PlottedSeries]:
     """Every line, step line, cloud and row of bars that has a name, in the order of drawing."""
-    return [one for axes in figure.axes for one in _of_axes(axes)]
+    return [one for panel in figure.axes for one in _of_panel(panel)]
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
     """A table for each panel and each set of series that share their x, thinned to a few rows."""
     found: list[Table] = []
-    for axes in figure.axes:
-        groups: list[list[PlottedSeries]] = []
-        for one in _of_axes(axes):
-            if one.dots:
-                continue
-            same = next((g for g in groups if np.array_equal(g[0].x, one.x)), None)
-            if same is None:
-                groups.append([one])
-            else:
-                same.append(one)
-        label = next((a.get_xlabel() for a in (axes, *reversed(figure.axes)) if a.get_xlabel()), "x")
-        found += [_table(group, label, axes.get_ylabel()) for group in groups if len(group[0].x)]
+    for panel in figure.axes:
+        groups: dict[bytes, list[PlottedSeries]] = {}
+        for one in _of_panel(panel):
+            if len(one.x) and not one.dots:
+                groups.setdefault(one.x.tobytes(), []).append(one)
+        label = next((a.get_xlabel() for a in (panel, *reversed(figure.axes)) if a.get_xlabel()), "x")
+        found += [_table(group, label, panel.get_ylabel()) for group in groups.values()]
     return tuple(found)
 
 
@@ -191,29 +192,30 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     return buffer.getvalue()
 
 
-def _of_axes(axes: Axes) -> Iterator[PlottedSeries]:
-    panel = axes.get_title(loc="left")
-    for artist in axes.get_children():
+def _of_panel(panel: Axes) -> Iterator[PlottedSeries]:
+    title = panel.get_title(loc="left")
+    artists: list[Artist | Container] = [*panel.get_children(), *panel.containers]
+    for artist in artists:
         label = str(artist.get_label())
-        if not label or label.startswith("_"):
-            continue
-        if isinstance(artist, StepPatch):
-            values, edges, _ = artist.get_data()
-            yield PlottedSeries(panel, label, np.asarray(edges, float)[:-1], np.asarray(values, float))
-        elif isinstance(artist, Line2D) and artist.get_transform() == axes.transData:
-            yield PlottedSeries(
-                panel, label, np.asarray(artist.get_xdata(), float), np.asarray(artist.get_ydata(), float)
-            )
-        elif isinstance(artist, PathCollection):
-            points = np.asarray(artist.get_offsets(), float).reshape(-1, 2)
-            yield PlottedSeries(panel, label, points[:, 0], points[:, 1], dots=True)
-    for bars in axes.containers:
-        label = str(bars.get_label())
-        if isinstance(bars, BarContainer) and label and not label.startswith("_"):
-            lying = bars.orientation == "horizontal"
-            at = [b.get_y() + b.get_height() / 2 if lying else b.get_x() + b.get_width() / 2 for b in bars.patches]
-            long = [b.get_width() if lying else b.get_height() for b in bars.patches]
-            yield PlottedSeries(panel, label, np.array(at, float), np.array(long, float))
+        if label and not label.startswith("_") and (points := _points(artist, panel)) is not None:
+            x, y = (np.asarray(each, float) for each in points)
+            yield PlottedSeries(title, label, x, y, dots=isinstance(artist, PathCollection))
+
+
+def _points(artist: Artist | Container, panel: Axes) -> tuple[Any, Any] | None:
+    if isinstance(artist, StepPatch):
+        values, edges, _ = artist.get_data()
+        return edges[:-1], values
+    if isinstance(artist, Line2D) and artist.get_transform() == panel.transData:
+        return artist.get_data()
+    if isinstance(artist, PathCollection):
+        x, y = np.reshape(artist.get_offsets(), (-1, 2)).T
+        return x, y
+    if isinstance(artist, BarContainer):
+        if artist.orientation == "horizontal":
+            return [b.get_y() + b.get_height() / 2 for b in artist.patches], [b.get_width() for b in artist.patches]
+        return [b.get_x() + b.get_width() / 2 for b in artist.patches], [b.get_height() for b in artist.patches]
+    return None
 
 
 def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
@@ -222,7 +224,7 @@ def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
     columns = ((x_label, True), *((one.label, True) for one in group))
     rows = tuple((Cell(_text(x[k])), *(Cell(_text(one.y[k])) for one in group)) for k in kept.tolist())
     note = f"{len(kept)} of {len(x)} points." if len(kept) < len(x) else ""
-    title = "  ·  ".join(part for part in (group[0].panel, y_label) if part) or group[0].label
+    title = DOT.join(part for part in (group[0].panel, y_label) if part) or group[0].label
     return Table("data", title, columns, rows, note)
 
 

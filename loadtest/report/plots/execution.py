@@ -14,27 +14,8 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
-from loadtest.report.plots import marks
+from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import (
-    DOT,
-    INK,
-    MOST_NAMED,
-    MUTED,
-    PAPER,
-    SCATTER_AS_PATHS,
-    SHADE,
-    THROTTLED,
-    entries,
-    keys,
-    legend,
-    log,
-    note,
-    panels,
-    plain,
-    rows,
-    stacked,
-)
 
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
@@ -74,17 +55,17 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
         return NoData("Where the time goes", "no operation succeeded")
-    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in found.values()])
+    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in found.values()])
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in found.items()}
-    for panel, name, colour in entries(record, axes, found):
+    for panel, name, colour in style.entries(record, axes, found):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in found if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
         _bars(panel, found[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
-    looks = _looks(MUTED)
-    keys(
+    looks = _looks(style.MUTED)
+    style.keys(
         figure,
         {
             "start lag": Patch(**looks["lag"]),
@@ -131,10 +112,10 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
 
 def _looks(colour: str) -> dict[str, dict[str, Any]]:
     return {
-        "lag": {"color": INK},
+        "lag": {"color": style.INK},
         "execution": {"color": colour},
         "overhead": {"color": colour, "alpha": 0.45},
-        "between": {"facecolor": PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
+        "between": {"facecolor": style.PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
     }
 
 
@@ -147,14 +128,14 @@ def _bars(panel: Axes, bars: list[_Row], colour: str, longest: float) -> None:
             left += ms
         text = words.duration_ms(left)
         if bar.execution is not None:
-            text += f"{DOT}executionTime {words.duration_ms(bar.execution)}"
+            text += f"{style.DOT}executionTime {words.duration_ms(bar.execution)}"
             begin, y = sum(ms for _, ms, look in bar.parts[:2] if look != "execution"), place - 0.36
             end = begin + bar.execution
-            panel.plot([begin, begin, end, end], [y + 0.07, y, y, y + 0.07], color=MUTED, lw=1.0)
-        note(panel, text, (left, place), (5, 0), va="center", fontsize=8)
-    rows(panel, [f"{bar.stage}\nn = {words.count(bar.n)}" for bar in bars], top=-0.62)
+            panel.plot([begin, begin, end, end], [y + 0.07, y, y, y + 0.07], color=style.MUTED, lw=1.0)
+        style.note(panel, text, (left, place), (5, 0), va="center", fontsize=8)
+    style.rows(panel, [f"{bar.stage}\nn = {words.count(bar.n)}" for bar in bars], top=-0.62)
     panel.set_xlim(0, longest * 1.28)
-    plain(panel.xaxis)
+    style.plain(panel.xaxis)
     panel.spines["left"].set_visible(False)
 
 
@@ -168,7 +149,7 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
     if not shares:
         return "Where the time of an operation goes"
     said = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
-    if len(shares) > MOST_NAMED:
+    if len(shares) > style.MOST_NAMED:
         said = words.listed(shares, words.share)
     return f"Of the mean time of an ok operation, executionTime is {said}"
 
@@ -198,14 +179,14 @@ def over_time(findings: Findings) -> Drawing | NoData:
     if why := why_none(findings):
         return NoData("executionTime over time", why)
     record, shown = findings.record, dict(islice(findings.executions.items(), _MOST_PANELS))
-    figure, axes = panels(len(shown), 1.7)
-    for panel, name, colour in entries(record, axes, shown):
+    figure, axes = style.panels(len(shown), 1.7)
+    for panel, name, colour in style.entries(record, axes, shown):
         entry = shown[name]
         _dots(panel, entry.seconds, entry.execution, colour)
         marks.draw_bins(panel, entry.n, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
-    marks.over_time(figure, axes, record, list(shown))
+    marks.over_time(axes, record, list(shown))
     caption = (
         "What the server says it spent on an operation, at the operation’s intended start. It is the server’s word, "
         "and without queueing, transport or polling: where it stays level and response times rise, work waits; where "
@@ -222,13 +203,12 @@ def against_latency(findings: Findings) -> Drawing | None:
     if not anomalous:
         return None
     shown = dict(islice(anomalous.items(), _MOST_PANELS))
-    figure, axes = panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
-    for panel, name, colour in entries(record, axes, shown):
+    figure, axes = style.panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
+    for panel, name, colour in style.entries(record, axes, shown):
         _square(panel, shown[name], colour)
         sync = record.info.traffic[name].operation == Operation.SYNC_RUN
         panel.set_xlabel(f"{'service time' if sync else 'submit to result'}, as the client saw it, ms (log)")
     axes[0].set_ylabel("executionTime, ms (log)")
-    legend(figure, axes)
     caption = (
         "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
         "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
@@ -244,7 +224,14 @@ def against_latency(findings: Findings) -> Drawing | None:
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
     alpha = 0.85 if len(x) < 300 else 0.5 if len(x) < 2000 else 0.3
     panel.scatter(
-        x, y, s=5, color=colour, alpha=alpha, linewidths=0, label="an operation", rasterized=len(x) > SCATTER_AS_PATHS
+        x,
+        y,
+        s=5,
+        color=colour,
+        alpha=alpha,
+        linewidths=0,
+        label="an operation",
+        rasterized=len(x) > style.SCATTER_AS_PATHS,
     )
 
 
@@ -254,7 +241,7 @@ def _span(panel: Axes, values: Any) -> None:
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     middle = (low * high) ** 0.5
     margin = 1.1 * (high / low) ** 0.07
-    log(panel, "y", min(low / margin, middle / 2), max(high * margin, middle * 2))
+    style.log(panel, "y", min(low / margin, middle / 2), max(high * margin, middle * 2))
 
 
 def _square(panel: Axes, entry: Executions, colour: str) -> None:
@@ -265,13 +252,13 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     _dots(panel, entry.seen, np.maximum(entry.execution, low), colour)
     if len(anomalous):
         panel.scatter(
-            anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=THROTTLED, linewidths=1.1,
+            anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=style.THROTTLED, linewidths=1.1,
             label="cannot be", clip_on=False, zorder=3,
         )  # fmt: skip
-    panel.plot([low, high], [low, high], color=INK, lw=0.9, label="as long as the client waited")
-    panel.fill_between([low, high], [low, high], high, color=SHADE, lw=0, zorder=0)
-    log(panel, "x", low, high)
-    log(panel, "y", low, high)
+    panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")
+    panel.fill_between([low, high], [low, high], high, color=style.SHADE, lw=0, zorder=0)
+    style.log(panel, "x", low, high)
+    style.log(panel, "y", low, high)
 
 
 def _over_time_title(findings: Findings) -> str:
@@ -295,6 +282,6 @@ def _over_time_title(findings: Findings) -> str:
 def medians_title(of: str, medians: dict[str, float | None], said: str) -> str:
     """Of few traffic entries what is said of each, of more the least and the greatest of their medians, in ms."""
     known = {name: median for name, median in medians.items() if median is not None}
-    if len(known) > MOST_NAMED:
+    if len(known) > style.MOST_NAMED:
         said = words.listed(known, words.duration_ms)
     return f"Median {of} of ok operations: {said}" if said else f"Too few answers for a median {of}"

@@ -13,22 +13,8 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated
+from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import (
-    BAND,
-    INK,
-    MUTED,
-    VERDICTS,
-    change_axis,
-    key,
-    keys,
-    label,
-    marked,
-    note,
-    rows,
-    stacked,
-    verdict,
-)
 
 _ROW_IN: Final = 0.2
 _FRAME_IN: Final = 0.55
@@ -55,20 +41,21 @@ def draw(comparison: RunComparison) -> Drawing | None:
         "shares: more is worse": [one for one in shown if amounts.is_share(one)],
     }
     groups = {title: metrics for title, metrics in groups.items() if metrics}
-    figure, axes = stacked([_FRAME_IN + _ROW_IN * len(metrics) for metrics in groups.values()])
+    figure, axes = style.stacked([_FRAME_IN + _ROW_IN * len(metrics) for metrics in groups.values()])
     stages = amounts.has_stages(comparison.metrics)
     for panel, (title, metrics) in zip(axes, groups.items(), strict=True):
-        rows(panel, [label(one, stages=stages, letters=_LETTERS) for one in metrics])
+        style.rows(panel, [style.label(one, stages=stages, letters=_LETTERS) for one in metrics])
         _panel(panel, metrics)
         panel.set_title(title)
-    present = [word for word in VERDICTS if any(verdict(one) == word for one in shown)]
+    present = [word for word in style.VERDICTS if any(style.verdict(one) == word for one in shown)]
     handles: dict[str, Line2D | Patch] = {
-        word: key(color=VERDICTS[word][0], marker=VERDICTS[word][1], lw=2.0, ms=5.5) for word in present
+        word: style.key(color=style.VERDICTS[word][0], marker=style.VERDICTS[word][1], lw=2.0, ms=5.5)
+        for word in present
     }
-    handles["too small to count"] = Patch(**BAND)
+    handles["too small to count"] = Patch(**style.BAND)
     if any(one.detectable for one in shown):
-        handles["smallest change that would be found"] = key(color=MUTED, marker="|", ls="", ms=8)
-    keys(figure, handles)
+        handles["smallest change that would be found"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
+    style.keys(figure, handles)
     caption = (
         "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer, and "
         "what lies beyond the frame is written at its edge. In the shaded band a change is too small to count, "
@@ -119,8 +106,8 @@ def _panel(panel: Axes, metrics: list[MetricComparison]) -> None:
     low, high = _limits(metrics, estimates)
     for place, (one, (centre, left, right)) in enumerate(zip(metrics, estimates, strict=True)):
         least, most = (min(max(bound, low), high) for bound in _least(one))
-        panel.barh(place, most - least, left=least, height=0.92, **BAND)
-        look = marked(one)
+        panel.barh(place, most - least, left=least, height=0.92, **style.BAND)
+        look = style.marked(one)
         panel.hlines(place, max(left, low), min(right, high), color=look["color"], lw=2.0, alpha=0.55)
         for is_cut, edge, arrow in ((left < low, low, "<"), (right > high, high, ">")):
             if is_cut:
@@ -130,34 +117,36 @@ def _panel(panel: Axes, metrics: list[MetricComparison]) -> None:
         else:
             _beyond(panel, one, place, (low, high))
         if one.detectable and not amounts.is_share(one) and low <= math.log(one.detectable) <= high:
-            panel.vlines(math.log(one.detectable), place - 0.32, place + 0.32, color=MUTED, lw=1.0)
-    panel.axvline(0, color=INK, lw=0.8)
+            panel.vlines(math.log(one.detectable), place - 0.32, place + 0.32, color=style.MUTED, lw=1.0)
+    panel.axvline(0, color=style.INK, lw=0.8)
     panel.set_xlim(low, high)
     if amounts.is_share(metrics[0]):
         panel.set_xlabel("difference, percentage points")
     else:
-        change_axis(panel.xaxis)
+        style.change_axis(panel.xaxis)
         panel.set_xlabel("change (log scale)")
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
     """Write a change that lies beyond the frame at its edge."""
     right = (one.ratio or 1.0) > 1
-    note(
-        panel, f"{verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
-        ha="right" if right else "left", va="center", fontsize=7, color=marked(one)["color"],
+    style.note(
+        panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
+        ha="right" if right else "left", va="center", fontsize=7, color=style.marked(one)["color"],
         bbox={"fc": "white", "ec": "none", "pad": 0.5},
     )  # fmt: skip
 
 
-def _limits(rows: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
+def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
     """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen.
 
     Short and polled times do not set the scale: 20 ms more of 10 µs are × 2,000, and nothing else would be seen.
     """
-    share = amounts.is_share(rows[0])
+    share = amounts.is_share(metrics[0])
     least = 2.0 if share else _LEAST_REACH
-    telling = [estimate for one, estimate in zip(rows, estimates, strict=True) if share or in_percent(one)] or estimates
+    telling = [
+        estimate for one, estimate in zip(metrics, estimates, strict=True) if share or in_percent(one)
+    ] or estimates
     reach = max(least, max(abs(centre) for centre, _, _ in telling) * _BEYOND)
     reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
@@ -170,7 +159,7 @@ def _title(comparison: RunComparison, known: list[MetricComparison]) -> str:
     worse = [one for one in known if one.suspect or one.verdict == "regressed"]
     worst = max(worse or known, key=amounts.telling)
     change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
-    name = label(worst, stages=stages)
+    name = style.label(worst, stages=stages)
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} gated metrics {became}, most of all {name} {change}"

@@ -12,7 +12,7 @@ from loadtest.analysis.record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import mark_stages, time_axis
-from loadtest.report.plots.style import INK, LIMIT, ecdf, legend, line_of, log, panels
+from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels
 
 _FLOOR_MS = 0.01
 """What a log scale draws a lag of nothing as."""
@@ -36,7 +36,6 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.set_ylabel("lag, ms (log)")
     time_axis(panel, record)
     _spread(spread, record, top)
-    legend(figure, [panel, spread])
     caption = (
         "Lower is better. Start lag is from the intended start to the first byte sent; dispatch lag (thin) is its part "
         "after a user was free, the generator’s own. Above, the worst of each bin; below, how many operations left at "

@@ -13,9 +13,8 @@ from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows, bottleneck
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.plots import marks
+from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import DOT, FADED, INK, LIMIT, LIMITS, MUTED, PAPERED, THROTTLED, note, panels, plain
 from loadtest.units import Limit
 from loadtest.words import count
 
@@ -40,10 +39,10 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
     used = record.limits()
     if not used:
         return NoData("Rates against the limits", "no request was sent")
-    figure, axes = panels(len(used), 1.75)
+    figure, axes = style.panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
-    marks.over_time(figure, axes, record)
+    marks.over_time(axes, record)
     caption = (
         "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
         "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named. "
@@ -77,7 +76,7 @@ def _rates_title(findings: Findings) -> str:
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     record, series = findings.record, findings.rates[name]
-    cuts, colour = series.cuts, LIMITS.get(name, MUTED)
+    cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
     # A minute's limit is read by the minute, a second's by the second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
     # The first and last bins may reach beyond the run: their rate is over their part of it.
@@ -90,20 +89,20 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
     lines: dict[str, tuple[Floats, dict[str, Any]]] = {
         "sent": (sent, {"color": colour, "lw": 1.4}),
-        "429": (throttled, {"color": THROTTLED, "lw": 1.4, "ls": (0, (4, 1))}),
-        "offered": (offered, {"color": INK, "lw": 0.9, "ls": (0, (1, 1.6))}),
+        "429": (throttled, {"color": style.THROTTLED, "lw": 1.4, "ls": (0, (4, 1))}),
+        "offered": (offered, {"color": style.INK, "lw": 0.9, "ls": (0, (1, 1.6))}),
     }
     for label, (rates, look) in lines.items():
         panel.stairs(rates, cuts, baseline=None, label=label, **look)
     quotas = record.quotas_on(name)
     allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
-        panel.axhline(allowed, label="limit", **LIMIT)
+        panel.axhline(allowed, label="limit", **style.LIMIT)
     marks.mark_windows(panel, record, series.boundaries)
     _cut_off(panel, cuts, lines, allowed, unit)
-    plain(panel.yaxis)
+    style.plain(panel.yaxis)
     keys = f", {quotas} keys" if quotas > 1 else ""
-    panel.set_title(f"{_called(name)}{DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
+    panel.set_title(f"{_called(name)}{style.DOT}limit {record.assumed_limits.limit_text(limit)}{keys}")
     panel.set_ylabel(f"requests / {unit}")
 
 
@@ -124,7 +123,7 @@ def _cut_off(
     at = float(cuts[int(np.nanargmax(lines[label][0]))])
     offset, side = ((-4, -4), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -4), "left")
     text = f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off"
-    note(panel, text, (at, highest), offset, ha=side, va="top", color=INK, bbox=PAPERED)
+    style.note(panel, text, (at, highest), offset, ha=side, va="top", color=style.INK, bbox=style.PAPERED)
 
 
 def draw_429_rate(findings: Findings) -> Drawing | NoData:
@@ -139,7 +138,7 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
     shown = {name: own for name, own in asked.items() if own["observed"].any() or own["expected"].eq(1).any()}
     if not shown:
         return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
-    figure, axes = panels(len(shown), 1.35)
+    figure, axes = style.panels(len(shown), 1.35)
     for panel, name in zip(axes, shown, strict=True):
         own = shown[name][shown[name]["start"].between(0, record.covered_s * 1e9)]
         begins = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
@@ -147,15 +146,17 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
         cuts = distribution.edges(0, record.covered_s, width, float(begins[0]) if len(begins) else 0.0)
         seconds = own["start"].to_numpy(dtype=float) / 1e9
         observed = _shares(seconds, own["observed"].to_numpy(dtype=float), cuts)
-        panel.stairs(np.nan_to_num(observed), cuts, fill=True, color=THROTTLED, alpha=0.35, lw=0, label="observed")
-        panel.stairs(observed, cuts, color=THROTTLED, lw=1.1, baseline=None)
+        panel.stairs(
+            np.nan_to_num(observed), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed"
+        )
+        panel.stairs(observed, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
         if own["expected"].notna().any():
             expected = _shares(seconds, own["expected"].to_numpy(dtype=float), cuts)
-            panel.stairs(expected, cuts, color=INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
+            panel.stairs(expected, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
         for begin in begins:
             marks.mark_window(panel, begin)
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
-    marks.over_time(figure, axes, record)
+    marks.over_time(axes, record)
     return Drawing(_429_rate_title(findings), _429_rate_caption(findings), figure)
 
 
@@ -216,12 +217,12 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
             kept = f"none of the first {count(KEPT)} windows refused anything"
             why = kept if refusing & windowed.keys() else "the limiter does not count in windows"
         return NoData(_WINDOWS_TITLE, why)
-    figure, axes = panels(len(drawn), 1.45)
+    figure, axes = style.panels(len(drawn), 1.45)
     marks.time_axis(axes[-1], record)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):
-        _windows_panel(panel, windows, LIMITS.get(name, MUTED))
-        panel.set_title(f"{_called(name)}{DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
-    marks.over_time(figure, axes, record)
+        _windows_panel(panel, windows, style.LIMITS.get(name, style.MUTED))
+        panel.set_title(f"{_called(name)}{style.DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
+    marks.over_time(axes, record)
     caption = (
         "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
         "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
@@ -244,16 +245,16 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
             alpha = shade / max(1, counts.limiters) ** 0.5
             bars(shown, windows.accepted, color=colour, alpha=alpha, lw=0, label=label)
     over = windows.rejected > 0
-    outline = {"facecolor": "none", "edgecolor": THROTTLED, "lw": 0.8, "label": "429 beyond them"}
+    outline = {"facecolor": "none", "edgecolor": style.THROTTLED, "lw": 0.8, "label": "429 beyond them"}
     bars(over, windows.rejected, bottom=windows.accepted[over], **outline)
-    panel.axhline(counts.count, label="limit", **LIMIT)
+    panel.axhline(counts.count, label="limit", **style.LIMIT)
     tallest = float(np.max(windows.accepted + windows.rejected, initial=counts.count))
     highest = min(tallest, counts.count * _HIGHEST) * 1.15
     panel.set(ylim=(0, highest), ylabel="requests")
     if counts.limiters == 1 and len(windows.rejected) <= _MOST_NUMBERS:
         _numbers(panel, windows, highest)
-    plain(panel.yaxis)
-    panel.axhline(0, color=FADED, lw=0.4)
+    style.plain(panel.yaxis)
+    panel.axhline(0, color=style.FADED, lw=0.4)
 
 
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
@@ -266,7 +267,7 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
         top = min(float(accepted + refused), highest)
         offset, side = ((0, -3), "top") if top - accepted > highest * 0.18 else ((0, 2), "bottom")
         at = ((begins + ends) / 2, top)
-        note(panel, f"{count(refused)} got 429", at, offset, ha="center", va=side, color=THROTTLED)
+        style.note(panel, f"{count(refused)} got 429", at, offset, ha="center", va=side, color=style.THROTTLED)
 
 
 def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> str:

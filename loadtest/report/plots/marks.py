@@ -8,7 +8,6 @@ from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
@@ -16,7 +15,7 @@ from loadtest.analysis.record import Record
 from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan, TrafficPlan
-from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, legend, note
+from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, note
 from loadtest.stats import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
@@ -32,11 +31,10 @@ _FAR: Final = 8.0
 """Times the highest value drawn, above which a line would squash all below it."""
 
 
-def over_time(figure: Figure, axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
-    """Finish panels over time: mark stages, label the last one's seconds, and make one legend.
+def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
+    """Finish panels over time: mark stages, and label the last one's seconds.
 
     Args:
-        figure: of the panels.
         axes: one above the other.
         record: the record.
         names: the traffic entry of each panel, for its own stages; those of all in every one if not given. Stages that
@@ -46,7 +44,6 @@ def over_time(figure: Figure, axes: Sequence[Axes], record: Record, names: Seque
     for panel, name in zip(axes, whose, strict=True):
         mark_stages(panel, record, name, names=panel is axes[0] or not _same_stages(record, name, whose[0]))
     time_axis(axes[-1], record)
-    legend(figure, axes)
 
 
 def time_axis(panel: Axes, record: Record) -> None:

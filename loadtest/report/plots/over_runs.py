@@ -15,25 +15,8 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
 from loadtest.report import amounts
 from loadtest.report.amounts import gated, is_changed
+from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import (
-    BAND,
-    BASE,
-    CHANGED,
-    FADED,
-    INK,
-    MUTED,
-    UNSURE,
-    change_axis,
-    drawn_value,
-    key,
-    keys,
-    label,
-    marked,
-    metric_axis,
-    panels,
-    verdict,
-)
 
 
 class Before(NamedTuple):
@@ -58,9 +41,9 @@ _MOST: Final = 36
 _COLUMNS: Final = 3
 _PANEL_IN: Final = 1.45
 _LETTERS: Final = 22
-_ACCEPTED: Final[dict[str, Any]] = {"color": BASE, "marker": "o", "lw": 0.8}
-_EARLIER: Final[dict[str, Any]] = {"color": FADED, "marker": "o", "ms": 3, "lw": 0.8}
-_SUSPECTED: Final[dict[str, Any]] = {"color": UNSURE, "marker": "o", "mfc": "none"}
+_ACCEPTED: Final[dict[str, Any]] = {"color": style.BASE, "marker": "o", "lw": 0.8}
+_EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
+_SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
 _PAIRS_CAPTION: Final = (
     "Each dot is a pair of blocks: head against base, in the order in which they ran. A change of the service is in "
     "most pairs; one slow minute of the machine is in one. Scales differ from panel to panel; changes of times and "
@@ -114,7 +97,7 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
     if not chosen:
         return None
     columns = min(_COLUMNS, len(chosen))
-    figure, axes = panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
+    figure, axes = style.panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
     paired = comparison.kind == "paired"
     for panel, one in zip(axes, chosen, strict=True):
@@ -122,20 +105,26 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
             _pair_panel(panel, one, _pairs(comparison, one))
         else:
             _run_panel(panel, one, comparison, before)
-        panel.set_title(label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
+        panel.set_title(style.label(one, stages=stages, letters=_LETTERS), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")
-    verdicts: dict[str, Line2D | Patch] = {verdict(one): key(ls="", ms=5, **marked(one)) for one in chosen}
+    verdicts: dict[str, Line2D | Patch] = {
+        style.verdict(one): style.key(ls="", ms=5, **style.marked(one)) for one in chosen
+    }
     if paired:
-        keys(figure, verdicts | {"over all pairs": key(color=MUTED, lw=1.2), "its 95 % interval": Patch(**BAND)})
+        style.keys(
+            figure,
+            verdicts
+            | {"over all pairs": style.key(color=style.MUTED, lw=1.2), "its 95 % interval": Patch(**style.BAND)},
+        )
         return Drawing(_title(comparison, chosen[0]), _PAIRS_CAPTION, figure)
     if len(comparison.head_runs) > 1:
-        verdicts["suspected run, before its rerun"] = key(ls="", ms=6.5, **_SUSPECTED)
-    verdicts["accepted runs"] = key(ls="-", ms=3.5, **_ACCEPTED)
+        verdicts["suspected run, before its rerun"] = style.key(ls="", ms=6.5, **_SUSPECTED)
+    verdicts["accepted runs"] = style.key(ls="-", ms=3.5, **_ACCEPTED)
     caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
     if any(prediction_band(one) for one in chosen):
-        verdicts["95 % prediction band: where a run without a change lies"] = Patch(**BAND)
+        verdicts["95 % prediction band: where a run without a change lies"] = Patch(**style.BAND)
         caption += (
             " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
             "lie outside by chance, which the verdict takes into account."
@@ -144,8 +133,8 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
         told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
         caption += f" Dashed lines are accepted changes: {told}."
     if before.segments:
-        verdicts["accepted runs before a change"] = key(**_EARLIER)
-    keys(figure, verdicts)
+        verdicts["accepted runs before a change"] = style.key(**_EARLIER)
+    style.keys(figure, verdicts)
     return Drawing(_title(comparison, chosen[0]), caption, figure)
 
 
@@ -155,17 +144,17 @@ def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> Non
     centre = one.difference if share else one.ratio
     scaled = (lambda value: value * 100) if share else math.log
     if interval is not None and (share or min(interval) > 0):
-        panel.axhspan(*map(scaled, interval), **BAND)
+        panel.axhspan(*map(scaled, interval), **style.BAND)
     if centre is not None and (share or centre > 0):
-        panel.axhline(scaled(centre), color=MUTED, lw=1.2)
-    panel.plot(range(1, len(changes) + 1), changes, ls="", ms=5, label="change", **marked(one))
+        panel.axhline(scaled(centre), color=style.MUTED, lw=1.2)
+    panel.plot(range(1, len(changes) + 1), changes, ls="", ms=5, label="change", **style.marked(one))
     room = 0.2 * max(0.5 if share else math.log(1.04), *(abs(change) * 1.15 for change in changes))
-    panel.axhline(0, color=INK, lw=0.8)
+    panel.axhline(0, color=style.INK, lw=0.8)
     panel.set(xlim=(0.5, len(changes) + 0.5), ylim=(min(0.0, *changes) - room, max(0.0, *changes) + room))
     if share:
         panel.set_ylabel("points")
     else:
-        change_axis(panel.yaxis)
+        style.change_axis(panel.yaxis)
 
 
 def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, before: Before) -> None:
@@ -174,32 +163,32 @@ def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, be
     begin, middle = len(shown), len(shown) + len(one.earlier)
     earlier = [value * factor for value in one.earlier]
     # Beside the new run there may be the suspected one, before its rerun.
-    suspected = [drawn_value(run, one.key) for run in comparison.head_runs[:-1]]
+    suspected = [style.drawn_value(run, one.key) for run in comparison.head_runs[:-1]]
     new = [*(value for value in suspected if value is not None), *(value * factor for value in one.later)]
     end = middle + len(new)
     band = [bound * factor for bound in prediction_band(one) or ()]
     if band:
-        panel.fill_between((begin + 0.5, end + 0.5), band[0], band[1], **BAND)
+        panel.fill_between((begin + 0.5, end + 0.5), band[0], band[1], **style.BAND)
     panel.plot(range(begin + 1, middle + 1), earlier, ms=3.5, label="accepted runs", **_ACCEPTED)
     for place, value in enumerate(new, middle + 1):
-        named, look = ("new run", marked(one)) if place == end else ("suspected run", _SUSPECTED)
+        named, look = ("new run", style.marked(one)) if place == end else ("suspected run", _SUSPECTED)
         panel.plot([place], [value], ls="", ms=6.5, label=named, **look)
     shown += [*earlier, *new, *band]
     low, high = min(shown), max(shown)
     room = 0.15 * (high - low or abs(shown[0]) * 0.1 or 1.0)
     panel.set(xlim=(0.5, end + 0.5), ylim=(low - room, high + room))
-    metric_axis(panel, one.metric)
+    style.metric_axis(panel, one.metric)
 
 
 def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[float]:
     """Draw the runs before, with a dashed line after each segment; gives their values."""
     drawn: list[float] = []
     for part in before.segments:
-        found = [drawn_value(run.measurements, one.key) for run in part]
+        found = [style.drawn_value(run.measurements, one.key) for run in part]
         values = [value for value in found if value is not None]
         panel.plot(range(len(drawn) + 1, len(drawn) + len(values) + 1), values, **_EARLIER)
         drawn += values
-        panel.axvline(len(drawn) + 0.5, lw=0.8, **CHANGED)
+        panel.axvline(len(drawn) + 0.5, lw=0.8, **style.CHANGED)
     return drawn
 
 
@@ -218,7 +207,7 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
 
 
 def _title(comparison: RunComparison, first: MetricComparison) -> str:
-    name = label(first, stages=amounts.has_stages(comparison.metrics))
+    name = style.label(first, stages=amounts.has_stages(comparison.metrics))
     if comparison.kind == "paired":
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)

@@ -10,9 +10,9 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.record import Record
 from loadtest.analysis.results import OperationStage, Summary
+from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.execution import ended_share, medians_title, why_none
-from loadtest.report.plots.style import INK, MUTED, PAPERED, ecdf, entries, legend, log, note, panels, plain
 
 _MOST_ROWS: Final = 5
 _MOST_LEVEL: Final = 4
@@ -30,14 +30,13 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
-    figure, axes = panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
-    for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):
+    figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
+    for place, (panel, name, colour) in enumerate(style.entries(findings.record, axes[::columns], shown)):
         _spread(panel, findings.record, name, colour)
         if columns > 1:
             panel.set_xlabel("ms (log)")
             _by_stage(axes[place * 2 + 1], shown[name].stages, colour, bursts=_has_bursts(findings, name))
     axes[-columns].set_xlabel("ms (log)")
-    legend(figure, axes)
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
         "polling too, so that it can’t be shorter than the first poll’s wait. Lower is better."
@@ -54,9 +53,9 @@ def draw(findings: Findings) -> Drawing | NoData:
 def _spread(panel: Axes, record: Record, name: str, colour: str) -> None:
     stages = record.stages(traffic=name)
     execution, overhead = (record.time(each, stages) for each in ("execution_time_ms", "overhead_ms"))
-    ecdf(panel, execution, color=INK, ls=(0, (1, 1.5)), lw=1.1, label="executionTime")
-    ecdf(panel, overhead, color=colour, ls="-", lw=1.5, label="overhead")
-    log(panel, "x")
+    style.ecdf(panel, execution, color=style.INK, ls=(0, (1, 1.5)), lw=1.1, label="executionTime")
+    style.ecdf(panel, overhead, color=colour, ls="-", lw=1.5, label="overhead")
+    style.log(panel, "x")
     panel.set_ylabel("at most this long, %")
 
 
@@ -74,7 +73,7 @@ def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *,
     ]
     if not known:
         panel.text(
-            0.5, 0.5, "no data, because no stage\ncarries a median", transform=panel.transAxes, color=MUTED,
+            0.5, 0.5, "no data, because no stage\ncarries a median", transform=panel.transAxes, color=style.MUTED,
             ha="center", va="center",
         )  # fmt: skip
         return
@@ -93,11 +92,11 @@ def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *,
     for rate, name, figures in known:
         offered, middle = _per_minute(figures.operations.offered_rate), figures.overhead_ms.p50 or 0.0
         if abs(offered - rate) > 0.02 * rate:
-            panel.plot([rate, offered], [middle, middle], color=MUTED, lw=0.7)
-        note(panel, name, (rate, middle), (6, 5), color=MUTED, bbox={**PAPERED, "pad": 0.5})
+            panel.plot([rate, offered], [middle, middle], color=style.MUTED, lw=0.7)
+        style.note(panel, name, (rate, middle), (6, 5), color=style.MUTED, bbox={**style.PAPERED, "pad": 0.5})
     most = max(*rates, *(_per_minute(figures.operations.offered_rate) for _, _, figures in known))
     panel.set(xlim=(0, most * 1.25), xlabel="operations sent, 1/min")
-    plain(panel.xaxis)
+    style.plain(panel.xaxis)
 
 
 def _per_minute(per_second: float | None) -> float:
@@ -112,9 +111,9 @@ def _points(panel: Axes, x: Sequence[float], summaries: list[Summary], colour: s
     panel.plot(x, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
     tails = np.array([summary.p95 for summary in summaries], float)
     if np.isfinite(tails).any():
-        panel.plot(x, tails, color=INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
+        panel.plot(x, tails, color=style.INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
     panel.set(ylim=(0, max(float(np.nanmax([high, tails])), 1e-3) * 1.2), ylabel="overhead, ms")
-    plain(panel.yaxis)
+    style.plain(panel.yaxis)
 
 
 def _title(findings: Findings, names: list[str]) -> str:

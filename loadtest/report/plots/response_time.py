@@ -14,22 +14,8 @@ from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.page import Cell, Table, table_of
-from loadtest.report.plots import marks
+from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, picked
-from loadtest.report.plots.style import (
-    INK,
-    MOST_NAMED,
-    MUTED,
-    SCATTER_AS_PATHS,
-    THROTTLED,
-    ecdf,
-    entries,
-    legend,
-    log,
-    names_or_count,
-    panels,
-    plain_log,
-)
 from loadtest.stats import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
@@ -42,14 +28,14 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
         return NoData("Response time of each operation", "no operation was sent")
-    figure, axes = panels(len(names), 1.85)
+    figure, axes = style.panels(len(names), 1.85)
     marked = False
-    for panel, name, colour in entries(record, axes, names):
+    for panel, name, colour in style.entries(record, axes, names):
         _panel(panel, findings, name, colour)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
         over = [one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)]
         marked |= bool(over) and marks.mark_windows(panel, record, over[0].boundaries)
-    marks.over_time(figure, axes, record, names)
+    marks.over_time(axes, record, names)
     caption = (
         "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
         "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
@@ -66,7 +52,7 @@ def _scatter_title(findings: Findings) -> str:
     """What each stage took where all entries have the same two, within and above say; else what each entry took."""
     traffic = findings.metrics.traffic
     two = {tuple(figures.stages) for figures in traffic.values()}
-    if len(two) == 1 and len(names := two.pop()) == 2 and len(traffic) <= MOST_NAMED:
+    if len(two) == 1 and len(names := two.pop()) == 2 and len(traffic) <= style.MOST_NAMED:
         tails = {
             name: [figures.stages[stage].response_time_ms.get("p95") for stage in names]
             for name, figures in traffic.items()
@@ -78,11 +64,11 @@ def _scatter_title(findings: Findings) -> str:
     if not any(block.n for block in blocks.values()):
         return "No operation was ok or timed out: there is no median response time"
     medians = {name: p50 for name, block in blocks.items() if (p50 := block.p50) is not None}
-    if len(medians) > MOST_NAMED:
+    if len(medians) > style.MOST_NAMED:
         halves = {name: blocks[name].get("p50") for name in medians}
         late = [name for name, half in halves.items() if half.most != medians[name]]
         known = {name: median for name, median in medians.items() if name not in late}
-        open_ = f"time-outs leave that of {names_or_count(late)} open" if late else ""
+        open_ = f"time-outs leave that of {style.names_or_count(late)} open" if late else ""
         return f"Median response time: {'; '.join(filter(None, (words.listed(known, words.duration_ms), open_)))}"
     parts = [
         f"{name} {bounded(block.get('p50'))}" + (f" ({bounded(block.get('p95'))})" if block.p95 is not None else "")
@@ -97,15 +83,15 @@ def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     good = len(responses.dots.get(Outcome.OK, ((),))[0])
     looks = {
         Outcome.OK: (colour, "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        Outcome.FAILED: (MUTED, "+", 20.0, 1.0),
-        "timed out": (MUTED, "^", 9.0, 0.8),
+        Outcome.FAILED: (style.MUTED, "+", 20.0, 1.0),
+        "timed out": (style.MUTED, "^", 9.0, 0.8),
     }
     for layer, (ink, marker, size, alpha) in looks.items():
         seconds, times = responses.dots.get(layer, ((), ()))
         if len(seconds):
             panel.scatter(
                 seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
-                label=layer, rasterized=len(seconds) > SCATTER_AS_PATHS,
+                label=layer, rasterized=len(seconds) > style.SCATTER_AS_PATHS,
             )  # fmt: skip
     marks.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
@@ -117,7 +103,7 @@ def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:
     low, high = panel.get_ylim()
     panel.set_ylim(low, high * (high / low) ** 0.12)  # room for names of stages
     _rug(panel, responses.dots.get("429", ((), ()))[0])
-    plain_log(panel.yaxis)
+    style.plain_log(panel.yaxis)
     panel.set_ylabel("response time, ms (log)")
 
 
@@ -132,8 +118,8 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
         panel.set_ylim(1, 10)
         panel.tick_params(axis="y", which="both", left=False, labelleft=False)
     panel.plot(
-        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=THROTTLED, ms=6,
-        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > SCATTER_AS_PATHS,
+        seconds, np.full(len(seconds), 0.035), "|", transform=panel.get_xaxis_transform(), color=style.THROTTLED, ms=6,
+        mew=0.7, alpha=0.55, label="429", rasterized=len(seconds) > style.SCATTER_AS_PATHS,
     )  # fmt: skip
 
 
@@ -150,15 +136,16 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     names = [name for name in names if record.time("response_time_ms", stages[name]).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
-    figure, axes = panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
-    for panel, name, colour in entries(record, axes, names):
-        ecdf(panel, record.time("response_time_ms", stages[name]), color=INK, ls="-", lw=1.5, label="response time")
+    figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
+    for panel, name, colour in style.entries(record, axes, names):
+        style.ecdf(
+            panel, record.time("response_time_ms", stages[name]), color=style.INK, ls="-", lw=1.5, label="response time"
+        )
         service = record.time("service_time_ms", stages[name])
-        ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
-        log(panel, "x")
+        style.ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
+        style.log(panel, "x")
         panel.set_xlabel("ms (log)")
     axes[0].set_ylabel("share at most this long, %")
-    legend(figure, axes)
     caption = (
         "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
         "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
@@ -178,7 +165,7 @@ def _service_title(findings: Findings) -> str:
         return "Too few answers to say what operations waited beside their request"
     half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
-    whose = f" of {names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
+    whose = f" of {style.names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
     at_most = f"{words.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
     return f"At the median ok operations{whose} waited {half} or less beyond their answered request, {at_most}"
 
@@ -188,10 +175,10 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
     heats = findings.heats
     if not heats:
         return None
-    figure, axes = panels(len(heats), 1.9)
-    for panel, name, colour in entries(findings.record, axes, heats):
+    figure, axes = style.panels(len(heats), 1.9)
+    for panel, name, colour in style.entries(findings.record, axes, heats):
         _heat_panel(figure, panel, heats[name], colour)
-    marks.over_time(figure, axes, findings.record, list(heats))
+    marks.over_time(axes, findings.record, list(heats))
     caption = (
         "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
         "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
@@ -208,10 +195,10 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
     norm = LogNorm(1, max(2, int(heat.counts.max())))
     mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=norm, rasterized=True)
     bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
-    plain_log(bar.ax.yaxis)
+    style.plain_log(bar.ax.yaxis)
     bar.set_label("operations (log)")
     bar.outline.set_visible(False)
-    log(panel, "y")
+    style.log(panel, "y")
     panel.set_ylabel("response time, ms (log)")
 
 
@@ -239,7 +226,7 @@ def _heat_title(findings: Findings) -> str:
     low, high = drifts[name]
     if low <= 1 <= high:
         most = max(max(high, 1 / low) for low, high in drifts.values())
-        whose = names_or_count(list(drifts))
+        whose = style.names_or_count(list(drifts))
         same = f"is that of the first, within {np.ceil((most - 1) * 100):.0f}\u00a0%"
         return f"The median response time of {whose} in the last third of the run {same}"
     times = f"{low:.2g} to {high:.2g} times that of the first"

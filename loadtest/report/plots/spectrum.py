@@ -11,7 +11,7 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import FADED, PAPER, legend, line_of, log, names_or_count, panels
+from loadtest.report.plots.style import FADED, PAPER, line_of, log, names_or_count, panels
 from loadtest.stats import interval_ranks
 
 _POINTS = 500
@@ -46,7 +46,6 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
-    legend(figure, [panel])
     caption = (
         "Lower is better. Each point is an observed response time at its rank, in the band of its 95 % interval "
         "(sampling only: requests of one run are correlated, so the truth is wider). Where a line turns thin and grey, "

@@ -90,14 +90,10 @@ _RC: Final[dict[str, Any]] = {
     "axes.axisbelow": True,
     "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.minor.pad": 5,
-    "ytick.minor.pad": 5,
+    **dict.fromkeys(("xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.minor.width", "ytick.minor.width"), 0.4),
+    **dict.fromkeys(("xtick.minor.pad", "ytick.minor.pad"), 5),
     "text.color": INK,
     "legend.frameon": False,
     "legend.fontsize": 8,
@@ -245,10 +241,10 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
         panel.plot(np.r_[shown[0], shown], np.r_[0, shares], drawstyle="steps-post", **look)
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def legend(figure: Figure) -> None:
     """One legend for all panels, above them; a label that several panels have is listed once, one of no point never."""
     shown: dict[str, Any] = {}
-    for panel in axes:
+    for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             if not (isinstance(handle, Line2D) and np.isnan(np.asarray(handle.get_ydata(), float)).all()):
                 shown.setdefault(label, handle)
