@@ -102,13 +102,9 @@ def start_child(
 def start_worker(
     master: str, base: Path, environment: Mapping[str, str] | None = None, *, with_parent: bool = True
 ) -> "subprocess.Popen[bytes]":
-    """Start a worker of a master.
+    """Start a worker of the master at an address; ``base`` is what a relative path in a scenario starts from.
 
-    Args:
-        master: its address, as ``parse_address`` reads it.
-        base: what a relative path in a scenario starts from.
-        environment: as ``start_child`` has it.
-        with_parent: whether it ends with this process; else it runs until it is told to leave.
+    It ends with this process, or (not ``with_parent``) runs until it is told to leave.
     """
     arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
     pipes = {} if with_parent else {"stdin": None}

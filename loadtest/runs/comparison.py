@@ -41,15 +41,10 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """How a series of blocks went.
-
-    Attributes:
-        pairs: (base, head) of every pair of which both blocks came to their end, in the order of time.
-        code: ``PASS`` if all did; else why not.
-        reason: likewise, as the rest of a sentence.
-    """
+    """How a series of blocks went: ``PASS``, or the exit code and reason of an early end."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
+    """(base, head) of every pair of which both blocks came to their end, in the order of time."""
     code: ExitCode
     reason: str
 
@@ -121,13 +116,7 @@ def _draw_order(pairs: int) -> tuple[Sequence[Side], int]:
 
 
 def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
-    """The verdict of a first series; of one that ended early, as far as its pairs carry one.
-
-    Args:
-        end: of the series.
-        pairs: how many were to count.
-        loaded: the scenario.
-    """
+    """The verdict of a first series; of one that ended early, as far as its pairs carry one."""
     if len(end.pairs) <= DISCARDED:
         return _stopped(_empty(loaded), end, pairs)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)

@@ -153,15 +153,7 @@ def decide(
     output_dir: Path,
     new_segment: bool = False,
 ) -> None:
-    """Record a decision about a run and its rerun, and print it.
-
-    Args:
-        run: an id, a run directory, or ``latest``.
-        status: what the run is from now on.
-        reason: in words.
-        place: of the history, as ``CheckOptions`` has it.
-        output_dir: the folder of all runs.
-        new_segment: whether the service changed here. An accepted regression says so by itself.
+    """Record a decision about a run and its rerun, and print it. An accepted regression begins a new segment by itself.
 
     Raises:
         InputError: if there is no such run, it is invalid, or the reason is empty.

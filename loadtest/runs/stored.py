@@ -21,13 +21,10 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     """A run on disk.
 
     Attributes:
-        directory: its run directory.
-        scenario: name of its scenario.
         started: UTC.
         verdict: by its own thresholds; ``no report`` where there is none.
         compared: the verdict of its comparison with earlier runs; None if there was none.
         p50_ms: response time of the first traffic entry in its first stage; None where n cannot carry it.
-        p95_ms: likewise.
         throttled_rate: 429s ÷ requests, of all traffic, 0-1.
         size: bytes.
     """

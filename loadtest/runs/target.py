@@ -222,18 +222,7 @@ def ready_target(
 def prepare(
     loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
 ) -> tuple[Path, RunInfo]:
-    """Make the directory of a run of a target, and write its ``run.json``.
-
-    Args:
-        loaded: the scenario in force.
-        target: where to.
-        output_dir: parent of the run directory.
-        first: whether it is the first run after the preflight, whose requests it counts then.
-        about: more that ``prepare_run`` takes.
-
-    Raises:
-        InputError: as ``prepare_run``.
-    """
+    """Make the directory of a run of a target as ``prepare_run`` does; the first counts the preflight's requests."""
     return prepare_run(
         loaded,
         url=target.url,
