@@ -169,7 +169,7 @@ def ask_duckdb(directory: Path) -> tuple[Spent, dict[tuple[str, str, str], dict[
 MEASURE = """
 import json, sys, time
 from pathlib import Path
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.analysis.results import TIMES
 begin, cpu = time.perf_counter(), time.process_time()
 record = load_record(Path(sys.argv[1]))

@@ -4,8 +4,9 @@ A notebook's lines are ``loadtest.analysis.operations("latest")`` and ``requests
 ``loadtest.analysis.metrics("latest")``, every figure; ``docs/notebooks.md`` has more.
 """
 
+from loadtest.analysis.findings import metrics_table as metrics
+from loadtest.analysis.findings import understand
 from loadtest.analysis.frames import operations, requests
-from loadtest.analysis.notebook import metrics, understand
-from loadtest.analysis.record import Record, load_record
+from loadtest.analysis.run_record import Record, load_record
 
 __all__ = ["Record", "load_record", "metrics", "operations", "requests", "understand"]

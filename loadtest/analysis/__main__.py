@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from loadtest.analysis import findings, frames, measurements
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.program import pasteable
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.record import Record
 from loadtest.analysis.relative import ComparedStages, difference
 from loadtest.analysis.results import Count, CountedFigures, Result
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
 from loadtest.metrics import METRICS

@@ -7,7 +7,7 @@ that whoever looks at the same rows shares it; rows that all fulfil a condition 
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -332,3 +332,24 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
         return
     found = np.bincount(codes - least)[max(0, -least) :]
     counts[max(0, least) : most + 1] += found
+
+
+_Element = TypeVar("_Element", bound=np.generic)
+
+
+def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
+    """Return the array, at least as long as needed. Its length doubles, so that growing it costs little.
+
+    Args:
+        array: stays as it is.
+        needed: elements.
+        empty: what new elements hold.
+    """
+    if needed <= len(array):
+        return array
+    # np.zeros allocates pages lazily.
+    longer = np.zeros(max(needed, 2 * len(array)), array.dtype)
+    longer[: len(array)] = array
+    if empty:
+        longer[len(array) :] = empty
+    return longer

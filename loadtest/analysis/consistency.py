@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups, grown
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Ints
@@ -166,13 +166,3 @@ def _repeats(numbers: Ints) -> Bools:
         return ~repeats
     repeats[np.unique(numbers, return_index=True)[1]] = False
     return repeats
-
-
-def grown(array: Bools, needed: int) -> Bools:
-    """The array, at least as long as needed; it doubles, so that growing it costs little."""
-    if needed <= len(array):
-        return array
-    # Of zeros that were never written to there is no memory.
-    longer = np.zeros(max(needed, 2 * len(array)), bool)
-    longer[: len(array)] = array
-    return longer

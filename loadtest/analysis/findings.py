@@ -1,44 +1,49 @@
 """Everything that the analysis finds out about a record, in one object; and ``metrics.json``, its file."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+import pandas as pd
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
 from loadtest.analysis.arrival_values import ArrivalValues
+from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.metrics import RunFigures, compute, deliberate_errors
-from loadtest.analysis.punctuality import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.reader import Visitor, scan
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, LimitUses
 from loadtest.analysis.relative import judge_any, referred_entries
 from loadtest.analysis.results import (
+    CountedFigures,
     DeliberateErrors,
     ExpectedLimiter,
     OperationFigures,
     OverallFigures,
     Result,
     RunSummary,
+    Summary,
     result_of,
 )
+from loadtest.analysis.run_record import Record, load_record
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, nothing_ok, thresholds_of
-from loadtest.record.run_directory import write_atomically
+from loadtest.metrics import STATISTICS, UNITS
+from loadtest.record import run_directory
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
@@ -97,12 +102,12 @@ def find(record: Record) -> Findings:
     What is seen over time is gathered in a second pass: bins need to know how much there is and when windows begin.
     """
     metrics = compute(record, expectation := expect(record))
-    uses, evenness, rates = LimitUses(record), Evennesses(record), LimitRates(record, expectation)
-    points, lags, slowest = Points(record), WorstLags(record), record.slowest.result()
-    phases = Phases(record.vocabulary, [one for found in slowest.values() for one in found])
+    uses, rates = LimitUses(record), LimitRates(record, expectation)
+    evenness = Evennesses(record.vocabulary, record.extent, record.arrivals)
+    lags = WorstLags(record.sent_by_entry, record.covered_s)
     retried, observed_429 = Retried(record), look_into(record, expectation)
-    executions, heats, keys = ExecutionTimeline(record), Heats(record), KeyTimes(record)
-    blocks = TimeBlocks(record, expectation)
+    points, phases, heats = Points(record), Phases(record.vocabulary, record.slowest.result()), Heats(record)
+    executions, keys, blocks = ExecutionTimeline(record), KeyTimes(record), TimeBlocks(record, expectation)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
@@ -123,7 +128,7 @@ def find(record: Record) -> Findings:
         errors=record.errors.result(),
         anomalies=record.anomalies.result(),
         ledger=record.jobs.result(),
-        slowest=slowest,
+        slowest=record.slowest.result(),
         observed_429=replace(observed_429, retries=retried.result()),
         keys=keys.result(),
         slow_keys=keys.slow(),
@@ -248,5 +253,69 @@ def schema_text() -> str:
 def write(findings: Findings) -> Path:
     """Write ``metrics.json`` into the run directory, atomically, and return its path."""
     path = findings.record.directory / FILE_NAME
-    write_atomically(path, as_json(findings))
+    run_directory.write_atomically(path, as_json(findings))
     return path
+
+
+def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
+    """Everything that the analysis finds out about a run, by its directory, its id below ``reports`` or as ``latest``.
+
+    Raises:
+        InputError: if there is no such run.
+        RecordError: if it cannot be read as a record.
+    """
+    return find(load_record(run_directory.find_run(str(run), reports)))
+
+
+def metrics_table(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.DataFrame:
+    """A run's figures, one a row: those of ``metrics.json``, computed from the record.
+
+    Columns: ``traffic`` (``overall`` for all together), ``stage`` (empty for all of them), ``metric`` and
+    ``statistic`` (as a threshold names them: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from
+    0 to 1, or empty for a number), ``value`` (NaN where there is none or samples are too few), ``low`` and ``high``
+    (95 % interval of a percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether it reaches a
+    time-out, so that the value is a lower bound).
+
+    Args:
+        run: a run directory, a run's id, ``latest``, or what ``understand`` found.
+        reports: where ids are looked up.
+
+    Raises:
+        InputError: if there is no such run.
+        RecordError: if it cannot be read as a record.
+    """
+    found = run if isinstance(run, Findings) else understand(run, reports)
+    wholes: dict[str, OverallFigures | OperationFigures] = {"overall": found.metrics.overall, **found.metrics.traffic}
+    rows = [
+        {"traffic": name, "stage": stage, **row}
+        for name, whole in wholes.items()
+        for stage, figures in {"": whole, **whole.stages}.items()
+        for row in _rows(figures)
+    ]
+    columns = ["traffic", "stage", "metric", "statistic", "unit", "value", "low", "high", "n", "at_least"]
+    table = pd.DataFrame(rows, columns=columns)
+    numbers = ["value", "low", "high", "n"]
+    return table.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
+    for field in figures.__struct_fields__:
+        name, found = field.removesuffix("_ms"), getattr(figures, field)
+        unit = "ms" if field.endswith("_ms") else _unit(name)
+        if isinstance(found, Summary):
+            for statistic in STATISTICS:
+                one = found.get(statistic)
+                low, high = one.interval or (None, None)
+                bounds = {"value": one.value, "low": low, "high": high, "n": found.n, "at_least": one.at_least}
+                yield {"metric": name, "statistic": statistic, "unit": unit, **bounds}
+        elif isinstance(found, Result):
+            for part, value in msgspec.structs.asdict(found).items():
+                unit = _unit(f"{name}.{part}")
+                yield {"metric": name, "statistic": part, "unit": unit, "value": value, "at_least": False}
+        elif found is None or isinstance(found, int | float):
+            yield {"metric": name, "statistic": "", "unit": unit, "value": found, "at_least": False}
+
+
+def _unit(metric: str) -> str:
+    """The unit of a metric that is no time; what was expected of one has its unit."""
+    return {"per_s": "1/s", "share": "share"}.get(UNITS.get(metric.replace("expected_", ""), "number"), "")

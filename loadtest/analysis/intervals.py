@@ -26,9 +26,9 @@ import numpy as np
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, NotNegative, Result, Summary
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION

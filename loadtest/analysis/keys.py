@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from loadtest.analysis.distribution import Distribution, Distributions, percentile
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64

@@ -15,7 +15,6 @@ import pandas as pd
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.results import (
     ERROR_EXPECTED,
@@ -32,6 +31,7 @@ from loadtest.analysis.results import (
     PollingCost,
     RequestCounts,
 )
+from loadtest.analysis.run_record import Record
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ERRORS, MISTAKE_STATUS, POLLED_OPERATIONS, THROTTLED_STATUS, JobState, LimitName, Outcome
 from loadtest.metrics import METRICS, PARTS, Cell, counted

@@ -14,7 +14,7 @@ import numpy as np
 
 from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
 from loadtest.metrics import METRICS
 from loadtest.record.effective_scenario import written_entry

@@ -121,9 +121,9 @@ class Slowest:
 class Phases:
     """Gathers the requests of operations that are known to be slow: a second pass."""
 
-    def __init__(self, vocabulary: Vocabulary, slow: list[SlowOperation]) -> None:
+    def __init__(self, vocabulary: Vocabulary, slow: dict[str, list[SlowOperation]]) -> None:
         entries = vocabulary.entries
-        self._of = {(entries.index(one.traffic), one.arrival): one for one in slow}
+        self._of = {(entries.index(name), one.arrival): one for name, found in slow.items() for one in found}
         self._arrivals = [np.sort([a for place, a in self._of if place == entry]) for entry in range(len(entries))]
 
     def add(self, chunk: Chunk) -> None:

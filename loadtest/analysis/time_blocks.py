@@ -20,8 +20,8 @@ from loadtest.analysis import distribution
 from loadtest.analysis.columns import OK, OUTCOMES, Rows, groups, tally
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import dispatch_lag, overhead, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome

@@ -13,7 +13,7 @@ from loadtest.analysis.anomalies import impossible, seen_ms
 from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, tally
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome

@@ -8,9 +8,9 @@ from typing import Final
 
 import msgspec
 
-from loadtest.analysis.punctuality import Evenness
-from loadtest.analysis.record import Record
+from loadtest.analysis.arrivals import Evenness
 from loadtest.analysis.results import OverallFigures, Result
+from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import (
     CPU_LIMIT,
     CPU_PERCENT,

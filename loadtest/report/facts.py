@@ -5,8 +5,8 @@ from typing import Final, NamedTuple
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.record import Record
 from loadtest.analysis.results import ERROR_EXPECTED, JobFigures
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES

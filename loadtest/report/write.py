@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from loadtest.analysis import findings as analysis
 from loadtest.analysis import measurements
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.compare.measurements import RunMeasurements, read
 from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError

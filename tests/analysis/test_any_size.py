@@ -9,8 +9,8 @@ from plugins import record_maker as maker
 
 from loadtest.analysis import distribution, reader
 from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections import sent_requests
+from loadtest.analysis.run_record import load_record
 
 
 def figures(directory: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.record.samples import Sample
 

@@ -9,8 +9,8 @@ from plugins import record_maker as maker
 
 from loadtest import analysis
 from loadtest.analysis.findings import find
-from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures, OperationFigures
+from loadtest.analysis.run_record import load_record
 from loadtest.analysis.verdict import measure
 from loadtest.metrics import ASYNC_ONLY, METRICS
 from loadtest.record.effective_scenario import WrittenEntry, WrittenStage

@@ -20,8 +20,8 @@ from loadtest.analysis.intervals import (
     percentile_interval,
     share_interval,
 )
-from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.expected_429 import rejected_by_phase
+from loadtest.analysis.run_record import load_record
 from loadtest.analysis.time_blocks import BinnedTimes, Grid, grid
 from loadtest.limits import LimiterSpec
 from loadtest.stats import interval_ranks

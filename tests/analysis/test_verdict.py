@@ -5,7 +5,7 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import as_json, find
-from loadtest.analysis.record import Record, load_record
+from loadtest.analysis.run_record import Record, load_record
 from loadtest.analysis.verdict import decide
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import CpuSample

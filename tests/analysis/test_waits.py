@@ -18,8 +18,8 @@ from loadtest.analysis.columns import Vocabulary
 from loadtest.analysis.distribution import percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.reader import read_chunks
-from loadtest.analysis.record import load_record
 from loadtest.analysis.results import JobFigures
+from loadtest.analysis.run_record import load_record
 from loadtest.analysis.times import poll_lag, queue_wait
 from loadtest.record.samples import Sample
 from loadtest.stats import rank

@@ -11,7 +11,7 @@ from typing import Any
 
 from loadtest import limits
 from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,

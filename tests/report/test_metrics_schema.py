@@ -9,7 +9,7 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis import findings
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.cli import main
 from loadtest.errors import ExitCode
 

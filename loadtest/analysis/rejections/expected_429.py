@@ -21,8 +21,8 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.sent_requests import LimiterRequests
+from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind

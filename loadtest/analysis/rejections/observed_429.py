@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, clock
 from loadtest.analysis.rejections.interference import Interference, interference
 from loadtest.analysis.rejections.recovery import (
@@ -25,6 +24,7 @@ from loadtest.analysis.rejections.recovery import (
 from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
 from loadtest.analysis.rejections.usage import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.results import Count, Proportion, Result, result_of
+from loadtest.analysis.run_record import Record
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.limits import ALGORITHMS

@@ -16,8 +16,8 @@ import numpy as np
 from loadtest.analysis.columns import OK, OUTCOMES
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.record import Record
 from loadtest.analysis.results import Count, Result, Summary
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import Outcome

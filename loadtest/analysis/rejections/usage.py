@@ -8,9 +8,9 @@ import numpy as np
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import KINDS, Rows, tally
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.record import Record
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
 from loadtest.analysis.results import Count, Proportion, Result
+from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, THROTTLED_STATUS

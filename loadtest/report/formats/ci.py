@@ -17,8 +17,8 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.record import Record
 from loadtest.analysis.results import CountedFigures
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, amount, sentence
 from loadtest.foreign_text import csv_text, visible
 from loadtest.stats import rank

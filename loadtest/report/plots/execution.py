@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of

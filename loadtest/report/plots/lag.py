@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from loadtest import words
+from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.punctuality import Lags
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import mark_stages, time_axis

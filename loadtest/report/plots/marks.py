@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan, TrafficPlan

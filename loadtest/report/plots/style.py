@@ -22,7 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from loadtest.analysis.distribution import Distribution
-from loadtest.analysis.record import Record
+from loadtest.analysis.run_record import Record
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation

@@ -9,9 +9,9 @@ from plugins import record_maker as maker
 
 from loadtest import limits
 from loadtest.analysis.findings import find
-from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.expected_429 import boundaries, expect
 from loadtest.analysis.rejections.usage import bottleneck_limit
+from loadtest.analysis.run_record import load_record
 from loadtest.limits import LimiterSpec
 from loadtest.limits.replays import replay
 from loadtest.record.run_info import ClockInfo

@@ -10,8 +10,8 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import find
-from loadtest.analysis.record import Record, load_record
 from loadtest.analysis.rejections.expected_429 import boundaries, expect
+from loadtest.analysis.run_record import Record, load_record
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limits import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits

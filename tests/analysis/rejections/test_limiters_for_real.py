@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import look_into
+from loadtest.analysis.run_record import load_record
 from loadtest.limits import ALGORITHMS
 from loadtest.record.run_info import ClockInfo, LimitInfo, RunInfo, TargetInfo
 

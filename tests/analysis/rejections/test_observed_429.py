@@ -6,10 +6,10 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import results
-from loadtest.analysis.record import load_record
 from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import Observed429, look_into
 from loadtest.analysis.rejections.recovery import readings
+from loadtest.analysis.run_record import load_record
 from loadtest.record.run_info import LimitInfo, TargetInfo
 from loadtest.record.samples import Sample
 

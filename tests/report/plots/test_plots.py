@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings, find
-from loadtest.analysis.record import load_record
+from loadtest.analysis.run_record import load_record
 from loadtest.errors import InputError
 from loadtest.record.run_info import LimitInfo
 from loadtest.report import plots

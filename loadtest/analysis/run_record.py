@@ -7,55 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pandas as pd
-import pyarrow.compute as pc
 
 from loadtest.analysis.anomalies import Anomalies, Errors
+from loadtest.analysis.arrivals import Arrivals, Extent
 from loadtest.analysis.columns import OK, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import Arrivals, Counts, Means, RequestsInTime
+from loadtest.analysis.counts import Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
-from loadtest.analysis.reader import Chunk, scan
+from loadtest.analysis.reader import scan
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
-from loadtest.analysis.times import TimeDistributions, start_lag
+from loadtest.analysis.times import TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
-
-
-class Extent:
-    """When things happened, in ns since the epoch.
-
-    Attributes:
-        last: the last moment that the record knows of.
-        first: by column (``start``, ``intended_start``), the least of each traffic entry's operations in figures.
-        last_of: likewise the greatest.
-    """
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.last = -np.inf
-        entries = len(vocabulary.entries)
-        self.first = {name: np.full(entries, np.inf) for name in ("start", "intended_start")}
-        self.last_of = {name: np.full(entries, -np.inf) for name in ("start", "intended_start")}
-
-    def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
-        for name in ("start", "end"):
-            last = pc.max(chunk.columns.arrow(name)).as_py()
-            self.last = max(self.last, -np.inf if last is None else float(last))
-        for stage_index, rows in chunk.operations.by_stage:
-            sent = rows.where(~np.isnan(start_lag(rows)))
-            if not chunk.vocabulary.in_figures[stage_index] or not len(sent):
-                continue
-            entry = chunk.vocabulary.entry_of[stage_index]
-            for name in self.first:
-                times = sent.floats(name)
-                self.first[name][entry] = min(self.first[name][entry], times.min())
-                self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +138,11 @@ class Record:
     def stage_indices_of(self, traffic: str) -> list[int]:
         """The index of every stage of a traffic entry, the warm-up included."""
         return [index for index, key in enumerate(self.vocabulary.stage_keys) if key.traffic == traffic]
+
+    @property
+    def sent_by_entry(self) -> dict[str, int]:
+        """Operations of each traffic entry that were sent, the warm-up included."""
+        return {name: self.counts.sent(self.stage_indices_of(name)) for name in self.vocabulary.entries}
 
     def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
         """The index of each of some stages."""

@@ -1,0 +1,264 @@
+"""Arrivals: which of them left a row, when, how late and how evenly, against the schedule.
+
+Those without a row are lost, and belong to the stage of their neighbours. The shape of arrivals decides the 429 rate.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from loadtest.analysis import distribution
+from loadtest.analysis.columns import Rows, Vocabulary, groups, grown, tally
+from loadtest.analysis.distribution import Distribution, known, summarize
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.results import Result, Summary
+from loadtest.analysis.times import dispatch_lag, start_lag
+from loadtest.arrays import Bools, Floats, Ints
+from loadtest.record.run_info import RunInfo
+
+GAPS: Final = 5_000_000
+"""Arrivals of an entry whose gaps are looked at: the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """How many arrivals of a stage have no operation row."""
+
+    traffic: str
+    stage: str
+    count: int
+
+
+class Arrivals:
+    """Of each traffic entry, which arrivals have an operation row, which a request names, and how late each left."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._named: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._lag: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in vocabulary.entries]
+        self._first = np.full(len(vocabulary.stage_keys), np.inf)
+        """The least arrival that is known of each stage: arrivals are numbered in the order of their stages."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for stage_index, rows in chunk.operations.by_stage:
+            entry = self._vocabulary.entry_of[stage_index]
+            self._see(stage_index, rows, "arrival", self._ended)
+            if chunk.vocabulary.in_figures[stage_index]:
+                self._note_lags(entry, rows)
+        for stage_index, rows in chunk.requests.by_stage:
+            self._see(stage_index, rows, "parent_arrival", self._named)
+
+    def gap_errors(self, entry: str) -> Distribution:
+        """|gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
+        lag = self._lag[self._vocabulary.entries.index(entry)]
+        gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
+        return distribution.distribution(np.abs(gaps, out=gaps))
+
+    def missing(self, info: RunInfo) -> list[Missing]:
+        """Arrivals without an operation row, the warm-up's left out.
+
+        Of a run that ended, those are the numbers below ``offered`` that have no row. Of a killed one, whose
+        ``offered`` nobody wrote down, the arrivals that requests name but that never got an outcome.
+        """
+        found = []
+        for place, (name, plan) in enumerate(info.traffic.items()):
+            absent, beyond = self._absent(place, plan.offered)
+            stage_indices = [
+                stage_index for stage_index, (entry, _) in enumerate(self._vocabulary.stage_keys) if entry == name
+            ]
+            counts = self._by_cell(absent, beyond, stage_indices)
+            found += [
+                Missing(name, self._vocabulary.stage_keys[stage_index][1].name, count)
+                for stage_index, count in zip(stage_indices, counts, strict=True)
+                if count and self._vocabulary.in_figures[stage_index]
+            ]
+        return found
+
+    def _absent(self, place: int, offered: int | None) -> tuple[Ints, int]:
+        """The arrivals of an entry that have no operation row; and how many more there are, beyond every known one."""
+        ended, named = self._ended[place], self._named[place]
+        if offered is None:
+            return np.flatnonzero(named & ~grown(ended, len(named))[: len(named)]), 0
+        return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
+
+    def _by_cell(self, absent: Ints, beyond: int, stage_indices: list[int]) -> list[int]:
+        """How many belong to each stage: to that of the nearest known arrival before, else after."""
+        seen = [stage_index for stage_index in stage_indices if np.isfinite(self._first[stage_index])]
+        if not seen:
+            return [0] * (len(stage_indices) - 1) + [len(absent) + beyond] if stage_indices else []
+        firsts = self._first[seen]
+        order = np.argsort(firsts)
+        places = np.maximum(np.searchsorted(firsts[order], absent, side="right") - 1, 0)
+        counts = np.bincount(places, minlength=len(seen))
+        counts[-1] += beyond
+        by_stage = dict(zip(np.asarray(seen)[order].tolist(), counts.tolist(), strict=True))
+        return [by_stage.get(stage_index, 0) for stage_index in stage_indices]
+
+    def _see(self, stage_index: int, rows: Rows, column: str, seen: list[Bools]) -> None:
+        number = known(rows.floats(column)).astype(np.int64)
+        if not len(number):
+            return
+        self._first[stage_index] = min(self._first[stage_index], number.min())
+        entry = self._vocabulary.entry_of[stage_index]
+        seen[entry] = grown(seen[entry], int(number.max()) + 1)
+        seen[entry][number] = True
+
+    def _note_lags(self, entry: int, rows: Rows) -> None:
+        lag, number = start_lag(rows), rows.floats("arrival")
+        noted = np.flatnonzero(~np.isnan(lag) & (number < GAPS))
+        places = number.take(noted).astype(np.int64)
+        self._lag[entry] = grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)
+        self._lag[entry][places] = lag.take(noted)
+
+
+class Extent:
+    """When things happened, in ns since the epoch.
+
+    Attributes:
+        last: the last moment that the record knows of.
+        first: by column (``start``, ``intended_start``), the least of each traffic entry's operations in figures.
+        last_of: likewise the greatest.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.last = -np.inf
+        entries = len(vocabulary.entries)
+        self.first = {name: np.full(entries, np.inf) for name in ("start", "intended_start")}
+        self.last_of = {name: np.full(entries, -np.inf) for name in ("start", "intended_start")}
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for name in ("start", "end"):
+            last = pc.max(chunk.columns.arrow(name)).as_py()
+            self.last = max(self.last, -np.inf if last is None else float(last))
+        for stage_index, rows in chunk.operations.by_stage:
+            sent = rows.where(~np.isnan(start_lag(rows)))
+            if not chunk.vocabulary.in_figures[stage_index] or not len(sent):
+                continue
+            entry = chunk.vocabulary.entry_of[stage_index]
+            for name in self.first:
+                times = sent.floats(name)
+                self.first[name][entry] = min(self.first[name][entry], times.min())
+                self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
+
+
+@dataclass(frozen=True, eq=False)
+class Lags:
+    """Of one traffic entry, in ms; NaN where a bin has none.
+
+    Attributes:
+        cuts: edges of the bins, in s since the epoch.
+        start_lag: the worst start lag of each bin.
+        dispatch_lag: the worst dispatch lag of each bin.
+    """
+
+    cuts: Floats
+    start_lag: Floats
+    dispatch_lag: Floats
+
+
+class WorstLags:
+    """Gathers the lags of each traffic entry that sent anything, warm-up included.
+
+    Args:
+        sent: operations of each entry.
+        covered_s: seconds from the epoch.
+    """
+
+    def __init__(self, sent: dict[str, int], covered_s: float) -> None:
+        self._entries = list(sent)
+        self._of: list[Lags] = []
+        for operations in sent.values():
+            cuts = distribution.edges(0, covered_s, distribution.width(covered_s, operations, 10))
+            count = max(0, len(cuts) - 1)
+            self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for stage_index, rows in chunk.operations.by_stage:
+            lags = self._of[chunk.vocabulary.entry_of[stage_index]]
+            sent = rows.where(~np.isnan(start_lag(rows)))
+            start, dispatch = start_lag(sent), dispatch_lag(sent)
+            for place, rows_of_bin in groups(distribution.place(sent.floats("intended_start") / 1e9, lags.cuts)):
+                if place < 0:
+                    continue
+                for worst, lag in ((lags.start_lag, start), (lags.dispatch_lag, dispatch)):
+                    worst[place] = np.fmax(worst[place], (lag if rows_of_bin is None else lag.take(rows_of_bin)).max())
+
+    def result(self) -> dict[str, Lags]:
+        """Of each traffic entry that sent anything."""
+        found = zip(self._entries, self._of, strict=True)
+        return {name: lags for name, lags in found if not np.isnan(lags.start_lag).all()}
+
+
+_BIN_S: Final = 0.1
+_ENOUGH: Final = 5
+"""Mean arrivals a bin from which the bins' spread says something; below, an even schedule spreads by itself."""
+_COLUMNS: Final = ("start", "intended_start")
+
+
+class Evenness(Result, frozen=True, kw_only=True):
+    """Of one traffic entry.
+
+    Attributes:
+        gap_error_ms: of |gap between two starts − gap between their intended starts|.
+        bins_sent: sd ÷ mean of the starts in bins of 100 ms; None where arrivals are too few for it.
+        bins_intended: the same of the intended starts: what a perfect sender would show.
+    """
+
+    gap_error_ms: Summary
+    bins_sent: float | None
+    bins_intended: float | None
+
+
+class Evennesses:
+    """Counts each traffic entry's first requests in bins of 100 ms; reported, never judged."""
+
+    def __init__(self, vocabulary: Vocabulary, extent: Extent, arrivals: Arrivals) -> None:
+        self._entries, self._extent, self._arrivals = vocabulary.entries, extent, arrivals
+        self._bins: dict[tuple[int, str], Ints] = {}
+        for entry in range(len(self._entries)):
+            for column in _COLUMNS:
+                first, last = extent.first[column][entry], extent.last_of[column][entry]
+                if np.isfinite(first) and (count := int((last - first) / 1e9 / _BIN_S)) >= 2:
+                    self._bins[entry, column] = np.zeros(count, np.int64)
+
+    def add(self, chunk: Chunk) -> None:
+        """Take in some more rows."""
+        for stage_index, rows in chunk.operations.by_stage:
+            if chunk.vocabulary.in_figures[stage_index]:
+                self._count(chunk.vocabulary.entry_of[stage_index], rows.where(~np.isnan(start_lag(rows))))
+
+    def result(self) -> dict[str, Evenness]:
+        """Of each traffic entry."""
+        return {
+            name: Evenness(
+                gap_error_ms=summarize(self._arrivals.gap_errors(name)),
+                bins_sent=_spread(self._bins.get((entry, "start"))),
+                bins_intended=_spread(self._bins.get((entry, "intended_start"))),
+            )
+            for entry, name in enumerate(self._entries)
+        }
+
+    def _count(self, entry: int, rows: Rows) -> None:
+        for column in _COLUMNS:
+            counts = self._bins.get((entry, column))
+            if counts is None or not len(rows):
+                continue
+            since = rows.floats(column) - self._extent.first[column][entry]
+            # As np.histogram has it: the last bin holds its upper edge as well.
+            places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
+            if since.max() > len(counts) * _BIN_S * 1e9:
+                places = places[since <= len(counts) * _BIN_S * 1e9]
+            tally(counts, places)
+
+
+def _spread(counts: Ints | None) -> float | None:
+    if counts is None or counts.mean() < _ENOUGH:
+        return None
+    return float(counts.std() / counts.mean())
