@@ -11,6 +11,7 @@ entry and kind of request: a party that floods a service slows others down long 
 from collections.abc import Callable
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -96,10 +97,10 @@ def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
     )
 
 
-def _meanwhile(start: Floats, stage: Ints, party: Bools, refused: Bools) -> Bools:
-    """Which requests were sent while the party was in a stage in which it was refused anything."""
+def _meanwhile(start: Floats, stage: Ints, party: Bools, rejected: Bools) -> Bools:
+    """Which requests were sent while the party was in a stage in which it was rejected anything."""
     found = np.zeros(len(start), bool)
-    for index in np.unique(stage[party & refused]).tolist():
+    for index in np.unique(stage[party & rejected]).tolist():
         own = start[party & (stage == index)]
         found |= (start >= own.min()) & (start <= own.max())
     return found
@@ -144,10 +145,10 @@ class Interference(Result, frozen=True, kw_only=True):
     Attributes:
         kind: of party.
         party: its name, or the number of a key.
-        while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
+        while_rejected: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
             assumed limiter.
         while_not: likewise in all other seconds.
-        refusals_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
+        rejections_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
             it once in a thousand times; None where nothing is expected or either time is empty.
         others: what else others felt; None where there was no time without it.
         felt: whether others felt anything, be it 429s, longer times or errors; None where none of it is known.
@@ -155,9 +156,9 @@ class Interference(Result, frozen=True, kw_only=True):
 
     kind: PartyKind
     party: str
-    while_refused: tuple[int, int, int]
+    while_rejected: tuple[int, int, int] = msgspec.field(name="while_refused")
     while_not: tuple[int, int, int]
-    refusals_felt: bool | None
+    rejections_felt: bool | None = msgspec.field(name="refusals_felt")
     others: Felt | None
     felt: bool | None
 
@@ -196,16 +197,18 @@ def _parties(
         during, apart = ((everyone - own)[:, mask].sum(axis=1).tolist() for mask in (own[1] > 0, own[1] == 0))
         if not by_party[each] or not during[0]:
             continue
-        refusals = more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
+        rejections = (
+            more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
+        )
         others = _felt_by_others(sent, party == each)
-        known = [one for one in (refusals, None if others is None else others.anything) if one is not None]
+        known = [one for one in (rejections, None if others is None else others.anything) if one is not None]
         found.append(
             Interference(
                 kind=kind,
                 party=named(each),
-                while_refused=tuple(during),
+                while_rejected=tuple(during),
                 while_not=tuple(apart),
-                refusals_felt=refusals,
+                rejections_felt=rejections,
                 others=others,
                 felt=any(known) if known else None,
             )

@@ -175,8 +175,8 @@ def _interference(found: list[Interference]) -> Table:
     rows: Iterable[Row] = (
         (
             one.party if one.kind == "traffic" else f"key {one.party}",
-            *(share_of(refused, sent) for sent, refused, _ in (one.while_refused, one.while_not)),
-            *(count(wrong) for _, _, wrong in (one.while_refused, one.while_not)),
+            *(share_of(refused, sent) for sent, refused, _ in (one.while_rejected, one.while_not)),
+            *(count(wrong) for _, _, wrong in (one.while_rejected, one.while_not)),
             *_errors_of_others(one.others),
             Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
         )
@@ -204,7 +204,7 @@ def _errors_of_others(found: Felt | None) -> tuple[Cell, ...]:
 
 
 def _how(one: Interference) -> str:
-    ways = ["unexplained 429s"] if one.refusals_felt else []
+    ways = ["unexplained 429s"] if one.rejections_felt else []
     if one.others is not None:
         ways += [
             f"{_TIMES[slow.time]} of {slow.traffic} ({slow.kind}) {slow.statistic} {duration_ms(slow.meanwhile_ms)}, "

@@ -171,10 +171,10 @@ def test_a_limit_that_is_shared_unsaid_is_felt(tmp_path: Path, shared: bool) -> 
         simulation.limiters["retrieval"] = simulation.limiters["sync_run"]
     told = look(tmp_path / "run", simulation.run(), traffic)
     touch = next(each for each in told.interference if each.party == "runs")
-    assert touch.while_refused[0] > 50
+    assert touch.while_rejected[0] > 50
     assert bool(touch.felt) == shared
     if shared:
-        assert touch.while_refused[2] > 50
+        assert touch.while_rejected[2] > 50
 
 
 @pytest.mark.parametrize("harm", ["nothing", "times", "errors"])
@@ -199,7 +199,7 @@ def test_what_others_feel_beside_429s(tmp_path: Path, harm: str) -> None:
     told = look(tmp_path / "run", rows, traffic, keys=2)
     touch = next(each for each in told.interference if each.party == "aggressor")
     assert touch.felt is (harm != "nothing")
-    assert not touch.refusals_felt
+    assert not touch.rejections_felt
     assert touch.others.more_errors == (harm == "errors")
     slower = [(one.time, one.traffic, one.statistic, round(one.factor, 1)) for one in touch.others.slower]
     both = [("execution_time", "victim", "p50", 5.2), ("service_time", "victim", "p50", 4.3)]
