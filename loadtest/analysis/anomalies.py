@@ -62,7 +62,6 @@ class Errors:
         self._groups: dict[tuple[int, ...], ErrorGroup] = {}
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         rows = chunk.requests
         rows = rows.where((rows.words("outcome") != OK) & (rows.stage_index >= 0))
         rows = rows.where(self._vocabulary.in_figures[rows.stage_index])
@@ -167,7 +166,6 @@ class Anomalies:
         self._found = {name: Anomaly(name=name) for name in WORDS}
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         anomalous: dict[str, list[Rows]] = {name: [] for name in WORDS}
         for stage_index, rows in chunk.operations.by_stage:
             if self._vocabulary.in_figures[stage_index]:

@@ -58,7 +58,6 @@ class ArrivalValues:
         """Whether a stage had more than was kept."""
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         if not self._wanted:
             return
         for index, rows in chunk.operations.by_stage:

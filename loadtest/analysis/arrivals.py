@@ -44,7 +44,6 @@ class Arrivals:
         """The least arrival that is known of each stage: arrivals are numbered in the order of their stages."""
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             entry = self._vocabulary.entry_of[stage_index]
             self._see(stage_index, rows, "arrival", self._ended)
@@ -132,7 +131,6 @@ class Extent:
         self.last_of = {name: np.full(entries, -np.inf) for name in ("start", "intended_start")}
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for name in ("start", "end"):
             last = pc.max(chunk.columns.arrow(name)).as_py()
             self.last = max(self.last, -np.inf if last is None else float(last))
@@ -179,7 +177,6 @@ class WorstLags:
             self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             lags = self._of[chunk.vocabulary.entry_of[stage_index]]
             sent = rows.where(~np.isnan(start_lag(rows)))
@@ -229,13 +226,11 @@ class Evennesses:
                     self._bins[entry, column] = np.zeros(count, np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             if chunk.vocabulary.in_figures[stage_index]:
                 self._count(chunk.vocabulary.entry_of[stage_index], rows.where(~np.isnan(start_lag(rows))))
 
     def result(self) -> dict[str, Evenness]:
-        """Of each traffic entry."""
         return {
             name: Evenness(
                 gap_error_ms=summarize(self._arrivals.gap_errors(name)),

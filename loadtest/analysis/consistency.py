@@ -70,7 +70,6 @@ class Consistency:
         self._before = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         rows = chunk.everything
         for what, wrong in (*chunk.meaningless.items(), *self._times(rows), *self._words(rows), *self._again(chunk)):
             if wrong.any():

@@ -58,7 +58,6 @@ class Counts:
         self.requests: dict[int, Counter[RequestCell]] = defaultdict(Counter)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         rows = chunk.operations
         words = (rows.words(name) for name in ("reason", "mistake"))
         sent = ~np.isnan(rows.floats("start"))
@@ -151,7 +150,6 @@ class Means:
         self._requests = np.zeros(len(vocabulary.stage_keys), np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             self._take(stage_index, rows.without_mistakes.ok)
         for stage_index, rows in chunk.requests.by_stage:
@@ -204,7 +202,6 @@ class RequestsInTime:
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.requests.by_stage:
             seconds = rows.floats("start") / 1e9
             stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)

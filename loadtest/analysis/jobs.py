@@ -60,7 +60,6 @@ class JobTracker:
         self._rows = 0
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         column = chunk.columns.arrow("job_id")
         if not self._complete or column.null_count == len(column):
             return
@@ -94,7 +93,6 @@ class JobTracker:
             self._compact()
 
     def result(self) -> Ledger:
-        """The ledger."""
         self._compact()
         jobs = self._table
         # Jobs of other runs are asked for, too: only those that this one submitted are in the ledger.

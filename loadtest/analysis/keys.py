@@ -89,7 +89,6 @@ class KeyTimes:
         self._times = Distributions(len(record.vocabulary.entries) * self._keys)
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         if self._keys < 2:
             return
         for stage_index, rows in chunk.operations.by_stage:

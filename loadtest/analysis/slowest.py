@@ -77,7 +77,6 @@ class Slowest:
         """The response time that an operation has to exceed to be kept."""
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             if not self._vocabulary.in_figures[stage_index]:
                 continue
@@ -127,7 +126,6 @@ class Phases:
         self._arrivals = [np.sort([a for place, a in self._of if place == entry]) for entry in range(len(entries))]
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.requests.by_stage:
             entry, parent = chunk.vocabulary.entry_of[stage_index], rows.floats("parent_arrival")
             arrivals = self._arrivals[entry]

@@ -60,12 +60,10 @@ class Points:
         self._slow_from = [self._slow(name) for name in record.vocabulary.entries]
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             self._take(chunk.vocabulary.entry_of[stage_index], rows)
 
     def result(self) -> dict[str, Responses]:
-        """Of each traffic entry."""
         return {
             name: Responses(
                 {
@@ -172,7 +170,6 @@ class Heats:
             self._of[entry] = name, Heat(cuts, levels, np.zeros((len(cuts) - 1, count), np.int64))
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             found = self._of.get(chunk.vocabulary.entry_of[stage_index])
             if found is not None:
@@ -252,7 +249,6 @@ class ExecutionTimeline:
         self._anomalous: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             if chunk.vocabulary.entry_of[stage_index] in self._entries:
                 good = rows.without_mistakes.ok

@@ -117,7 +117,6 @@ class TimeDistributions:
         return self._by_name[name]
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows."""
         for stage_index, rows in chunk.operations.by_stage:
             self._operations(stage_index, rows, chunk.vocabulary.operation_of[stage_index])
         for stage_index, rows in chunk.requests.by_stage:
