@@ -5,6 +5,7 @@ import functools
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,11 @@ OTHER_WORDS: dict[str, set[str]] = {
 MAX_FILE, MAX_FUNCTION = 400, 45
 
 
+def module_name(path: str) -> str:
+    """`loadtest/plan/__init__.py` is `loadtest.plan`."""
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
 def room(module: str) -> str:
     """The longest entry of the table: `loadtest.load.http.exchange` is in `load`, and `limits.probing` is a room."""
     parts = module.split(".")[1:]
@@ -151,7 +157,7 @@ def test_imports_go_one_way() -> None:
     """Each file imports only the rooms below its own, as the table says."""
     wrong = []
     for name in NAMES:
-        here = room(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        here = room(module_name(name))
         assert here in MAY_IMPORT, f"{here!r} is a new room: say in the table what it may import"
         allowed = MAY_IMPORT[here] | {here}
         own = {module for module in imports(ROOT / name) if module.startswith("loadtest.")}
@@ -161,6 +167,54 @@ def test_imports_go_one_way() -> None:
             if room(module) not in allowed and (name, room(module)) not in EXCEPT
         ]
     assert not wrong, "\n".join(wrong)
+
+
+@functools.cache
+def offered(package: str) -> set[str]:
+    """What a room lets others import: the names and modules in `__all__` of its `__init__`."""
+    path = ROOT / package.replace(".", "/") / "__init__.py"
+    lists = [
+        node.value
+        for node in parsed(path).body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
+    ]
+    return set(ast.literal_eval(lists[0])) if lists else set()
+
+
+def test_rooms_import_only_what_others_offer() -> None:
+    """No room reaches past the surface of another: a module or name that is not in its `__all__` is its own affair."""
+    wrong = []
+    for name in NAMES:
+        here = room(module_name(name))
+        for node in nodes(ROOT / name):
+            if not isinstance(node, ast.ImportFrom) or not str(node.module).startswith("loadtest."):
+                continue
+            there = room(str(node.module))
+            package = f"loadtest.{there}"
+            if there == here or not (ROOT / package.replace(".", "/")).is_dir():
+                continue
+            inside = str(node.module).removeprefix(package).lstrip(".").split(".")[0]
+            taken = {inside} if inside else {alias.name for alias in node.names}
+            wrong += [f"{name}:{node.lineno}: {package} offers no {each}" for each in sorted(taken - offered(package))]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """There is no circle of imports, within a room neither: each module can be read, tested and moved alone."""
+    modules = {module_name(name): ROOT / name for name in NAMES}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        graph[module] = set()
+        for node in nodes(path):
+            if isinstance(node, ast.Import):
+                graph[module] |= {alias.name for alias in node.names} & set(modules)
+            elif isinstance(node, ast.ImportFrom):
+                whole = {f"{node.module}.{alias.name}" for alias in node.names}
+                graph[module] |= whole & set(modules)
+                if whole - set(modules):  # a name of a package, and not a module of it, comes from its `__init__`
+                    graph[module] |= {str(node.module)} & set(modules)
+        graph[module].discard(module)
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 def test_packages_stay_in_their_rooms() -> None:

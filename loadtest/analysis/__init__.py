@@ -9,4 +9,28 @@ from loadtest.analysis.findings import understand
 from loadtest.analysis.frames import operations, requests
 from loadtest.analysis.run_record import Record, load_record
 
-__all__ = ["Record", "load_record", "metrics", "operations", "requests", "understand"]
+__all__ = [
+    "Record",
+    "anomalies",
+    "answers",
+    "arrivals",
+    "columns",
+    "counts",
+    "distribution",
+    "findings",
+    "intervals",
+    "jobs",
+    "load_record",
+    "measurements",
+    "metrics",
+    "operations",
+    "rejections",
+    "requests",
+    "results",
+    "run_record",
+    "slowest",
+    "timelines",
+    "understand",
+    "validity",
+    "verdict",
+]

@@ -16,6 +16,7 @@ __all__ = [
     "check_keys",
     "fault_schema",
     "from_values",
+    "kinds",
     "parse",
     "to_text",
     "to_words",

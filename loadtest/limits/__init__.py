@@ -47,7 +47,11 @@ __all__ = [
     "TokenBucket",
     "at_once",
     "check_spec",
+    "fits",
     "in_words",
+    "inference",
+    "loads",
     "make",
     "replay",
+    "replays",
 ]

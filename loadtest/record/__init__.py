@@ -1,1 +1,12 @@
 """What a run leaves: its samples, ``run.json`` and its directory. The interface between load and analysis."""
+
+__all__ = [
+    "blocks",
+    "effective_scenario",
+    "figures",
+    "generator_limits",
+    "progress",
+    "run_directory",
+    "run_info",
+    "samples",
+]

@@ -9,7 +9,7 @@ comes with it.
 
 import threading
 
-__all__ = ["WorkflowFailedError", "cancelled"]
+__all__ = ["WorkflowFailedError", "cancelled", "command"]
 
 
 class WorkflowFailedError(Exception):

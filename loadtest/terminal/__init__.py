@@ -23,3 +23,6 @@ def page_table(*columns: str | dict[str, Any]) -> Table:
     for column in columns:
         table.add_column(**{"overflow": "fold", **({"header": column} if isinstance(column, str) else column)})
     return table
+
+
+__all__ = ["history", "plan", "progress"]

@@ -1,1 +1,3 @@
 """Active experiments that tell which limiter a service enforces: pure, over times that are given."""
+
+__all__ = ["evidence", "probe", "results"]
