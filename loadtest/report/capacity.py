@@ -17,7 +17,7 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats import html, markdown
 from loadtest.report.formats.markdown import escape
-from loadtest.report.page import Cell, Page, Row, Section, Table, Tone, table_of, write_plots
+from loadtest.report.page import Page, Row, Section, Table, TableCell, Tone, table_of, write_plots
 from loadtest.words import NOTHING, count
 
 _TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
@@ -73,14 +73,14 @@ def _levels(found: Capacity) -> Table:
     rows: Iterator[Row] = (
         (
             f"{level.multiplier:.3g}",
-            Cell("scout", f"{level.stage_s:g} s, not judged")
+            TableCell("scout", f"{level.stage_s:g} s, not judged")
             if level.scout
-            else Cell(level.outcome, tone=_TONES[level.outcome]),
+            else TableCell(level.outcome, tone=_TONES[level.outcome]),
             name,
             count(entry.offered_rate * 60),
             f"{entry.throttled_rate:.1%}",
             *map(count, (entry.response_p50_ms, entry.response_p95_ms, entry.execution_p50_ms)),
-            Cell(_stopped(level), ", ".join(level.broken)),
+            TableCell(_stopped(level), ", ".join(level.broken)),
             level.directory,
         )
         for level in sorted(found.levels, key=lambda level: level.multiplier)

@@ -13,7 +13,7 @@ from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
-from loadtest.report.page import Cell, NextStep, Page, Plot, Section, Table, Tone, filled, table_of
+from loadtest.report.page import NextStep, Page, Plot, Section, Table, TableCell, Tone, filled, table_of
 from loadtest.report.plots import draw_history
 from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING
@@ -134,11 +134,11 @@ def _runs(runs: Sequence[HistoryRun]) -> Table:
     rows = (
         (
             minute(one.measurements.started),
-            Cell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
-            Cell(one.status, one.reason, _STATUSES[one.status]),
+            TableCell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
+            TableCell(one.status, one.reason, _STATUSES[one.status]),
             one.line.sentence or NOTHING,
-            Cell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
-            Cell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
+            TableCell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
+            TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
         )
         for one in reversed(runs)
     )

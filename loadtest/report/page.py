@@ -64,7 +64,7 @@ class NextStep:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class TableCell:
     """A cell: its text, a smaller detail beside it, and how it is meant."""
 
     text: str
@@ -79,11 +79,11 @@ class Table:
     name: str
     title: str
     columns: tuple[tuple[str, bool], ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[TableCell, ...], ...]
     note: str = ""
 
 
-Row = tuple[Cell | str, ...]
+Row = tuple[TableCell | str, ...]
 
 
 def filled(*tables: Table) -> tuple[Table, ...]:
@@ -95,7 +95,10 @@ def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str
     """A table with columns as ``Limit | #429s``, # for numbers. A text is a cell, the first one of a row its head."""
     labels = tuple((label.removeprefix("#"), label.startswith("#")) for label in columns.split(" | "))
     cells = tuple(
-        tuple(each if isinstance(each, Cell) else Cell(each, tone="" if k else "head") for k, each in enumerate(row))
+        tuple(
+            each if isinstance(each, TableCell) else TableCell(each, tone="" if k else "head")
+            for k, each in enumerate(row)
+        )
         for row in rows
     )
     return Table(name, title, labels, cells, note)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from loadtest.foreign_text import visible_text
-from loadtest.report.page import Cell, KeyFigure, NextStep, OutcomeBar, Plot, Table
+from loadtest.report.page import KeyFigure, NextStep, OutcomeBar, Plot, Table, TableCell
 
 
 def document(*parts: str) -> str:
@@ -69,7 +69,7 @@ def _body(shown: Table) -> str:
     return "\n".join([head, rule, *rows]) + note
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: TableCell) -> str:
     text = escape(cell.text)
     if cell.tone in ("bad", "unsure", "head") and text:
         text = f"**{text}**"

@@ -23,7 +23,7 @@ from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
-from loadtest.report.page import Cell, Plot, Table
+from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
 from loadtest.words import NOTHING, times_as
 
@@ -222,7 +222,7 @@ def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
     x = group[0].x
     kept = picked(len(x), _MOST_ROWS)
     columns = ((x_label, True), *((one.label, True) for one in group))
-    rows = tuple((Cell(_text(x[k])), *(Cell(_text(one.y[k])) for one in group)) for k in kept.tolist())
+    rows = tuple((TableCell(_text(x[k])), *(TableCell(_text(one.y[k])) for one in group)) for k in kept.tolist())
     note = f"{len(kept)} of {len(x)} points." if len(kept) < len(x) else ""
     title = DOT.join(part for part in (group[0].panel, y_label) if part) or group[0].label
     return Table("data", title, columns, rows, note)

@@ -13,7 +13,7 @@ from loadtest.analysis.results import bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
-from loadtest.report.page import Cell, Table, table_of
+from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, picked
 from loadtest.stats import interval_ranks, rank
@@ -237,7 +237,7 @@ def _heat_table(name: str, heat: Heat) -> Table:
     n = heat.counts.sum(axis=1).tolist()
     medians = np.sqrt(heat.levels[:-1] * heat.levels[1:])[_median_fields(heat.counts)].tolist()
     rows = tuple(
-        (Cell(f"{heat.cuts[k]:g}"), words.count(n[k]), words.milliseconds(medians[k] if n[k] else None))
+        (TableCell(f"{heat.cuts[k]:g}"), words.count(n[k]), words.milliseconds(medians[k] if n[k] else None))
         for k in picked(len(n), 16).tolist()
     )
     columns = "#From s | #Operations | #Median ms, ± 8 %"

@@ -10,7 +10,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED
 from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, value, worse_word
-from loadtest.report.page import Cell, Row, Table, Tone, table_of
+from loadtest.report.page import Row, Table, TableCell, Tone, table_of
 from loadtest.words import NOTHING, capital, count, quoted, share, signed
 
 _ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
@@ -45,7 +45,7 @@ def _alternatives(name: str, found: ComparisonAnswer) -> Table:
     columns = " | ".join(["Alternative | #Sent | #ok", *(f"#{capital(label(metric))}" for metric in found.by), against])
     rows: tuple[Row, ...] = tuple(
         (
-            Cell(side.name, "chosen" if side.name == found.chosen else "", "head"),
+            TableCell(side.name, "chosen" if side.name == found.chosen else "", "head"),
             count(side.sent),
             share(side.ok / side.sent) if side.sent else NOTHING,
             *(_figure(figure) for figure in side.figures),
@@ -65,7 +65,7 @@ def _effect(name: str, found: ComparisonAnswer) -> Table:
     for place, metric in enumerate(found.by):
         for side in found.sides:
             figure, one = side.figures[place], found.between(base.name, side.name, metric)
-            change_and_verdict = (Cell(NOTHING, tone="faint"), Cell("baseline", tone="faint"))
+            change_and_verdict = (TableCell(NOTHING, tone="faint"), TableCell("baseline", tone="faint"))
             if one is not None:
                 change_and_verdict = (_difference(one), _effect_verdict(found, one))
             head = capital(label(metric)) if side is base else ""
@@ -82,7 +82,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
             capital(label(one.metric)),
             one.head,
             one.base,
-            Cell(count(min(one.n)), "paired" if one.paired else "unpaired"),
+            TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
             _difference(one),
             _verdict(one, head=True),
         )
@@ -109,52 +109,52 @@ def _mistakes(findings: Findings) -> Table:
     return table_of("answer-mistakes", "Mistakes on purpose, and how they were answered", columns, rows, note)
 
 
-def _tested(sent: int, right: int, wrong: int) -> Cell:
+def _tested(sent: int, right: int, wrong: int) -> TableCell:
     if wrong:
-        return Cell("answered otherwise", tone="bad")
+        return TableCell("answered otherwise", tone="bad")
     if not right:
-        return Cell("not tested" if not sent else "not tested: 429 only", tone="unsure")
-    return Cell("as documented", tone="good")
+        return TableCell("not tested" if not sent else "not tested: 429 only", tone="unsure")
+    return TableCell("as documented", tone="good")
 
 
-def _figure(figure: SideFigure) -> Cell:
+def _figure(figure: SideFigure) -> TableCell:
     tone: Tone = "faint" if figure.value is None and not figure.infinite else ""
-    return Cell(value(figure), interval(figure.interval, figure.unit) or figure.why, tone)
+    return TableCell(value(figure), interval(figure.interval, figure.unit) or figure.why, tone)
 
 
-def _difference(one: SideDifference) -> Cell:
+def _difference(one: SideDifference) -> TableCell:
     amount = NOTHING if one.difference is None else signed(one.difference, UNITS[one.metric])
-    return Cell(amount, change(one))
+    return TableCell(amount, change(one))
 
 
-def _against(found: ComparisonAnswer, side: ComparedSide) -> Cell:
+def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
     """How a side is, beside the best one by the first metric."""
     if found.best is None or side.name == found.best:
-        return Cell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
+        return TableCell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
     one = found.between(found.best, side.name, found.by[0])
     if one is None or one.interval is None:
-        return Cell("unknown", "" if one is None else one.why, "unsure")
+        return TableCell("unknown", "" if one is None else one.why, "unsure")
     shown = _verdict(one, head=one.head == side.name)
     low, high = one.interval
     if one.head != side.name:
         low, high = (None if high is None else -high), (None if low is None else -low)
-    return Cell(shown.text, change(msgspec.structs.replace(one, interval=(low, high))), shown.tone)
+    return TableCell(shown.text, change(msgspec.structs.replace(one, interval=(low, high))), shown.tone)
 
 
-def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> Cell:
+def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> TableCell:
     shown = _verdict(one, head=True)
-    return shown if matters(found, one) or not one.told_apart else Cell(f"{shown.text}, too little to matter")
+    return shown if matters(found, one) or not one.told_apart else TableCell(f"{shown.text}, too little to matter")
 
 
-def _verdict(one: SideDifference, *, head: bool) -> Cell:
+def _verdict(one: SideDifference, *, head: bool) -> TableCell:
     """What can be told of a difference, seen from its head or its base."""
     if one.interval is None:
-        return Cell("not judged", tone="unsure")
+        return TableCell("not judged", tone="unsure")
     if not one.told_apart:
-        return Cell("cannot be told apart", tone="unsure")
+        return TableCell("cannot be told apart", tone="unsure")
     if one.better is head:
-        return Cell("better", tone="good")
-    return Cell(worse_word(one.metric), tone="bad")
+        return TableCell("better", tone="good")
+    return TableCell(worse_word(one.metric), tone="bad")
 
 
 def _title(found: ComparisonAnswer) -> str:

@@ -3,19 +3,19 @@
 from typing import Final
 
 from loadtest.analysis.results import Summary, bounded
-from loadtest.report.page import Cell
+from loadtest.report.page import TableCell
 from loadtest.words import NOTHING, count, milliseconds, share
 
-UNKNOWN: Final = Cell(NOTHING, tone="faint")
+UNKNOWN: Final = TableCell(NOTHING, tone="faint")
 
 
-def statistic(summary: Summary, name: str, *, interval: bool = True) -> Cell:
+def statistic(summary: Summary, name: str, *, interval: bool = True) -> TableCell:
     """One statistic of a time in ms, with its interval: ≥ where it reaches a time-out."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN
     bounds = found.interval if interval else None
-    return Cell(
+    return TableCell(
         bounded(found, milliseconds), f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
     )
 
@@ -30,11 +30,11 @@ def listed(counts: dict[str, int]) -> str:
     return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items()) or NOTHING
 
 
-def share_of(some: float, whole: float) -> Cell:
+def share_of(some: float, whole: float) -> TableCell:
     """A share, and of what it is one."""
-    return Cell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
+    return TableCell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
 
 
-def alarm(number: int) -> Cell:
+def alarm(number: int) -> TableCell:
     """How often something happened that should not."""
-    return Cell(count(number), tone="bad" if number else "")
+    return TableCell(count(number), tone="bad" if number else "")

@@ -7,7 +7,7 @@ from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import MetricComparison, MetricVerdict, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.report import amounts
-from loadtest.report.page import Cell, Row, Table, Tone, table_of
+from loadtest.report.page import Row, Table, TableCell, Tone, table_of
 from loadtest.words import NOTHING, count, duration_ms
 
 TONES: Final[dict[MetricVerdict, Tone]] = {
@@ -45,11 +45,11 @@ def findings_table(comparison: RunComparison) -> Table:
             rows.append(
                 (
                     amounts.where(one, stages=stages) if first else "",
-                    Cell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
+                    TableCell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
                     amounts.value(one.metric, one.base),
                     amounts.value(one.metric, one.head),
-                    Cell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
-                    Cell(amounts.change(one), amounts.change_interval(one)),
+                    TableCell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
+                    TableCell(amounts.change(one), amounts.change_interval(one)),
                     _p(one),
                 )
             )
@@ -84,23 +84,25 @@ def metrics_table(comparison: RunComparison) -> Table:
     return table_of("metrics", "Every metric", columns, rows, note)
 
 
-def _change(one: MetricComparison) -> Cell:
+def _change(one: MetricComparison) -> TableCell:
     if amounts.is_share(one):
-        return Cell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one).partition(": ")[2])
-    return Cell(amounts.change(one), amounts.change_interval(one).partition(": ")[2])
+        return TableCell(
+            amounts.difference(one.metric, one.difference), amounts.difference_interval(one).partition(": ")[2]
+        )
+    return TableCell(amounts.change(one), amounts.change_interval(one).partition(": ")[2])
 
 
-def verdict(one: MetricComparison) -> Cell:
+def verdict(one: MetricComparison) -> TableCell:
     """The verdict on a metric in a word: its own, or that it is suspected or not judged, and why."""
     if one.suspect:
-        return Cell("suspected", "" if one.gated else one.why, "unsure")
+        return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
-        return Cell("not judged", one.why, "faint")
-    return Cell(one.verdict, one.why, TONES[one.verdict])
+        return TableCell("not judged", one.why, "faint")
+    return TableCell(one.verdict, one.why, TONES[one.verdict])
 
 
-def _p(one: MetricComparison) -> Cell:
-    return Cell(amounts.probability(one.p if one.p_adjusted is None else one.p_adjusted))
+def _p(one: MetricComparison) -> TableCell:
+    return TableCell(amounts.probability(one.p if one.p_adjusted is None else one.p_adjusted))
 
 
 def controls_table(comparison: RunComparison) -> Table:
@@ -109,7 +111,7 @@ def controls_table(comparison: RunComparison) -> Table:
     rows = tuple(
         (
             one.name,
-            Cell("moved", tone="bad") if one.moved else Cell("did not move", tone="good"),
+            TableCell("moved", tone="bad") if one.moved else TableCell("did not move", tone="good"),
             duration_ms(one.base_ms),
             duration_ms(one.head_ms),
             amounts.percent(one.ratio),
@@ -151,7 +153,7 @@ def identities_table(comparison: RunComparison) -> Table:
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
         differs = bool(base and head) and set(base) != set(head)
-        rows.append((label, _listed(base), Cell(_listed(head), "differs" if differs else "")))
+        rows.append((label, _listed(base), TableCell(_listed(head), "differs" if differs else "")))
     rows.append(("Runs", _period(comparison.base_runs), _period(comparison.head_runs)))
     columns = " | Base | Head"
     return table_of("identities", "Who was measured by whom", columns, rows)
@@ -185,7 +187,7 @@ def runs_table(comparison: RunComparison) -> Table:
             minute(run.started),
             run.target_version or NOTHING,
             commit(run),
-            Cell(run.verdict if run.valid else "invalid", tone="" if run.valid else "bad"),
+            TableCell(run.verdict if run.valid else "invalid", tone="" if run.valid else "bad"),
         )
         for side, runs in (("base", comparison.base_runs), ("head", comparison.head_runs))
         for run in runs

@@ -3,7 +3,7 @@
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
 from loadtest.analysis.results import JobFigures, JobStage, Summary, bounded
-from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.report.tables.cells import UNKNOWN
 from loadtest.words import NOTHING, count, milliseconds, share
 
@@ -50,18 +50,18 @@ def _waits(findings: Findings) -> Table:
     return table_of("waits", "What jobs waited for", columns, rows, note)
 
 
-def _number(value: float | None) -> Cell:
-    return UNKNOWN if value is None else Cell(milliseconds(value))
+def _number(value: float | None) -> TableCell:
+    return UNKNOWN if value is None else TableCell(milliseconds(value))
 
 
-def _between(lower: Summary | None, upper: Summary, statistic: str) -> Cell:
+def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
     """Both bounds of a statistic; the lower one is nothing where there is no block of it."""
     least = 0.0 if lower is None else lower.get(statistic).value
     most = upper.get(statistic)
     if least is None or most.value is None:
         return UNKNOWN
     low = milliseconds(least) if least >= 0.01 else "0"
-    return Cell(f"≥\u00a0{low}" if most.at_least else f"{low} to {milliseconds(most.value)}")
+    return TableCell(f"≥\u00a0{low}" if most.at_least else f"{low} to {milliseconds(most.value)}")
 
 
 def polling_table(findings: Findings) -> Table:
@@ -89,9 +89,9 @@ def polling_table(findings: Findings) -> Table:
     return table_of("polling", "What polling cost", columns, rows, note)
 
 
-def _polls(polls: Summary, statistic: str) -> Cell:
+def _polls(polls: Summary, statistic: str) -> TableCell:
     found = polls.get(statistic)
-    return UNKNOWN if found.value is None else Cell(bounded(found, lambda value: f"{value:.3g}"))
+    return UNKNOWN if found.value is None else TableCell(bounded(found, lambda value: f"{value:.3g}"))
 
 
 def _percent(value: float | None) -> str:

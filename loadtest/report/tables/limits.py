@@ -11,7 +11,7 @@ from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, same, words
-from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.report.tables.cells import alarm
 from loadtest.report.tables.rejections import refused_limits, rejection_tables
 from loadtest.words import NOTHING, count
@@ -166,7 +166,7 @@ def _candidates(findings: Findings) -> Table:
         (
             name,
             verdict(found),
-            Cell(count(best.right), f"of {count(found.n)}"),
+            TableCell(count(best.right), f"of {count(found.n)}"),
             count(best.wrongly_rejected),
             count(best.wrongly_admitted + best.not_held),
             count(best.undecidable),
@@ -231,7 +231,7 @@ def _windows(findings: Findings) -> Table:
             name,
             count(windows.count),
             f"{windows.window_s:g}",
-            Cell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
+            TableCell(count(windows.windows), f"of {windows.limiters} limiters" if windows.limiters > 1 else ""),
             count(windows.saturated),
             *map(count, windows.spread or (None,) * 3),
             alarm(windows.over),

@@ -14,7 +14,7 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.metrics import METRICS, UNITS
 from loadtest.record.run_info import PauseInfo
-from loadtest.report.page import Cell, Row, Table, Tone, table_of
+from loadtest.report.page import Row, Table, TableCell, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.cells import UNKNOWN, alarm, listed, statistic
 from loadtest.report.tables.jobs import job_tables
@@ -52,8 +52,8 @@ def thresholds(judged: list[Judged]) -> Table:
         (
             _result(one),
             one.scope,
-            Cell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
-            Cell(amount(one), _beside(one)),
+            TableCell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
+            TableCell(amount(one), _beside(one)),
             NOTHING if one.margin is None else signed(one.margin, one.unit),
             NOTHING if one.n is None else count(one.n),
         )
@@ -65,10 +65,10 @@ def thresholds(judged: list[Judged]) -> Table:
     return table_of("thresholds", "Thresholds", columns, rows, note)
 
 
-def _result(one: Judged) -> Cell:
+def _result(one: Judged) -> TableCell:
     if one.marginal and one.judgement != "inconclusive":
-        return Cell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
-    return Cell(one.judgement, tone=_TONES[one.judgement])
+        return TableCell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
+    return TableCell(one.judgement, tone=_TONES[one.judgement])
 
 
 def _beside(one: Judged) -> str:
@@ -104,7 +104,7 @@ def _summary_row(figures: OperationStage) -> Row:
         rate(operations.offered_rate),
         count(operations.ok),
         share(figures.throttled_rate),
-        Cell(share(figures.expected_throttled_rate), tone="faint"),
+        TableCell(share(figures.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
         statistic(figures.execution_time_ms, "p50", interval=False),
     )
@@ -157,7 +157,7 @@ def _limits(findings: Findings) -> Table:
             f"{round(use.start_s, 2):g}",
             f"{round(use.end_s, 2):g}",
             count(use.sent),
-            Cell(f"{count(use.share * 100)} %", _busiest(use)),
+            TableCell(f"{count(use.share * 100)} %", _busiest(use)),
             count(use.throttled),
             share(use.throttled_rate),
         )
@@ -232,7 +232,7 @@ def _generators(found: list[Generator]) -> Table:
     )
     rows: tuple[Row, ...] = tuple(
         (
-            Cell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
+            TableCell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
             *map(_percent, (one.cpu_mean, one.cpu_peak, one.machine_mean, one.machine_peak)),
             *_pauses(one.stalls),
             *_pauses(one.collections),
@@ -306,10 +306,10 @@ def _row(findings: Findings, one: MetricInterval) -> Row:
         one.traffic,
         one.stage,
         one.metric,
-        Cell(value, _sampling(findings, one)),
+        TableCell(value, _sampling(findings, one)),
         UNKNOWN if one.low is None or one.high is None else f"{low} to {high}",
-        Cell(one.why_not, tone="faint") if one.kind is None else _KINDS[one.kind],
-        Cell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
+        TableCell(one.why_not, tone="faint") if one.kind is None else _KINDS[one.kind],
+        TableCell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
     )
 
 

@@ -7,12 +7,12 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.interference import Felt, Interference
 from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
 from loadtest.contract import ALL
-from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.report.tables.cells import alarm, listed, ratio, share_of
 from loadtest.words import NOTHING, count, duration_ms, rate, seconds, share, times_as
 
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
-_UNKNOWN: Final = Cell(NOTHING)
+_UNKNOWN: Final = TableCell(NOTHING)
 
 
 def rejection_tables(findings: Findings) -> tuple[Table, ...]:
@@ -60,12 +60,12 @@ def _retry_after(refused: _Limits) -> Table:
             (
                 name,
                 count(found.n),
-                Cell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
-                Cell(f"{waits[0]:.3g} to {waits[2]:.3g}", f"median {waits[1]:.3g}") if waits else _UNKNOWN,
+                TableCell(count(found.carried), ", ".join(f"{count(n)} {form}" for form, n in forms.items() if n)),
+                TableCell(f"{waits[0]:.3g} to {waits[2]:.3g}", f"median {waits[1]:.3g}") if waits else _UNKNOWN,
                 count(found.judged),
                 count(found.honest),
                 *(
-                    Cell(count(wrong), _by(by), "bad" if wrong > 0.05 * found.judged else "")
+                    TableCell(count(wrong), _by(by), "bad" if wrong > 0.05 * found.judged else "")
                     for wrong, by in ((found.early, found.early_s), (found.late, found.late_s))
                 ),
             )
@@ -119,7 +119,7 @@ def _recovery(refused: _Limits) -> Table:
         (
             name,
             count(found.limiters),
-            Cell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
+            TableCell(count(found.recovered), tone="bad" if found.recovered < found.limiters else ""),
             _middle(found.first_s),
             count(found.spells),
             _middle(found.spell_s),
@@ -134,11 +134,11 @@ def _recovery(refused: _Limits) -> Table:
     return table_of("limits-recovery", heading, columns, rows, note)
 
 
-def _middle(spread: tuple[float, float, float] | None) -> Cell:
+def _middle(spread: tuple[float, float, float] | None) -> TableCell:
     if spread is None:
         return _UNKNOWN
     least, median, most = (duration_ms(each * 1e3) for each in spread)
-    return Cell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
+    return TableCell(median, "" if spread[0] == spread[2] else f"{least} to {most}")
 
 
 def _retries(findings: Findings) -> Table:
@@ -150,7 +150,7 @@ def _retries(findings: Findings) -> Table:
     rows: Iterable[Row] = (
         (
             name,
-            Cell(count(found.operations), f"of {count(traffic[name].operations.sent)}"),
+            TableCell(count(found.operations), f"of {count(traffic[name].operations.sent)}"),
             f"{found.attempts / found.operations:.3g}",
             count(found.ok),
             count(found.throttled),
@@ -178,7 +178,7 @@ def _interference(found: list[Interference]) -> Table:
             *(share_of(refused, sent) for sent, refused, _ in (one.while_rejected, one.while_not)),
             *(count(wrong) for _, _, wrong in (one.while_rejected, one.while_not)),
             *_errors_of_others(one.others),
-            Cell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
+            TableCell({True: "yes", False: "no", None: "unknown"}[one.felt], _how(one), tone="bad" if one.felt else ""),
         )
         for one in found
     )
@@ -197,7 +197,7 @@ def _interference(found: list[Interference]) -> Table:
     return table_of("limits-touches", heading, columns, rows, note)
 
 
-def _errors_of_others(found: Felt | None) -> tuple[Cell, ...]:
+def _errors_of_others(found: Felt | None) -> tuple[TableCell, ...]:
     if found is None:
         return _UNKNOWN, _UNKNOWN
     return tuple(share_of(failed, sent) for sent, failed in (found.errors_meanwhile, found.errors_otherwise))

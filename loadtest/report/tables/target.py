@@ -13,7 +13,7 @@ from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import requests_sent
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.page import Cell, Row, Table, table_of
+from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
 _ANOMALY_WORDS: Final = {
@@ -121,14 +121,14 @@ def _errors(findings: Findings) -> Table:
 
 def _error(group: ErrorGroup) -> Row:
     return (
-        Cell(group.kind, group.traffic, tone="head"),
+        TableCell(group.kind, group.traffic, tone="head"),
         NOTHING if group.status is None else str(group.status),
         group.code or NOTHING,
         group.reason or NOTHING,
         count(group.count),
         f"{group.first_s:.1f}",
         f"{group.last_s:.1f}",
-        Cell(group.request_id or NOTHING, tone="faint"),
+        TableCell(group.request_id or NOTHING, tone="faint"),
     )
 
 
@@ -136,11 +136,11 @@ def _anomalies(findings: Findings) -> Table:
     columns = "Finding | #Operations | #Of | #Worst | Example"
     rows: list[Row] = [
         (
-            Cell(one.words, one.traffic, tone="head"),
-            Cell(count(one.count), tone="bad"),
+            TableCell(one.words, one.traffic, tone="head"),
+            TableCell(count(one.count), tone="bad"),
             count(one.possible),
             NOTHING if one.worst_ms is None else duration_ms(one.worst_ms),
-            Cell(one.request_id or NOTHING, tone="faint"),
+            TableCell(one.request_id or NOTHING, tone="faint"),
         )
         for one in findings.anomalies
     ]
@@ -150,7 +150,9 @@ def _anomalies(findings: Findings) -> Table:
         ("a job that was both completed and failed", ledger.changed),
         ("a submit that was answered with the id of an earlier job", ledger.duplicated),
     )
-    rows += [(words, Cell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n]
+    rows += [
+        (words, TableCell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n
+    ]
     note = "Findings about the target: these cannot be true. Nothing is corrected; figures are as the target gave them."
     return table_of("oddities", "Impossible values", columns, rows, note)
 
@@ -163,7 +165,7 @@ def _jobs(findings: Findings) -> Table:
         rows = [
             ("submitted", count(ledger.submitted), ""),
             *(
-                (Cell(name, words, "head"), count(number), f"{number / ledger.submitted * 100:.2f}\u00a0%")
+                (TableCell(name, words, "head"), count(number), f"{number / ledger.submitted * 100:.2f}\u00a0%")
                 for (name, words), number in zip(_JOBS.items(), counts, strict=True)
             ),
         ]
@@ -198,8 +200,8 @@ def slowest_table(findings: Findings) -> Table:
             *map(milliseconds, (one.response_ms, one.start_lag_ms, one.execution_ms)),
             str(one.attempts),
             count(len(one.phases)),
-            Cell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
-            Cell(one.request_id or NOTHING, tone="faint"),
+            TableCell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
+            TableCell(one.request_id or NOTHING, tone="faint"),
         )
         for one in slowest(findings)
     )
