@@ -45,7 +45,7 @@ def test_the_tours_metrics_are_valid(toured, validator):
 )
 def test_metrics_of_next_to_nothing_are_valid(tmp_path, validator, case):
     """The edges: nulls where there is nothing to say, never another shape."""
-    records = importlib.import_module("edge_records").records
+    records = importlib.import_module("plugins.edge_records").records
     assert wrong(validator, maker.save(tmp_path / "run", *records()[case])) == []
 
 
