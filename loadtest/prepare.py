@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Required, TypedDict, Unpack
+from typing import Final
 
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
@@ -38,74 +38,51 @@ COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
-class RunFacts(TypedDict, total=False):
-    """What is known of a run beside its scenario.
-
-    Attributes:
-        url: base URL of the target.
-        embedded: whether it is the embedded target, with the scenario's ``[target]``.
-        keys: how many API keys share the traffic.
-        command: the command line, which never holds a secret.
-        chosen: the target and its entry, if it is not the embedded one.
-        preflight: the requests that a preflight sent.
-        workers: how many processes make the load.
-        target_version: what the user calls the version of the target.
-    """
-
-    url: Required[str]
-    embedded: Required[bool]
-    keys: Required[int]
-    command: Required[Sequence[str]]
-    chosen: ChosenTarget | None
-    preflight: Sequence[PreflightRequest]
-    workers: int
-    target_version: str
-
-
 def prepare_run(
-    loaded: LoadedScenario, *, output_dir: Path, block: str | None = None, **about: Unpack[RunFacts]
+    loaded: LoadedScenario,
+    *,
+    url: str,
+    embedded: bool,
+    keys: int,
+    command: Sequence[str],
+    output_dir: Path,
+    block: str | None = None,
+    chosen: ChosenTarget | None = None,
+    preflight: Sequence[PreflightRequest] = (),
+    workers: int = 1,
+    target_version: str = "",
 ) -> tuple[Path, RunInfo]:
-    """Make the directory of a run and write its ``run.json``.
+    """Make the directory of a run in ``output_dir`` and write its ``run.json``.
 
-    Args:
-        loaded: the scenario in force.
-        output_dir: parent of the run directory.
-        block: for a block of a comparison, whose directory ``output_dir`` then is: its directory in there.
-        about: the rest, as ``RunFacts`` says.
+    ``block`` is the directory of one block in that of its comparison, which ``output_dir`` then is. ``preflight`` are
+    the requests that one sent, ``command`` is a command line without secrets. Without ``chosen`` there is no budget.
 
     Raises:
         InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
     """
-    info = _run_info(loaded, about)
-    directory, info.id = _place(output_dir, loaded.name, block)
-    save(info, directory)
-    if block is None:
-        # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
-        point_latest(directory)
-    return directory, info
-
-
-def _run_info(loaded: LoadedScenario, about: RunFacts) -> RunInfo:
-    """All but the id, which is its directory's."""
-    chosen, keys, preflight = about.get("chosen"), about["keys"], list(about.get("preflight", ()))
-    assumed = assumed_limits_of(loaded, chosen, embedded=about["embedded"])
+    assumed = assumed_limits_of(loaded, chosen, embedded=embedded)
     plans = planned_traffic(loaded, assumed, keys)
     users = sum(plan.users for plan in plans.values())
     # An embedded target has the connections of all workers.
-    _check_files(users if about["embedded"] else -(-users // about.get("workers", 1)))
+    _check_files(users if embedded else -(-users // workers))
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
-    return RunInfo(
+    info = RunInfo(
         id="",
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, about["url"], assumed, chosen, budget=budget, embedded=about["embedded"]),
+        target=_target_info(loaded, url, assumed, chosen, budget=budget, embedded=embedded),
         keys=keys,
-        workers=about.get("workers", 1),
+        workers=workers,
         traffic=plans,
-        preflight=preflight,
-        target_version=about.get("target_version", ""),
-        **_surroundings(about["command"]),
+        preflight=list(preflight),
+        target_version=target_version,
+        versions={"python": platform.python_version(), **{name: package_version(name) for name in _PACKAGES}},
+        machine=_machine(),
+        command=list(command),
+        commit=current_commit(),
+        started=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
+    return _place(info, output_dir, block), info
 
 
 def _check_files(users: int) -> None:
@@ -117,14 +94,20 @@ def _check_files(users: int) -> None:
         )
 
 
-def _place(output_dir: Path, name: str, block: str | None) -> tuple[Path, str]:
-    """Directory and id of a run; the id of a block leads from the folder of all runs to it, like any other."""
+def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
+    """Save a run in a new directory, whose id leads there from the folder of all runs."""
     if block is None:
-        directory = new_run_directory(output_dir, name)
-        return directory, directory.name
-    directory = output_dir / block
-    directory.mkdir(parents=True, exist_ok=True)
-    return directory, f"{output_dir.name}/{block}"
+        directory = new_run_directory(output_dir, info.scenario.name)
+        info.id = directory.name
+    else:
+        directory = output_dir / block
+        directory.mkdir(parents=True, exist_ok=True)
+        info.id = f"{output_dir.name}/{block}"
+    save(info, directory)
+    if block is None:
+        # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
+        point_latest(directory)
+    return directory
 
 
 def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
@@ -196,9 +179,8 @@ def _limit_info(limit: Limit) -> LimitInfo:
 def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
     """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
     entry = None if chosen is None else chosen.entry
-    if entry is None:
-        return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded)
-    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=entry.limits, limiter=entry.limiter)
+    limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
+    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
 
 
 def check_before_run(
@@ -206,12 +188,7 @@ def check_before_run(
 ) -> BudgetInfo | None:
     """The request budget of a run, checked before anything is sent; None for a target without an entry.
 
-    Args:
-        loaded: the scenario in force.
-        chosen: the target and its entry.
-        keys: how many API keys share the traffic.
-        preflight: whether a preflight comes first.
-        starts_s: when the scenario begins anew, in seconds from the first time; by default it runs once.
+    The scenario begins anew at each of ``starts_s``, in seconds from the first time; by default it runs once.
 
     Raises:
         InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
@@ -260,30 +237,12 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     return plans
 
 
-def _surroundings(command: Sequence[str]) -> dict[str, Any]:
-    """When, where and by what the run is made, as fields of ``RunInfo``."""
-    return {
-        "versions": _versions(),
-        "machine": _machine(),
-        "command": list(command),
-        "commit": current_commit(),
-        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
-    }
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{package: package_version(package) for package in _PACKAGES}}
-
-
 def _machine() -> dict[str, str]:
     """Stable facts only: two runs on one machine must have the same."""
-    model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        match = re.search(
-            r"^model name\s*:\s*(.+)$", cpuinfo.read_text(encoding="utf-8", errors="replace"), re.MULTILINE
-        )
-        model = match[1] if match else model
+    text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    model = match[1] if match else platform.processor()
     return {
         "os": platform.system(),
         "release": platform.release(),

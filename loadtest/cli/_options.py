@@ -6,13 +6,30 @@ from typing import Any, Final
 
 import click
 
+from loadtest.errors import InputError
 from loadtest.processes import DEFAULT_ADDRESS
 from loadtest.record.run_directory import LATEST
+from loadtest.units import parse_duration
 
 _MOST_WORKERS: Final = 256
 _PATH: Final = click.Path(path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Duration(click.ParamType[float]):
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        del ctx
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise InputError(f"{param.opts[0] if param else value}: {error}") from None
+
+
+DURATION: Final = _Duration()
+"""A text with a unit, as 20s; gives seconds."""
 
 
 def _host(default: str = "") -> Decorator:

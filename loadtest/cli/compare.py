@@ -4,13 +4,12 @@ from typing import Any, Final
 
 import click
 
-from loadtest.cli._options import shared
+from loadtest.cli._options import DURATION, shared
 from loadtest.compare.paired import LEAST_PAIRS
 from loadtest.errors import InputError
 from loadtest.record.blocks import SIDES
 from loadtest.runs.comparison import CompareOptions, compare
 from loadtest.runs.sides import SideOptions
-from loadtest.units import parse_duration
 
 _MOST_PAIRS: Final = 200
 
@@ -28,7 +27,7 @@ _MOST_PAIRS: Final = 200
     help="Pairs of blocks that count; one more comes before them.",
 )
 @click.option(
-    "--block", metavar="DURATION", help="Scale the stages to blocks of this length, as 20s.  [default: as is]"
+    "--block", "block_s", type=DURATION, help="Scale the stages to blocks of this length, as 20s.  [default: as is]"
 )
 @shared("set")
 @click.option(
@@ -54,14 +53,6 @@ def command(**options: Any) -> int:
         side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))
         for side in SIDES
     }
-    return compare(CompareOptions(sides=sides, block_s=_block_s(options.pop("block")), **options))
-
-
-def _block_s(text: str | None) -> float | None:
-    try:
-        seconds = None if text is None else parse_duration(text)
-    except ValueError as error:
-        raise InputError(f"--block: {error}") from None
-    if seconds == 0:
+    if options["block_s"] == 0:
         raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
-    return seconds
+    return compare(CompareOptions(sides=sides, **options))

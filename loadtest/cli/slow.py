@@ -1,6 +1,7 @@
 """``loadtest slow``: the slowest operations of a run, with their requests."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 import msgspec
@@ -11,30 +12,6 @@ from loadtest.record import run_directory
 from loadtest.record.figures import read_figures
 
 _INDENT: Final = " " * 17
-
-
-class ListedRequest(msgspec.Struct, frozen=True):
-    """What is shown of one request: times in ms since the operation's intended start."""
-
-    kind: str
-    start_ms: float
-    end_ms: float | None
-    status: int | None
-
-
-class ListedOperation(msgspec.Struct, frozen=True):
-    """What is shown of one of the slowest operations."""
-
-    stage: str
-    arrival: int
-    intended_s: float
-    response_ms: float
-    start_lag_ms: float
-    outcome: str
-    reason: str | None
-    execution_ms: float | None
-    request_id: str | None
-    phases: list[ListedRequest]
 
 
 @click.command()
@@ -58,18 +35,19 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     for name, operations in shown.items():
         click.echo(f"{name}: {f'the slowest {len(operations)}' if operations else 'no operation was answered'}")
         for operation in operations:
-            click.echo("\n".join(_lines(msgspec.json.decode(operation, type=ListedOperation))))
+            click.echo("\n".join(_lines(msgspec.json.decode(operation))))
 
 
-def _lines(operation: ListedOperation) -> list[str]:
-    reason = f" ({operation.reason})" if operation.reason else ""
-    executed = "" if operation.execution_ms is None else f", executionTime {operation.execution_ms:.1f} ms"
+def _lines(operation: Mapping[str, Any]) -> list[str]:
+    reason = f" ({operation['reason']})" if operation["reason"] else ""
+    executed = "" if (ms := operation["execution_ms"]) is None else f", executionTime {ms:.1f} ms"
     head = (
-        f"  {operation.response_ms:10.1f} ms  {operation.outcome}{reason}  arrival {operation.arrival}, "
-        f"stage {operation.stage}, at {operation.intended_s:.3f} s, start lag {operation.start_lag_ms:.2f} ms"
+        f"  {operation['response_ms']:10.1f} ms  {operation['outcome']}{reason}  arrival {operation['arrival']}, "
+        f"stage {operation['stage']}, at {operation['intended_s']:.3f} s, start lag {operation['start_lag_ms']:.2f} ms"
     )
-    lines = [head + executed, f"{_INDENT}trace id {operation.request_id or '–'}"]
-    for phase in operation.phases:
-        took = "never ended" if phase.end_ms is None else f"{phase.end_ms - phase.start_ms:.1f} ms"
-        lines.append(f"{_INDENT}{phase.start_ms:10.1f} ms  {phase.kind}: {phase.status or 'no answer'}, {took}")
+    lines = [head + executed, f"{_INDENT}trace id {operation['request_id'] or '–'}"]
+    for phase in operation["phases"]:
+        start, end = phase["start_ms"], phase["end_ms"]
+        took = "never ended" if end is None else f"{end - start:.1f} ms"
+        lines.append(f"{_INDENT}{start:10.1f} ms  {phase['kind']}: {phase['status'] or 'no answer'}, {took}")
     return lines
