@@ -18,19 +18,21 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
-from loadtest.reference_api.http.hangup import Attendance, RunTimeoutError, wait
 from loadtest.reference_api.http.messages import (
     AnswerHeaders,
     ApiError,
+    AsgiScope,
+    Attendance,
     DisconnectedError,
     Header,
     Receive,
     RequestReader,
     RunRequest,
-    Scope,
+    RunTimeoutError,
     Send,
     ServerReply,
     encode,
+    wait,
 )
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
@@ -48,7 +50,7 @@ _WHOLE_PATHS: Final = {request.path: request for request in REQUESTS.values() if
 _PENDING: Final = str(JobState.PENDING)
 
 
-def route(scope: Scope, path: str) -> LimitName:
+def route(scope: AsgiScope, path: str) -> LimitName:
     """The limit name that a path draws on: there is one for each route.
 
     Raises:
@@ -61,7 +63,7 @@ def route(scope: Scope, path: str) -> LimitName:
     return request.limit
 
 
-def allow(scope: Scope, method: str) -> None:
+def allow(scope: AsgiScope, method: str) -> None:
     """Let only ``method`` pass.
 
     Raises:
@@ -93,7 +95,7 @@ class WorkflowApi:
         self._faults = faults
         self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
-        self._handlers: dict[LimitName, Callable[[Account, Scope, Receive], Awaitable[ServerReply]]] = {
+        self._handlers: dict[LimitName, Callable[[Account, AsgiScope, Receive], Awaitable[ServerReply]]] = {
             LimitName.SYNC_RUN: self._run,
             LimitName.ASYNC_SUBMIT: self._submit,
             LimitName.RETRIEVAL: self._retrieve,
@@ -107,7 +109,7 @@ class WorkflowApi:
         )
         self.upkeep = Upkeep(config, self._limits, self.jobs, self._workflows)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
             reply = await self._answer(scope, receive)
         except ApiError as error:
@@ -138,7 +140,7 @@ class WorkflowApi:
         self.upkeep.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
-    async def _answer(self, scope: Scope, receive: Receive) -> ServerReply:
+    async def _answer(self, scope: AsgiScope, receive: Receive) -> ServerReply:
         path: str = scope["path"]
         upkeep = self.upkeep.routes.get(path)
         if upkeep is not None:
@@ -150,7 +152,7 @@ class WorkflowApi:
             await wait(delay, scope)
         return await self._handlers[name](account, scope, receive)
 
-    async def _run(self, account: Account, scope: Scope, receive: Receive) -> ServerReply:
+    async def _run(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         call = workflow.call(request.parameters)
@@ -166,7 +168,7 @@ class WorkflowApi:
             raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
         return _run_reply(request, outcome)
 
-    async def _submit(self, account: Account, scope: Scope, receive: Receive) -> ServerReply:
+    async def _submit(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
         request = await self._reader.read(scope, receive)
         workflow = find(self._workflows, request.name)
         call = workflow.call(request.parameters)
@@ -181,7 +183,7 @@ class WorkflowApi:
             raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
         return ServerReply(202, encode({"jobId": job.id, "status": _PENDING}))
 
-    async def _retrieve(self, account: Account, scope: Scope, _receive: Receive) -> ServerReply:
+    async def _retrieve(self, account: Account, scope: AsgiScope, _receive: Receive) -> ServerReply:
         job_id = scope["path"][len(JOB_PREFIX) :]
         body = self.jobs.retrieve(account, job_id)
         if body is None:

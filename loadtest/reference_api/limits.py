@@ -10,8 +10,7 @@ from typing import Final
 
 from loadtest.contract import ErrorCode, LimitName
 from loadtest.limits import CONCURRENCY, SHARED_SCOPES, Decision, Limiter, make
-from loadtest.reference_api.http.hangup import wait
-from loadtest.reference_api.http.messages import ApiError, Header, Scope
+from loadtest.reference_api.http.messages import ApiError, AsgiScope, Header, wait
 from loadtest.reference_settings import ServerConfig
 from loadtest.units import Limit
 
@@ -62,7 +61,7 @@ class RateLimits:
             return MappingProxyType(dict.fromkeys(self._limits, one))
         return MappingProxyType({name: make(self._spec, limit) for name, limit in self._limits.items()})
 
-    def draw(self, limiters: Limiters, name: LimitName, scope: Scope) -> float:
+    def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
         """Draw on a limit.
 
         Args:
@@ -89,7 +88,7 @@ class RateLimits:
             scope[_HELD] = limiter
         return decision.delay
 
-    async def enter(self, limiters: Limiters, name: LimitName, scope: Scope) -> bool:
+    async def enter(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> bool:
         """Draw on a limit and wait for the request's turn; gives whether it had to.
 
         Raises:
@@ -101,13 +100,13 @@ class RateLimits:
             await wait(delay, scope)
         return delay > 0
 
-    def release(self, scope: Scope) -> None:
+    def release(self, scope: AsgiScope) -> None:
         limiter: Limiter | None = scope.pop(_HELD, None)
         if limiter is not None:
             limiter.release(self._clock())
 
     @staticmethod
-    def state_headers(scope: Scope) -> tuple[Header, ...]:
+    def state_headers(scope: AsgiScope) -> tuple[Header, ...]:
         """Headers that show the state of the limit that a request drew on; none if it drew on none."""
         headers: tuple[Header, ...] = scope.get(_STATE_HEADERS, ())
         return headers

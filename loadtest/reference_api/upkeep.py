@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadtest.reference_api.http.messages import Header, Message, Scope, ServerReply, encode
+from loadtest.reference_api.http.messages import AsgiScope, Header, Message, ServerReply, encode
 from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
 from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
@@ -50,7 +50,7 @@ class Metrics:
         ProcessCollector(registry=registry)
         self._app = make_asgi_app(registry)
 
-    async def reply(self, scope: Scope) -> ServerReply:
+    async def reply(self, scope: AsgiScope) -> ServerReply:
         """The answer to a GET, in the format that its headers ask for; in the plain one if they can't be read."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
@@ -95,23 +95,23 @@ class Upkeep(Collector):
         self._workflows = workflows
         text = files("loadtest.reference_api").joinpath("openapi.yaml").read_bytes()
         self._document = ServerReply(200, text, content_type=(b"content-type", b"application/yaml"))
-        self.routes: dict[str, Callable[[Scope], Awaitable[ServerReply]]] = {
+        self.routes: dict[str, Callable[[AsgiScope], Awaitable[ServerReply]]] = {
             HEALTH: self._health,
             METRICS: Metrics(self).reply,
             DOCUMENT: self._describe,
         }
 
-    def answered(self, scope: Scope | None, status: int) -> None:
+    def answered(self, scope: AsgiScope | None, status: int) -> None:
         """Count an answer; ``scope`` is None where there was no request that could be understood."""
         self._answered[NO_LIMIT if scope is None else scope.get(DRAWN, NO_LIMIT), status] += 1
 
     def stop(self) -> None:
         self._stopping = True
 
-    async def _health(self, _scope: Scope) -> ServerReply:
+    async def _health(self, _scope: AsgiScope) -> ServerReply:
         return _STOPPING if self._stopping else _OK
 
-    async def _describe(self, _scope: Scope) -> ServerReply:
+    async def _describe(self, _scope: AsgiScope) -> ServerReply:
         return self._document
 
     def collect(self) -> Iterator[Metric]:

@@ -22,10 +22,10 @@ from loadtest.reference_api.faults.faulty_api import FaultyApi
 from loadtest.reference_api.faults.work_faults import WorkFaults
 from loadtest.reference_api.http.messages import (
     AnswerHeaders,
+    AsgiScope,
     DisconnectedError,
     Message,
     Receive,
-    Scope,
     Send,
     ServerReply,
     encode,
@@ -81,7 +81,7 @@ class Control:
         self._setup = setup
         self._headers = AnswerHeaders()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
             _check_sender(scope)
             reply = self._answer(scope["method"], scope["path"], await _body(receive))
@@ -159,7 +159,7 @@ def _shown(fault: ActiveFault, now: float) -> dict[str, Any]:
     }
 
 
-def _check_sender(scope: Scope) -> None:
+def _check_sender(scope: AsgiScope) -> None:
     headers = dict(scope["headers"])
     host: bytes = headers.get(b"host", b"")
     if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:

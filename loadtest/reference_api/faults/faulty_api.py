@@ -19,10 +19,10 @@ from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_
 from loadtest.reference_api.http.messages import (
     AnswerHeaders,
     ApiError,
+    AsgiScope,
     Header,
     Message,
     Receive,
-    Scope,
     Send,
     ServerReply,
 )
@@ -60,7 +60,7 @@ class FaultyApi:
         self._ids: dict[int, str] = {}
         active.on_change.append(self._ids.clear)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if not len(self._active):
             await self._api(scope, receive, send)
             return
@@ -87,7 +87,7 @@ class FaultyApi:
         status, headers, body = self._api.bad_request(error)
         return status, [*headers, *self._mark([])], body
 
-    def _caller(self, scope: Scope) -> _Caller | None:
+    def _caller(self, scope: AsgiScope) -> _Caller | None:
         """Who asks what; None for what faults don't concern."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
@@ -113,7 +113,7 @@ class FaultyApi:
                 return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
 
-    def _alter(self, caller: _Caller, scope: Scope, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
+    def _alter(self, caller: _Caller, scope: AsgiScope, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
         """Change what an answer says, and note what hit the job that it is about."""
         if caller.name == LimitName.ASYNC_SUBMIT and answer.status == 202:
             job_id: str = msgspec.json.decode(answer.body)["jobId"]
@@ -127,7 +127,7 @@ class FaultyApi:
             answer.replace(without_time(answer.body))
 
     async def _send(
-        self, answer: "_Answer", faults: Iterable[AnyFault], scope: Scope, receive: Receive, send: Send
+        self, answer: "_Answer", faults: Iterable[AnyFault], scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
         headers = [*answer.headers, *self._mark(HITS.get())]
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
@@ -144,7 +144,7 @@ class FaultyApi:
             await send({"type": "http.response.start", "status": answer.status, "headers": headers})
             await send({"type": "http.response.body", "body": _no_json(len(body)) if cut else body})
 
-    async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: Scope, send: Send) -> None:
+    async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: AsgiScope, send: Send) -> None:
         self._api.upkeep.answered(scope, reply.status)
         headers = [*self._headers.build(reply), *self._mark(hits)]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
@@ -191,7 +191,7 @@ def _raw(status: int, headers: Sequence[Header], body: bytes) -> tuple[bytes, by
     return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), lines), body
 
 
-async def _close(scope: Scope, receive: Receive, data: bytes) -> None:
+async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
     """Send ``data`` as it is, close the connection, and wait until it is gone."""
     transport = scope["state"][TRANSPORT]
     transport.write(data)
@@ -199,7 +199,7 @@ async def _close(scope: Scope, receive: Receive, data: bytes) -> None:
     await _gone(receive)
 
 
-async def _reset(scope: Scope, receive: Receive) -> None:
+async def _reset(scope: AsgiScope, receive: Receive) -> None:
     """Reset the connection (RST), and wait until it is gone."""
     transport = scope["state"][TRANSPORT]
     # The event loop's own view of the socket can't set options; this one is of the same connection.
@@ -214,7 +214,7 @@ def _no_json(length: int) -> bytes:
     return (b"\xfe\xff{garbage:" * (length // 11 + 1))[:length]
 
 
-def _send_now(scope: Scope, data: bytes) -> None:
+def _send_now(scope: AsgiScope, data: bytes) -> None:
     """Hand ``data`` to the kernel at once, as much as it takes: the event loop would drop it at a reset."""
     with _socket(scope["state"][TRANSPORT]) as ours:
         ours.setblocking(False)

@@ -1,21 +1,28 @@
-"""Requests and answers on the raw ASGI interface.
+"""Requests and answers on the raw ASGI interface, and the end of both when the client hangs up.
 
-Of a request: its body, read within bounds, and what is wrong with one, field by field. Of an answer: its headers, and
-the error body.
+A request's body is read within bounds, and its errors are named field by field. An answer has its headers, and an error
+its body.
+
+A run executes in the task of its own request. A client that hangs up, or a run's time limit, cancels that task, as
+``asyncio.timeout`` does. So it costs a run next to nothing to be watched, and one that never waits needs no task or
+timer at all.
 """
 
+import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from email.utils import formatdate
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from loadtest.contract import ErrorCode
 from loadtest.reference_settings import MAX_BODY, Recode
 
-Scope = MutableMapping[str, Any]
+_T = TypeVar("_T")
+AsgiScope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
@@ -127,7 +134,7 @@ class RequestReader:
         self._max_body = max_body
         self._decode = msgspec.json.Decoder(_LenientRequest if ignore_unknown else RunRequest).decode
 
-    async def read(self, scope: Scope, receive: Receive) -> RunRequest:
+    async def read(self, scope: AsgiScope, receive: Receive) -> RunRequest:
         """Read the body of one request.
 
         Raises:
@@ -149,7 +156,7 @@ class RequestReader:
             raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
 
 
-async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
+async def _read(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
     # A client that is still writing when the connection closes may never see the answer, so a body of any usual size is
     # read to its end; only beyond MAX_BODY does the server hang up in the middle.
     body, size, more = b"", _declared(scope), True
@@ -172,7 +179,7 @@ async def _read(scope: Scope, receive: Receive, max_body: int) -> bytes:
     return body
 
 
-def _declared(scope: Scope) -> int:
+def _declared(scope: AsgiScope) -> int:
     for name, value in scope["headers"]:
         if name == b"content-length":
             return int(value)
@@ -219,3 +226,121 @@ def _decodes(raw: msgspec.Raw) -> bool:
     except msgspec.ValidationError:
         return False
     return True
+
+
+LINE: Final = "line"
+"""Where a request's ``state`` has its connection."""
+
+
+class Line:
+    """One client's connection, as far as what it waits for is concerned."""
+
+    __slots__ = ("lost",)
+
+    def __init__(self) -> None:
+        self.lost: Callable[[], None] | None = None
+        """Called when the connection ends."""
+
+
+class RunTimeoutError(Exception):
+    """A run took longer than a synchronous one may."""
+
+
+class _Run:
+    __slots__ = ("_task", "reason")
+
+    def __init__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a run is watched from within its request's task")
+        self._task = task
+        self.reason: type[Exception] | None = None
+
+    def stop(self, reason: type[Exception]) -> None:
+        if self.reason is None:
+            self.reason = reason
+            self._task.cancel()
+
+    def explain(self) -> Exception | None:
+        """Why it was stopped by us; None if it wasn't, or was by the server's end as well."""
+        return self.reason() if self.reason is not None and self._task.uncancel() == 0 else None
+
+
+class Attendance:
+    """The synchronous runs of a server, while they execute.
+
+    Args:
+        limit: seconds that a run may take, from the time that it is read.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        # In the order of their deadlines, as the limit is the same for all: one timer does for them together.
+        self._deadlines: dict[_Run, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
+        """Await ``work``; cancel it when the client hangs up or the time has passed.
+
+        Raises:
+            DisconnectedError: if the client hung up.
+            RunTimeoutError: if the time has passed.
+        """
+        line = _line(scope)
+        run = _Run()
+        line.lost = partial(run.stop, DisconnectedError)
+        self._deadlines[run] = time.monotonic() + self._limit
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._limit, self._expire)
+        try:
+            result = await work
+        except asyncio.CancelledError:
+            reason = run.explain()
+            if reason is None:
+                raise
+            raise reason from None
+        finally:
+            line.lost = None
+            del self._deadlines[run]
+        if run.reason is not None and (reason := run.explain()) is not None:  # it didn't listen
+            raise reason
+        return result
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        self._timer = None
+        for run, deadline in self._deadlines.items():
+            if deadline > now:
+                self._timer = asyncio.get_running_loop().call_later(max(deadline - now, 0.001), self._expire)
+                return
+            run.stop(RunTimeoutError)
+
+
+async def wait(seconds: float, scope: AsgiScope) -> None:
+    """Let a request wait before it is carried out, or until its client hangs up.
+
+    Raises:
+        DisconnectedError: if the client hung up.
+    """
+    loop = asyncio.get_running_loop()
+    over: asyncio.Future[bool] = loop.create_future()
+
+    def end(hung_up: bool) -> None:
+        if not over.done():
+            over.set_result(hung_up)
+
+    line = _line(scope)
+    line.lost = partial(end, hung_up=True)
+    timer = loop.call_later(seconds, end, False)
+    try:
+        if await over:
+            raise DisconnectedError
+    finally:
+        timer.cancel()
+        line.lost = None
+
+
+def _line(scope: AsgiScope) -> Line:
+    state: dict[str, Any] | None = scope.get("state")
+    line: Line = state[LINE] if state else Line()
+    return line

@@ -10,8 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loadtest.contract import ErrorCode
-from loadtest.reference_api.http.hangup import LINE, Line
-from loadtest.reference_api.http.messages import ApiError, Header, Message, Receive, Scope, Send
+from loadtest.reference_api.http.messages import LINE, ApiError, AsgiScope, Header, Line, Message, Receive, Send
 
 TRANSPORT: Final = "transport"
 """Where a request's ``state`` has the transport of its connection."""
@@ -37,7 +36,7 @@ class WholeAnswer:
         self._cycle = cycle
         self._start: Message | None = None
 
-    def __call__(self, scope: Scope, receive: Receive, _send: Send) -> Awaitable[None]:
+    def __call__(self, scope: AsgiScope, receive: Receive, _send: Send) -> Awaitable[None]:
         answering: Awaitable[None] = self._app(scope, receive, self.send)
         return answering
 
