@@ -47,8 +47,8 @@ def resident(count: int) -> float:
 def traced(count: int) -> float:
     """What Python has allocated per job in a store by itself, in this process."""
     from loadtest.reference_api.jobs import JobStore  # noqa: PLC0415
+    from loadtest.reference_api.workflows.execution import Threads  # noqa: PLC0415
     from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415
-    from loadtest.reference_api.workflows.threads import Threads  # noqa: PLC0415
     from loadtest.reference_settings import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
 
     echo, owner = load_workflows(ServerConfig(), Threads(1))["echo"], object()

@@ -37,9 +37,8 @@ from loadtest.reference_api.http.messages import (
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.upkeep import Upkeep
-from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Workflow, find
+from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Threads, Workflow, find
 from loadtest.reference_api.workflows.loading import load_workflows
-from loadtest.reference_api.workflows.threads import Threads
 from loadtest.reference_settings import ServerConfig
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
 from loadtest.reference_api.http.protocol import SilentServer, make_protocol, uvicorn_config
+from loadtest.reference_api.workflows.execution import STOP_TIMEOUT, Threads
 from loadtest.reference_api.workflows.loading import load_workflows
-from loadtest.reference_api.workflows.threads import STOP_TIMEOUT, Threads
 from loadtest.reference_settings import ServerConfig
 
 KEEP_ALIVE = 75

@@ -19,9 +19,8 @@ from loadtest.contract import JobState
 from loadtest.reference_api import jobs
 from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.jobs import FOLLOWING, STATUS, Job, JobStore, QueueFullError, State
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, Workflow
+from loadtest.reference_api.workflows.execution import ExecutionOutcome, Threads, Workflow
 from loadtest.reference_api.workflows.loading import load_workflows
-from loadtest.reference_api.workflows.threads import Threads
 from loadtest.reference_settings import ServerConfig
 
 WORKFLOWS = load_workflows(ServerConfig(), Threads(1))

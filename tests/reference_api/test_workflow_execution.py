@@ -13,8 +13,7 @@ import pytest
 from plugins.processes import until_async
 
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, Workflow, execute
-from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_api.workflows.execution import ExecutionOutcome, Threads, Workflow, execute
 
 
 class Size(msgspec.Struct):

@@ -1,20 +1,25 @@
-"""Execute one workflow and measure it: the ``executionTime`` of every answer comes from here."""
+"""Execute one workflow and measure it: the ``executionTime`` of every answer comes from here.
+
+Coroutine functions execute on the event loop, plain functions in a bounded pool of threads.
+"""
 
 import asyncio
+import contextlib
 import logging
 import time
 from bisect import bisect_left
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from loadtest.contract import ErrorCode
-from loadtest.reference_api import WorkflowFailedError
+from loadtest.reference_api import StopFlag, WorkflowFailedError, current_thread
 from loadtest.reference_api.http.messages import ApiError, encode
-from loadtest.reference_api.workflows.threads import Threads
 from loadtest.words import nearest
 
 logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 INTERNAL: Final = "Internal error"
 """All that a caller is told of an exception that is none of its business."""
@@ -24,22 +29,107 @@ BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e
 
 
 class ExecutionHistogram:
-    """How long executions took, as a histogram that costs next to nothing to add to.
-
-    Attributes:
-        counts: how many took longer than the bound before, and at most the one of the same index.
-        total: ms of all together.
-    """
+    """A histogram of execution times that costs next to nothing to add to."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
+        """Executions above the bound before, and at most at the bound of the same index."""
         self.total = 0.0
+        """ms of all together."""
 
     def add(self, milliseconds: float) -> None:
         self.counts[bisect_left(BOUNDS, milliseconds)] += 1
         self.total += milliseconds
+
+
+STOP_TIMEOUT: Final = 1.0
+"""Seconds that a stopping server waits for functions that were told to stop."""
+
+
+class _Call(StopFlag, Generic[_T]):
+    """One function call, on its way through a thread."""
+
+    __slots__ = ("_error", "_function", "_live", "_result", "future", "loop")
+
+    def __init__(self, function: Callable[[], _T], live: "set[_Call[Any]]") -> None:
+        super().__init__()
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[_T] = self.loop.create_future()
+        self._function = function
+        self._live = live
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def __call__(self) -> None:
+        """Execute it; this is what a thread of the pool calls, and nothing is ever raised out of it."""
+        if not self.stopped:  # else nobody waited any more before a thread was free: it never begins
+            current_thread.flag = self
+            try:
+                self._result = self._function()
+            except BaseException as error:  # noqa: BLE001 -- whoever waits is the one to handle it
+                self._error = error
+            current_thread.flag = None
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._live.discard(self)
+        if self.future.done():
+            return
+        if self._error is not None:
+            self.future.set_exception(self._error)
+        else:
+            self.future.set_result(self._result)
+
+
+class Threads:
+    """A pool of so many threads for plain functions."""
+
+    def __init__(self, size: int) -> None:
+        # Threads begin as they are needed, so that a pool which nothing uses costs nothing.
+        self._size = size
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix="workflow")
+        self._live: set[_Call[Any]] = set()
+
+    @property
+    def busy(self) -> int:
+        return min(len(self._live), self._size)
+
+    async def run(self, function: Callable[[], _T]) -> _T:
+        """Call it in a thread and wait for its result.
+
+        Where the waiting is cancelled, a function that has not begun never does; one that has is told by
+        ``cancelled()``, and keeps its thread until it returns.
+
+        Raises:
+            Exception: what the function raises.
+        """
+        # Not `loop.run_in_executor`: chaining the pool's future to one of the loop costs as much again as all the
+        # rest, and could not say whether the call has begun.
+        call = _Call(function, self._live)
+        self._live.add(call)
+        self._pool.submit(call)
+        try:
+            return await call.future
+        except asyncio.CancelledError:
+            call.stopped = True
+            raise
+
+    async def close(self) -> int:
+        """Tell everything to stop, and wait a moment for it to end.
+
+        Returns:
+            How many calls go on regardless.
+        """
+        for call in self._live:
+            call.stopped = True
+        self._pool.shutdown(wait=False)
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while self._live and time.monotonic() < deadline:  # noqa: ASYNC110 -- several may end, in any order
+            await asyncio.sleep(0.005)
+        return self.busy
 
 
 Call = Callable[[], Any]
@@ -48,18 +138,13 @@ Call = Callable[[], Any]
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One workflow that can be run.
-
-    Attributes:
-        name: what a request calls it.
-        bind: binds a request's parameters to the function; raises ``ParametersError`` where they don't fit.
-        threads: where it runs if it is a plain function; None for a coroutine function.
-        times: of its executions so far.
-    """
+    """One workflow that can be run."""
 
     name: str
     bind: Callable[[dict[str, Any]], Call]
+    """Binds a request's parameters to the function; raises ``ParametersError`` where they don't fit."""
     threads: Threads | None
+    """None for a coroutine function."""
     times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
 
     def call(self, parameters: dict[str, Any]) -> Call:
@@ -76,11 +161,7 @@ class Workflow:
 
 
 class ParametersError(Exception):
-    """A request's parameters are not what the workflow takes.
-
-    Args:
-        details: ``field`` and ``problem``.
-    """
+    """A request's parameters are not what the workflow takes; ``details`` has a ``field`` and its ``problem``."""
 
     def __init__(self, details: dict[str, str]) -> None:
         super().__init__(details["problem"])
@@ -104,19 +185,15 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
 
 
 class ExecutionOutcome(NamedTuple):
-    """How an execution ended.
-
-    Attributes:
-        result: the result as JSON, or None if it failed.
-        error: why it failed, or None.
-        milliseconds: what the execution took, without queueing, waiting for a thread, parsing and sending.
-        internal: whether it broke, which is nothing that its caller could help.
-    """
+    """How an execution ended."""
 
     result: bytes | None
+    """JSON; None if it failed."""
     error: str | None
     milliseconds: float
+    """Without queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
+    """It broke, which is nothing that its caller could help."""
 
 
 class Execution:

@@ -1,43 +1,168 @@
-"""Which workflows a server has: the built-in ones, and the functions of modules that it is told to load."""
+"""The workflows of a server: the built-in ones, and the functions of modules that it is told to load."""
 
+import asyncio
 import contextlib
+import hashlib
 import importlib
 import importlib.util
 import inspect
+import math
 import os
+import random
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import msgspec
 
 from loadtest.errors import InputError
-from loadtest.reference_api.workflows.builtin import BUILT_IN, BuiltIn
-from loadtest.reference_api.workflows.execution import Call, ParametersError, Workflow
-from loadtest.reference_api.workflows.threads import Threads
+from loadtest.reference_api import WorkflowFailedError, cancelled
+from loadtest.reference_api.http.messages import explain
+from loadtest.reference_api.workflows.execution import Call, ParametersError, Threads, Workflow
 from loadtest.reference_settings import ServerConfig
 
 _DOCUMENT: Final = "docs/workflows.md shows how to write one."
 
 
-def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
-    """Every workflow of a server, by name.
+Millis = Annotated[float, msgspec.Meta(ge=0, le=600_000)]
+PositiveMillis = Annotated[float, msgspec.Meta(gt=0, le=600_000)]
 
-    Args:
-        config: its ``workflows`` are dotted modules, looked for in the working directory first, or paths of .py files.
-        threads: where plain functions run.
+
+class HelloParameters(msgspec.Struct):
+    """``say-hello(name = "World")``."""
+
+    name: str = "World"
+
+
+class FailParameters(msgspec.Struct):
+    """``fail(message)``."""
+
+    message: str = "This workflow always fails"
+
+
+class CpuParameters(msgspec.Struct):
+    """``cpu(ms = 10)``."""
+
+    ms: Annotated[float, msgspec.Meta(ge=0, le=60_000)] = 10.0
+
+
+class _SleepParameters(msgspec.Struct, tag_field="distribution", tag=str.lower):
+    """A time to sleep, drawn from a distribution; draws above ``max_ms`` are cut to it."""
+
+
+class Constant(_SleepParameters):
+    """``sleep(distribution = "constant", ms = 100)``."""
+
+    ms: Millis = 100.0
+
+    def draw(self) -> float:
+        return self.ms
+
+
+class Uniform(_SleepParameters):
+    """``sleep(distribution = "uniform", min_ms = 0, max_ms = 200)``."""
+
+    min_ms: Millis = 0.0
+    max_ms: Millis = 200.0
+
+    def draw(self) -> float:
+        return random.uniform(self.min_ms, self.max_ms)  # noqa: S311 -- a duration, not a secret
+
+
+class Exponential(_SleepParameters):
+    """``sleep(distribution = "exponential", mean_ms = 100, max_ms = 60000)``."""
+
+    mean_ms: PositiveMillis = 100.0
+    max_ms: Millis = 60_000.0
+
+    def draw(self) -> float:
+        return min(random.expovariate(1 / self.mean_ms), self.max_ms)
+
+
+class Lognormal(_SleepParameters):
+    """``sleep(distribution = "lognormal", median_ms = 100, sigma = 0.5, max_ms = 60000)``, the shape of most services.
+
+    ``sigma`` is the standard deviation of the logarithm.
+    """
+
+    median_ms: PositiveMillis = 100.0
+    sigma: Annotated[float, msgspec.Meta(ge=0, le=5)] = 0.5
+    max_ms: Millis = 60_000.0
+
+    def draw(self) -> float:
+        return min(random.lognormvariate(math.log(self.median_ms), self.sigma), self.max_ms)
+
+
+_Sleep = Constant | Uniform | Exponential | Lognormal
+
+
+async def say_hello(parameters: HelloParameters) -> dict[str, str]:
+    """Give ``{"greeting": "Hello, NAME!"}``."""
+    return {"greeting": f"Hello, {parameters.name}!"}
+
+
+async def echo(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Give back the parameters, whatever they are."""
+    return parameters
+
+
+async def fail(parameters: FailParameters) -> dict[str, Any]:
+    """Fail, with that message."""
+    raise WorkflowFailedError(parameters.message)
+
+
+async def sleep(parameters: _Sleep) -> dict[str, float]:
+    """Sleep for one draw; gives ``{"sleptMs": slept}``, never less than was drawn."""
+    start = time.perf_counter()
+    end = start + parameters.draw() / 1000
+    # The event loop's timers tick in whole ms and may fire early: sleep on until the drawn time has really passed.
+    while (left := end - time.perf_counter()) > 0:  # noqa: ASYNC110 -- it waits for time, not for an event
+        await asyncio.sleep(max(left, 0.001))
+    return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
+
+
+def cpu(parameters: CpuParameters) -> dict[str, float]:
+    """Spend that much CPU time in a thread; gives ``{"cpuMs": spent}``."""
+    # hashlib lets go of the interpreter lock on blocks this large, so that a burning thread doesn't stall the server.
+    block = bytes(64 * 1024)
+    start = time.thread_time()
+    while (spent := time.thread_time() - start) < parameters.ms / 1000 and not cancelled():
+        hashlib.sha256(block).digest()
+    return {"cpuMs": round(spent * 1000, 3)}
+
+
+BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
+    "say-hello": (say_hello, HelloParameters),
+    "echo": (echo, dict[str, Any]),
+    "fail": (fail, FailParameters),
+    "sleep": (sleep, _Sleep),
+    "cpu": (cpu, CpuParameters),
+}
+"""Every built-in workflow by name: its function, and the type of its one argument."""
+
+
+def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
+    """Every workflow of a server, by name; plain functions run in ``threads``.
+
+    The config names modules by dots, looked for in the working directory first, or by the path of a .py file.
 
     Raises:
         InputError: if a module can't be imported, has no function, or has one that can't be served.
     """
     ignore = config.unknown_parameters == "ignore"
-    workflows = {
-        name: Workflow(name, _binder_of(each, ignore_unknown=ignore), _pool(each.function, threads))
-        for name, each in BUILT_IN.items()
-    }
-    sources = dict.fromkeys(workflows, "built in")
+    workflows: dict[str, Workflow] = {}
+    sources = dict.fromkeys(BUILT_IN, "built in")
+
+    def add(name: str, function: Callable[..., Any], bind: Callable[[dict[str, Any]], Call]) -> None:
+        workflows[name] = Workflow(name, bind, None if inspect.iscoroutinefunction(function) else threads)
+
+    for name, (function, kind) in BUILT_IN.items():
+        add(name, function, _built_in_binder(function, kind, ignore_unknown=ignore))
     for spec in dict.fromkeys(config.workflows):
         for function in _load(spec):
             name, source = function.__name__.replace("_", "-"), _source(function)
@@ -46,19 +171,28 @@ def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow
                     f"--workflows {spec}: {source}: there is a workflow {name!r} already: {sources[name]}",
                     "Give this function another name.",
                 )
-            binder = _binder(spec, function, source, ignore_unknown=ignore)
-            workflows[name] = Workflow(name, binder, _pool(function, threads))
+            add(name, function, _binder(spec, function, source, ignore_unknown=ignore))
             sources[name] = source
     return workflows
 
 
-def _pool(function: Callable[..., Any], threads: Threads) -> Threads | None:
-    return None if inspect.iscoroutinefunction(function) else threads
+def _built_in_binder(
+    function: Callable[[Any], Any], kind: Any, *, ignore_unknown: bool
+) -> Callable[[dict[str, Any]], Call]:
+    defaults = {"distribution": "constant"} if kind is _Sleep else {}
 
+    def bind(given: dict[str, Any]) -> Call:
+        try:
+            argument = msgspec.convert({**defaults, **given} if defaults else given, kind)
+        except msgspec.ValidationError as error:
+            raise ParametersError(explain(error, "parameters")) from None
+        if isinstance(argument, msgspec.Struct) and not ignore_unknown:
+            for name in given:
+                if name not in argument.__struct_fields__ and name not in defaults:
+                    raise _mismatch("Object contains unknown field", name)
+        return partial(function, argument)
 
-def _binder_of(workflow: BuiltIn, *, ignore_unknown: bool) -> Callable[[dict[str, Any]], Call]:
-    function, read = workflow.function, workflow.read
-    return lambda given: partial(function, read(given, ignore_unknown=ignore_unknown))
+    return bind
 
 
 def _binder(
