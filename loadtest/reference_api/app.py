@@ -36,7 +36,7 @@ from loadtest.reference_api.http.messages import (
 )
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
-from loadtest.reference_api.upkeep import Upkeep
+from loadtest.reference_api.monitoring import Monitoring
 from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Threads, Workflow, find
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
@@ -106,7 +106,7 @@ class WorkflowApi:
             pending_time=config.pending_execution_time,
             fault_hooks=faults,
         )
-        self.upkeep = Upkeep(config, self._limits, self.jobs, self._workflows)
+        self.monitoring = Monitoring(config, self._limits, self.jobs, self._workflows)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
@@ -114,7 +114,7 @@ class WorkflowApi:
         except ApiError as error:
             reply = error.reply(self._config.answers)
         except DisconnectedError:
-            self.upkeep.abandoned += 1
+            self.monitoring.abandoned += 1
             return
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client gets an answer all the same.
@@ -129,22 +129,21 @@ class WorkflowApi:
         headers = self._headers.build(reply)
         if self._limits.shows_state:
             headers += self._limits.state_headers(scope)
-        self.upkeep.answered(scope, reply.status)
+        self.monitoring.answered(scope, reply.status)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
     def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
         """Status, headers and body for bytes that never become a request, and what is wrong with them."""
         reply = error.reply(self._config.answers)
-        self.upkeep.answered(None, reply.status)
+        self.monitoring.answered(None, reply.status)
         return reply.status, self._headers.build(reply), reply.body
 
     async def _answer(self, scope: AsgiScope, receive: Receive) -> ServerReply:
         path: str = scope["path"]
-        upkeep = self.upkeep.routes.get(path)
-        if upkeep is not None:
+        if (monitor := self.monitoring.routes.get(path)) is not None:
             allow(scope, "GET")
-            return await upkeep(scope)
+            return await monitor(scope)
         account = self.accounts.find(scope["headers"])
         name = route(scope, path)
         if self._limits.first and (delay := self._limits.draw(account.limiters, name, scope)):

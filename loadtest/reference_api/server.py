@@ -16,9 +16,11 @@ import uvicorn
 from loadtest.errors import InputError
 from loadtest.processes import allow_files
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.faults.fault_setup import FaultSetup, controlled, make_fault_setup
+from loadtest.reference_api.faults.active_faults import ActiveFaults
+from loadtest.reference_api.faults.faulty_api import FaultyApi, controlled
+from loadtest.reference_api.faults.work_faults import WorkFaults
 from loadtest.reference_api.http.protocol import SilentServer, make_protocol, uvicorn_config
-from loadtest.reference_api.workflows.execution import STOP_TIMEOUT, Threads
+from loadtest.reference_api.workflows.execution import STOP_TIMEOUT, Threads, Workflow
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
@@ -102,11 +104,15 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     listener = bind(config.host, config.port)
     control = None if config.control_port is None else bind("127.0.0.1", config.control_port, "--control-port")
     urls = _url(listener), None if control is None else _url(control)
+
+    def ready(server: _Server) -> None:
+        gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
+        if exit_with_parent:
+            threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
+        announce(*urls)
+
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        faults = make_fault_setup(config)
-        api = WorkflowApi(config, workflows, None if faults is None else faults.hooks)
-        both = listener, control
-        runner.run(_serve(api, faults, both, lambda: announce(*urls), exit_with_parent=exit_with_parent))
+        runner.run(_serve(config, workflows, (listener, control), ready))
         if left := runner.run(_end(threads)):
             # The interpreter and the event loop would wait for them, and they hold nothing of ours.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
@@ -132,35 +138,31 @@ def _url(listener: socket.socket) -> str:
 
 
 async def _serve(
-    api: WorkflowApi,
-    faults: FaultSetup | None,
+    config: ServerConfig,
+    workflows: dict[str, Workflow],
     listeners: tuple[socket.socket, socket.socket | None],
-    on_ready: Callable[[], None],
-    *,
-    exit_with_parent: bool,
+    on_ready: Callable[[_Server], None],
 ) -> None:
-    app = api if faults is None else faults.around(api, lambda: server.stopping)
+    # A server that has no faults and can get none shall pay for none.
+    may_fail = config.fault or config.control_port is not None
+    faults = WorkFaults(ActiveFaults(config.fault_seed, len(config.keys))) if may_fail else None
+    api = WorkflowApi(config, workflows, faults)
+    faulty = None if faults is None else FaultyApi(api, config, faults, lambda: server.stopping)
 
     def ready() -> None:
-        if faults is not None:
-            faults.begin()
-        _ready(server, on_ready, exit_with_parent=exit_with_parent)
+        if faulty is not None:
+            faulty.begin()
+        on_ready(server)
 
+    app = faulty or api
     protocol = make_protocol(app.bad_request)
-    config = uvicorn_config(app, http=protocol, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2)
-    server = _Server(config, ready, api.upkeep.stop)
+    settings = uvicorn_config(app, http=protocol, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2)
+    server = _Server(settings, ready, api.monitoring.stop)
     try:
-        async with controlled(faults, listeners[1]):
+        async with controlled(faulty, listeners[1]):
             await server.serve(sockets=[listeners[0]])
     finally:
         api.jobs.close()
-
-
-def _ready(server: _Server, on_ready: Callable[[], None], *, exit_with_parent: bool) -> None:
-    gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
-    if exit_with_parent:
-        threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
-    on_ready()
 
 
 def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:

@@ -25,13 +25,9 @@ _WORK: Final = (
 
 
 class ActiveFault:
-    """One fault of a server.
+    """One fault of a server, whose draws depend on its number and the seed.
 
-    Args:
-        number: its id, which is the first thing that its draws are about.
-        fault: what it is.
-        zero: monotonic seconds from which its ``start`` counts; None while that isn't known.
-        seed: of its draws.
+    Its ``start`` counts from ``zero`` in monotonic seconds; None while that isn't known.
     """
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
@@ -139,13 +135,7 @@ class Strike(NamedTuple):
 
 
 class ActiveFaults:
-    """All faults of a server.
-
-    Args:
-        seed: of every draw.
-        keys: how many API keys there are.
-        clock: monotonic seconds.
-    """
+    """All faults of a server with so many API keys; the clock gives monotonic seconds."""
 
     def __init__(self, seed: int, keys: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -194,16 +184,13 @@ class ActiveFaults:
     def strikes(self, name: LimitName, key: int, *, work: bool) -> list[Strike]:
         """The faults that hit a request, drawn for each that concerns it.
 
-        Args:
-            name: what kind of request it is.
-            key: its API key.
-            work: whether to draw those about the execution, job and result, or those about the exchange.
+        ``work`` says whether to draw those about the execution, job and result, or those about the exchange.
         """
         now = self.clock()
         return [
             Strike(each.fault, wait)
             for each in self
-            if is_work(each.fault) is work and each.concerns(name, key) and (wait := each.strike(now)) is not None
+            if _is_work(each.fault) is work and each.concerns(name, key) and (wait := each.strike(now)) is not None
         ]
 
     def _changed(self) -> None:
@@ -212,8 +199,7 @@ class ActiveFaults:
             tell()
 
 
-def is_work(fault: AnyFault) -> bool:
-    """Whether a fault is about executions, jobs and results, and not about the exchange of a request and its answer."""
+def _is_work(fault: AnyFault) -> bool:
     return isinstance(fault, _WORK) or (isinstance(fault, kinds.DuplicateResult) and fault.what == "result")
 
 
@@ -225,13 +211,9 @@ async def pause(seconds: float) -> None:
 
 
 class Freezer:
-    """Stops the whole server for a while, by not letting its event loop go on.
+    """Stops the whole server for a while, by not letting its event loop go on; a server that is to end thaws.
 
     The kernel goes on accepting connections, and threads go on with what they have.
-
-    Args:
-        faults: the faults.
-        stopping: whether the server was told to end, which thaws it.
     """
 
     def __init__(self, faults: ActiveFaults, stopping: Callable[[], bool]) -> None:

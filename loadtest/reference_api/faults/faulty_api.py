@@ -1,32 +1,44 @@
-"""The API as it misbehaves: an ASGI application around the real one, and answers that break on the wire."""
+"""The API as it misbehaves, and the control endpoint by which its faults are set and removed while it runs.
+
+The former is an ASGI application around the real one, whose answers may break on the wire.
+
+The control endpoint is for tests, on a loopback port of its own. It has no authentication. Other machines can't reach
+it, and a web page can't either: it refuses a ``Host`` that isn't loopback's, under which a page could have its own name
+point here, and any foreign ``Origin``.
+"""
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from loadtest.contract import ErrorCode, LimitName
-from loadtest.faults import AnyFault
+from loadtest.errors import InputError
+from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.reference_api.app import WorkflowApi, route
-from loadtest.reference_api.faults.active_faults import ActiveFaults, Freezer, Strike, pause
+from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer, Strike, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
 from loadtest.reference_api.http.messages import (
     AnswerHeaders,
     ApiError,
     AsgiScope,
+    DisconnectedError,
     Header,
     Message,
     Receive,
     Send,
     ServerReply,
+    encode,
 )
-from loadtest.reference_api.http.protocol import TRANSPORT
+from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, uvicorn_config
 from loadtest.reference_api.workflows.execution import INTERNAL
 from loadtest.reference_settings import ServerConfig
 
@@ -37,6 +49,9 @@ _SHOWN: Final = 0.02
 """Seconds between the first half of an answer and the reset in its middle, in which the client may read it."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _NO_HTTP: Final = b"\x16\x03\x01\x00\x02\xfe this is no answer to anybody \xff\r\n\r\n"
+_HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
+_LARGEST: Final = 64 * 1024
+_KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, POST /epoch"
 
 
 class _Caller(NamedTuple):
@@ -45,29 +60,34 @@ class _Caller(NamedTuple):
 
 
 class FaultyApi:
-    """The reference API with faults."""
+    """The reference API with faults, those of its work and others; a server that is ``stopping`` freezes no more."""
 
-    def __init__(
-        self, api: WorkflowApi, config: ServerConfig, active: ActiveFaults, work: WorkFaults, freezer: Freezer
-    ) -> None:
-        self._api = api
-        self._active = active
+    def __init__(self, api: WorkflowApi, config: ServerConfig, work: WorkFaults, stopping: Callable[[], bool]) -> None:
+        self.api = api
+        self.active = work.active
+        self._config = config
         self._work = work
-        self._freezer = freezer
+        self._freezer = Freezer(self.active, stopping)
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
-        self._recodes = config.answers
         self._headers = AnswerHeaders()
         self._ids: dict[int, str] = {}
-        active.on_change.append(self._ids.clear)
+        self.active.on_change.append(self._ids.clear)
+        work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
+
+    def begin(self) -> None:
+        """Put the faults of the config in force: the server is ready."""
+        if self._config.fault:
+            now = self.active.clock()
+            self.active.add(self._config.fault, now if self._config.fault_clock == "ready" else None)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
-        if not len(self._active):
-            await self._api(scope, receive, send)
+        if not len(self.active):
+            await self.api(scope, receive, send)
             return
         hits: list[AnyFault] = []
         HITS.set(hits)
         caller = self._caller(scope)
-        strikes = [] if caller is None else self._active.strikes(caller.name, caller.key, work=False)
+        strikes = [] if caller is None else self.active.strikes(caller.name, caller.key, work=False)
         faults = [strike.fault for strike in strikes]
         hits.extend(faults)
         if (early := await self._before(strikes)) is not None:
@@ -77,14 +97,14 @@ class FaultyApi:
             await _reset(scope, receive)
             return
         answer = _Answer()
-        await self._api(scope, receive, answer.take)
+        await self.api(scope, receive, answer.take)
         if answer.begun:
             if caller is not None:
                 self._alter(caller, scope, answer, faults)
             await self._send(answer, faults, scope, receive, send)
 
     def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
-        status, headers, body = self._api.bad_request(error)
+        status, headers, body = self.api.bad_request(error)
         return status, [*headers, *self._mark([])], body
 
     def _caller(self, scope: AsgiScope) -> _Caller | None:
@@ -103,12 +123,12 @@ class FaultyApi:
             if (seconds := sum(strike.wait for strike in strikes)) > 0:
                 await pause(seconds)
         except asyncio.CancelledError:
-            return ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._recodes)
+            return ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         for fault, _ in strikes:
             if isinstance(fault, Freeze) and fault.ms is not None:
-                self._freezer.freeze(self._active.clock() + fault.ms / 1000)
+                self._freezer.freeze(self.active.clock() + fault.ms / 1000)
             elif isinstance(fault, Throttle):
-                return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded").reply(self._recodes)
+                return ApiError(ErrorCode.RATE_LIMIT_EXCEEDED, "The rate limit is exceeded").reply(self._config.answers)
             elif isinstance(fault, Error):
                 return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
@@ -131,7 +151,7 @@ class FaultyApi:
     ) -> None:
         headers = [*answer.headers, *self._mark(HITS.get())]
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
-        head, body = _raw(answer.status, headers, answer.body)
+        head, body = _head(answer.status, headers), answer.body
         if isinstance(cut, Truncate):
             await _close(scope, receive, head + body[: len(body) // 2])
         elif isinstance(cut, Reset):
@@ -145,17 +165,17 @@ class FaultyApi:
             await send({"type": "http.response.body", "body": _no_json(len(body)) if cut else body})
 
     async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: AsgiScope, send: Send) -> None:
-        self._api.upkeep.answered(scope, reply.status)
+        self.api.monitoring.answered(scope, reply.status)
         headers = [*self._headers.build(reply), *self._mark(hits)]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
     def _mark(self, hits: Sequence[AnyFault]) -> list[Header]:
         """The headers that say what may be wrong with an answer, and what is."""
-        if not len(self._active):
+        if not len(self.active):
             return []
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits))
-        return [(_KINDS, self._active.header), *([(_HIT, hit.encode())] if hit else [])]
+        return [(_KINDS, self.active.header), *([(_HIT, hit.encode())] if hit else [])]
 
 
 class _Answer:
@@ -181,14 +201,14 @@ class _Answer:
             self.headers = [length if name == b"content-length" else (name, value) for name, value in self.headers]
 
 
-def _raw(status: int, headers: Sequence[Header], body: bytes) -> tuple[bytes, bytes]:
-    """Head and body of an answer, as they go over the wire."""
+def _head(status: int, headers: Sequence[Header]) -> bytes:
+    """The head of an answer, as it goes over the wire."""
     try:
         phrase = HTTPStatus(status).phrase
     except ValueError:
         phrase = ""
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), lines), body
+    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), lines)
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
@@ -231,3 +251,135 @@ def _socket(transport: Any) -> socket.socket:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.reply = ServerReply(status, encode({"error": message, "remedy": remedy}))
+
+
+class Control:
+    """The control endpoint, as an ASGI application."""
+
+    def __init__(self, faulty: FaultyApi) -> None:
+        self._jobs = faulty.api.jobs
+        self._active = faulty.active
+        self._headers = AnswerHeaders()
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        try:
+            _check_sender(scope)
+            reply = self._answer(scope["method"], scope["path"], await _body(receive))
+        except _RefusedError as refused:
+            reply = refused.reply
+        except DisconnectedError:
+            return  # and half of what was to be done is not
+        await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    def _answer(self, method: str, path: str, body: bytes) -> ServerReply:
+        match method, path:
+            case "GET", "/faults":
+                return ServerReply(200, self._shown(self._active))
+            case "POST", "/faults":
+                return self._add(body)
+            case "DELETE", "/faults":
+                return ServerReply(200, encode({"removed": self._active.remove()}))
+            case "GET", "/jobs":
+                return ServerReply(200, encode(self._jobs.counts))
+            case "POST", "/epoch":
+                return self._begin(body)
+        if method != "DELETE" or not path.startswith("/faults/"):
+            raise _RefusedError(404, f"there is no {method} {path}", f"There is {_KNOWN}.")
+        number = path.removeprefix("/faults/")
+        if not (number.isascii() and number.isdecimal() and len(number) < 10 and self._active.remove(int(number))):
+            raise _RefusedError(404, f"there is no fault {number}", "GET /faults lists them.")
+        return ServerReply(200, encode({"removed": 1}))
+
+    def _add(self, body: bytes) -> ServerReply:
+        try:
+            added = self._active.add(_faults(body), self._active.clock())
+        except InputError as error:
+            raise _RefusedError(400, error.message, error.remedy) from None
+        return ServerReply(201, self._shown(added))
+
+    def _begin(self, body: bytes) -> ServerReply:
+        """Let every fault's start count from the time that the body says, in s since 1970."""
+        try:
+            unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
+        except msgspec.MsgspecError:
+            raise _RefusedError(400, "the body is no epoch", 'Send {"unix_s": 1700000000.0}.') from None
+        self._active.restart(self._active.clock() + unix_s - time.time())
+        return ServerReply(200, encode({"faults": len(self._active)}))
+
+    def _shown(self, faults: Iterable[ActiveFault]) -> bytes:
+        now = self._active.clock()
+        return encode(
+            [
+                {
+                    "id": each.number,
+                    "fault": to_text(each.fault),
+                    "words": to_words(each.fault),
+                    "active": each.in_force(now),
+                    "hits": each.hits,
+                }
+                for each in faults
+            ]
+        )
+
+
+class _Epoch(msgspec.Struct):
+    unix_s: float
+
+
+def _faults(body: bytes) -> list[AnyFault]:
+    """Faults as JSON, one or a list of them, or as text, one a line."""
+    if body.lstrip()[:1] not in {b"{", b"["}:
+        lines = body.decode(errors="replace").splitlines()
+        return [parse(line) for line in lines if line.strip()] or [parse("")]
+    try:
+        decoded = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise InputError(f"the body is not JSON: {error}", 'Send {"kind": "latency", "ms": 200}.') from None
+    values = decoded if isinstance(decoded, list) else [decoded]
+    if not all(isinstance(each, dict) for each in values):
+        raise InputError("a fault is an object", 'Send {"kind": "latency", "ms": 200}.')
+    return [from_values(each) for each in values]
+
+
+def _check_sender(scope: AsgiScope) -> None:
+    headers = dict(scope["headers"])
+    host: bytes = headers.get(b"host", b"")
+    if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:
+        raise _RefusedError(403, "this is for the loopback's own names only", "Ask 127.0.0.1.")
+    if (origin := headers.get(b"origin")) is not None and origin != b"http://" + host:
+        raise _RefusedError(403, "this is not for web pages of others", "Send no Origin.")
+
+
+async def _body(receive: Receive) -> bytes:
+    body, more = b"", True
+    while more:
+        message: Message = await receive()
+        if message["type"] == "http.disconnect":
+            raise DisconnectedError
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > _LARGEST:
+            raise _RefusedError(413, "the body is too large")
+    return body
+
+
+@contextlib.asynccontextmanager
+async def controlled(faulty: FaultyApi | None, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve the control endpoint while the context lasts; nothing without a listener."""
+    if faulty is None or listener is None:
+        yield
+        return
+    server = SilentServer(uvicorn_config(Control(faulty), timeout_graceful_shutdown=1))
+    task = asyncio.get_running_loop().create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await task

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -17,8 +17,8 @@ from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.jobs import Job
 from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute
 
-MOST: Final = 200_000
-"""Entries that are kept of each sort; the oldest go first."""
+_MOST: Final = 200_000
+"""Jobs of which faults are remembered; the oldest go first."""
 
 _T = TypeVar("_T")
 
@@ -27,7 +27,6 @@ HITS: ContextVar[list[AnyFault]] = ContextVar("HITS")
 
 _LOOK_AGAIN: Final = 0.02
 """Seconds between two looks whether what is starved may go on."""
-
 
 _ABOVE: Final = 600_000.0
 """ms by which an executionTime is above the truth, more than any client waits."""
@@ -38,43 +37,27 @@ _LEVELS: Final = 100
 _ABSENT: Final = b',"executionTime":null'
 
 
-def note_hits(*faults: AnyFault) -> None:
+def _note_hits(faults: Iterable[AnyFault]) -> None:
     """Note that faults hit the request at hand, if there is one."""
     if (hits := HITS.get(None)) is not None:
         hits.extend(fault for fault in faults if fault not in hits)
 
 
-class RecentJobs(Generic[_T]):
-    """A dictionary by job id that forgets what is oldest."""
-
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._kept: dict[str, _T] = {}
-
-    def __contains__(self, job_id: object) -> bool:
-        return job_id in self._kept
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def get(self, job_id: str) -> _T | None:
-        return self._kept.get(job_id)
-
-    def put(self, job_id: str, value: _T) -> None:
-        self._kept[job_id] = value
-        if len(self._kept) > self._most:
-            del self._kept[next(iter(self._kept))]
+def _remember(kept: dict[str, _T], job_id: str, value: _T) -> None:
+    kept[job_id] = value
+    if len(kept) > _MOST:
+        del kept[next(iter(kept))]
 
 
 class WorkFaults:
     """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``."""
 
     def __init__(self, active: ActiveFaults) -> None:
-        self._active = active
+        self.active = active
         self._keys: Mapping[Any, int] = {}
         self._wake: Callable[[], None] = lambda: None
-        self._marks: RecentJobs[list[AnyFault]] = RecentJobs()
-        self._ended: RecentJobs[bool] = RecentJobs()
+        self._marks: dict[str, list[AnyFault]] = {}
+        self._ended: dict[str, bool] = {}
         self._last: dict[int, bytes] = {}
         self._at_work: Counter[int] = Counter()
         self._counted: set[str] = set()
@@ -83,22 +66,17 @@ class WorkFaults:
         """How many of those that wait longest were starved when they were last looked at."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
-        """Say whose executions and jobs these are.
-
-        Args:
-            keys: the number of each owner's API key.
-            wake: lets idle workers look for jobs again.
-        """
+        """Say the number of each owner's API key, and what lets idle workers look for jobs again."""
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[AnyFault]:
-        return self._marks.get(job_id) or []
+        return self._marks.get(job_id, [])
 
     async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
         """Execute a synchronous run: ``work``, as if it were for this owner."""
         key = self._keys[owner]
-        faults = [strike.fault for strike in self._active.strikes(LimitName.SYNC_RUN, key, work=True)]
-        note_hits(*faults)
+        faults = self._struck(LimitName.SYNC_RUN, owner)
+        _note_hits(faults)
         try:
             while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
                 await asyncio.sleep(_LOOK_AGAIN)
@@ -112,11 +90,9 @@ class WorkFaults:
             self._at_work[key] -= 1
 
     def submitted(self, job: Job) -> None:
-        key = self._keys[job.owner]
-        faults = [strike.fault for strike in self._active.strikes(LimitName.ASYNC_SUBMIT, key, work=True)]
-        if faults:
-            self._marks.put(job.id, faults)
-        self._at_work[key] += 1
+        if faults := self._struck(LimitName.ASYNC_SUBMIT, job.owner):
+            _remember(self._marks, job.id, faults)
+        self._at_work[self._keys[job.owner]] += 1
         self._counted.add(job.id)
 
     def take(self, waiting: deque[Job]) -> Job | None:
@@ -136,11 +112,8 @@ class WorkFaults:
         """Execute a job; None if it is never to finish."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
-            if (
-                job.workflow is None
-                or job.call is None
-                or any(isinstance(fault, kinds.NeverFinish) for fault in faults)
-            ):
+            endless = any(isinstance(fault, kinds.NeverFinish) for fault in faults)
+            if job.workflow is None or job.call is None or endless:
                 return None
             return await self._execute(key, execute(job.workflow, job.call), faults)
         finally:
@@ -149,39 +122,41 @@ class WorkFaults:
                 self._at_work[key] -= 1
 
     def retrieved(self, job: Job, answer: bytes) -> bytes:
-        """What a retrieval is answered with."""
-        note_hits(*self.marks(job.id))
-        faults = [
-            strike.fault for strike in self._active.strikes(LimitName.RETRIEVAL, self._keys[job.owner], work=True)
-        ]
+        _note_hits(self.marks(job.id))
+        faults = self._struck(LimitName.RETRIEVAL, job.owner)
         if not job.answer:
             return answer
         if any(isinstance(fault, kinds.BackToPending) for fault in faults) and job.id in self._ended:
-            note_hits(*faults)
+            _note_hits(faults)
             return encode({"jobId": job.id, "status": JobState.PENDING, "executionTime": 0})
-        self._ended.put(job.id, True)
+        _remember(self._ended, job.id, True)
         return without_time(answer)
+
+    def _struck(self, name: LimitName, owner: object) -> list[AnyFault]:
+        """The faults of a request's execution, job or result."""
+        return [strike.fault for strike in self.active.strikes(name, self._keys[owner], work=True)]
 
     async def _execute(
         self, key: int, work: Coroutine[Any, Any, ExecutionOutcome], faults: list[AnyFault]
     ) -> ExecutionOutcome:
         outcome = await work
-        if (more := slowness(faults, outcome.milliseconds)) > 0:
-            began = self._active.clock()
+        slow = [fault for fault in faults if isinstance(fault, kinds.SlowExecution)]
+        if (more := sum(outcome.milliseconds * (fault.factor - 1) + fault.ms for fault in slow) / 1000) > 0:
+            began = self.active.clock()
             await pause(more)
-            took = (self._active.clock() - began) * 1000
+            took = (self.active.clock() - began) * 1000
             outcome = outcome._replace(milliseconds=round(outcome.milliseconds + took, 3))
         before = self._last.get(key)
         if outcome.result is not None:
             self._last[key] = outcome.result
-        return falsify(outcome, faults, before)
+        return _falsify(outcome, faults, before)
 
     def _starving(self) -> set[AnyFault]:
         """The faults that hold runs and jobs back just now."""
-        now = self._active.clock()
+        now = self.active.clock()
         return {
             each.fault
-            for each in self._active
+            for each in self.active
             if isinstance(each.fault, kinds.Starve) and each.in_force(now) and self._busy(each.fault)
         }
 
@@ -193,20 +168,8 @@ class WorkFaults:
         self._wake()
 
 
-def slowness(faults: Iterable[AnyFault], milliseconds: float) -> float:
-    """Seconds that an execution is to last longer than the ``milliseconds`` that it took."""
-    slow = [fault for fault in faults if isinstance(fault, kinds.SlowExecution)]
-    return sum(milliseconds * (fault.factor - 1) + fault.ms for fault in slow) / 1000
-
-
-def falsify(outcome: ExecutionOutcome, faults: Iterable[AnyFault], before: bytes | None) -> ExecutionOutcome:
-    """Make an outcome wrong.
-
-    Args:
-        outcome: the true one.
-        faults: what hits it.
-        before: the result, as JSON, of the last execution for the same key; None if there was none.
-    """
+def _falsify(outcome: ExecutionOutcome, faults: Iterable[AnyFault], before: bytes | None) -> ExecutionOutcome:
+    """Make an outcome wrong; ``before`` is the result, as JSON, of the last execution for the same key."""
     for fault in faults:
         if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))
@@ -237,9 +200,7 @@ def without_time(answer: bytes) -> bytes:
 def spoil(value: Any, levels: int = _LEVELS) -> Any:
     """A result of the same shape with other values; an empty one gets a key that doesn't belong there.
 
-    Args:
-        value: the result, or what is in it.
-        levels: how deep to go; what lies deeper is replaced.
+    What lies deeper than ``levels`` is replaced.
     """
     if isinstance(value, dict) and levels:
         return {key: spoil(each, levels - 1) for key, each in value.items()} or {"wrong": True}

@@ -1,0 +1,144 @@
+"""The server's health, its metrics and the document of its API.
+
+These routes are no part of the API: they need no key and no endpoint, and draw on no limit.
+
+Counting is on the path of every request, and a scrape comes once in seconds: who does the work counts for itself in
+plain integers, and only here is anything known of Prometheus. Names and units follow its conventions. Labels have few
+values, all known beforehand: never an API key, an endpoint or a job id.
+"""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from importlib.resources import files
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_asgi_app
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from loadtest.reference_api.http.messages import AsgiScope, Header, Message, ServerReply, encode
+from loadtest.reference_api.jobs import JobStore
+from loadtest.reference_api.limits import DRAWN, RateLimits
+from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
+from loadtest.reference_settings import ServerConfig
+
+_NO_LIMIT: Final = "none"
+"""Stands for the limit name of requests that drew on no limit."""
+
+_NEGOTIATED: Final = (b"accept", b"accept-encoding")
+_BUCKETS: Final = (*(str(bound / 1000) for bound in BOUNDS), "+Inf")
+_OK: Final = ServerReply(200, encode({"status": "ok"}))
+_STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
+
+
+class Monitoring(Collector):
+    """Health, metrics and document of one server; it counts answers itself, and collects what others have counted."""
+
+    def __init__(
+        self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]
+    ) -> None:
+        self.abandoned = 0
+        """Requests whose client hung up before the answer."""
+        self._stopping = False
+        self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._config = config
+        self._limits = limits
+        self._jobs = jobs
+        self._workflows = workflows
+        registry = CollectorRegistry(auto_describe=True)
+        registry.register(self)
+        ProcessCollector(registry=registry)
+        self._metrics_app = make_asgi_app(registry)
+        text = files("loadtest.reference_api").joinpath("openapi.yaml").read_bytes()
+        self._document = ServerReply(200, text, content_type=(b"content-type", b"application/yaml"))
+        self.routes: dict[str, Callable[[AsgiScope], Awaitable[ServerReply]]] = {
+            "/healthz": self._health,
+            "/metrics": self._metrics,
+            "/openapi.yaml": self._describe,
+        }
+        """How a GET is answered, by path."""
+
+    def answered(self, scope: AsgiScope | None, status: int) -> None:
+        """Count an answer; ``scope`` is None where there was no request that could be understood."""
+        self._answered[_NO_LIMIT if scope is None else scope.get(DRAWN, _NO_LIMIT), status] += 1
+
+    def stop(self) -> None:
+        self._stopping = True
+
+    async def _health(self, _scope: AsgiScope) -> ServerReply:
+        return _STOPPING if self._stopping else _OK
+
+    async def _describe(self, _scope: AsgiScope) -> ServerReply:
+        return self._document
+
+    async def _metrics(self, scope: AsgiScope) -> ServerReply:
+        """All metrics in the format that the headers ask for; in the plain one if they can't be read."""
+        headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
+        try:
+            return await self._ask(headers, scope["query_string"])
+        except (TypeError, ValueError):  # a version that is no number, or bytes that are no text
+            return await self._ask([], b"")
+
+    async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
+        # The library has its negotiation in its ASGI application only, which is therefore asked as a server would.
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await self._metrics_app({"type": "http", "headers": headers, "query_string": query}, receive, send)
+        start, body = sent
+        given = {name.lower(): value for name, value in start["headers"]}
+        content_type = (b"content-type", given.pop(b"content-type"))
+        return ServerReply(start["status"], body["body"], tuple(given.items()), content_type)
+
+    def collect(self) -> Iterator[Metric]:
+        limits, jobs, config = self._limits, self._jobs, self._config
+        yield _labelled(
+            CounterMetricFamily(
+                "workflow_requests", "Requests answered, by the limit that they drew on.", labels=("limit", "status")
+            ),
+            (((limit, str(status)), count) for (limit, status), count in sorted(self._answered.items())),
+        )
+        yield CounterMetricFamily(
+            "workflow_requests_abandoned", "Requests whose client hung up before the answer.", value=self.abandoned
+        )
+        decisions = (("allowed", limits.allowed), ("rejected", limits.rejected))
+        yield _labelled(
+            CounterMetricFamily(
+                "workflow_limiter_decisions", "Requests that a rate limiter decided on.", labels=("limit", "decision")
+            ),
+            (((limit, decision), count) for decision, counts in decisions for limit, count in counts.items()),
+        )
+        yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=jobs.accepted)
+        for family, counts in (
+            (CounterMetricFamily("workflow_jobs_finished", "Jobs that ended.", labels=("state",)), jobs.ended),
+            (GaugeMetricFamily("workflow_jobs", "Jobs that wait, run or are kept.", labels=("state",)), jobs.counts),
+        ):
+            yield _labelled(family, (((str(state),), count) for state, count in counts.items()))
+        pools = {workflow.threads for workflow in self._workflows.values()}
+        for name, text, value in (
+            ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
+            ("workflow_workers_busy", "Workers that execute a job.", jobs.running),
+            ("workflow_workers_limit", "Workers that there are.", config.workers),
+            ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
+            ("workflow_threads_limit", "Threads that there may be.", config.threads),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        executions = HistogramMetricFamily(
+            "workflow_execution_seconds", "executionTime of sync runs and jobs, failed ones too.", labels=("workflow",)
+        )
+        for name, workflow in self._workflows.items():
+            buckets = list(zip(_BUCKETS, map(float, accumulate(workflow.times.counts)), strict=True))
+            executions.add_metric((name,), buckets, workflow.times.total / 1000)
+        yield executions
+
+
+def _labelled(family: CounterMetricFamily | GaugeMetricFamily, values: Iterable[tuple[tuple[str, ...], int]]) -> Metric:
+    for labels, value in values:
+        family.add_metric(labels, value)
+    return family
