@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,7 +24,7 @@ from loadtest.record import run_directory
 from loadtest.runs.run import load_target
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
 from loadtest.scenario import LoadedScenario, at_rate, with_stage_alone
-from loadtest.targets import ChosenTarget, check_reachable
+from loadtest.targets import ChosenTarget, Target, check_reachable
 from loadtest.words import percent
 
 _FOLDER: Final = "levels"
@@ -33,8 +32,6 @@ _EXACT: Final = 1.005
 """How near to the highest rate that a budget allows the search for it goes."""
 _FURTHER: Final = 1.03
 """Times a rate that held: a run nearer to it would tell nothing."""
-_Reach = Callable[[LoadedScenario], AbstractContextManager[ResolvedTarget]]
-_INTERRUPTED: Final = EarlyStop("it was interrupted", ExitCode.INTERRUPTED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +81,14 @@ def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
     return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
 
 
+class _StoppedError(Exception):
+    """The end of a search that is not through."""
+
+    def __init__(self, words: str, code: ExitCode) -> None:
+        super().__init__(words)
+        self.stop = EarlyStop(words, code)
+
+
 class _Search:
     """A search under way.
 
@@ -105,16 +110,16 @@ class _Search:
         embedded = self.chosen is None
         window_s = _window_s(whole, assumed_limits_of(whole, self.chosen, embedded=embedded))
         self.loaded = with_stage_alone(whole, self.stage, window_s)
-        self.keys = self.loaded.scenario.keys if embedded else len(api_keys())
-        self.assumed = assumed_limits_of(self.loaded, self.chosen, embedded=embedded)
-        plans = planned_traffic(self.loaded, self.assumed, self.keys)
+        scenario = self.loaded.scenario
+        keys = scenario.keys if embedded else len(api_keys())
+        assumed = assumed_limits_of(self.loaded, self.chosen, embedded=embedded)
+        plans = planned_traffic(self.loaded, assumed, keys)
         base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}
-        self.offered = sentences.Offered(base_rates, operations, self.assumed, self.keys)
-        scenario = self.loaded.scenario
-        question = Question(scenario, plans, self.assumed, start=0.0)
+        self.offered = sentences.Offered(base_rates, operations, assumed, keys)
+        question = Question(scenario, plans, assumed, start=0.0)
         self.expected: list[Guess] = models.limit_guesses(question, models.tolerances(scenario))
-        if embedded and (workers := workers_guess(scenario, base_rates, self.assumed, self.keys)) is not None:
+        if embedded and (workers := workers_guess(scenario, base_rates, assumed, keys)) is not None:
             self.expected.append(workers)
         self.guesses = list(self.expected)
         self.measured: list[Level] = []
@@ -124,10 +129,7 @@ class _Search:
     def plan(self) -> str:
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
-        wanted = self._next() or search.NextRun(1.0, None)
-        first = self._allowed(wanted)
-        if isinstance(first, EarlyStop):  # Not before anything was measured.
-            first = wanted
+        first = self._allowed(self._next() or search.NextRun(1.0, None))
         most = self.options.max_runs
         scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
         return (
@@ -151,42 +153,41 @@ class _Search:
             LoadtestError: if the first run could not begin.
         """
         stopped: EarlyStop | None = None
-        with self._target() as reach:
-            while stopped is None and (run := self._next()) is not None:
-                level = self._spent(run) or self._level(directory, run, reach)
-                if isinstance(level, EarlyStop):
-                    stopped = level
-                else:
-                    self._learn(level)
+        slowest = at_rate(self.loaded, search.LOWEST, None)
+        with nullcontext() if self.chosen is None else resolved_target(slowest, self.options) as running:
+            try:
+                while (run := self._next()) is not None:
+                    self._check_spent(run)
+                    self._learn(self._level(directory, run, running))
                     print(_line(self.levels[-1]), flush=True)
+            except _StoppedError as error:
+                stopped = error.stop
         return self._found(stopped)
 
-    def _level(self, directory: Path, run: search.NextRun, reach: _Reach) -> Level | EarlyStop:
-        """Make a run, or a slower one that the budget allows; gives its level, or why the search ends here."""
+    def _level(self, directory: Path, run: search.NextRun, running: ResolvedTarget | None) -> Level:
+        """Make a run, or a slower one that the budget allows."""
         try:
-            allowed = self._allowed(run)
-            if isinstance(allowed, EarlyStop):
-                return allowed
-            run = allowed
-            level = self._make(directory, run, reach)
+            run = self._allowed(run)
+            return self._make(directory, run, running)
         except LoadtestError as error:
             if not self.measured:
                 raise
             # What was measured counts. Input was right for the first run: it is the budget that is spent.
             code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
-            level = EarlyStop(error.message.rstrip("."), code)
+            raise self._unfinished(run, error.message.rstrip("."), code) from None
         except KeyboardInterrupt:  # Between two loads; during one, the load ends early.
-            level = _INTERRUPTED
-        if isinstance(level, EarlyStop):
-            at = sentences.rates(run.multiplier, self.offered)
-            return level._replace(words=f"the next run, of {at}, was not finished: {level.words}")
-        return level
+            raise self._unfinished(run, "it was interrupted", ExitCode.INTERRUPTED) from None
 
-    def _allowed(self, run: search.NextRun) -> search.NextRun | EarlyStop:
+    def _unfinished(self, run: search.NextRun, why: str, code: ExitCode) -> _StoppedError:
+        at = sentences.rates(run.multiplier, self.offered)
+        return _StoppedError(f"the next run, of {at}, was not finished: {why}", code)
+
+    def _allowed(self, run: search.NextRun) -> search.NextRun:
         """The run, or a slower one where the budget of the target's entry allows none so fast.
 
         Raises:
             InputError: if it allows none at all.
+            _StoppedError: if it allows none that would tell more.
         """
         refused = self._refused(run)
         if refused is None:
@@ -198,12 +199,14 @@ class _Search:
         most, too_much = least, run.multiplier
         while too_much / most > _EXACT:
             middle = math.sqrt(most * too_much)
-            most, too_much = (
-                (middle, too_much) if self._refused(search.NextRun(middle, None)) is None else (most, middle)
-            )
-        if low is None or most > low.multiplier * _FURTHER:
-            return search.NextRun(most, None)
-        return EarlyStop(f"the target's budget allows no more: {refused.message.rstrip('.')}", ExitCode.ABORTED)
+            if self._refused(search.NextRun(middle, None)) is None:
+                most = middle
+            else:
+                too_much = middle
+        if low is not None and most <= low.multiplier * _FURTHER:
+            why = refused.message.rstrip(".")
+            raise _StoppedError(f"the target's budget allows no more: {why}", ExitCode.ABORTED)
+        return search.NextRun(most, None)
 
     def _refused(self, run: search.NextRun) -> InputError | None:
         """Why the budget does not allow a run; None if it does."""
@@ -211,65 +214,54 @@ class _Search:
             return None
         loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
         try:
-            check_before_run(loaded, self.chosen, keys=self.keys, preflight=not self.levels)
+            check_before_run(loaded, self.chosen, keys=self.offered.keys, preflight=not self.levels)
         except InputError as error:
             return error
         return None
 
     def _learn(self, level: Level) -> None:
-        scenario = self.loaded.scenario
+        scenario, assumed, keys = self.loaded.scenario, self.offered.assumed, self.offered.keys
         self.measured.append(level)
-        self.levels = with_causes(self.measured, scenario, self.assumed, self.keys)
-        learned = models.learned_guesses(self.levels, self.assumed, self.keys, scenario)
-        self.guesses = [*self.expected, *learned]
+        self.levels = with_causes(self.measured, scenario, assumed, keys)
+        self.guesses = [*self.expected, *models.learned_guesses(self.levels, assumed, keys, scenario)]
 
-    def _spent(self, run: search.NextRun) -> EarlyStop | None:
+    def _check_spent(self, run: search.NextRun) -> None:
         most, runs = self.options.max_requests, self.options.max_runs
         if len(self.levels) >= runs:
-            return EarlyStop(f"--max-runs {runs} were made", ExitCode.INCONCLUSIVE)
+            raise _StoppedError(f"--max-runs {runs} were made", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
         if most is not None and sent + self._operations_of(run) > most:
             words = f"the next run would send more than --max-requests {most:,} in all"
-            return EarlyStop(words, ExitCode.INCONCLUSIVE)
-        return None
+            raise _StoppedError(words, ExitCode.INCONCLUSIVE)
 
-    @contextmanager
-    def _target(self) -> Iterator[_Reach]:
-        """Gives what a level is sent to: a new embedded API each time, or the running target, left alone in between."""
-        if self.chosen is None:
-            yield lambda loaded: resolved_target(loaded, self.options)
-            return
-        chosen = self.chosen
-        with resolved_target(at_rate(self.loaded, search.LOWEST, None), self.options) as resolved:
-            yield lambda _: self._left_alone(chosen, resolved)
-
-    @contextmanager
-    def _left_alone(self, chosen: ChosenTarget, resolved: ResolvedTarget) -> Iterator[ResolvedTarget]:
-        """A running target whose limits count nothing of the level before."""
-        check_reachable(chosen.target)
+    def _leave_alone(self, target: Target) -> None:
+        """Wait until no limit of a running target counts the level before."""
+        check_reachable(target)
         if self.levels:
-            silence = _window_s(self.loaded, self.assumed)
+            silence = _window_s(self.loaded, self.offered.assumed)
             print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)
             time.sleep(silence)
-        yield resolved
 
-    def _make(self, directory: Path, run: search.NextRun, reach: _Reach) -> Level | EarlyStop:
+    def _make(self, directory: Path, run: search.NextRun, running: ResolvedTarget | None) -> Level:
+        """Send a level to the running target, or to a new embedded API."""
         loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
-        with reach(loaded) as resolved:
+        if self.chosen is not None:
+            self._leave_alone(self.chosen.target)
+        with nullcontext(running) if running else resolved_target(loaded, self.options) as resolved:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = load_target(place, loaded.path.parent, resolved)
             self.target = resolved.description
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
-            return _INTERRUPTED
+            raise self._unfinished(run, "it was interrupted", ExitCode.INTERRUPTED)
         # Each run has a report of its own; here only its figures are read.
         make_report(place, plots=False, quiet=True)
         if code != ExitCode.PASS:
-            return EarlyStop(f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG)
+            raise self._unfinished(run, f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG)
         level = read_level(place, name=name, multiplier=run.multiplier, stage=self.stage, scenario=loaded.scenario)
         if info.end == "aborted" and level.outcome != "breaks":
-            return EarlyStop(info.end_reason or "it was aborted", ExitCode.ABORTED)
+            raise self._unfinished(run, info.end_reason or "it was aborted", ExitCode.ABORTED)
         return msgspec.structs.replace(level, scout=run.scout_s is not None)
 
     def _found(self, stopped: EarlyStop | None) -> Capacity:
