@@ -245,33 +245,27 @@ def test_plain_locust_runs_and_records(checkout, server, recorded):
     assert "Inconclusive" in done.out
 
 
-def test_the_scenario_shown_is_one(checkout, run_here):
-    """The README's scenario can be run as it is written."""
+def test_the_scenario_and_the_user_classes_shown_work(checkout, run_here):
+    """Each scenario is right as it is shown. What the README's offers, the example of a user class and the one that
+    moved over run beside each other, in one.
+    """
     text = re.search(r"^```toml\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)[1]
-    (checkout / "greetings.toml").write_text(text)
-    line = (
-        ".venv/bin/loadtest run greetings.toml --set traffic.greetings.stages.within.duration=1s"
-        " --set traffic.greetings.stages.within.rate=10/s"
-    )
-    done = until_valid(lambda: run_here(line))
-    assert done.code == 0, done.out + done.err
-
-
-def test_the_user_classes_shown_work(checkout, run_here):
-    """The example of a user class and the one that moved over run as they are shown, beside their scenarios, in one."""
     document = (ROOT / "docs" / "user-classes.md").read_text()
     shown = re.findall(r"^```(?:python|toml)\n# scenarios/(\S+)\n(.*?)^```", document, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in shown] == ["patient.py", "patient.toml", "moved.py", "moved.toml"]
-    for name, text in shown:
-        (checkout / name).write_text(text)
-    done = run_here(".venv/bin/loadtest validate moved.toml")
+    for name, content in (("shown.toml", text), *shown):
+        (checkout / name).write_text(content)
+    done = run_here(".venv/bin/loadtest validate shown.toml moved.toml")
     assert done.code == 0, done.err
-    _, entry = (checkout / "moved.toml").read_text().split("\n", 1)
-    with (checkout / "patient.toml").open("a") as both:
-        both.write(entry)
-    done = until_valid(lambda: run_here(".venv/bin/loadtest run patient.toml"))
+    with (checkout / "patient.toml").open("a") as together:
+        for content in (text.replace("greetings", "shown"), (checkout / "moved.toml").read_text()):
+            together.write(content[content.index("[traffic") :])
+    short = ("traffic.shown.stages.within.duration=1s", "traffic.shown.stages.within.rate=10/s")
+    line = f".venv/bin/loadtest run patient.toml --set {' --set '.join(short)}"
+    done = until_valid(lambda: run_here(line))
     assert done.code == 0, done.out + done.err
     assert re.search(r"^greetings +steady +20 +20 ", done.out, re.MULTILINE)
+    assert re.search(r"^shown +within +10 +10 ", done.out, re.MULTILINE)
 
 
 def test_the_notebook_line_gives_a_data_frame(latest, checkout):
