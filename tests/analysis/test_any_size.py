@@ -24,16 +24,20 @@ def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return maker.tour(tmp_path_factory.mktemp("tour") / "run")
 
 
-def test_the_size_of_batches_and_chunks_changes_nothing(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def whole(tour: Path) -> dict[str, Any]:
+    """Its figures from one chunk, with every value kept as it is."""
+    return figures(tour)
+
+
+def test_the_size_of_batches_and_chunks_changes_nothing(tour, whole, monkeypatch) -> None:
     """Chunks of a few batches give the figures that one chunk gives, in every digit but the last ones of a mean."""
-    whole = figures(tour)
     monkeypatch.setattr(reader, "_ROWS", 700)
     assert_close(figures(tour), whole, 1e-12)
 
 
-def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_histograms_give_the_same_figures_within_half_a_percent(tour, whole, monkeypatch) -> None:
     """Where no value is kept as it is, counts, rates and judgements are the same, and times within 0.4 %."""
-    whole = figures(tour)
     monkeypatch.setattr(reader, "_ROWS", 700)
     exact = distribution.Distributions.__init__.__defaults__
     monkeypatch.setattr(distribution.Distributions.__init__, "__defaults__", (0,))
@@ -41,9 +45,8 @@ def test_histograms_give_the_same_figures_within_half_a_percent(tour: Path, monk
     assert_close(figures(tour), whole, 0.004)
 
 
-def test_beyond_what_is_replayed_counts_stay_exact(tour: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_what_is_replayed_counts_stay_exact(tour, whole, monkeypatch) -> None:
     """Only so many requests of a limit name are kept for limiters; the rest has no expectation, and is counted."""
-    whole = figures(tour)
     monkeypatch.setattr(sent_requests, "MOST", 200)
     record = load_record(tour)
     assert not record.sent.complete
