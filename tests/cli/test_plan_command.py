@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from loadtest.plan.summary import Plan
 from loadtest.record import run_directory, samples
+from loadtest.terminal.plan import show_plan
 
 Verb = Callable[..., Any]
 ROOT = Path(__file__).parents[2]
@@ -57,19 +60,22 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_every_shipped_scenario_has_a_plan_that_fits(loadtest: Verb, path: Path) -> None:
+def test_every_shipped_scenario_has_a_plan_that_fits(
+    loadtest: Verb, path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """No line is wider than 100 columns, every entry and every limit that is asked has a row, exit code 0."""
     # Of one phase of the windows, instead of all, but for the tour: what takes the time are the phases.
-    at = ("--start", "12:00:00")
-    said = loadtest("plan", str(path), *(() if path.stem == "tour" else at))
+    said = loadtest("plan", str(path), *(() if path.stem == "tour" else ("--start", "12:00:00")), "--json")
     assert said.code == 0, said.err
-    assert max(map(len, said.out.splitlines())) <= 100
-    assert "\x1b" not in said.out
-    planned = json.loads(loadtest("plan", str(path), *at, "--json").out)
-    for row in planned["stages"]:
-        assert row["traffic"] in said.out
-        assert f"{row['operations']:,}" in said.out
-    assert {row["limit"] for row in planned["limit_use"]} <= set(said.out.split())
+    planned = msgspec.json.decode(said.out, type=Plan)
+    show_plan(planned)
+    shown = capfd.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 100
+    assert "\x1b" not in shown
+    for row in planned.stages:
+        assert row.traffic in shown
+        assert f"{row.operations:,}" in shown
+    assert {row.limit for row in planned.limit_use} <= set(shown.split())
 
 
 def test_a_warning_does_not_fail_a_plan(loadtest: Verb) -> None:
