@@ -14,6 +14,7 @@ from plugins.records import RunDirectory
 
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
+from loadtest.targets import ChosenTarget
 
 
 @dataclass
@@ -82,18 +83,34 @@ class Offering:
         return f'workflow = "sleep"\nparameters = {{ ms = {ms} }}\n'
 
     def __call__(
-        self, text: str, url: str, *arguments: str, keys: str = "local-dev-key", stdout: int = subprocess.PIPE
+        self,
+        text: str,
+        url: str = "",
+        *arguments: str,
+        keys: str = "local-dev-key",
+        stdout: int = subprocess.PIPE,
+        chosen: ChosenTarget | None = None,
     ) -> Run:
-        """Start the load in a process of its own, with arguments of its own; keys are separated by commas."""
+        """Start the load in a process of its own, with arguments of its own.
+
+        Args:
+            text: of the scenario.
+            url: to load, where no entry is chosen.
+            arguments: of the process.
+            keys: separated by commas.
+            stdout: where progress goes.
+            chosen: an entry of targets.toml.
+        """
         path = self.folder / f"scenario{len(self.runs)}.toml"
         path.write_text(text, encoding="utf-8")
         directory, _ = prepare_run(
             load_scenario(path),
-            url=url,
+            url=chosen.target.url if chosen else url,
             embedded=False,
             keys=keys.count(",") + 1,
             command=["loadtest", "run"],
             output_dir=self.folder / "reports",
+            chosen=chosen,
         )
         with (directory / "load.log").open("wb") as log:
             process = subprocess.Popen(

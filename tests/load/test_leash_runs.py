@@ -15,6 +15,8 @@ from plugins.processes import clean_environment, until
 from plugins.stubs import Stub, pending_forever
 from plugins.verbs import Said
 
+from loadtest.targets import choose
+
 STUBBORN = (500, {"error": "No", "code": "internal", "details": {}})
 ABORTS = '[breakers]\nserver_errors = false\n[[threshold]]\ntraffic = "t"\nrequire = "error_rate < 5%"\nabort = true'
 
@@ -58,13 +60,14 @@ def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(loadtest, tmp_path
     assert left.endswith(f"/pending_jobs.txt: they may still cost {len(jobs) * 0.25:g} (0.25 each).")
 
 
-def test_polls_stay_within_the_share_of_the_retrieval_limit(loadtest, tmp_path, stub):
+def test_polls_stay_within_the_share_of_the_retrieval_limit(offer, tmp_path, stub):
     """What a plan cannot know, since it depends on how long jobs take, the run still keeps to."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, 'max_share = "5%"')
     write_scenario(tmp_path, rate="4/s", seconds=3)
-    done = loadtest("run", "s.toml", "--target", "here", "--no-preflight")
-    assert "25 requests per 60 s are the share of the retrieval limit that max_share allows" in aborted(tmp_path, done)
+    run = offer((tmp_path / "s.toml").read_text(), chosen=choose(None, "here", tmp_path / "targets.toml")).wait()
+    assert run.info.end == "aborted"
+    assert "25 requests per 60 s are the share of the retrieval limit that max_share allows" in run.info.end_reason
     assert sum(method == "GET" for method, _, _ in server.asked) == 26
 
 

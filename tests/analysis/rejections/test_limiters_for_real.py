@@ -156,8 +156,8 @@ def answers() -> dict[str, list[RequestLog]]:
     return min(rounds, key=disturbance)
 
 
-def agreements(directory: Path, name: str, asked: list[RequestLog]) -> tuple[dict[str, float], float, float]:
-    """How much each algorithm explains of what was seen; and the expected and observed share of the right one."""
+def save(directory: Path, name: str, asked: list[RequestLog]) -> None:
+    """Write what was seen as a record."""
     case, epoch = CASES[name], maker.EPOCH / 1e9
     info: RunInfo = maker.info(
         {op: maker.plan(op, [maker.stage("s", 0, SECONDS, RATE)]) for op in ("sync_run", "retrieval")},
@@ -182,7 +182,11 @@ def agreements(directory: Path, name: str, asked: list[RequestLog]) -> tuple[dic
         for number, each in enumerate(asked)
     ]  # fmt: skip
     maker.save(directory, info, rows)
-    found, shares = {}, (0.0, 0.0)
+
+
+def agreements(directory: Path, name: str) -> tuple[dict[str, float], float, float]:
+    """How much each algorithm explains of what was seen; and the expected and observed share of the right one."""
+    case, found, shares = CASES[name], {}, (0.0, 0.0)
     for other, algorithm in ALGORITHMS.items():
         record = load_record(directory)
         record.info.target.limiter = other
@@ -198,7 +202,8 @@ def agreements(directory: Path, name: str, asked: list[RequestLog]) -> tuple[dic
 @pytest.mark.parametrize("name", CASES)
 def test_a_replay_of_its_own_limiter_explains_a_server(tmp_path, answers, name):
     """The share of 429s is the expected one, and no other algorithm with the same limits explains as much."""
-    found, expected, observed = agreements(tmp_path / "run", name, answers[name])
+    save(tmp_path / "run", name, answers[name])
+    found, expected, observed = agreements(tmp_path / "run", name)
     assert 0.1 < observed < 0.95
     assert expected == pytest.approx(observed, abs=0.05)
     assert found[name] > 0.8  # a busy machine reorders a burst or two
@@ -208,7 +213,7 @@ def test_a_replay_of_its_own_limiter_explains_a_server(tmp_path, answers, name):
 @pytest.mark.parametrize("name", CASES)
 def test_a_servers_answers_tell_its_limiter(tmp_path: Path, answers: dict[str, list[RequestLog]], name: str) -> None:
     """It is the one that is named, or among those that cannot be told apart, whatever was assumed."""
-    agreements(tmp_path / "run", name, answers[name])
+    save(tmp_path / "run", name, answers[name])
     record = load_record(tmp_path / "run")
     record.info.target.limiter = "fixed-window" if name != "fixed-window" else "sliding-log"
     told = look_into(record, expect(record))
