@@ -1,5 +1,6 @@
 """schemathesis over the server: requests made of ``openapi.yaml``, right and wrong, and links that are followed."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,22 +8,17 @@ from hypothesis import settings
 from plugins.openapi_answers import DOCUMENT
 
 
-@pytest.fixture(scope="module")
-def found(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """What schemathesis found out about a server process."""
+@pytest.mark.heavy
+def test_what_the_document_allows_is_answered_as_it_says(server: Any, tmp_path: Path) -> None:
+    """Server and document agree on every request that was made of the document, and on every answer.
+
+    Each phase sent requests; each operation gave each answer that requests alone can bring about.
+    """
     from plugins.openapi_fuzz import fuzz  # noqa: PLC0415 - see there
 
-    return fuzz(server.url, tmp_path_factory.mktemp("schemathesis"))
-
-
-def test_nothing_is_wrong(found: Any) -> None:
-    """Server and document agree on every request that was made of the document, and on every answer."""
+    found = fuzz(server.url, tmp_path)
     assert not found.problems, "\n\n".join(found.problems)
     assert set(found.phases.values()) == {"success"}
-
-
-def test_everything_was_asked_for(found: Any) -> None:
-    """Each phase sent requests; each operation gave each answer that requests alone can bring about."""
     assert found.cases.keys() == {"examples", "coverage", "fuzzing", "stateful"}
     operations = {
         f"{method.upper()} {path}": operation
