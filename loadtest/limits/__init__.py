@@ -7,8 +7,13 @@ fresh ones. ``docs/limiters.md`` says what each accepts.
 from loadtest.limits.algorithms import (
     ALGORITHMS,
     CONCURRENCY,
+    SCOPES,
+    SHARED_SCOPES,
     Algorithm,
     AlgorithmName,
+    LimiterSpec,
+    Scope,
+    SpecError,
     at_once,
     check_spec,
     in_words,
@@ -17,14 +22,15 @@ from loadtest.limits.algorithms import (
 )
 from loadtest.limits.limiters import (
     ConcurrencyLimit,
+    Decision,
     FixedWindow,
     Gcra,
     LeakyQueue,
+    Limiter,
     SlidingCounter,
     SlidingLog,
     TokenBucket,
 )
-from loadtest.limits.model import SCOPES, SHARED_SCOPES, Decision, Limiter, LimiterSpec, Scope, SpecError
 
 __all__ = [
     "ALGORITHMS",

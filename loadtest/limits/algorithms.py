@@ -1,20 +1,20 @@
-"""Every algorithm by name, limiters made from a spec, and the replay of known times through a limiter."""
+"""How limits may be counted: every algorithm by name, limiters made from a spec, and known times through a limiter."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from loadtest.limits.limiters import (
     ConcurrencyLimit,
     FixedWindow,
     Gcra,
     LeakyQueue,
+    Limiter,
     SlidingCounter,
     SlidingLog,
     TokenBucket,
 )
-from loadtest.limits.model import Limiter, LimiterSpec, SpecError
 from loadtest.units import Limit
 from loadtest.words import nearest
 
@@ -31,6 +31,44 @@ AlgorithmName = Literal[
 """The keys of ``ALGORITHMS``, for type checkers."""
 CONCURRENCY: Final = "concurrency"
 """The one algorithm that limits how many requests are being answered, not how many come."""
+Scope = Literal["key-and-name", "key", "name", "global"]
+"""What one limiter counts: the requests of one key on one limit name, of one key, on one limit name, or all."""
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
+"""Those in which requests of every limit name draw on one limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class LimiterSpec:
+    """How limits are counted.
+
+    Attributes:
+        algorithm: a name from ``ALGORITHMS``.
+        burst: requests that may pass at once, for the algorithms that have a burst; None for their own default.
+        count_rejected: whether rejected requests are counted, too.
+        scope: what one limiter counts.
+    """
+
+    algorithm: str = "fixed-window"
+    burst: int | None = None
+    count_rejected: bool = False
+    scope: Scope = "key-and-name"
+
+
+class SpecError(ValueError):
+    """A spec that describes no limiter.
+
+    Args:
+        field: of ``LimiterSpec``, that is wrong.
+        problem: what is wrong with it, whoever wrote it where.
+        remedy: what to write instead.
+    """
+
+    def __init__(self, field: str, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem}: {remedy}")
+        self.field = field
+        self.problem = problem
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import numpy as np
 from loadtest import limits
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.limits import CONCURRENCY, AlgorithmName, LimiterSpec
-from loadtest.limits.model import GRAIN
+from loadtest.limits.limiters import GRAIN
 from loadtest.units import Limit
 
 _TINY: Final = 1e-6
