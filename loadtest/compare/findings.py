@@ -1,13 +1,14 @@
 """From metrics that became worse to findings: one thing that changed is one finding, whatever it shows in."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from loadtest.compare import sentences
 from loadtest.compare.changes import reaches_effect
 from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison
+from loadtest.words import counted
 
 _PARTS: Final = (Metric.EXECUTION_TIME_P50, Metric.OVERHEAD_P50)
 _TIMES: Final = (
@@ -78,14 +79,17 @@ def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, Me
     cause = max(grown, key=lambda metric: bad[metric].difference or 0) if grown else next(m for m in _TIMES if m in bad)
     other = _moved_from(here, bad, cause)
     if other is not None:
-        text = sentences.moved_sentence(label, bad[cause], other, here[Metric.RESPONSE_TIME_P50])
-        return _finding("moved", label, bad[cause], [other], text)
+        whole = here[Metric.RESPONSE_TIME_P50]
+        parts = f"{sentences.in_brackets(other)} to {sentences.in_brackets(bad[cause])}"
+        total = f"{whole.nature.name} did not grow beyond chance ({sentences.difference(whole)})"
+        return _finding("moved", label, bad[cause], [other], f"{label}: time moved from {parts}; {total}")
     symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
-    text = sentences.sentence(label, bad[cause]) + sentences.shown_in(symptoms)
+    text = sentences.sentence(label, bad[cause], symptoms)
     overhead = here.get(Metric.OVERHEAD_P50)
     seen = any(one.metric in _WHOLE for one in symptoms)
     if cause in _EXECUTION and not seen and overhead and overhead.resolution_ms > (bad[cause].difference or 0.0):
-        text += sentences.hidden_by_polls(overhead.resolution_ms)
+        hidden = sentences.number(overhead.resolution_ms)
+        text += f"; the response time does not show it, since polls hide up to {hidden} ms"
     return _finding("grown", label, bad[cause], symptoms, text)
 
 
@@ -121,7 +125,7 @@ def _finding(
         kind=kind,
         traffic=cause.traffic,
         stage=cause.stage,
-        sentence=text or sentences.sentence(label, cause) + sentences.shown_in(symptoms),
+        sentence=text or sentences.sentence(label, cause, symptoms),
         cause=cause,
         symptoms=tuple(symptoms),
     )
@@ -130,9 +134,9 @@ def _finding(
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
     """Findings in sentences, without the last full stop; after three of them, how many more findings there are."""
     groups = alike(findings)
-    texts = [_sentence(group, metrics) for group in groups[:_MOST]]
+    texts = [sentences.of_group(group, metrics) for group in groups[:_MOST]]
     if left := sum(len(group) for group in groups[_MOST:]):
-        texts.append(f"{left} more finding{'' if left == 1 else 's'}")
+        texts.append(counted(left, "more finding"))
     return ". ".join(texts)
 
 
@@ -146,20 +150,18 @@ def alike(findings: Sequence[ChangeFinding]) -> list[list[ChangeFinding]]:
     left, groups = list(findings), []
     while left:
         same = [one for one in left if (one.kind, one.cause.metric) == (left[0].kind, left[0].cause.metric)]
-        group = max(_sharing(same, lambda one: one.difference_interval), _sharing(same, _ratios), key=len)
+        in_ms = _sharing(same, [one.cause.difference_interval for one in same])
+        by_ratio = [None if one.cause.nature.scale == "logit" else one.cause.ratio_interval for one in same]
+        group = max(in_ms, _sharing(same, by_ratio), key=len)
         groups.append(sorted(group, key=lambda one: not sentences.in_percent(one.cause)))
         left = [one for one in left if all(one is not member for member in group)]
     return groups
 
 
-def _sharing(
-    same: Sequence[ChangeFinding], interval: Callable[[MetricComparison], tuple[float, float] | None]
-) -> list[ChangeFinding]:
+def _sharing(same: Sequence[ChangeFinding], intervals: Sequence[tuple[float, float] | None]) -> list[ChangeFinding]:
     """The first finding, and each other one while all intervals have a value in common."""
-    common = interval(same[0].cause)
-    group = [same[0]]
-    for one in same[1:]:
-        other = interval(one.cause)
+    common, group = intervals[0], [same[0]]
+    for one, other in zip(same[1:], intervals[1:], strict=True):
         if common is None or other is None:
             continue
         low, high = max(common[0], other[0]), min(common[1], other[1])
@@ -167,19 +169,6 @@ def _sharing(
             common = (low, high)
             group.append(one)
     return group
-
-
-def _ratios(one: MetricComparison) -> tuple[float, float] | None:
-    return None if one.nature.scale == "logit" else one.ratio_interval
-
-
-def _sentence(group: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    if len(group) == 1:
-        return group[0].sentence
-    causes = [one.cause for one in group]
-    labels = [sentences.where((one.traffic, one.stage), metrics) for one in causes]
-    shown = dict.fromkeys(symptom.metric for one in group for symptom in one.symptoms)
-    return sentences.alike_sentence(labels, causes, list(shown))
 
 
 def attribution(

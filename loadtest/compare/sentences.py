@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
-from loadtest.compare.measurements import NATURES, Metric
-from loadtest.compare.results import MetricComparison
+from loadtest.compare.results import ChangeFinding, MetricComparison
+from loadtest.words import joined
 
 _MINUS: Final = "\N{MINUS SIGN}"
 LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
@@ -29,63 +29,60 @@ def name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
     return f"{where((one.traffic, one.stage), metrics)}: {one.nature.name}"
 
 
-def sentence(label: str, one: MetricComparison) -> str:
-    """``greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75 %)``."""
-    return f"{label}: {one.nature.name} {change(one)}"
+def sentence(label: str, one: MetricComparison, symptoms: Sequence[MetricComparison] = ()) -> str:
+    """``greetings: executionTime p50 +66 ms (+69 %); seen in response time p50 (+67 ms) and goodput (−3.1/s)``."""
+    text = f"{label}: {one.nature.name} {change(one)}"
+    return f"{text}; seen in {listed([in_brackets(each) for each in symptoms])}" if symptoms else text
 
 
 def change(one: MetricComparison) -> str:
-    """How much a metric changed, with its interval."""
+    """How much a metric changed, with its interval: ``+66 ms (+69 %, 95 %: +58 to +75 %)``."""
     nature = one.nature
     if nature.scale == "logit":
         ends = _range(one.difference_interval, 100, "points")
         size = f"{signed(100 * (one.difference or 0))} percentage points"
         return f"{size} (from {share(one.base)} to {share(one.head)}{ends})"
-    unit, _ = _UNITS[nature.unit]
     ratio, ratios = one.ratio or 1.0, one.ratio_interval
     if ratio >= _TIMES_FROM:
         ends = "" if ratios is None else f", 95 %: {number(ratios[0])} to {number(ratios[1])} times"
-        return f"{signed(one.difference or 0)}{unit} ({number(ratio)} times as much{ends})"
+        return f"{difference(one)} ({number(ratio)} times as much{ends})"
     low_high = None if ratios is None else (ratios[0] - 1, ratios[1] - 1)
-    return f"{signed(one.difference or 0)}{unit} ({signed(100 * (ratio - 1))} %{_range(low_high, 100, '%')})"
+    return f"{difference(one)} ({signed(100 * (ratio - 1))} %{_range(low_high, 100, '%')})"
 
 
-def shown_in(symptoms: Sequence[MetricComparison]) -> str:
-    """``; seen in response time p50 (+67 ms) and goodput (−3.1/s)``; empty without symptoms."""
-    if not symptoms:
-        return ""
-    return "; seen in " + listed([_in_brackets(one) for one in symptoms])
-
-
-def moved_sentence(label: str, grown: MetricComparison, shrunk: MetricComparison, whole: MetricComparison) -> str:
-    """``greetings: time moved from executionTime p50 (−30 ms) to overhead p50 (+30 ms); …``."""
-    total = f"{whole.nature.name} did not grow beyond chance ({_short(whole)})"
-    return f"{label}: time moved from {_in_brackets(shrunk)} to {_in_brackets(grown)}; {total}"
+def difference(one: MetricComparison) -> str:
+    """``+66 ms``, ``−1.2 points``."""
+    unit, factor = _UNITS[one.nature.unit]
+    return signed(factor * (one.difference or 0.0)) + unit
 
 
 def short(one: MetricComparison) -> str:
     """``executionTime p50 +66 ms``."""
-    return f"{one.nature.name} {_short(one)}"
+    return f"{one.nature.name} {difference(one)}"
 
 
-def hidden_by_polls(resolution_ms: float) -> str:
-    """Why the response time of a polled job does not show what its executionTime does."""
-    return f"; the response time does not show it, since polls hide up to {number(resolution_ms)} ms"
+def in_brackets(one: MetricComparison) -> str:
+    """``executionTime p50 (+66 ms)``."""
+    return f"{one.nature.name} ({difference(one)})"
 
 
-def alike_sentence(labels: Sequence[str], causes: Sequence[MetricComparison], shown: Sequence[Metric]) -> str:
+def of_group(group: Sequence[ChangeFinding], metrics: Iterable[MetricComparison]) -> str:
     """``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
 
     Args:
-        labels: what each place is called, the one that matters most first.
-        causes: the same metric in each of them.
-        shown: metrics in which it shows, too.
+        group: findings with one cause, the one that matters most first.
+        metrics: all that were compared.
     """
+    if len(group) == 1:
+        return group[0].sentence
+    causes = [one.cause for one in group]
+    labels = [where((one.traffic, one.stage), metrics) for one in causes]
     nature, sizes = causes[0].nature, [one.difference or 0.0 for one in causes]
     unit, factor = _UNITS[nature.unit]
     ends = list(dict.fromkeys(signed(factor * end) for end in (min(sizes), max(sizes))))
     text = f"{nature.name} {' to '.join(ends)}{unit} in {listed(labels)}; {labels[0]}: {change(causes[0])}"
-    return text + (f"; seen in {listed([NATURES[one].name for one in shown])}" if shown else "")
+    shown = dict.fromkeys(symptom.nature.name for one in group for symptom in one.symptoms)
+    return text + (f"; seen in {listed(list(shown))}" if shown else "")
 
 
 def in_percent(one: MetricComparison) -> bool:
@@ -110,7 +107,7 @@ def listed(items: Sequence[str], most: int = 4) -> str:
     """``a, b and c``; from the fifth on, how many more there are."""
     if len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]
-    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + " and " + items[-1]
+    return joined(items)
 
 
 def number(value: float) -> str:
@@ -134,15 +131,6 @@ def minute(started: str) -> str:
 def share(value: float | None) -> str:
     """A share in per cent."""
     return "unknown" if value is None else f"{number(100 * value)} %"
-
-
-def _in_brackets(one: MetricComparison) -> str:
-    return f"{one.nature.name} ({_short(one)})"
-
-
-def _short(one: MetricComparison) -> str:
-    unit, factor = _UNITS[one.nature.unit]
-    return signed(factor * (one.difference or 0.0)) + unit
 
 
 def _range(interval: tuple[float, float] | None, factor: float, unit: str) -> str:
