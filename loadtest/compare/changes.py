@@ -281,41 +281,39 @@ def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> lis
     changes: list[AnyChange] = []
     for one, factor in zip(family, inflation([each.spread for each in family]), strict=True):
         squared_sd, df = shrunk(one.spread.prior * factor, one.spread.seen, one.spread.df)
+        bases, heads = ([each.value for each in side] for side in (one.bases, one.heads))
         common: dict[str, Any] = {
             "key": one.heads[0].key,
             "df": df,
             "sd": math.sqrt(squared_sd),
-            "n": len(one.bases),
+            "n": len(bases),
             "looks": one.looks,
             "anchored": anchored,
             "earlier": tuple(each.value for each in one.earlier),
-            "later": tuple(each.value for each in one.heads),
+            "later": tuple(heads),
         }
-        changes.append((_share if NATURES[one.spread.metric].scale == "logit" else _time)(one, squared_sd, common))
+        if NATURES[one.spread.metric].scale == "logit":
+            share = ShareChange(
+                **common,
+                base_counts=tuple(map(count, one.bases)),
+                head_counts=tuple(map(count, one.heads)),
+                varies=(squared_sd * one.parts[0], squared_sd * one.parts[1]),
+                base=statistics.fmean(bases),
+                head=statistics.fmean(heads),
+            )
+            changes.append(share)
+            continue
+        time = TimeChange(
+            **common,
+            centre=one.centre,
+            delta=one.delta,
+            se=math.sqrt(squared_sd * sum(one.parts)),
+            base=math.exp(one.centre),
+            head=heads[0] if len(heads) == 1 else math.exp(one.centre + one.delta),
+            resolution_ms=one.resolution_ms,
+        )
+        changes.append(time)
     return changes
-
-
-def _share(one: ChangeEvidence, squared_sd: float, common: dict[str, Any]) -> ShareChange:
-    return ShareChange(
-        **common,
-        base_counts=tuple(map(count, one.bases)),
-        head_counts=tuple(map(count, one.heads)),
-        varies=(squared_sd * one.parts[0], squared_sd * one.parts[1]),
-        base=statistics.fmean(each.value for each in one.bases),
-        head=statistics.fmean(each.value for each in one.heads),
-    )
-
-
-def _time(one: ChangeEvidence, squared_sd: float, common: dict[str, Any]) -> TimeChange:
-    return TimeChange(
-        **common,
-        centre=one.centre,
-        delta=one.delta,
-        se=math.sqrt(squared_sd * sum(one.parts)),
-        base=math.exp(one.centre),
-        head=one.heads[0].value if len(one.heads) == 1 else math.exp(one.centre + one.delta),
-        resolution_ms=one.resolution_ms,
-    )
 
 
 def count(one: Measurement) -> EventCount:

@@ -27,6 +27,7 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.record.blocks import Side
 from loadtest.stats import student, variance
+from loadtest.words import counted
 
 DISCARDED: Final = 1
 """Pairs at the beginning that are left out: both sides warm up in them."""
@@ -75,8 +76,8 @@ def compare_pairs(
         title: of the scenario.
         discarded: so many pairs at the beginning are left out.
     """
-    counted = [pair for pair in pairs[discarded:] if pair[0].valid and pair[1].valid]
-    kept = counted or list(pairs)
+    valid = [pair for pair in pairs[discarded:] if pair[0].valid and pair[1].valid]
+    kept = valid or list(pairs)
     if not kept:
         raise ValueError("there is nothing to compare: no pair of blocks")
     sides = SideRuns(
@@ -93,12 +94,12 @@ def compare_pairs(
         if field := mismatch(base, head, paired=True):
             return conclude(sides, "not comparable", f"The two sides cannot be compared: {field}.")
     invalid = [block for pair in pairs[discarded:] for block in pair if not block.valid]
-    if invalid and len(counted) < LEAST_PAIRS:
-        return conclude(sides, "invalid", f"Too few valid pairs ({len(counted)}): {invalid[0].sentence}")
-    changes, shown = _compare_blocks(counted)
+    if invalid and len(valid) < LEAST_PAIRS:
+        return conclude(sides, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
+    changes, shown = _compare_blocks(valid)
     metrics = judge_family(changes, shown, LEVELS, confirming)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    return decide(sides._replace(reasons=reasons), metrics, controls_of_pairs(counted))
+    return decide(sides, metrics, controls_of_pairs(valid), reasons)
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
@@ -139,10 +140,10 @@ def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEviden
     moves = [head.score - base.score for base, head in column]
     within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
     metric, centre = heads[0].metric, statistics.fmean(one.score for one in bases)
-    counted, size = 0.0, math.exp(centre)
+    counting, size = 0.0, math.exp(centre)
     if NATURES[metric].scale == "logit":
-        counted, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
-    seen = max(0.0, max(variance(moves), within) - counted)
+        counting, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
+    seen = max(0.0, max(variance(moves), within) - counting)
     return ChangeEvidence(
         bases,
         heads,
@@ -198,4 +199,4 @@ def _side(runs: Sequence[RunMeasurements]) -> str:
     first = runs[0]
     version = f", version {first.target_version}" if first.target_version else ""
     settings = f", faults {', '.join(first.target.faults)}" if first.target.faults else ""
-    return f"{first.target.host}{version}{settings}, {len(runs)} block{'' if len(runs) == 1 else 's'}"
+    return f"{first.target.host}{version}{settings}, {counted(len(runs), 'block')}"

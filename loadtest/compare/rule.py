@@ -17,6 +17,7 @@ from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.stats import variance
+from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
 """Below it a history is still learning."""
@@ -90,9 +91,9 @@ def _compare_run(
     for head in run.measurements:
         bases, why = columns.pop(head.key, []), unfit(head)
         if why or len(bases) < LEAST_RUNS:
-            there = "1 earlier run has" if len(bases) == 1 else f"{len(bases)} earlier runs have"
+            few = f"only {counted(len(bases), 'earlier run has', 'earlier runs have')} it"
             value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
-            shown.append(only_shown(head.key, values, value, why or f"only {there} it", learning=not why))
+            shown.append(only_shown(head.key, values, value, why or few, learning=not why))
             continue
         latest.append(_evidence(head, bases, bases[-WINDOW:]))
         if len(bases) >= ANCHORED_FROM:
@@ -113,10 +114,10 @@ def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measure
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
     # Of shares, the spread is what there is beyond counting.
-    counted = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
-    prior = nature.prior_sd**2 + max(0.0, within - counted)
-    scores = winsorised([one.score for one in bases], math.sqrt(prior + counted))
-    centre, seen = statistics.fmean(scores), max(0.0, variance(scores) - counted)
+    counting = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
+    prior = nature.prior_sd**2 + max(0.0, within - counting)
+    scores = winsorised([one.score for one in bases], math.sqrt(prior + counting))
+    centre, seen = statistics.fmean(scores), max(0.0, variance(scores) - counting)
     size = 1.0 if nature.scale == "logit" else math.exp(centre)
     return ChangeEvidence(
         bases,
@@ -134,10 +135,9 @@ def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measure
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
     if not history:
         return "no accepted run yet"
-    runs = "1 accepted run" if len(history) == 1 else f"{len(history)} accepted runs"
-    first, last = history[0].started[:10], history[-1].started[:10]
+    days = " to ".join(dict.fromkeys(run.started[:10] for run in (history[0], history[-1])))
     none = "" if comparable else ", none of them comparable"
-    return f"{runs}, {first}" + (f" to {last}" if last != first else "") + none
+    return f"{counted(len(history), 'accepted run')}, {days}{none}"
 
 
 def _head(run: RunMeasurements) -> str:

@@ -42,6 +42,7 @@ from loadtest.compare.results import (
     RunComparison,
 )
 from loadtest.errors import ExitCode
+from loadtest.words import counted
 
 IMPROVED_LEVEL: Final = 0.05
 """p by Holm at which a metric improved."""
@@ -78,7 +79,6 @@ class SideRuns(NamedTuple):
         head: likewise.
         confirming: the keys that a rerun is to confirm; None for a first comparison.
         least: runs of the history, or pairs, that a comparison needs.
-        reasons: what the way of comparing adds.
     """
 
     kind: Literal["paired", "history"]
@@ -89,7 +89,6 @@ class SideRuns(NamedTuple):
     head: str
     confirming: Collection[Key] | None
     least: int
-    reasons: tuple[str, ...] = ()
 
 
 def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
@@ -133,17 +132,17 @@ def judge_family(
     judged = []
     for one in changes:
         p = adjusted.get(one.key)
-        found = p is not None and p <= alpha and one.matters()
-        improved = better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True)
         verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a change that matters"
-        if found:
-            suspected = "suspected: a rerun has to confirm it"
-            verdict = ("inconclusive", suspected) if confirming is None else ("regressed", "")
-        elif improved or one.unchanged():
-            verdict = ("improved" if improved else "unchanged"), ""
+        suspect = False
+        if p is not None and p <= alpha and one.matters():
+            suspect = confirming is None
+            verdict = ("inconclusive", "suspected: a rerun has to confirm it") if suspect else ("regressed", "")
+        elif better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True):
+            verdict = "improved", ""
+        elif one.unchanged():
+            verdict = "unchanged", ""
         # With an event it would be one test more.
         detectable = one.detectable(levels.suspect / (len(tests) + (one.key not in better)))
-        suspect = found and confirming is None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable, suspect=suspect))
     unsettled = [
         msgspec.structs.replace(one, suspect=confirming is not None and one.key in confirming) for one in shown
@@ -214,9 +213,12 @@ def only_shown(
 
 
 def decide(
-    sides: SideRuns, metrics: tuple[MetricComparison, ...], controls: tuple[ControlComparison, ...]
+    sides: SideRuns,
+    metrics: tuple[MetricComparison, ...],
+    controls: tuple[ControlComparison, ...],
+    more: tuple[str, ...] = (),
 ) -> RunComparison:
-    """The verdict over judged metrics, as the module says."""
+    """The verdict over judged metrics, as the module says, with what the way of comparing adds to its reasons."""
     first = sides.confirming is None
     worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
     findings = find(metrics, worse)
@@ -224,7 +226,7 @@ def decide(
     regressions = [one for one in findings if one.kind != "moved"]
     moved = [one for one in controls if one.moved]
     word, sentence = _verdict(sides, metrics, regressions, moved)
-    reasons = (*_reasons(sides, metrics, findings, moved, word), *sides.reasons)
+    reasons = (*_reasons(sides, metrics, findings, moved, word), *more)
     return conclude(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
 
 
@@ -282,8 +284,7 @@ def _verdict(
         return _nothing_tested(sides, metrics)
     done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
     found = [one for one in tested if one.nature.scale == "log" and one.detectable is not None]
-    count = f"{len(tested)} metric{'' if len(tested) == 1 else 's'}"
-    return "pass", f"{done} found in {count}. {_would_have_seen(found, metrics)}".strip()
+    return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(found, metrics)}".strip()
 
 
 def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tuple[ComparisonVerdict, str]:
@@ -351,15 +352,13 @@ def _without_moved(
 ) -> tuple[MetricComparison, ...]:
     """Metrics whose time only moved are no longer suspected."""
     places = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
-    changed = []
-    for one in metrics:
-        time = one.nature.unit == "ms" and (one.suspect or one.verdict == "regressed")
-        if time and one.p is not None and (one.traffic, one.stage) in places:
-            why = "time moved; the whole did not grow"
-            changed.append(msgspec.structs.replace(one, verdict="inconclusive", suspect=False, why=why))
-        else:
-            changed.append(one)
-    return tuple(changed)
+
+    def moved(one: MetricComparison) -> bool:
+        worse = one.p is not None and (one.suspect or one.verdict == "regressed")
+        return worse and one.nature.unit == "ms" and (one.traffic, one.stage) in places
+
+    changed = {"verdict": "inconclusive", "suspect": False, "why": "time moved; the whole did not grow"}
+    return tuple(msgspec.structs.replace(one, **changed) if moved(one) else one for one in metrics)
 
 
 def _names(chosen: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
