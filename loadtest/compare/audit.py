@@ -6,7 +6,7 @@ one; only the rerun is a stand-in: a real one follows within minutes and shares 
 """
 
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -120,10 +120,12 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     """Runs in groups that can be compared with one another, in order."""
     groups: list[list[HistoryRun]] = []
     for run in runs:
-        group = next((each for each in groups if not mismatch(each[-1].measurements, run.measurements)), None)
-        if group is None:
-            groups.append(group := [])
-        group.append(run)
+        for group in groups:
+            if not mismatch(group[-1].measurements, run.measurements):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
     return groups
 
 
@@ -145,12 +147,11 @@ def _replay(runs: Sequence[RunMeasurements], place: int) -> _Replay:
 
 
 def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurements) -> bool:
-    values: dict[Key, list[float]] = {}
-    for other in others:
-        for one in other.measurements:
-            values.setdefault(one.key, []).append(one.value)
+    values: defaultdict[Key, list[float]] = defaultdict(list)
+    for one in (each for other in others for each in other.measurements):
+        values[one.key].append(one.value)
     for one in run.measurements:
-        nature, base = NATURES[one.metric], statistics.fmean(values.get(one.key, [0.0]))
+        nature, base = NATURES[one.metric], statistics.fmean(values[one.key] or [0.0])
         if one.gated and nature.scale == "log" and base > 0 and one.value > 0:
             ratio = one.value / base if nature.worse > 0 else base / one.value
             if ratio > PLAIN_RATIO:
@@ -159,11 +160,10 @@ def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurement
 
 
 def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...]:
-    found: dict[Key, list[MetricComparison]] = {}
-    for comparison in comparisons:
-        for one in comparison.metrics:
-            if one.gated and one.head is not None:
-                found.setdefault(one.key, []).append(one)
+    found: defaultdict[Key, list[MetricComparison]] = defaultdict(list)
+    for one in (each for comparison in comparisons for each in comparison.metrics):
+        if one.gated and one.head is not None:
+            found[one.key].append(one)
     return tuple(
         Sensitivity(
             **key._asdict(),

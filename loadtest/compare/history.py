@@ -8,8 +8,10 @@ gives the same history. A verdict that was stored stays, whatever is added later
 import csv
 import io
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -148,7 +150,7 @@ def fold(lines: Iterable[HistoryLine]) -> History:
 def _decided(line: RunLine, decision: DecisionLine | None) -> HistoryRun:
     # Nobody can make evidence of an invalid run, not even with an editor.
     if line.status == "invalid" or not line.run.valid:
-        return HistoryRun(line, "invalid", "" if decision is None else decision.reason)
+        return HistoryRun(line, "invalid", decision.reason if decision else "")
     if decision is None:
         return HistoryRun(line, line.status)
     return HistoryRun(line, decision.status, decision.reason, decision.new_segment and decision.status == "accepted")
@@ -171,12 +173,8 @@ def moment(text: str) -> datetime:
 
 def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     """Cut runs, in order, where a segment starts."""
-    found: list[list[HistoryRun]] = []
-    for each in runs:
-        if each.new_segment or not found:
-            found.append([])
-        found[-1].append(each)
-    return found
+    starts = [place for place, each in enumerate(runs) if each.new_segment or not place]
+    return [list(runs[start:end]) for start, end in pairwise([*starts, len(runs)])]
 
 
 def run_line(
@@ -215,18 +213,17 @@ def now() -> str:
 
 def compact(run: RunMeasurements) -> RunMeasurements:
     """A run as a history keeps it: seven significant digits, three in sketches. What is judged is what is kept."""
+    replace = msgspec.structs.replace
 
     def kept(one: Measurement) -> Measurement:
-        se = None if one.se is None else significant(one.se, _DIGITS)
-        value, score = significant(one.value, _DIGITS), significant(one.score, _DIGITS)
-        return msgspec.structs.replace(one, value=value, score=score, se=se)
+        figures = {"value": one.value, "score": one.score} | ({} if one.se is None else {"se": one.se})
+        return replace(one, **{name: significant(figure, _DIGITS) for name, figure in figures.items()})
 
     def drawn(one: Sketch) -> Sketch:
-        quantiles = tuple(significant(value, _SKETCH_DIGITS) for value in one.quantiles_ms)
-        return msgspec.structs.replace(one, quantiles_ms=quantiles)
+        return replace(one, quantiles_ms=tuple(significant(value, _SKETCH_DIGITS) for value in one.quantiles_ms))
 
     measurements, sketches = tuple(map(kept, run.measurements)), tuple(map(drawn, run.sketches))
-    return msgspec.structs.replace(run, measurements=measurements, sketches=sketches)
+    return replace(run, measurements=measurements, sketches=sketches)
 
 
 def _exported(history: History) -> list[RunMeasurements]:
@@ -260,9 +257,9 @@ def _to_otava(history: History) -> str:
 
 def _to_bmf(history: History) -> str:
     """Bencher Metric Format (JSON) of the last run: a traffic entry's stage is a benchmark, each metric a measure."""
-    benchmarks: dict[str, dict[str, Mapping[str, float]]] = {}
+    benchmarks: defaultdict[str, dict[str, Mapping[str, float]]] = defaultdict(dict)
     for key, one in _gated(_exported(history)[-1]).items():
-        benchmarks.setdefault(f"{key.traffic}/{key.stage}", {})[key.metric] = _bounds(one)
+        benchmarks[f"{key.traffic}/{key.stage}"][key.metric] = _bounds(one)
     return _json(benchmarks)
 
 
@@ -270,13 +267,12 @@ def _to_benchmark_action(history: History) -> str:
     """``customSmallerIsBetter`` (JSON) for github-action-benchmark: the last run's metrics of which less is better."""
     run = _exported(history)[-1]
     about = "\n".join(text for text in (run.run, run.commit, run.target_version) if text)
-    smaller = [one for key, one in _gated(run).items() if NATURES[key.metric].worse > 0]
     found = []
-    for one in smaller:
-        bounds = _bounds(one)
+    for one in _gated(run).values():
+        bounds, nature = _bounds(one), NATURES[one.metric]
         plus = {"range": f"± {bounds['upper_value'] - one.value:.3g}"} if "upper_value" in bounds else {}
-        unit = NATURES[one.metric].unit
-        found.append({"name": "/".join(one.key), "unit": unit, "value": one.value, **plus, "extra": about})
+        if nature.worse > 0:
+            found.append({"name": "/".join(one.key), "unit": nature.unit, "value": one.value, **plus, "extra": about})
     return _json(found)
 
 

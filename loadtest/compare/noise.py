@@ -115,8 +115,8 @@ def controls_of_run(history: Sequence[RunMeasurements], run: RunMeasurements) ->
     """Compare the controls of a run with those of earlier runs."""
     found = []
     for name, kind in _KINDS.items():
-        value = _value(run, name)
-        logs = [math.log(each) for one in history if (each := _value(one, name))]
+        value, values = _value(run, name), [_value(one, name) for one in history]
+        logs = [math.log(each) for each in values if each]
         if value and len(logs) >= _LEAST:
             base = winsorised(logs, kind.prior_sd)
             spread = shrunk(kind.prior_sd**2, variance(base), len(base) - 1)

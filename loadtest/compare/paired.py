@@ -7,6 +7,7 @@ hour, a neighbour) is the same on both sides of a pair, and the difference of ea
 import math
 import random
 import statistics
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -104,11 +105,11 @@ def compare_pairs(
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
     """The difference of each metric over the pairs that count, unjudged; and the metrics that are not tested."""
-    columns: dict[Key, list[tuple[Measurement, Measurement | None]]] = {}
+    columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()
         for one in base.measurements:
-            columns.setdefault(one.key, []).append((one, others.get(one.key)))
+            columns[one.key].append((one, others.get(one.key)))
     tested, untested = [], []
     for key, column in columns.items():
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]

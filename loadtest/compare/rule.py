@@ -7,6 +7,7 @@ counts as an effect, ``noise.py`` where the standard deviation comes from, ``ver
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -82,11 +83,10 @@ def _compare_run(
     The change is that against the latest runs, or against the first ones if that is the worse. A gated metric of most
     earlier runs that this run does not have at all is shown: it must say so.
     """
-    columns: dict[Key, list[Measurement]] = {}
-    for earlier in history:
-        for one in earlier.measurements:
-            if not unfit(one):
-                columns.setdefault(one.key, []).append(one)
+    columns: defaultdict[Key, list[Measurement]] = defaultdict(list)
+    for one in (each for earlier in history for each in earlier.measurements):
+        if not unfit(one):
+            columns[one.key].append(one)
     latest, anchored, shown = [], [], []
     for head in run.measurements:
         bases, why = columns.pop(head.key, []), unfit(head)
