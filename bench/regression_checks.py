@@ -24,7 +24,7 @@ from loadtest.compare.paired import compare_pairs
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import judge_history
 from loadtest.compare.verdict import suspects
-from loadtest.stats import share_score
+from loadtest.stats.shares import share_score
 
 STAGE: Final = "steady"
 CHANGED: Final = "second"

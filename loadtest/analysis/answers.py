@@ -25,7 +25,8 @@ from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
 from loadtest.record.effective_scenario import WrittenComparison, written_comparisons
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES, Difference, Estimate, estimate_mean, estimate_percentile, estimate_share, rank
+from loadtest.stats.differences import Difference, Estimate, estimate_mean, estimate_percentile, estimate_share
+from loadtest.stats.order_statistics import QUANTILES, rank
 from loadtest.units import Unit
 
 _ERROR: Final = 0.05

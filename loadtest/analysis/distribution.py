@@ -23,7 +23,7 @@ from loadtest.analysis.columns import groups
 from loadtest.analysis.results import Summary, Value
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.metrics import STATISTICS, Statistic
-from loadtest.stats import QUANTILES, interval_ranks, rank
+from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
 """Values of a slot up to which each is kept as it is."""

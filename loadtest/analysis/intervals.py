@@ -33,9 +33,8 @@ from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONS
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
 from loadtest.record.effective_scenario import written_entry
-from loadtest.stats import (
+from loadtest.stats.means import (
     DRIFT,
-    QUANTILES,
     binned_shares,
     bins_of_batch,
     common_movement,
@@ -43,8 +42,9 @@ from loadtest.stats import (
     fill_batches,
     level_of,
     median_regression,
-    wilson,
 )
+from loadtest.stats.order_statistics import QUANTILES
+from loadtest.stats.shares import wilson
 
 THROTTLED_RATE: Final = "throttled_rate"
 ERROR_RATE: Final = "error_rate"

@@ -45,7 +45,8 @@ from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_O
 from loadtest.metrics import METRICS
 from loadtest.record.run_directory import write_atomically
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES, interval_ranks, needed, rank, share_score
+from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, rank
+from loadtest.stats.shares import share_score
 
 IDLE_MS: Final = 1.0
 """A workflow whose executionTime stays below it in 95 % of its runs does nothing worth the name."""

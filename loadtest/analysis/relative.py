@@ -19,7 +19,8 @@ from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one,
 from loadtest.metrics import METRICS
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
-from loadtest.stats import QUANTILES, Difference, mean_difference, percentile_difference, share_difference
+from loadtest.stats.differences import Difference, mean_difference, percentile_difference, share_difference
+from loadtest.stats.order_statistics import QUANTILES
 from loadtest.threshold import Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
 

@@ -26,7 +26,8 @@ from loadtest.analysis.times import dispatch_lag, overhead, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
-from loadtest.stats import circular_blocks, filled_blocks, share_scores
+from loadtest.stats.means import circular_blocks, filled_blocks
+from loadtest.stats.shares import share_scores
 
 RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"

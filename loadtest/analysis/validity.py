@@ -24,7 +24,7 @@ from loadtest.record.generator_limits import (
     pauses_limit,
 )
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
-from loadtest.stats import rank
+from loadtest.stats.order_statistics import rank
 
 
 def describe_worker(worker: WorkerInfo) -> str:

@@ -35,7 +35,7 @@ from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATI
 from loadtest.limits import ALGORITHMS
 from loadtest.plan import Question, forecast, job_duration, traffic_plans
 from loadtest.scenario import Scenario
-from loadtest.stats import QUANTILES
+from loadtest.stats.order_statistics import QUANTILES
 from loadtest.threshold import Threshold
 
 _OCTAVES: Final = 6

@@ -17,7 +17,7 @@ from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements,
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import LEAST_RUNS, judge_history
 from loadtest.compare.verdict import suspects
-from loadtest.stats import clopper_pearson
+from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
 """Runs of a segment that can be replayed: one is compared, one is its rerun, and the rest has to be a history."""

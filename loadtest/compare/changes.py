@@ -22,7 +22,8 @@ from typing import Any, Final, NamedTuple
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
 from loadtest.compare.noise import MetricSpread, inflation, shrunk
 from loadtest.metrics import Nature
-from loadtest.stats import (
+from loadtest.stats.means import student, student_tail
+from loadtest.stats.shares import (
     EventCount,
     common_log_odds,
     expit,
@@ -32,8 +33,6 @@ from loadtest.stats import (
     logit,
     pooled,
     share_score,
-    student,
-    student_tail,
     wilson,
 )
 

@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
 from loadtest.compare.results import ControlComparison
-from loadtest.stats import student, variance
+from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
 """ν₀: what the prior counts, in runs."""

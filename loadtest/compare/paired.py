@@ -27,7 +27,7 @@ from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.record.blocks import Side
-from loadtest.stats import student, variance
+from loadtest.stats.means import student, variance
 from loadtest.words import counted
 
 DISCARDED: Final = 1

@@ -17,7 +17,7 @@ from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, win
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
-from loadtest.stats import variance
+from loadtest.stats.means import variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5

@@ -13,7 +13,7 @@ import numpy as np
 from loadtest.arrays import Bools
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
 from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
-from loadtest.stats import log10_at_most
+from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 _STEPS: Final = 31

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once, in_words
 from loadtest.limits.fits import Fit, candidates, held
 from loadtest.limits.loads import RequestLog
-from loadtest.stats import log10_at_most
+from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]

@@ -15,7 +15,8 @@ from loadtest.metrics import METRICS, Cell, counted
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
 from loadtest.scenario import Breakers, Scenario
-from loadtest.stats import GROWTH, LogHistogram, wilson
+from loadtest.stats.log_histogram import GROWTH, LogHistogram
+from loadtest.stats.shares import wilson
 from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3

@@ -13,7 +13,7 @@ from typing import Final
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import Sample
-from loadtest.stats import LogHistogram
+from loadtest.stats.log_histogram import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0

@@ -21,7 +21,7 @@ from loadtest.plan.stages import MAX_USERS, operation_deadline, stage_at, traffi
 from loadtest.record.run_info import StagePlan
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
-from loadtest.stats import QUANTILES, needed
+from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.threshold import Threshold
 from loadtest.words import nearest
 

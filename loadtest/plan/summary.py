@@ -13,7 +13,7 @@ from loadtest.plan.contradictions import Contradiction, contradictions, samples
 from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
 from loadtest.plan.offer import PlannedEntry
 from loadtest.scenario import scenario_hash
-from loadtest.stats import carried
+from loadtest.stats.order_statistics import carried
 
 SCHEMA_VERSION = 1
 

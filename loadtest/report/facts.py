@@ -12,7 +12,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES
 from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
 from loadtest.report.headline import within_limits
-from loadtest.stats import QUANTILES, needed
+from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, seconds
 
 _WELL_KNOWN_S: Final = 0.05

@@ -26,7 +26,7 @@ from loadtest.record.run_info import StagePlan
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.report.answers import answer
 from loadtest.report.limits import overdrawn
-from loadtest.stats import QUANTILES, needed
+from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, duration_ms, joined, nearest, seconds, share
 
 _NAMED: Final = 0.01

@@ -19,7 +19,7 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
 from loadtest.metrics import STATISTICS
 from loadtest.record import samples
-from loadtest.stats import QUANTILES
+from loadtest.stats.order_statistics import QUANTILES
 
 ROOT = Path(__file__).parents[2]
 LAGS = {"start_lag_ms", "dispatch_lag_ms"}

@@ -24,7 +24,7 @@ from loadtest.analysis.rejections.expected_429 import rejected_by_phase
 from loadtest.analysis.run_record import load_record
 from loadtest.analysis.time_blocks import BinnedTimes, Grid, grid
 from loadtest.limits import LimiterSpec
-from loadtest.stats import interval_ranks
+from loadtest.stats.order_statistics import interval_ranks
 from loadtest.units import Limit
 
 RUNS = 60

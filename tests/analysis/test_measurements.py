@@ -19,7 +19,7 @@ from loadtest.record.run_info import (
     TargetInfo,
 )
 from loadtest.record.samples import Sample
-from loadtest.stats import logit
+from loadtest.stats.shares import logit
 
 N = 120
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
-from loadtest.stats import interval_ranks, needed, rank
+from loadtest.stats.order_statistics import interval_ranks, needed, rank
 
 
 def _cdf(k: int, n: int, p: float) -> float:

@@ -4,7 +4,7 @@ from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distributions, distribution
 from loadtest.analysis.time_blocks import BinnedTimes, Grid, StageBlocks, draws, grid
-from loadtest.stats import rank
+from loadtest.stats.order_statistics import rank
 
 SECONDS, RATE, RUNS = 120, 10, 100
 N = SECONDS * RATE

@@ -22,7 +22,7 @@ from loadtest.analysis.results import JobFigures
 from loadtest.analysis.run_record import load_record
 from loadtest.analysis.times import poll_lag, queue_wait
 from loadtest.record.samples import Sample
-from loadtest.stats import rank
+from loadtest.stats.order_statistics import rank
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 

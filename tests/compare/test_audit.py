@@ -7,7 +7,7 @@ from plugins.history_parts import made_line, made_run
 from loadtest.compare.audit import LEAST, audit
 from loadtest.compare.history import decision_line, fold
 from loadtest.compare.measurements import Metric
-from loadtest.stats import clopper_pearson
+from loadtest.stats.shares import clopper_pearson
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.stats import effective_n, interval_ranks, mean_difference, percentile_difference, share_difference
+from loadtest.stats.differences import mean_difference, percentile_difference, share_difference
+from loadtest.stats.means import effective_n
+from loadtest.stats.order_statistics import interval_ranks
 
 INF = math.inf
 TIMES = st.lists(st.floats(0.1, 1e4), min_size=80, max_size=120)

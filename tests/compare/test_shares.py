@@ -13,8 +13,8 @@ from loadtest.compare.changes import ShareChange
 from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.rule import judge_history
-from loadtest.stats import EventCount as Count
-from loadtest.stats import logit
+from loadtest.stats.shares import EventCount as Count
+from loadtest.stats.shares import logit
 
 ERRORS, THROTTLED = key(Metric.ERROR_RATE), key(Metric.THROTTLED_RATE)
 NEVER = 1e-9

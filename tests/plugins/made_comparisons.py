@@ -22,7 +22,7 @@ from loadtest.compare.paired import compare_pairs
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import judge_history
 from loadtest.compare.verdict import suspects
-from loadtest.stats import share_score
+from loadtest.stats.shares import share_score
 
 STAGE = "within"
 _REQUESTS = 400

@@ -15,7 +15,7 @@ from loadtest.compare.measurements import (
     RunMeasurements,
     TargetIdentity,
 )
-from loadtest.stats import share_score
+from loadtest.stats.shares import share_score
 
 TARGET = TargetIdentity(host="https://flow.example", endpoint="1f2e3d4c", limits="fixed window", faults=(), keys=1)
 GENERATOR = GeneratorIdentity(os="Linux", cpu="some processor", cores="4", workers=1)

@@ -21,7 +21,7 @@ from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.stats import more_often
+from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
 """Requests that are compared, evenly picked of more."""

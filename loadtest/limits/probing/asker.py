@@ -13,7 +13,7 @@ from loadtest.limits.probing.cells import Model
 from loadtest.limits.probing.evidence import OWN_SHARE, Exchange, ProbeAnswer, ProbeEvidence, Volley, VolleyOrder, Who
 from loadtest.limits.probing.experiments import EvenStream, Experiment, Flood
 from loadtest.limits.probing.models import Bucket, every_model
-from loadtest.stats import log10_at_most
+from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)

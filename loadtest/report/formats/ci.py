@@ -21,7 +21,7 @@ from loadtest.analysis.results import CountedFigures
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, amount, sentence
 from loadtest.foreign_text import csv_text, visible
-from loadtest.stats import rank
+from loadtest.stats.order_statistics import rank
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""

@@ -17,7 +17,7 @@ from loadtest.report import amounts
 from loadtest.report.amounts import gated
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import BAND, BASE, DOT, FADED, HEAD, INK, key, keys, log, panels, plain, short
-from loadtest.stats import student
+from loadtest.stats.means import student
 
 _Time = Literal["response_time", "execution_time"]
 _Affected = tuple[str, str, _Time]

@@ -16,7 +16,7 @@ from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, note
-from loadtest.stats import interval_ranks, rank
+from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
 """Window boundaries beyond which they would be a grey wall."""

@@ -16,7 +16,7 @@ from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, 
 from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, picked
-from loadtest.stats import interval_ranks, rank
+from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
 """Factor from the lower to the upper end of the axis, at least."""

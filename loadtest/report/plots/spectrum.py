@@ -12,7 +12,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import FADED, PAPER, line_of, log, names_or_count, panels
-from loadtest.stats import interval_ranks
+from loadtest.stats.order_statistics import interval_ranks
 
 _POINTS = 500
 _BAND_POINTS = 90

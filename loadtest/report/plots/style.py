@@ -27,7 +27,7 @@ from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report import amounts
-from loadtest.stats import ranks_to_draw
+from loadtest.stats.order_statistics import ranks_to_draw
 from loadtest.words import grouped
 
 INK: Final = "#1d232a"
