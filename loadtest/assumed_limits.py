@@ -134,6 +134,10 @@ class AssumedLimits:
         """Requests/s that one limiter lets through in the long run; endless where only concurrency is limited."""
         return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate
 
+    def rate_of_keys(self, name: str, keys: int) -> float:
+        """Requests/s that a limit lets through in the long run, of so many keys together."""
+        return self.rate_on(name) * self.quotas(keys)
+
     def drawn_on(self, name: LimitName) -> str:
         """What a limit is called that requests of a limit name draw on: ``ALL``, or the name itself."""
         return ALL if self.one_for_all else name

@@ -34,7 +34,7 @@ from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, kind
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.limits import ALGORITHMS
 from loadtest.plan import Question, forecast, job_duration, traffic_plans
-from loadtest.scenario import Scenario
+from loadtest.scenario import Scenario, Traffic
 from loadtest.stats.order_statistics import QUANTILES
 from loadtest.threshold import Threshold
 
@@ -119,7 +119,7 @@ def _refused_shares(question: Question, multiplier: float) -> dict[LimitName, fl
     """The part of the requests on each limit that it refuses at a multiplier of the scenario's rate, 0-1."""
     scenario, assumed = question.scenario, question.assumed
     faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
-    keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
+    keys = max(plan.keys.stop for plan in question.plans.values())
     # Of this very schedule: what other seeds would do is not asked.
     asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
     seen = asked.phases[0] if asked.phases else None
@@ -144,19 +144,16 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
     if held:
         # In a scout, jobs may wait and be polled for longer, and all thresholds hold.
         highest = max(held, key=lambda level: (not level.scout, level.multiplier))
+        has_burst = ALGORITHMS[assumed.spec.algorithm].has_burst
         for name, seen in highest.limits.items():
-            through = assumed.rate_on(name) + _ahead(assumed, name) / scenario.duration
+            # A burst passes once, beyond the rate.
+            through = assumed.rate_on(name) + has_burst * assumed.at_once(name) / scenario.duration
             rate = through * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
                 multiplier = highest.multiplier * rate / seen.sent_rate
                 found.append(Guess(multiplier=multiplier, constraint=kind_of(name, scenario), limit=name))
     service = _service_guess(levels, scenario, assumed, keys)
     return found if service is None else [*found, service]
-
-
-def _ahead(assumed: AssumedLimits, name: LimitName) -> int:
-    """Requests that a limiter lets through once, beyond its rate: the burst of those that have one."""
-    return assumed.at_once(name) if ALGORITHMS[assumed.spec.algorithm].has_burst else 0
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:
@@ -204,7 +201,7 @@ def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: Assum
 
 def _service_guess(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> Guess | None:
     """Where the slowest level that was stopped by waiting, or a scout that waited, says that thresholds hold."""
-    limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys)
+    limit = assumed.rate_of_keys(LimitName.RETRIEVAL, keys)
     rising = sorted(levels, key=attrgetter("multiplier"))
     stopped = [level for level in rising if level.constraint == Constraint.SERVICE and not level.scout]
     # Of a scout where operations were refused, it was no queue of all of them.
@@ -212,7 +209,7 @@ def _service_guess(levels: Sequence[Level], scenario: Scenario, assumed: Assumed
     for level in stopped[:1] or scouts:
         load = overload(level, levels, scenario, limit)
         if load is not None and (load >= _CLEARLY or level.constraint == Constraint.SERVICE):
-            times = {name: (entry.execution_p50_ms or 0.0) / 1e3 for name, entry in level.entries.items()}
+            times = {name: entry.execution_s for name, entry in level.entries.items()}
             done = {name: entry.offered_rate / load for name, entry in level.entries.items()}
             allowed = _allowed_load(scenario, times, done, assumed, keys)
             return Guess(multiplier=level.multiplier / load * allowed, constraint=Constraint.SERVICE)
@@ -231,18 +228,17 @@ def overload(level: Level, levels: Sequence[Level], scenario: Scenario, limit: f
     held = [each for each in levels if each.outcome == "holds" and each.multiplier < level.multiplier]
     loads = []
     for name, entry in level.entries.items():
-        beyond = _beyond_execution(entry, scenario, name)
-        if beyond is None:
+        traffic = scenario.traffic[name]
+        if (beyond := _beyond_execution(entry, traffic)) is None:
             continue
         # A job that waits ends at any moment between two polls, one that does not always at the same.
-        calm = [_beyond_execution(each.entries[name], scenario, name) for each in held if name in each.entries]
-        usual = max(min((each for each in calm if each is not None), default=0.0), _interval(scenario, name) / 2)
-        time_s = (entry.execution_p50_ms or 0.0) / 1e3
-        load = _growth(beyond - usual, 0.0, time_s, level.stage_s)
+        calm = [_beyond_execution(each.entries[name], traffic) for each in held if name in each.entries]
+        usual = max(min((each for each in calm if each is not None), default=0.0), _interval(traffic) / 2)
+        load = _growth(beyond - usual, 0.0, entry.execution_s, level.stage_s)
         polls = level.limits.get(LimitName.RETRIEVAL)
-        if polls is not None and (seen_s := _polled_s(entry, scenario, name)) is not None:
+        if polls is not None and (seen_s := _polled_s(entry, traffic)) is not None:
             unseen_s = polls.throttled_rate * seen_s * entry.offered_rate / limit
-            load = min(load, _growth(beyond, unseen_s, time_s, level.stage_s))
+            load = min(load, _growth(beyond, unseen_s, entry.execution_s, level.stage_s))
         loads.append(load)
     return max(loads) if loads and max(loads) > 1 else None
 
@@ -264,7 +260,7 @@ def with_causes(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLim
         if level.outcome == "holds" and LimitName.RETRIEVAL in level.limits
     ]
     own = min(calm) if calm else min((_own_polls(level, scenario) for level in levels), default=0.0)
-    limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys) * _OWN
+    limit = assumed.rate_of_keys(LimitName.RETRIEVAL, keys) * _OWN
     return [
         msgspec.structs.replace(level, constraint=Constraint.SERVICE, limit=None)
         if level.constraint == Constraint.POLL_BUDGET and level.multiplier * own < limit
@@ -281,38 +277,33 @@ def _own_polls(level: Level, scenario: Scenario) -> float:
         if traffic.operation in POLLED_OPERATIONS:
             if entry.execution_p50_ms is None or traffic.polling.policy != "fixed":
                 return math.inf
-            polls = max(1, math.ceil(entry.execution_p50_ms / 1e3 / _interval(scenario, name)))
+            polls = max(1, math.ceil(entry.execution_s / _interval(traffic)))
             asked += polls * entry.offered_rate / level.multiplier
     return asked
 
 
-def _beyond_execution(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
+def _beyond_execution(entry: EntryLevel, traffic: Traffic) -> float | None:
     """Seconds of an entry's response time beyond its median executionTime: the mean where polls tell it, or the median.
 
     None where it is unknown.
     """
-    if entry.execution_p50_ms is None:
-        return None
-    seen = _polled_s(entry, scenario, name)
+    seen = _polled_s(entry, traffic)
     if seen is None and entry.response_p50_ms is not None:
         seen = entry.response_p50_ms / 1e3
-    return None if seen is None else seen - entry.execution_p50_ms / 1e3
+    return None if seen is None or entry.execution_p50_ms is None else seen - entry.execution_s
 
 
-def _polled_s(entry: EntryLevel, scenario: Scenario, name: str) -> float | None:
+def _polled_s(entry: EntryLevel, traffic: Traffic) -> float | None:
     """Seconds in which a job is polled, on average; None where the polls do not tell it."""
-    traffic = scenario.traffic[name]
-    if traffic.operation not in POLLED_OPERATIONS or traffic.polling.policy != "fixed":
-        return None
     begun = 1 - entry.throttled_rate
-    if not entry.requests_per_operation or begun <= 0:
+    polled = traffic.operation in POLLED_OPERATIONS and traffic.polling.policy == "fixed"
+    if not polled or not entry.requests_per_operation or begun <= 0:
         return None
-    return (entry.requests_per_operation - 1) / begun * _interval(scenario, name)
+    return (entry.requests_per_operation - 1) / begun * _interval(traffic)
 
 
-def _interval(scenario: Scenario, name: str) -> float:
+def _interval(traffic: Traffic) -> float:
     """Seconds between the first polls of an entry's jobs; 0 where it has none."""
-    traffic = scenario.traffic[name]
     return traffic.polling.wait(1, 1.0) if traffic.operation in POLLED_OPERATIONS else 0.0
 
 
@@ -334,12 +325,12 @@ def _allowed_load(
         metric, _, statistic = threshold.metric.partition(".")
         for name in times if metric in _WAITED and statistic in QUANTILES else ():
             if name in names:
-                reach, interval = threshold.value / 1e3, _interval(scenario, name)
+                reach, interval = threshold.value / 1e3, _interval(scenario.traffic[name])
                 # Half a millisecond: an end seen at the last poll within the threshold.
                 reach = (reach + 5e-4) // interval * interval if interval else reach
                 loads.append(1 + (reach - times[name]) / (QUANTILES[statistic] * seconds))
-    limit = assumed.rate_on(LimitName.RETRIEVAL) * assumed.quotas(keys)
+    limit = assumed.rate_of_keys(LimitName.RETRIEVAL, keys)
     for name, rate in done.items():
-        if (interval := _interval(scenario, name)) and rate > 0:
+        if (interval := _interval(scenario.traffic[name])) and rate > 0:
             loads.append(1 + (limit * interval / rate - times[name]) / seconds)
     return max(1.0, min(loads, default=1.0))

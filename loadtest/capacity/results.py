@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
-from loadtest.errors import RecordError
 from loadtest.record.figures import JudgedThreshold, Stage, read_figures
-from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_directory import read_versioned, write_atomically
 
 if TYPE_CHECKING:  # pages need no pydantic
     from loadtest.scenario import Scenario
@@ -57,6 +56,11 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     """Operations that failed or timed out ÷ operations."""
     unavailable_rate: float = 0.0
     """Requests that got 503 ÷ requests: some services throttle so."""
+
+    @property
+    def execution_s(self) -> float:
+        """Seconds that the service says it spent; 0 where that is unknown."""
+        return (self.execution_p50_ms or 0.0) / 1e3
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,41 +114,39 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         LoadtestError: if its ``metrics.json`` cannot be read.
     """
     metrics = read_figures(directory)
-    broken = [each for each in metrics.thresholds if each.judgement != "pass"]
     entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
-    broken += _failing(entries, scenario)
-    outcome: LevelOutcome = "breaks" if any(each.judgement == "fail" for each in broken) else "inconclusive"
-    if metrics.verdict == "invalid" or not broken:
-        outcome = "holds" if metrics.verdict != "invalid" else "invalid"
-    stage_s = scenario.duration
-    level = Level(
+    limits = {
+        LimitName(each.limit): LimitLevel(
+            sent_rate=each.sent / scenario.duration, throttled_rate=each.throttled / each.sent
+        )
+        for each in metrics.limits
+        if each.limit in LIMIT_NAMES and each.sent
+    }
+    broken = [each for each in metrics.thresholds if each.judgement != "pass"] + _failing(entries, scenario)
+    said = tuple(each.require for each in broken)
+    outcome: LevelOutcome = "inconclusive" if broken else "holds"
+    constraint = limit = None
+    if metrics.verdict == "invalid":
+        outcome, constraint = "invalid", Constraint.GENERATOR
+        said = tuple(check.name for check in metrics.validity if not check.ok)
+    elif any(each.judgement == "fail" for each in broken):
+        outcome, limit = "breaks", _rejecting(limits, broken, scenario)
+        failing = any(each.error_rate for each in entries.values())
+        constraint = Constraint.ERRORS if failing else Constraint.SERVICE
+        if limit is not None:
+            constraint = kind_of(limit, scenario)
+    return Level(
         multiplier=multiplier,
         directory=name,
         outcome=outcome,
-        broken=tuple(each.require for each in broken)
-        if outcome != "invalid"
-        else tuple(check.name for check in metrics.validity if not check.ok),
-        stage_s=stage_s,
+        broken=said,
+        stage_s=scenario.duration,
         requests=metrics.overall.requests.sent,
         entries=entries,
-        limits={
-            LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
-            for each in metrics.limits
-            if each.limit in LIMIT_NAMES and each.sent
-        },
+        limits=limits,
+        constraint=constraint,
+        limit=limit,
     )
-    return level if outcome in {"holds", "inconclusive"} else _put_down(level, broken, scenario)
-
-
-def _put_down(level: Level, broken: list[JudgedThreshold], scenario: "Scenario") -> Level:
-    """The level with what stopped it."""
-    if level.outcome == "invalid":
-        return msgspec.structs.replace(level, constraint=Constraint.GENERATOR)
-    limit = _refusing(level, broken, scenario)
-    if limit is not None:
-        return msgspec.structs.replace(level, constraint=kind_of(limit, scenario), limit=limit)
-    failing = any(each.error_rate for each in level.entries.values())
-    return msgspec.structs.replace(level, constraint=Constraint.ERRORS if failing else Constraint.SERVICE)
 
 
 def _entry(stage: Stage, scenario: "Scenario", name: str) -> EntryLevel:
@@ -171,19 +173,21 @@ def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[Ju
     ]
 
 
-def _refusing(level: Level, broken: list[JudgedThreshold], scenario: "Scenario") -> LimitName | None:
-    """The limit that refused most of what the broken thresholds are about; None where it refused nothing."""
-    names: Mapping[LimitName, None] = {
-        limit: None
+def _rejecting(
+    limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
+) -> LimitName | None:
+    """The limit that rejected most of what the broken thresholds are about; None where it rejected nothing."""
+    drawn = [
+        limit
         for name, each in scenario.traffic.items()
         for threshold in broken
         if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
         # What begins the operation first: where it is refused, fewer jobs are polled.
-        for limit in dict.fromkeys((LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation]))
-    }
-    refused = {name: level.limits[name].throttled_rate for name in names if name in level.limits}
-    worst = max(refused, key=lambda name: refused[name], default=None)
-    return worst if worst is not None and refused[worst] > 0 else None
+        for limit in (LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation])
+    ]
+    rejected = {name: limits[name].throttled_rate for name in drawn if name in limits}
+    worst = max(rejected, key=lambda name: rejected[name], default=None)
+    return worst if worst is not None and rejected[worst] > 0 else None
 
 
 def kind_of(name: LimitName, scenario: "Scenario") -> Constraint:
@@ -242,13 +246,4 @@ def load(directory: Path) -> Capacity:
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
-    path = directory / FILE_NAME
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=Capacity)
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
-    if found.schema != SCHEMA_VERSION:
-        raise RecordError(f"{path} has schema version {found.schema}; this loadtest reads version {SCHEMA_VERSION}")
-    return found
+    return read_versioned(directory / FILE_NAME, Capacity, SCHEMA_VERSION)

@@ -46,7 +46,7 @@ class Offered:
 
     def per_minute(self, limit: LimitName) -> float:
         """What a limit lets through in the long run, of all keys together."""
-        return self.assumed.rate_on(limit) * self.assumed.quotas(self.keys) * _MINUTE
+        return self.assumed.rate_of_keys(limit, self.keys) * _MINUTE
 
 
 def answer(
@@ -62,13 +62,12 @@ def answer(
         return CapacityAnswer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
     code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
     then = f"; {stopped.words}" if stopped else ""
-    unsure = next((level for level in judged(levels) if level.outcome == "inconclusive"), None)
     low = bracket(levels).low
-    if unsure is None and high is None and low is not None:
+    if any(level.outcome == "inconclusive" for level in judged(levels)) or high is not None or low is None:
+        said = f"No answer: {_no_answer(levels)}{then}."
+    else:
         reach = "it is the highest rate that is tried" if low.multiplier >= HIGHEST else "no faster run was judged"
         said = f"At least {rates(low.multiplier, offered)}: all thresholds hold, and {reach}{then}."
-    else:
-        said = f"No answer: {_unjudged(unsure) if unsure else _no_answer(levels)}{then}."
     return CapacityAnswer(None, said, code)
 
 
@@ -94,29 +93,22 @@ def _stopped_by(constraint: Constraint, level: Level) -> str:
         case Constraint.SERVICE:
             return f"above it requests wait for each other in the service, without any 429 ({broken})"
         case Constraint.ERRORS:
-            return f"above it requests fail, without any 429 ({broken}){_unavailable(level)}"
+            share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
+            full = f"; {percent(share)} of the requests got 503: either the service was full, or it throttles with 503 "
+            full += "(loadtest probe tells which)"
+            return f"above it requests fail, without any 429 ({broken}){full if share else ''}"
         case Constraint.GENERATOR:
             return f"above it this load generator was the bottleneck ({broken}): use --processes"
 
 
-def _unavailable(level: Level) -> str:
-    """What 503s may mean, as the rest of a sentence; empty without any."""
-    share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
-    if not share:
-        return ""
-    said = "either the service was full, or it throttles with 503 (loadtest probe tells which)"
-    return f"; {percent(share)} of the requests got 503: {said}"
-
-
-def _unjudged(level: Level) -> str:
-    return (
-        f"{', '.join(level.broken)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in "
-        f"{level.stage_s:g} s: give the stage a longer duration, or the threshold a lower percentile"
-    )
-
-
 def _no_answer(levels: Sequence[Level]) -> str:
     levels = judged(levels)
+    for level in levels:
+        if level.outcome == "inconclusive":
+            return (
+                f"{', '.join(level.broken)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in "
+                f"{level.stage_s:g} s: give the stage a longer duration, or the threshold a lower percentile"
+            )
     between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
     low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
     if between.high is None:
@@ -173,24 +165,20 @@ def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | 
             f"The service itself was still flat at {rates(flat, offered)}: neither median response time nor "
             "executionTime had grown."
         )
-    found += _nearly_spent(levels, offered) if constraint is None else []
+    low = bracket(levels).low
+    for name, seen in low.limits.items() if low is not None and constraint is None else ():
+        used = seen.sent_rate * _MINUTE / offered.per_minute(name)
+        if used >= _NEARLY and not seen.throttled_rate:
+            found.append(
+                f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and "
+                "nothing was refused: it is what is expected to stop more."
+            )
     found.append(_break_even(levels, offered))
     if levels:
         least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
         others = f"any rate but {least}" if least == most else f"less than {least}, and more than {most}"
         found.append(f"Never {tried}: {others}.")
     return tuple(filter(None, found))
-
-
-def _nearly_spent(levels: Sequence[Level], offered: Offered) -> list[str]:
-    """Limits of which the fastest level that holds used nearly all, though they refused nothing."""
-    low = bracket(levels).low
-    return [
-        f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and nothing was "
-        "refused: it is what is expected to stop more."
-        for name, seen in ({} if low is None else low.limits).items()
-        if (used := seen.sent_rate * _MINUTE / offered.per_minute(name)) >= _NEARLY and not seen.throttled_rate
-    ]
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:

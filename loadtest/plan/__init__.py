@@ -2,8 +2,8 @@
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.plan.contradictions import unknown_workflows
-from loadtest.plan.forecast import Question, forecast
-from loadtest.plan.offer import job_duration
+from loadtest.plan.forecast import forecast
+from loadtest.plan.offer import Question, job_duration
 from loadtest.plan.stages import MAX_USERS, pool_size, schedules, traffic_plans
 from loadtest.plan.summary import LimitRow, Plan, Spread, StageRow, make_plan
 

@@ -16,9 +16,9 @@ from loadtest.contract import (
     LimitName,
     Outcome,
 )
-from loadtest.plan.forecast import Forecast, Question, Stretch
+from loadtest.plan.forecast import Forecast
+from loadtest.plan.offer import Question
 from loadtest.plan.stages import MAX_USERS, operation_deadline, stage_at, traffic_plans, wanted_users
-from loadtest.record.run_info import StagePlan
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats.order_statistics import QUANTILES, needed
@@ -92,7 +92,7 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
     scenario = question.scenario
     if scenario.rate_multiplier <= 1:
         return
-    keys = max(plan.key_start + plan.key_count for plan in question.plans.values())
+    keys = max(plan.keys.stop for plan in question.plans.values())
     plain = traffic_plans(scenario.model_copy(update={"rate_multiplier": 1.0}), question.assumed, keys)
     for name, plan in question.plans.items():
         for stage, before in zip(plan.stages, plain[name].stages, strict=True):
@@ -159,12 +159,14 @@ def _waits(forecast: Forecast) -> Iterator[Contradiction]:
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
     """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
     assumed = question.assumed
-    keys = {key for plan in question.plans.values() for key in range(plan.key_start, plan.key_start + plan.key_count)}
+    keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_on(LimitName.RETRIEVAL) * 60 * assumed.quotas(len(keys))
     # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
     draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
+    polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):
-        on = _submitting(question, stretch)
+        middle = (stretch.start + stretch.end) / 2
+        on = [(name, stage) for name, plan in polled if (stage := stage_at(plan, middle)) is not None]
         if not on:
             continue
         made, asked = _jobs_made(question, forecast, at)
@@ -194,18 +196,9 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
-    asked = sum(float(seen.asked[on, at].sum()) for seen in forecast.phases)
-    made = sum(
-        float(seen.asked[submit, at].sum()) - float(seen.stretch_rejected[submit, at]) for seen in forecast.phases
-    )
+    asked = sum(int(seen.asked[on, at].sum()) for seen in forecast.phases)
+    made = sum(int(seen.asked[submit, at].sum() - seen.stretch_rejected[submit, at]) for seen in forecast.phases)
     return made / minutes, asked / minutes
-
-
-def _submitting(question: Question, stretch: Stretch) -> list[tuple[str, StagePlan]]:
-    """Stages of polled operations that are on in a stretch, with their entries' names."""
-    middle = (stretch.start + stretch.end) / 2
-    polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
-    return [(name, stage) for name, plan in polled if (stage := stage_at(plan, middle)) is not None]
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:

@@ -9,14 +9,11 @@ from typing import Final, Literal
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, LimitName, Operation
-from loadtest.plan.offer import JobDuration, Offer, PlannedEntry, entries, job_duration, offer
+from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, Operation
+from loadtest.plan.offer import JobDuration, Offer, PlannedEntry, Question, entries, job_duration, offer
 from loadtest.plan.replay import OfferReplay, ReplayCounts
 from loadtest.plan.stages import expected_arrivals, stage_at
 from loadtest.record.run_info import TrafficPlan
-from loadtest.scenario import Scenario
-from loadtest.units import Limit
 
 PHASES: Final = 24
 SEEDS: Final = 200
@@ -28,48 +25,6 @@ _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
 """What replays of a schedule are made over: the moment at which a run starts, or how long its runs take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What a forecast is asked.
-
-    Attributes:
-        plans: how it will be scheduled.
-        assumed: what is assumed of the limits.
-        retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.
-        as_date: whether it is a date, not seconds.
-        start: s since midnight UTC at which the epoch is; None for any moment.
-        job_s: s that workflows are assumed to take; None for what the scenario tells.
-    """
-
-    scenario: Scenario
-    plans: Mapping[str, TrafficPlan]
-    assumed: AssumedLimits
-    retry_after: float | None = None
-    as_date: bool = False
-    start: float | None = None
-    job_s: float | None = None
-
-    @property
-    def limits(self) -> Mapping[LimitName, Limit]:
-        """The assumed limits, by their names."""
-        return self.assumed.limits
-
-    @property
-    def phased(self) -> bool:
-        """Whether it matters to what is expected in which part of a window, or of a second, a run starts."""
-        return self.assumed.aligned or (self.retry_after is not None and self.as_date)
-
-    @property
-    def held(self) -> bool:
-        """Whether it matters to the limiters how long runs take."""
-        return self.assumed.spec.algorithm == CONCURRENCY
-
-    @property
-    def end(self) -> float:
-        """Seconds from the epoch to the end of the longest entry."""
-        return max(plan.stages[-1].start_s + plan.stages[-1].duration_s for plan in self.plans.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,27 +95,32 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     take is unknown, too, and matters where only concurrency is limited. Poisson arrivals are replayed for other seeds
     too, for what they do is a matter of chance.
     """
-    scenario, plans = question.scenario, question.plans
-    made = entries(scenario.traffic, plans, question.assumed, _durations(question))
-    parts = _stretches(plans)
+    scenario = question.scenario
+    made = entries(scenario.traffic, question.plans, question.assumed, _durations(question))
+    stretches = _stretches(question.plans)
     if why_not := _unforeseeable(question, made):
-        counted = [round(expected_arrivals(s)) for e in made for s in e.plan.stages]
-        return Forecast(made, parts, counted, [], [], why_not=why_not)
+        counted = [round(expected_arrivals(stage)) for entry in made for stage in entry.plan.stages]
+        return Forecast(made, stretches, counted, [], [], why_not=why_not)
+    edges = [stretches[0].start, *(each.end for each in stretches)]
+    longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
+
+    def replayed(offered: Offer, number: int) -> ReplayCounts:
+        # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
+        phase = longest * (1 + (0.5 + number * _GOLDEN) % 1)
+        return OfferReplay(question, made, offered, phase if question.start is None else question.start).run(edges)
+
     offered = offer(made, scenario.seed)
-    edges = [parts[0].start, *(part.end for part in parts)]
-    first = _replay(question, made, edges, offered, 0)
-    affordable = _BUDGET // max(1, first.total)
+    phases = [replayed(offered, 0)]
+    affordable = _BUDGET // max(1, phases[0].total)
     over = _replayed_over(question, made)
-    phases = [first]
-    for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1):
-        each = offer(made, scenario.seed, number) if over == "durations" else offered
-        phases.append(_replay(question, made, edges, each, number))
-    random = any(plan.arrivals == "poisson" for plan in plans.values())
+    phases += [
+        replayed(offer(made, scenario.seed, number) if over == "durations" else offered, number)
+        for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1)
+    ]
     # Far from the seeds that people choose, so that no schedule is replayed twice.
-    seeds = range(2**40, 2**40 + (min(most_seeds, max(_FEWEST_SEEDS, affordable)) if random else 0))
-    others = [_replay(question, made, edges, offer(made, seed), number) for number, seed in enumerate(seeds)]
-    operations = first.operations[: sum(len(entry.plan.stages) for entry in made)].tolist()
-    return Forecast(made, parts, operations, phases, others, over)
+    seeds = range(2**40, 2**40 + (min(most_seeds, max(_FEWEST_SEEDS, affordable)) if question.random else 0))
+    others = [replayed(offer(made, seed), number) for number, seed in enumerate(seeds)]
+    return Forecast(made, stretches, phases[0].operations[:-1].tolist(), phases, others, over)
 
 
 def _durations(question: Question) -> dict[str, JobDuration]:
@@ -180,8 +140,7 @@ def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     """Why nothing can be replayed, if so."""
-    random = any(plan.arrivals == "poisson" for plan in question.plans.values())
-    fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if random else 0)
+    fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if question.random else 0)
     arrivals = sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages)
     if arrivals * fewest > MAX_REPLAYED:
         return "There are too many arrivals to replay, so that they were only counted."
@@ -197,26 +156,10 @@ def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
 def _stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
     """Every stretch between two stage boundaries, without warm-up."""
     stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
-    edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.start_s + stage.duration_s)})
+    edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.end_s)})
     found = []
     for start, end in pairwise(edges):
         under_way = [stage_at(plan, (start + end) / 2) for plan in plans.values()]
         on = dict.fromkeys(stage.name for stage in under_way if stage is not None and not stage.warmup)
         found.append(Stretch(" + ".join(on), start, end))
     return found
-
-
-def _replay(
-    question: Question, made: list[PlannedEntry], edges: list[float], offered: Offer, number: int
-) -> ReplayCounts:
-    # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
-    longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
-    replay = OfferReplay(
-        made,
-        question.assumed,
-        epoch=longest * (1 + (0.5 + number * _GOLDEN) % 1) if question.start is None else question.start,
-        end=question.end + question.scenario.drain,
-        retry_after=question.retry_after,
-        as_date=question.as_date,
-    )
-    return replay.run(offered, edges)

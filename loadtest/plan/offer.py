@@ -8,16 +8,63 @@ from typing import Any, Final
 
 import numpy as np
 
-from loadtest.arrays import Floats
-from loadtest.assumed_limits import AssumedLimits
+from loadtest.arrays import Floats, Ints
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.plan.stages import schedules
 from loadtest.record.run_info import TrafficPlan
-from loadtest.scenario import Traffic
+from loadtest.scenario import Scenario, Traffic
+from loadtest.units import Limit
 
 RETRIEVAL: Final = LIMIT_NAMES.index(LimitName.RETRIEVAL)
 Draw = Callable[[np.random.Generator, int], Floats]
 _MS: Final = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a forecast is asked.
+
+    Attributes:
+        plans: how it will be scheduled.
+        assumed: what is assumed of the limits.
+        retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.
+        as_date: whether it is a date, not seconds.
+        start: s since midnight UTC at which the epoch is; None for any moment.
+        job_s: s that workflows are assumed to take; None for what the scenario tells.
+    """
+
+    scenario: Scenario
+    plans: Mapping[str, TrafficPlan]
+    assumed: AssumedLimits
+    retry_after: float | None = None
+    as_date: bool = False
+    start: float | None = None
+    job_s: float | None = None
+
+    @property
+    def limits(self) -> Mapping[LimitName, Limit]:
+        return self.assumed.limits
+
+    @property
+    def phased(self) -> bool:
+        """Whether it matters to what is expected in which part of a window, or of a second, a run starts."""
+        return self.assumed.aligned or (self.retry_after is not None and self.as_date)
+
+    @property
+    def held(self) -> bool:
+        """Whether it matters to the limiters how long runs take."""
+        return self.assumed.spec.algorithm == CONCURRENCY
+
+    @property
+    def end(self) -> float:
+        """Seconds from the epoch to the end of the longest entry."""
+        return max(plan.stages[-1].end_s for plan in self.plans.values())
+
+    @property
+    def random(self) -> bool:
+        """Whether what arrives depends on the seed."""
+        return any(plan.arrivals == "poisson" for plan in self.plans.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +107,31 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
 def _sleep(parameters: dict[str, Any], what: str) -> JobDuration:
     """The distributions of the reference server's ``sleep``, with its defaults."""
 
-    def ms(name: str, default: float) -> float:
-        return float(parameters.get(name, default))
+    def seconds(name: str, default: float) -> float:
+        return float(parameters.get(name, default)) * _MS
 
-    kind = parameters.get("distribution", "constant")
-    longest = ms("max_ms", 60_000) * _MS
-    if kind == "uniform":
-        low, high = ms("min_ms", 0) * _MS, ms("max_ms", 200) * _MS
-        words = f"{what} take {low:g} to {high:g} s"
-        return JobDuration(
-            f"{words}, as its parameters say", lambda random, n: low + (high - low) * random.random(n), varies=True
-        )
-    if kind == "exponential":
-        mean = ms("mean_ms", 100) * _MS
-        return JobDuration(
-            f"{what} take {mean:g} s on average, as its parameters say",
-            lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
-            varies=True,
-        )
-    if kind == "lognormal":
-        middle, sigma = math.log(ms("median_ms", 100) * _MS), ms("sigma", 0.5)
-        return JobDuration(
-            f"{what} have a median of {math.exp(middle):g} s, as its parameters say",
-            lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
-            varies=True,
-        )
-    seconds = ms("ms", 100) * _MS
-    return JobDuration(f"{what} take {seconds:g} s, as its parameters say", _constant(seconds))
+    draw: Draw
+    longest = seconds("max_ms", 60_000)
+    match parameters.get("distribution"):
+        case "uniform":
+            low, high = seconds("min_ms", 0), seconds("max_ms", 200)
+            words, draw = f"take {low:g} to {high:g} s", lambda random, n: low + (high - low) * random.random(n)
+        case "exponential":
+            mean = seconds("mean_ms", 100)
+            words, draw = (
+                f"take {mean:g} s on average",
+                lambda random, n: np.minimum(-mean * np.log1p(-random.random(n)), longest),
+            )
+        case "lognormal":
+            middle, sigma = math.log(seconds("median_ms", 100)), float(parameters.get("sigma", 0.5))
+            words, draw = (
+                f"have a median of {math.exp(middle):g} s",
+                lambda random, n: np.minimum(np.exp(middle + sigma * random.standard_normal(n)), longest),
+            )
+        case _:
+            always = seconds("ms", 100)
+            return JobDuration(f"{what} take {always:g} s, as its parameters say", _constant(always))
+    return JobDuration(f"{what} {words}, as its parameters say", draw, varies=True)
 
 
 def _constant(seconds: float) -> Draw:
@@ -159,26 +204,22 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
 
     No seed decides how long workflows take: another number of ``drawn`` gives other durations.
     """
-    times, which, numbers, stage_numbers = [], [], [], []
     durations, mistakes = [], []
+    parts: list[Ints] = [np.zeros((4, 0), np.int64)]
     plans = {entry.name: entry.plan for entry in made}
     for index, (entry, schedule) in enumerate(zip(made, schedules(plans, seed), strict=True)):
         count = 0
-        for first, starts, where in schedule.blocks():
-            times.append(starts / 1e9)
-            which.append(np.full(len(starts), index))
-            numbers.append(first + np.arange(len(starts)))
-            stage_numbers.append(entry.stage_number + where)
-            count = first + len(starts)
+        for first, starts_ns, where in schedule.blocks():
+            count = first + len(starts_ns)
+            which = np.full(len(starts_ns), index)
+            parts.append(np.stack([starts_ns, which, np.arange(first, count), entry.stage_number + where]))
         random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(entry.name.encode()), 1 + drawn]))
         durations.append(entry.job.draw(random, count).tolist() if entry.job else [])
         mistakes.append(_mistakes(entry, seed, count))
-    if not times:
-        return Offer(seed, [], [], [], [], durations, mistakes)
-    joined = np.concatenate(times)
-    order = np.argsort(joined, kind="stable")
-    entry_of, number, stage_number = (np.concatenate(each)[order].tolist() for each in (which, numbers, stage_numbers))
-    return Offer(seed, joined[order].tolist(), entry_of, number, stage_number, durations, mistakes)
+    arrivals = np.concatenate(parts, axis=1)
+    arrivals = arrivals[:, np.argsort(arrivals[0], kind="stable")]
+    entry_of, number, stage_number = arrivals[1:].tolist()
+    return Offer(seed, (arrivals[0] / 1e9).tolist(), entry_of, number, stage_number, durations, mistakes)
 
 
 def _mistakes(entry: PlannedEntry, seed: int, count: int) -> dict[int, str]:

@@ -12,10 +12,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from loadtest.arrays import Floats, Ints
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import JOB_OPERATIONS, LIMIT_NAMES, OPERATIONS, LimitName, Operation, RequestKind
 from loadtest.limits import Decision, Limiter
-from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry
+from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry, Question
 from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
@@ -66,37 +65,27 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """One replay, at one phase of the limiters' windows.
+    """One replay, once only, at one phase of the limiters' windows.
 
     Args:
+        question: what is asked of it.
         entries: every traffic entry.
-        assumed: the assumed limits.
+        offer: what arrives, in order of time.
         epoch: unix seconds of the epoch.
-        end: s since the epoch after which nothing more is sent: that of the drain.
-        retry_after: what an honest ``Retry-After`` is multiplied by; None where a 429 says nothing.
-        as_date: whether it is a date, not seconds.
     """
 
-    def __init__(
-        self,
-        entries: list[PlannedEntry],
-        assumed: AssumedLimits,
-        *,
-        epoch: float,
-        end: float,
-        retry_after: float | None = None,
-        as_date: bool = False,
-    ) -> None:
+    def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
+        self._question = question
         self._entries = entries
+        self._offer = offer
         self._epoch = epoch
-        self._end = end
-        self._retry_after = retry_after
-        self._as_date = as_date
-        self._keys = max(entry.plan.key_start + entry.plan.key_count for entry in entries)
+        self._end = question.end + question.scenario.drain
+        """Seconds since the epoch after which nothing more is sent."""
+        self._keys = max(entry.plan.keys.stop for entry in entries)
         self._stage_count = sum(len(entry.plan.stages) for entry in entries)
-        self._limiters = assumed.limiters(self._keys)
-        self._counts_valid = assumed.draws == "valid"
-        self._held = assumed.spec.algorithm == CONCURRENCY
+        self._limiters = question.assumed.limiters(self._keys)
+        self._counts_valid = question.assumed.draws == "valid"
+        self._held = question.held
         self._releases: list[tuple[float, int, Limiter]] = []
         self._delays = [0.0] * len(entries)
         self._times: list[float] = []
@@ -106,36 +95,33 @@ class OfferReplay:
         self._throttled, self._dropped, self._executions, self._unlimited = counts
         self._made = [0] * self._keys
         self._due: list[_Due] = []
-        self._offer = Offer(0, [], [], [], [], [], [])
         self._serial = 0
         self._next_slot = [0.0] * len(entries)
         pollings = [entry.traffic.polling for entry in entries]
         self._intervals = [None if each.jitter or each.policy != "fixed" else each.wait(1, 1.0) for each in pollings]
         """The time between any two polls of a job, in s, by entry; None where it changes."""
 
-    def run(self, offer: Offer, edges: list[float]) -> ReplayCounts:
-        """Replay an offer; once only.
+    def run(self, edges: list[float]) -> ReplayCounts:
+        """Replay it all.
 
         Args:
-            offer: in order of time.
             edges: ascending ends of the stretches in which limits are looked at; there is one fewer of these.
         """
-        self._offer = offer
         self._set_up()
-        due = self._due
+        due, offer = self._due, self._offer
         for time, *operation in zip(offer.times, offer.entry, offer.number, offer.stage_number, strict=True):
             while due and due[0][0] <= time:
                 self._wake(heappop(due))
             self._first(time, _Operation(*operation), 1)
         while due:
             self._wake(heappop(due))
-        return self._seen(offer, edges)
+        return self._seen(edges)
 
     def _set_up(self) -> None:
         for entry in self._entries:
             if entry.plan.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 for number in range(max(entry.traffic.seed_jobs, entry.plan.key_count)):
-                    key = entry.plan.key_start + number % entry.plan.key_count
+                    key = entry.plan.keys[number % entry.plan.key_count]
                     for limit in (LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), RETRIEVAL):
                         self._release(limit, key, SETUP_S, self._ask(limit, key, SETUP_S, self._stage_count))
                     self._executions[self._stage_count] += 1
@@ -184,13 +170,13 @@ class OfferReplay:
 
     def _retry_after_s(self, time: float, decision: Decision) -> float | None:
         """Seconds that a 429 says to wait, in whole ones as the header has them; None where it says nothing."""
-        if self._retry_after is None:
+        if self._question.retry_after is None:
             return None
         # Where it can't be known, as with a limit on concurrency, the reference server says a second.
-        wait = (decision.retry_after or 1.0) * self._retry_after
+        wait = (decision.retry_after or 1.0) * self._question.retry_after
         now = self._epoch + time
         # A date is read against the answer's own, which is cut to the second.
-        return float(math.ceil(now + wait) - math.floor(now)) if self._as_date else float(math.ceil(wait))
+        return float(math.ceil(now + wait) - math.floor(now)) if self._question.as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
         entry, durations = self._entries[operation.entry], self._offer.durations[operation.entry]
@@ -248,8 +234,8 @@ class OfferReplay:
         if not (done and answered >= accepted + self._offer.durations[index][number]):
             self._poll_later(answered, operation, tried + 1, accepted)
 
-    def _seen(self, offer: Offer, edges: list[float]) -> ReplayCounts:
-        names, stage_numbers, stretches = len(LIMIT_NAMES), self._stage_count + 1, len(edges) - 1
+    def _seen(self, edges: list[float]) -> ReplayCounts:
+        names, stage_numbers, stretches = _LIMIT_COUNT, self._stage_count + 1, len(edges) - 1
         codes, keys = np.divmod(np.array(self._codes, np.int64), self._keys)
         times = np.array(self._times)
         by_stage = np.bincount(codes, minlength=stage_numbers * names * 2).reshape(stage_numbers, names, 2)
@@ -261,7 +247,7 @@ class OfferReplay:
         stopped = np.bincount(place[inside & rejected] // self._keys, minlength=names * stretches)
         unlimited = np.array(self._unlimited)
         return ReplayCounts(
-            operations=np.bincount(np.array(offer.stage_number, np.int64), minlength=stage_numbers),
+            operations=np.bincount(np.array(self._offer.stage_number, np.int64), minlength=stage_numbers),
             throttled=np.array(self._throttled),
             dropped=np.array(self._dropped),
             executions=np.array(self._executions),

@@ -56,28 +56,25 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
     ]
 
 
-def wanted_users(traffic: Traffic, segments: Sequence[StagePlan]) -> int:
+def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
     """Users that an entry needs so that none is missing even if every operation takes its whole deadline.
 
     Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals.
     """
-    peak = max(max(segment.rate, segment.rate_to) for segment in segments)
-    # Poisson arrivals may be more than their mean: by more than four of its roots less than once in 10,000 times.
-    spread = 4.0 if traffic.arrivals == "poisson" else 0.0
-    busy = peak * operation_deadline(traffic)
-    wanted = math.ceil(busy + spread * math.sqrt(busy)) + _largest_burst(segments) + 1
-    return max(1, min(wanted, _most_arrivals(traffic, segments)))
+    peak = max(max(stage.rate, stage.rate_to) for stage in stages)
+    wanted = _most(traffic, peak * operation_deadline(traffic)) + _largest_burst(stages) + 1
+    return max(1, min(wanted, _most_arrivals(traffic, stages)))
 
 
-def pool_size(traffic: Traffic, segments: Sequence[StagePlan]) -> tuple[int, int]:
+def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
     """Users that an entry's pool starts with, and the most that it may grow to when few of them are idle.
 
     It is meant to have ``wanted_users``, at most ``DEFAULT_SIZE``, and starts with all of them if they are few:
     ``FIRST_USERS``, or the largest burst. It never has more than the scenario's ``max_users``.
     """
-    cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, segments))
-    first = max(FIRST_USERS, min(_largest_burst(segments) + 1, DEFAULT_SIZE))
-    return min(wanted_users(traffic, segments), first, cap), cap
+    cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, stages))
+    first = max(FIRST_USERS, min(_largest_burst(stages) + 1, DEFAULT_SIZE))
+    return min(wanted_users(traffic, stages), first, cap), cap
 
 
 def operation_deadline(traffic: Traffic) -> float:
@@ -89,22 +86,14 @@ def operation_deadline(traffic: Traffic) -> float:
     return deadline
 
 
-def key_range(scenario: Scenario, traffic: Traffic, keys: int) -> tuple[int, int]:
-    """Index of the first key that an entry uses, and how many it uses."""
-    if traffic.keys is None:
-        return 0, keys
-    start = 0
-    for group, size in scenario.key_groups.items():
-        if group == traffic.keys:
-            return start, size
-        start += size
-    raise KeyError(traffic.keys)
-
-
 def _traffic_plan(scenario: Scenario, traffic: Traffic, assumed: AssumedLimits, keys: int) -> TrafficPlan:
-    key_start, key_count = key_range(scenario, traffic, keys)
+    key_start = 0
+    if traffic.keys is not None:
+        groups = list(scenario.key_groups)
+        key_start = sum(scenario.key_groups[group] for group in groups[: groups.index(traffic.keys)])
+        keys = scenario.key_groups[traffic.keys]
     limit = assumed.limits[LIMIT_OF_OPERATION[traffic.operation]]
-    stages = _stages(scenario, traffic, limit, assumed.quotas(key_count))
+    stages = _stages(scenario, traffic, limit, assumed.quotas(keys))
     users, max_users = pool_size(traffic, stages)
     return TrafficPlan(
         operation=traffic.operation,
@@ -113,7 +102,7 @@ def _traffic_plan(scenario: Scenario, traffic: Traffic, assumed: AssumedLimits, 
         users=users,
         max_users=max_users,
         key_start=key_start,
-        key_count=key_count,
+        key_count=keys,
         stages=stages,
     )
 
@@ -158,15 +147,18 @@ def _largest_burst(stages: Sequence[StagePlan]) -> int:
 
 
 def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
-    mean = sum(expected_arrivals(stage) for stage in stages)
-    spread = 4.0 if traffic.arrivals == "poisson" else 0.0
-    return max(1, math.ceil(mean + spread * math.sqrt(mean)))
+    return max(1, _most(traffic, sum(expected_arrivals(stage) for stage in stages)))
+
+
+def _most(traffic: Traffic, mean: float) -> int:
+    """Poisson arrivals may be more than their mean: by more than four of its roots less than once in 10,000 times."""
+    return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
 def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
     """The stage of an entry that a moment (s since the epoch) is in, if it is in any."""
     place = bisect_right(plan.stages, time, key=attrgetter("start_s")) - 1
-    return plan.stages[place] if place >= 0 and time < _end(plan.stages[place]) else None
+    return plan.stages[place] if place >= 0 and time < plan.stages[place].end_s else None
 
 
 class LimitDemand:
@@ -184,21 +176,19 @@ class LimitDemand:
         what passes at once. A limit on concurrency is none on rates: only bursts are compared with it.
         """
         edges = self._all_edges
-        within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, _end(stage))]
-        cuts = sorted({stage.start_s, *within, _end(stage)})
-        names = self.assumed.together(limit)
-        at_once, rate = self.assumed.at_once(limit), self.assumed.rate_on(limit)
-        return any(
-            self._asked(names, key, at, (left + right) / 2) > rate * _TOLERANCE
-            or self._burst(names, key, (left + right) / 2) > at_once
-            for key in self._keys(plan)
-            for left, right in pairwise(cuts)
-            for at in (left, right)
-        )
+        within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, stage.end_s)]
+        at_once, most = self.assumed.at_once(limit), self.assumed.rate_on(limit) * _TOLERANCE
+        for key in self._keys(plan):
+            for left, right in pairwise([stage.start_s, *within, stage.end_s]):
+                for at in (left, right):
+                    rate, burst = self._asked(limit, key, at, (left + right) / 2)
+                    if rate > most or burst > at_once:
+                        return True
+        return False
 
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
         """Moments at which an entry's draw starts, ends, or has a bend."""
-        edges = [stage.start_s, _end(stage)]
+        edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
             accepted = self._accepted(plan)
@@ -214,43 +204,29 @@ class LimitDemand:
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}
-        return {max(start, plan.key_start) for start in starts if start < plan.key_start + plan.key_count}
+        return {max(start, plan.key_start) for start in starts if start < plan.keys.stop}
 
-    def _part(self, plan: TrafficPlan, key: int) -> float:
-        """The part of what an entry draws that falls on the limiter of a key."""
-        if not self.assumed.per_key:
-            return 1.0
-        return 1 / plan.key_count if plan.key_start <= key < plan.key_start + plan.key_count else 0.0
-
-    def _asked(self, names: tuple[LimitName, ...], key: int, at: float, inside: float) -> float:
-        return sum(
-            self._drawn(name, plan, stage, at) * part
-            for plan in self.plans
-            if (part := self._part(plan, key)) and (stage := stage_at(plan, inside)) is not None
-            for name in names
-        )
-
-    def _burst(self, names: tuple[LimitName, ...], key: int, inside: float) -> float:
-        return sum(
-            stage.burst * self._part(plan, key)
-            for plan in self.plans
+    def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
+        """Requests/s at ``at``, and requests at once, that all entries ask of a key's limiter in a piece of time."""
+        names = self.assumed.together(limit)
+        rate = burst = 0.0
+        for plan in self.plans:
+            stage = stage_at(plan, inside)
             # The request that begins an operation, or its polls, which come as a burst where it does.
-            if any(name in LIMITS_OF_OPERATION[plan.operation] for name in names)
-            and (stage := stage_at(plan, inside)) is not None
-        )
+            drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
+            if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
+                continue
+            part = 1 / plan.key_count if self.assumed.per_key else 1.0
+            rate += sum(self._drawn(name, plan, stage, at) * part for name in drawn)
+            burst += stage.burst * part
+        return rate, burst
 
     def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
         """Requests/s that an entry draws on a limit at ``at``, in one of its stages.
 
         An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
         """
-        if limit not in LIMITS_OF_OPERATION[plan.operation]:
-            return 0.0
         rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
             return min(rate, self._accepted(plan))
         return rate
-
-
-def _end(stage: StagePlan) -> float:
-    return stage.start_s + stage.duration_s

@@ -1,5 +1,6 @@
 """A plan as a finished value: what ``loadtest plan`` prints and ``--json`` holds. Pure."""
 
+import itertools
 import math
 from typing import Any, Self
 
@@ -10,8 +11,8 @@ from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_NAMES, LIMITS_OF_OPERATION, Outcome
 from loadtest.plan.contradictions import Contradiction, contradictions, samples
-from loadtest.plan.forecast import Forecast, Over, Question, Stretch, forecast
-from loadtest.plan.offer import PlannedEntry
+from loadtest.plan.forecast import Forecast, Over, forecast
+from loadtest.plan.offer import PlannedEntry, Question
 from loadtest.scenario import scenario_hash
 from loadtest.stats.order_statistics import carried
 
@@ -198,42 +199,37 @@ def _stage_row(found: Forecast, entry: PlannedEntry, index: int) -> StageRow:
 
 
 def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
-    names = dict.fromkeys(question.assumed.drawn_on(name) for name in LIMIT_NAMES)
-    stretches = enumerate(found.stretches if found.phases else ())
-    rows = (_limit_row(question, found, at, stretch, name) for at, stretch in stretches for name in names)
-    return [row for row in rows if row is not None]
-
-
-def _limit_row(question: Question, found: Forecast, at: int, stretch: Stretch, name: str) -> LimitRow | None:
-    assumed, minutes = question.assumed, (stretch.end - stretch.start) / 60
-    counted = assumed.together(name)
-    on = [LIMIT_NAMES.index(each) for each in counted]
-    asked = np.array([seen.asked[on, at].sum(axis=0) for seen in found.phases])
-    if not asked.any():
-        return None
-    refused = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
-    keys = {
-        key
-        for plan in question.plans.values()
-        if set(counted) & set(LIMITS_OF_OPERATION[plan.operation])
-        for key in range(plan.key_start, plan.key_start + plan.key_count)
-    }
-    # Of one limiter, a minute.
-    allowed = assumed.rate_on(name) * 60
-    busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
-    limited = math.isfinite(allowed)
-    return LimitRow(
-        limit=name,
-        stage=stretch.name,
-        start_s=stretch.start,
-        end_s=stretch.end,
-        asked_per_min=total,
-        allowed_per_min=allowed * assumed.quotas(len(keys)) if limited else None,
-        busiest_key_per_min=busiest,
-        share=(busiest if assumed.per_key else total) / allowed if limited else None,
-        throttled_rate=Spread.of(refused / np.maximum(asked.sum(axis=1), 1)),
-        chance=found.chance(on, at),
-    )
+    assumed, rows = question.assumed, []
+    names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES)
+    places = itertools.product(enumerate(found.stretches), names if found.phases else ())
+    for (at, stretch), name in places:
+        counted, minutes = assumed.together(name), (stretch.end - stretch.start) / 60
+        on = [LIMIT_NAMES.index(each) for each in counted]
+        asked = np.array([seen.asked[on, at].sum(axis=0) for seen in found.phases])
+        if not asked.any():
+            continue
+        rejected = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
+        drawing = [plan for plan in question.plans.values() if {*counted} & {*LIMITS_OF_OPERATION[plan.operation]}]
+        # Of one limiter, a minute.
+        allowed = assumed.rate_on(name) * 60
+        busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
+        limited = math.isfinite(allowed)
+        quotas = assumed.quotas(len({key for plan in drawing for key in plan.keys}))
+        rows.append(
+            LimitRow(
+                limit=name,
+                stage=stretch.name,
+                start_s=stretch.start,
+                end_s=stretch.end,
+                asked_per_min=total,
+                allowed_per_min=allowed * quotas if limited else None,
+                busiest_key_per_min=busiest,
+                share=(busiest if assumed.per_key else total) / allowed if limited else None,
+                throttled_rate=Spread.of(rejected / np.maximum(asked.sum(axis=1), 1)),
+                chance=found.chance(on, at),
+            )
+        )
+    return rows
 
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
@@ -244,7 +240,11 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
     notes += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
     if assumed.spec.algorithm == CONCURRENCY:
         notes.append("Assumed: submits and retrievals are answered at once, so that only runs occupy the limit.")
-    notes += _delays(found)
+    delays = {
+        e.name: max((seen.longest_delay[i] for seen in found.phases), default=0) for i, e in enumerate(found.made)
+    }
+    if waits := [f"those of {name} up to {longest:.3g} s" for name, longest in delays.items() if longest > 0]:
+        notes.append(f"The limiter may delay accepted requests: {', '.join(waits)}.")
     retries = [each.retry.policy for each in question.scenario.traffic.values()]
     if "retry_after" in retries and question.retry_after is None:
         notes.append("Assumed: no 429 has a Retry-After, so that the policy backs off exponentially.")
@@ -255,15 +255,6 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
     elif any(each.user for each in question.scenario.traffic.values()):
         notes.append("Assumed: the scenario's own user classes send what the built-in ones send.")
     return notes
-
-
-def _delays(found: Forecast) -> list[str]:
-    waits = [
-        f"those of {entry.name} up to {longest:.3g} s"
-        for index, entry in enumerate(found.made)
-        if (longest := max((float(seen.longest_delay[index]) for seen in found.phases), default=0.0)) > 0
-    ]
-    return [f"The limiter may delay accepted requests: {', '.join(waits)}."] if waits else []
 
 
 def _spread(values: Floats | list[Any]) -> Spread | None:

@@ -148,11 +148,15 @@ class StagePlan(msgspec.Struct, kw_only=True):
     expect_429: bool = False
     """A 429 is expected here: the stage is planned above a limit that its requests draw on, or says so."""
 
+    @property
+    def end_s(self) -> float:
+        return self.start_s + self.duration_s
+
 
 def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
     """Seconds in which at least one of the stages was on, up to ``until_s``."""
     total, reached = 0.0, 0.0
-    for begin, end in sorted((stage.start_s, stage.start_s + stage.duration_s) for stage in stages):
+    for begin, end in sorted((stage.start_s, stage.end_s) for stage in stages):
         total += max(0.0, min(end, until_s) - max(begin, reached))
         reached = max(reached, min(end, until_s))
     return total
@@ -177,9 +181,14 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     """Rows of its inputs; null without, and in older records."""
     stages: list[StagePlan] = []
 
+    @property
+    def keys(self) -> range:
+        """Indices of the keys that it uses."""
+        return range(self.key_start, self.key_start + self.key_count)
+
     def stage_at(self, elapsed_s: float) -> str:
         """The name of the stage that it is in so many seconds after the epoch; empty between two and after the last."""
-        return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.start_s + s.duration_s), "")
+        return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.end_s), "")
 
 
 class LimitInfo(msgspec.Struct, kw_only=True):

@@ -85,7 +85,7 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
         operations=operations,
         requests=sum(counts.values()),
         executions=_executions(counts),
-        duration_s=max(s.start_s + s.duration_s for plan in plans.values() for s in plan.stages) + scenario.drain,
+        duration_s=max(s.end_s for plan in plans.values() for s in plan.stages) + scenario.drain,
         due=due_by_limit,
     )
 
