@@ -115,10 +115,9 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
     """
     metrics = read_figures(directory)
     entries = {name: _entry(each.stages[stage], scenario, name) for name, each in metrics.traffic.items()}
+    stage_s = scenario.duration
     limits = {
-        LimitName(each.limit): LimitLevel(
-            sent_rate=each.sent / scenario.duration, throttled_rate=each.throttled / each.sent
-        )
+        LimitName(each.limit): LimitLevel(sent_rate=each.sent / stage_s, throttled_rate=each.throttled / each.sent)
         for each in metrics.limits
         if each.limit in LIMIT_NAMES and each.sent
     }
@@ -131,8 +130,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         said = tuple(check.name for check in metrics.validity if not check.ok)
     elif any(each.judgement == "fail" for each in broken):
         outcome, limit = "breaks", _rejecting(limits, broken, scenario)
-        failing = any(each.error_rate for each in entries.values())
-        constraint = Constraint.ERRORS if failing else Constraint.SERVICE
+        constraint = Constraint.ERRORS if any(e.error_rate for e in entries.values()) else Constraint.SERVICE
         if limit is not None:
             constraint = kind_of(limit, scenario)
     return Level(
@@ -140,7 +138,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         directory=name,
         outcome=outcome,
         broken=said,
-        stage_s=scenario.duration,
+        stage_s=stage_s,
         requests=metrics.overall.requests.sent,
         entries=entries,
         limits=limits,
