@@ -131,7 +131,6 @@ def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Li
         return
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
-        requests=sum(len(each) for each in least.values()),
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due=least,
     )

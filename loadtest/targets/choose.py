@@ -50,11 +50,6 @@ class ChosenTarget:
         """The entry's headers, which every request carries beyond the documented ones."""
         return {} if self.entry is None else dict(self.entry.headers)
 
-    def preflight_order(self, scenario: Mapping[str, Any]) -> "PreflightOrder":
-        """What a preflight of this target looks at, with a scenario as plain values."""
-        url, listed = self.target.url, self.entry is not None
-        return PreflightOrder(url=url, listed=listed, scenario=scenario, tls=self.tls, headers=self.headers)
-
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
     """What a preflight looks at: a target and a scenario. Its keys and endpoint come from the environment."""
@@ -167,9 +162,16 @@ def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environmen
     Raises:
         LoadtestError: if it failed, which is our bug.
     """
+    order = PreflightOrder(
+        url=chosen.target.url,
+        listed=chosen.entry is not None,
+        scenario=scenario,
+        tls=chosen.tls,
+        headers=chosen.headers,
+    )
     done = subprocess.run(
         [sys.executable, "-m", "loadtest.preflight"],
-        input=msgspec.json.encode(chosen.preflight_order(scenario)),
+        input=msgspec.json.encode(order),
         env=dict(environment),
         capture_output=True,
         check=False,

@@ -191,17 +191,13 @@ class TargetEntry(Strict):
         return midnight + timedelta(days=1) if self.expires < date.max else datetime.max.replace(tzinfo=UTC)
 
 
-TargetsFile = dict[Name, TargetEntry]
-"""The whole file: entries by name."""
-
-
 def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
     Raises:
         InputError: with file, key and remedy of every mistake.
     """
-    entries: dict[str, TargetEntry] = checked(TargetsFile, read_toml(path), path, "targets")
+    entries: dict[str, TargetEntry] = checked(dict[Name, TargetEntry], read_toml(path), path, "targets")
     return entries
 
 
@@ -215,9 +211,6 @@ def entry_named(path: Path, name: str) -> TargetEntry:
     if name not in entries:
         raise InputError(f"{path}: there is no target {name!r}{suggestion(name, list(entries))}")
     return entries[name]
-
-
-_DEFAULT: Final = LimiterSpec()
 
 
 def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limiter: LimiterSpec | None) -> None:
@@ -242,7 +235,7 @@ def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limite
             "algorithm": limiter.algorithm,
             "burst": limiter.burst,
             "count_rejected": limiter.count_rejected or None,
-            "limit_scope": None if limiter.scope == _DEFAULT.scope else limiter.scope,
+            "limit_scope": None if limiter.scope == LimiterSpec().scope else limiter.scope,
         }
         for key, value in values.items():
             if value is None:

@@ -44,13 +44,16 @@ class MinimumLoad:
     """What a run or a preflight sends at least."""
 
     operations: int = 0
-    requests: int = 0
-    """Of all kinds; each async run counts its submit and one poll."""
     executions: int = 0
     duration_s: float = 0.0
     """From the first request to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
     """When requests are due, by limit: ns since the epoch, ascending; 0 for those before the epoch."""
+
+    @property
+    def requests(self) -> int:
+        """Requests of all kinds; each async run counts its submit and one poll."""
+        return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
         """Most requests on a limit within any of its windows, those of the names that it is shared with included."""
@@ -69,24 +72,24 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
     Raises:
         InputError: if that is more than anybody can have meant.
     """
-    due: dict[LimitName, list[Ints]] = {name: [] for name in LIMIT_NAMES}
+    counts = _preflight(scenario, keys) if preflight else Counter()
+    for name, traffic in scenario.traffic.items():
+        if traffic.operation in JOB_OPERATIONS and traffic.job_ids == "seeded":
+            seeds = max(traffic.seed_jobs, plans[name].key_count)
+            counts.update(dict.fromkeys(LIMITS_OF_OPERATION[Operation.ASYNC_RUN], seeds))
+    parts: dict[LimitName, list[Ints]] = {name: [np.zeros(counts[name], np.int64)] for name in LIMIT_NAMES}
     operations = 0
     for schedule in schedules(plans, scenario.seed):
         times = _times(schedule)
         operations += len(times)
-        operation = plans[schedule.traffic].operation
-        for limit in LIMITS_OF_OPERATION[operation]:
-            due[limit].append(times)
-    for name, count in _before_epoch(scenario, plans, preflight_keys=keys if preflight else 0).items():
-        due[name].append(np.zeros(count, np.int64))
-    due_by_limit = {name: np.sort(np.concatenate(parts)) for name, parts in due.items() if parts}
-    counts = {name: len(times) for name, times in due_by_limit.items()}
+        for limit in LIMITS_OF_OPERATION[plans[schedule.traffic].operation]:
+            parts[limit].append(times)
+    due = {name: np.sort(np.concatenate(each)) for name, each in parts.items()}
     return MinimumLoad(
         operations=operations,
-        requests=sum(counts.values()),
-        executions=_executions(counts),
-        duration_s=max(s.end_s for plan in plans.values() for s in plan.stages) + scenario.drain,
-        due=due_by_limit,
+        executions=sum(len(due[name]) for name in EXECUTING_LIMITS),
+        duration_s=max(stage.end_s for plan in plans.values() for stage in plan.stages) + scenario.drain,
+        due=due,
     )
 
 
@@ -103,7 +106,6 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
     times = len(starts_s)
     return MinimumLoad(
         operations=load.operations * times + before.operations,
-        requests=load.requests * times + before.requests,
         executions=load.executions * times + before.executions,
         duration_s=max(starts_s) + load.duration_s,
         due=due,
@@ -114,7 +116,7 @@ def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
     """What a preflight sends."""
     counts = _preflight(scenario, keys)
     due = {name: np.zeros(count, np.int64) for name, count in counts.items()}
-    return MinimumLoad(requests=sum(counts.values()), executions=_executions(counts), due=due)
+    return MinimumLoad(executions=sum(counts[name] for name in EXECUTING_LIMITS), due=due)
 
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
@@ -129,24 +131,11 @@ def workflow_operation(traffic: Traffic) -> Operation:
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
 
 
-def _executions(counts: Mapping[LimitName, int]) -> int:
-    return sum(counts.get(name, 0) for name in EXECUTING_LIMITS)
-
-
 def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
     """At most five requests: one for each key that is tried, a run, or a submit and its retrieval."""
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:
         counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
-    return counts
-
-
-def _before_epoch(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, preflight_keys: int) -> Counter[LimitName]:
-    counts = _preflight(scenario, preflight_keys) if preflight_keys else Counter()
-    for name, traffic in scenario.traffic.items():
-        if traffic.operation in JOB_OPERATIONS and traffic.job_ids == "seeded":
-            seeds = max(traffic.seed_jobs, plans[name].key_count)
-            counts.update(dict.fromkeys(LIMITS_OF_OPERATION[Operation.ASYNC_RUN], seeds))
     return counts
 
 
