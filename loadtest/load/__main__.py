@@ -104,17 +104,13 @@ def main(options: LoadOptions) -> int:
     gc.enable()
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
-    if options.series is None:
-        return _run(options)
-    return _Blocks(options.directory, options.series, options.base).run()
-
-
-def _run(options: LoadOptions) -> int:
     directory, base = options.directory, options.base
+    if options.series is not None:
+        return _Blocks(directory, options.series, base).run()
     info = run_directory.load(directory)
     scenario = Scenario.model_validate(info.scenario.effective)
     endpoint = make_endpoint(info, *credentials())
-    environment, users = _environment(scenario, info, base)
+    environment = _environment(scenario, info, base)
     with _runner(environment, options, endpoint.key_count) as (runner, make_generator):
         environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
         session = Session(environment, directory, info, scenario, endpoint, base=base)
@@ -125,8 +121,7 @@ def _run(options: LoadOptions) -> int:
 
             serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
-        runner.start(users, spawn_rate=users)
-        engine.done.wait()
+        _make_load(engine, runner, info)
         runner.quit()
     if session.bug is not None and session.user_error is None:
         return ExitCode.BUG
@@ -135,11 +130,18 @@ def _run(options: LoadOptions) -> int:
     return ExitCode.PASS
 
 
-def _environment(scenario: Scenario, info: RunInfo, base: Path) -> tuple[Environment, int]:
-    """Locust's environment with the user classes of a scenario, and how many users it needs."""
+def _environment(scenario: Scenario, info: RunInfo, base: Path) -> Environment:
     # Locust's own events, so that listeners beside a scenario's user classes hear of every request.
-    environment = Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
-    return environment, sum(plan.users for plan in info.traffic.values())
+    return Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
+
+
+def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
+    """Have a run's users made, and wait until it needs them no longer."""
+    # Locust begins in a greenlet of its own: until then, `done` would be that of the run before.
+    engine.done.clear()
+    users = sum(plan.users for plan in info.traffic.values())
+    runner.start(users, spawn_rate=users)
+    engine.done.wait()
 
 
 @contextlib.contextmanager
@@ -223,10 +225,10 @@ class _Blocks:
         self._blocks = self._plan.of(series)
         # Both sides have the same traffic, and so the same users.
         info = self._info(self._blocks[0])
-        self._environment, self._users = _environment(Scenario.model_validate(info.scenario.effective), info, base)
+        self._environment = _environment(Scenario.model_validate(info.scenario.effective), info, base)
         self._interrupted = Event()
-        self._number = 0
-        self._session: Session | None = None
+        self._block = self._blocks[0]
+        """The one that is about to begin, or under way."""
         self._targets: defaultdict[str, _Target] = defaultdict(_Target)
         """By base URL."""
         for block in self._plan.blocks:
@@ -243,10 +245,9 @@ class _Blocks:
             LoadtestError: if a block could not begin or be recorded.
             TargetError: if nothing answered in a whole block.
         """
-        environment = self._environment
-        runner = environment.create_local_runner()
-        environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
-        engine = Engine(environment, self._make_session, on_progress=_write)
+        runner = self._environment.create_local_runner()
+        self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
+        engine = Engine(self._environment, self._make_session, on_progress=_write)
 
         def interrupt() -> None:
             self._interrupted.set()
@@ -259,9 +260,7 @@ class _Blocks:
             runner.quit()
 
     def _make_session(self) -> Session:
-        """The session of the block that is about to begin."""
-        block = self._blocks[self._number]
-        info = self._info(block)
+        block, info = self._block, self._info(self._block)
         info.started = datetime.now(UTC).isoformat(timespec="milliseconds")
         target = self._targets[info.target.url]
         if info.target.budget is not None:
@@ -271,7 +270,7 @@ class _Blocks:
         if target.budget is not None:
             endpoint.budget.count_earlier(target.budget.recent)
         target.budget = endpoint.budget
-        self._session = Session(
+        return Session(
             self._environment,
             self._directory / block.directory,
             info,
@@ -280,34 +279,30 @@ class _Blocks:
             base=self._base,
             control=environment.get(CONTROL_VARIABLE),
         )
-        return self._session
 
     def _run_all(self, engine: Engine, runner: LocalRunner) -> int:
-        for number, block in enumerate(self._blocks):
-            self._number = number
-            self._await_silence(block)
+        for number, block in enumerate(self._blocks, 1):
+            self._block = block
+            self._await_silence(number)
             if self._interrupted.is_set():
                 break
-            # Locust begins in a greenlet of its own: until then, `done` would be that of the block before.
-            engine.done.clear()
-            runner.start(self._users, spawn_rate=self._users)
-            engine.done.wait()
+            _make_load(engine, runner, self._info(block))
             runner.stop()
             if engine.error is not None:
                 raise engine.error
-            if (session := self._session) is None or session.bug is not None:
+            if engine.latest is None or (session := engine.latest[0]).bug is not None:
                 return ExitCode.BUG
             self._note_end(session.info)
             if session.info.end != "finished":
                 break
             if session.live.sent and not session.live.answered:
-                where = f"block {number + 1} ({block.side}, {session.info.target.url})"
+                where = f"block {number} ({block.side}, {session.info.target.url})"
                 raise TargetError(f"nothing answered in {where}: its target is gone")
         return ExitCode.PASS
 
-    def _await_silence(self, block: Block) -> None:
+    def _await_silence(self, number: int) -> None:
         """Wait until no limit counts requests of the block before on the same target, where the plan asks for it."""
-        info = self._info(block)
+        block, info = self._block, self._info(self._block)
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
@@ -317,7 +312,7 @@ class _Blocks:
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
         _write(
             BlockBegins(
-                number=self._number + 1,
+                number=number,
                 blocks=len(self._blocks),
                 side=block.side,
                 series=block.series,

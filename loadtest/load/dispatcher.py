@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import gevent
@@ -204,7 +205,7 @@ class Dispatcher:
         partition = self._partition
         schedules = self._schedules if stride.step else ()
         by_entry = [schedule.share(stride.place, stride.step, stride.from_ns) for schedule in schedules]
-        for arrival in heapq.merge(*by_entry, key=_intended):
+        for arrival in heapq.merge(*by_entry, key=attrgetter("intended_ns")):
             if not self._await(arrival, timer, epoch_ns):
                 return
             partition.reached_ns = arrival.intended_ns
@@ -232,7 +233,3 @@ class Dispatcher:
                     # Behind the schedule: those who were handed an arrival must get to send it.
                     gevent.sleep(0)
                 return True
-
-
-def _intended(arrival: Arrival) -> int:
-    return arrival.intended_ns

@@ -26,10 +26,9 @@ from loadtest.record.samples import Sample
 
 logger = logging.getLogger(__name__)
 LoadGenerator = LocalGenerator | DistributedGenerator
-PROGRESS_INTERVAL: Final = 0.5
+_LOOK_INTERVAL: Final = 0.5
 _READY_PATIENCE: Final = 120.0
 _SHORT_DRAIN: Final = 3.0
-_LOOK_INTERVAL: Final = 0.5
 
 
 class Engine:
@@ -41,7 +40,7 @@ class Engine:
         make_generator: makes the load generator of a session; this process alone by default.
         on_progress: called about twice a second with live figures and the phase.
         on_end: called with what was recorded, when the record is closed.
-        on_error: called with the environment when a run could not begin, or could not be recorded.
+        on_error: called with the reason when a run could not begin, or could not be recorded.
     """
 
     def __init__(
@@ -52,9 +51,8 @@ class Engine:
         make_generator: Callable[[Session], LoadGenerator] = LocalGenerator,
         on_progress: Callable[[Progress], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
-        on_error: Callable[[Environment, LoadtestError], None] = lambda *_: None,
+        on_error: Callable[[LoadtestError], None] = lambda _: None,
     ) -> None:
-        self.environment = environment
         self.phase: Phase = "over"
         self.done = Event()
         """Set when a run needs its users no longer."""
@@ -67,8 +65,6 @@ class Engine:
         self._on_error = on_error
         self.latest: tuple[Session, LoadGenerator] | None = None
         """The run under way, or the one before; None before the first."""
-        self._session: Session | None = None
-        self._generator: LoadGenerator | None = None
         self._interrupted = Event()
         self._abort_reason: str | None = None
         """Why the run under way is being aborted."""
@@ -97,8 +93,8 @@ class Engine:
         self._interrupted.clear()
         self.error = self._abort_reason = None
         try:
-            self._session = session = self._make_session()
-            self._generator = generator = self._make_generator(session)
+            session = self._make_session()
+            generator = self._make_generator(session)
         except LoadtestError as error:
             self._fail(error)
             self.done.set()
@@ -106,36 +102,25 @@ class Engine:
         self.latest = session, generator
         generator.on_abort = self.abort
         self.phase = "preparing"
-        expected = {name: entry.expected for name, entry in session.entries.items()}
         breakers = make_breakers(
             session.scenario,
             session.info.traffic,
             session.recorder.pending,
-            expected,
+            {name: entry.expected for name, entry in session.entries.items()},
             directory=session.directory,
             live=session.live,
         )
-        session.recorder.watch = lambda sample: self._check_sample(breakers, sample)
+
+        def watch(sample: Sample) -> None:
+            if (reason := breakers.see(sample)) is not None:
+                self.abort(reason)
+
+        session.recorder.watch = watch
         session.endpoint.budget.on_spent = self.abort
-        self._helpers = [
-            gevent.spawn(self._report_progress, session),
-            gevent.spawn(self._check_breakers, session, breakers),
-            gevent.spawn(self._tick, session),
-        ]
+        self._helpers = [gevent.spawn(self._look_after, session, breakers), gevent.spawn(self._tick, session)]
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
-    def _check_sample(self, breakers: CircuitBreakers, sample: Sample) -> None:
-        if (reason := breakers.see(sample)) is not None:
-            self.abort(reason)
-
-    def _check_breakers(self, session: Session, breakers: CircuitBreakers) -> None:
-        while True:
-            if (reason := breakers.check(session.elapsed_s)) is not None:
-                self.abort(reason)
-            gevent.sleep(_LOOK_INTERVAL)
-
     def _tick(self, session: Session) -> None:
-        """Have the live figures noted as each second of the run ends."""
         while True:
             elapsed = session.elapsed_s
             if session.epoch_ns and elapsed >= 0:
@@ -144,7 +129,7 @@ class Engine:
 
     def _fail(self, error: LoadtestError) -> None:
         self.error = error
-        self._on_error(self.environment, error)
+        self._on_error(error)
 
     def _conduct(self, session: Session, generator: LoadGenerator) -> None:
         try:
@@ -187,7 +172,6 @@ class Engine:
         self.phase = "running"
 
     def _offer(self, session: Session, generator: LoadGenerator) -> None:
-        """Offer the whole schedule, to its very end, unless interrupted."""
         generator.begin()
         try:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
@@ -214,39 +198,35 @@ class Engine:
             gevent.sleep(0.02)
 
     def _note_early_end(self, session: Session) -> None:
-        session.info.end, session.info.end_reason = (
-            ("aborted" if self._abort_reason else "interrupted"),
-            self._abort_reason,
-        )
+        session.info.end = "aborted" if self._abort_reason else "interrupted"
+        session.info.end_reason = self._abort_reason
 
     def _stopping(self, **_: Any) -> None:
         """Locust is about to stop the users; if the run has not ended, its user has stopped it."""
-        session, conductor = self._session, self._conductor
-        if session is None or conductor is None or conductor.ready():
+        if self.latest is None or self._conductor is None or self._conductor.ready():
             return
-        conductor.kill()
+        session, generator = self.latest
+        self._conductor.kill()
         if session.info.end == "running":
             self._note_early_end(session)
-            if self._generator is not None:
-                self._generator.stop(discard=self._abort_reason is not None)
+            generator.stop(discard=self._abort_reason is not None)
         if session.info.elapsed_s is None and session.epoch_ns:
             session.info.elapsed_s = session.elapsed_s
 
     def _close(self, **_: Any) -> None:
         """All users are gone: count what never was sent, and close the record."""
-        session, self._session = self._session, None
-        if session is None:
+        if self.latest is None or self.phase == "over":
             return
         self.phase = "over"
         gevent.killall(self._helpers)
-        if self._generator is not None:
-            self._generator.end(aborted=self._abort_reason is not None)
-            session.info.cpu, session.info.generators = self._generator.cpu, self._generator.generators
-            session.info.clock, session.info.peers = self._generator.clock, self._generator.peers
-        for name in session.entries:
-            session.info.traffic[name].offered = session.live.offered[name]
-        session.recorder.close()
+        session, generator = self.latest
         info = session.info
+        generator.end(aborted=self._abort_reason is not None)
+        info.cpu, info.generators = generator.cpu, generator.generators
+        info.clock, info.peers = generator.clock, generator.peers
+        for name in session.entries:
+            info.traffic[name].offered = session.live.offered[name]
+        session.recorder.close()
         info.samples = session.recorder.count
         info.pending_jobs = len(session.recorder.pending)
         if info.target.budget is not None:
@@ -258,10 +238,13 @@ class Engine:
         save(info, session.directory)
         self._on_end(info)
 
-    def _report_progress(self, session: Session) -> None:
+    def _look_after(self, session: Session, breakers: CircuitBreakers) -> None:
+        """Report progress, and end the run where a breaker, a full disk or an error of our own ends it."""
         while True:
             self._on_progress(session.progress(self.phase))
-            gevent.sleep(PROGRESS_INTERVAL)
+            if (reason := breakers.check(session.elapsed_s)) is not None:
+                self.abort(reason)
+            gevent.sleep(_LOOK_INTERVAL)
             if session.recorder.failure is not None and self.error is None:
                 self._fail(
                     RecordError(

@@ -52,7 +52,6 @@ class Seeder:
                     client.close()
 
     def record(self) -> None:
-        """Record what was sent; to be called when the epoch is known."""
         for entry, kind, answer, trace, key_index in self._sent:
             self._session.recorder.append(
                 request_sample(self._session, entry, answer, kind=kind, trace=trace, stage=SETUP, key_index=key_index)
@@ -92,7 +91,6 @@ class Seeder:
     def _insist(
         self, entry: TrafficEntry, kind: RequestKind, send: Callable[[str], Answer], key: int, deadline: float
     ) -> Answer:
-        """Send until it is not throttled."""
         trace_id = self._session.trace_id(entry, 0)
         for _ in self._pauses(deadline):
             trace = self._session.traceparent(trace_id)
@@ -114,7 +112,6 @@ class Seeder:
         )
 
     def _pauses(self, deadline: float) -> Iterator[None]:
-        """Yield once at once, then after a pause each until the deadline."""
         yield
         while time.monotonic() < deadline:
             gevent.sleep(_GENTLE_PAUSE if self._session.endpoint.budget.bounded else _PAUSE)

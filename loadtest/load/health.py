@@ -146,7 +146,6 @@ class Health:
         self._final = self.figures()
 
     def figures(self) -> GeneratorInfo:
-        """What is known until now, or was known at ``stop``."""
         if self._final is not None:
             return self._final
         now = self._clock()
@@ -167,18 +166,15 @@ class Health:
             self._stalls.add(now - self._due)
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
-                self._measure_cpu(now)
+                self.cpu.append(
+                    CpuSample(
+                        t_s=round((now - self._epoch_ns) / 1e9, 3),
+                        percent=self._process.cpu_percent(),
+                        worker=self._worker,
+                        machine=psutil.cpu_percent(),
+                    )
+                )
                 self._loop.measure()
-
-    def _measure_cpu(self, now: int) -> None:
-        self.cpu.append(
-            CpuSample(
-                t_s=round((now - self._epoch_ns) / 1e9, 3),
-                percent=self._process.cpu_percent(),
-                worker=self._worker,
-                machine=psutil.cpu_percent(),
-            )
-        )
 
     def _collected(self, phase: str, _: dict[str, Any]) -> None:
         if phase == "start":

@@ -164,7 +164,6 @@ class StageFigures:
 
     @property
     def accepted(self) -> int:
-        """Requests that were answered otherwise."""
         return sum(n for (_, status, _), n in self.requests.items() if status not in {None, THROTTLED_STATUS})
 
     def add_time(self, ms: float) -> None:
@@ -218,7 +217,6 @@ class EntryFigures:
                 self.execution_time.add(sample.execution_time_ms)
 
     def _tracks_of(self, kind: RequestKind | None, status: int | None, outcome: Outcome) -> tuple[Track, ...]:
-        """The tracks in which a request counts that ended so; all of its kind are made."""
         counts = {
             "sent": True,
             "accepted": status not in {None, THROTTLED_STATUS},
@@ -296,7 +294,6 @@ class LiveFigures:
 
     @property
     def answered(self) -> int:
-        """Requests that were answered, 429s included."""
         stages = [stage for entry in self.entries.values() for stage in entry.stages.values()]
         return sum(stage.accepted + stage.throttled for stage in stages)
 

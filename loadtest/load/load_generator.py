@@ -35,7 +35,6 @@ class LocalGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        """Of all generator processes, as of now."""
         return self._session.endpoint.budget.used
 
     @property
@@ -45,17 +44,14 @@ class LocalGenerator:
 
     @property
     def peers(self) -> dict[str, PeerInfo]:
-        """The addresses that all generator processes connected to."""
         return self._session.endpoint.address.resolver.peers
 
     @property
     def cpu(self) -> list[CpuSample]:
-        """CPU of the generator processes, second by second."""
         return self._health.cpu
 
     @property
     def generators(self) -> list[GeneratorInfo]:
-        """Each generator process's own account."""
         return [self._health.figures()]
 
     @property
@@ -75,7 +71,6 @@ class LocalGenerator:
         return all(pool.quiet for pool in self._session.pools.values())
 
     def begin(self) -> None:
-        """Offer the partition from the session's epoch on."""
         self._growth = Growth(self._session.environment, self._session.pools)
         self._health.start(self._session.epoch_ns)
         self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
@@ -98,7 +93,6 @@ class LocalGenerator:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        """Record what still waits for a user as dropped."""
         session = self._session
         for name, pool in session.pools.items():
             entry = session.entries[name]

@@ -129,7 +129,6 @@ class JobIds:
         self._by_key[key_index].append(job_id)
 
     def all(self) -> list[tuple[str, int]]:
-        """Every id, with the index of its key."""
         return [(job_id, key) for key, ids in enumerate(self._by_key) for job_id in ids]
 
     def pick(self, number: int, key_index: int) -> str | None:

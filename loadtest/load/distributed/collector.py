@@ -40,7 +40,6 @@ class Outbox:
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        """Pack samples into the batch that is sent next."""
         # With dictionaries of its own, so that what is sent meanwhile, or has to be sent again, can be read by itself.
         packed = Packer().pack(samples, rest)
         # Only now: while it rested, what was there may have been taken, and the list with it.
@@ -86,7 +85,6 @@ class Outbox:
         return packed
 
     def acknowledged(self, number: int) -> None:
-        """Forget every batch up to this one: the master has them."""
         self._kept = {each: kept for each, kept in self._kept.items() if each > number}
 
 

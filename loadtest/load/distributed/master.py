@@ -20,6 +20,7 @@ from loadtest.load.distributed.collector import Collector
 from loadtest.load.distributed.members import Member, describe_workers, record_lost_arrivals
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
+from loadtest.load.payloads import JobIds
 from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit
 from loadtest.load.session import Session
@@ -58,7 +59,7 @@ class DistributedGenerator:
         self._run = session.info.id
         self._info = msgspec.json.encode(session.info)
         self._wants_jobs = any(entry.traffic.job_ids == "run" for entry in session.entries.values())
-        mailbox.listener = self
+        mailbox.on_message, mailbox.worker_counts = self._receive, self._worker_counts
         connected = mailbox.connected()
         for worker, hello in connected.items():
             self._set_up(worker, hello, len(connected))
@@ -105,7 +106,6 @@ class DistributedGenerator:
 
     @property
     def clock(self) -> ClockInfo | None:
-        """The estimate of the worker that knows it best."""
         clocks = [report.clock for report in self._reports() if report.clock is not None]
         return min(clocks, key=lambda clock: clock.uncertainty_s, default=None)
 
@@ -133,7 +133,6 @@ class DistributedGenerator:
         self._send_all(protocol.Stop(run=self._run, discard=discard))
 
     def finish(self) -> None:
-        """Wait until every worker has sent what it recorded."""
         self._close(aborted=False)
 
     def unwatch(self) -> None:
@@ -143,25 +142,24 @@ class DistributedGenerator:
         """Record what is missing, which was lost with a worker, and listen to none any longer."""
         self._close(aborted=aborted)
         self._ticker.kill()
-        self._mailbox.listener = None
+        self._mailbox.on_message, self._mailbox.worker_counts = lambda *_: None, dict
         session, assignments = self._session, self._assigner.assignments
-        record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
+        if assignments:
+            record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
         describe_workers(session, self._members, self._collector, assignments)
         session.endpoint.budget.used = self._quota_split.total()
 
-    def worker_came(self, worker: str, hello: protocol.Hello) -> None:
-        if worker in self._members or self._closing or self._ended_ns is not None:
-            return
-        self._set_up(worker, hello, len(self._alive()) + 1)
-        self._mailbox.give_users()
-
-    def worker_counts(self) -> dict[str, int]:
-        """Workers that take part, and how many there were when each was set up."""
+    def _worker_counts(self) -> dict[str, int]:
         return {member.worker: member.worker_count for member in self._alive()}
 
-    def receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
+    def _receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
         member = self._members.get(worker)
-        if member is None or isinstance(message, protocol.Hello) or message.run != self._run:
+        if isinstance(message, protocol.Hello):
+            if member is None and not self._closing and self._ended_ns is None:
+                self._set_up(worker, message, len(self._alive()) + 1)
+                self._mailbox.give_users()
+            return
+        if member is None or message.run != self._run:
             return
         match message:
             case protocol.WorkerReport():
@@ -185,11 +183,9 @@ class DistributedGenerator:
         return max(_LEAST_MARGIN_NS, 4 * away)
 
     def _alive(self) -> list[Member]:
-        """Workers that can be asked."""
         return [member for member in self._members.values() if member.gone_ns is None]
 
     def _reports(self) -> list[protocol.WorkerReport]:
-        """The last one of every worker, also of those that are gone."""
         return [member.report for member in self._members.values() if member.report is not None]
 
     def _send_all(self, message: protocol.FromMaster) -> None:
@@ -209,7 +205,6 @@ class DistributedGenerator:
                 self._remove(member, lost=True)
 
     def _remove(self, member: Member, *, lost: bool) -> None:
-        """Count on a worker no longer: it has left, or counts as lost."""
         member.gone_ns = time.monotonic_ns() - self._session.epoch_ns if self._begun else 0
         member.lost = lost
         self._assigner.leave(member.worker, gone=True)
@@ -264,10 +259,12 @@ class DistributedGenerator:
 
     def _admit(self, member: Member) -> None:
         """Let a worker that is ready share the schedule, from the next assignment on."""
-        known = [
-            (name, each.job_ids) for name, each in self._session.entries.items() if each.traffic.job_ids == "seeded"
-        ]
-        for name, ids in (*known, *([(None, self._session.own_jobs)] if self._wants_jobs else [])):
+        known: dict[str | None, JobIds] = {
+            name: each.job_ids for name, each in self._session.entries.items() if each.traffic.job_ids == "seeded"
+        }
+        if self._wants_jobs:
+            known[None] = self._session.own_jobs
+        for name, ids in known.items():
             if jobs := ids.all():
                 self._mailbox.send(member.worker, protocol.KnownJobs(run=self._run, entry=name, jobs=jobs))
         self._assigner.join(member.worker)
@@ -301,7 +298,8 @@ class DistributedGenerator:
         sharing = self._assigner.assignments[-1].workers
         takers = [member for member in self._alive() if member.worker in sharing and not member.leaving]
         for place, member in enumerate(takers):
-            if arrivals := message.arrivals[place :: len(takers)]:
+            arrivals = message.arrivals[place :: len(takers)]
+            if arrivals:
                 member.handed += len(arrivals)
                 self._mailbox.send(member.worker, protocol.TakeOver(run=self._run, arrivals=arrivals))
 

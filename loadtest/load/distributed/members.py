@@ -48,8 +48,23 @@ class Member:
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing waits to be sent by it, and nothing is in flight, as it last reported."""
         return self.report is not None and self.report.quiet and self.report.taken_over == self.handed
+
+    def described(self, samples: int) -> WorkerInfo:
+        """The worker as run.json has it, with the number of its samples."""
+        report = self.report
+        return WorkerInfo(
+            worker=self.index,
+            host=self.hello.host,
+            joined_s=round((self.joined_ns or 0) / 1e9, 3),
+            left_s=None if self.gone_ns is None else round(self.gone_ns / 1e9, 3),
+            end="lost" if self.lost else "stayed" if self.gone_ns is None else "left",
+            returned=self.returned,
+            samples=samples,
+            offset_ms=round((report.offset_ns if report else 0) / 1e6, 3),
+            uncertainty_ms=round((report.uncertainty_ns if report else 0) / 1e6, 3),
+            shared_clock=report is not None and report.shared_clock,
+        )
 
 
 def record_lost_arrivals(
@@ -66,7 +81,7 @@ def record_lost_arrivals(
     arrivals, finished = collector.arrivals, session.info.end == "finished"
     # Where the run was cut short, only workers that are gone had arrivals that nobody offered.
     gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
-    for schedule in session.schedules if assignments else ():
+    for schedule in session.schedules:
         entry = session.entries[schedule.traffic]
         until = int(schedule.duration * 1e9) + 1 if finished or ended_ns is None else ended_ns
         lost = 0
@@ -84,10 +99,11 @@ def describe_workers(
     session: Session, members: Mapping[str, Member], collector: Collector, assignments: Sequence[Assignment]
 ) -> None:
     """Fill in the workers and their assignments, for run.json."""
+    info = session.info
     if assignments:
-        session.info.workers = len(assignments[0].workers)
-    session.info.worker_processes = [_worker_info(member, collector.rows[member.worker]) for member in members.values()]
-    session.info.assignments = [
+        info.workers = len(assignments[0].workers)
+    info.worker_processes = [member.described(collector.rows[member.worker]) for member in members.values()]
+    info.assignments = [
         AssignmentInfo(
             number=each.number,
             from_s=round(each.from_ns / 1e9, 3),
@@ -95,19 +111,3 @@ def describe_workers(
         )
         for each in assignments
     ]
-
-
-def _worker_info(member: Member, samples: int) -> WorkerInfo:
-    report = member.report
-    return WorkerInfo(
-        worker=member.index,
-        host=member.hello.host,
-        joined_s=round((member.joined_ns or 0) / 1e9, 3),
-        left_s=None if member.gone_ns is None else round(member.gone_ns / 1e9, 3),
-        end="lost" if member.lost else "stayed" if member.gone_ns is None else "left",
-        returned=member.returned,
-        samples=samples,
-        offset_ms=round((report.offset_ns if report else 0) / 1e6, 3),
-        uncertainty_ms=round((report.uncertainty_ns if report else 0) / 1e6, 3),
-        shared_clock=report is not None and report.shared_clock,
-    )

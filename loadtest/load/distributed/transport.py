@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import gevent
 import msgspec
@@ -30,18 +30,6 @@ _REMEDY: Final = "Install the same version on every machine."
 _AT_ONCE: Final = 1000.0
 
 
-class RunListener(Protocol):
-    """The run under way, which gets the messages of its workers."""
-
-    def worker_came(self, worker: str, hello: Hello) -> None: ...
-
-    def receive(self, worker: str, message: FromWorker, received_ns: int) -> None: ...
-
-    def worker_counts(self) -> dict[str, int]:
-        """Workers that take part, and how many there were when each was set up."""
-        ...
-
-
 class Mailbox:
     """Receives the messages of workers, and sends them others. One for a Locust master; runs come one after the other.
 
@@ -49,7 +37,10 @@ class Mailbox:
     """
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:
-        self.listener: RunListener | None = None
+        self.on_message: Callable[[str, FromWorker, int], None] = lambda *_: None
+        """Called with each message of a worker, and when it came (monotonic ns); set by the run under way."""
+        self.worker_counts: Callable[[], dict[str, int]] = dict
+        """Gives the workers that take part in the run, and how many there were when each was set up."""
         self.bug: str | None = None
         """Traceback of an error of our own."""
         self._accepted: dict[str, Hello] = {}
@@ -59,7 +50,7 @@ class Mailbox:
         self._queue = SimpleQueue()
         runner.register_message(protocol.NAME, self._receive)
         environment.dispatcher_class = partial(  # type: ignore[assignment] # it has what a master asks for
-            UserDispatcher, worker_counts=lambda: {} if self.listener is None else self.listener.worker_counts()
+            UserDispatcher, mailbox=self
         )
         gevent.spawn(self._work)
 
@@ -94,17 +85,13 @@ class Mailbox:
                 self.bug = traceback.format_exc()
 
     def _deliver(self, worker: str, message: FromWorker, received_ns: int) -> None:
-        if not isinstance(message, Hello):
-            if self.listener is not None:
-                self.listener.receive(worker, message, received_ns)
-            return
-        if (refusal := self._refusal(message)) is not None:
-            logger.warning("A worker on %s is refused: %s", message.host, refusal)
-            self.send(worker, Refuse(refusal))
-            return
-        self._accepted[worker] = message
-        if self.listener is not None:
-            self.listener.worker_came(worker, message)
+        if isinstance(message, Hello):
+            if (refusal := self._refusal(message)) is not None:
+                logger.warning("A worker on %s is refused: %s", message.host, refusal)
+                self.send(worker, Refuse(refusal))
+                return
+            self._accepted[worker] = message
+        self.on_message(worker, message, received_ns)
 
     def _refusal(self, hello: Hello) -> str | None:
         if hello.protocol != PROTOCOL or hello.version != package_version():
@@ -123,7 +110,7 @@ class UserDispatcher:
     Args:
         worker_nodes: those that are connected.
         user_classes: with a ``fixed_count`` each, over all workers.
-        worker_counts: gives the workers that take part, and how many there were when each was set up.
+        mailbox: of the master.
     """
 
     def __init__(
@@ -131,18 +118,17 @@ class UserDispatcher:
         worker_nodes: list[WorkerNode],
         user_classes: list[type[User]],
         *,
-        worker_counts: Callable[[], dict[str, int]],
+        mailbox: Mailbox,
     ) -> None:
         self.dispatch_in_progress = True
         """To Locust: a worker that comes or goes is no reason to start again (``give_users`` starts it where it is)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
-        self._worker_counts = worker_counts
+        self._mailbox = mailbox
         self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
         self._served = {node.id for node in worker_nodes if node.user_count}
         self._due = False
 
     def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
-        """Begin: all at once, whatever the rate."""
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
@@ -153,10 +139,13 @@ class UserDispatcher:
         if not self._due:
             raise StopIteration
         self._due = False
-        new = {worker: count for worker, count in self._worker_counts().items() if worker not in self._served}
+        new = {worker: count for worker, count in self._mailbox.worker_counts().items() if worker not in self._served}
         self._served.update(new)
         # Locust fails where no worker gets anything; no classes at all change nothing.
-        return {worker: split_users(self._user_counts, count) for worker, count in new.items()} or self._nobody
+        return {
+            worker: {name: _part(users, count) for name, users in self._user_counts.items()}
+            for worker, count in new.items()
+        } or self._nobody
 
     def add_worker(self, worker_node: WorkerNode) -> None:
         """A worker is connected: it gets its users when it takes part in the run."""
@@ -166,15 +155,13 @@ class UserDispatcher:
         self._served.discard(worker_node.id)
 
 
-def split_users(counts: dict[str, int], workers: int) -> dict[str, int]:
+def _part(users: int, workers: int) -> int:
     """One worker's part of users: rounded up, since each may be the one that needs the odd one."""
-    return {name: -(-count // workers) for name, count in counts.items()}
+    return -(-users // workers)
 
 
 def part_of(info: RunInfo, workers: int) -> RunInfo:
     """The run, with one worker's part of the users."""
-    sizes = split_users({name: plan.users for name, plan in info.traffic.items()}, workers)
-    caps = split_users({name: plan.max_users or plan.users for name, plan in info.traffic.items()}, workers)
-    for name, plan in info.traffic.items():
-        plan.users, plan.max_users = sizes[name], caps[name]
+    for plan in info.traffic.values():
+        plan.users, plan.max_users = _part(plan.users, workers), _part(plan.max_users or plan.users, workers)
     return info

@@ -101,7 +101,6 @@ class WorkerRun:
         return self.closed and self._outbox.empty
 
     def act(self, message: protocol.FromMaster, worker: str, received_ns: int) -> protocol.FromWorker | None:
-        """Do what a message of the master asks of the worker with this Locust id; gives the answer, if there is one."""
         match message:
             case protocol.Acknowledge():
                 self._heard_ns = max(self._heard_ns, message.echo_ns)
@@ -157,7 +156,6 @@ class WorkerRun:
         self.generator.partition.assign(Stride(message.from_ns, place, worker_count if takes_part else 0))
 
     def hand_back(self) -> protocol.HandBack:
-        """Let go of every arrival that was offered here and waits for a user."""
         waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
         self.session.live.offered.subtract(arrival.traffic for arrival in waiting)
         return protocol.HandBack(run=self.id, arrivals=waiting)
@@ -176,7 +174,6 @@ class WorkerRun:
         self.closed = True
 
     def report(self) -> protocol.WorkerReport:
-        """How this worker is doing, with the next batch of samples."""
         session, generator = self.session, self.generator
         self.reports += 1
         offset, uncertainty = self._clock.estimate
@@ -331,7 +328,6 @@ class Worker:
             self._send(report)
 
     def _finish(self, run: WorkerRun, *, aborted: bool) -> None:
-        """Stop what is still in flight, and send everything."""
         if run.closed:
             return
         run.stop(discard=aborted)
@@ -352,7 +348,6 @@ class Worker:
             self._report(self._run)
 
     def _leave(self) -> None:
-        """Hand back what was not sent, wait for what is in flight, and go."""
         if (run := self._run) is not None and run.begun and not run.closed:
             assignment = run.assignment
             self._send(protocol.Leave(run=run.id))

@@ -1,4 +1,4 @@
-"""The test that plain Locust starts: the scenario in force, its target, and the pool of users that it needs.
+"""The test that plain Locust starts: the scenario in force, its target, its users, and the reports of its runs.
 
 Three options on Locust's command line are ours. What Locust knows by its name and would do otherwise here, or not at
 all, is refused in a sentence that says where the scenario says it. It may stand on the command line, in Locust's
@@ -7,12 +7,15 @@ variables or in a configuration file.
 
 import argparse
 import json
+import logging
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+import gevent
 import locust
 from locust.argument_parser import get_parser
 from locust.env import Environment
@@ -23,12 +26,14 @@ from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
-from loadtest.processes import check_free
+from loadtest.processes import check_free, make_report
+from loadtest.record.run_directory import pending_note
 from loadtest.record.run_info import PreflightRequest
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, only
 from loadtest.targets import ChosenTarget, allow, choose, confirm, look
 from loadtest.words import suggestion
 
+logger = logging.getLogger(__name__)
 _POOL: Final = (
     "the users are a pool of the scenario's, and all start at once. How much load there is, the stages say (rate, "
     "ramp_to); max_users of a traffic entry bounds its users"
@@ -187,7 +192,6 @@ class LocustTest:
 
     @property
     def url(self) -> str:
-        """The target's URL, as far as the command line says it."""
         return self.options.host or "" if self.chosen is None else self.chosen.target.url
 
     def check(self, url: str) -> ChosenTarget:
@@ -199,7 +203,6 @@ class LocustTest:
         return self.chosen
 
     def look(self, url: str) -> None:
-        """Look whether a target can be loaded now, before a run; raises ``LoadtestError`` if not."""
         chosen = self.check(url)
         check_before_run(self.loaded, chosen, keys=len(self.keys), preflight=self.preflight)
         environment = {**os.environ, ENDPOINT_VARIABLE: self.endpoint}
@@ -232,3 +235,61 @@ def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
     chosen = choose(None, name, Path(path) if path else None)
     confirm(chosen, yes=environ.get("LOADTEST_YES") == "1")
     return chosen
+
+
+@dataclass(slots=True)
+class StartedRun:
+    """A run that was started here.
+
+    Attributes:
+        rate_multiplier: by which all its rates were multiplied.
+        state: how far it is.
+        exit_code: the verdict's, once it is reported.
+    """
+
+    directory: Path
+    title: str
+    seed: int
+    rate_multiplier: float
+    state: Literal["running", "reporting", "reported"] = "running"
+    exit_code: int | None = None
+
+    @property
+    def report(self) -> Path | None:
+        path = self.directory / "report.html"
+        return path if self.state == "reported" and path.is_file() else None
+
+
+class Reports:
+    """Has a report made of each run when it is over."""
+
+    def __init__(self, *, plots: bool) -> None:
+        self.runs: list[StartedRun] = []
+        """Oldest first."""
+        self._plots = plots
+        self._last: gevent.Greenlet | None = None
+
+    def begin(self, session: Session) -> None:
+        scenario = session.scenario
+        self.runs.append(StartedRun(session.directory, scenario.title, scenario.seed, scenario.rate_multiplier))
+
+    def end(self) -> None:
+        """Have the report of the newest run made, after those that are being made."""
+        run = self.runs[-1]
+        run.state = "reporting"
+        self._last = gevent.spawn(self._make, run, self._last)
+
+    def finish(self) -> int | None:
+        """Wait for all reports. Returns the exit code of the newest run's verdict; None without a run."""
+        if self._last is not None:
+            self._last.join()
+        return self.runs[-1].exit_code if self.runs else None
+
+    def _make(self, run: StartedRun, before: gevent.Greenlet | None) -> None:
+        if before is not None:
+            before.join()
+        run.exit_code = make_report(run.directory, plots=self._plots)
+        if note := pending_note(run.directory):
+            print(note, flush=True)
+        run.state = "reported"
+        logger.info("The report is %s", run.directory / "report.html")

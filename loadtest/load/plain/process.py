@@ -20,8 +20,7 @@ from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.distributed.worker import Worker
 from loadtest.load.engine import Engine, LoadGenerator
 from loadtest.load.load_generator import LocalGenerator
-from loadtest.load.plain.locust_test import LocustTest
-from loadtest.load.plain.reports import Reports
+from loadtest.load.plain.locust_test import LocustTest, Reports
 from loadtest.load.session import Session
 from loadtest.load.shutdown import on_end_of, on_signals
 from loadtest.load.web.metrics import serve_metrics
@@ -94,7 +93,7 @@ class LocustProcess:
             lambda: self._make_session(environment),
             make_generator=make_generator,
             on_end=self._end_run,
-            on_error=lambda _, error: logger.error("%s", error),
+            on_error=lambda error: logger.error("%s", error),
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)

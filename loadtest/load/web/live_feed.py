@@ -12,7 +12,7 @@ from gevent.queue import Empty, Full, Queue
 
 from loadtest.load.engine import Engine
 from loadtest.load.live import MOST_BUCKETS
-from loadtest.load.plain.reports import Reports
+from loadtest.load.plain.locust_test import Reports
 from loadtest.load.web.live_state import LiveRun, LiveUpdate, RunShown, encode
 
 MOST_WATCHERS: Final = 50
@@ -76,7 +76,6 @@ class LiveFeed:
         return self._run
 
     def _changes(self) -> bytes:
-        """What has changed since this was asked last, for all who watch; the whole run where that is void."""
         run = self._latest()
         if run is None:
             return self._event(None, None)
@@ -86,7 +85,6 @@ class LiveFeed:
         return self._event(run, None if known != self._known else MOST_BUCKETS if begin is None else begin)
 
     def _event(self, run: LiveRun | None, begin: int | None) -> bytes:
-        """What a run shows, from a bucket on; the whole run where that is None."""
         if run is None:
             update = LiveUpdate(phase="over")
         else:

@@ -154,7 +154,12 @@ class LiveRun:
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
         self._generator = generator
-        self._thresholds = [_watched(each.parsed, session) for each in session.scenario.threshold]
+        self._thresholds: list[tuple[Threshold, LiveThreshold | None]] = []
+        """Each with what watches it; None where its metric is known at the end only."""
+        for threshold in (each.parsed for each in session.scenario.threshold):
+            live = METRICS[threshold.metric].live
+            watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
+            self._thresholds.append((threshold, watched))
         self._elapsed_s = 0.0
         self._shown: RunShown | None = None
         self._clock_known = False
@@ -261,12 +266,6 @@ def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> Entry
 
 def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
     return {percentile: _short(times.quantile(share)) for percentile, share in PERCENTILES[name].items()}
-
-
-def _watched(threshold: Threshold, session: Session) -> tuple[Threshold, LiveThreshold | None]:
-    """A threshold, and what watches it; None where its metric is known at the end only."""
-    live = METRICS[threshold.metric].live
-    return threshold, LiveThreshold(threshold, session.info.traffic, session.live) if live else None
 
 
 def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:

@@ -20,8 +20,7 @@ from markupsafe import Markup, escape
 from loadtest.contract import Outcome
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.load.engine import Engine
-from loadtest.load.plain.locust_test import LocustTest
-from loadtest.load.plain.reports import Reports, StartedRun
+from loadtest.load.plain.locust_test import LocustTest, Reports, StartedRun
 from loadtest.load.web.live_feed import MOST_WATCHERS, LiveFeed
 from loadtest.load.web.live_state import EntryNow, entries_of
 from loadtest.load.web.metrics import is_own, metrics_app
@@ -113,7 +112,6 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
 
 
 def _guard(app: flask.Flask, engine: Engine, test: LocustTest) -> None:
-    """Refuse foreign Hosts and Origins, frames, and starts of what may not, or cannot, be started."""
     looking = False
 
     def refuse_start() -> flask.Response | None:
@@ -186,7 +184,6 @@ class _Pages:
         return flask.render_template("runs.html", runs=self._reports.runs, base=self.base)
 
     def newest(self) -> flask.Response:
-        """The newest run, for the scenario's strip."""
         known = None
         for run in self._reports.runs[-1:]:
             report = None if run.report is None else f"{self.base}/runs/{run.directory.name}/report.html"
