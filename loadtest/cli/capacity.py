@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from loadtest.cli._options import TARGET, shared
-from loadtest.runs.capacity import CapacityOptions, find_capacity
+from loadtest.runs.capacity import find_capacity
 
 
 @click.command("capacity")
@@ -24,4 +24,4 @@ def command(**options: Any) -> int:
     Each run has the judged stage alone, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
     the bottleneck, 5 target unreachable, 7 the target's request budget allows no more.
     """
-    return find_capacity(CapacityOptions(**options))
+    return find_capacity(**options)

@@ -6,9 +6,9 @@ import click
 
 from loadtest.cli._options import DURATION, shared
 from loadtest.compare.paired import LEAST_PAIRS
-from loadtest.errors import InputError
+from loadtest.errors import ExitCode, InputError
 from loadtest.record.blocks import SIDES
-from loadtest.runs.comparison import CompareOptions, compare
+from loadtest.runs.comparison import compare
 from loadtest.runs.sides import SideOptions
 
 _MOST_PAIRS: Final = 200
@@ -44,7 +44,7 @@ _MOST_PAIRS: Final = 200
 @click.option("--no-rerun", is_flag=True, help="Do not settle a suspicion by a second series: exit code 6.")
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit code 1 instead of 6.")
 @shared("output_dir", "plots")
-def command(**options: Any) -> int:
+def command(scenario: str, *, fail_on_inconclusive: bool, **options: Any) -> int:
     """Compare two versions of a service by SCENARIO, in pairs of blocks that alternate. The exit code is the verdict.
 
     A block is the whole scenario once. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
@@ -55,4 +55,5 @@ def command(**options: Any) -> int:
     }
     if options["block_s"] == 0:
         raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
-    return compare(CompareOptions(sides=sides, **options))
+    code = compare(scenario, sides, **options)
+    return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code

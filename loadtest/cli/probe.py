@@ -6,7 +6,7 @@ import click
 
 from loadtest.cli._options import TARGET, shared
 from loadtest.contract import LIMIT_NAMES
-from loadtest.runs.probe import ProbeOptions, probe
+from loadtest.runs.probe import probe
 
 
 @click.command("probe")
@@ -31,4 +31,4 @@ def command(**options: Any) -> int:
     Requests name a workflow or a job that does not exist, so that nothing is executed. Exit code 6 if something cannot
     be told.
     """
-    return probe(ProbeOptions(**options))
+    return probe(**options)

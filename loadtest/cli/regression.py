@@ -14,7 +14,6 @@ from loadtest.errors import InputError
 from loadtest.processes import run_module
 from loadtest.runs.regression import CheckOptions, decide, warn
 from loadtest.runs.regression import check as check_run
-from loadtest.runs.regression import confirm as confirm_suspects
 from loadtest.terminal.history import show_audit, show_history
 
 _PLACE: Final = click.Path(path_type=Path)
@@ -72,7 +71,7 @@ def confirm(file: Path, **options: Any) -> int:
     not, 6 if nothing can be decided. Both runs join the history.
     """
     found = suspects.load(file)
-    return confirm_suspects(found, CheckOptions.repeating(found.repeat, **options))
+    return check_run(CheckOptions.repeating(found.repeat, **options), found)
 
 
 @command.command(short_help="Accept a run as evidence for later checks.")

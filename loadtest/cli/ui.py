@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from loadtest.cli._options import TARGET, shared
-from loadtest.runs.ui import UiOptions, serve_ui
+from loadtest.runs.ui import serve_ui
 
 
 @click.command("ui")
@@ -18,4 +18,4 @@ def command(**options: Any) -> int:
 
     A running target is looked at by a preflight before each run.
     """
-    return serve_ui(UiOptions(**options))
+    return serve_ui(**options)

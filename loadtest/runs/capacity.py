@@ -3,9 +3,8 @@
 import math
 import time
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -34,29 +33,22 @@ _FURTHER: Final = 1.03
 """Times a rate that held: a run nearer to it would tell nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class CapacityOptions(ScenarioOptions):
-    """The options of ``loadtest capacity``."""
+def find_capacity(
+    *, stage: str | None, max_runs: int, max_requests: int | None, plan_only: bool, output_dir: Path, **given: Any
+) -> int:
+    """Find the highest rate at which the thresholds of a scenario hold, and give the exit code.
 
-    stage: str | None
-    max_runs: int
-    max_requests: int | None
-    plan_only: bool
-    output_dir: Path
-
-
-def find_capacity(options: CapacityOptions) -> int:
-    """Find the highest rate at which the thresholds of a scenario hold; gives the exit code.
+    ``given`` are fields of ``ScenarioOptions``.
 
     Raises:
         LoadtestError: if the first run could not begin.
     """
-    seeking = _Search(options)
+    seeking = _Search(ScenarioOptions(**given), stage, max_runs, max_requests)
     print(seeking.plan(), flush=True)
-    if options.plan_only:
+    if plan_only:
         return int(ExitCode.PASS)
     interrupt_on_terminate()
-    directory = run_directory.new_run_directory(options.output_dir, f"capacity-{seeking.loaded.name}")
+    directory = run_directory.new_run_directory(output_dir, f"capacity-{seeking.loaded.name}")
     found = seeking.run(directory)
     save(found, directory)
     print("\n".join([found.sentence, *found.reasons, f"All runs are in {directory}."]), flush=True)
@@ -102,11 +94,11 @@ class _Search:
         guesses: these, and what the levels tell.
     """
 
-    def __init__(self, options: CapacityOptions) -> None:
-        self.options = options
+    def __init__(self, options: ScenarioOptions, stage: str | None, max_runs: int, max_requests: int | None) -> None:
+        self.options, self.max_runs, self.max_requests = options, max_runs, max_requests
         whole = options.load()
         self.chosen: ChosenTarget | None = options.chosen()
-        self.stage = options.stage or _only_stage(whole)
+        self.stage = stage or _only_stage(whole)
         embedded = self.chosen is None
         window_s = _window_s(whole, assumed_limits_of(whole, self.chosen, embedded=embedded))
         self.loaded = with_stage_alone(whole, self.stage, window_s)
@@ -130,13 +122,12 @@ class _Search:
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
         first = self._allowed(self._next() or search.NextRun(1.0, None))
-        most = self.options.max_runs
         scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
         return (
             f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
-            f"Each run judges {self.loaded.scenario.duration:g} s of stage {self.stage!r}, at most {most} "
-            f"runs; the first offers {self._operations_of(first):,.0f} operations{scout} at {first.multiplier:.3g} "
-            "times the scenario's rates."
+            f"Each run judges {self.loaded.scenario.duration:g} s of stage {self.stage!r}, at most "
+            f"{self.max_runs} runs; the first offers {self._operations_of(first):,.0f} operations{scout} at "
+            f"{first.multiplier:.3g} times the scenario's rates."
         )
 
     def _next(self) -> search.NextRun | None:
@@ -226,9 +217,9 @@ class _Search:
         self.guesses = [*self.expected, *models.learned_guesses(self.levels, assumed, keys, scenario)]
 
     def _check_spent(self, run: search.NextRun) -> None:
-        most, runs = self.options.max_requests, self.options.max_runs
-        if len(self.levels) >= runs:
-            raise _StoppedError(f"--max-runs {runs} were made", ExitCode.INCONCLUSIVE)
+        most = self.max_requests
+        if len(self.levels) >= self.max_runs:
+            raise _StoppedError(f"--max-runs {self.max_runs} were made", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
         if most is not None and sent + self._operations_of(run) > most:
             words = f"the next run would send more than --max-requests {most:,} in all"

@@ -3,9 +3,8 @@
 import secrets
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -49,64 +48,50 @@ class SeriesEnd(NamedTuple):
     reason: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareOptions:
-    """The options of ``loadtest compare``."""
-
-    scenario: str
-    sides: Mapping[Side, SideOptions]
-    overrides: tuple[str, ...]
-    seed: int | None
-    block_s: float | None
-    targets: Path | None
-    pairs: int
-    yes: bool
-    no_preflight: bool
-    plan_only: bool
-    no_rerun: bool
-    fail_on_inconclusive: bool
-    output_dir: Path
-    plots: bool
-
-
-def compare(options: CompareOptions) -> int:
-    """Compare two sides: plan, load, verdict, pages; gives the exit code.
+def compare(
+    scenario: str,
+    options: Mapping[Side, SideOptions],
+    *,
+    pairs: int,
+    yes: bool,
+    no_preflight: bool,
+    plan_only: bool,
+    no_rerun: bool,
+    output_dir: Path,
+    plots: bool,
+    **offer: Any,
+) -> int:
+    """Compare two sides: plan, load, verdict, pages; gives the exit code. ``offer`` is as ``plan_sides`` takes it.
 
     Raises:
         LoadtestError: if a side may not be loaded so much, or no block could begin.
     """
-    about = {name: getattr(options, name) for name in ("overrides", "seed", "block_s", "targets")}
-    sides = plan_sides(options.scenario, options.sides, **about)
-    order, seed = _draw_order(options.pairs)
-    show_plan(sides, order, pairs=options.pairs, rerun=not options.no_rerun)
-    check_budgets(sides, order, rerun=not options.no_rerun, preflight=not options.no_preflight)
-    if options.plan_only:
+    sides = plan_sides(scenario, options, **offer)
+    order, seed = _draw_order(pairs)
+    show_plan(sides, order, pairs=pairs, rerun=not no_rerun)
+    check_budgets(sides, order, rerun=not no_rerun, preflight=not no_preflight)
+    if plan_only:
         return int(ExitCode.PASS)
-    code = _compare(sides, options, order, seed).exit_code
-    return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code
-
-
-def _compare(sides: BothSides, options: CompareOptions, order: Sequence[Side], seed: int) -> RunComparison:
     interrupt_on_terminate()
     loaded = sides["base"].loaded
-    with ready_sides(sides, yes=options.yes, preflight=not options.no_preflight) as ready:
+    with ready_sides(sides, yes=yes, preflight=not no_preflight) as ready:
         for side in SIDES:
             print(f"{side}: {ready[side].description}", flush=True)
-        directory = run_directory.new_run_directory(options.output_dir, f"compare-{loaded.name}")
+        directory = run_directory.new_run_directory(output_dir, f"compare-{loaded.name}")
         series = ComparisonSeries(directory, sides, ready, pace_of(sides, order))
         first = series.make(order, seed)
-        comparison = judge(first, options.pairs, loaded)
+        comparison = judge(first, pairs, loaded)
         suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
-        if suspects and not options.no_rerun and first.code == ExitCode.PASS:
+        if suspects and not no_rerun and first.code == ExitCode.PASS:
             print(f"{comparison.sentence} The rerun begins.", flush=True)
-            comparison = settle(comparison, series.make(*_draw_order(options.pairs)), suspects)
+            comparison = settle(comparison, series.make(*_draw_order(pairs)), suspects)
     # What both sides are, with every setting that differs.
-    counts = len(comparison.base_runs), len(comparison.head_runs)
-    base, head = (f"{sides[side].words}; {count} blocks" for side, count in zip(SIDES, counts, strict=True))
-    comparison = msgspec.structs.replace(comparison, base=base, head=head)
+    made = {"base": comparison.base_runs, "head": comparison.head_runs}
+    about = {side: f"{sides[side].words}; {len(made[side])} blocks" for side in SIDES}
+    comparison = msgspec.structs.replace(comparison, **about)
     save(comparison, directory)
-    show_comparison(directory, comparison, plots=options.plots)
-    return comparison
+    show_comparison(directory, comparison, plots=plots)
+    return comparison.exit_code
 
 
 def _draw_order(pairs: int) -> tuple[Sequence[Side], int]:

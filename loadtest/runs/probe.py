@@ -3,9 +3,9 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -38,53 +38,56 @@ _SCOPES: Final[dict[Scope, str]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProbeOptions(TargetOptions):
-    """The options of ``loadtest probe``; ``rate`` is in requests/s."""
+def probe(
+    *,
+    limits: Sequence[str],
+    documented: Sequence[str],
+    rate: float,
+    workflow: str | None,
+    save: str | None,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    """Find out which limits a target enforces, print it, and give the exit code.
 
-    limits: Sequence[str]
-    documented: Sequence[str]
-    rate: float
-    workflow: str | None
-    save: str | None
-    as_json: bool
-
-
-def probe(options: ProbeOptions) -> int:
-    """Find out which limits a target enforces, and print it; gives the exit code.
+    ``rate`` is in requests/s at most; ``given`` are fields of ``TargetOptions``.
 
     Raises:
         LoadtestError: if the target may not be probed, does not answer, or not as this API.
     """
-    documented = _documented(options)
-    path, entry = options.targets or TARGETS_FILE, options.save
-    if entry is not None:
-        entry_named(path, entry)  # a mistake is told before anything is sent
+    options, probed = TargetOptions(**given), _documented(limits, documented)
+    path = options.targets or TARGETS_FILE
+    if save is not None:
+        entry_named(path, save)  # a mistake is told before anything is sent
     found = []
-    with _target(options) as (chosen, environment, url):
-        _check_budget(chosen, documented)
-        order = _order(chosen, url, documented, options)
-        if not options.as_json:
+    counts = {name: (limit.count, limit.window) for name, limit in probed.items()}
+    asked = ProbeOrder(url="", listed=False, documented=counts, rate=rate, workflow=workflow)
+    with _target(options, probed, asked) as (order, environment):
+        if not as_json:
             _print_plan(order)
         for finding in _findings(order, environment):
             found.append(finding)
-            if not options.as_json:
+            if not as_json:
                 _show(finding)
-    if entry is not None:
-        limits, limiter = known(found)
-        left = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
-        words = f"{path}: {entry} has the limits {', '.join(limits)} now{left}."
-        if limits:
-            save_limits(path, entry, limits, limiter)
-        print(words if limits else f"Nothing is sure enough to be written into {path}.", file=sys.stderr)
-    if options.as_json:
+    if save is not None:
+        _save(found, path, save)
+    if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
     return int(ExitCode.PASS if all(each.verdict != "can't tell" for each in found) else ExitCode.INCONCLUSIVE)
 
 
-def _documented(options: ProbeOptions) -> dict[LimitName, Limit]:
-    documented = {name: DOCUMENTED[name] for name in map(LimitName, options.limits or LIMIT_NAMES)}
-    for text in options.documented:
+def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
+    limits, limiter = known(found)
+    left = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
+    words = f"{path}: {entry} has the limits {', '.join(limits)} now{left}."
+    if limits:
+        save_limits(path, entry, limits, limiter)
+    print(words if limits else f"Nothing is sure enough to be written into {path}.", file=sys.stderr)
+
+
+def _documented(limits: Sequence[str], texts: Sequence[str]) -> dict[LimitName, Limit]:
+    documented = {name: DOCUMENTED[name] for name in map(LimitName, limits or LIMIT_NAMES)}
+    for text in texts:
         name, _, limit = text.partition("=")
         if name not in documented:
             raise InputError(f"--documented {text}: {name!r} is not probed", f"Give one of {', '.join(documented)}.")
@@ -96,39 +99,26 @@ def _documented(options: ProbeOptions) -> dict[LimitName, Limit]:
 
 
 @contextmanager
-def _target(options: ProbeOptions) -> Iterator[tuple[ChosenTarget | None, Mapping[str, str], str]]:
+def _target(
+    options: TargetOptions, documented: Mapping[LimitName, Limit], asked: ProbeOrder
+) -> Iterator[tuple[ProbeOrder, Mapping[str, str]]]:
     if (chosen := options.chosen()) is None:
         environment = child_environment(*own_credentials(2))
         with embedded_target(ReferenceSettings(), environment) as embedded:
-            yield None, environment, embedded.url
+            yield msgspec.structs.replace(asked, url=embedded.url), environment
         return
     keys, endpoint = credentials_for(chosen)
     check_reachable(chosen.target)
     confirm(chosen, yes=options.yes)
-    yield chosen, child_environment(keys, endpoint), chosen.target.url
-
-
-def _order(
-    chosen: ChosenTarget | None, url: str, documented: dict[LimitName, Limit], options: ProbeOptions
-) -> ProbeOrder:
-    entry = None if chosen is None else chosen.entry
+    _check_budget(chosen, documented)
+    entry = chosen.entry
     most = None if entry is None or entry.max_requests is None else entry.max_requests // len(documented)
-    return ProbeOrder(
-        url=url,
-        listed=entry is not None,
-        documented={name: (limit.count, limit.window) for name, limit in documented.items()},
-        rate=options.rate,
-        requests=most,
-        workflow=options.workflow,
-        tls=None if chosen is None else chosen.tls,
-        headers={} if chosen is None else chosen.headers,
-    )
+    about = {"listed": entry is not None, "requests": most, "tls": chosen.tls, "headers": chosen.headers}
+    yield msgspec.structs.replace(asked, url=chosen.target.url, **about), child_environment(keys, endpoint)
 
 
-def _check_budget(chosen: ChosenTarget | None, documented: Mapping[LimitName, Limit]) -> None:
+def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -> None:
     """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more."""
-    if chosen is None:
-        return
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),

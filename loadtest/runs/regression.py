@@ -36,58 +36,33 @@ class CheckOptions(RunOptions):
     @classmethod
     def repeating(cls, repeat: Repeat, **given: Any) -> Self:
         """The options of a check that is confirmed, with those that are given now."""
-        again = msgspec.structs.asdict(repeat)
-        again["place"] = Path(again.pop("history"))
+        again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.history)}
+        del again["history"]
         return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
 
     @property
     def repeat(self) -> Repeat:
         """What makes the run again elsewhere."""
-        return Repeat(
-            scenario=self.scenario,
-            overrides=self.overrides,
-            seed=self.seed,
-            host=self.host,
-            target=self.target,
-            target_version=self.target_version,
-            history=str(self.place),
-        )
+        known = {**vars(self), "history": str(self.place)}
+        return Repeat(**{name: known[name] for name in Repeat.__struct_fields__})
 
 
-def check(options: CheckOptions) -> int:
+def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     """Run the scenario, compare it with its history, record it there, and confirm a suspicion by one more run.
 
-    Returns:
-        The exit code.
+    A run that is itself ``confirming`` is judged by the suspected metrics alone, and recorded with the suspected run.
+    Gives the exit code.
 
     Raises:
-        LoadtestError: if the run could not begin, or the history cannot be used.
+        LoadtestError: if the run could not begin, the history cannot be used, or the suspected scenario was another.
     """
     loaded = options.load()
-    path = history_file.path_for(options.place, loaded.name)
-    warn(history_file.read(path).warnings)
-    return _check(options, loaded, path, None)
-
-
-def confirm(found: Suspects, options: CheckOptions) -> int:
-    """Run the scenario of a suspicion again; only the suspected metrics can confirm it. Both runs are recorded.
-
-    Returns:
-        The exit code.
-
-    Raises:
-        LoadtestError: if the run could not begin, the scenario is another one, or the history cannot be used.
-    """
-    loaded, suspected = options.load(), found.line.run
-    if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
-        raise InputError(
-            f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
-            "Check out the same commit, and confirm with the same files.",
-        )
-    return _check(options, loaded, history_file.path_for(options.place, suspected.scenario), found)
-
-
-def _check(options: CheckOptions, loaded: LoadedScenario, path: Path, confirming: Suspects | None) -> int:
+    if confirming is None:
+        path = history_file.path_for(options.place, loaded.name)
+        warn(history_file.read(path).warnings)
+    else:
+        _check_same_scenario(loaded, confirming.line.run)
+        path = history_file.path_for(options.place, confirming.line.run.scenario)
     history_file.check_writable(path)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
@@ -110,7 +85,7 @@ def _check(options: CheckOptions, loaded: LoadedScenario, path: Path, confirming
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n")
         # Who loads a production target has typed its name for the first run.
-        return confirm(found, dataclasses.replace(options, yes=True))
+        return check(dataclasses.replace(options, yes=True), found)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if file is not None:
         decides = f"`loadtest regression confirm {file}` decides, best on another machine."
@@ -118,6 +93,14 @@ def _check(options: CheckOptions, loaded: LoadedScenario, path: Path, confirming
     # The weightier of the run's own verdict and the comparison's.
     code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+
+
+def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> None:
+    if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
+        raise InputError(
+            f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
+            "Check out the same commit, and confirm with the same files.",
+        )
 
 
 def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[RunComparison, list[HistoryLine]]:

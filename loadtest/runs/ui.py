@@ -3,11 +3,11 @@
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from loadtest.processes import (
     LOOPBACK,
@@ -25,35 +25,31 @@ from loadtest.runs.target import ResolvedTarget, ScenarioOptions, resolved_targe
 _LOCUSTFILE: Final = Path(__file__).parent.parent / "load" / "locustfile.py"
 
 
-@dataclass(frozen=True, kw_only=True)
-class UiOptions(ScenarioOptions):
-    """The options of ``loadtest ui``."""
+def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **given: Any) -> int:
+    """Serve Locust's web UI until it is interrupted; ``given`` are fields of ``ScenarioOptions``.
 
-    port: int
-    output_dir: Path
-    processes: int
-    plots: bool
-
-
-def serve_ui(options: UiOptions) -> int:
-    """Serve Locust's web UI until it is interrupted; gives Locust's exit code.
+    Returns:
+        Locust's exit code.
 
     Raises:
         LoadtestError: if the target may not be loaded, or something else listens at the port.
     """
+    options = ScenarioOptions(**given)
     loaded = options.load()
-    check_free(options.port, "--port")
+    check_free(port, "--port")
     interrupt_on_terminate()
     with resolved_target(loaded, replace(options, no_preflight=True)) as resolved:
         environment = {
             **resolved.environment,
             **_known_of(resolved),
             "LOADTEST_SCENARIO": str(loaded.path),
-            "LOADTEST_OUTPUT_DIR": str(options.output_dir),
-            "LOADTEST_PLOTS": str(int(options.plots)),
+            "LOADTEST_OUTPUT_DIR": str(output_dir),
+            "LOADTEST_PLOTS": str(int(plots)),
             "LOADTEST_PREFLIGHT": str(int(not options.no_preflight)),
         }
-        return _serve(resolved, environment, options, loaded.path.parent)
+        print(f"{resolved.description} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
+        address = ["--host", resolved.url, "--web-host", LOOPBACK, "--web-port", str(port)]
+        return _serve(address, environment, processes, loaded.path.parent)
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:
@@ -66,11 +62,11 @@ def _known_of(target: ResolvedTarget) -> dict[str, str]:
     return {"LOADTEST_YES": "1", "LOADTEST_TARGET": chosen.name, "LOADTEST_TARGETS": str(chosen.path)}
 
 
-def _serve(target: ResolvedTarget, environment: Mapping[str, str], options: UiOptions, base: Path) -> int:
+def _serve(address: Sequence[str], environment: Mapping[str, str], processes: int, base: Path) -> int:
     ours, theirs = socket.socketpair()
     master_port = free_port()
-    command = ["-f", str(_LOCUSTFILE), "--host", target.url, "--web-host", LOOPBACK, "--web-port", str(options.port)]
-    if options.processes:
+    command = ["-f", str(_LOCUSTFILE), *address]
+    if processes:
         command += ["--master", "--master-bind-host", LOOPBACK, "--master-bind-port", str(master_port)]
     # Ctrl-C does not reach it: the last run's record is closed and reported before it ends.
     process = start_child(
@@ -82,11 +78,10 @@ def _serve(target: ResolvedTarget, environment: Mapping[str, str], options: UiOp
         pass_fds=[theirs.fileno()],
     )
     theirs.close()
-    print(f"{target.description} Start it at http://127.0.0.1:{options.port}, stop this with Ctrl-C.", flush=True)
     with ExitStack() as ends:
         ends.callback(stop, process)
         # They wait for their master, and end with it, with us, or with the block.
-        for _ in range(options.processes):
+        for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
         # Ctrl-C ends Locust, and with it the run that ends here, which is still reported.
         with interrupts_for(process, signal.SIGTERM), ours:
