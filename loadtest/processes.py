@@ -20,11 +20,7 @@ _PATIENCE_S: Final = 5.0
 
 
 def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Read ``HOST:PORT``, an IPv6 host in brackets, as host and port.
-
-    Args:
-        text: what somebody wrote.
-        default_port: of a text without a port; None if it must have one.
+    """Read ``HOST:PORT``, an IPv6 host in brackets, as host and port; without ``default_port`` the port must be there.
 
     Raises:
         ValueError: if it is of another form.
@@ -73,8 +69,7 @@ def check_free(port: int, option: str) -> None:
 def free_port() -> int:
     """A port of loopback at which nothing listens now."""
     with socket.create_server((LOOPBACK, 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+        return int(listener.getsockname()[1])
 
 
 def start_child(
@@ -83,20 +78,11 @@ def start_child(
     """Start ``python -m MODULE``; its input and output are pipes to us.
 
     It has a session of its own, so that Ctrl-C reaches only us. The end of its input tells it that we are gone.
-
-    Args:
-        module: what is run.
-        arguments: on its command line.
-        environment: with the credentials; that of this process by default.
-        options: other ones of ``subprocess.Popen``.
+    ``environment`` holds the credentials and is ours by default; ``options`` are others of ``subprocess.Popen``.
     """
-    process: subprocess.Popen[bytes] = subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        env=None if environment is None else dict(environment),
-        start_new_session=True,
-        **{"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, **options},
-    )
-    return process
+    command = [sys.executable, "-m", module, *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env=environment, start_new_session=True, **{**pipes, **options})
 
 
 def start_worker(
@@ -168,12 +154,9 @@ def interrupt_on_terminate() -> None:
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:
-    """End a child by the end of its input and SIGTERM; by SIGKILL if it is still there after a while.
+    """End a child by the end of its input and SIGTERM; by SIGKILL if it is still there after ``patience_s``.
 
-    Args:
-        process: the child.
-        patience_s: how long it may take.
-        terminate: whether SIGTERM is sent, too; a worker that has to hand in what it recorded is not interrupted.
+    Without ``terminate``, a worker that has to hand in what it recorded is not interrupted by SIGTERM.
     """
     if process.stdin is not None:
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""Options that several verbs share. A verb gives what it gets to a dataclass with fields of the same names."""
+"""Options that several verbs share."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -115,7 +115,13 @@ def command(folder: Path, curl: str | None, shipped: str | None) -> None:
     for name in files:
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists and is not overwritten", "Name another DIR, or remove it.")
-    _check_no_key(request, files)
+    key = request.key if request else None
+    # The key may be a parameter, too.
+    if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
+        raise InputError(
+            "the curl command's key is also in its URL, endpoint or data, and keys are never written",
+            "Replace it there.",
+        )
     # For editors. One that is there stays.
     if not (folder / _SCHEMA_FILE).exists():
         files[_SCHEMA_FILE] = schema_text()
@@ -145,16 +151,6 @@ def _files(request: CurlRequest | None) -> dict[Path, str]:
     if request is not None and request.job_id is not None:
         files[FOLDER / _JOBS_FILE] = f"{request.job_id}\n"
     return files
-
-
-def _check_no_key(request: CurlRequest | None, files: dict[Path, str]) -> None:
-    """Check that no file holds the key, also if it is a parameter."""
-    key = request.key if request else None
-    if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
-        raise InputError(
-            "the curl command's key is also in its URL, endpoint or data, and keys are never written",
-            "Replace it there.",
-        )
 
 
 def _write(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from loadtest.faults import to_words
 from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
 from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+from loadtest.words import counted
 
 
 def plan_of(
@@ -26,16 +27,10 @@ def plan_of(
     job_s: float | None = None,
     price: float | None = None,
 ) -> Plan:
-    """Make the plan of a scenario.
+    """Make the plan of a scenario for the embedded target, or for a running one, which may have an entry.
 
-    Args:
-        loaded: the scenario.
-        entry: of a running target, with its limits and price.
-        embedded: whether the target is the scenario's own one.
-        keys: number of API keys; None for as many as a run would use.
-        start: s since midnight UTC; None for any moment.
-        job_s: s that a job or run takes; None for what the scenario implies.
-        price: of one execution; None for the entry's.
+    ``start`` is in s since midnight UTC, and None any moment; ``job_s`` is what a job or run takes. Without a number of
+    ``keys``, a ``job_s`` or a ``price`` of one execution it takes those of a run, the scenario and the entry.
 
     Raises:
         InputError: if there are fewer keys than the scenario needs.
@@ -59,19 +54,13 @@ def plan_of(
 
 
 class CheckedFile(NamedTuple):
-    """A file that was checked.
-
-    Attributes:
-        words: what it is, if nothing is wrong with it.
-        mistakes: each a line or more.
-        path: of a scenario.
-        names: what a scenario names that has to be looked at: classes, files, or nothing.
-    """
+    """A file that was checked: what it is, in words, or its mistakes, each a line or more."""
 
     words: str = ""
     mistakes: Sequence[str] = ()
     path: Path = Path()
     names: str = ""
+    """What a scenario names that has to be looked at: ``classes``, ``files``, or nothing."""
 
 
 def check_files(files: Sequence[str]) -> list[CheckedFile]:
@@ -89,7 +78,7 @@ def check_files(files: Sequence[str]) -> list[CheckedFile]:
 def _check_file(file: str) -> CheckedFile:
     try:
         if Path(file).name == TARGETS_FILE.name:
-            return CheckedFile(f"{file}: ok, {_count(len(load_targets(Path(file))), 'target')}")
+            return CheckedFile(f"{file}: ok, {counted(len(load_targets(Path(file))), 'target')}")
         loaded = load_scenario(find_scenario(file))
         entries = loaded.scenario.traffic.values()
         classes = any(traffic.user is not None for traffic in entries)
@@ -97,8 +86,8 @@ def _check_file(file: str) -> CheckedFile:
         plan = plan_of(loaded)
     except InputError as error:
         return CheckedFile(mistakes=[str(error)])
-    warnings = _count(len(plan.warnings), "warning") + (f" (see `loadtest plan {file}`)" if plan.warnings else "")
-    faults = f", {_count(len(plan.faults), 'fault')} of the target" if plan.faults else ""
+    warnings = counted(len(plan.warnings), "warning") + (f" (see `loadtest plan {file}`)" if plan.warnings else "")
+    faults = f", {counted(len(plan.faults), 'fault')} of the target" if plan.faults else ""
     return CheckedFile(f"{loaded.path}: ok, {warnings}{faults}", path=loaded.path, names=names)
 
 
@@ -109,7 +98,3 @@ def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
         return {path: [f"{path}: a class or a file that it names ends Python: {last[0]}"] for path in paths}
     return dict(zip(paths, msgspec.json.decode(done.stdout, type=list[list[str]]), strict=True))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

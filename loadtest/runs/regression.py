@@ -48,10 +48,9 @@ class CheckOptions(RunOptions):
 
 
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
-    """Run the scenario, compare it with its history, record it there, and confirm a suspicion by one more run.
+    """Run the scenario, judge and record it by its history, confirm a suspicion by one more run; give the exit code.
 
-    A run that is itself ``confirming`` is judged by the suspected metrics alone, and recorded with the suspected run.
-    Gives the exit code.
+    A run that is ``confirming`` is judged by the suspected metrics alone, and recorded with the suspected run.
 
     Raises:
         LoadtestError: if the run could not begin, the history cannot be used, or the suspected scenario was another.

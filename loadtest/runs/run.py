@@ -1,7 +1,6 @@
 """One run: its load and its report, each in a process of its own that ends with us, whatever happens."""
 
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +132,10 @@ def make_load(
     Raises:
         LoadtestError: if the run could not begin.
     """
-    process = _start_load(directory, base, environment, arguments)
+    # A comparison has a load for each series: what the first one said stays.
+    with (directory / "load.log").open("a", encoding="utf-8") as log:
+        options = [str(directory), str(base), *arguments]
+        process = start_child("loadtest.load", *options, environment=environment, stderr=log)
     failed = None
     try:
         with interrupts_for(process, signal.SIGINT) as interrupts:
@@ -152,15 +154,6 @@ def make_load(
         failed.exit_code = ExitCode(process.returncode)
         raise failed
     return int(ExitCode.INTERRUPTED) if interrupts and process.returncode < 0 else process.returncode
-
-
-def _start_load(
-    directory: Path, base: Path, environment: Mapping[str, str], arguments: Sequence[str]
-) -> "subprocess.Popen[bytes]":
-    # A comparison has a load for each series: what the first one said stays.
-    with (directory / "load.log").open("a", encoding="utf-8") as log:
-        where = (str(directory), str(base))
-        return start_child("loadtest.load", *where, *arguments, environment=environment, stderr=log)
 
 
 def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:

@@ -96,15 +96,14 @@ def plan_sides(
         loaded = load_scenario(path, (*overrides, *mine.overrides), seed)
         if block_s is not None:
             loaded = scaled(loaded, block_s)
+        chosen = None
         if mine.where is not None:
-            url = "://" in mine.where
-            chosen = choose(mine.where if url else None, None if url else mine.where, targets)
-            sides[side] = PlannedSide(side, mine, loaded, chosen, *credentials_for(chosen, side_environment(side)))
-        else:
-            # One set of keys for both, so that nothing but their settings tells them apart.
-            base = sides.get("base")
-            known = own_credentials(loaded.scenario.keys) if base is None else (base.keys, base.endpoint)
-            sides[side] = PlannedSide(side, mine, loaded, None, *known)
+            chosen = choose(mine.where, None, targets) if "://" in mine.where else choose(None, mine.where, targets)
+            known = credentials_for(chosen, side_environment(side))
+        elif not sides:
+            known = own_credentials(loaded.scenario.keys)
+        # Else both have one set of keys, so that nothing but their settings tells them apart.
+        sides[side] = PlannedSide(side, mine, loaded, chosen, *known)
     _check_same_offer(sides)
     return sides
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from loadtest.compare.audit import LEAST, AlarmRate, Audit, Sensitivity
-from loadtest.compare.history import History, HistoryRun
+from loadtest.compare.history import History
 from loadtest.compare.measurements import NATURES
 from loadtest.program import pasteable
 from loadtest.terminal import page_console, page_table
-from loadtest.words import percent
+from loadtest.words import counted, percent
 
 _COMMIT: Final = 8
 _TRIPLE: Final = 3.0
@@ -21,7 +21,7 @@ def show_history(path: Path, history: History) -> None:
     console = page_console()
     counts = {status: sum(each.status == status for each in runs) for status in ("accepted", "waiting")}
     console.print(
-        f"{path}: {len(runs)} run{'s' if len(runs) != 1 else ''}, {counts['accepted']} accepted, {counts['waiting']} "
+        f"{path}: {counted(len(runs), 'run')}, {counts['accepted']} accepted, {counts['waiting']} "
         + pasteable("waiting for `loadtest regression accept` or `reject`"),
         soft_wrap=True,
     )
@@ -35,13 +35,9 @@ def show_history(path: Path, history: History) -> None:
             run.target_version or run.commit[:_COMMIT] or "–",
             f"{each.line.verdict}{' (rerun)' if each.line.confirms else ''}",
             f"{each.status}{', new segment' if each.new_segment else ''}",
-            _words(each),
+            each.reason or ("" if each.line.verdict in {"pass", "learning"} else each.line.sentence),
         )
     console.print(table)
-
-
-def _words(each: HistoryRun) -> str:
-    return each.reason or ("" if each.line.verdict in {"pass", "learning"} else each.line.sentence)
 
 
 def show_audit(path: Path, found: Audit) -> None:
@@ -72,26 +68,21 @@ def show_audit(path: Path, found: Audit) -> None:
 
 
 def _conclusion(found: Audit) -> str:
-    runs = f"{found.accepted} accepted run{'s' if found.accepted != 1 else ''}"
+    runs = counted(found.accepted, "accepted run")
     if not found.replayed:
         return f"too few runs for an audit: it takes {LEAST} accepted runs of one segment, and there are {runs} in all."
     rate = found.false_alarms
     return (
         f"{rate.count} of {rate.of} replayed checks ended in a false alarm, which is {rate.a_year:.0f} a year at one "
         f"check a night; with 95 % confidence at most {percent(rate.upper)} of checks, {rate.a_year_upper:.0f} a year. "
-        f"“Ratio > 10 %” would have alarmed in {found.plain.count}. It rests on {runs}, in {found.segments} "
-        f"segment{'s' if found.segments != 1 else ''}."
+        f"“Ratio > 10 %” would have alarmed in {found.plain.count}. It rests on {runs}, in "
+        f"{counted(found.segments, 'segment')}."
     )
 
 
 def _rate(rate: AlarmRate) -> list[str]:
-    return [
-        f"{rate.count} of {rate.of}",
-        percent(rate.share),
-        percent(rate.upper),
-        f"{rate.a_year:.0f}",
-        f"{rate.a_year_upper:.0f}",
-    ]
+    share, upper = percent(rate.share), percent(rate.upper)
+    return [f"{rate.count} of {rate.of}", share, upper, f"{rate.a_year:.0f}", f"{rate.a_year_upper:.0f}"]
 
 
 def _sensitivity(each: Sensitivity) -> list[str]:
