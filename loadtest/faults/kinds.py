@@ -25,15 +25,7 @@ _KeyIndex = Annotated[int, Meta(ge=0, le=999)]
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """What every fault has.
-
-    Attributes:
-        start: s since the load's epoch, or since a server that was started by itself is ready.
-        duration: s; None for ever.
-        probability: of each request to be hit, 0-1.
-        on: the kinds of requests that it may hit, by limit name; empty for all that make sense.
-        key: the only API key whose requests it hits, as an index into the server's keys; None for all.
-    """
+    """What every fault has: times in s, a probability of 0-1, and the index of a key in the server's."""
 
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests for which it makes sense."""
@@ -42,6 +34,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     duration: _Duration | None = None
     probability: _Probability = 1.0
     on: tuple[LimitName, ...] = ()
+    """The kinds of requests that it may hit; empty for all that make sense."""
     key: Annotated[_KeyIndex, Meta(description="Only requests of this API key, by its number from 0.")] | None = None
 
     def __post_init__(self) -> None:
@@ -61,15 +54,17 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"on: {wrong[0]!r} makes no sense for {self.kind}; known here: {', '.join(self.ON)}")
         on = tuple(name for name in self.ON if name in self.on)
         msgspec.structs.force_setattr(self, "on", () if on == self.ON else on)
+        self._check()
+
+    def _check(self) -> None:
+        """Check what only one kind has; errors as ``__post_init__``."""
 
     @property
     def kind(self) -> str:
-        """What it is called in texts, files and headers."""
         return str(self.__struct_config__.tag)
 
     @property
     def names(self) -> tuple[LimitName, ...]:
-        """The limit names whose requests it may hit."""
         return self.on or self.ON
 
 
@@ -80,9 +75,7 @@ class Latency(Fault, frozen=True, tag="latency"):
     shape: Annotated[Literal["constant", "lognormal", "ramp"], Meta(description="How it is spread.")] = "constant"
     sigma: Annotated[float, Meta(ge=0, le=5, description="Of lognormal: standard deviation of the logarithm.")] = 0.5
 
-    def __post_init__(self) -> None:
-        """Check that the shape has what it needs."""
-        super().__post_init__()
+    def _check(self) -> None:
         if self.shape == "ramp" and self.duration is None:
             raise ValueError("duration: a ramp needs one, over which it grows")
         if self.shape != "lognormal" and self.sigma != 0.5:
@@ -97,9 +90,7 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
     factor: Annotated[float, Meta(ge=1, le=1000, description="Times what it takes.")] = 1.0
     ms: Annotated[_Millis, Meta(description="Added.")] = 0.0
 
-    def __post_init__(self) -> None:
-        """Check that it is slower at all."""
-        super().__post_init__()
+    def _check(self) -> None:
         if self.factor == 1 and self.ms == 0:
             raise ValueError("factor: give factor, ms, or both")
 
@@ -112,9 +103,7 @@ class Freeze(Fault, frozen=True, tag="freeze"):
 
     ms: Annotated[_Millis, Meta(description="At every request that is hit; else for the whole duration.")] | None = None
 
-    def __post_init__(self) -> None:
-        """Check that one of its two forms is meant."""
-        super().__post_init__()
+    def _check(self) -> None:
         if self.ms is None and (self.probability != 1 or self.on or self.key is not None):
             raise ValueError("ms: probability, on and key need it, the freeze of each request that is hit")
 
@@ -160,9 +149,7 @@ class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
 
     what: Annotated[Literal["result", "id"], Meta(description="The one before's result or job id.")] = "result"
 
-    def __post_init__(self) -> None:
-        """Check that only jobs are to have ids."""
-        super().__post_init__()
+    def _check(self) -> None:
         if self.what == "id" and LimitName.SYNC_RUN in self.on:
             raise ValueError("on: a sync_run has no id; leave it out, or write on = async_submit")
         if self.what == "id":
@@ -181,9 +168,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
     factor: Annotated[_Factor, Meta(description="Times the true one.")] = 1.0
     ms: Annotated[float, Meta(ge=-600_000, le=600_000, description="Added.")] = 0.0
 
-    def __post_init__(self) -> None:
-        """Check that it is false in one way."""
-        super().__post_init__()
+    def _check(self) -> None:
         scaled = self.factor != 1 or self.ms != 0
         if self.value == "off" and not scaled:
             raise ValueError("factor: give factor or ms, or value = above, negative or missing")
@@ -215,9 +200,7 @@ class Starve(Fault, frozen=True, tag="starve"):
 
     by: Annotated[_KeyIndex, Meta(description="The key that comes first; any other if it isn't said.")] | None = None
 
-    def __post_init__(self) -> None:
-        """Check that two keys are meant."""
-        super().__post_init__()
+    def _check(self) -> None:
         if self.key is None:
             raise ValueError("key: is missing; it is the one that is starved")
         if self.by == self.key:

@@ -16,6 +16,14 @@ from loadtest.words import did_you_mean, suggestion
 
 _DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTALL)
+_WORDS: Final[dict[type[kinds.Fault], str]] = {
+    kinds.Truncate: "truncated answers",
+    kinds.NeverFinish: "jobs that never finish",
+    kinds.WrongResult: "wrong results",
+    kinds.BackToPending: "jobs that ended and are pending again",
+    kinds.Throttle: "429 without reason",
+}
+"""Kinds that have no keys of their own."""
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
 
@@ -110,7 +118,10 @@ def _number(value: str) -> object:
 
 def _value(key: str, value: object) -> Any:
     if key in kinds.SECONDS:
-        return _seconds(key, value)
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
         raise ValueError(f"{key}: {value} is no value for it")
     if key == "on" and isinstance(value, str):
@@ -121,13 +132,6 @@ def _value(key: str, value: object) -> Any:
     return value
 
 
-def _seconds(key: str, value: object) -> float:
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
-
-
 def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
     """Refuse a word that a key doesn't know, with the nearest that it does."""
     known: dict[str, Sequence[Any]] = {"on": kind.ON}
@@ -136,15 +140,11 @@ def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
         if isinstance(inner, inspect.LiteralType):
             known[field.name] = inner.values
     for key, words in known.items():
-        for word in _each(values.get(key)):
+        value = values.get(key)
+        given = value if isinstance(value, list) else [] if value is None else [value]
+        for word in given:
             if word not in words:
                 raise ValueError(f"{key}: {word!r} is not valid here{suggestion(str(word), words)}")
-
-
-def _each(value: Any) -> Sequence[Any]:
-    if value is None:
-        return ()
-    return value if isinstance(value, list) else (value,)
 
 
 def _explain(problem: str) -> str:
@@ -202,15 +202,7 @@ def _what(fault: kinds.Fault) -> str:
             return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"
         case kinds.Starve():
             return f"key {fault.key} starved by {'any other' if fault.by is None else f'key {fault.by}'}"
-        case kinds.Truncate():
-            return "truncated answers"
-        case kinds.NeverFinish():
-            return "jobs that never finish"
-        case kinds.WrongResult():
-            return "wrong results"
-        case kinds.BackToPending():
-            return "jobs that ended and are pending again"
-    return "429 without reason"
+    return _WORDS[type(fault)]
 
 
 def _changed(factor: float, ms: float) -> str:

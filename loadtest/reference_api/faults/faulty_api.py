@@ -14,7 +14,6 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -38,7 +37,7 @@ from loadtest.reference_api.http.messages import (
     ServerReply,
     encode,
 )
-from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, uvicorn_config
+from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, head, uvicorn_config
 from loadtest.reference_api.workflows.execution import INTERNAL
 from loadtest.reference_settings import ServerConfig
 
@@ -151,11 +150,12 @@ class FaultyApi:
     ) -> None:
         headers = [*answer.headers, *self._mark(HITS.get())]
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
-        head, body = _head(answer.status, headers), answer.body
+        body = answer.body
+        half = head(answer.status, headers) + b"\r\n" + body[: len(body) // 2]
         if isinstance(cut, Truncate):
-            await _close(scope, receive, head + body[: len(body) // 2])
+            await _close(scope, receive, half)
         elif isinstance(cut, Reset):
-            _send_now(scope, head + body[: len(body) // 2])
+            _send_now(scope, half)
             await asyncio.sleep(_SHOWN)
             await _reset(scope, receive)
         elif isinstance(cut, Garbage) and cut.what == "answer":
@@ -199,16 +199,6 @@ class _Answer:
             self.body = body
             length = (b"content-length", b"%d" % len(body))
             self.headers = [length if name == b"content-length" else (name, value) for name, value in self.headers]
-
-
-def _head(status: int, headers: Sequence[Header]) -> bytes:
-    """The head of an answer, as it goes over the wire."""
-    try:
-        phrase = HTTPStatus(status).phrase
-    except ValueError:
-        phrase = ""
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-    return b"HTTP/1.1 %d %s\r\n%s\r\n" % (status, phrase.encode(), lines)
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:

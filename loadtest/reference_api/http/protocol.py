@@ -1,8 +1,8 @@
-"""How answers go onto the wire, whole and in one write, and what is not answered as a request: offers and garbage."""
+"""Connections: answers leave in one write, and offers and garbage are not answered as requests."""
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -79,21 +79,87 @@ class WholeAnswer:
         return True
 
 
-class UpgradesIgnored(HttpToolsProtocol):
-    """A connection that answers in HTTP/1.1 whoever offers to go on in another protocol, as RFC 9110 allows.
+class _Unread(list[Any]):
+    """Where trailers go: a sender could set any header by them, behind what looked at the head (RFC 9110, 6.5.1)."""
 
-    The parser takes what follows such a request's head for the other protocol, and its body would be lost.
+    def append(self, _: Any, /) -> None:
+        """Keep nothing."""
+
+
+class Connection(HttpToolsProtocol):
+    """A connection that goes on in HTTP/1.1 whatever is offered, and whose requests have heads of a bounded size.
+
+    An offer to go on in another protocol may be ignored (RFC 9110). The parser takes what follows such a request's head
+    for the other protocol, and its body would be lost: the request is parsed again without the offer.
+
+    A request has one ``Host``, and its trailers count for nothing. The parser keeps a header until it is whole, and
+    would take time that grows with the square of its size.
     """
 
     _fed = b""
     _again: bytes | None = None
+    _unread = _Unread()
+    _between = 0
+    """Bytes since the parser last came to the end of a head, a piece of a body, or an end."""
+    _moved = False
+    _objection: ApiError | None = None
+    """What is wrong with the request, unless it is no HTTP."""
+
+    bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]
+    """Gives status, headers and body of the answer to bytes that never become a request."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._line = Line()
+        # Each request's `state` is a copy of it.
+        self.app_state = {LINE: self._line, TRANSPORT: self.transport}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._line.lost is not None:
+            self._line.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come; again, as long as there are offers in it."""
+        """Parse what has come, unless it is too much to be a head; again, as long as there are offers in it."""
+        self._moved = False
         self._again = data
         while (fed := self._again) is not None:  # a loop, since a client may send any number of them at once
             self._fed, self._again = fed, None
             super().data_received(fed)
+        if self._moved:
+            self._between = 0
+            return
+        self._between += len(data)
+        if self._between > MAX_HEAD and not self.transport.is_closing():
+            self._objection = _too_large()
+            self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: start the request.
+
+        Raises:
+            ApiError: if it is too large, or does not say which host is meant; the parser stops at it.
+        """
+        self._moved = True
+        headers = self.headers
+        if self._between + len(self._fed) > MAX_HEAD:
+            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
+            self._objection = _too_large() if size > MAX_HEAD else None
+        if [name for name, _ in headers].count(b"host") != 1 and self.parser.get_http_version() != "1.0":
+            self._objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request has no single Host header")
+        if self._objection is not None:
+            raise self._objection
+        super().on_headers_complete()
+        if not self.parser.should_upgrade():  # else the head is parsed again
+            self.headers = self._unread
+
+    def on_body(self, body: bytes) -> None:
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._moved = True
+        super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
         # Only asked where the parser saw an offer. "Yes" keeps the request from being answered before its body.
@@ -112,108 +178,35 @@ class UpgradesIgnored(HttpToolsProtocol):
                 head += [name, b": ", value, b"\r\n"]
         self._again = b"".join([*head, b"\r\n", self._fed[error.args[0] :]])
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        whole: Any = WholeAnswer(app, cycle)
+        super()._start_asgi_task(cycle, whole)
 
-class _Unread(list[Any]):
-    """Where trailers go: a sender could set any header by them, behind what looked at the head (RFC 9110, 6.5.1)."""
+    def send_400_response(self, msg: str) -> None:
+        wrong = self._objection or ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
+        status, headers, body = self.bad_request(wrong)
+        self.transport.write(head(status, headers) + b"connection: close\r\n\r\n" + body)
+        self.transport.close()
 
-    def append(self, _: Any, /) -> None:
-        """Keep nothing."""
 
-
-class BoundedHeads(UpgradesIgnored):
-    """A connection whose requests have heads of a bounded size, one ``Host`` each, and trailers that count for nothing.
-
-    The parser keeps a header until it is whole, and would take time that grows with the square of its size.
-    """
-
-    _unread = _Unread()
-    _between = 0
-    """Bytes since the parser last came to the end of a head, a piece of a body, or an end."""
-    _moved = False
-    objection: ApiError | None = None
-    """What is wrong with the request, unless it is no HTTP."""
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what has come, unless it is too much to be a head."""
-        self._moved = False
-        super().data_received(data)
-        if self._moved:
-            self._between = 0
-            return
-        self._between += len(data)
-        if self._between > MAX_HEAD and not self.transport.is_closing():
-            self.objection = _too_large()
-            self.send_400_response("")
-
-    def on_headers_complete(self) -> None:
-        """The head is whole: start the request.
-
-        Raises:
-            ApiError: if it is too large, or does not say which host is meant; the parser stops at it.
-        """
-        self._moved = True
-        headers = self.headers
-        if self._between + len(self._fed) > MAX_HEAD:
-            size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in headers)
-            self.objection = _too_large() if size > MAX_HEAD else None
-        if [name for name, _ in headers].count(b"host") != 1 and self.parser.get_http_version() != "1.0":
-            self.objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request has no single Host header")
-        if self.objection is not None:
-            raise self.objection
-        super().on_headers_complete()
-        if not self.parser.should_upgrade():  # else the head is parsed again
-            self.headers = self._unread
-
-    def on_body(self, body: bytes) -> None:
-        self._moved = True
-        super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        self._moved = True
-        super().on_message_complete()
+def head(status: int, headers: Iterable[Header]) -> bytes:
+    """Return an answer's first lines as they go over the wire, without the empty line that ends them."""
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d %s\r\n%s" % (status, phrase.encode(), lines)
 
 
 def _too_large() -> ApiError:
     return ApiError(ErrorCode.HEADERS_TOO_LARGE, "The headers are too large", {"maxBytes": MAX_HEAD})
 
 
-def make_protocol(bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]) -> type[BoundedHeads]:
-    """Make the connection class of a server.
-
-    Args:
-        bad_request: gives status, headers and body of the answer to bytes that never become a request.
-    """
-
-    class Protocol(BoundedHeads):
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self.line = Line()
-            # Each request's `state` is a copy of it.
-            self.app_state = {LINE: self.line, TRANSPORT: self.transport}
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            super().connection_lost(exc)
-            if self.line.lost is not None:
-                self.line.lost()
-
-        def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-            whole: Any = WholeAnswer(app, cycle)
-            super()._start_asgi_task(cycle, whole)
-
-        def send_400_response(self, msg: str) -> None:
-            wrong = self.objection or ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
-            status, headers, body = bad_request(wrong)
-            phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-            lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-            start = f"HTTP/1.1 {status} {phrase}\r\n".encode()
-            self.transport.write(start + lines + b"connection: close\r\n\r\n" + body)
-            self.transport.close()
-
-    return Protocol
+def make_protocol(bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]) -> type[Connection]:
+    """Make the connection class of a server, which answers what never becomes a request by ``bad_request``."""
+    return type("ServerConnection", (Connection,), {"bad_request": staticmethod(bad_request)})
 
 
 def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
-    """What every server of ours tells uvicorn: applications report their own errors and make their own headers."""
+    """Settings of every server of ours: applications report their own errors and make their own headers."""
     return uvicorn.Config(
         app,
         interface="asgi3",
