@@ -74,7 +74,7 @@ def allow(scope: AsgiScope, method: str) -> None:
 
 
 class ExecutionFaults(FaultHooks, Protocol):
-    """Who lets executions misbehave on demand, be they those of runs or of jobs."""
+    """Faults of executions, be they those of runs or of jobs."""
 
     def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
         """The execution of a synchronous run, in place of ``work``."""
@@ -99,12 +99,9 @@ class WorkflowApi:
             LimitName.ASYNC_SUBMIT: self._submit,
             LimitName.RETRIEVAL: self._retrieve,
         }
+        pending_time = config.pending_execution_time
         self.jobs = JobStore(
-            config.workers,
-            config.queue,
-            config.retention,
-            pending_time=config.pending_execution_time,
-            fault_hooks=faults,
+            config.workers, config.queue, config.retention, pending_time=pending_time, fault_hooks=faults
         )
         self.monitoring = Monitoring(config, self._limits, self.jobs, self._workflows)
 

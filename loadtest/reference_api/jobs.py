@@ -66,25 +66,20 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
     It is no business of the garbage collector's, which would walk all that are kept; it is in no cycle, as long as no
     arguments refer to their job.
-
-    Attributes:
-        owner: who may see it.
-        workflow: what it runs; None when it has run.
-        call: the workflow's function with its arguments; None when it has run.
-        id: unguessable, and unique.
-        started: monotonic seconds at which its execution began; 0 before and when it has ended.
-        expires: monotonic seconds at which its retention is over; 0 before it has ended.
-        answer: what every retrieval gets from its end on; empty before.
     """
 
     owner: object
     workflow: Workflow | None
+    """None when it has run, as its call."""
     call: Call | None
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
     state: State = State.QUEUED
     started: float = 0.0
+    """Monotonic seconds at which its execution began; 0 before and when it has ended."""
     expires: float = 0.0
+    """Monotonic seconds at which its retention is over; 0 before it has ended."""
     answer: bytes = b""
+    """For every retrieval from its end on; empty before."""
 
     def move(self, state: State) -> None:
         """Take the next state.
@@ -97,13 +92,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
         self.state = state
 
     def finish(self, state: State, answer: bytes, expires: float) -> None:
-        """Take a terminal state, keep the answer, and let go of all that only the execution needed.
-
-        Args:
-            state: COMPLETED or FAILED.
-            answer: what every later retrieval gets.
-            expires: monotonic seconds at which its retention is over.
-        """
+        """Take a terminal state, keep the answer, and let go of all that only the execution needed."""
         self.move(state)
         self.answer, self.expires = answer, expires
         self.workflow = self.call = None
@@ -111,7 +100,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
 
 class FaultHooks(Protocol):
-    """Who makes jobs misbehave on demand."""
+    """Faults that let jobs misbehave on demand."""
 
     def submitted(self, job: Job) -> None:
         """A job was submitted; it has not started."""
@@ -131,20 +120,10 @@ class QueueFullError(Exception):
 
 
 class JobStore:
-    """All jobs of a server.
+    """All jobs of a server: as many execute as it has workers, and so many more may wait in its queue.
 
-    Args:
-        workers: how many execute at the same time.
-        queue: how many may wait.
-        retention: seconds that a finished job stays. Assumption: the documentation states no retention.
-        clock: monotonic seconds.
-        pending_time: what ``executionTime`` a pending job shows. Assumption: the documentation lists it for every
-            status, and does not say what it is before the end.
-        fault_hooks: who makes jobs misbehave, if anyone.
-
-    Attributes:
-        accepted: how many jobs were accepted since the server started.
-        ended: how many ended since then, by terminal state.
+    Assumptions: the documentation states no ``retention`` (seconds that a finished job stays). It lists
+    ``executionTime`` for every status, and does not say what it is before the end (``pending_time``).
     """
 
     def __init__(
@@ -168,6 +147,7 @@ class JobStore:
         self._finished: deque[Job] = deque()
         self._failed = 0
         self.accepted = 0
+        """Since the server started."""
         self.ended = dict.fromkeys((State.COMPLETED, State.FAILED), 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -204,8 +184,17 @@ class JobStore:
         """
         self.check_room()
         job = Job(owner, workflow, call)
+        self._jobs[job.id] = job
         self.accepted += 1
-        self._enqueue(job)
+        idle = len(self._tasks) < self._workers
+        if self._fault_hooks is not None:
+            self._fault_hooks.submitted(job)
+        elif idle:
+            self._employ(job)
+            return job
+        self._waiting.append(job)
+        if idle:
+            self._employ(None)
         return job
 
     def check_room(self) -> None:
@@ -254,18 +243,6 @@ class JobStore:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _enqueue(self, job: Job) -> None:
-        self._jobs[job.id] = job
-        if self._fault_hooks is not None:
-            self._fault_hooks.submitted(job)
-        idle = len(self._tasks) < self._workers
-        if idle and self._fault_hooks is None:
-            self._employ(job)
-            return
-        self._waiting.append(job)
-        if idle:
-            self._employ(None)
-
     def _employ(self, job: Job | None) -> None:
         self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
 
@@ -308,8 +285,15 @@ class JobStore:
             self._finish(job, outcome)
 
     def _finish(self, job: Job, outcome: ExecutionOutcome) -> None:
-        state = State.FAILED if outcome.result is None else State.COMPLETED
-        job.finish(state, _terminal_answer(job.id, outcome), self._clock() + self._retention)
+        body: dict[str, Any] = {"jobId": job.id}
+        if outcome.result is None:
+            state = State.FAILED
+            body.update(status=JobState.FAILED, error=outcome.error)
+        else:
+            state = State.COMPLETED
+            body.update(status=JobState.COMPLETED, result=msgspec.Raw(outcome.result))
+        body["executionTime"] = outcome.milliseconds
+        job.finish(state, encode(body), self._clock() + self._retention)
         self.ended[state] += 1
         self._failed += state is State.FAILED
         self._finished.append(job)
@@ -334,14 +318,3 @@ class JobStore:
         elif self._pending_time != "omitted":
             body["executionTime"] = 0
         return encode(body)
-
-
-def _terminal_answer(job_id: str, outcome: ExecutionOutcome) -> bytes:
-    """The answer, as JSON, to every retrieval of a job that ended so."""
-    body: dict[str, Any] = {"jobId": job_id}
-    if outcome.result is None:
-        body.update(status=JobState.FAILED, error=outcome.error)
-    else:
-        body.update(status=JobState.COMPLETED, result=msgspec.Raw(outcome.result))
-    body["executionTime"] = outcome.milliseconds
-    return encode(body)

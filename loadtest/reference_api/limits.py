@@ -1,4 +1,4 @@
-"""Rate limits as requests meet them: whose request it is, which limiter it draws on, what its answer says of that."""
+"""Rate limits as requests meet them: a request's account, the limiter that it draws on, its answer's headers."""
 
 import math
 import time
@@ -15,7 +15,6 @@ from loadtest.reference_settings import ServerConfig
 from loadtest.units import Limit
 
 Limiters = Mapping[LimitName, Limiter]
-Clock = Callable[[], float]
 
 DRAWN: Final = "loadtest.limit"
 """Key of a request's scope: the name of the limit that it drew on, whether it passed or not."""
@@ -26,20 +25,15 @@ _HELD: Final = "loadtest.limiter"
 
 
 class RateLimits:
-    """The limits of one server.
+    """The limits of one server."""
 
-    Attributes:
-        first: whether requests draw before their bodies are looked at; else only those that would be carried out.
-        shows_state: whether answers have headers that show the limit's state.
-        releases: whether the end of a request frees room.
-        allowed: requests that passed, by limit name.
-        rejected: requests that did not pass, by limit name.
-    """
-
-    def __init__(self, config: ServerConfig, clock: Clock = time.time) -> None:
+    def __init__(self, config: ServerConfig, clock: Callable[[], float] = time.time) -> None:
         self.first = config.draws == "all"
+        """Requests draw before their bodies are looked at; else only those that would be carried out."""
         self.shows_state = config.rate_headers != "none"
+        """Answers have headers that show the limit's state."""
         self.releases = config.limiter.algorithm == CONCURRENCY
+        """The end of a request frees room."""
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
@@ -62,15 +56,9 @@ class RateLimits:
         return MappingProxyType({name: make(self._spec, limit) for name, limit in self._limits.items()})
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Draw on a limit.
+        """Draw on a limit; gives the seconds that the request is to be held before it is carried out.
 
-        Args:
-            limiters: those of the request's key.
-            name: the request's limit name.
-            scope: the request's; it remembers the headers that show the limit's state, and what is to be released.
-
-        Returns:
-            Seconds that the request is to be held before it is carried out.
+        The scope remembers the headers that show the limit's state, and what is to be released.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
@@ -126,7 +114,7 @@ class RateLimits:
 
 
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """What many services send: limit, remaining requests, seconds until all is whole."""
+    """The headers of many services: limit, remaining requests, seconds until all is whole."""
     return (
         (b"x-ratelimit-limit", b"%d" % limit.count),
         (b"x-ratelimit-remaining", b"%d" % decision.remaining),
@@ -157,11 +145,7 @@ class Account:
 
 
 class Accounts:
-    """Every account of a server.
-
-    Attributes:
-        by_key: every account by its API key.
-    """
+    """Every account of a server, also by its API key."""
 
     def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
         self.by_key = {key.encode(): Account(limits.limiters()) for key in config.keys}

@@ -35,7 +35,7 @@ _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)
 
 
 class ServerReply(NamedTuple):
-    """A finished answer: status, body, headers besides the usual ones, and what kind of text the body is."""
+    """A finished answer, with headers besides the usual ones."""
 
     status: int
     body: bytes
@@ -46,18 +46,14 @@ class ServerReply(NamedTuple):
 class ApiError(Exception):
     """An answer with the documented error body ``{"error", "code", "details"}``.
 
-    Args:
-        code: stable snake_case string that programs may compare; it has a usual HTTP status.
-        message: one sentence for people.
-        details: facts about the error, JSON-serialisable.
-        headers: headers that the status asks for, such as ``Allow``.
+    The message is one sentence for people, the details are facts as JSON, and the headers those that the code's status
+    asks for, such as ``Allow``.
     """
 
     def __init__(
         self, code: ErrorCode, message: str, details: dict[str, Any] | None = None, headers: tuple[Header, ...] = ()
     ) -> None:
         super().__init__(message)
-        self.status = code.status
         self.code = code
         self.message = message
         self.details = details or {}
@@ -65,10 +61,9 @@ class ApiError(Exception):
 
     def reply(self, recodes: Mapping[str, Recode]) -> ServerReply:
         """The error as an answer, with the status and code that ``recodes`` has for it instead of the usual ones."""
-        status, code = self.status, self.code
-        recode = recodes.get(code)
-        body = {"error": self.message, "code": (recode and recode.code) or code, "details": self.details}
-        return ServerReply((recode and recode.status) or status, encode(body), self.headers)
+        recode = recodes.get(self.code)
+        body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
+        return ServerReply((recode and recode.status) or self.code.status, encode(body), self.headers)
 
 
 class AnswerHeaders:
@@ -84,7 +79,6 @@ class AnswerHeaders:
         self._date: Header = (b"date", b"")
 
     def date(self) -> Header:
-        """The ``Date`` header of this second."""
         now = self._clock()
         if int(now) != self._second:
             self._second = int(now)
@@ -93,8 +87,7 @@ class AnswerHeaders:
 
     def build(self, reply: ServerReply) -> list[Header]:
         length = len(reply.body)
-        known = length < len(_LENGTHS)
-        content_length = _LENGTHS[length] if known else (b"content-length", b"%d" % length)
+        content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
         return [self.date(), reply.content_type, content_length, *reply.headers]
 
 
@@ -123,12 +116,7 @@ class _RawParameters(msgspec.Struct):
 
 
 class RequestReader:
-    """Reads and checks the bodies of runs and submits.
-
-    Args:
-        max_body: largest body in bytes.
-        ignore_unknown: whether fields that a request doesn't have are let through.
-    """
+    """Reads and checks the bodies of runs and submits, up to ``max_body`` bytes."""
 
     def __init__(self, max_body: int, *, ignore_unknown: bool = False) -> None:
         self._max_body = max_body
@@ -203,11 +191,9 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
 
 
 def locate(raw: bytes, within: str) -> str:
-    """The path of the first value in a JSON text that can't be decoded, down to 16 levels.
+    """The path, below ``within``, of the first value that can't be decoded, down to 16 levels.
 
-    Args:
-        raw: well-formed JSON, with a number in it that no type can hold.
-        within: the path of the whole text.
+    The text is well-formed JSON, with a number in it that no type can hold.
     """
     for _ in range(_DEEPEST):
         kind: Any = {b"{": dict[str, msgspec.Raw], b"[": list[msgspec.Raw]}.get(raw.strip()[:1])
@@ -267,11 +253,7 @@ class _Run:
 
 
 class Attendance:
-    """The synchronous runs of a server, while they execute.
-
-    Args:
-        limit: seconds that a run may take, from the time that it is read.
-    """
+    """The synchronous runs of a server, while they execute: up to ``limit`` seconds from the time that each is read."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
