@@ -101,7 +101,7 @@ OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/cli/preflight.py": {"ok", "failed"},  # of a check
     "loadtest/compare/findings.py": {"throttled"},  # kinds of findings
     "loadtest/compare/results.py": {"throttled"},
-    "loadtest/preflight/checks.py": {"ok", "failed"},
+    "loadtest/preflight/__main__.py": {"ok", "failed"},
     "loadtest/record/run_info.py": {"ok", "failed", "lost"},
     "loadtest/analysis/validity.py": {"lost"},  # of a worker
     "loadtest/load/distributed/members.py": {"lost"},

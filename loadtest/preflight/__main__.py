@@ -1,24 +1,227 @@
-"""``python -m loadtest.preflight``: one preflight. Reads a ``PreflightOrder`` as JSON, writes a ``Preflight`` as JSON.
+"""``python -m loadtest.preflight``: at most five requests that show whether a target can be loaded at all.
 
-Keys and endpoint come from the environment.
+Reads a ``PreflightOrder`` as JSON, writes a ``Preflight`` as JSON. Keys and endpoint come from the environment.
 """
 
 import atexit
 import gc
 import sys
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, Literal
+from urllib.parse import quote
 
 import msgspec
 
+from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, JobState, RequestKind
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
-from loadtest.http_headers import user_agent
-from loadtest.preflight.checks import Checks
-from loadtest.preflight.client import PreflightClient
-from loadtest.scenario import Scenario
-from loadtest.targets import PreflightOrder, allow, first_workflow, header_values, tls_context
+from loadtest.foreign_text import KeyFilter, visible
+from loadtest.http_headers import ClockOffset, user_agent
+from loadtest.preflight.client import PreflightClient, PreflightReply
+from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
+from loadtest.scenario import Scenario, Traffic
+from loadtest.targets import (
+    PREFLIGHT_KEYS,
+    PreflightOrder,
+    allow,
+    first_workflow,
+    header_values,
+    tls_context,
+    workflow_operation,
+)
 
 _LEAST_TIMEOUT: Final = 10.0
+_UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
+_JOBS: Final = JOBS_PATH.removeprefix("/")
+_START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
+_TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
+_TIME: Final = "executionTime"
+_SECONDS: Final = (950.0, 1500.0)
+"""What an answer took ÷ its executionTime, where that is in seconds."""
+_LEAST_S: Final = 0.1
+"""What such an answer takes at least: a short time may be a thousand times the executionTime by chance."""
+_KEYS, _LONGEST = 6, 40
+"""Keys of an answer that are shown, and characters of what a target calls something."""
+_REMEDIES: Final = {
+    400: "Check the parameters in the scenario.",
+    401: "Check what the key may run.",
+    403: "Check what the key may run.",
+    404: "Check the workflow's name and WORKFLOW_ENDPOINT.",
+}
+"""By status of a run's answer."""
+_CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
+
+
+class Checks:
+    """The checks of one preflight: the first three keys are tried, and the scenario's first workflow is run once."""
+
+    def __init__(self, client: PreflightClient, keys: Sequence[str], scenario: Scenario) -> None:
+        self._client = client
+        self._keys = keys
+        self._own = KeyFilter(keys)
+        self._scenario = scenario
+        self._found: dict[str, PreflightCheck] = {}
+        self._sent: list[PreflightRequest] = []
+        self._replies: list[PreflightReply] = []
+
+    def run(self) -> Preflight:
+        """Make the checks in order, until one fails."""
+        if self._api() and self._other_keys():
+            self._workflow()
+        self._clock()
+        unchecked = {name: PreflightCheck(name=name, result="unknown", words="not checked") for name in _CHECKS}
+        return Preflight(checks=list((unchecked | self._found).values()), sent=self._sent)
+
+    def _send(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> PreflightReply:
+        reply = self._client.send("GET" if body is None else "POST", path, self._keys[key_index], body)
+        self._sent.append(
+            PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
+        )
+        self._replies.append(reply)
+        return reply
+
+    def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
+        """Note a check, which failed if there is a remedy. Returns whether to go on.
+
+        What the target says is in the words: it is shown escaped, and without our keys.
+        """
+        result: Literal["ok", "failed", "unknown"] = "failed" if remedy is not None else "ok" if known else "unknown"
+        self._found[name] = PreflightCheck(
+            name=name, result=result, words=visible(self._own.blank(words)), remedy=remedy or ""
+        )
+        return remedy is None
+
+    def _api(self) -> bool:
+        reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}")
+        if reply.failure is not None:
+            return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
+        self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
+        if reply.status in {401, 403} and reply.is_error_body:
+            self._note("API", "refuses with an error body, as documented")
+            return self._refused(reply, 0)
+        if reply.status == THROTTLED_STATUS:
+            self._note("API", "429: the retrieval limit is used up", known=False)
+            return self._note("key", "not refused")
+        if reply.status != 404 or not reply.is_error_body:
+            return self._note(
+                "API",
+                f"an unknown job id was answered with {reply.summary}, not with 404 and an error body",
+                "This is not the Workflow API: check the URL, up to the part before /v1.",
+            )
+        self._note("API", f"an unknown job id is answered with {reply.summary}")
+        return self._note("key", "accepted")
+
+    def _refused(self, reply: PreflightReply, index: int) -> bool:
+        which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
+        return self._note("key", f"{which} was refused with {reply.summary}", "Check WORKFLOW_API_KEYS.")
+
+    def _other_keys(self) -> bool:
+        others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
+        for index in others:
+            reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}", key_index=index)
+            if reply.failure is not None:
+                return self._note("key", f"key {index + 1} of {len(self._keys)}: {reply.failure}", _START)
+            if reply.status in {401, 403}:
+                return self._refused(reply, index)
+        if others:
+            return self._note("key", f"{len(others) + 1} of {len(self._keys)} keys tried, all accepted")
+        return True
+
+    def _workflow(self) -> bool:
+        traffic = first_workflow(self._scenario)
+        if traffic is None or traffic.workflow is None:
+            words = "the scenario runs no workflow"
+            return self._unseen(words, words)
+        kind = FIRST_KIND[workflow_operation(traffic)]
+        body = {"name": traffic.workflow, "parameters": traffic.parameters}
+        reply = self._send(kind, REQUESTS[kind].path.removeprefix("/"), body)
+        return self._judge_run(traffic, reply, kind)
+
+    def _judge_run(self, traffic: Traffic, reply: PreflightReply, kind: RequestKind) -> bool:
+        name = traffic.workflow
+        if reply.late and traffic.timeout > reply.took_s:
+            return self._unseen(f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s")
+        if reply.failure is not None:
+            return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or raise its timeout.")
+        if reply.status == THROTTLED_STATUS:
+            return self._unseen(f"{name}: 429, its limit is used up")
+        if reply.status == 400 and traffic.inputs is not None:
+            return self._unseen(f"{name}: needs the parameters of {traffic.inputs}, which are not tried")
+        if reply.status != REQUESTS[kind].success:
+            if reply.status == traffic.expect.status:
+                self._note("workflow", f"{name}: answered with {reply.summary}, as the scenario expects")
+                return self._note("answer", "as the scenario expects")
+            remedy = _REMEDIES.get(reply.status, "Try it by hand first.")
+            return self._note("workflow", f"{name} was answered with {reply.summary}", remedy)
+        self._note("workflow", f"{name} is accepted")
+        return self._answer(reply, sync=kind == RequestKind.RUN)
+
+    def _unseen(self, workflow: str, answer: str = "not seen") -> bool:
+        """Note that neither is known."""
+        return self._note("workflow", workflow, known=False) and self._note("answer", answer, known=False)
+
+    def _answer(self, reply: PreflightReply, *, sync: bool) -> bool:
+        body = reply.body if isinstance(reply.body, dict) else {}
+        remedy = "This is not the documented API: compare its answer with docs/contract.md."
+        if sync:
+            checks = {"result": isinstance(body.get("result"), dict), _TIME: _is_number(body.get(_TIME))}
+            if lacking := [key for key, there in checks.items() if not there]:
+                return self._note("answer", f"a run's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+            if (ratio := in_seconds(body[_TIME], reply.took_s)) is not None:
+                words = f"executionTime {body[_TIME]:g} looks like seconds: the answer took {ratio}"
+                return self._note("answer", words, known=False)
+            return self._note("answer", "result and executionTime, as documented")
+        job, state = body.get("jobId"), body.get("status")
+        checks = {"jobId": isinstance(job, str) and bool(job), "status": isinstance(state, str)}
+        if lacking := [key for key, there in checks.items() if not there]:
+            return self._note("answer", f"a submit's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+        return self._retrieve(str(job), str(state), remedy)
+
+    def _retrieve(self, job: str, state: str, remedy: str) -> bool:
+        retrieved = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
+        if retrieved.status == THROTTLED_STATUS:
+            return self._note("answer", "429: the retrieval limit is used up", known=False)
+        found = retrieved.body if isinstance(retrieved.body, dict) else {}
+        if retrieved.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
+            return self._note(
+                "answer", f"the job just submitted was answered with {retrieved.failure or retrieved.summary}", remedy
+            )
+        odd = [each for each in dict.fromkeys((state, found["status"])) if each not in set(JobState)]
+        if odd:
+            listed = ", ".join(f"{each[:_LONGEST]!r}" for each in odd)
+            return self._note("answer", f"job state {listed} is not documented: it counts as pending", known=False)
+        return self._note("answer", "jobId and status, as documented")
+
+    def _clock(self) -> None:
+        offset = ClockOffset()
+        for reply in self._replies:
+            if reply.date_s is not None:
+                offset.see(reply.date_s, reply.sent_s, reply.sent_s + reply.took_s)
+        low, high = offset.low, offset.high
+        if offset.known and low <= high:
+            words = f"the server's is {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s from ours"
+            self._note("clock", words)
+        elif offset.known:
+            self._note("clock", "the Date headers contradict each other", known=False)
+        elif self._replies and self._replies[0].failure is None:
+            self._note("clock", "there is no Date header", known=False)
+
+
+def _has(body: dict[str, object]) -> str:
+    """Which keys an answer has instead, as far as they can be shown."""
+    keys = [key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable()]
+    return f"; it has {', '.join(keys)}" if keys else ""
+
+
+def in_seconds(execution: float, took_s: float) -> str | None:
+    """How long an answer took, if an executionTime in ms would be near a thousandth of that; else None."""
+    if not execution or took_s < _LEAST_S or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
+        return None
+    return f"{took_s * 1000:.0f} ms"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
 
 
 def main(order: PreflightOrder) -> bytes:

@@ -25,35 +25,29 @@ LONGEST: Final = 20.0
 
 @dataclass(frozen=True, slots=True)
 class PreflightReply:
-    """An answer, or why there is none.
-
-    Attributes:
-        sent_s: when the request was sent, in unix seconds.
-        took_s: seconds until the answer was complete.
-        failure: why there is no complete answer, in words; None if there is one.
-        status: of HTTP.
-        body: decoded from JSON; None if it is not JSON.
-        date_s: its ``Date``, in unix seconds.
-        late: whether it failed because the time was up.
-    """
+    """An answer, or why there is none."""
 
     sent_s: float
+    """Unix seconds."""
     took_s: float
+    """Seconds until the answer was complete."""
     failure: str | None = None
+    """Why there is no complete answer, in words."""
     status: int = 0
     body: Any = None
+    """Decoded from JSON; None if it is not JSON."""
     date_s: float | None = None
+    """Its ``Date``, in unix seconds."""
     late: bool = False
+    """It failed because the time was up."""
 
     @property
     def code(self) -> str:
-        """The ``code`` of an error body, if it can be shown; else empty."""
         code = self.body.get("code") if isinstance(self.body, dict) else None
         return code[:60] if isinstance(code, str) and code.isprintable() else ""
 
     @property
     def is_error_body(self) -> bool:
-        """Whether the body is an error as the API documents it."""
         return isinstance(self.body, dict) and all(isinstance(self.body.get(key), str) for key in ("error", "code"))
 
     @property
@@ -65,10 +59,7 @@ class PreflightReply:
 def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> httpx.AsyncClient:
     """A client that connects to a target's checked address only, whatever its name resolves to by now.
 
-    Args:
-        target: checked.
-        headers: of each request.
-        tls: for https; the system's certificates by default.
+    Without ``tls`` it trusts the system's certificates.
     """
     address = f"[{target.address}]" if ":" in target.address else target.address
     return httpx.AsyncClient(
@@ -85,11 +76,7 @@ def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext 
 class PreflightClient:
     """Sends requests to one target. A context manager.
 
-    Args:
-        target: checked.
-        headers: of each request.
-        timeout: seconds for each exchange as a whole, from connecting to the last byte; no more than ``LONGEST``.
-        tls: for https; the system's certificates by default.
+    An exchange as a whole, from connecting to the last byte, has ``timeout`` seconds, but no more than ``LONGEST``.
     """
 
     def __init__(
@@ -133,11 +120,6 @@ async def exchange(
     client: httpx.AsyncClient, request: httpx.Request, seconds: float
 ) -> tuple[httpx.Response, bytes | None]:
     """An answer and its body; no body where that has no end.
-
-    Args:
-        client: to send with.
-        request: to send.
-        seconds: for all of it.
 
     Raises:
         TimeoutError: if it took longer.

@@ -21,37 +21,29 @@ SCHEMA_VERSION: Final = 1
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True):
-    """One block.
-
-    Attributes:
-        directory: below the comparison's: ``blocks/03-head``.
-        side: which version it is sent to.
-        pair: which pair it belongs to, from 0 in each series.
-        series: 1, or 2 for the rerun that confirms.
-    """
+    """One block."""
 
     directory: str
+    """Below the comparison's: ``blocks/03-head``."""
     side: Side
     pair: int
+    """From 0 in each series."""
     series: int = 1
+    """2 for the rerun that confirms."""
 
 
 class BlockPlan(msgspec.Struct, kw_only=True):
-    """All blocks of a comparison, in order.
-
-    Attributes:
-        scenario: its name.
-        seeds: by series, what its order was drawn with.
-        silence_s: how long no request goes to a target before its next block begins, so that no limit still counts
-            requests of the block before; 0 where blocks stay within the limits even without a pause.
-        blocks: of all series; those that never began are left out in the end.
-    """
+    """All blocks of a comparison, in order."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
+    """By series, of its order."""
     silence_s: float
+    """Between a target's blocks, so that no limit still counts requests of the block before; 0 where blocks stay within
+    the limits even without a pause."""
     blocks: list[Block]
+    """Of all series; those that never began are left out in the end."""
 
     def of(self, series: int) -> list[Block]:
         return [block for block in self.blocks if block.series == series]

@@ -1,4 +1,4 @@
-"""The scenario in force, as ``run.json`` keeps it: what a run's analysis reads of it beside the plan."""
+"""The scenario in force, as ``run.json`` keeps it and a run's analysis reads it beside the plan."""
 
 from typing import Any, Final, TypeVar
 
@@ -26,13 +26,7 @@ class WrittenStage(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(msgspec.Struct, frozen=True):
-    """A traffic entry.
-
-    Attributes:
-        mistakes: shares of its operations that are wrong on purpose, by kind.
-        expect: the answer that it expects.
-        stages: with the statuses that are no failure there.
-    """
+    """A traffic entry; ``mistakes`` are shares of its operations that are wrong on purpose, by kind."""
 
     workflow: str | None = None
     parameters: dict[str, Any] = {}
@@ -45,12 +39,11 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def retries(self) -> bool:
-        """Whether it tries again after a 429."""
         return self.retry.policy != "none"
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """What it sends: equal where arrival k of two entries sends the same."""
+        """Equal where arrival k of two entries sends the same."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:

@@ -1,4 +1,4 @@
-"""The few figures of a run's ``metrics.json`` that others than its report read, who know no analysis and no pandas."""
+"""The few figures of a run's ``metrics.json`` that are read without analysis and pandas."""
 
 from pathlib import Path
 from typing import Final
@@ -7,7 +7,7 @@ import msgspec
 
 from loadtest.errors import InputError, RecordError
 
-FILE_NAME: Final = "metrics.json"
+_FILE_NAME: Final = "metrics.json"
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Requests(msgspec.Struct, frozen=True):
     throttled_rate: float | None = None
 
 
-class Stage(msgspec.Struct, frozen=True):
+class StageFigures(msgspec.Struct, frozen=True):
     """One stage of a traffic entry; rates of outcomes are 0-1, requests are counted by status."""
 
     operations: Operations = Operations()
@@ -42,10 +42,10 @@ class Stage(msgspec.Struct, frozen=True):
     statuses: dict[str, int] = {}
 
 
-class Traffic(msgspec.Struct, frozen=True):
+class TrafficFigures(msgspec.Struct, frozen=True):
     """A traffic entry, by stage."""
 
-    stages: dict[str, Stage] = {}
+    stages: dict[str, StageFigures] = {}
 
 
 class LimitUse(msgspec.Struct, frozen=True):
@@ -79,25 +79,25 @@ class Overall(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What is read of a run; the slowest operations by traffic entry, as they stand there."""
+    """Figures of a run; the slowest operations by traffic entry, as they stand there."""
 
     verdict: str = "no report"
     validity: tuple[Check, ...] = ()
     thresholds: tuple[JudgedThreshold, ...] = ()
     limits: tuple[LimitUse, ...] = ()
     overall: Overall = Overall()
-    traffic: dict[str, Traffic] = {}
+    traffic: dict[str, TrafficFigures] = {}
     slowest: dict[str, list[msgspec.Raw]] = {}
 
 
 def read_figures(directory: Path) -> Figures:
-    """Read what a run's ``metrics.json`` says.
+    """Read a run's ``metrics.json``.
 
     Raises:
         InputError: if it is missing: the run has no report.
         RecordError: if it cannot be read.
     """
-    path = directory / FILE_NAME
+    path = directory / _FILE_NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=Figures)
     except FileNotFoundError:

@@ -58,11 +58,10 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 def point_latest(directory: Path) -> None:
     """Let ``latest``, beside the run directory, point to it. Atomic; a plain file of that name is left alone."""
     link = directory.parent / LATEST
-    if link.exists() and not link.is_symlink():
-        return
-    temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
-    temporary.symlink_to(directory.name)
-    temporary.replace(link)
+    if link.is_symlink() or not link.exists():
+        temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
+        temporary.symlink_to(directory.name)
+        temporary.replace(link)
 
 
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
@@ -87,15 +86,8 @@ def read_versioned(
 ) -> _T:
     """Read a JSON file whose ``schema`` says its version.
 
-    Args:
-        path: of the file.
-        kind: what it holds.
-        version: the one that can be read.
-        remedy: what to do where it cannot be read.
-        error: what is raised then.
-
     Raises:
-        LoadtestError: ``error``, if it is missing, damaged, or of another version.
+        LoadtestError: ``error`` with ``remedy``, if it is missing, damaged, or of another version.
     """
     try:
         data = path.read_bytes()
@@ -143,11 +135,10 @@ def pending_note(directory: Path) -> str:
     info = load(directory)
     if not info.pending_jobs:
         return ""
-    price = None if info.target.budget is None else info.target.budget.price_per_execution
-    if price is not None:
+    budget = info.target.budget
+    cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
+    if budget is not None and (price := budget.price_per_execution) is not None:
         cost = f": they may still cost {info.pending_jobs * price:g} ({price:g} each)"
-    else:
-        cost = "" if info.target.embedded else ": their cost is unknown (no price_per_execution)"
     jobs = "1 job was" if info.pending_jobs == 1 else f"{info.pending_jobs:,} jobs were"
     return f"{jobs} left pending, listed in {directory / PENDING_NAME}{cost}."
 

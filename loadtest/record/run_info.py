@@ -370,8 +370,6 @@ class RunInfo(msgspec.Struct, kw_only=True):
     def window_phase_s(self, window_s: float, offset_s: float) -> float:
         """How far into a window of the server the epoch was; 0 where it was not reached.
 
-        Args:
-            window_s: length of the window, which begins at its multiples on the server's clock.
-            offset_s: the server's clock minus ours.
+        A window begins at multiples of its length on the server's clock, which is ``offset_s`` ahead of ours.
         """
         return 0.0 if self.epoch_unix_ns is None else (self.epoch_unix_ns / 1e9 + offset_s) % window_s

@@ -153,10 +153,8 @@ class Packer:
     def pack(self, samples: Iterable[Sample], rest: Callable[[], None] = lambda: None) -> pa.RecordBatch:
         """One batch; the order is kept.
 
-        Args:
-            samples: the rows.
-            rest: called between two columns, about each 10 µs for 250 rows: a process that packs and sends would send
-                nothing while the whole batch is packed. It may pack others meanwhile.
+        ``rest`` is called between two columns, about each 10 µs for 250 rows: a process that packs and sends would send
+        nothing while the whole batch is packed. It may pack others meanwhile.
         """
         columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
         arrays = []
@@ -224,9 +222,7 @@ class SampleWriter:
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         """Append samples as one batch (none: nothing is written).
 
-        Args:
-            samples: the rows.
-            rest: as in ``Packer.pack``. What it raises is raised, and nothing is written then.
+        ``rest`` is as in ``Packer.pack``. What it raises is raised, and nothing is written then.
 
         Raises:
             OSError: if the file can't be written.

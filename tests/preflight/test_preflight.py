@@ -14,8 +14,8 @@ from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 from plugins.verbs import CARRIED_OUT, Said
 
+from loadtest.preflight.__main__ import in_seconds
 from loadtest.preflight.__main__ import main as look
-from loadtest.preflight.checks import in_seconds
 from loadtest.preflight.client import PreflightClient
 from loadtest.record.run_info import Preflight
 from loadtest.report.__main__ import main as report
