@@ -16,11 +16,6 @@ SECONDS: Final = ("start", "duration", "idle")
 """Keys whose values are seconds here, and written with a unit."""
 
 _Millis = Annotated[float, Meta(ge=0, le=600_000)]
-_Factor = Annotated[float, Meta(ge=-1000, le=1000)]
-_Start = Annotated[float, Meta(description="Since the load's epoch, or since the server is ready.")]
-_Duration = Annotated[float, Meta(description="How long; for ever if it isn't said.")]
-_Idle = Annotated[float, Meta(description="Without a request, after which it is cold.")]
-_Probability = Annotated[float, Meta(ge=0, le=1, description="Of each request to be hit.")]
 _KeyIndex = Annotated[int, Meta(ge=0, le=999)]
 
 
@@ -30,9 +25,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ON: ClassVar[tuple[LimitName, ...]] = LIMIT_NAMES
     """The kinds of requests for which it makes sense."""
 
-    start: _Start = 0.0
-    duration: _Duration | None = None
-    probability: _Probability = 1.0
+    start: Annotated[float, Meta(description="Since the load's epoch, or since the server is ready.")] = 0.0
+    duration: Annotated[float, Meta(description="How long; for ever if it isn't said.")] | None = None
+    probability: Annotated[float, Meta(ge=0, le=1, description="Of each request to be hit.")] = 1.0
     on: tuple[LimitName, ...] = ()
     """The kinds of requests that it may hit; empty for all that make sense."""
     key: Annotated[_KeyIndex, Meta(description="Only requests of this API key, by its number from 0.")] | None = None
@@ -165,7 +160,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
         Literal["off", "above", "negative", "missing"],
         Meta(description="Off by factor and ms; above the client's own time; below zero; or not there."),
     ] = "off"
-    factor: Annotated[_Factor, Meta(description="Times the true one.")] = 1.0
+    factor: Annotated[float, Meta(ge=-1000, le=1000, description="Times the true one.")] = 1.0
     ms: Annotated[float, Meta(ge=-600_000, le=600_000, description="Added.")] = 0.0
 
     def _check(self) -> None:
@@ -190,7 +185,7 @@ class ColdStart(Fault, frozen=True, tag="cold-start"):
     """After a while without requests the server is cold: the first one, and all that come meanwhile, wait for it."""
 
     ms: Annotated[_Millis, Meta(description="That it takes to start.")]
-    idle: _Idle = 10.0
+    idle: Annotated[float, Meta(description="Without a request, after which it is cold.")] = 10.0
 
 
 class Starve(Fault, frozen=True, tag="starve"):

@@ -17,16 +17,13 @@ class WorkflowFailedError(Exception):
 
 
 class StopFlag:
-    """Whether a function that executes in a thread should end early.
-
-    Attributes:
-        stopped: whether nobody waits for its result any more.
-    """
+    """Whether a function that executes in a thread should end early."""
 
     __slots__ = ("stopped",)
 
     def __init__(self) -> None:
         self.stopped = False
+        """Nobody waits for its result any more."""
 
 
 class _CurrentThread(threading.local):

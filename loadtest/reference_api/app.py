@@ -19,7 +19,6 @@ import msgspec
 
 from loadtest.contract import JOB_PREFIX, REQUESTS, ErrorCode, JobState, LimitName, RequestKind
 from loadtest.reference_api.http.messages import (
-    AnswerHeaders,
     ApiError,
     AsgiScope,
     Attendance,
@@ -27,10 +26,10 @@ from loadtest.reference_api.http.messages import (
     Header,
     Receive,
     RequestReader,
-    RunRequest,
     RunTimeoutError,
     Send,
     ServerReply,
+    answer_headers,
     encode,
     wait,
 )
@@ -92,7 +91,6 @@ class WorkflowApi:
         self._limits = RateLimits(config)
         self.accounts = Accounts(config, self._limits)
         self._faults = faults
-        self._headers = AnswerHeaders()
         self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, AsgiScope, Receive], Awaitable[ServerReply]]] = {
             LimitName.SYNC_RUN: self._run,
@@ -123,7 +121,7 @@ class WorkflowApi:
             # Before the answer goes out, so that its reader's next request finds the room.
             if self._limits.releases:
                 self._limits.release(scope)
-        headers = self._headers.build(reply)
+        headers = answer_headers(reply)
         if self._limits.shows_state:
             headers += self._limits.state_headers(scope)
         self.monitoring.answered(scope, reply.status)
@@ -134,7 +132,7 @@ class WorkflowApi:
         """Status, headers and body for bytes that never become a request, and what is wrong with them."""
         reply = error.reply(self._config.answers)
         self.monitoring.answered(None, reply.status)
-        return reply.status, self._headers.build(reply), reply.body
+        return reply.status, answer_headers(reply), reply.body
 
     async def _answer(self, scope: AsgiScope, receive: Receive) -> ServerReply:
         path: str = scope["path"]
@@ -158,10 +156,16 @@ class WorkflowApi:
         try:
             outcome = await self._attendance.attend(work, scope)
         except RunTimeoutError:
-            details = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
+            details: dict[str, Any] = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
             details["executionTime"] = execution.milliseconds
             raise ApiError(ErrorCode.RUN_TIMEOUT, "The workflow took longer than a run may", details) from None
-        return _run_reply(request, outcome)
+        if outcome.result is None:
+            details = {"workflow": workflow.name, "executionTime": outcome.milliseconds}
+            if outcome.internal:
+                raise ApiError(ErrorCode.INTERNAL, INTERNAL, details)
+            raise ApiError(ErrorCode.WORKFLOW_FAILED, outcome.error or "The workflow failed", details)
+        body = {"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}
+        return ServerReply(200, encode(body))
 
     async def _submit(self, account: Account, scope: AsgiScope, receive: Receive) -> ServerReply:
         request = await self._reader.read(scope, receive)
@@ -186,12 +190,3 @@ class WorkflowApi:
         if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
         return ServerReply(200, body)
-
-
-def _run_reply(request: RunRequest, outcome: ExecutionOutcome) -> ServerReply:
-    if outcome.result is None:
-        details = {"workflow": request.name, "executionTime": outcome.milliseconds}
-        if outcome.internal:
-            raise ApiError(ErrorCode.INTERNAL, INTERNAL, details)
-        raise ApiError(ErrorCode.WORKFLOW_FAILED, outcome.error or "The workflow failed", details)
-    return ServerReply(200, encode({"result": msgspec.Raw(outcome.result), "executionTime": outcome.milliseconds}))

@@ -57,11 +57,8 @@ def _type(setting: Setting) -> Any:
         return click.Choice(list(get_args(kind)))
     if kind is float:
         return _Number(least, most)
-    return str if kind is str else click.IntRange(_whole(least), _whole(most))
-
-
-def _whole(bound: float | None) -> int | None:
-    return None if bound is None else int(bound)
+    low, high = (None if bound is None else int(bound) for bound in (least, most))
+    return str if kind is str else click.IntRange(low, high)
 
 
 @click.command("serve")
@@ -85,7 +82,7 @@ def server_config(**options: Any) -> ServerConfig:
     Raises:
         InputError: if a value can't be read, or two don't go together.
     """
-    check_loopback(options["host"])
+    _check_loopback(options["host"])
     options["enforce"] = dict(_read("--limit", text, _limit) for text in options["enforce"])
     options["answers"] = dict(_read("--answer", text, _answer) for text in options["answers"])
     options["fault"] = tuple(_read("--fault", text, parse) for text in options["fault"])
@@ -96,19 +93,14 @@ def server_config(**options: Any) -> ServerConfig:
         raise InputError(f"{option} {error.value}".rstrip() + f": {error.message}", error.remedy) from None
 
 
-def check_loopback(host: str) -> str:
-    """Return ``host`` if it is a loopback address or ``localhost``.
-
-    Raises:
-        InputError: if it is another address or name: the server has no protection that other machines should meet.
-    """
+def _check_loopback(host: str) -> None:
+    # The server has no protection that other machines should meet.
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")
-    return host
 
 
 def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:
@@ -164,9 +156,8 @@ def _announce(url: str, control: str | None, config: ServerConfig) -> None:
 
 
 def _limits(config: ServerConfig) -> str:
-    everything = config.enforce.get(ALL)
     limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
-    limits = limits if everything is None else f"{everything} in all"
+    limits = f"{config.enforce[ALL]} in all" if ALL in config.enforce else limits
     whose = "limits of all keys together" if config.limit_scope in ("name", "global") else "limits per key"
     burst = f", burst {config.burst}" if config.burst else ""
     counting = ", counting rejected requests" if config.count_rejected else ""

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -26,7 +26,6 @@ from loadtest.reference_api.app import WorkflowApi, route
 from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer, Strike, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
 from loadtest.reference_api.http.messages import (
-    AnswerHeaders,
     ApiError,
     AsgiScope,
     DisconnectedError,
@@ -35,6 +34,7 @@ from loadtest.reference_api.http.messages import (
     Receive,
     Send,
     ServerReply,
+    answer_headers,
     encode,
 )
 from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, head, uvicorn_config
@@ -53,11 +53,6 @@ _LARGEST: Final = 64 * 1024
 _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, POST /epoch"
 
 
-class _Caller(NamedTuple):
-    name: LimitName
-    key: int
-
-
 class FaultyApi:
     """The reference API with faults, those of its work and others; a server that is ``stopping`` freezes no more."""
 
@@ -68,7 +63,6 @@ class FaultyApi:
         self._work = work
         self._freezer = Freezer(self.active, stopping)
         self._keys = {key.encode(): number for number, key in enumerate(config.keys)}
-        self._headers = AnswerHeaders()
         self._ids: dict[int, str] = {}
         self.active.on_change.append(self._ids.clear)
         work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
@@ -86,7 +80,7 @@ class FaultyApi:
         hits: list[AnyFault] = []
         HITS.set(hits)
         caller = self._caller(scope)
-        strikes = [] if caller is None else self.active.strikes(caller.name, caller.key, work=False)
+        strikes = [] if caller is None else self.active.strikes(*caller, work=False)
         faults = [strike.fault for strike in strikes]
         hits.extend(faults)
         if (early := await self._before(strikes)) is not None:
@@ -97,22 +91,22 @@ class FaultyApi:
             return
         answer = _Answer()
         await self.api(scope, receive, answer.take)
-        if answer.begun:
+        if answer.status:
             if caller is not None:
-                self._alter(caller, scope, answer, faults)
+                self._alter(*caller, answer, faults)
             await self._send(answer, faults, scope, receive, send)
 
     def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
         status, headers, body = self.api.bad_request(error)
         return status, [*headers, *self._mark([])], body
 
-    def _caller(self, scope: AsgiScope) -> _Caller | None:
-        """Who asks what; None for what faults don't concern."""
+    def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
+        """A request's limit name and the number of its key; None for what faults don't concern."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
             return None
         try:
-            return _Caller(route(scope, scope["path"]), key)
+            return route(scope, scope["path"]), key
         except ApiError:
             return None
 
@@ -132,17 +126,16 @@ class FaultyApi:
                 return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
 
-    def _alter(self, caller: _Caller, scope: AsgiScope, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
+    def _alter(self, name: LimitName, key: int, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
         """Change what an answer says, and note what hit the job that it is about."""
-        if caller.name == LimitName.ASYNC_SUBMIT and answer.status == 202:
+        if name == LimitName.ASYNC_SUBMIT and answer.status == 202:
             job_id: str = msgspec.json.decode(answer.body)["jobId"]
-            hits = HITS.get()
-            hits.extend(self._work.marks(job_id))
-            if any(isinstance(fault, DuplicateResult) for fault in faults) and caller.key in self._ids:
-                answer.replace(answer.body.replace(job_id.encode(), self._ids[caller.key].encode()))
+            HITS.get().extend(self._work.marks(job_id))
+            if any(isinstance(fault, DuplicateResult) for fault in faults) and key in self._ids:
+                answer.replace(answer.body.replace(job_id.encode(), self._ids[key].encode()))
             else:
-                self._ids[caller.key] = job_id
-        elif caller.name == LimitName.SYNC_RUN and answer.status == 200:
+                self._ids[key] = job_id
+        elif name == LimitName.SYNC_RUN and answer.status == 200:
             answer.replace(without_time(answer.body))
 
     async def _send(
@@ -166,7 +159,7 @@ class FaultyApi:
 
     async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: AsgiScope, send: Send) -> None:
         self.api.monitoring.answered(scope, reply.status)
-        headers = [*self._headers.build(reply), *self._mark(hits)]
+        headers = [*answer_headers(reply), *self._mark(hits)]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -182,14 +175,12 @@ class _Answer:
     """An answer that is kept until it is known what becomes of it."""
 
     def __init__(self) -> None:
-        self.begun = False
         self.status = 0
         self.headers: list[Header] = []
         self.body = b""
 
     async def take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.begun = True
             self.status, self.headers = message["status"], list(message["headers"])
         else:
             self.body += message.get("body", b"")
@@ -255,7 +246,6 @@ class Control:
     def __init__(self, faulty: FaultyApi) -> None:
         self._jobs = faulty.api.jobs
         self._active = faulty.active
-        self._headers = AnswerHeaders()
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
@@ -265,7 +255,7 @@ class Control:
             reply = refused.reply
         except DisconnectedError:
             return  # and half of what was to be done is not
-        await send({"type": "http.response.start", "status": reply.status, "headers": self._headers.build(reply)})
+        await send({"type": "http.response.start", "status": reply.status, "headers": answer_headers(reply)})
         await send({"type": "http.response.body", "body": reply.body})
 
     def _answer(self, method: str, path: str, body: bytes) -> ServerReply:

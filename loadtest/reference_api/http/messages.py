@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from email.utils import formatdate
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -54,6 +54,7 @@ class ApiError(Exception):
         self, code: ErrorCode, message: str, details: dict[str, Any] | None = None, headers: tuple[Header, ...] = ()
     ) -> None:
         super().__init__(message)
+        self.status = code.status
         self.code = code
         self.message = message
         self.details = details or {}
@@ -63,32 +64,23 @@ class ApiError(Exception):
         """The error as an answer, with the status and code that ``recodes`` has for it instead of the usual ones."""
         recode = recodes.get(self.code)
         body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
-        return ServerReply((recode and recode.status) or self.code.status, encode(body), self.headers)
+        return ServerReply((recode and recode.status) or self.status, encode(body), self.headers)
 
 
-class AnswerHeaders:
-    """Builds the headers that every answer has, with a ``Date`` that is exact to the second.
+def answer_headers(reply: ServerReply) -> list[Header]:
+    """Make the headers that every answer has, with a ``Date`` that is exact to the second.
 
     The harness anchors the server's clock by ``Date``; the server library's own is refreshed by a timer and may lag
     a full second, so this one is computed from the clock and kept only within its second.
     """
+    length = len(reply.body)
+    content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
+    return [_date(int(time.time())), reply.content_type, content_length, *reply.headers]
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._second = -1
-        self._date: Header = (b"date", b"")
 
-    def date(self) -> Header:
-        now = self._clock()
-        if int(now) != self._second:
-            self._second = int(now)
-            self._date = (b"date", formatdate(self._second, usegmt=True).encode())
-        return self._date
-
-    def build(self, reply: ServerReply) -> list[Header]:
-        length = len(reply.body)
-        content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
-        return [self.date(), reply.content_type, content_length, *reply.headers]
+@lru_cache(1)
+def _date(unix_s: int) -> Header:
+    return (b"date", formatdate(unix_s, usegmt=True).encode())
 
 
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)

@@ -141,31 +141,12 @@ class Workflow:
     """One workflow that can be run."""
 
     name: str
-    bind: Callable[[dict[str, Any]], Call]
-    """Binds a request's parameters to the function; raises ``ParametersError`` where they don't fit."""
+    call: Callable[[dict[str, Any]], Call]
+    """Binds a request's parameters to the function, ready to be executed; raises ``ApiError`` 400
+    ``invalid_parameters``, naming the field, where they don't fit."""
     threads: Threads | None
     """None for a coroutine function."""
     times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
-
-    def call(self, parameters: dict[str, Any]) -> Call:
-        """The function with a request's parameters, ready to be executed.
-
-        Raises:
-            ApiError: 400 ``invalid_parameters``, naming the field.
-        """
-        try:
-            return self.bind(parameters)
-        except ParametersError as error:
-            details = {"workflow": self.name, **error.details}
-            raise ApiError(ErrorCode.INVALID_PARAMETERS, f"Invalid parameters for {self.name}", details) from None
-
-
-class ParametersError(Exception):
-    """A request's parameters are not what the workflow takes; ``details`` has a ``field`` and its ``problem``."""
-
-    def __init__(self, details: dict[str, str]) -> None:
-        super().__init__(details["problem"])
-        self.details = details
 
 
 def find(workflows: dict[str, Workflow], name: str) -> Workflow:

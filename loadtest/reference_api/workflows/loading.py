@@ -20,10 +20,11 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from loadtest.contract import ErrorCode
 from loadtest.errors import InputError
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.http.messages import explain
-from loadtest.reference_api.workflows.execution import Call, ParametersError, Threads, Workflow
+from loadtest.reference_api.http.messages import ApiError, explain
+from loadtest.reference_api.workflows.execution import Call, Threads, Workflow
 from loadtest.reference_settings import ServerConfig
 
 _DOCUMENT: Final = "docs/workflows.md shows how to write one."
@@ -161,8 +162,8 @@ def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow
     def add(name: str, function: Callable[..., Any], bind: Callable[[dict[str, Any]], Call]) -> None:
         workflows[name] = Workflow(name, bind, None if inspect.iscoroutinefunction(function) else threads)
 
-    for name, (function, kind) in BUILT_IN.items():
-        add(name, function, _built_in_binder(function, kind, ignore_unknown=ignore))
+    for name, (function, _) in BUILT_IN.items():
+        add(name, function, _built_in_binder(name, ignore_unknown=ignore))
     for spec in dict.fromkeys(config.workflows):
         for function in _load(spec):
             name, source = function.__name__.replace("_", "-"), _source(function)
@@ -171,39 +172,39 @@ def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow
                     f"--workflows {spec}: {source}: there is a workflow {name!r} already: {sources[name]}",
                     "Give this function another name.",
                 )
-            add(name, function, _binder(spec, function, source, ignore_unknown=ignore))
+            add(name, function, _binder(spec, name, function, ignore_unknown=ignore))
             sources[name] = source
     return workflows
 
 
-def _built_in_binder(
-    function: Callable[[Any], Any], kind: Any, *, ignore_unknown: bool
-) -> Callable[[dict[str, Any]], Call]:
+def _built_in_binder(workflow: str, *, ignore_unknown: bool) -> Callable[[dict[str, Any]], Call]:
+    function, kind = BUILT_IN[workflow]
     defaults = {"distribution": "constant"} if kind is _Sleep else {}
 
     def bind(given: dict[str, Any]) -> Call:
         try:
             argument = msgspec.convert({**defaults, **given} if defaults else given, kind)
         except msgspec.ValidationError as error:
-            raise ParametersError(explain(error, "parameters")) from None
+            raise _mismatch(workflow, **explain(error, "parameters")) from None
         if isinstance(argument, msgspec.Struct) and not ignore_unknown:
             for name in given:
                 if name not in argument.__struct_fields__ and name not in defaults:
-                    raise _mismatch("Object contains unknown field", name)
+                    raise _mismatch(workflow, f"parameters.{name}", f"Object contains unknown field `{name}`")
         return partial(function, argument)
 
     return bind
 
 
 def _binder(
-    spec: str, function: Callable[..., Any], source: str, *, ignore_unknown: bool
+    spec: str, workflow: str, function: Callable[..., Any], *, ignore_unknown: bool
 ) -> Callable[[dict[str, Any]], Call]:
-    """What binds parameters to a function by their names, and refuses those that it doesn't have."""
+    """Bind parameters to a function by their names, and refuse those that it doesn't have."""
     parameters = inspect.signature(function).parameters.values()
     for each in parameters:
         if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
             raise InputError(
-                f"--workflows {spec}: {source} cannot be a workflow: its {each.name} can only be given by position",
+                f"--workflows {spec}: {_source(function)} cannot be a workflow: its {each.name} can only be given by "
+                "position",
                 f"A request gives parameters by name. {_DOCUMENT}",
             )
     any_name = any(each.kind is each.VAR_KEYWORD for each in parameters)
@@ -212,18 +213,21 @@ def _binder(
 
     def bind(given: dict[str, Any]) -> Call:
         if missing := required - given.keys():
-            raise _mismatch("Object missing required field", min(missing))
+            name = min(missing)
+            raise _mismatch(workflow, f"parameters.{name}", f"Object missing required field `{name}`")
         if not any_name and (unknown := given.keys() - known):
             if not ignore_unknown:
-                raise _mismatch("Object contains unknown field", min(unknown))
+                name = min(unknown)
+                raise _mismatch(workflow, f"parameters.{name}", f"Object contains unknown field `{name}`")
             given = {name: value for name, value in given.items() if name in known}
         return partial(function, **given)
 
     return bind
 
 
-def _mismatch(problem: str, name: str) -> ParametersError:
-    return ParametersError({"field": f"parameters.{name}", "problem": f"{problem} `{name}`"})
+def _mismatch(workflow: str, field: str, problem: str) -> ApiError:
+    details = {"workflow": workflow, "field": field, "problem": problem}
+    return ApiError(ErrorCode.INVALID_PARAMETERS, f"Invalid parameters for {workflow}", details)
 
 
 def _load(spec: str) -> list[Callable[..., Any]]:
