@@ -24,9 +24,7 @@ RATE_PATTERN: Final = rf"(/({_PER})|limit)$"
 LIMIT_PATTERN: Final = r"^\d+\s*/"
 
 _DURATION: Final = re.compile(rf"^{_NUMBER}\s*({_TIME})$")
-_ABSOLUTE: Final = re.compile(rf"^{_NUMBER}\s*/\s*({_PER})$")
-_PERCENT: Final = re.compile(rf"^{_NUMBER}\s*%\s*(?:of\s+)?limit$")
-_MULTIPLE: Final = re.compile(rf"^{_NUMBER}\s*[x×]\s*(?:of\s+)?limit$")
+_RATE: Final = re.compile(rf"^{_NUMBER}\s*(?:/\s*({_PER})|([%x×])\s*(?:of\s+)?limit)$")
 _LIMIT: Final = re.compile(rf"^\s*(\d+)\s*/\s*(?:{_NUMBER}\s*)?({_PER})\s*$")
 _QUANTITY: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(\S*)$")
 
@@ -114,15 +112,11 @@ def parse_rate(text: object) -> Rate:
     """
     if isinstance(text, Rate):
         return text
-    written = text.strip() if isinstance(text, str) else ""
-    if match := _ABSOLUTE.match(written):
-        rate = Rate(float(match[1]) / SECONDS[match[2]], of_limit=False)
-    elif match := _PERCENT.match(written):
-        rate = Rate(float(match[1]) / 100, of_limit=True)
-    elif match := _MULTIPLE.match(written):
-        rate = Rate(float(match[1]), of_limit=True)
-    else:
+    match = _RATE.match(text.strip()) if isinstance(text, str) else None
+    if match is None:
         raise ValueError(f"{text!r} is no rate: write '5/s', '90/min', '80% of limit' or '2.5x limit'")
+    number, per, kind = float(match[1]), match[2], match[3]
+    rate = Rate(number / (SECONDS[per] if per else 100 if kind == "%" else 1), of_limit=per is None)
     if rate.value > (MAX_RATE if not rate.of_limit else 1000):
         raise ValueError(f"{text!r} is an impossible rate: at most {MAX_RATE:g}/s, or 1000x limit")
     return rate

@@ -69,16 +69,20 @@ class Bracket:
     """Whether every level below one that holds holds, too, and none ever held clearly above ``high``."""
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The multipliers of both, 0 and infinity where there is no level."""
+        return (self.low.multiplier if self.low else 0.0), (self.high.multiplier if self.high else math.inf)
+
+    @property
     def narrow(self) -> bool:
         """Whether its middle is known within 5 %."""
-        if self.low is None or self.high is None:
-            return False
-        return self.high.multiplier / self.low.multiplier <= CLOSE + _SAME
+        low, high = self.ends
+        return high <= low * (CLOSE + _SAME)
 
     def holds(self, multiplier: float) -> bool:
         """Whether a multiplier lies within, its ends excluded."""
-        above = self.low is None or multiplier > self.low.multiplier * (1 + _SAME)
-        return above and (self.high is None or multiplier < self.high.multiplier * (1 - _SAME))
+        low, high = self.ends
+        return low * (1 + _SAME) < multiplier < high * (1 - _SAME)
 
 
 def judged(levels: Sequence[Level]) -> list[Level]:
@@ -175,7 +179,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
         return older_low(between, levels)
     # A service of which nothing is known may take less than its limits allow: no great leap into overload.
     served = [each.multiplier for each in guesses if each.constraint == Constraint.SERVICE]
-    low = 0.0 if between.low is None else between.low.multiplier
+    low, high = between.ends
     step = math.inf if served else _leap(between, scouts)
     if served and low > max(served):
         # What was guessed too low is near: the further it was passed, the less so.
@@ -186,7 +190,6 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
     if between.high is None:
         first = min(step if math.isfinite(step) else low * _STEP or 1.0, HIGHEST)
         return first if first > low * (1 + _SAME) else None
-    high = between.high.multiplier
     near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
     # From a service that is near its capacity a small step down, and a larger one each time that it was not enough.
     broken = sum(level.outcome == "breaks" for level in levels)
@@ -198,8 +201,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
 
 def _beside(guess: Guess, between: Bracket, step: float) -> float | None:
     """One of the two multipliers that confirm a guess, or a step on the way; None if both ran."""
-    low = 0.0 if between.low is None else between.low.multiplier
-    high = math.inf if between.high is None else between.high.multiplier
+    low, high = between.ends
     below, above = _around(guess)
     if guess.constraint == Constraint.SERVICE:
         # A level that is near enough to an end serves as that end.

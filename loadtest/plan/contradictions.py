@@ -56,14 +56,14 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     found = [*unknown_workflows(question.scenario), *_multiplier(question), *_pools(question), *_retries(question)]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast)]
-    for number, entry in enumerate(question.scenario.threshold):
-        threshold, key = entry.parsed, f"threshold.{number}"
-        if forecast.phases:
+        # A target that refuses on purpose: limits alone decide nothing.
+        throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
+        for number, entry in enumerate(question.scenario.threshold):
+            threshold, key = entry.parsed, f"threshold.{number}"
+            numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
             found += _windows(question, forecast, threshold, key)
-            found += _percentiles(forecast, threshold, key)
-            if not any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault):
-                # Else limits alone decide nothing: the target refuses on purpose.
-                found += _decided(forecast, threshold, key)
+            found += _percentiles(forecast, threshold, numbers, key)
+            found += [] if throttles else _decided(forecast, threshold, numbers, key)
     return list(dict.fromkeys(found))
 
 
@@ -160,7 +160,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
     """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
-    allowed = assumed.rate_on(LimitName.RETRIEVAL) * 60 * assumed.quotas(len(keys))
+    allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
     # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
     draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
@@ -228,12 +228,11 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             )
 
 
-def _percentiles(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
     name, _, statistic = threshold.metric.partition(".")
     if statistic not in QUANTILES:
         return
-    stage_numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
-    n = samples(forecast, stage_numbers, sent=name in _SENT_LAGS)
+    n = samples(forecast, stages, sent=name in _SENT_LAGS)
     least = needed(QUANTILES[statistic])
     if n < least:
         longer = math.ceil(least / n * 10) / 10 if n else 0
@@ -247,13 +246,12 @@ def _percentiles(forecast: Forecast, threshold: Threshold, key: str) -> Iterator
         )
 
 
-def _decided(forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
     """A threshold on 429s that fails by the limits alone, always or depending on the second of the start."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
-    stage_numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
-    values = forecast.share(part, whole, stage_numbers) if whole else forecast.counts(part, stage_numbers)
+    values = forecast.share(part, whole, stages) if whole else forecast.counts(part, stages)
     held = [threshold.holds(float(value)) for value in values]
     if all(held):
         return

@@ -191,13 +191,9 @@ class LimitDemand:
         edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
             # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
-            accepted = self._accepted(plan)
+            accepted = self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
         return edges
-
-    def _accepted(self, plan: TrafficPlan) -> float:
-        """Submits/s of an entry that are accepted at most."""
-        return self.assumed.rate_on(LimitName.ASYNC_SUBMIT) * self.assumed.quotas(plan.key_count)
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
         """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
@@ -228,5 +224,5 @@ class LimitDemand:
         """
         rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
-            return min(rate, self._accepted(plan))
+            return min(rate, self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count))
         return rate

@@ -145,22 +145,14 @@ class TargetEntry(Strict):
     """Last day (UTC) on which the entry holds."""
 
     @model_validator(mode="after")
-    def _cost_can_be_known(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.max_cost is not None and self.price_per_execution is None:
             raise ValueError("max_cost needs price_per_execution")
-        return self
-
-    @model_validator(mode="after")
-    def _tls_is_spoken(self) -> Self:
         files = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
         if files and self.server[0] != "https":
             raise ValueError(f"{files[0]} is for https, and the url is {self.url}")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key needs client_certificate")
-        return self
-
-    @model_validator(mode="after")
-    def _limiter_is_one(self) -> Self:
         check_spec(self.limiter)
         return self
 
