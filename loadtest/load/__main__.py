@@ -21,7 +21,7 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,8 +59,7 @@ _PATIENCE: Final = 60.0
 _STOP_TIMEOUT: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(argparse.Namespace):
     """The command line.
 
     Attributes:
@@ -81,7 +80,7 @@ class LoadOptions:
     metrics_port: int | None
 
 
-def read_options(arguments: Sequence[str]) -> LoadOptions:
+def read_options() -> LoadOptions:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m loadtest.load")
     parser.add_argument("directory", type=Path)
@@ -91,7 +90,7 @@ def read_options(arguments: Sequence[str]) -> LoadOptions:
     parser.add_argument("--expect-workers", type=int, default=1)
     parser.add_argument("--series", type=int)
     parser.add_argument("--metrics-port", type=int)
-    return LoadOptions(**vars(parser.parse_args(arguments)))
+    return parser.parse_args(namespace=LoadOptions())
 
 
 def main(options: LoadOptions) -> int:
@@ -166,12 +165,12 @@ def _runner(
     master = address_text(LOOPBACK, runner.server.port)
     processes = [start_worker(master, options.base) for _ in range(options.processes)]
     begun, reported = time.monotonic(), 0.0
-    interrupted: list[bool] = []
-    handlers = on_signals(lambda: interrupted.append(True))
+    interrupted = Event()
+    handlers = on_signals(interrupted.set)
     expected = options.processes or options.expect_workers
     try:
         while (connected := len(mailbox.connected())) < expected:
-            if interrupted:
+            if interrupted.is_set():
                 raise LoadtestError(f"interrupted while {connected} of {expected} workers were connected")
             if any(process.poll() is not None for process in processes):
                 raise LoadtestError("a worker process ended at once; see load.log")
@@ -295,7 +294,7 @@ class _Blocks:
             self._note_end(session.info)
             if session.info.end != "finished":
                 break
-            if session.live.sent and not session.live.answered:
+            if session.live.all_silent:
                 where = f"block {number} ({block.side}, {session.info.target.url})"
                 raise TargetError(f"nothing answered in {where}: its target is gone")
         return ExitCode.PASS
@@ -356,7 +355,7 @@ def _abort(directory: Path, reason: str) -> None:
 if __name__ == "__main__":
     atexit.register(gc.freeze)  # or Python's end looks for garbage in all of it: 0.1 s
     try:
-        sys.exit(main(read_options(sys.argv[1:])))
+        sys.exit(main(read_options()))
     except LoadtestError as error:
         with contextlib.suppress(OSError, LoadtestError):
             _abort(Path(sys.argv[1]), error.message)

@@ -128,11 +128,14 @@ def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
         return time.monotonic_ns() + ahead_ns
     ahead_ns = max(ahead_ns, _AHEAD_NS)
     target = allow(control)
+    head_of_all = f"POST /epoch HTTP/1.1\r\nhost: {target.host}\r\ncontent-type: application/json\r\n"
     connection = HttpConnection(Address(target.address, target.port))
     try:
         for _ in range(_TRIES):
             epoch = time.monotonic_ns() + ahead_ns
-            answer = connection.exchange(_epoch_request(target.host, time.time() + ahead_ns / 1e9), Timeouts(5.0))
+            body = msgspec.json.encode({"unix_s": time.time() + ahead_ns / 1e9})
+            head = f"{head_of_all}content-length: {len(body)}\r\n\r\n"
+            answer = connection.exchange(head.encode() + body, Timeouts(5.0))
             if answer.status == 200 and time.monotonic_ns() < epoch:
                 return epoch
     finally:
@@ -140,11 +143,3 @@ def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
     raise LoadtestError(
         "the embedded target did not learn in time when its faults begin", "Is this machine overloaded?"
     )
-
-
-def _epoch_request(host: str, unix_s: float) -> bytes:
-    body = msgspec.json.encode({"unix_s": unix_s})
-    head = (
-        f"POST /epoch HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body

@@ -166,11 +166,6 @@ class StageFigures:
     def accepted(self) -> int:
         return sum(n for (_, status, _), n in self.requests.items() if status not in {None, THROTTLED_STATUS})
 
-    def add_time(self, ms: float) -> None:
-        self.response_time.add(ms)
-        self.response_time_ms += ms
-        self.longest_ms = max(self.longest_ms, ms)
-
 
 class EntryFigures:
     """What was seen of one traffic entry; its window is that of the limit that it draws on first."""
@@ -187,20 +182,14 @@ class EntryFigures:
         self._series = series
         self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
-    def outcome(self, outcome: Outcome) -> int:
-        return sum(stage.operations[outcome] for stage in self.stages.values())
-
     @property
-    def ended(self) -> int:
-        return sum(stage.operations.total() for stage in self.stages.values())
-
-    def requests_of(self, kind: RequestKind, outcome: Outcome | None = None) -> int:
-        return sum(
-            count
-            for stage in self.stages.values()
-            for (each, _, its_outcome), count in stage.requests.items()
-            if each == kind and outcome in {None, its_outcome}
-        )
+    def total(self) -> StageFigures:
+        """The counts of all stages together."""
+        total = StageFigures()
+        for stage in self.stages.values():
+            total.requests.update(stage.requests)
+            total.operations.update(stage.operations)
+        return total
 
     def count(self, sample: Sample) -> None:
         if (stage := self.stages.get(sample.stage)) is None:
@@ -236,7 +225,9 @@ class EntryFigures:
         self.dispatch_lag.add((start - (intended if free is None or free < intended else free)) / 1e6)
         if sample.outcome in TIMED and sample.end is not None:
             took = (sample.end - intended) / 1e6
-            stage.add_time(took)
+            stage.response_time.add(took)
+            stage.response_time_ms += took
+            stage.longest_ms = max(stage.longest_ms, took)
             self.response_time.add(took)
 
     def tick(self, elapsed: float, in_flight: int) -> None:
@@ -258,14 +249,15 @@ class EntryFigures:
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
         """The figures as the console shows them; the stage is empty between two."""
+        ended = self.total.operations
         return EntryProgress(
             stage=stage,
             offered=offered,
-            in_flight=offered - self.ended,
-            ok=self.outcome(Outcome.OK),
-            throttled=self.outcome(Outcome.THROTTLED),
-            failed=self.outcome(Outcome.FAILED),
-            timed_out=self.outcome(Outcome.TIMED_OUT),
+            in_flight=offered - ended.total(),
+            ok=ended[Outcome.OK],
+            throttled=ended[Outcome.THROTTLED],
+            failed=ended[Outcome.FAILED],
+            timed_out=ended[Outcome.TIMED_OUT],
             p95_ms=self.response_time.quantile_of_last(_RECENT_S, 0.95),
         )
 
@@ -289,13 +281,10 @@ class LiveFigures:
         self._pending: Track = self.series.track("pending_jobs", counts=False)
 
     @property
-    def sent(self) -> int:
-        return sum(stage.sent for entry in self.entries.values() for stage in entry.stages.values())
-
-    @property
-    def answered(self) -> int:
-        stages = [stage for entry in self.entries.values() for stage in entry.stages.values()]
-        return sum(stage.accepted + stage.throttled for stage in stages)
+    def all_silent(self) -> bool:
+        """Whether something was sent, and nothing was answered."""
+        totals = [entry.total for entry in self.entries.values()]
+        return any(each.sent for each in totals) and not any(each.accepted or each.throttled for each in totals)
 
     def entry(self, traffic: str) -> EntryFigures:
         if (figures := self.entries.get(traffic)) is None:
@@ -344,6 +333,6 @@ class LiveFigures:
         """
         self.add_offered(self.take_offered())
         for traffic, entry in self.entries.items():
-            entry.tick(elapsed, self.offered[traffic] - entry.ended)
+            entry.tick(elapsed, self.offered[traffic] - entry.total.operations.total())
         self.series.note(self._pending, elapsed, pending_jobs)
         self.series.note(self._lag, elapsed, self.dispatch_lag_ms(0.99))

@@ -188,7 +188,16 @@ class QuotaSplit:
 
     def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:
         self._budget = budget
-        self._quota = None if bounds is None else _quota_of(bounds)
+        self._quota: BudgetUse | None = None
+        if bounds is not None:
+            executions = _NO_BOUND
+            if bounds.max_cost is not None and bounds.price_per_execution:
+                executions = int(bounds.max_cost / bounds.price_per_execution * (1 + 1e-9))
+            self._quota = BudgetUse(
+                operations=_NO_BOUND if bounds.max_operations is None else bounds.max_operations,
+                requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
+                executions=executions,
+            )
         self._used: dict[str, BudgetUse] = {}
         self._reserved: dict[str, BudgetUse] = {}
         """What each worker may use in all, or will not pass before the next assignment."""
@@ -204,10 +213,10 @@ class QuotaSplit:
         """What each of these workers may use, in all since the run began; None without bounds."""
         if self._quota is None:
             return None
-        taken = [self._budget.used, *self._reserved.values()]
+        taken = _summed([self._budget.used, *self._reserved.values()])
         quotas = {worker: BudgetUse() for worker in workers}
         for name in BudgetUse.__struct_fields__:
-            free = max(0, getattr(self._quota, name) - sum(getattr(each, name) for each in taken))
+            free = max(0, getattr(self._quota, name) - getattr(taken, name))
             for place, worker in enumerate(workers):
                 share = free // len(workers) + (place < free % len(workers))
                 setattr(quotas[worker], name, getattr(self._reserved.get(worker, BudgetUse()), name) + share)
@@ -215,35 +224,20 @@ class QuotaSplit:
         return quotas
 
     def total(self) -> BudgetUse:
-        used = [self._budget.used, *self._used.values()]
-        return BudgetUse(**{name: sum(getattr(each, name) for each in used) for name in BudgetUse.__struct_fields__})
+        return _summed([self._budget.used, *self._used.values()])
 
 
-def remaining(bounds: BudgetInfo, used: Iterable[BudgetUse]) -> BudgetInfo:
+def _summed(uses: Sequence[BudgetUse]) -> BudgetUse:
+    return BudgetUse(**{name: sum(getattr(each, name) for each in uses) for name in BudgetUse.__struct_fields__})
+
+
+def remaining(bounds: BudgetInfo, used: Sequence[BudgetUse]) -> BudgetInfo:
     """What a budget for several runs leaves to the next one."""
-    spent = list(used)
-
-    def left(bound: int | None, name: str) -> int | None:
-        return None if bound is None else max(0, bound - sum(getattr(each, name) for each in spent))
-
-    cost, price = bounds.max_cost, bounds.price_per_execution
-    if cost is not None and price is not None:
-        cost = max(0.0, cost - price * sum(each.executions for each in spent))
-    return msgspec.structs.replace(
-        bounds,
-        max_operations=left(bounds.max_operations, "operations"),
-        max_requests=left(bounds.max_requests, "requests"),
-        max_cost=cost,
-        used=None,
-    )
-
-
-def _quota_of(bounds: BudgetInfo) -> BudgetUse:
-    executions = _NO_BOUND
-    if bounds.max_cost is not None and bounds.price_per_execution:
-        executions = int(bounds.max_cost / bounds.price_per_execution * (1 + 1e-9))
-    return BudgetUse(
-        operations=_NO_BOUND if bounds.max_operations is None else bounds.max_operations,
-        requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
-        executions=executions,
-    )
+    spent, left = _summed(used), msgspec.structs.replace(bounds, used=None)
+    if left.max_operations is not None:
+        left.max_operations = max(0, left.max_operations - spent.operations)
+    if left.max_requests is not None:
+        left.max_requests = max(0, left.max_requests - spent.requests)
+    if left.max_cost is not None and left.price_per_execution is not None:
+        left.max_cost = max(0.0, left.max_cost - left.price_per_execution * spent.executions)
+    return left

@@ -114,6 +114,13 @@ class WorkflowUser(locust.User):
                 return
         operation.finish_as(answer)
 
+    def _begin_post(self, operation: RunningOperation, kind: RequestKind) -> Answer:
+        """Run or submit the entry's workflow with the inputs of the arrival."""
+        body = self.entry.bodies.of(operation.arrival.number)
+        return operation.begin(
+            kind, lambda trace: self.client.post(kind, body, operation.key_index, trace, operation.expected)
+        )
+
     def on_stop(self) -> None:
         """Give back an arrival that was taken but not begun, and hang up."""
         if self._arrival is not None:
@@ -145,12 +152,7 @@ class SyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        body = self.entry.bodies.of(operation.arrival.number)
-        answer = operation.begin(
-            RequestKind.RUN,
-            lambda trace: self.client.post(RequestKind.RUN, body, operation.key_index, trace, operation.expected),
-        )
-        self.conclude(operation, answer)
+        self.conclude(operation, self._begin_post(operation, RequestKind.RUN))
 
 
 class AsyncRunUser(WorkflowUser):
@@ -159,11 +161,7 @@ class AsyncRunUser(WorkflowUser):
     abstract = True
 
     def perform(self, operation: RunningOperation) -> None:
-        body = self.entry.bodies.of(operation.arrival.number)
-        submit = operation.begin(
-            RequestKind.SUBMIT,
-            lambda trace: self.client.post(RequestKind.SUBMIT, body, operation.key_index, trace, operation.expected),
-        )
+        submit = self._begin_post(operation, RequestKind.SUBMIT)
         if submit.outcome != Outcome.OK or submit.job_id is None:
             operation.finish_as(submit)
             return
@@ -260,28 +258,25 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
 def _imported(where: str, module: str, attribute: str, base: Path) -> object:
     try:
         loaded = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or module.split(".")[: error.name.count(".") + 1] != error.name.split("."):
-            raise _broken_module(where, error) from error
-        raise InputError(
-            f"{where}: there is no module {error.name!r} in {base} or in the working directory", "Write module:Class."
-        ) from None
     except Exception as error:
-        # Whatever the module does while it is imported is its author's to mend.
-        raise _broken_module(where, error) from error
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{module}.".startswith(f"{missing}."):
+            raise InputError(
+                f"{where}: there is no module {missing!r} in {base} or in the working directory", "Write module:Class."
+            ) from None
+        # Whatever else the module does while it is imported is its author's to mend.
+        if isinstance(error, SyntaxError):
+            place = f"{Path(error.filename or '?').name}:{error.lineno}"
+        else:
+            frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
+            place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        raise InputError(
+            f"{where}: your module ({place}) raised {type(error).__name__}: {error}", f"Mend {place}."
+        ) from error
     if not hasattr(loaded, attribute):
         known = [name for name, value in vars(loaded).items() if isinstance(value, type)]
         raise InputError(f"{where}: {module} has no class {attribute!r}{suggestion(attribute, known)}", "")
     return getattr(loaded, attribute)
-
-
-def _broken_module(where: str, error: Exception) -> InputError:
-    if isinstance(error, SyntaxError):
-        place = f"{Path(error.filename or '?').name}:{error.lineno}"
-    else:
-        frames = [each for each in traceback.extract_tb(error.__traceback__) if "importlib" not in each.filename]
-        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
-    return InputError(f"{where}: your module ({place}) raised {type(error).__name__}: {error}", f"Mend {place}.")
 
 
 def _blame(user_class: type, error: Exception) -> str | None:

@@ -17,7 +17,6 @@ import gevent
 from gevent.event import AsyncResult
 from locust.env import Environment
 from locust.log import setup_logging
-from locust.runners import WorkerRunner
 
 from loadtest.credentials import credentials
 from loadtest.errors import ExitCode, InputError, TargetError
@@ -38,7 +37,12 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     setup_logging("INFO", None)
     keys, workflow_endpoint = credentials()
     environment = Environment(user_classes=[], events=locust.events)
-    runner = _connect(environment, *master)
+    try:
+        runner = environment.create_worker_runner(*master)
+    except (OSError, RecursionError) as error:
+        raise TargetError(
+            f"no master answers at {master[0]}:{master[1]}", "Start it first: `loadtest run SCENARIO --master`."
+        ) from error
     refusal = AsyncResult()
     worker = Worker(
         environment, runner, keys=keys, workflow_endpoint=workflow_endpoint, base=base, on_refused=refusal.set
@@ -55,15 +59,6 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     if refusal.ready():
         raise InputError(f"this worker can't take part: {refusal.get()}")
     return ExitCode.INVALID if worker.gave_up else ExitCode.PASS
-
-
-def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
-    try:
-        return environment.create_worker_runner(host, port)
-    except (OSError, RecursionError) as error:
-        raise TargetError(
-            f"no master answers at {host}:{port}", "Start it first: `loadtest run SCENARIO --master`."
-        ) from error
 
 
 def _leave_with_parent() -> None:

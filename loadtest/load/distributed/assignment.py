@@ -54,12 +54,7 @@ class Assigner:
             self.wanted.append(worker)
 
     def leave(self, worker: str, *, gone: bool) -> None:
-        """Want a worker no longer.
-
-        Args:
-            worker: which.
-            gone: whether it can't be asked any more, either.
-        """
+        """Want a worker no longer; where it is gone, it can't be asked any more, either."""
         if worker in self.wanted:
             self.wanted.remove(worker)
         change = self._change

@@ -228,7 +228,7 @@ class Worker:
         keys: of the API, which never travel.
         workflow_endpoint: value of ``x-wf-endpoint``.
         base: what a relative path in a scenario starts from.
-        on_refused: called where the master does not want this worker, or the worker can't take part.
+        on_refused: called with the reason where it can't, or shall not, take part.
     """
 
     def __init__(

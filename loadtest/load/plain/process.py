@@ -99,13 +99,13 @@ class LocustProcess:
             serve_metrics(engine, self.test.options.metrics_port)
         # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be
         # lost.
-        gevent.signal_handler(signal.SIGINT, self._interrupt)
+        gevent.signal_handler(signal.SIGINT, _interrupt, engine)
         if web_ui is not None:
             extend(web_ui, engine, self.test, self.reports)
         else:
             # Locust itself listens to SIGTERM only after a headless run with a shape is over.
-            gevent.signal_handler(signal.SIGTERM, self._interrupt)
-        environment.events.quitting.add_listener(self._finish)
+            gevent.signal_handler(signal.SIGTERM, _interrupt, engine)
+        environment.events.quitting.add_listener(lambda **_: self._finish(environment, engine))
         environment.events.quit.add_listener(lambda **_: self._label_html(environment))
         if self._parent_fd >= 0:
             on_end_of(self._parent_fd, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -144,18 +144,13 @@ class LocustProcess:
         logger.info("The record is in %s", self.test.output_dir / info.id)
         self.reports.end()
 
-    def _interrupt(self) -> None:
-        if self.engine is None or self.engine.phase == "over":
-            raise KeyboardInterrupt
-        self.engine.interrupt()
-
-    def _finish(self, environment: Environment, **_: Any) -> None:
+    def _finish(self, environment: Environment, engine: Engine) -> None:
         """Locust is about to end: the last run is closed and reported first, and its verdict is the exit code."""
-        if self.engine is not None and self.engine.phase != "over" and environment.runner is not None:
+        if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
         code = self.reports.finish()
-        if self.engine is not None and self.engine.error is not None:
-            code = int(self.engine.error.exit_code)
+        if engine.error is not None:
+            code = int(engine.error.exit_code)
         elif self._parent_fd >= 0:
             code = int(ExitCode.PASS)
         environment.process_exit_code = code
@@ -165,3 +160,9 @@ class LocustProcess:
         options = environment.parsed_options
         if options is not None and options.html_file:
             label_file(Path(options.html_file), self.reports.runs)
+
+
+def _interrupt(engine: Engine) -> None:
+    if engine.phase == "over":
+        raise KeyboardInterrupt
+    engine.interrupt()

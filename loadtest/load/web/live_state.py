@@ -250,17 +250,20 @@ def entries_of(session: Session) -> list[EntryNow]:
 
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
     figures = live.entry(name)
-    seen = list(figures.stages.values())
-    jobs = figures.requests_of(RequestKind.SUBMIT, Outcome.OK)
+    seen = figures.total
+    jobs = polls = 0
+    for (kind, _, outcome), count in seen.requests.items():
+        jobs += count if kind == RequestKind.SUBMIT and outcome == Outcome.OK else 0
+        polls += count if kind == RequestKind.POLL else 0
     return EntryNow(
         **msgspec.structs.asdict(figures.progress(info.traffic[name].stage_at(elapsed), live.offered[name])),
         traffic=name,
-        sent=sum(stage.sent for stage in seen),
-        accepted=sum(stage.accepted for stage in seen),
-        got_429=sum(stage.throttled for stage in seen),
+        sent=seen.sent,
+        accepted=seen.accepted,
+        got_429=seen.throttled,
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
-        polls_per_job=round(figures.requests_of(RequestKind.POLL) / jobs, 2) if jobs else None,
+        polls_per_job=round(polls / jobs, 2) if jobs else None,
     )
 
 

@@ -91,13 +91,12 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
 
 
 def _histograms(live: LiveFigures) -> Iterator[Metric]:
-    response = [([traffic], *_histogram(entry.response_time)) for traffic, entry in live.entries.items()]
-    execution = [([traffic], *_histogram(entry.execution_time)) for traffic, entry in live.entries.items()]
-    for name, about, rows in (
-        ("response", "From the intended start to the end, of operations that were ok or timed out.", response),
-        ("execution", "executionTime, as the service says it.", execution),
+    for name, about in (
+        ("response_time", "From the intended start to the end, of operations that were ok or timed out."),
+        ("execution_time", "executionTime, as the service says it."),
     ):
-        yield _family(HistogramMetricFamily, f"loadtest_{name}_time_seconds", about, ["traffic"], rows)
+        rows = [([traffic], *_histogram(getattr(entry, name))) for traffic, entry in live.entries.items()]
+        yield _family(HistogramMetricFamily, f"loadtest_{name}_seconds", about, ["traffic"], rows)
 
 
 def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
@@ -108,7 +107,7 @@ def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
 
 def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
     rates = [([name], 0.0 if over else live.offered_rate(name, _RATE_OVER)) for name in live.offered]
-    in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
+    in_flight = [([name], count - live.entry(name).total.operations.total()) for name, count in live.offered.items()]
     lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
     per_s = f"Arrivals per second in the last {_RATE_OVER} s."
     yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)

@@ -86,8 +86,9 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
     app = web_ui.app
     if app is None:
         return
-    _guard(app, engine, test)
     pages = _Pages(web_ui, engine, test, reports)
+    app.before_request(lambda: _refuse_strangers() or pages.refuse_start())
+    app.after_request(_close_frames)
     blueprint = flask.Blueprint("loadtest", __name__, url_prefix=pages.base or None, template_folder="templates")
     for path, view in (
         ("/runs", pages.runs),
@@ -109,33 +110,6 @@ def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) ->
         "extended_tabs": [{"title": _TITLE, "key": _KEY}],
         "extended_tables": [{"key": _KEY, "structure": structure}],
     }
-
-
-def _guard(app: flask.Flask, engine: Engine, test: LocustTest) -> None:
-    looking = False
-
-    def refuse_start() -> flask.Response | None:
-        """Answer for Locust where it must not act; its page shows the message."""
-        nonlocal looking
-        endpoint = flask.request.endpoint
-        if endpoint == "locust.update_user":
-            return _answer(403, "what users do is written in the scenario")
-        if endpoint != "locust.swarm":
-            return None
-        # Locust's page shows a message only of an answer that is 200.
-        if engine.phase != "over" or looking:
-            return _answer(200, "A run is under way, or about to begin: stop it first.")
-        looking = True
-        try:
-            test.set_from(flask.request.form)
-        except LoadtestError as error:
-            return _answer(200, pasteable(f"{error.message}. {error.remedy}".strip()))
-        finally:
-            looking = False
-        return None
-
-    app.before_request(lambda: _refuse_strangers() or refuse_start())
-    app.after_request(_close_frames)
 
 
 def _refuse_strangers() -> flask.Response | None:
@@ -164,9 +138,7 @@ def _close_frames(response: flask.Response) -> flask.Response:
 
 
 def _answer(status: int, message: str) -> flask.Response:
-    response = flask.jsonify({"success": False, "message": message})
-    response.status_code = status
-    return response
+    return flask.make_response({"success": False, "message": message}, status)
 
 
 class _Pages:
@@ -179,6 +151,27 @@ class _Pages:
         self._reports = reports
         self._feed = LiveFeed(engine, reports)
         self._metrics = metrics_app(engine)
+        self._looking = False
+        """Whether a target is being looked at, for a run that is about to begin."""
+
+    def refuse_start(self) -> flask.Response | None:
+        """Answer for Locust where it must not act; its page shows the message."""
+        endpoint = flask.request.endpoint
+        if endpoint == "locust.update_user":
+            return _answer(403, "what users do is written in the scenario")
+        if endpoint != "locust.swarm":
+            return None
+        # Locust's page shows a message only of an answer that is 200.
+        if self._engine.phase != "over" or self._looking:
+            return _answer(200, "A run is under way, or about to begin: stop it first.")
+        self._looking = True
+        try:
+            self._test.set_from(flask.request.form)
+        except LoadtestError as error:
+            return _answer(200, pasteable(f"{error.message}. {error.remedy}".strip()))
+        finally:
+            self._looking = False
+        return None
 
     def runs(self) -> str:
         return flask.render_template("runs.html", runs=self._reports.runs, base=self.base)
