@@ -29,6 +29,7 @@ _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit"
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
+    """Lines that a scenario can name as ``job_ids``: an id, a tab, and the index of its key."""
     return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
 
@@ -43,13 +44,6 @@ class PendingJobs(dict[str, int]):
             self.pop(job_id, None)
         elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
             self[job_id] = sample.key_index or 0
-
-    def write(self, directory: Path) -> None:
-        """List the jobs in ``pending_jobs.txt``: an id a line, a tab, and the index of its key.
-
-        A scenario can name the file as ``job_ids``. An id that a line cannot carry is left out.
-        """
-        (directory / PENDING_NAME).write_text("".join(_lines(self.items())), encoding="utf-8")
 
 
 class Output(Protocol):
@@ -66,7 +60,7 @@ class Output(Protocol):
 
 
 class RunFiles(SampleWriter):
-    """The record of a run directory, and the ids of its jobs.
+    """The record of a run directory, the ids of its jobs, and those of them that were pending in the end.
 
     An id that a line cannot carry is left out of the ids.
     """
@@ -83,7 +77,7 @@ class RunFiles(SampleWriter):
     def end(self, pending: PendingJobs) -> None:
         self.close()
         self._ids.close()
-        pending.write(self._directory)
+        (self._directory / PENDING_NAME).write_text("".join(_lines(pending.items())), encoding="utf-8")
 
 
 class Recorder:
