@@ -198,12 +198,8 @@ class QuotaSplit:
                 requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
                 executions=executions,
             )
-        self._used: dict[str, BudgetUse] = {}
         self._reserved: dict[str, BudgetUse] = {}
         """What each worker may use in all, or will not pass before the next assignment."""
-
-    def note_used(self, worker: str, used: BudgetUse) -> None:
-        self._used[worker] = used
 
     def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
         """Note what a worker will not pass before the next assignment."""
@@ -213,7 +209,7 @@ class QuotaSplit:
         """What each of these workers may use, in all since the run began; None without bounds."""
         if self._quota is None:
             return None
-        taken = _summed([self._budget.used, *self._reserved.values()])
+        taken = summed([self._budget.used, *self._reserved.values()])
         quotas = {worker: BudgetUse() for worker in workers}
         for name in BudgetUse.__struct_fields__:
             free = max(0, getattr(self._quota, name) - getattr(taken, name))
@@ -223,17 +219,15 @@ class QuotaSplit:
         self._reserved |= quotas
         return quotas
 
-    def total(self) -> BudgetUse:
-        return _summed([self._budget.used, *self._used.values()])
 
-
-def _summed(uses: Sequence[BudgetUse]) -> BudgetUse:
+def summed(uses: Sequence[BudgetUse]) -> BudgetUse:
+    """What several processes, or runs, have used together."""
     return BudgetUse(**{name: sum(getattr(each, name) for each in uses) for name in BudgetUse.__struct_fields__})
 
 
 def remaining(bounds: BudgetInfo, used: Sequence[BudgetUse]) -> BudgetInfo:
     """What a budget for several runs leaves to the next one."""
-    spent, left = _summed(used), msgspec.structs.replace(bounds, used=None)
+    spent, left = summed(used), msgspec.structs.replace(bounds, used=None)
     if left.max_operations is not None:
         left.max_operations = max(0, left.max_operations - spent.operations)
     if left.max_requests is not None:

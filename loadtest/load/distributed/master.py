@@ -22,7 +22,7 @@ from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.payloads import JobIds
 from loadtest.load.recorder import RunFiles
-from loadtest.load.request_budget import QuotaSplit
+from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
 from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
@@ -102,7 +102,7 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        return self._quota_split.total()
+        return summed([self._session.endpoint.budget.used, *(report.used for report in self._reports())])
 
     @property
     def clock(self) -> ClockInfo | None:
@@ -147,7 +147,7 @@ class DistributedGenerator:
         if assignments:
             record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
         describe_workers(session, self._members, self._collector, assignments)
-        session.endpoint.budget.used = self._quota_split.total()
+        session.endpoint.budget.used = self.budget_used
 
     def _worker_counts(self) -> dict[str, int]:
         return {member.worker: member.worker_count for member in self._alive()}
@@ -234,7 +234,6 @@ class DistributedGenerator:
             self._collector.take(member.worker, report.batch)
         member.report, member.generator = report, report.generator or member.generator
         member.cpu += report.cpu
-        self._quota_split.note_used(member.worker, report.used)
         session = self._session
         session.live.offered = sum((Counter(each.offered) for each in self._reports()), Counter())
         session.live.add_offered(report.newly_offered)
