@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from operator import attrgetter
 from typing import Final, Literal, get_args
 
 from loadtest.limits.limiters import (
@@ -108,10 +109,6 @@ class Algorithm:
         return (False, True) if self.can_count_rejected else (False,)
 
 
-def _whole_count(limit: Limit) -> int:
-    return limit.count
-
-
 _ALL: Final = (
     Algorithm(
         "fixed-window",
@@ -145,7 +142,7 @@ _ALL: Final = (
         "token-bucket",
         "a token bucket",
         lambda limit, spec: TokenBucket(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
-        default_burst=_whole_count,
+        default_burst=attrgetter("count"),
         can_count_rejected=True,
     ),
     Algorithm(
@@ -160,7 +157,7 @@ _ALL: Final = (
         "leaky-queue",
         "a leaky queue",
         lambda limit, spec: LeakyQueue(limit, at_once(spec, limit)),
-        default_burst=_whole_count,
+        default_burst=attrgetter("count"),
         decides_as="token-bucket",
         holds=True,
     ),

@@ -9,7 +9,7 @@ how much is used up *at the last request* and not a time of its own, which would
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from loadtest.units import Limit
 
@@ -44,29 +44,21 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 """Makes a Decision of its five values, in less than half the time of ``Decision(...)``."""
 
 
-class Limiter(Protocol):
+class Limiter:
     """Decides on requests, one call each, in order of time.
 
     For a limiter, a clock that is set back stands still: what was counted stays counted, and from then on for no longer
     than usual.
     """
 
-    def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds), and count it if it passes."""
-        ...
-
-    def release(self, now: float) -> None:
-        """Note that a request that passed ended at ``now``. Only a concurrency limit uses it."""
-        ...
-
-
-class RateLimiter:
-    """A limiter to which the time that requests take makes no difference."""
-
     __slots__ = ()
 
+    def decide(self, now: float) -> Decision:
+        """Decide on a request at ``now`` (unix seconds), and count it if it passes."""
+        raise NotImplementedError
+
     def release(self, now: float) -> None:
-        """Do nothing."""
+        """Note that a request that passed ended at ``now``. Only to a concurrency limit it makes a difference."""
 
 
 def slack(rate: float, most: int) -> float:
@@ -93,7 +85,7 @@ def window_of(now: float, window: float) -> tuple[float, float]:
     return index * window, (index + 1) * window
 
 
-class FixedWindow(RateLimiter):
+class FixedWindow(Limiter):
     """At most ``limit.count`` requests in each window of ``limit.window`` seconds.
 
     Over T seconds of even load at rate λ it accepts Σ over windows of min(N, λ · length of the window within T); up
@@ -134,7 +126,7 @@ class FixedWindow(RateLimiter):
             self._over = self._end - GRAIN
 
 
-class SlidingLog(RateLimiter):
+class SlidingLog(Limiter):
     """At most ``limit.count`` requests in any ``limit.window`` seconds, by the time of each one.
 
     Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). Counting the rejected
@@ -176,7 +168,7 @@ class SlidingLog(RateLimiter):
         return decided((False, 0, log[-1] + window - now, log[0] + window - now, 0.0))
 
 
-class SlidingCounter(RateLimiter):
+class SlidingCounter(Limiter):
     """At most ``limit.count`` by an estimate: this window's count and what is left of the last one's.
 
     With f the part of the wall-aligned window that has passed, p requests in the window before and c in this one, a
@@ -230,7 +222,7 @@ class SlidingCounter(RateLimiter):
         return until + self._window * (1 - (self._count - 1) / self._now)
 
 
-class TokenBucket(RateLimiter):
+class TokenBucket(Limiter):
     """A bucket of B tokens, filled at ρ = N/W tokens a second; a request takes one.
 
     Over T seconds of even load at rate λ it accepts min(λT, B + ρT), starting full.
@@ -270,7 +262,7 @@ class TokenBucket(RateLimiter):
         return decided((allowed, 0, (burst - tokens) / rate, (1 - tokens) / rate, 0.0))
 
 
-class Gcra(RateLimiter):
+class Gcra(Limiter):
     """The generic cell rate algorithm (ITU-T I.371): the time at which the next request is due may run B − 1 ahead.
 
     A theoretical arrival time moves on by T₁ = W/N with each request that passes; one that comes more than (B − 1)T₁
@@ -334,7 +326,7 @@ class LeakyQueue(Gcra):
         super().__init__(limit, burst)
 
 
-class ConcurrencyLimit:
+class ConcurrencyLimit(Limiter):
     """At most ``limit.count`` requests at the same time; each must be released when it ends. The window is unused.
 
     When there is room again depends on the requests under way, so the times of its decisions are 0.

@@ -189,24 +189,21 @@ def _variance(rest: Floats, alone: Floats, regression: Floats, long: float) -> F
     unknown = np.where(beyond_doubt, np.clip(lasting / (bins * long), 0, 1) * math.sqrt(2 / bins), 0)
     excess = np.maximum(square * (1 + unknown) - alone, 0)
     regressed = square + excess * 2 * capped / (1 - capped)
-    found: Floats = np.maximum(_overlapping_batches(rest), regressed)
-    return found
+    return np.asarray(np.maximum(_overlapping_batches(rest), regressed))
 
 
 def _regression(rest: Floats) -> Floats:
     """From one bin to the next, by column; what few bins hide of it is added."""
     bins = len(rest)
     found = (rest[1:] * rest[:-1]).sum(axis=0) / np.maximum((rest**2).sum(axis=0), 1e-12) * bins / (bins - 1)
-    corrected: Floats = found + (1 + 3 * found) / bins
-    return corrected
+    return np.asarray(found + (1 + 3 * found) / bins)
 
 
 def _overlapping_batches(rest: Floats) -> Floats:
     """The variance of the sum over all bins, from sums of all runs of a batch's neighbours."""
     bins, batch = len(rest), bins_of_batch(len(rest))
     ahead = np.concatenate((np.zeros((1, rest.shape[1])), np.cumsum(rest, axis=0)))
-    found: Floats = ((ahead[batch:] - ahead[:-batch]) ** 2).mean(axis=0) * bins / batch / (1 - batch / bins)
-    return found
+    return np.asarray(((ahead[batch:] - ahead[:-batch]) ** 2).mean(axis=0) * bins / batch / (1 - batch / bins))
 
 
 def _student_of_batches(bins: int) -> float:

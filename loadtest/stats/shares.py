@@ -79,8 +79,7 @@ def share_score(events: float, n: float) -> float:
 
 def share_scores(events: Floats, n: Floats) -> Floats:
     """Return the ``share_score`` of each pair of two arrays."""
-    found: Floats = np.log((events + 0.5) / (n - events + 0.5))
-    return found
+    return np.asarray(np.log((events + 0.5) / (n - events + 0.5)))
 
 
 class EventCount(NamedTuple):

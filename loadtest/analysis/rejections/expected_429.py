@@ -152,7 +152,7 @@ def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: f
         times = np.concatenate((group.before, group.times)) + shift
         ends = np.concatenate((group.before, np.maximum(group.times, group.ends - lead))) + shift
         allowed = replay(spec, group.limit, times, ends)[len(group.before) :]
-        agreed += int(((~allowed == group.was_429) & group.answered).sum())
+        agreed += group.agreeing(~allowed)
         decisions.append(allowed)
     return agreed, shift, decisions
 
@@ -250,8 +250,7 @@ def _linked(record: Record) -> list[list[LimiterRequests]]:
 
 
 def _stages(record: Record, group: LimiterRequests) -> Ints:
-    found: Ints = record.sent_requests["stage_index"].to_numpy()[group.index.to_numpy()]
-    return found
+    return np.asarray(record.sent_requests["stage_index"].to_numpy()[group.index.to_numpy()])
 
 
 def _why_not(record: Record, expectation: Expectation, groups: list[LimiterRequests], present: list[int]) -> str:
@@ -263,11 +262,9 @@ def _why_not(record: Record, expectation: Expectation, groups: list[LimiterReque
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, and how many depends on when the server’s windows begin"
-    agreed = answered = 0
-    for group in groups:
-        rejected = expectation.rejected.reindex(group.index).to_numpy() > 0
-        agreed += int(((rejected == group.was_429) & group.answered).sum())
-        answered += int(group.answered.sum())
+    answered = sum(int(group.answered.sum()) for group in groups)
+    expected = [expectation.rejected.reindex(group.index).to_numpy() > 0 for group in groups]
+    agreed = sum(group.agreeing(rejected) for group, rejected in zip(groups, expected, strict=True))
     if not answered:
         return "nothing was answered"
     return "" if agreed >= BAR * answered else "the decisions are not those of the assumed limiter in the order sent"
@@ -332,8 +329,7 @@ def _phases(times: Floats, window: float, most: int, *, exact: bool) -> Floats:
     number = min(most, len(places))
     if not exact or number < len(places):
         return np.linspace(0.0, window, number, endpoint=False)
-    found: Floats = (places + np.append(places[1:], places[0] + window)) / 2 % window
-    return found
+    return np.asarray((places + np.append(places[1:], places[0] + window)) / 2 % window)
 
 
 def _fixed_windows(limit: Limit, times: Floats, counted: Bools, phases: Floats, windows: int) -> Ints:

@@ -212,8 +212,7 @@ def _shown(requests: RequestLog, places: Ints) -> Bools:
     # One that is still under way, sent before, may draw on the limit later than this one did.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
     same = (following > places) & ~np.isin(following, requests.begins)
-    sound: Bools = same & ~busy & requests.answered[following]
-    return sound
+    return np.asarray(same & ~busy & requests.answered[following])
 
 
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)

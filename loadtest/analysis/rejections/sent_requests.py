@@ -155,6 +155,10 @@ class LimiterRequests:
     before: Floats
     name: str = ""
 
+    def agreeing(self, rejected: Bools) -> int:
+        """How many of the decisions that were seen are those of a replay."""
+        return int(((rejected == self.was_429) & self.answered).sum())
+
     def first(self, count: int) -> "LimiterRequests":
         columns = ("index", "times", "ends", "was_429", "answered")
         return replace(self, **{name: getattr(self, name)[:count] for name in columns})

@@ -335,9 +335,8 @@ def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
     of = np.searchsorted(requests.begins, firsts, side="right") - 1
     first = requests.times[requests.begins]
     last = requests.times[np.append(requests.begins[1:], len(requests.times)) - 1]
-    whole: Bools = begins >= first[of] - requests.tolerance_s
-    whole &= begins + requests.limit.window <= last[of] + requests.tolerance_s
-    return whole
+    begun = begins >= first[of] - requests.tolerance_s
+    return np.asarray(begun & (begins + requests.limit.window <= last[of] + requests.tolerance_s))
 
 
 def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
@@ -345,8 +344,7 @@ def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
     ends = np.append(firsts[1:], len(requests.times))
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
-    near: Ints = np.maximum(early, 0) + np.maximum(late, 0)
-    return near
+    return np.asarray(np.maximum(early, 0) + np.maximum(late, 0))
 
 
 def _most_in_any(requests: RequestLog) -> int:
