@@ -111,47 +111,35 @@ _LEAST: Final = 3
 """Runs or pairs that a control needs."""
 
 
-def controls_of_run(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[ControlComparison, ...]:
-    """Compare the controls of a run with those of earlier runs."""
-    found = []
-    for name, kind in _KINDS.items():
-        value, values = _value(run, name), [_value(one, name) for one in history]
-        logs = [math.log(each) for each in values if each]
-        if value and len(logs) >= _LEAST:
-            base = winsorised(logs, kind.prior_sd)
-            spread = shrunk(kind.prior_sd**2, variance(base), len(base) - 1)
-            # The new run is one more.
-            found.append(_control(name, (statistics.fmean(base), math.log(value)), spread, 1 / len(base) + 1))
-    return tuple(found)
+def controls(
+    pairs: Sequence[tuple[RunMeasurements, RunMeasurements]], *, paired: bool
+) -> tuple[ControlComparison, ...]:
+    """Compare the controls of the head side with those of the base side.
 
-
-def controls_of_pairs(pairs: Sequence[tuple[RunMeasurements, RunMeasurements]]) -> tuple[ControlComparison, ...]:
-    """Compare the controls of the head side with those of the base side."""
+    Args:
+        pairs: (base, head) of each pair of blocks; or each earlier run with the run in question.
+        paired: whether they are pairs of blocks, whose differences vary; else earlier runs vary, and the run with them.
+    """
     found = []
     for name, kind in _KINDS.items():
         values = [(_value(base, name), _value(head, name)) for base, head in pairs]
         logs = [(math.log(one), math.log(other)) for one, other in values if one and other]
-        if len(logs) >= _LEAST:
-            sides = statistics.fmean(one for one, _ in logs), statistics.fmean(other for _, other in logs)
-            spread = shrunk(2 * kind.prior_sd**2, variance([other - one for one, other in logs]), len(logs) - 1)
-            found.append(_control(name, sides, spread, 1 / len(logs)))
+        if len(logs) < _LEAST:
+            continue
+        bases, heads = [one for one, _ in logs], [other for _, other in logs]
+        if paired:
+            prior, varying, of_error = 2 * kind.prior_sd**2, [other - one for one, other in logs], 1 / len(logs)
+        else:
+            bases = winsorised(bases, kind.prior_sd)
+            prior, varying, of_error = kind.prior_sd**2, bases, 1 / len(logs) + 1
+        squared_sd, df = shrunk(prior, variance(varying), len(logs) - 1)
+        base, head = statistics.fmean(bases), statistics.fmean(heads)
+        t = (head - base) / math.sqrt(squared_sd * of_error)
+        ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
+        moved = t >= student(1 - _LEVEL, df) and ratio >= kind.least_ratio and more >= kind.least_ms
+        one = ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
+        found.append(one)
     return tuple(found)
-
-
-def _control(name: str, sides: tuple[float, float], spread: tuple[float, float], of_error: float) -> ControlComparison:
-    """One control.
-
-    Args:
-        name: of it.
-        sides: logarithms of base and head.
-        spread: variance from run to run, and its degrees of freedom.
-        of_error: the part of the variance that the difference of the sides has.
-    """
-    (base, head), (squared_sd, df), kind = sides, spread, _KINDS[name]
-    t = (head - base) / math.sqrt(squared_sd * of_error)
-    ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
-    moved = t >= student(1 - _LEVEL, df) and ratio >= kind.least_ratio and more >= kind.least_ms
-    return ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
 
 
 def _value(run: RunMeasurements, name: str) -> float | None:

@@ -23,7 +23,7 @@ from loadtest.compare.changes import (
     unfit,
 )
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls_of_pairs
+from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.record.blocks import Side
@@ -100,7 +100,7 @@ def compare_pairs(
     changes, shown = _compare_blocks(valid)
     metrics = judge_family(changes, shown, LEVELS, confirming)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    return decide(sides, metrics, controls_of_pairs(valid), reasons)
+    return decide(sides, metrics, controls(valid, paired=True), reasons)
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:

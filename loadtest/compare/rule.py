@@ -13,7 +13,7 @@ from typing import Final
 
 from loadtest.compare.changes import AnyChange, ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls_of_run, winsorised
+from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
@@ -72,7 +72,7 @@ def judge_history(
         return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(comparable, run)
     metrics = judge_family(changes, shown, LEVELS, confirming)
-    return decide(sides, metrics, controls_of_run(comparable, run))
+    return decide(sides, metrics, controls([(one, run) for one in comparable], paired=False))
 
 
 def _compare_run(
