@@ -9,7 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from plugins.limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
-from loadtest.limits import ConcurrencyLimit, FixedWindow, Gcra, LeakyQueue, SlidingLog, TokenBucket, replay
+from loadtest.limits import replay
+from loadtest.limits.limiters import ConcurrencyLimit, FixedWindow, Gcra, LeakyQueue, SlidingLog, TokenBucket
 from loadtest.units import Limit
 
 GRAIN = 5e-7

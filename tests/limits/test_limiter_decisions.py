@@ -13,9 +13,7 @@ from plugins.limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, limi
 from loadtest.limits import (
     ALGORITHMS,
     AlgorithmName,
-    ConcurrencyLimit,
     Decision,
-    FixedWindow,
     Limiter,
     LimiterSpec,
     SpecError,
@@ -23,6 +21,7 @@ from loadtest.limits import (
     make,
     replay,
 )
+from loadtest.limits.limiters import ConcurrencyLimit, FixedWindow
 from loadtest.units import Limit
 
 GRAIN = 5e-7

@@ -16,7 +16,7 @@ from limits.storage import MemoryStorage, memory
 from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
 from plugins.limiter_cases import CLOSE, NOW
 
-from loadtest.limits import FixedWindow, SlidingCounter, SlidingLog
+from loadtest.limits.limiters import FixedWindow, SlidingCounter, SlidingLog
 from loadtest.units import Limit
 
 KEY = "key"

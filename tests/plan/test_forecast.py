@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from plugins.processes import Fixture
 
 from loadtest import limits
+from loadtest.limits.limiters import FixedWindow
 from loadtest.plan import schedules
 from loadtest.plan.forecast import Forecast, forecast
 from loadtest.plan.offer import entries, job_duration, offer
@@ -51,7 +52,7 @@ def test_the_replay_is_the_limiter_over_the_schedule(  # noqa: PLR0917 - drawn b
     refused = sum(
         not allowed
         for key in range(keys)
-        for allowed in limits.replay(limits.FixedWindow(limit), (times[key::keys] + start).tolist())
+        for allowed in limits.replay(FixedWindow(limit), (times[key::keys] + start).tolist())
     )
     assert found.operations == [len(times)]
     assert found.counts("rejected", [0]).tolist() == [refused]

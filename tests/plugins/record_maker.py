@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest import limits
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.run_record import load_record
+from loadtest.limits.limiters import FixedWindow
 from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,
@@ -153,7 +153,7 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)  # a simulation: not for secrets
-        self.limiters = {n: limits.FixedWindow(Limit(c, w)) for n, (c, w) in self.limits.items()}
+        self.limiters = {n: FixedWindow(Limit(c, w)) for n, (c, w) in self.limits.items()}
         self.heap: list[tuple[float, int, Callable[[float], None]]] = []
         self.pushed = 0
 

@@ -13,6 +13,7 @@ from loadtest.analysis.rejections.expected_429 import boundaries, expect
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.run_record import load_record
 from loadtest.limits import LimiterSpec
+from loadtest.limits.limiters import FixedWindow
 from loadtest.limits.replays import replay
 from loadtest.record.run_info import ClockInfo
 from loadtest.units import Limit
@@ -24,7 +25,7 @@ from loadtest.units import Limit
 def test_the_fast_replay_is_the_limiter(times: list[float], count: int, window: float) -> None:
     """The vectorised fixed window decides exactly as the leaf does."""
     ordered = np.sort(np.asarray(times, float)) + 1.7e9
-    expected = limits.replay(limits.FixedWindow(Limit(count, window)), ordered.tolist())
+    expected = limits.replay(FixedWindow(Limit(count, window)), ordered.tolist())
     assert replay(LimiterSpec(), Limit(count, window), ordered).tolist() == expected
 
 
