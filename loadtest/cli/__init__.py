@@ -103,14 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else int(ExitCode.PASS)
 
 
-_SPACE: Final = "Free some space, or name another --output-dir."
-_LIMIT: Final = "Allow more open files (ulimit -n)."
 _FULL: Final = {
-    errno.ENOSPC: _SPACE,
-    errno.EDQUOT: _SPACE,
-    errno.EROFS: _SPACE,
-    errno.EMFILE: _LIMIT,
-    errno.ENFILE: _LIMIT,
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "Free some space, or name another --output-dir."),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n)."),
 }
 """What to do where the machine has no more of something: these are no bugs, wherever they occur."""
 

@@ -48,7 +48,6 @@ class CurlRequest:
     operation: Operation
     url: str
     """The target's base URL."""
-    loopback: bool
     workflow: str | None
     parameters: dict[str, Any]
     job_id: str | None
@@ -57,6 +56,15 @@ class CurlRequest:
     """Of x-api-key: must be written nowhere."""
     dropped: list[str]
     """Names of headers that the harness will not send."""
+
+    @property
+    def loopback(self) -> bool:
+        """Whether its host is this machine's loopback by its name alone, without a look-up."""
+        host = urlsplit(self.url).hostname or ""
+        try:
+            return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
 
 
 _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
@@ -75,12 +83,11 @@ def parse_curl(command: str) -> CurlRequest:
     for header in given["header"]:
         name, _, content = header.partition(":")
         headers[name.strip().lower()] = content.strip()
-    data = _data({option: given[f"data{number}"] for number, option in enumerate(_DATA)})
+    data = _data(given)
     urls = [*given["url"], *given["urls"]]
     if len(urls) > 1:
         raise InputError("the curl command has more than one URL", "Quote values that contain spaces.")
-    url = "".join(urls)
-    base, path = _split_url(url)
+    base, path = _split_url("".join(urls))
     operation = _operation(method or ("POST" if data else "GET"), path)
     workflow, parameters = (None, {}) if operation in JOB_OPERATIONS else _body(data)
     endpoint = headers.get("x-wf-endpoint") or None
@@ -89,7 +96,6 @@ def parse_curl(command: str) -> CurlRequest:
     return CurlRequest(
         operation=operation,
         url=base,
-        loopback=_is_loopback(urlsplit(base).hostname or ""),
         workflow=workflow,
         parameters=parameters,
         job_id=path.rsplit("/", 1)[1] if operation in JOB_OPERATIONS else None,
@@ -145,7 +151,7 @@ def _options(words: list[str]) -> dict[str, Sequence[str]]:
 
 
 def _data(given: dict[str, Sequence[str]]) -> str:
-    found = [(option, value) for option, values in given.items() for value in values]
+    found = [(option, value) for number, option in enumerate(_DATA) for value in given[f"data{number}"]]
     for option, value in found:
         if value.startswith("@") and option != "--data-raw":
             raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")
@@ -199,11 +205,3 @@ def _body(data: str) -> tuple[str, dict[str, Any]]:
             'Write -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
         )
     return name, parameters
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine's loopback by its name alone, without a look-up."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

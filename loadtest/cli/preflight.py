@@ -14,6 +14,7 @@ from loadtest.program import pasteable
 from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.runs.target import ScenarioOptions, child_environment, credentials_for
 from loadtest.targets import Target, choose, confirm, make_preflight, refused
+from loadtest.words import counted
 
 _STYLES: Final = {"ok": "green", "failed": "bold red", "unknown": "dim"}
 
@@ -40,8 +41,7 @@ def command(**given: Any) -> int:
 
 def _show(preflight: Preflight, target: Target) -> None:
     console = Console(highlight=False, markup=False)
-    requests = "1 request" if len(preflight.sent) == 1 else f"{len(preflight.sent)} requests"
-    console.print(f"Preflight of {target.url}: {requests}.", soft_wrap=True)
+    console.print(f"Preflight of {target.url}: {counted(len(preflight.sent), 'request')}.", soft_wrap=True)
     if console.is_terminal:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)
         for check in preflight.checks:

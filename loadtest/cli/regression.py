@@ -148,18 +148,13 @@ def _read(path: Path) -> History:
 
 
 def _history_files(place: Path, scenario: str | None) -> list[Path]:
-    """The histories that a command line means: that of a scenario, or all in a folder.
-
-    Raises:
-        InputError: if the one that is named is not there, or there is none at all.
-    """
-    remedy = "`loadtest regression check SCENARIO` makes it with its first run."
+    """The histories that a command line means: that of a scenario, or all in a folder."""
     if scenario is None and place.suffix != history_file.ENDING:
-        if not (found := sorted(place.glob(f"*{history_file.ENDING}"))):
-            raise InputError(f"there is no history in {place}", remedy)
-        return found
-    # As LoadedScenario.name, of a path or a name.
-    name = "" if scenario is None else Path(scenario).name.removesuffix(".toml")
-    if not (path := history_file.path_for(place, name)).is_file():
-        raise InputError(f"there is no history {path}", remedy)
-    return [path]
+        found, missing = sorted(place.glob(f"*{history_file.ENDING}")), f"there is no history in {place}"
+    else:
+        # As LoadedScenario.name, of a path or a name.
+        path = history_file.path_for(place, Path(scenario or "").name.removesuffix(".toml"))
+        found, missing = [path] if path.is_file() else [], f"there is no history {path}"
+    if not found:
+        raise InputError(missing, "`loadtest regression check SCENARIO` makes it with its first run.")
+    return found

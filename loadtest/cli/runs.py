@@ -36,15 +36,15 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
         if old and not yes:
             click.confirm(f"delete {len(old)} runs, {size:.1f} MB?", abort=True)
         delete(old)
-        lines = [] if old else ["nothing to delete"]
+        text = "" if old else "nothing to delete"
     elif as_json:
-        lines = [msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2).decode()]
+        text = msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2).decode()
     elif not runs:
-        lines = [pasteable(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")]
+        text = pasteable(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")
     else:
-        lines = [_HEAD, *map(_line, runs)]
-    for line in lines:
-        click.echo(line)
+        text = "\n".join([_HEAD, *map(_line, runs)])
+    if text:
+        click.echo(text)
 
 
 def _line(run: StoredRun) -> str:

@@ -257,7 +257,7 @@ class _Search:
 
     def _found(self, stopped: EarlyStop | None) -> Capacity:
         between = search.bracket(self.levels)
-        high = between.high
+        low, high = between.low, between.high
         constraint = None if high is None else high.constraint
         answer = sentences.answer(self.levels, self.guesses, self.offered, stopped)
         return Capacity(
@@ -267,7 +267,7 @@ class _Search:
             target=self.target,
             base_rates=dict(self.offered.base_rates),
             multiplier=answer.multiplier,
-            low=None if between.low is None else between.low.multiplier,
+            low=None if low is None else low.multiplier,
             high=None if high is None else high.multiplier,
             constraint=constraint,
             limit=None if high is None else high.limit,

@@ -14,7 +14,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limits import Scope
 from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
-from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, ProbeProgress, known
+from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, known
 from loadtest.processes import start_child, stop
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.runs.target import TargetOptions, child_environment, credentials_for, embedded_target, own_credentials
@@ -36,6 +36,9 @@ _SCOPES: Final[dict[Scope, str]] = {
     "name": "all keys together, each limit for itself",
     "global": "all requests of all keys together",
 }
+
+_CLEAR: Final = "\r\x1b[K"
+"""Empties a terminal's line."""
 
 
 def probe(
@@ -165,23 +168,19 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
             if isinstance(message, Found):
                 yield message.finding
             elif sys.stderr.isatty():
-                _show_progress(message)
+                names = ", ".join(dict.fromkeys(message.standing))
+                counts = f"{message.requests} requests, {message.passed} passed, {message.seconds:.0f} s"
+                shown = f"{message.limit}: {counts}; possible: {names}"
+                print(f"{_CLEAR}{shown[:118]}", end="", file=sys.stderr, flush=True)
         if process.wait() != 0:
             raise LoadtestError("the probe failed")
     finally:
         stop(process)
 
 
-def _show_progress(at: ProbeProgress) -> None:
-    names = ", ".join(dict.fromkeys(at.standing))
-    line = f"{at.limit}: {at.requests} requests, {at.passed} passed, {at.seconds:.0f} s; possible: {names}"
-    sys.stderr.write(f"\r\x1b[K{line[:118]}")
-    sys.stderr.flush()
-
-
 def _show(found: LimitFinding) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        print(_CLEAR, end="", file=sys.stderr)
     count, window = found.documented
     print(f"\n{found.limit}: {found.verdict} ({count} per {window:g} s)")
     rows = {

@@ -214,9 +214,10 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: boo
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     again = ", and as long again if something is suspected" if rerun else ""
+    time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
     print(
         f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs that count, after one that does not; "
-        f"{_minutes(pace.total_s)} at least{again}."
+        f"{time} at least{again}."
     )
     if pace.silence_s:
         print(
@@ -261,10 +262,6 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
                     f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
                     "a rate within the limit."
                 )
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:

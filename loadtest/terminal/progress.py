@@ -68,7 +68,11 @@ class ProgressDisplay:
             self._live.update(Group(*above, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
         elif not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
             # Of a comparison a line a block is enough in a log.
-            self._print(message)
+            if message.phase == "running" and self._shown in {"", "preparing"}:
+                print(_OF_WHAT)
+            self._shown = message.phase
+            self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
+            print("\n".join(_lines(message)), flush=True)
 
     def _say(self, line: str) -> None:
         if self._live is not None:
@@ -76,13 +80,6 @@ class ProgressDisplay:
         elif line != self._shown:
             self._shown = line
             print(line, flush=True)
-
-    def _print(self, message: Progress) -> None:
-        if message.phase == "running" and self._shown in {"", "preparing"}:
-            print(_OF_WHAT)
-        self._shown = message.phase
-        self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
-        print("\n".join(_lines(message)), flush=True)
 
     def _block_line(self, message: BlockBegins) -> str:
         done = message.number - 1
