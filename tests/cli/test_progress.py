@@ -84,10 +84,10 @@ def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp
     whole = encode_progress(progress())
     code = f"import sys; sys.stdout.buffer.write({whole[:40]!r} + b'\\n' + {whole!r} + b'\\n')"
 
-    def start(*_: object) -> "subprocess.Popen[bytes]":
+    def start(*_: object, **__: object) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    monkeypatch.setattr(runs, "_start_load", start)
+    monkeypatch.setattr(runs, "start_child", start)
     seen: list[Any] = []
     assert runs.make_load(tmp_path, tmp_path, {}, seen.append) == 0
     assert seen == [progress()]
@@ -98,10 +98,10 @@ def test_a_load_that_ctrl_c_kills_was_interrupted(monkeypatch: pytest.MonkeyPatc
     kills = "import sys, signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"  # at once, whatever it is about to do
     code = f"{kills}; sys.stdout.buffer.write({encode_progress(progress())!r} + b'\\n'); sys.stdout.flush()"
 
-    def start(*_: object) -> "subprocess.Popen[bytes]":
+    def start(*_: object, **__: object) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-c", f"{code}; signal.pause()"]
         return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
-    monkeypatch.setattr(runs, "_start_load", start)
+    monkeypatch.setattr(runs, "start_child", start)
     shown = runs.make_load(tmp_path, tmp_path, {}, lambda _: os.kill(os.getpid(), signal.SIGINT))
     assert shown == ExitCode.INTERRUPTED
