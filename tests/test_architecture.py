@@ -250,7 +250,7 @@ def spelled(path: Path) -> list[ast.Constant]:
             other |= {*node.values}
         elif isinstance(node, ast.keyword) and node.arg in {"name", "tag"}:
             other.add(node.value)
-        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__":
+        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__slots__":
             other |= {*ast.walk(node.value)}
     return [node for node in nodes(path) if isinstance(node, ast.Constant) and node not in other]
 

@@ -1,11 +1,9 @@
 import base64
-import functools
 import hashlib
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -32,25 +30,17 @@ def files(directory: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in made}
 
 
-CASES = ("one operation", "three seconds", "no success", "all dropped", "nothing at all", "killed", "no traffic")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Path, Report]]:
-    """Make the report of such a record once; gives its directory and itself, to be looked at only."""
-
-    @functools.cache
-    def make(case: str) -> tuple[Path, Report]:
-        directory = maker.save(tmp_path_factory.mktemp("made") / "run", *records()[case])
-        return directory, write.make(directory)
-
-    return make
+CASES = ("tour", "one operation", "no success", "all dropped", "nothing at all", "killed", "no traffic")
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_report_of_whatever_happened(made: Callable[[str], tuple[Path, Report]], case: str) -> None:
+def test_a_report_of_whatever_happened(toured: tuple[Path, Report], tmp_path: Path, case: str) -> None:
     """However little there is, a report is made, and each plot either shows data or says why there are none."""
-    directory, report = made(case)
+    if case == "tour":
+        directory, report = toured
+    else:
+        directory = maker.save(tmp_path / "run", *records()[case])
+        report = write.make(directory)
     names = [plot.name for plot in report.plots]
     assert names == [name for name in NAMES if name in names]
     assert set(NAMES) - set(SOMETIMES) <= set(names)
@@ -141,9 +131,9 @@ def test_hostile_strings_stay_text(tmp_path: Path) -> None:
     assert len(widths) <= len([line for line in lines if line.startswith("## ")])
 
 
-def test_the_page_fetches_nothing(made: Callable[[str], tuple[Path, Report]]) -> None:
+def test_the_page_fetches_nothing(toured: tuple[Path, Report]) -> None:
     """One file, offline: no address in it is ever fetched, and its policy forbids it."""
-    directory, _ = made("three seconds")
+    directory, _ = toured
     page = _Page()
     page.feed((directory / "report.html").read_text())
     for _, attributes in page.tags:
@@ -156,9 +146,9 @@ def test_the_page_fetches_nothing(made: Callable[[str], tuple[Path, Report]]) ->
     assert policies == [ours]
 
 
-def test_every_colour_of_a_drawing_follows_the_page(made: Callable[[str], tuple[Path, Report]]) -> None:
+def test_every_colour_of_a_drawing_follows_the_page(toured: tuple[Path, Report]) -> None:
     """Drawings take their colours from the page's variables, each of which is set for light and for dark."""
-    directory, report = made("three seconds")
+    directory, report = toured
     page = (directory / "report.html").read_text()
     used = set(re.findall(r"var\((--[\w-]+)\)", "".join(plot.svg for plot in report.plots)))
     assert {"--ink", "--muted", "--series-1"} <= used
@@ -236,9 +226,9 @@ def test_a_remote_target_is_not_called_embedded(tmp_path: Path) -> None:
     assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in report.facts
 
 
-def test_a_report_without_plots_says_so(made, tmp_path, capfd):
+def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     """The numbers are the same, pictures of an earlier report are gone, and the page says so."""
-    with_plots, report = made("three seconds")
+    with_plots, report = toured
     directory = Path(shutil.copytree(with_plots, tmp_path / "run"))
     assert (directory / "plots" / "rates.png").is_file()
     assert report_main(["--no-plots", str(directory)]) == report.verdict.exit_code
