@@ -45,10 +45,8 @@ def csv_text(text: str) -> str:
 class KeyFilter:
     """Blanks our own API keys, and other secrets that we send, in words of a service.
 
-    As they were sent, in another case, and as they stand in a URL.
-
-    Args:
-        keys: what to blank. One of fewer than 8 characters only where it stands alone.
+    As they were sent, in another case, and as they stand in a URL; one of fewer than 8 characters only where it stands
+    alone.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:

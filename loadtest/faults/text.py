@@ -225,13 +225,11 @@ def _kind_schema(kind: type[kinds.Fault]) -> dict[str, Any]:
     schema: dict[str, Any] = found[kind.__name__]
     name = str(kind.__struct_config__.tag)
     properties = {key: _property(key, value, kind) for key, value in schema["properties"].items() if key != "kind"}
-    properties = {"kind": {"const": name, "description": schema["description"].splitlines()[0]}, **properties}
-    required = ["kind", *(key for key in schema["required"] if key != "kind")]
     return {
         "title": name,
         "type": "object",
-        "properties": properties,
-        "required": required,
+        "properties": {"kind": {"const": name, "description": schema["description"].splitlines()[0]}, **properties},
+        "required": ["kind", *(key for key in schema["required"] if key != "kind")],
         "additionalProperties": False,
     }
 
@@ -245,13 +243,10 @@ def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[
         value = {**_DURATION, "description": value["description"]}
         default = None if default is None else f"{default:g}s"
     elif key == "probability":
-        value = {"description": value["description"], "anyOf": [_without(value), {"type": "string", "pattern": "%$"}]}
+        description = value.pop("description")
+        value = {"description": description, "anyOf": [value, {"type": "string", "pattern": "%$"}]}
     elif key == "on":
         names = {"enum": list(kind.ON)}
         value = {"anyOf": [names, {"type": "array", "items": names}], "description": "Only these kinds of requests."}
         default = None
     return value if default is None else {**value, "default": default}
-
-
-def _without(value: dict[str, Any]) -> dict[str, Any]:
-    return {key: each for key, each in value.items() if key != "description"}

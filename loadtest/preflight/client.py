@@ -42,18 +42,15 @@ class PreflightReply:
     """It failed because the time was up."""
 
     @property
-    def code(self) -> str:
-        code = self.body.get("code") if isinstance(self.body, dict) else None
-        return code[:60] if isinstance(code, str) and code.isprintable() else ""
-
-    @property
     def is_error_body(self) -> bool:
         return isinstance(self.body, dict) and all(isinstance(self.body.get(key), str) for key in ("error", "code"))
 
     @property
     def summary(self) -> str:
-        """The status, with the error's code where there is one: ``404 (unknown_job)``."""
-        return f"{self.status} ({self.code})" if self.code else str(self.status)
+        """The status, with the error's code where one can be shown: ``404 (unknown_job)``."""
+        code = self.body.get("code") if isinstance(self.body, dict) else None
+        shown = code[:60] if isinstance(code, str) and code.isprintable() else ""
+        return f"{self.status} ({shown})" if shown else str(self.status)
 
 
 def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> httpx.AsyncClient:

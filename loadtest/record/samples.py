@@ -289,9 +289,7 @@ def read_table(directory: Path) -> pa.Table:
     Raises:
         RecordError: as ``read_batches``.
     """
-    batches = list(read_batches(directory))
-    table = pa.Table.from_batches(batches, SCHEMA)
-    return table.cast(PLAIN_SCHEMA)
+    return pa.Table.from_batches(list(read_batches(directory)), SCHEMA).cast(PLAIN_SCHEMA)
 
 
 def safe_cells(table: pa.Table) -> pa.Table:

@@ -12,8 +12,8 @@ Where only valid requests draw on a limit, 3 comes last.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import msgspec
 
@@ -36,7 +36,7 @@ from loadtest.reference_api.http.messages import (
 from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.monitoring import Monitoring
-from loadtest.reference_api.workflows.execution import INTERNAL, Execution, ExecutionOutcome, Threads, Workflow, find
+from loadtest.reference_api.workflows.execution import INTERNAL, Execution, Threads, Workflow, find
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
 
@@ -72,18 +72,11 @@ def allow(scope: AsgiScope, method: str) -> None:
         raise ApiError(ErrorCode.METHOD_NOT_ALLOWED, f"Only {method} is allowed here", {"allow": [method]}, headers)
 
 
-class ExecutionFaults(FaultHooks, Protocol):
-    """Faults of executions, be they those of runs or of jobs."""
-
-    def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
-        """The execution of a synchronous run, in place of ``work``."""
-
-
 class WorkflowApi:
     """The reference Workflow API."""
 
     def __init__(
-        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: ExecutionFaults | None = None
+        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: FaultHooks | None = None
     ) -> None:
         self._config = config
         self._workflows = workflows or load_workflows(config, Threads(config.threads))

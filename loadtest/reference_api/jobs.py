@@ -9,7 +9,7 @@ import logging
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final, Protocol
 
@@ -100,7 +100,10 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
 
 class FaultHooks(Protocol):
-    """Faults that let jobs misbehave on demand."""
+    """Faults that let runs and jobs misbehave on demand."""
+
+    def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
+        """The execution of a synchronous run, in place of ``work``."""
 
     def submitted(self, job: Job) -> None:
         """A job was submitted; it has not started."""

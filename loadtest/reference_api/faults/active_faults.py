@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from statistics import NormalDist
-from typing import Final, NamedTuple
+from typing import Final
 
 from loadtest.contract import LimitName
 from loadtest.faults import AnyFault, check_keys, kinds
@@ -57,11 +57,7 @@ class ActiveFault:
         return name in fault.names and fault.key in {None, key}
 
     def strike(self, now: float) -> float | None:
-        """Say whether it hits the request at hand, which concerns it.
-
-        Returns:
-            The seconds that it makes the request wait, 0 for most kinds; None if it doesn't hit it.
-        """
+        """The seconds that it makes a request wait which concerns it: 0 for most kinds, None if it doesn't hit it."""
         if not self.in_force(now) or not self._drawn():
             return None
         self.hits += 1
@@ -127,13 +123,6 @@ def activate(number: int, fault: AnyFault, zero: float | None, seed: int) -> Act
     return forms.get(type(fault), ActiveFault)(number, fault, zero, seed)
 
 
-class Strike(NamedTuple):
-    """A fault that hits a request, and the seconds that it makes it wait."""
-
-    fault: AnyFault
-    wait: float
-
-
 class ActiveFaults:
     """All faults of a server with so many API keys; the clock gives monotonic seconds."""
 
@@ -181,14 +170,14 @@ class ActiveFaults:
             each.restart(zero)
         self._changed()
 
-    def strikes(self, name: LimitName, key: int, *, work: bool) -> list[Strike]:
-        """The faults that hit a request, drawn for each that concerns it.
+    def strikes(self, name: LimitName, key: int, *, work: bool) -> list[tuple[AnyFault, float]]:
+        """The faults that hit a request, drawn for each that concerns it, and the seconds that each makes it wait.
 
         ``work`` says whether to draw those about the execution, job and result, or those about the exchange.
         """
         now = self.clock()
         return [
-            Strike(each.fault, wait)
+            (each.fault, wait)
             for each in self
             if _is_work(each.fault) is work and each.concerns(name, key) and (wait := each.strike(now)) is not None
         ]

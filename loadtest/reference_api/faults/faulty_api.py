@@ -23,7 +23,7 @@ from loadtest.errors import InputError
 from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.reference_api.app import WorkflowApi, route
-from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer, Strike, pause
+from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer, pause
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
 from loadtest.reference_api.http.messages import (
     ApiError,
@@ -81,7 +81,7 @@ class FaultyApi:
         HITS.set(hits)
         caller = self._caller(scope)
         strikes = [] if caller is None else self.active.strikes(*caller, work=False)
-        faults = [strike.fault for strike in strikes]
+        faults = [fault for fault, _ in strikes]
         hits.extend(faults)
         if (early := await self._before(strikes)) is not None:
             await self._reply(early, hits, scope, send)
@@ -110,10 +110,10 @@ class FaultyApi:
         except ApiError:
             return None
 
-    async def _before(self, strikes: Sequence[Strike]) -> ServerReply | None:
+    async def _before(self, strikes: Sequence[tuple[AnyFault, float]]) -> ServerReply | None:
         """Let time pass; give the answer of a request that doesn't get to be executed."""
         try:
-            if (seconds := sum(strike.wait for strike in strikes)) > 0:
+            if (seconds := sum(wait for _, wait in strikes)) > 0:
                 await pause(seconds)
         except asyncio.CancelledError:
             return ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)

@@ -134,7 +134,7 @@ class WorkFaults:
 
     def _struck(self, name: LimitName, owner: object) -> list[AnyFault]:
         """The faults of a request's execution, job or result."""
-        return [strike.fault for strike in self.active.strikes(name, self._keys[owner], work=True)]
+        return [fault for fault, _ in self.active.strikes(name, self._keys[owner], work=True)]
 
     async def _execute(
         self, key: int, work: Coroutine[Any, Any, ExecutionOutcome], faults: list[AnyFault]

@@ -118,11 +118,7 @@ class Threads:
             raise
 
     async def close(self) -> int:
-        """Tell everything to stop, and wait a moment for it to end.
-
-        Returns:
-            How many calls go on regardless.
-        """
+        """Tell everything to stop, and wait a moment for it to end; gives how many calls go on regardless."""
         for call in self._live:
             call.stopped = True
         self._pool.shutdown(wait=False)
