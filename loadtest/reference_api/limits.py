@@ -164,11 +164,10 @@ class Accounts:
                 key = value if key is None else key + b", " + value
             elif name == b"x-wf-endpoint":
                 endpoint = value if endpoint is None else endpoint + b", " + value
-        account = self.by_key.get(key) if key else None
-        if account is None and key:
-            account = self.by_key.get(key.strip())  # the parser leaves white space at the end of values
         if not key:
             raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
+        # The parser leaves white space at the end of values.
+        account = self.by_key.get(key) or self.by_key.get(key.strip())
         if account is None:
             raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not a valid one", {"header": "x-api-key"})
         if not endpoint:

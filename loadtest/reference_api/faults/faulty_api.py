@@ -217,12 +217,9 @@ def _no_json(length: int) -> bytes:
 
 def _send_now(scope: AsgiScope, data: bytes) -> None:
     """Hand ``data`` to the kernel at once, as much as it takes: the event loop would drop it at a reset."""
-    with _socket(scope["state"][TRANSPORT]) as ours:
+    with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
         ours.setblocking(False)
-        try:
-            ours.send(data)
-        except OSError:
-            return
+        ours.send(data)
 
 
 def _socket(transport: Any) -> socket.socket:

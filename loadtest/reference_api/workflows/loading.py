@@ -232,10 +232,19 @@ def _mismatch(workflow: str, field: str, problem: str) -> ApiError:
 
 def _load(spec: str) -> list[Callable[..., Any]]:
     """The functions of a module that are workflows: those of ``__all__``, or all public ones that it defines."""
-    # What a module prints goes to standard error: the first line on standard output is the server's address.
-    with contextlib.redirect_stdout(sys.stderr):
-        is_path = spec.endswith(".py") or os.sep in spec
-        module = _imported(spec, _from_file if is_path else _from_name)
+    load = _from_file if spec.endswith(".py") or os.sep in spec else _from_name
+    try:
+        # What a module prints goes to standard error: the first line on standard output is the server's address.
+        with contextlib.redirect_stdout(sys.stderr):
+            module = load(spec)
+    except (InputError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # noqa: BLE001 -- the module's own mistake, whatever it is, in its author's words
+        last = traceback.format_exception_only(error)[-1].strip()
+        raise InputError(
+            f"--workflows {spec}: it cannot be imported: {_where(error)}: {last}",
+            f"Try it alone: python {spec}" if spec.endswith(".py") else f"Try it alone: python -m {spec}",
+        ) from None
     public = getattr(module, "__all__", None)
     found: list[Callable[..., Any]] = [
         value
@@ -249,19 +258,6 @@ def _load(spec: str) -> list[Callable[..., Any]]:
             f"Each public function of a module is a workflow. {_DOCUMENT}",
         )
     return found
-
-
-def _imported(spec: str, load: Callable[[str], ModuleType]) -> ModuleType:
-    try:
-        return load(spec)
-    except (InputError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # noqa: BLE001 -- the module's own mistake, whatever it is, in its author's words
-        last = traceback.format_exception_only(error)[-1].strip()
-        raise InputError(
-            f"--workflows {spec}: it cannot be imported: {_where(error)}: {last}",
-            f"Try it alone: python {spec}" if spec.endswith(".py") else f"Try it alone: python -m {spec}",
-        ) from None
 
 
 def _from_name(name: str) -> ModuleType:
