@@ -17,7 +17,7 @@ from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError
 from loadtest.foreign_text import KeyFilter, visible
 from loadtest.http_headers import ClockOffset, user_agent
-from loadtest.preflight.client import PreflightClient, PreflightReply
+from loadtest.preflight.client import UNKNOWN_JOB, PreflightClient, PreflightReply
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
 from loadtest.targets import (
@@ -31,7 +31,6 @@ from loadtest.targets import (
 )
 
 _LEAST_TIMEOUT: Final = 10.0
-_UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 _JOBS: Final = JOBS_PATH.removeprefix("/")
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
@@ -92,7 +91,7 @@ class Checks:
         return remedy is None
 
     def _api(self) -> bool:
-        reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}")
+        reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}")
         if reply.failure is not None:
             return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
@@ -118,7 +117,7 @@ class Checks:
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
-            reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{_UNKNOWN_JOB}", key_index=index)
+            reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
             if reply.failure is not None:
                 return self._note("key", f"key {index + 1} of {len(self._keys)}: {reply.failure}", _START)
             if reply.status in {401, 403}:
@@ -234,8 +233,7 @@ def main(order: PreflightOrder) -> bytes:
     keys, endpoint = credentials()
     target = allow(order.url, listed=order.listed)
     traffic = first_workflow(scenario)
-    headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight")}
-    headers |= header_values(order.headers)
+    headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight"), **header_values(order.headers)}
     timeout = max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0)
     with PreflightClient(target, headers, timeout, tls_context(order.tls)) as client:
         return msgspec.json.encode(Checks(client, keys, scenario).run())

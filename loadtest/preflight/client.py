@@ -19,6 +19,7 @@ from loadtest.record.run_info import REFUSED
 from loadtest.targets import Target
 
 _MAX_ANSWER: Final = 1024 * 1024
+UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 LONGEST: Final = 20.0
 """Seconds that a preflight waits for an answer at most, however long the scenario would: 30 with all around it."""
 

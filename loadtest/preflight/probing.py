@@ -36,11 +36,10 @@ from loadtest.limits.probing.results import (
     stated_limits,
     verdict,
 )
-from loadtest.preflight.client import decode, exchange, http_client, why
+from loadtest.preflight.client import UNKNOWN_JOB, decode, exchange, http_client, why
 from loadtest.targets import Target, allow, header_values, tls_context
 from loadtest.units import Limit
 
-_UNKNOWN: Final = "00000000-0000-0000-0000-000000000000"
 _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
@@ -136,7 +135,7 @@ class Sender:
     async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))
         executes = request.method == "POST"
-        path = request.path.removeprefix("/") + ("" if executes else _UNKNOWN)
+        path = request.path.removeprefix("/") + ("" if executes else UNKNOWN_JOB)
         body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
         wanted = self.client.build_request(
             request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
