@@ -217,6 +217,20 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
+def test_a_public_type_is_defined_once() -> None:
+    """A type's name means one thing in the whole package."""
+    places: dict[str, list[str]] = {}
+    for name in NAMES:
+        for node in parsed(ROOT / name).body:
+            named = node.name if isinstance(node, ast.ClassDef) else ""
+            target = node.targets[0] if isinstance(node, ast.Assign) else None
+            if isinstance(target, ast.Name) and not target.id.isupper():
+                named = target.id
+            if named[:1].isupper():
+                places.setdefault(named, []).append(name)
+    assert {named: where for named, where in places.items() if len(where) > 1} == {}
+
+
 def test_packages_stay_in_their_rooms() -> None:
     """`import locust` patches the interpreter and pandas is slow to import: each is let into its own rooms only."""
     wrong = []

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from loadtest.contract import Outcome
-from loadtest.load.live import LiveFigures, StageFigures
+from loadtest.load.live import LiveFigures, LiveStage
 from loadtest.load.recorder import PendingJobs
 from loadtest.metrics import METRICS, Cell, counted
 from loadtest.record.run_info import TrafficPlan, covered_seconds
@@ -181,7 +181,7 @@ class LiveThreshold:
         now = self.now(elapsed)
         return now.value if now.judgement == "fail" else None
 
-    def _seen(self) -> list[StageFigures]:
+    def _seen(self) -> list[LiveStage]:
         entries = self._live.entries
         stages = [entries[traffic].stages.get(stage) for traffic, stage in self._scope if traffic in entries]
         return [figures for figures in stages if figures is not None]

@@ -138,7 +138,7 @@ class RecentTimes:
         return recent.quantile(share)
 
 
-class StageFigures:
+class LiveStage:
     """What was seen of one traffic entry in one stage."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class EntryFigures:
     """What was seen of one traffic entry; its window is that of the limit that it draws on first."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
-        self.stages: dict[str, StageFigures] = {}
+        self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
         """Of operations that were ok or timed out."""
         self.execution_time = RecentTimes(window_s)
@@ -183,9 +183,9 @@ class EntryFigures:
         self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
     @property
-    def total(self) -> StageFigures:
+    def total(self) -> LiveStage:
         """The counts of all stages together."""
-        total = StageFigures()
+        total = LiveStage()
         for stage in self.stages.values():
             total.requests.update(stage.requests)
             total.operations.update(stage.operations)
@@ -193,7 +193,7 @@ class EntryFigures:
 
     def count(self, sample: Sample) -> None:
         if (stage := self.stages.get(sample.stage)) is None:
-            stage = self.stages[sample.stage] = StageFigures()
+            stage = self.stages[sample.stage] = LiveStage()
         if sample.row == "operation":
             self._count_operation(sample, stage)
         elif sample.start is not None:
@@ -215,7 +215,7 @@ class EntryFigures:
         tracks = {name: self._series.track("requests", self._traffic, str(kind), name, counts=True) for name in counts}
         return tuple(tracks[name] for name, counted in counts.items() if counted)
 
-    def _count_operation(self, sample: Sample, stage: StageFigures) -> None:
+    def _count_operation(self, sample: Sample, stage: LiveStage) -> None:
         stage.operations[sample.outcome] += 1
         intended, start = sample.intended_start, sample.start
         if start is None or intended is None:
