@@ -23,6 +23,14 @@ class Word(StrEnum):
     def __repr__(self) -> str:
         return repr(str(self))
 
+    @classmethod
+    def _made(cls, word: str, **about: str | int) -> Self:
+        """A member with what is known of it beside its text."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        vars(member).update(about)
+        return member
+
 
 class _Counted(Word):
     """A word for what can be counted: what ``one`` and ``several`` of it are called in a sentence."""
@@ -31,10 +39,7 @@ class _Counted(Word):
     several: str
 
     def __new__(cls, word: str, one: str = "", several: str = "") -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.one, member.several = one, several
-        return member
+        return cls._made(word, one=one, several=several)
 
     def called(self, count: int) -> str:
         """What so many are called."""
@@ -172,10 +177,7 @@ class ErrorCode(Word):
     status: int
 
     def __new__(cls, code: str, status: int) -> Self:
-        member = str.__new__(cls, code)
-        member._value_ = code
-        member.status = status
-        return member
+        return cls._made(code, status=status)
 
     MISSING_API_KEY = "missing_api_key", 401
     INVALID_API_KEY = "invalid_api_key", 401
@@ -228,10 +230,7 @@ class Reason(Word):
     sentence: str
 
     def __new__(cls, word: str, sentence: str) -> Self:
-        member = str.__new__(cls, word)
-        member._value_ = word
-        member.sentence = sentence
-        return member
+        return cls._made(word, sentence=sentence)
 
     THROTTLED = "throttled", "The target answered with 429."
 
