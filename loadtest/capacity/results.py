@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
-from loadtest.record.figures import JudgedThreshold, StageFigures, read_figures
+from loadtest.record.figures import JudgedThreshold, StageMetrics, read_figures
 from loadtest.record.run_directory import read_versioned, write_atomically
 
 if TYPE_CHECKING:  # pages need no pydantic
@@ -147,7 +147,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
     )
 
 
-def _entry(stage: StageFigures, scenario: "Scenario", name: str) -> EntryLevel:
+def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
     return EntryLevel(
         operation=scenario.traffic[name].operation,
         offered_rate=stage.operations.offered_rate or 0.0,

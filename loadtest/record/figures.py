@@ -30,7 +30,7 @@ class Requests(msgspec.Struct, frozen=True):
     throttled_rate: float | None = None
 
 
-class StageFigures(msgspec.Struct, frozen=True):
+class StageMetrics(msgspec.Struct, frozen=True):
     """One stage of a traffic entry; rates of outcomes are 0-1, requests are counted by status."""
 
     operations: Operations = Operations()
@@ -42,10 +42,10 @@ class StageFigures(msgspec.Struct, frozen=True):
     statuses: dict[str, int] = {}
 
 
-class TrafficFigures(msgspec.Struct, frozen=True):
+class TrafficMetrics(msgspec.Struct, frozen=True):
     """A traffic entry, by stage."""
 
-    stages: dict[str, StageFigures] = {}
+    stages: dict[str, StageMetrics] = {}
 
 
 class LimitUse(msgspec.Struct, frozen=True):
@@ -86,7 +86,7 @@ class Figures(msgspec.Struct, frozen=True):
     thresholds: tuple[JudgedThreshold, ...] = ()
     limits: tuple[LimitUse, ...] = ()
     overall: Overall = Overall()
-    traffic: dict[str, TrafficFigures] = {}
+    traffic: dict[str, TrafficMetrics] = {}
     slowest: dict[str, list[msgspec.Raw]] = {}
 
 

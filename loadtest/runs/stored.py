@@ -11,7 +11,7 @@ import msgspec
 from loadtest.compare import results
 from loadtest.errors import InputError, LoadtestError
 from loadtest.record import run_directory
-from loadtest.record.figures import Figures, StageFigures, read_figures
+from loadtest.record.figures import Figures, StageMetrics, read_figures
 from loadtest.record.run_info import RunInfo
 
 _QUIET_S: Final = 60.0
@@ -60,7 +60,7 @@ def stored_runs(parent: Path) -> list[StoredRun]:
             continue  # a copy under another name was put there to stay
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         figures = _figures(directory)
-        first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageFigures())
+        first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageMetrics())
         found.append(
             StoredRun(
                 directory,
