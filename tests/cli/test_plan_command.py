@@ -89,17 +89,18 @@ def test_options_change_the_plan(loadtest: Verb, monkeypatch: pytest.MonkeyPatch
     """--set, --seed, --keys, --start, --job-duration and the price are heeded; a host has the documented limits."""
     smoke = str(ROOT / "scenarios" / "smoke.toml")
 
-    def planned(*options: str) -> Any:
-        return json.loads(loadtest("plan", smoke, "--json", *options).out)
+    def planned(*options: str, start: tuple[str, ...] = ("--start", "12:00:00")) -> Any:
+        return json.loads(loadtest("plan", smoke, "--json", *start, *options).out)
 
     plain = planned()
+    assert planned(start=())["phases"] > 1
     assert plain["limits"]["sync_run"] == "20/1s"
     assert planned("--seed", "9")["seed"] == 9
     assert planned("--set", "traffic.greetings.stages.within.rate=1/s")["operations"] == plain["operations"] - 60
     more = planned("--keys", "3")
     assert more["keys"] == 3
     assert more["operations"] == plain["operations"] * 3
-    at = planned("--start", "23:59:59.5")
+    at = planned(start=("--start", "23:59:59.5"))
     assert (at["phases"], at["start"]) == (1, 86399.5)
     assert planned("--job-duration", "1s")["requests"]["mean"] > plain["requests"]["mean"]
     priced = planned("--price-per-execution", "2")
