@@ -195,7 +195,7 @@ class RequestsInTime:
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._entries = vocabulary.entries
-        ends = {t for _, stage in vocabulary.stage_keys for t in (stage.start_s, stage.start_s + stage.duration_s)}
+        ends = {t for _, stage in vocabulary.stage_keys for t in (stage.start_s, stage.end_s)}
         self._edges = np.array(sorted(ends))
         self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 4), np.int64)
         cut_short = info.end != "finished" and info.elapsed_s is not None
@@ -232,7 +232,7 @@ class RequestsInTime:
     def _covered(self, stages: list[StagePlan]) -> np.ndarray:
         return np.array(
             [
-                any(stage.start_s <= begin and end <= stage.start_s + stage.duration_s for stage in stages)
+                any(stage.start_s <= begin and end <= stage.end_s for stage in stages)
                 for begin, end in pairwise(self._edges.tolist())
             ],
             bool,

@@ -43,7 +43,7 @@ from loadtest.compare.measurements import (
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
 from loadtest.metrics import METRICS
-from loadtest.record.run_directory import write_atomically
+from loadtest.record.run_directory import write_json
 from loadtest.record.run_info import RunInfo
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, rank
 from loadtest.stats.shares import share_score
@@ -62,7 +62,7 @@ _TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
 def write(measured: RunMeasurements, directory: Path) -> Path:
     """Write ``measurements.json`` into the run's directory, atomically, and return its path."""
     path = directory / FILE_NAME
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+    write_json(path, measured, indent=1)
     return path
 
 

@@ -91,7 +91,7 @@ class Record:
     @cached_property
     def covered_s(self) -> float:
         """Seconds from the epoch that the record covers: the schedule, or what came before it was cut short."""
-        planned = max((s.start_s + s.duration_s for t in self.info.traffic.values() for s in t.stages), default=0.0)
+        planned = max((s.end_s for t in self.info.traffic.values() for s in t.stages), default=0.0)
         if self.info.end == "finished":
             return planned
         if self.info.elapsed_s is not None:

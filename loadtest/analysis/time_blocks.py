@@ -267,7 +267,7 @@ class TimeBlocks:
         return stage_index not in self._uneven
 
     def _grid_of(self, stage: StagePlan) -> Grid | None:
-        return grid(stage.start_s, min(stage.start_s + stage.duration_s, self._record.covered_s) - stage.start_s)
+        return grid(stage.start_s, min(stage.end_s, self._record.covered_s) - stage.start_s)
 
     def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
         places = stage.grid.place(rows.floats("intended_start") / 1e9)

@@ -9,7 +9,7 @@ import msgspec
 
 from loadtest.contract import LIMIT_NAMES, LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, LimitName
 from loadtest.record.figures import JudgedThreshold, StageMetrics, read_figures
-from loadtest.record.run_directory import read_versioned, write_atomically
+from loadtest.record.run_directory import read_versioned, write_json
 
 if TYPE_CHECKING:  # pages need no pydantic
     from loadtest.scenario import Scenario
@@ -234,8 +234,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(capacity: Capacity, directory: Path) -> None:
     """Write ``capacity.json``, atomically."""
-    content = msgspec.json.format(msgspec.json.encode(capacity), indent=2) + b"\n"
-    write_atomically(directory / FILE_NAME, content)
+    write_json(directory / FILE_NAME, capacity)
 
 
 def load(directory: Path) -> Capacity:

@@ -7,7 +7,7 @@ import msgspec
 
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.metrics import Nature
-from loadtest.record.run_directory import read_versioned, write_atomically
+from loadtest.record.run_directory import read_versioned, write_json
 
 FILE_NAME: Final = "comparison.json"
 SCHEMA_VERSION: Final = 1
@@ -141,7 +141,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 def save(comparison: RunComparison, directory: Path) -> None:
     """Write ``comparison.json``, atomically."""
-    write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(comparison), indent=1) + b"\n")
+    write_json(directory / FILE_NAME, comparison, indent=1)
 
 
 def load(directory: Path) -> RunComparison:

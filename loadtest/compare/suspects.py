@@ -14,7 +14,7 @@ from loadtest.compare.history import RunLine
 from loadtest.compare.measurements import Key, RunMeasurements
 from loadtest.compare.results import RunComparison
 from loadtest.errors import InputError
-from loadtest.record.run_directory import read_versioned, write_atomically
+from loadtest.record.run_directory import read_versioned, write_json
 
 FILE_NAME: Final = "suspects.json"
 SCHEMA_VERSION: Final = 1
@@ -96,7 +96,7 @@ def suspected(
 def save(suspects: Suspects, directory: Path) -> Path:
     """Write the file into the directory of the suspected run, and give its path."""
     path = directory / FILE_NAME
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(suspects), indent=1) + b"\n")
+    write_json(path, suspects, indent=1)
     return path
 
 

@@ -51,8 +51,7 @@ class BlockPlan(msgspec.Struct, kw_only=True):
 
 def save(plan: BlockPlan, directory: Path) -> None:
     """Write ``blocks.json``, atomically."""
-    content = msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n"
-    run_directory.write_atomically(directory / FILE_NAME, content)
+    run_directory.write_json(directory / FILE_NAME, plan)
 
 
 def load(directory: Path) -> BlockPlan:

@@ -38,6 +38,11 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+def write_json(path: Path, value: object, indent: int = 2) -> None:
+    """Write a value that msgspec can encode as indented JSON, atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=indent) + b"\n")
+
+
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
     """Make ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
 
@@ -103,7 +108,7 @@ def read_versioned(
 
 def save(info: RunInfo, directory: Path) -> None:
     """Write ``run.json``, atomically: a reader sees the old one or the new one."""
-    write_atomically(directory / FILE_NAME, msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+    write_json(directory / FILE_NAME, info)
 
 
 def load(directory: Path) -> RunInfo:

@@ -132,10 +132,7 @@ def not_tested(findings: Findings) -> tuple[NotTested, ...]:
 def _cut_short(findings: Findings) -> Iterator[str]:
     info, covered = findings.record.info, findings.record.covered_s
     missed = dict.fromkeys(
-        stage.name
-        for plan in info.traffic.values()
-        for stage in plan.stages
-        if stage.start_s + stage.duration_s > covered + 1e-6
+        stage.name for plan in info.traffic.values() for stage in plan.stages if stage.end_s > covered + 1e-6
     )
     if missed and info.end != "finished":
         yield f"all of {' and '.join(f'“{name}”' for name in missed)}: the run ended after {seconds(covered)}"

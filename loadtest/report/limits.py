@@ -55,7 +55,7 @@ def overdrawn(findings: Findings, operation: Operation | None) -> str:
     # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
     burst = use.busiest <= 1 and use.throttled and _expected_rate(findings, use)
     ramps = (stage for _, stage in findings.record.stages() if stage.rate != stage.rate_to)
-    rises = any(each.start_s < use.end_s and use.start_s < each.start_s + each.duration_s for each in ramps)
+    rises = any(each.start_s < use.end_s and use.start_s < each.end_s for each in ramps)
     quotas = findings.record.quotas_on(use.limit)
     keys = f" (over {quotas} keys)" if quotas > 1 else ""
     if use.uneven:

@@ -172,7 +172,7 @@ def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
     Where all blocks of a target one after the other stay within every limit, none has to wait: a limit has nothing to
     refuse, whatever came before. Else each waits until the longest window that is exceeded has passed in silence.
     """
-    block_s = max(stage.start_s + stage.duration_s for plan in sides["base"].traffic.values() for stage in plan.stages)
+    block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
     starts = _starts(places, block_s, 0.0)
     silence = max(

@@ -73,7 +73,7 @@ class LimitUses:
     def __init__(self, record: Record) -> None:
         self._record = record
         stages = record.stages()
-        ends = {min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.start_s + s.duration_s)}
+        ends = {min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.end_s)}
         self._edges = np.array(sorted(ends))
         stretches = max(0, len(self._edges) - 1)
         self._sent = np.zeros((len(KINDS), stretches), np.int64)
@@ -152,7 +152,7 @@ class LimitUses:
     def _stretch(self, limit: str, begin: float, end: float) -> str:
         """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
         record = self._record
-        on = [(name, s) for name, s in record.stages() if s.start_s < end and s.start_s + s.duration_s > begin]
+        on = [(name, s) for name, s in record.stages() if s.start_s < end and s.end_s > begin]
         drawing = {
             op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.assumed_limits.together(limit))
         }

@@ -231,7 +231,7 @@ class _Pages:
 
     def _strip(self) -> str:
         test, environment = self._test, self._environment
-        length = max(stage.start_s + stage.duration_s for plan in test.plans.values() for stage in plan.stages)
+        length = max(stage.end_s for plan in test.plans.values() for stage in plan.stages)
         return flask.render_template(
             "strip.html",
             scenario=test.loaded.scenario,
