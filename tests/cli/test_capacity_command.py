@@ -53,6 +53,7 @@ def test_a_limit_is_named_with_the_rate_at_which_it_is_met(loadtest: Verb, scena
     # A busy machine may take more runs: those for which it was too busy, and others.
     judged = [each for each in found.levels if each.outcome != "invalid"]
     assert {each.outcome for each in judged} == {"holds", "breaks"}
+    assert judged[0].multiplier == pytest.approx(found.multiplier, rel=0.1), "what is expected leads there at once"
     for each in judged:
         assert (each.outcome == "holds") == (each.multiplier <= found.multiplier)
     for each in found.levels:

@@ -47,7 +47,7 @@ def test_no_key_is_shown_anywhere(launch: Fixture, serve: Fixture, tiny: Fixture
                 seen.setdefault(process.pid, process.cmdline())
             except psutil.Error:
                 continue
-        time.sleep(0.1)
+        time.sleep(0.05)
     assert run.wait() in CARRIED_OUT, run.complained
     assert len(seen) >= 3, "the load and the report were seen as processes"
     assert not [arguments for arguments in seen.values() if MARKER in " ".join(arguments)]

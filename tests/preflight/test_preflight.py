@@ -32,6 +32,13 @@ def table(text: str) -> dict[str, tuple[str, str]]:
     return {name: (result, words) for name, result, words in lines}
 
 
+@pytest.fixture(autouse=True)
+def _nobodys_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the caller's environment holds is not meant for these servers."""
+    for name in ("WORKFLOW_API_KEYS", "WORKFLOW_ENDPOINT"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def looked(folder: Path, url: str) -> Preflight:
     """What a preflight for ``s.toml`` finds, in this process."""
     order = PreflightOrder(url=url, listed=False, scenario=load_scenario(folder / "s.toml").effective)
@@ -50,12 +57,8 @@ def test_the_reference_api_passes_every_check(loadtest: Verb, tmp_path: Path, ap
 
 
 @pytest.mark.parametrize("operation", ["async_run", "retrieval"])
-def test_other_kinds_of_scenarios_pass_every_check(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, api: str, operation: str
-) -> None:
+def test_other_kinds_of_scenarios_pass_every_check(tmp_path: Path, api: str, operation: str) -> None:
     """With one request more: for the job."""
-    monkeypatch.delenv("WORKFLOW_API_KEYS", raising=False)
-    monkeypatch.delenv("WORKFLOW_ENDPOINT", raising=False)
     write_scenario(tmp_path, operation=operation)
     found = looked(tmp_path, api)
     assert [check.name for check in found.checks] == ["reachable", "API", "key", "workflow", "answer", "clock"]

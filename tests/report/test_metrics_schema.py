@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema_rs
@@ -14,6 +15,8 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode
 
 SCHEMA = json.loads(findings.schema_text())
+PUBLISHED = Path(__file__).with_name("metrics_names.txt")
+"""Every name of a field that a published metrics.json has."""
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,19 @@ def test_a_field_that_nobody_knows_is_found(toured, validator):
     metrics = json.loads((toured[0] / "metrics.json").read_text(encoding="utf-8"))
     metrics["traffic"]["greetings"]["respnse_time_ms"] = 1
     assert not validator.is_valid(metrics)
+
+
+def fields(part: object) -> Iterator[str]:
+    """The names of all fields in a part of a schema."""
+    if isinstance(part, dict):
+        yield from part.get("properties", {})
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from fields(each)
+
+
+def test_no_published_field_is_renamed_or_gone() -> None:
+    """Others read metrics.json: fields may come, and those that were published stay."""
+    assert set(PUBLISHED.read_text(encoding="utf-8").split()) - set(fields(SCHEMA)) == set()
 
 
 def test_the_command_prints_the_schema(capfd: pytest.CaptureFixture[str]) -> None:
