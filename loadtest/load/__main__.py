@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from gevent.event import Event
@@ -180,12 +180,18 @@ def _runner(
                 reported = time.monotonic()
                 _write(WaitingForWorkers(connected, expected))
             gevent.sleep(_LOOK)
-        for handler in handlers:
-            handler.cancel()
+        _cancel(handlers)
         yield runner, lambda session: DistributedGenerator(session, mailbox)
     finally:
+        _cancel(handlers)
         for process in processes:
             stop(process, _STOP_TIMEOUT, terminate=False)
+
+
+def _cancel(handlers: list[Any]) -> None:
+    """Cancel handlers of signals that are still there."""
+    while handlers:
+        handlers.pop().cancel()
 
 
 def _listen(environment: Environment, host: str, port: int) -> MasterRunner:

@@ -117,7 +117,12 @@ class Engine:
 
         session.recorder.watch = watch
         session.endpoint.budget.on_spent = self.abort
-        self._helpers = [gevent.spawn(self._look_after, session, breakers), gevent.spawn(self._tick, session)]
+        # One greenlet each: an error in one of them leaves the others at work.
+        self._helpers = [
+            gevent.spawn(self._look_after, session),
+            gevent.spawn(self._check_breakers, session, breakers),
+            gevent.spawn(self._tick, session),
+        ]
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
     def _tick(self, session: Session) -> None:
@@ -238,12 +243,16 @@ class Engine:
         save(info, session.directory)
         self._on_end(info)
 
-    def _look_after(self, session: Session, breakers: CircuitBreakers) -> None:
-        """Report progress, and end the run where a breaker, a full disk or an error of our own ends it."""
+    def _check_breakers(self, session: Session, breakers: CircuitBreakers) -> None:
         while True:
-            self._on_progress(session.progress(self.phase))
             if (reason := breakers.check(session.elapsed_s)) is not None:
                 self.abort(reason)
+            gevent.sleep(_LOOK_INTERVAL)
+
+    def _look_after(self, session: Session) -> None:
+        """Report progress, and end the run where a full disk or an error of our own ends it."""
+        while True:
+            self._on_progress(session.progress(self.phase))
             gevent.sleep(_LOOK_INTERVAL)
             if session.recorder.failure is not None and self.error is None:
                 self._fail(

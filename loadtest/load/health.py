@@ -64,6 +64,7 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
+        """The figures; the error of the median from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))

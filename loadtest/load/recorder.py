@@ -47,7 +47,10 @@ class PendingJobs(dict[str, int]):
 
 
 class Output(Protocol):
-    """Where a recorder puts what it has taken in."""
+    """Where a recorder puts what it has taken in. What cannot be written raises OSError.
+
+    ``write`` calls ``rest`` every now and then; ``write_jobs`` takes ids of accepted jobs with the index of their key.
+    """
 
     count: int
     """Samples that were written."""

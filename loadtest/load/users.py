@@ -156,7 +156,10 @@ class SyncRunUser(WorkflowUser):
 
 
 class AsyncRunUser(WorkflowUser):
-    """Submits a job and polls it until it is completed or has failed: one operation."""
+    """Submits a job and polls it until it is completed or has failed: one operation.
+
+    A poll's 429 does not end it: the next poll follows.
+    """
 
     abstract = True
 

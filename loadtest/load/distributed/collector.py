@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from loadtest.arrays import Ints
-from loadtest.contract import Outcome, Reason, RequestKind
+from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
@@ -173,8 +173,11 @@ class DuplicateJobIds:
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
-        operations = _where(rows, row="operation")
-        ended = set(_columns(operations, "traffic", "arrival"))
+        ended = {
+            each
+            for operation in POLLED_OPERATIONS
+            for each in _columns(_where(rows, row="operation", operation=operation), "traffic", "arrival")
+        }
         if not (duplicates := ended & self._found):
             return rows
         self._found -= duplicates

@@ -102,6 +102,7 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
+        """What all processes together have used so far; until the end, which adds the workers' to the session's own."""
         return summed([self._session.endpoint.budget.used, *(report.used for report in self._reports())])
 
     @property

@@ -129,6 +129,7 @@ class UserDispatcher:
         self._due = False
 
     def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
+        """Begin: all users at once, whatever the rate."""
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:

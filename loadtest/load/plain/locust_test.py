@@ -288,7 +288,7 @@ class Reports:
     def _make(self, run: StartedRun, before: gevent.Greenlet | None) -> None:
         if before is not None:
             before.join()
-        run.exit_code = make_report(run.directory, plots=self._plots)
+        run.exit_code = make_report(run.directory, plots=self._plots, apart=True)
         if note := pending_note(run.directory):
             print(note, flush=True)
         run.state = "reported"
