@@ -82,7 +82,7 @@ def start_child(
     """
     command = [sys.executable, "-m", module, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    return subprocess.Popen(command, env=environment, start_new_session=True, **{**pipes, **options})
+    return subprocess.Popen(command, env=environment, **{"start_new_session": True, **pipes, **options})
 
 
 def start_worker(
@@ -98,25 +98,29 @@ def start_worker(
     return start_child("loadtest.load.distributed", *arguments, environment=environment, stdout=output, **pipes)
 
 
-def run_module(module: str, *arguments: str, quiet: bool = False) -> int:
-    """Run ``python -m MODULE`` to its end, in a session of its own as ``start_child`` has it, and give its exit code.
+def run_module(module: str, *arguments: str, quiet: bool = False, apart: bool = False) -> int:
+    """Run ``python -m MODULE`` to its end, and give its exit code.
+
+    Ctrl-C ends it with us, unless it is ``apart``: then it has a session of its own, as ``start_child`` has it.
 
     Pandas and matplotlib, which pages and exports need, are imported there and never here.
     """
     sys.stdout.flush()
     output = subprocess.DEVNULL if quiet else None
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, check=False, start_new_session=True, stdout=output).returncode
+    return subprocess.run(command, check=False, start_new_session=apart, stdout=output).returncode
 
 
-def make_report(directory: Path, *, plots: bool, baselines: Sequence[Path] = (), quiet: bool = False) -> int:
-    """Make a run's report, which prints its summary unless ``quiet``.
+def make_report(
+    directory: Path, *, plots: bool, baselines: Sequence[Path] = (), quiet: bool = False, apart: bool = False
+) -> int:
+    """Make a run's report, which prints its summary unless ``quiet``; ``apart`` as of ``run_module``.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
     options = [*([] if plots else ["--no-plots"]), *(f"--baseline={one}" for one in baselines)]
-    code = run_module("loadtest.report", *options, str(directory), quiet=quiet)
+    code = run_module("loadtest.report", *options, str(directory), quiet=quiet, apart=apart)
     return code if code >= 0 else int(ExitCode.BUG)
 
 

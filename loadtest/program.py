@@ -1,6 +1,7 @@
 """How this program is called from where its output is read, so that each command that it prints can be pasted there."""
 
 import functools
+import os
 import shlex
 import shutil
 import sys
@@ -39,7 +40,10 @@ def pasteable(text: str) -> str:
 
 def complain(message: object) -> None:
     """Print a message of this program to standard error, with its commands as they can be pasted."""
-    sys.stdout.flush()  # what was said before stands before it in a log
+    try:
+        sys.stdout.flush()  # what was said before stands before it in a log
+    except OSError:  # its reader went away, or its disk is full: Python would stumble over that at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
 
 

@@ -151,7 +151,7 @@ def _options(words: list[str]) -> dict[str, Sequence[str]]:
 
 
 def _data(given: dict[str, Sequence[str]]) -> str:
-    found = [(option, value) for number, option in enumerate(_DATA) for value in given[f"data{number}"]]
+    found = [(option, value) for number, option in enumerate(_DATA) for value in given[f"data{number}"] if value]
     for option, value in found:
         if value.startswith("@") and option != "--data-raw":
             raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")

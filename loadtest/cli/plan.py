@@ -42,11 +42,10 @@ def command(
     options = ScenarioOptions(**given)
     if options.host is not None and options.target is not None:
         raise click.UsageError("--host and --target exclude each other")
+    loaded = options.load()
     entry = None if options.target is None else entry_named(options.targets or TARGETS_FILE, options.target)
     start_s = None if start is None else _start_s(start)
-    plan = plan_of(
-        options.load(), entry=entry, embedded=options.embedded, keys=keys, start=start_s, job_s=job_s, price=price
-    )
+    plan = plan_of(loaded, entry=entry, embedded=options.embedded, keys=keys, start=start_s, job_s=job_s, price=price)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
     else:

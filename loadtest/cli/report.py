@@ -1,9 +1,12 @@
 """``loadtest report``: make a run's report again."""
 
+import subprocess
+import sys
+
 import click
 
 from loadtest.cli._options import shared
-from loadtest.processes import make_report, run_module
+from loadtest.processes import make_report
 from loadtest.record import run_directory
 
 
@@ -24,6 +27,10 @@ def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> 
     RUN is a run directory, a run's id, or 'latest' (the default).
     """
     if schema:
-        return run_module("loadtest.analysis", "schema")
+        made = subprocess.run(
+            [sys.executable, "-m", "loadtest.analysis", "schema"], stdout=subprocess.PIPE, check=False
+        )
+        click.echo(made.stdout, nl=False)
+        return made.returncode
     directory = run_directory.find_run(run)
     return make_report(directory, plots=plots, baselines=[run_directory.find_run(one) for one in baselines])

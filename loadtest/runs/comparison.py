@@ -272,7 +272,7 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
 
     A run that cannot be measured is said, and left out.
     """
-    run_module("loadtest.analysis", "measure", *map(str, directories))
+    run_module("loadtest.analysis", "measure", *map(str, directories), apart=True)
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:

@@ -154,7 +154,9 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
         TargetError: if the target does not answer, or not as this API.
         LoadtestError: if the probe failed, which is our bug.
     """
-    process = start_child("loadtest.preflight.probing", environment=environment)
+    process = start_child(  # Ctrl-C ends it, too: with its input closed it would not see our end
+        "loadtest.preflight.probing", environment=environment, start_new_session=False
+    )
     try:
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(order))

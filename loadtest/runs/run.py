@@ -96,7 +96,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
         code = load_target(directory, loaded.path.parent, resolved, options.load_arguments())
         if note := run_directory.pending_note(directory):
             print(note)
-        verdict = make_report(directory, plots=options.plots)
+        verdict = make_report(directory, plots=options.plots, apart=True)
     return MadeRun(directory, code if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
 
@@ -159,7 +159,7 @@ def make_load(
 def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:
     """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
     arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
-    code = run_module("loadtest.report.regression", *arguments)
+    code = run_module("loadtest.report.regression", *arguments, apart=True)
     if code != comparison.exit_code:
         # The verdict stands without its page.
         print(comparison.sentence)
