@@ -5,6 +5,7 @@ themselves, in the order of time and by arrival. So they are kept of the entries
 ``MOST`` arrivals of each stage.
 """
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -166,16 +167,21 @@ _REQUEST_COLUMNS: Final = ("start", "status", "outcome", "mistake", "kind", "par
 
 def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
     """Which operations or requests, by the names of the counts, are in any of some counts."""
-    columns = [rows["outcome"], *(np.nan_to_num(rows[name]) for name in ("kind", "status") if name in rows)]
-    alike, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    cells = [
-        Cell(OUTCOMES[int(outcome)], kind=KINDS[int(of[0])], status=int(of[1]) or None)
-        if of
-        else Cell(OUTCOMES[int(outcome)])
-        for outcome, *of in alike.tolist()
+    columns = [
+        rows["outcome"].astype(np.int64),
+        *(np.nan_to_num(rows[name]).astype(np.int64) for name in ("kind", "status") if name in rows),
     ]
-    found = np.array([any(PARTS[name](cell) for name in counts) for cell in cells], bool)
-    return found[which.reshape(-1)]
+    if not columns[0].size:
+        return np.zeros(0, bool)
+    leasts = [int(column.min()) for column in columns]
+    sizes = [int(column.max()) - least + 1 for column, least in zip(columns, leasts, strict=True)]
+    code = np.ravel_multi_index([column - least for column, least in zip(columns, leasts, strict=True)], sizes)
+    counted = np.zeros(math.prod(sizes), bool)
+    for place in np.flatnonzero(np.bincount(code)):
+        outcome, *of = (int(n) + least for n, least in zip(np.unravel_index(place, sizes), leasts, strict=True))
+        known = Cell(OUTCOMES[outcome], kind=KINDS[of[0]], status=of[1] or None) if of else Cell(OUTCOMES[outcome])
+        counted[place] = any(PARTS[name](known) for name in counts)
+    return counted[code]
 
 
 def _of_requests(rows: Rows) -> dict[str, Floats]:

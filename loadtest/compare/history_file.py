@@ -91,7 +91,7 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
         InputError: if the file cannot be written, or what it holds cannot be read.
     """
     with _locked(path) as file:
-        data = os.pread(file, os.fstat(file).st_size, 0)
+        data = _all(file)
         _, cut_off = _parse(data, path)
         repaired = [_move_away(file, path, data, cut_off)] if cut_off else []
         size = len(data) - len(cut_off)
@@ -104,6 +104,12 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
                 os.ftruncate(file, size)
             raise InputError(f"cannot write {path}: {error.strerror}; it is as it was before") from error
     return repaired
+
+
+def _all(file: int) -> bytes:
+    # One read may give less than is there, and what is behind it would be written over.
+    os.lseek(file, 0, os.SEEK_SET)
+    return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
 
 
 @contextlib.contextmanager

@@ -145,10 +145,10 @@ class Interference(Result, frozen=True, kw_only=True):
     Attributes:
         kind: of party.
         party: its name, or the number of a key.
-        while_rejected: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
+        while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
             assumed limiter.
         while_not: likewise in all other seconds.
-        rejections_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
+        refusals_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
             it once in a thousand times; None where nothing is expected or either time is empty.
         others: what else others felt; None where there was no time without it.
         felt: whether others felt anything, be it 429s, longer times or errors; None where none of it is known.

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from loadtest.foreign_text import visible_text
-from loadtest.report.page import KeyFigure, NextStep, OutcomeBar, Plot, Table, TableCell
+from loadtest.report.page import KeyFigure, NextStep, Plot, Table, TableCell
 
 
 def document(*parts: str) -> str:
@@ -29,11 +29,6 @@ def bullets(texts: Iterable[str]) -> str:
 def figures(found: Iterable[KeyFigure]) -> str:
     """As a list: a table would be as wide as its longest cell."""
     return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in found)
-
-
-def bars(found: Iterable[OutcomeBar]) -> str:
-    """The words of each bar."""
-    return bullets(f"{bar.traffic} · {bar.stage}: {bar.words}" for bar in found)
 
 
 def image(plot: Plot, folder: str = "plots") -> str:

@@ -160,7 +160,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
         groups: dict[bytes, list[PlottedSeries]] = {}
         for one in _of_panel(panel):
             if len(one.x) and not one.dots:
-                groups.setdefault(one.x.tobytes(), []).append(one)
+                groups.setdefault((one.x + 0.0).tobytes(), []).append(one)
         label = next((a.get_xlabel() for a in (panel, *reversed(figure.axes)) if a.get_xlabel()), "x")
         found += [_table(group, label, panel.get_ylabel()) for group in groups.values()]
     return tuple(found)
