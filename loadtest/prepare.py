@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -158,10 +158,10 @@ def endpoint_digest(endpoint: str) -> str:
     return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
 
 
-def current_commit(environ: Mapping[str, str] = os.environ) -> str:
+def current_commit() -> str:
     """The commit that a CI system builds, or the checked-out one of the working directory; empty if unknown."""
     for name in COMMIT_VARIABLES:
-        if commit := environ.get(name, "").strip():
+        if commit := os.environ.get(name, "").strip():
             return commit[:64]
     if (git := shutil.which("git")) is None:
         return ""

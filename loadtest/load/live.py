@@ -183,6 +183,11 @@ class EntryFigures:
         self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
     @property
+    def ended(self) -> int:
+        """Operations of all stages that have ended."""
+        return sum(stage.operations.total() for stage in self.stages.values())
+
+    @property
     def total(self) -> LiveStage:
         """The counts of all stages together."""
         total = LiveStage()
@@ -333,6 +338,6 @@ class LiveFigures:
         """
         self.add_offered(self.take_offered())
         for traffic, entry in self.entries.items():
-            entry.tick(elapsed, self.offered[traffic] - entry.total.operations.total())
+            entry.tick(elapsed, self.offered[traffic] - entry.ended)
         self.series.note(self._pending, elapsed, pending_jobs)
         self.series.note(self._lag, elapsed, self.dispatch_lag_ms(0.99))

@@ -107,7 +107,7 @@ def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
 
 def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
     rates = [([name], 0.0 if over else live.offered_rate(name, _RATE_OVER)) for name in live.offered]
-    in_flight = [([name], count - live.entry(name).total.operations.total()) for name, count in live.offered.items()]
+    in_flight = [([name], count - live.entry(name).ended) for name, count in live.offered.items()]
     lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
     per_s = f"Arrivals per second in the last {_RATE_OVER} s."
     yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)

@@ -31,9 +31,9 @@ def figures(found: Iterable[KeyFigure]) -> str:
     return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in found)
 
 
-def image(plot: Plot, folder: str = "plots") -> str:
-    """A plot's file in a folder beside the text, and how to read it."""
-    picture = f"![{escape(plot.title)}]({folder}/{plot.name}.png)\n\n" if plot.png else ""
+def image(plot: Plot) -> str:
+    """A plot's file in ``plots/`` beside the text, and how to read it."""
+    picture = f"![{escape(plot.title)}](plots/{plot.name}.png)\n\n" if plot.png else ""
     return f"{picture}{escape(plot.caption)}"
 
 
