@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import GREATEST_MS, KINDS, OK, Rows, Vocabulary
+from loadtest.analysis.columns import DAY_MS, KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.analysis.times import GRAIN_MS
@@ -115,7 +115,7 @@ class Errors:
 WORDS: Final = {
     "negative": "executionTime below zero",
     "longer_than_seen": "executionTime longer than the client waited for it",
-    "no_time": "executionTime of 31 years or more",
+    "no_time": "executionTime above a day",
     "seconds": "executionTime near a thousandth of the time that the client waited: seconds for milliseconds",
     "unknown_state": "a job state that is not documented, and counts as pending",
     "wrong_result": "a result that is not that of what was asked",
@@ -207,7 +207,7 @@ class Anomalies:
             traffic = self._vocabulary.words["traffic"][first.words("traffic")[0]]
             request_id = first.text("request_id", 0)
         if anomaly.name not in ("wrong_result", "no_time", "unknown_state"):
-            execution = np.concatenate([rows.floats("execution_time_ms") for rows in pieces])
+            execution = np.concatenate([rows.execution_given for rows in pieces])
             further = min if anomaly.name == "negative" else max
             own = float(execution.min() if anomaly.name == "negative" else execution.max())
             worst = own if worst is None else further(own, worst)
@@ -222,9 +222,9 @@ def _nearly_all(anomaly: Anomaly) -> bool:
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     """Of each kind, how many could have it, and those that have."""
     good = rows.without_mistakes.ok
-    execution = good.floats("execution_time_ms")
+    execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)
-    absurd = execution >= GREATEST_MS
+    absurd = execution > DAY_MS
     yield "longer_than_seen", len(good), good.where(~absurd & (execution > seen_ms(good, operation) + GRAIN_MS))
     yield "no_time", len(good), good.where(absurd)
     if operation == Operation.SYNC_RUN:
@@ -248,5 +248,5 @@ def seen_ms(rows: Rows, operation: Operation) -> Floats:
 
 
 def impossible(execution_ms: Floats, seen_ms: Floats) -> Bools:
-    """Which executionTimes cannot be: below zero, or beyond what the client saw."""
-    return (execution_ms < 0) | (execution_ms > seen_ms + GRAIN_MS)
+    """Which executionTimes cannot be: below zero, above a day, or longer than the client waited."""
+    return (execution_ms < 0) | (execution_ms > np.fmin(seen_ms + GRAIN_MS, DAY_MS))

@@ -107,8 +107,8 @@ Words = NDArray[np.int32]
 
 OK: Final = OUTCOMES.index(Outcome.OK)
 TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
-GREATEST_MS: Final = 1e12
-"""What a target gave beyond this (31 years) counts as this, so that sums have an end; it is among the anomalies."""
+DAY_MS: Final = 86_400_000.0
+"""An executionTime above it, or below zero, is an anomaly of the target and in no figure."""
 _GIVEN: Final = "execution_time_ms"
 _FEW: Final = 12
 """Distinct codes up to which looking for each is faster than sorting them."""
@@ -211,8 +211,19 @@ class Rows:
     def floats(self, name: str) -> Floats:
         """A column of numbers, NaN for null. Not to be written to: it is shared."""
         if name not in self._floats:
-            self._floats[name] = self._numbers(name)
+            self._floats[name] = self.execution_believed if name == _GIVEN else self._numbers(name)
         return self._floats[name]
+
+    @property
+    def execution_believed(self) -> Floats:
+        """Each executionTime that is possible, in ms."""
+        given = self.execution_given
+        return given if not (wrong := (given < 0) | (given > DAY_MS)).any() else np.where(wrong, np.nan, given)
+
+    @cached_property
+    def execution_given(self) -> Floats:
+        """Each executionTime as the target gave it, in ms."""
+        return self._numbers(_GIVEN)
 
     def words(self, name: str) -> Words:
         """A word column as integers, -1 for null. Not to be written to, either."""
@@ -293,8 +304,6 @@ class Rows:
             return np.full(len(self), np.nan)
         values, known = plain
         found = values.take(self.places).astype(np.float64, copy=False)
-        if name == _GIVEN:
-            found = np.clip(found, -GREATEST_MS, GREATEST_MS)
         if known is not None and not (there := known.take(self.places)).all():
             found[~there] = np.nan
         return found

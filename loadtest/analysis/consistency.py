@@ -5,21 +5,25 @@ Rows whose words or numbers mean nothing (``Chunk.meaningless``) are in no figur
 """
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups, grown
+from loadtest.analysis.open_arrivals import OpenArrivals
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
-from loadtest.record.run_info import RunInfo
+from loadtest.record.run_info import RunInfo, StagePlan
 from loadtest.record.samples import SETUP
 
 NAMED: Final = 5
 """Rows of each kind that are named."""
 _STATUSES: Final = (100, 999)
+_MOST_OK: Final = 599
+"""No HTTP status is defined above it, so that no entry expects one."""
 _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
@@ -27,8 +31,13 @@ _IN_ORDER: Final = (
 """Of each two moments, the first is never after the second."""
 _EDGE_NS: Final = 1e6
 """By how much a moment may be off its stage: stages are written in seconds, moments in ns."""
+_NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
 """Up to so many times as many numbers as arrivals, counting them is faster than sorting."""
+_MISSING: Final = {"even": 2.0}
+"""Arrivals that the end of a stage may lack, by how they arrive."""
+_MISSING_AT_RANDOM: Final = 30.0
+"""Random arrivals lack more than so many with a probability of e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
@@ -59,30 +68,57 @@ class Consistency:
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._vocabulary = vocabulary
+        self._info = info
         self._keys = max(1, info.keys)
+        self._last_worker = max([info.workers, *(worker.worker for worker in info.worker_processes)])
+        self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
         # Of what is of no stage, the last, everything is known to be elsewhere.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self._open = [OpenArrivals() for _ in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.everything
-        for what, wrong in (*chunk.meaningless.items(), *self._times(rows), *self._words(rows), *self._again(chunk)):
+        looked_at = (self._times(rows), self._words(rows), self._outcomes(chunk))
+        for what, wrong in chain(chunk.meaningless.items(), *looked_at):
             if wrong.any():
                 places = np.flatnonzero(wrong)
                 count, named = self._found.get(what, (0, ()))
                 named += tuple((places[: NAMED - len(named)] + self._before + 1).tolist())
                 self._found[what] = count + len(places), named
+        for stage, operations in chunk.operations.by_stage:
+            self._last_due[stage] = np.fmax(self._last_due[stage], np.fmax.reduce(operations.floats("intended_start")))
         self._before += chunk.columns.count
 
     def result(self) -> list[Inconsistency]:
         """What cannot be, in the order of the record."""
         found = [Inconsistency(what=what, count=count, rows=rows) for what, (count, rows) in self._found.items()]
         return sorted(found, key=lambda one: one.rows)
+
+    def of_run(self) -> Iterator[str]:
+        """Yield what in ``run.json`` cannot be: numbers of nothing, and stages whose end no arrival came near."""
+        if self._info.epoch_unix_ns == 0:
+            yield "run.json says that the epoch was in 1970"
+        for what, count in (("keys", self._info.keys), ("workers", self._info.workers)):
+            if not count:
+                yield f"run.json says that there were 0 {what}"
+        if self._info.end != "finished":
+            return
+        for place, (traffic, stage) in enumerate(self._vocabulary.stage_keys):
+            if self._info.traffic[traffic].offered is None:
+                continue
+            last_s = max(stage.start_s, float(self._last_due[place]) / 1e9)
+            few = _MISSING.get(self._info.traffic[traffic].arrivals, _MISSING_AT_RANDOM)
+            if _planned_after(stage, last_s) > few:
+                yield (
+                    f"run.json says that stage {stage.name} of {traffic} lasted until {stage.end_s:.1f} s, "
+                    f"and its last arrival was due at {last_s:.1f} s"
+                )
 
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Times that are missing, or in the wrong order; and numbers that there cannot be."""
@@ -104,6 +140,9 @@ class Consistency:
         yield f"was refused without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
         yield f"used another key than {keys} of the run", (key < 0) | (key >= self._keys)
+        yield "is ok with a status that is not defined", (outcome == OK) & (status > _MOST_OK)
+        worker = rows.floats("worker")
+        yield "is of a worker that the run does not have", (worker < 0) | (worker > self._last_worker)
 
     @staticmethod
     def _disordered(rows: Rows) -> Bools:
@@ -138,23 +177,47 @@ class Consistency:
         foreign = request & planned & ~other & (kind >= 0) & ~makes[asked, kind]
         yield "is a request that its operation does not make", foreign
 
-    def _again(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
-        """Operations of an arrival that has an outcome already."""
-        wrong = np.zeros(chunk.columns.count, bool)
-        rows = chunk.operations.where(~np.isnan(chunk.operations.floats("arrival")))
-        for entry, places in groups(rows.words("traffic")):
-            own = rows if places is None else rows.at(places)
-            number = own.floats("arrival").astype(np.int64)
-            seen = self._seen[entry] = grown(self._seen[entry], int(number.max()) + 1)
-            again = seen[number] | _repeats(number)
+    def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
+        """Operations that their requests contradict, and those of an arrival that has an outcome already."""
+        again, more, late = np.zeros((3, chunk.columns.count), bool)
+        operations = _of_entries(chunk.operations, "arrival")
+        requests = _of_entries(chunk.requests.where(chunk.requests.stage_index >= 0), "parent_arrival")
+        for entry in operations.keys() | requests.keys():
+            (own, number), (sent, parents) = (each.get(entry, (None, _NOTHING)) for each in (operations, requests))
+            largest = max(number.max(initial=-1), parents.max(initial=-1))
+            seen = self._seen[entry] = grown(self._seen[entry], int(largest) + 1)
+            if sent is not None:
+                more[sent.places[seen[parents]]] = True
+            ends = np.zeros(0) if sent is None else sent.floats("end")
+            made, last_end = self._open[entry].close(parents, ends, number)
+            if own is None:
+                continue
+            more[own.places] |= made > np.nan_to_num(own.floats("attempt")) + np.nan_to_num(own.floats("poll"))
+            late[own.places] = ~own.late & (own.floats("end") > last_end)
+            again[own.places] = seen[number] | _repeats(number)
             seen[number] = True
-            wrong[own.places[again]] = True
-        yield "gives an arrival a second outcome", wrong
+        yield "gives an arrival a second outcome", again
+        yield "belongs to an arrival with more requests than attempts and polls", more & ~again
+        yield "did not time out, and ended after its last request", late & ~again
 
     def _is(self, rows: Rows, kind: str) -> Bools:
         (code,) = self._vocabulary.codes("row", [kind])
         found: Bools = rows.words("row") == code
         return found
+
+
+def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
+    """The rows of each traffic entry that are of an arrival, and its number, which is in a column."""
+    rows = rows.where(~np.isnan(rows.floats(column)))
+    found = {entry: rows if places is None else rows.at(places) for entry, places in groups(rows.words("traffic"))}
+    return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
+
+
+def _planned_after(stage: StagePlan, at_s: float) -> float:
+    """Arrivals that a stage plans between a moment and its end."""
+    left = stage.end_s - at_s
+    rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
+    return left * (rate + stage.rate_to) / 2
 
 
 def _repeats(numbers: Ints) -> Bools:

@@ -252,13 +252,13 @@ class ExecutionTimeline:
         for stage_index, rows in chunk.operations.by_stage:
             if chunk.vocabulary.entry_of[stage_index] in self._entries:
                 good = rows.without_mistakes.ok
-                self._take(stage_index, good.where(~np.isnan(good.floats("execution_time_ms"))))
+                self._take(stage_index, good.where(~np.isnan(good.execution_given)))
 
     def result(self) -> dict[str, Executions]:
         """Of each traffic entry that executed anything."""
         found = {}
         for place, name in self._entries.items():
-            if not self._n[place]:
+            if not self._n[place] + self._anomaly_count[place]:
                 continue
             cuts = self._cuts[place]
             seconds, execution, seen = _joined(self._dots[place], 3)
@@ -279,8 +279,8 @@ class ExecutionTimeline:
     def _take(self, stage_index: int, rows: Rows) -> None:
         vocabulary = self._record.vocabulary
         place = vocabulary.entry_of[stage_index]
-        execution, seconds = rows.floats("execution_time_ms"), rows.floats("intended_start") / 1e9
-        distribution.spread(self._binned[place], self._cuts[place], seconds, execution)
+        execution, seconds = rows.execution_given, rows.floats("intended_start") / 1e9
+        distribution.spread(self._binned[place], self._cuts[place], seconds, rows.floats("execution_time_ms"))
         seen = seen_ms(rows, vocabulary.operation_of[stage_index])
         anomalous = impossible(execution, seen)
         keep = distribution.every(max(1, -(-self._n[place] // _EXECUTION_DOTS)), self._seen[place], len(rows))

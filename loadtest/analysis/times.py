@@ -36,7 +36,7 @@ def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     execution = rows.floats("execution_time_ms")
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
     upper = (rows.floats("end") - rows.floats("accepted_start")) / 1e6 - execution
-    known = (execution >= 0) & (upper >= -GRAIN_MS) & ~np.isnan(lower)
+    known = (upper >= -GRAIN_MS) & ~np.isnan(lower)
     return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
 
 

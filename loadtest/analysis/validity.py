@@ -164,13 +164,13 @@ def _complete(record: Record) -> ValidityCheck:
 
 
 def _consistent(record: Record) -> ValidityCheck:
-    found = record.consistency.result()
+    found, of_run = record.consistency.result(), list(record.consistency.of_run())
     rows = sum(one.count for one in found)
     words = "no row contradicts another, the plan or itself"
-    if found:
-        words = f"the record cannot be true: it has {'; '.join(one.words for one in found)}"
+    if wrong := [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]:
+        words = f"the record cannot be true: {'; '.join(wrong)}"
     return ValidityCheck(
-        "record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not found, words
+        "record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not wrong, words
     )
 
 

@@ -25,11 +25,11 @@ def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(tmp_path:
     """Each dot has its executionTime and what the client saw; one beyond it, or below zero, is marked."""
     said = [(8.0, 10.0), (9.0, 11.0), (7.0, 12.0), (40.0, 20.0), (-3.0, 5.0), (20.5, 20.0)]
     of = found(tmp_path / "run", said)
-    assert (of.n, of.anomaly_count) == (6, 2)
+    assert (of.n, of.anomaly_count) == (5, 2)
     assert [column.tolist() for column in of.anomalous] == [[40.0, -3.0], [20.0, 5.0]]
     assert of.execution.tolist() == [8.0, 9.0, 7.0, 20.5], "half a millisecond more may be rounding"
     assert of.seen.tolist() == [10.0, 11.0, 12.0, 20.0]
-    assert sum(each.n for each in of.binned) == 6
+    assert sum(each.n for each in of.binned) == 5
 
 
 def test_however_many_there_are_few_dots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ def make(parent: Path, day: int, *, report: bool = True) -> Path:
     """A run of that day of July 2025."""
     name = f"202507{day:02}T082640Z-tour-0a1b2c"
     rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5, request_id="ab" * 16)]
-    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=1)
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 0.5)], offered=1)
     info = maker.info({"t": entry}, id=name, started=f"2025-07-{day:02}T08:26:40Z")
     directory: Path = maker.save(parent / name, info, rows)
     if report:

@@ -29,8 +29,9 @@ def sides(directory: Path, shifts: dict[str, float], **effective: Any) -> Findin
     for name, shift in shifts.items():
         for k in range(90):
             took = 100.0 + (k * 37) % 151 + shift
-            rows += [maker.request(name, k, k * 1000, k * 1000 + took) for _ in range(3 if name == "eager" else 1)]
-            rows.append(maker.operation(name, k, k * 1000, k * 1000 + took))
+            tries = 3 if name == "eager" else 1
+            rows += [maker.request(name, k, k * 1000, k * 1000 + took)] * tries
+            rows.append(maker.operation(name, k, k * 1000, k * 1000 + took, attempt=tries))
     stages = [maker.stage("within", 0, 90, 1)]
     run = maker.info({name: maker.plan("sync_run", stages, offered=90) for name in shifts})
     inputs = {name: {"workflow": "sleep", "inputs": "rows.jsonl"} for name in shifts}
@@ -149,7 +150,7 @@ def mistaken(directory: Path, fates: list[dict[str, Any]], mistakes: dict[str, A
     rows = []
     for k, fate in enumerate(fates):
         rows += maker.both("t", k, k * 1000, k * 1000 + 5, **fate)
-    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=len(fates))
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=len(fates))
     run = maker.info({"t": entry}, thresholds=[{"traffic": "t", "require": "error_rate == 0"}])
     run.scenario.effective["traffic"] = {"t": {"workflow": "say-hello", "mistakes": mistakes}}
     return replace(build(maker.findings(directory / "run", run, rows)), draw=tuple)

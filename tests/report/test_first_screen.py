@@ -30,7 +30,7 @@ def one_stage(fates: list[dict[str, Any]], **changes: Any) -> tuple[Any, list[An
     rows = []
     for k, fate in enumerate(fates):
         rows += maker.both("t", k, k * 10, k * 10 + 5, **fate)
-    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=len(fates))
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=len(fates))
     return maker.info({"t": entry}, **changes), rows
 
 
@@ -192,7 +192,7 @@ def test_time_outs_do_not_hide_how_long_the_others_took(tmp_path: Path) -> None:
     for k in range(80):
         end, fate = (k * 10 + 900, LATE) if k % 8 == 0 else (k * 10 + 5, {})
         rows += maker.both("t", k, k * 10, end, **fate)
-    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 1)], offered=80)
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=80)
     said = made(tmp_path, (maker.info({"t": entry}), rows)).headline.replace("\u00a0", " ")
     assert said.startswith("Within the limits 10 of 80 sync runs timed out, the first after 900 ms, and half took")
 
@@ -203,7 +203,7 @@ def test_of_several_entries_the_one_with_most_times_is_named(tmp_path: Path) -> 
     for name, number in (("few", 20), ("many", 80)):
         for k in range(number):
             rows += maker.both(name, k, k * 10, k * 10 + 5)
-    stages = [maker.stage("within", 0, 60, 1)]
+    stages = [maker.stage("within", 0, 60, 0.01)]
     traffic = {"few": maker.plan("sync_run", stages, offered=20), "many": maker.plan("sync_run", stages, offered=80)}
     report = made(tmp_path, (maker.info(traffic), rows))
     assert "95 % of 80 sync runs of “many” took at most 5.00 ms" in report.headline.replace("\u00a0", " ")
@@ -220,7 +220,7 @@ def test_within_limits_the_times_of_each_operation_and_all_failures_are_told(tmp
                 fate = UNREACHABLE if bad and (name, k) == ("lookups", 7) else {}
                 rows.append(maker.request(name, k, k * 10, k * 10 + took, **kind, **fate))
                 rows.append(maker.operation(name, k, k * 10, k * 10 + took, **of, **fate))
-            traffic[name] = maker.plan(operation, [maker.stage("within", 0, 60, 2)], offered=80)
+            traffic[name] = maker.plan(operation, [maker.stage("within", 0, 60, 0.01)], offered=80)
         said = made(tmp_path / words, (maker.info(traffic), rows)).headline.replace("\u00a0", " ")
         assert said == (
             f"Within the limits 95 % of 80 sync runs took at most 5.00 ms, 95 % of {80 - bad} retrievals took at most "
@@ -282,7 +282,7 @@ def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(tmp_path: Pa
             maker.request("jobs", k, at + 995, at + 999, kind="poll", job_state="completed", **common, **trace),
             maker.operation("jobs", k, at, at + 999, poll=1, execution_time_ms=1.0, **common, **trace),
         ]
-    stages = [maker.stage("within", 0, 20, 1)]
+    stages = [maker.stage("within", 0, 20, 0.01)]
     traffic = {"runs": maker.plan("sync_run", stages, offered=20), "jobs": maker.plan("async_run", stages, offered=20)}
     told = " ".join(made(tmp_path, (maker.info(traffic), rows)).target).replace("\u00a0", " ")
     assert "20 of 20 answers gave an executionTime near a thousandth of what was waited, as if in seconds" in told

@@ -17,9 +17,9 @@ from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
 _ANOMALY_WORDS: Final = {
-    "negative": "gave an executionTime below zero",
+    "negative": "gave an executionTime below zero, which is in no percentile",
     "longer_than_seen": "gave an executionTime longer than the client waited",
-    "no_time": "gave an executionTime of 31 years or more, which counts as 31 years",
+    "no_time": "gave an executionTime above a day, which is in no percentile",
     "seconds": "gave an executionTime near a thousandth of what was waited, as if in seconds: it is documented in ms",
     "unknown_state": "gave a job state that is not documented, and counts as pending",
     "wrong_result": "held a result that is not that of what was asked",

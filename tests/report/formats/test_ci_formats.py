@@ -88,7 +88,7 @@ def test_an_invalid_run_judges_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [0, 1])
 def test_there_is_a_file_of_each_form_for_next_to_nothing(tmp_path: Path, rows: int) -> None:
     """No operation or a single one: no figure is made up for what nobody measured."""
-    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 1)], offered=rows)
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 0.5)], offered=rows)
     both = maker.both("t", 0, 0, 5) if rows else []
     _, suite, performance, found = made(maker.save(tmp_path / "run", maker.info({"t": entry}), both))
     assert ("http_req_duration" in performance) == bool(rows)
