@@ -1,4 +1,4 @@
-"""What is assumed of a target's limits: how high they are, how they are counted, and what one limiter counts. Pure."""
+"""The limits that a target is assumed to have, and the algorithm and scope that count them. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from loadtest.limits import (
 from loadtest.record.run_info import TargetInfo
 from loadtest.units import Limit
 
-if TYPE_CHECKING:  # a third of the time that a report takes to start, and it needs none of it
+if TYPE_CHECKING:  # importing the scenario takes a third of a report's start-up time, and a report needs none of it
     from loadtest.scenario import Scenario
 
 __all__ = ["CONCURRENCY", "AssumedLimits"]
@@ -38,13 +38,14 @@ _WHOSE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class AssumedLimits:
-    """What is assumed of the limits of one target: the documentation does not say how they are counted.
+    """Assumptions about one target's rate limits. The API's documentation does not specify the algorithm.
 
     Attributes:
-        limits: the limit of each limit name. Rates in units of a limit refer to these, whatever is in force.
-        spec: by which algorithm limits are counted, and what one limiter counts.
+        limits: the limit of each limit name. Rates in units of a limit refer to these, even if other limits are in
+            force.
+        spec: the algorithm, and the scope of one limiter.
         limit_all: the limit of all requests together; only for the scopes ``key`` and ``global``.
-        draws: which requests draw on a limit: all with a valid key, or only those that nothing is wrong with.
+        draws: whether all requests with a valid key consume the limit, or only valid requests.
     """
 
     limits: Mapping[LimitName, Limit]
@@ -61,13 +62,13 @@ class AssumedLimits:
         limits: Mapping[LimitName, Limit] | None = None,
         limiter: LimiterSpec | None = None,
     ) -> Self:
-        """What to assume before a run: the documented limits, or all that an embedded target is told to enforce.
+        """Return the limits to assume before a run: an embedded target's own, or the documented limits.
 
         Args:
-            scenario: what is offered.
-            embedded: whether the target is ours, so that the scenario's ``[target]`` holds for it.
-            limits: limits that are known better, by their name.
-            limiter: how a target that is not ours counts, where an entry says it.
+            scenario: the scenario to run.
+            embedded: whether the harness starts the target, so that the scenario's ``[target]`` applies to it.
+            limits: limits that replace the assumed ones, by name.
+            limiter: the algorithm of a remote target, if its entry states one.
         """
         if not embedded:
             return cls({**DOCUMENTED, **(limits or {})}, limiter or LimiterSpec())
@@ -76,12 +77,12 @@ class AssumedLimits:
 
     @classmethod
     def recorded(cls, target: TargetInfo) -> Self:
-        """What a run assumed of its target, as ``run.json`` keeps it.
+        """Return the assumptions that ``run.json`` records.
 
         Raises:
-            ValueError: if it describes no limiter that is known here.
+            ValueError: if the recorded limiter is unknown.
         """
-        # Records from before the names had hyphens are still read.
+        # Old records spell algorithm names with underscores.
         if target.limit_scope not in SCOPES:
             raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
@@ -106,24 +107,24 @@ class AssumedLimits:
 
     @property
     def windowed(self) -> bool:
-        """Whether a quota is that of a window: who is refused may be so until the window is over."""
+        """Whether a quota belongs to a window, so that rejections may last until the window ends."""
         return ALGORITHMS[self.spec.algorithm].windowed
 
     @property
     def aligned(self) -> bool:
-        """Whether windows begin at the multiples of their length on the server's clock, whenever requests come."""
+        """Whether windows start at multiples of their length on the server's clock."""
         return ALGORITHMS[self.spec.algorithm].aligned
 
     @property
     def words(self) -> str:
-        """How limits are counted, as an object that a sentence may have."""
+        """The algorithm and scope as a noun phrase."""
         return f"{in_words(self.spec)}, {_WHOSE[self.spec.scope]}"
 
     def limit_on(self, name: str) -> Limit:
-        """The limit in force for requests of a limit name; ``ALL`` is that of all requests.
+        """Return the limit in force for requests of a limit name; ``ALL`` gives the limit of all requests.
 
         Raises:
-            KeyError: if none is known.
+            KeyError: if no such limit is known.
         """
         limit = self.limit_all if self.one_for_all else self.limits.get(LimitName(name))
         if limit is None:
@@ -131,23 +132,23 @@ class AssumedLimits:
         return limit
 
     def rate_on(self, name: str) -> float:
-        """Requests/s that one limiter lets through in the long run; endless where only concurrency is limited."""
+        """Requests/s that one limiter accepts in the long run; infinite where only concurrency is limited."""
         return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate
 
     def rate_of_keys(self, name: str, keys: int) -> float:
-        """Requests/s that a limit lets through in the long run, of so many keys together."""
+        """Requests/s that a limit accepts in the long run over all keys."""
         return self.rate_on(name) * self.quotas(keys)
 
     def drawn_on(self, name: LimitName) -> str:
-        """What a limit is called that requests of a limit name draw on: ``ALL``, or the name itself."""
+        """The name of the limit that requests of a limit name consume: ``ALL``, or the name itself."""
         return ALL if self.one_for_all else name
 
     def together(self, name: str) -> tuple[LimitName, ...]:
-        """The limit names whose requests are counted together with those of ``name``."""
+        """The limit names whose requests count against the same limit as those of ``name``."""
         return LIMIT_NAMES if self.one_for_all else tuple(each for each in LIMIT_NAMES if each == name)
 
     def limit_text(self, limit: Limit) -> str:
-        """A limit as the assumed algorithm has it: ``100 per minute``, ``10 at the same time``."""
+        """Format a limit for the assumed algorithm: ``100 per minute``, ``10 at the same time``."""
         if self.spec.algorithm == CONCURRENCY:
             return f"{words.count(limit.count)} at the same time"
         return words.limit(limit.count, limit.window)
@@ -156,11 +157,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """Fresh limiters, by limit name (in order of ``LIMIT_NAMES``) and key; the same object where they are shared.
-
-        Args:
-            keys: how many keys there are.
-        """
+        """Fresh limiters by limit name (in the order of ``LIMIT_NAMES``) and key; shared ones are the same object."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

@@ -1,13 +1,13 @@
-"""The Workflow REST API as this project knows it: operations, requests, limits, job states, errors, outcomes, reasons.
+"""Vocabulary of the Workflow REST API: operations, requests, limits, job states, errors, outcomes and reasons.
 
-Every other module takes these words from here, and none spells them itself. A new kind of operation is an entry in
-``OPERATIONS`` (and in ``REQUESTS``, if it sends a new kind of request), a user class, and its docs.
+All other modules import these names; none spells them itself. A new operation needs an entry in ``OPERATIONS`` (and one
+in ``REQUESTS`` if it sends a new kind of request), a user class, and documentation.
 
 Source: the API's documentation, "Rate limits": synchronous runs 100 requests per minute, asynchronous submits 1000 per
-minute, retrieval of results 500 per minute; a request beyond a limit is answered with 429. The documentation does not
-say by which algorithm, nor whether limits are per key: see ``ARCHITECTURE.md``.
+minute, retrieval of results 500 per minute; a request beyond a limit is answered with 429. The documentation specifies
+neither the algorithm nor whether limits are per key: see ``ARCHITECTURE.md``.
 
-The members are strings: they equal their text, and are written to files as it.
+The members are strings, equal to their text and written to files as that text.
 """
 
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from loadtest.units import Limit
 
 
 class Word(StrEnum):
-    """A word of the API: it looks like its text in messages, too."""
+    """A string enumeration whose ``repr`` is the quoted text."""
 
     def __repr__(self) -> str:
         return repr(str(self))
 
     @classmethod
     def _made(cls, word: str, **about: str | int) -> Self:
-        """A member with what is known of it beside its text."""
+        """Make a member with attributes in addition to its text."""
         member = str.__new__(cls, word)
         member._value_ = word
         vars(member).update(about)
@@ -33,7 +33,7 @@ class Word(StrEnum):
 
 
 class _Counted(Word):
-    """A word for what can be counted: what ``one`` and ``several`` of it are called in a sentence."""
+    """A countable word, with the singular and plural that sentences use."""
 
     one: str
     several: str
@@ -42,12 +42,11 @@ class _Counted(Word):
         return cls._made(word, one=one, several=several)
 
     def called(self, count: int) -> str:
-        """What so many are called."""
         return self.one if count == 1 else self.several
 
 
 class Operation(_Counted):
-    """What an arrival asks for."""
+    """The kinds of operation that an arrival can start."""
 
     SYNC_RUN = "sync_run", "sync run", "sync runs"
     ASYNC_RUN = "async_run", "job", "jobs"
@@ -55,7 +54,7 @@ class Operation(_Counted):
 
 
 class RequestKind(_Counted):
-    """One HTTP exchange. Those that begin an operation come first."""
+    """The kinds of HTTP request; those that start an operation come first."""
 
     RUN = "run", "run", "runs"
     SUBMIT = "submit", "submit", "submits"
@@ -72,7 +71,7 @@ class LimitName(Word):
 
 
 ALL: Final = "all"
-"""Stands for a limit's name where one limit holds for all requests together."""
+"""The limit name used where one limit applies to all requests together."""
 
 LIMIT_NAMES: Final = tuple(LimitName)
 
@@ -85,14 +84,14 @@ DOCUMENTED: Final[dict[LimitName, Limit]] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is documented of a kind of request.
+    """The documentation's description of a kind of request.
 
     Attributes:
-        method: of HTTP.
-        path: where it goes; a job's id follows where it ends with a slash.
-        success: the status of its success.
-        limit: the limit that it draws on.
-        executes: whether it makes the target execute a workflow.
+        method: the HTTP method.
+        path: the path; a trailing slash is followed by a job id.
+        success: the status of a successful response.
+        limit: the limit that the request consumes.
+        executes: whether the request makes the target execute a workflow.
     """
 
     method: str
@@ -118,45 +117,44 @@ OPERATIONS: Final[dict[Operation, tuple[RequestKind, ...]]] = {
     Operation.ASYNC_RUN: (RequestKind.SUBMIT, RequestKind.POLL),
     Operation.RETRIEVAL: (RequestKind.RETRIEVE,),
 }
-"""The requests of each operation: the one that begins it, and what may follow."""
+"""The requests of each operation: the first starts it, the rest may follow."""
 
 FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.items()}
-"""The kind of request that an operation begins with."""
+"""The kind of an operation's first request."""
 
 FIRST_KINDS: Final = frozenset(FIRST_KIND.values())
 
 JOB_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.path == JOB_PREFIX)
-"""Requests about one job, by its id."""
+"""Requests that name one job by its id."""
 
 JOB_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in JOB_KINDS)
-"""Operations on a job that exists already: one that was seeded, one of the run, or one of a file."""
+"""Operations on an existing job: seeded, submitted during the run, or listed in a file."""
 
 POLLED_OPERATIONS: Final = tuple(operation for operation, kinds in OPERATIONS.items() if RequestKind.POLL in kinds)
-"""Operations that submit a job and poll it: their requests are several, and their result is there later."""
+"""Operations that submit a job and poll it until it ends."""
 
 EXECUTING_KINDS: Final = frozenset(kind for kind, request in REQUESTS.items() if request.executes)
 
 EXECUTING_OPERATIONS: Final = tuple(operation for operation, kind in FIRST_KIND.items() if kind in EXECUTING_KINDS)
-"""Operations that make the target execute a workflow."""
 
 EXECUTING_LIMITS: Final = tuple(request.limit for request in REQUESTS.values() if request.executes)
-"""The limits on requests that make the target execute a workflow."""
+"""The limits of requests that make the target execute a workflow."""
 
 LIMIT_OF_KIND: Final = {kind: request.limit for kind, request in REQUESTS.items()}
 
 LIMIT_OF_OPERATION: Final = {operation: LIMIT_OF_KIND[kind] for operation, kind in FIRST_KIND.items()}
-"""The limit that an operation's first request draws on. A rate "of limit" refers to it."""
+"""The limit of an operation's first request. A rate "of limit" refers to it."""
 
 LIMITS_OF_OPERATION: Final = {
     operation: tuple(dict.fromkeys(LIMIT_OF_KIND[kind] for kind in kinds)) for operation, kinds in OPERATIONS.items()
 }
-"""Every limit that an operation's requests draw on."""
+"""All limits that an operation's requests consume."""
 
 THROTTLED_STATUS: Final = 429
 
 
 class JobState(Word):
-    """What a retrieval says of a job."""
+    """The states of a job that a retrieval can report."""
 
     PENDING = "pending"
     COMPLETED = "completed"
@@ -164,14 +162,14 @@ class JobState(Word):
 
 
 TERMINAL: Final = frozenset({JobState.COMPLETED, JobState.FAILED})
-"""States that a job never leaves again."""
+"""The states that a job never leaves."""
 
 
 class ErrorCode(Word):
-    """The codes of the reference API's errors, each with its usual ``status``.
+    """The error codes of the reference API, each with its default ``status``.
 
-    Assumption: the documentation gives errors a ``code`` and lists none, nor every status that is used here. A server
-    can be told to answer any of them otherwise (``--answer``), which is why scenarios must know them, too.
+    Assumption: the API's documentation gives errors a ``code`` but lists neither codes nor all statuses used here. The
+    server can be configured to answer an error differently (``--answer``), so scenarios must know the codes too.
     """
 
     status: int
@@ -205,7 +203,7 @@ ERROR_CODES: Final = tuple(ErrorCode)
 
 
 class Outcome(Word):
-    """How an operation ended; requests use the first four."""
+    """The ways an operation can end; requests use the first four."""
 
     OK = "ok"
     THROTTLED = "throttled"
@@ -216,15 +214,15 @@ class Outcome(Word):
 
 
 TIMED: Final = frozenset({Outcome.OK, Outcome.TIMED_OUT})
-"""Outcomes whose operations are in latency figures."""
+"""Outcomes that latency figures include."""
 
 ERRORS: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 
 
 class Reason(Word):
-    """Why a request or an operation is not ok, each with the ``sentence`` that explains it.
+    """The reasons why a request or operation is not ok, each with a ``sentence`` that explains it.
 
-    ``docs/client.md`` names them all.
+    ``docs/client.md`` lists them all.
     """
 
     sentence: str
@@ -242,48 +240,48 @@ class Reason(Word):
 
     CONNECTION_REFUSED = "connection_refused", "Nothing listens at the target's address."
     CONNECT_FAILED = "connect_failed", "The target's address cannot be reached."
-    ADDRESS_NOT_ALLOWED = "address_not_allowed", "The target's name leads to an address that may not be loaded."
-    CERTIFICATE_UNTRUSTED = "certificate_untrusted", "No trusted authority vouches for the target's certificate."
+    ADDRESS_NOT_ALLOWED = "address_not_allowed", "The target's name resolves to an address that is not allowed."
+    CERTIFICATE_UNTRUSTED = "certificate_untrusted", "The target's certificate is not signed by a trusted authority."
     CERTIFICATE_WRONG_NAME = "certificate_wrong_name", "The target's certificate is for another name."
     CERTIFICATE_EXPIRED = "certificate_expired", "The target's certificate has expired."
     CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "The target's certificate is not valid yet."
     CLIENT_CERTIFICATE_REFUSED = "client_certificate_refused", "The target refused the client's certificate."
-    TLS_FAILED = "tls_failed", "The target broke off TLS, or does not speak it."
+    TLS_FAILED = "tls_failed", "The target aborted the TLS handshake, or does not support TLS."
     CONNECTION_RESET = "connection_reset", "The target reset the connection."
     CONNECTION_CLOSED = "connection_closed", "The target closed the connection before the answer began."
     CONNECTION_FAILED = "connection_failed", "The network failed during the exchange."
     HUNG_UP = "hung_up", "The target closed an idle connection while the request was on its way."
-    TRUNCATED = "truncated", "The connection ended within the answer."
+    TRUNCATED = "truncated", "The connection closed before the answer was complete."
     MALFORMED_HTTP = "malformed_http", "The answer breaks the rules of HTTP."
     HEAD_TOO_LARGE = "head_too_large", "The answer has more than 256 KiB before its body."
     ANSWER_TOO_LARGE = (
         "answer_too_large",
-        "The answer has more than 16 MiB, decompressed or not, or all that are being read have more than 512.",
+        "The answer exceeds 16 MiB, decompressed or not, or all answers being read exceed 512 MiB.",
     )
-    UNKNOWN_ENCODING = "unknown_encoding", "The answer is compressed in a way that was not asked for, or is not known."
+    UNKNOWN_ENCODING = "unknown_encoding", "The answer's compression was not requested, or is unknown."
     UNDECODABLE_BODY = "undecodable_body", "The compressed body is damaged."
     REDIRECT = "redirect", "The target redirected; redirects are not followed."
     UNEXPECTED_STATUS = "unexpected_status", "The status is not the expected one."
     INVALID_JSON = "invalid_json", "The body is not JSON."
-    WRONG_SHAPE = "wrong_shape", "The body is not the documented one."
+    WRONG_SHAPE = "wrong_shape", "The body does not have the documented structure."
     WRONG_JOB = "wrong_job", "The answer is about another job."
 
     DUPLICATE_JOB_ID = "duplicate_job_id", "A submit was answered with the id of another job."
     BACK_TO_PENDING = "back_to_pending", "A job that had ended is pending again."
-    JOB_FAILED = "job_failed", "The job failed, and was to complete."
-    JOB_COMPLETED = "job_completed", "The job completed, and was to fail."
-    WRONG_RESULT = "wrong_result", "The result is not the expected one."
-    HARNESS_ERROR = "harness_error", "An error of the load generator's own; load.log has it."
+    JOB_FAILED = "job_failed", "The job failed but was expected to complete."
+    JOB_COMPLETED = "job_completed", "The job completed but was expected to fail."
+    WRONG_RESULT = "wrong_result", "The result differs from the expected result."
+    HARNESS_ERROR = "harness_error", "Internal error of the load generator; see load.log."
 
-    NO_JOB_ID = "no_job_id", "There was no job yet to ask for."
+    NO_JOB_ID = "no_job_id", "No job existed yet to retrieve."
     NO_USER_FREE = "no_user_free", "No user was free before the end of the run."
     ABORTED = "aborted", "The run was aborted before it was sent."
-    LEASH = "leash", "The request budget of the target's entry was spent."
-    WORKER_LOST = "worker_lost", "The worker that was to send it was lost."
+    LEASH = "leash", "The request budget of the target's entry was exhausted."
+    WORKER_LOST = "worker_lost", "The worker assigned to send it was lost."
 
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
-"""Why an operation failed whose job ended in this state, and was to end in the other."""
+"""The reason of an operation whose job ended in this state instead of the expected one."""
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
@@ -292,4 +290,4 @@ MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
     "invalid_body": ErrorCode.INVALID_REQUEST.status,
     "bad_key": ErrorCode.INVALID_API_KEY.status,
 }
-"""The status that each deliberate mistake expects, as the documentation lists them."""
+"""The status that each deliberate mistake expects, from the documentation."""

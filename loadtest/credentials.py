@@ -1,4 +1,4 @@
-"""API keys and workflow endpoint: from the environment only, for the harness and for its target alike."""
+"""API keys and workflow endpoint, read from the environment only, by the harness and the reference API."""
 
 import os
 import re
@@ -10,43 +10,43 @@ from loadtest.errors import InputError
 KEYS_VARIABLE: Final = "WORKFLOW_API_KEYS"
 ENDPOINT_VARIABLE: Final = "WORKFLOW_ENDPOINT"
 LOCAL_KEY: Final = "local-dev-key"
-"""The key where WORKFLOW_API_KEYS is not set: well known, protects nothing, and is no secret."""
+"""The key used where WORKFLOW_API_KEYS is not set. It is public and protects nothing."""
 LOCAL_ENDPOINT: Final = "local"
-"""What the harness sends as ``x-wf-endpoint`` where WORKFLOW_ENDPOINT is not set."""
+"""The ``x-wf-endpoint`` sent where WORKFLOW_ENDPOINT is not set."""
 
 _HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """The keys of WORKFLOW_API_KEYS, separated by commas, each once; the local key where it is unset or blank.
+    """Return the distinct keys of WORKFLOW_API_KEYS (comma-separated); the local key where it is unset or blank.
 
     Raises:
-        InputError: if a key cannot be sent in a header. The message does not show it.
+        InputError: if a key cannot be sent in a header. The message does not show the key.
     """
     keys = tuple(dict.fromkeys(key.strip() for key in environ.get(KEYS_VARIABLE, "").split(",") if key.strip()))
     for number, key in enumerate(keys, 1):
         if _HEADER_SAFE.fullmatch(key) is None:
             raise InputError(
-                f"{KEYS_VARIABLE}: key {number} has characters that no header can carry",
+                f"{KEYS_VARIABLE}: key {number} has characters that are not allowed in a header",
                 "Check it for spaces, quotes and line ends.",
             )
     return keys or (LOCAL_KEY,)
 
 
 def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The value of WORKFLOW_ENDPOINT; None where it is unset or blank.
+    """Return the value of WORKFLOW_ENDPOINT; None where it is unset or blank.
 
     Raises:
         InputError: if it cannot be sent in a header.
     """
     endpoint = environ.get(ENDPOINT_VARIABLE, "").strip()
     if endpoint and _HEADER_SAFE.fullmatch(endpoint) is None:
-        raise InputError(f"{ENDPOINT_VARIABLE} has characters that no header can carry", "Check it for spaces.")
+        raise InputError(f"{ENDPOINT_VARIABLE} has characters that are not allowed in a header", "Check it for spaces.")
     return endpoint or None
 
 
 def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Keys and endpoint to send, with the local ones for what is unset.
+    """Return the keys and the endpoint to send, with the local defaults for unset variables.
 
     Raises:
         InputError: as ``api_keys`` and ``workflow_endpoint``.
@@ -55,11 +55,11 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
 
 
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment as one side of a comparison sees it: its ``HEAD_WORKFLOW_API_KEYS`` is ``WORKFLOW_API_KEYS``.
+    """Return the environment of one side of a comparison: ``HEAD_WORKFLOW_API_KEYS`` replaces ``WORKFLOW_API_KEYS``.
 
     Args:
         side: ``base`` or ``head``.
-        environ: with variables of both sides and of neither; those of the side win.
+        environ: the whole environment; variables with the side's prefix win.
     """
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}

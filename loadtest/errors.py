@@ -1,14 +1,14 @@
-"""Errors that the harness raises, and the exit codes that a run can end with.
+"""Exceptions of the harness, and the exit codes of its commands.
 
 The tree::
 
-    LoadtestError                 anything that we say to the user in one sentence
-    ├── InputError          (2)   a file, key, flag or value that we cannot use
-    │   └── WrongValueError       the value of a key or an option, wherever it was written
+    LoadtestError                 an error with a message for the user
+    ├── InputError          (2)   an unusable file, key, option or value
+    │   └── WrongValueError       an invalid value of a key or option
     ├── TargetError         (5)   unreachable, not this API, or key refused
-    └── RecordError         (3)   a run directory that cannot be read as a record
+    └── RecordError         (3)   a run directory without a readable record
 
-A request that failed is data, not an exception; any *other* exception means that we broke (70).
+A failed request is data, not an exception; any *other* exception is a bug in the harness (70).
 """
 
 from enum import IntEnum
@@ -30,11 +30,11 @@ class ExitCode(IntEnum):
 
 
 class LoadtestError(Exception):
-    """Base of the errors that end a verb with one clear sentence and no traceback.
+    """Base of the errors that end a command with a clear message and no traceback.
 
     Args:
-        message: what is wrong, naming the file and key where there is one.
-        remedy: what to do about it, if there is something to do.
+        message: the problem, with the file and key if there are any.
+        remedy: the user's next step, if there is one.
     """
 
     exit_code = ExitCode.BUG
@@ -49,19 +49,19 @@ class LoadtestError(Exception):
 
 
 class InputError(LoadtestError):
-    """Bad input or usage: the message names file and key, the remedy what to write instead."""
+    """Bad input or usage: the message names file and key, the remedy a valid replacement."""
 
     exit_code = ExitCode.USAGE
 
 
 class WrongValueError(InputError, ValueError):
-    """A value that cannot be used. A ValueError, so that all of a file are found together (``loadtest.strict``).
+    """An invalid value. It is a ValueError so that pydantic collects all of a file's errors (``loadtest.strict``).
 
     Args:
-        message: what is wrong with it, wherever it was written.
-        remedy: what to write instead.
-        key: of the value, below the place that is being checked; empty if that is the value.
-        value: as an option takes it, where that helps to find it.
+        message: the problem, independent of where the value was written.
+        remedy: a valid replacement.
+        key: the value's key, relative to the part being checked; empty if that part is the value itself.
+        value: the value as written for an option, where that helps to locate it.
     """
 
     def __init__(self, message: str, remedy: str, *, key: str = "", value: str = "") -> None:
@@ -71,12 +71,12 @@ class WrongValueError(InputError, ValueError):
 
 
 class TargetError(LoadtestError):
-    """The target cannot be loaded: unreachable, not this API, or it refused the key."""
+    """The target cannot be loaded: it is unreachable, not this API, or refused the key."""
 
     exit_code = ExitCode.TARGET
 
 
 class RecordError(LoadtestError):
-    """A run directory whose record cannot be read."""
+    """A run directory without a readable record."""
 
     exit_code = ExitCode.INVALID

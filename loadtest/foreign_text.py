@@ -1,7 +1,7 @@
-"""Words of others (a service's error codes, job ids, headers): shown so that they can neither act nor hide.
+"""Foreign text (error codes, job ids and headers of a service), escaped so that it can neither act nor hide.
 
-They may hold control characters that move a terminal's cursor, marks that turn the direction of text around, a cell
-that a spreadsheet takes for a formula, or an API key that came back in an answer.
+Such text may contain control characters that move a terminal's cursor, marks that reverse the text direction, a cell
+that a spreadsheet would evaluate as a formula, or an API key echoed by the service.
 """
 
 import re
@@ -15,47 +15,47 @@ _UNSEEN: Final = (
     "\u2060-\u2064\u2066-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
     "\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f"
 )
-"""Unicode 16's categories Cc, Cf, Cs, Zl and Zp, but for tab and line feed."""
+"""Unicode 16's categories Cc, Cf, Cs, Zl and Zp, except tab and line feed."""
 _IN_TEXT: Final = re.compile(f"[{_UNSEEN}]")
 _IN_WORD: Final = re.compile(f"[{_UNSEEN}\t\n]")
 _FORMULA: Final = re.compile(r"\s*[=+\-@]")
-"""How a text begins that a spreadsheet would compute (OWASP, CSV injection)."""
+"""The beginnings of cells that a spreadsheet evaluates (OWASP, CSV injection)."""
 ODD_CELL: Final = r"^\s*[=+\-@]|[^ -~]"
-"""A pattern (of RE2, as Arrow has it) that is in every text which ``csv_text`` changes."""
+"""A pattern (RE2, used by Arrow) that matches every text that ``csv_text`` changes."""
 BLANK: Final = "[secret]"
 _SURE: Final = 8
-"""Characters from which a key is blanked inside of a word, too; a shorter one may be part of many."""
+"""Minimum length of a key that is redacted within words too; a shorter key may occur in ordinary words."""
 
 
 def visible(text: str) -> str:
-    r"""A word or sentence with what is not seen of it escaped: ``\x1b``, ``\u202e``, ``\n``."""
+    r"""Escape the invisible characters of a word or sentence: ``\x1b``, ``\u202e``, ``\n``."""
     return text if text.isprintable() else _IN_WORD.sub(_escape, text)
 
 
 def visible_text(text: str) -> str:
-    """A whole text of many lines; as ``visible``, but for its tabs and line ends."""
+    """Escape the invisible characters of a multi-line text, except tabs and line feeds."""
     return _IN_TEXT.sub(_escape, text)
 
 
 def csv_text(text: str) -> str:
-    """A cell of CSV that every spreadsheet takes for text."""
+    """Return a CSV cell that every spreadsheet treats as text."""
     return visible(f"'{text}" if _FORMULA.match(text) else text)
 
 
 class KeyFilter:
-    """Blanks our own API keys, and other secrets that we send, in words of a service.
+    """Redacts our API keys, and other secrets that we send, from a service's text.
 
-    As they were sent, in another case, and as they stand in a URL; one of fewer than 8 characters only where it stands
-    alone.
+    It finds a secret as sent, in another case, and URL-encoded. One shorter than 8 characters is redacted only where it
+    stands alone.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
         forms = sorted({form for key in keys if key for form in (key, quote(key, safe=""))}, key=len, reverse=True)
         self._forms = [form.lower() for form in forms]
         self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE)
-        # Most words come again and again: codes, states, and the id of a job with each of its polls.
+        # Codes, states and job ids repeat, each job id with every poll.
         self.blank = lru_cache(4096)(self._blank)
-        """The text without keys."""
+        """Return the text without keys."""
 
     def _blank(self, text: str) -> str:
         low = text.lower()

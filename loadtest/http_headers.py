@@ -1,4 +1,4 @@
-"""What HTTP headers say: dates, waits, the server's clock; and who we say that we are. Pure."""
+"""Parsing of HTTP headers (dates, waits, the server's clock) and the User-Agent that we send. Pure."""
 
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -10,7 +10,7 @@ _ENDLESS: Final = 1e18
 
 
 def package_version(package: str = PACKAGE) -> str:
-    """The version of a package, by default of this one; ``unknown`` in a checkout that was never installed."""
+    """Return the version of a package, by default this one; ``unknown`` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -18,12 +18,12 @@ def package_version(package: str = PACKAGE) -> str:
 
 
 def user_agent(about: str) -> str:
-    """What requests say of their sender: product, version, and what they are for."""
+    """Return the ``User-Agent`` of requests: product, version and purpose."""
     return f"{PACKAGE}/{package_version()} ({about})"
 
 
 def parse_date(text: str) -> datetime | None:
-    """Read a date of HTTP (RFC 9110, section 5.6.7); without a zone it is GMT, not the zone of this machine."""
+    """Parse an HTTP date (RFC 9110, section 5.6.7); a date without a zone is GMT. None if it is not a date."""
     try:
         moment = parsedate_to_datetime(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -34,18 +34,18 @@ def parse_date(text: str) -> datetime | None:
 
 
 def parse_retry_after(text: str) -> float | datetime | None:
-    """Read a ``Retry-After`` (RFC 9110, section 10.2.3): seconds, or a date; None for anything else."""
+    """Parse ``Retry-After`` (RFC 9110, section 10.2.3): seconds or a date; None for anything else."""
     text = text.strip()
-    # Twelve digits are more than any wait; int() would refuse thousands of them.
+    # Twelve digits exceed any wait; int() raises on thousands of them.
     return float(text[:12]) if text.isascii() and text.isdecimal() else parse_date(text)
 
 
 class ClockOffset:
-    """Bounds of the server's clock minus ours, in s, from the ``Date`` headers of its answers.
+    """Bounds of the server's clock minus ours, in s, from the ``Date`` headers of its responses.
 
-    A ``Date`` of D means that the server's clock read something in [D, D+1) between our send and our receipt, so
-    the offset lies in (D − receipt, D + 1 − send). Those intervals are intersected: the answers around a change of
-    second narrow it to about a round trip.
+    A ``Date`` of D means that the server's clock was in [D, D+1) between our send and our receipt, so the offset lies
+    in (D − receipt, D + 1 − send). The intersection of these intervals narrows to about one round trip, thanks to
+    responses around a change of second.
     """
 
     __slots__ = ("high", "low")
@@ -55,11 +55,10 @@ class ClockOffset:
         self.high = _ENDLESS
 
     def see(self, date_s: float, sent_s: float, received_s: float) -> None:
-        """Take a ``Date`` into account, which came in an answer between two moments of our clock; unix seconds."""
+        """Update the bounds with the ``Date`` of a response. All are unix seconds, the last two of our clock."""
         self.low = max(self.low, date_s - received_s)
         self.high = min(self.high, date_s + 1 - sent_s)
 
     @property
     def known(self) -> bool:
-        """Whether any ``Date`` was seen."""
         return self.high < _ENDLESS

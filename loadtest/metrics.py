@@ -1,9 +1,9 @@
-"""The metrics that thresholds and comparisons can name: units, what each is made of, and what it may be used for.
+"""Registry of the metrics that thresholds and comparisons can name: unit, components and permitted uses.
 
-A count adds up operations or requests that are alike (``Cell``); a ratio divides counts by another count or by seconds.
-The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these entries,
-so that a metric of what is counted already is an entry here and a field of ``metrics.json``. Times are summarised by
-the analysis, which has a function for each.
+A count adds up the operations or requests of certain cells (``Cell``); a ratio divides counts by another count or by
+seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these
+entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. Times are
+summarised by the analysis, which has a function for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,27 +14,27 @@ from loadtest.contract import ERRORS, FIRST_KINDS, THROTTLED_STATUS, Outcome, Re
 from loadtest.units import Unit
 
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
-"""Statistics that have an interval."""
+"""Statistics with a confidence interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {
     "response_time": "of an operation, from its intended start, retries and polls included",
     "service_time": "of one request",
     "start_lag": "from the intended start to the start",
-    "dispatch_lag": "the part of start_lag that is ours",
-    "execution_time": "what the server says it spent (executionTime)",
-    "overhead": "what the client waited beyond executionTime",
+    "dispatch_lag": "the load generator's part of start_lag",
+    "execution_time": "executionTime as the server reports it",
+    "overhead": "the client's wait beyond executionTime",
     "submit": "of a job's submit, from the intended start",
-    "time_to_result": "of a job, until its end was seen",
+    "time_to_result": "of a job, until a poll saw its end",
 }
 SUMMARIES: Final = (*TIMES, "polls")
-"""Metrics that have statistics, and are known by traffic or operation only."""
+"""Metrics with statistics, available per traffic entry or operation only."""
 ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
-"""Beginnings of the metrics that only ``async_run`` has."""
+"""Prefixes of the metrics that only ``async_run`` has."""
 
 
 class Cell(NamedTuple):
-    """Operations, or requests, that no metric tells apart. Operations have neither kind nor status."""
+    """A class of operations or requests that no metric distinguishes. Operations have neither kind nor status."""
 
     outcome: Outcome
     sent: bool = True
@@ -55,23 +55,23 @@ COUNTS: Final[dict[str, Callable[[Cell], bool]]] = {
     "requests.throttled": lambda cell: cell.status == THROTTLED_STATUS,
     "requests.errors": lambda cell: cell.outcome in ERRORS,
 }
-"""Which cells each count adds up, of operations or of requests by the beginning of its name. Each is a metric."""
+"""The cells that each count adds up; the name's prefix says whether of operations or requests. Each is a metric."""
 PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
     **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,
 }
-"""Counts that ratios are made of, those included that are no metrics of their own."""
+"""The counts that ratios are made of, including some that are not metrics themselves."""
 
 
 class Nature(NamedTuple):
-    """How a metric is compared between runs.
+    """The way a metric is compared between runs.
 
     Attributes:
-        scale: on which differences are taken: the logarithm of times and rates, the log odds of shares.
-        worse: 1 where more is worse, -1 where less is.
-        unit: of its value: ms, share or 1/s.
-        prior_sd: standard deviation from run to run that is assumed before runs are known, on its scale.
-        name: what a sentence calls it.
+        scale: the scale of differences: the logarithm of times and rates, the log odds of shares.
+        worse: 1 if higher is worse, -1 if lower is worse.
+        unit: ms, share or 1/s.
+        prior_sd: standard deviation between runs, on the metric's scale, assumed until enough runs are known.
+        name: the metric's name in sentences.
     """
 
     scale: Literal["log", "logit"]
@@ -86,14 +86,14 @@ class MetricEntry:
     """One metric.
 
     Attributes:
-        parts: counts that it adds up; none of a time.
-        whole: the count that they are divided by, or ``seconds``; empty: they are not divided.
-        n: the count that a judged value rests on; empty: none is given.
-        live: whether it is known while a run goes on, so that a threshold on it may abort the run.
-        expected: whether a replay of the assumed limiter says what to expect.
-        more_is_better: of two values the greater one.
-        column: its heading in the report's table of outcomes; empty: it has none there.
-        nature: how it is compared between runs; None: it is not.
+        parts: the counts that it adds up; empty for a time.
+        whole: the divisor: a count, or ``seconds``; empty: none.
+        n: the count that is a judged value's sample size; empty: none is given.
+        live: whether it is known during a run, so that a threshold on it may abort the run.
+        expected: whether a replay of the assumed limiter gives an expected value.
+        more_is_better: whether the greater of two values is better.
+        column: its heading in the report's table of outcomes; empty: not shown there.
+        nature: the way it is compared between runs; None: it is not compared.
     """
 
     unit: Unit
@@ -108,7 +108,7 @@ class MetricEntry:
 
     @property
     def grows(self) -> bool:
-        """Whether it is a count, which only ever grows during a run."""
+        """Whether it is a count, which never falls during a run."""
         return bool(self.parts) and not self.whole
 
 
@@ -126,7 +126,6 @@ _MORE_IS_BETTER: Final = {f"operations.{Outcome.OK}", "requests.accepted"}
 
 
 def _counts(rows: str, n: str) -> dict[str, MetricEntry]:
-    """The counts of operations, or of requests."""
     return {
         name: MetricEntry(
             unit="number", parts=(name,), n=n, live=name not in _NEVER_LIVE, more_is_better=name in _MORE_IS_BETTER
@@ -200,20 +199,20 @@ METRICS: Final[dict[str, MetricEntry]] = {
     **{name: _time(name) for time in TIMES for name in (f"{time}.{each}" for each in STATISTICS)},
     **{f"polls.{statistic}": MetricEntry(unit="number") for statistic in STATISTICS},
 }
-"""Every metric that a threshold or a comparison can name."""
+"""All metrics that a threshold or comparison can name."""
 
 UNITS: Final[dict[str, Unit]] = {name: entry.unit for name, entry in METRICS.items()}
 EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expected)
-"""Metrics that have an expected value, by replay of the assumed limiter."""
+"""Metrics with an expected value, from a replay of the assumed limiter."""
 
 
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
-    """Return a count by its name.
+    """Return the value of a count.
 
     Args:
         name: a key of ``PARTS``.
-        operations: how many each cell has.
-        requests: likewise.
+        operations: the number of operations in each cell.
+        requests: the number of requests in each cell.
     """
     cells, of_it = (operations if name.startswith("operations.") else requests), PARTS[name]
     return sum(count for cell, count in cells.items() if of_it(cell))

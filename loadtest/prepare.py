@@ -1,4 +1,4 @@
-"""Prepares a run: its directory, and the part of ``run.json`` that is known before the first request."""
+"""Prepares a run: creates its directory and writes the part of ``run.json`` known before the first request."""
 
 import hashlib
 import hmac
@@ -34,7 +34,7 @@ from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, p
 from loadtest.units import MAX_RATE, Limit
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
-"""Where GitHub, GitLab and Jenkins say which commit they build."""
+"""The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -52,18 +52,18 @@ def prepare_run(
     workers: int = 1,
     target_version: str = "",
 ) -> tuple[Path, RunInfo]:
-    """Make the directory of a run in ``output_dir`` and write its ``run.json``.
+    """Create the directory of a run in ``output_dir`` and write its ``run.json``.
 
-    ``block`` is the directory of one block in that of its comparison, which ``output_dir`` then is. ``preflight`` are
-    the requests that one sent, ``command`` is a command line without secrets. Without ``chosen`` there is no budget.
+    ``block`` is the subdirectory of one block in a comparison's ``output_dir``. ``preflight`` lists the preflight's
+    requests. ``command`` is a command line without secrets. Without ``chosen`` there is no request budget.
 
     Raises:
-        InputError: if the run exceeds its request budget, cannot be offered as planned, or has no directory.
+        InputError: if the run would exceed its request budget, is impossible, or gets no directory.
     """
     assumed = assumed_limits_of(loaded, chosen, embedded=embedded)
     plans = planned_traffic(loaded, assumed, keys)
     users = sum(plan.users for plan in plans.values())
-    # An embedded target has the connections of all workers.
+    # An embedded target holds the connections of all workers.
     _check_files(users if embedded else -(-users // workers))
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
@@ -86,16 +86,15 @@ def prepare_run(
 
 
 def _check_files(users: int) -> None:
-    """Raise InputError unless so many users can be connected at a time."""
     if users + SPARE_FILES > (files := allow_files()):
         raise InputError(
-            f"only {files:,} files may be open at a time, and {users:,} users need {users + SPARE_FILES:,}",
-            f"Allow more (ulimit -n {users + SPARE_FILES}), or offer less.",
+            f"the limit of open files is {files:,}, and {users:,} users need {users + SPARE_FILES:,}",
+            f"Raise it (ulimit -n {users + SPARE_FILES}), or lower the load.",
         )
 
 
 def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
-    """Save a run in a new directory, whose id leads there from the folder of all runs."""
+    """Save a run in a new directory; the id is its path below the folder of all runs."""
     if block is None:
         directory = new_run_directory(output_dir, info.scenario.name)
         info.id = directory.name
@@ -105,7 +104,7 @@ def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
         info.id = f"{output_dir.name}/{block}"
     save(info, directory)
     if block is None:
-        # Now, not at the end: whatever becomes of the run, `latest` is the one that was made last.
+        # Set now rather than at the end, so that `latest` is the newest run even if that run fails.
         point_latest(directory)
     return directory
 
@@ -141,7 +140,7 @@ def _target_info(
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
         tls=None if chosen is None else chosen.tls,
-        # The embedded target's is no choice of anyone's.
+        # The embedded target's endpoint is fixed.
         endpoint_digest="" if embedded else endpoint_digest(_endpoint(chosen)),
         headers={} if chosen is None else chosen.headers,
     )
@@ -153,13 +152,13 @@ def _endpoint(chosen: ChosenTarget | None) -> str:
 
 
 def endpoint_digest(endpoint: str) -> str:
-    """Eight hex digits that tell endpoints apart and are too few to find one by."""
-    # Keyed, so that it is no digest that a table of common ones lists.
+    """Return eight hex digits that distinguish endpoints but do not reveal them."""
+    # Keyed, so that tables of common digests do not list it.
     return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
 
 
 def current_commit() -> str:
-    """The commit that a CI system builds, or the checked-out one of the working directory; empty if unknown."""
+    """Return the commit that a CI system builds, or the one checked out in the working directory; empty if unknown."""
     for name in COMMIT_VARIABLES:
         if commit := os.environ.get(name, "").strip():
             return commit[:64]
@@ -177,7 +176,7 @@ def _limit_info(limit: Limit) -> LimitInfo:
 
 
 def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
-    """The assumed limits: the embedded target's own, or the documented ones with what an entry says instead."""
+    """Return the embedded target's own limits, or the documented ones with the changes of the target's entry."""
     entry = None if chosen is None else chosen.entry
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
@@ -186,12 +185,12 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, em
 def check_before_run(
     loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
 ) -> BudgetInfo | None:
-    """The request budget of a run, checked before anything is sent; None for a target without an entry.
+    """Check the request budget of a run before anything is sent; return None for a target without an entry.
 
-    The scenario begins anew at each of ``starts_s``, in seconds from the first time; by default it runs once.
+    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once.
 
     Raises:
-        InputError: if the run would exceed it (see ``loadtest.targets.check_request_budget``).
+        InputError: if the run would exceed its budget (see ``loadtest.targets.check_request_budget``).
     """
     if chosen.entry is None:
         return None
@@ -202,35 +201,35 @@ def check_before_run(
 
 
 def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> BudgetInfo | None:
-    """The request budget of a preflight alone, checked as ``check_before_run`` does it for a run."""
+    """Check the request budget of a preflight alone, as ``check_before_run`` does for a run."""
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
     load = preflight_load(loaded.scenario, keys)
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
 def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
-    """The plan of every traffic entry, by its name.
+    """Return the plan of each traffic entry, by name.
 
     Raises:
-        InputError: if there are too few keys, a rate is impossible, or nothing would be sent.
+        InputError: if there are too few keys, a rate is impossible, or all rates are zero.
     """
     scenario = loaded.scenario
-    # Not scenario.keys: what [target] asks for is for the embedded target alone.
+    # Not scenario.keys: the keys of [target] concern the embedded target only.
     needed = sum(scenario.key_groups.values())
     if keys < needed:
         raise InputError(
-            f"{loaded.path}: key_groups need {needed} keys, and there are {keys}",
-            "Put as many into WORKFLOW_API_KEYS, separated by commas.",
+            f"{loaded.path}: key_groups need {needed} keys, but WORKFLOW_API_KEYS has {keys}",
+            "Set that many keys in WORKFLOW_API_KEYS, separated by commas.",
         )
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
-        # A rate that is written in units of a limit is known only now.
+        # A rate in units of a limit is known only here.
         if max(stage.rate, stage.rate_to) > MAX_RATE or stage.burst > MAX_BURST:
             raise InputError(
-                f"{loaded.path}: traffic.{name}.stages.{stage.name} comes to {max(stage.rate, stage.rate_to):g}/s"
+                f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {max(stage.rate, stage.rate_to):g}/s"
                 + (f" and a burst of {stage.burst}" if stage.burst else ""),
-                f"At most {MAX_RATE:g}/s and bursts of {MAX_BURST} are possible: lower the rate or the limit.",
+                f"The maximum is {MAX_RATE:g}/s and bursts of {MAX_BURST}: lower the rate or the limit.",
             )
     if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")
@@ -238,7 +237,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
 
 
 def _machine() -> dict[str, str]:
-    """Stable facts only: two runs on one machine must have the same."""
+    """Stable facts about the machine: two runs on one machine must record the same."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

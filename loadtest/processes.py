@@ -1,4 +1,4 @@
-"""Child processes: how they are started, interrupted and stopped, where they listen, which files they may open."""
+"""Child processes: starting, interrupting and stopping them, their addresses, and the limit of open files."""
 
 import signal
 import socket
@@ -15,15 +15,15 @@ from loadtest.errors import ExitCode, InputError
 
 LOOPBACK: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 5557
-"""Where a master listens: Locust's own."""
+"""Locust's default port for a master."""
 _PATIENCE_S: Final = 5.0
 
 
 def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Read ``HOST:PORT``, an IPv6 host in brackets, as host and port; without ``default_port`` the port must be there.
+    """Parse ``HOST:PORT``, an IPv6 host in brackets; the port may be missing if there is a ``default_port``.
 
     Raises:
-        ValueError: if it is of another form.
+        ValueError: if the text has another form.
     """
     host, colon, port = text.rpartition(":")
     if default_port is not None and (not colon or text.endswith("]")):
@@ -34,7 +34,7 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
 
 
 def address_text(host: str, port: int) -> str:
-    """The text that ``parse_address`` reads as these."""
+    """Format an address as ``parse_address`` reads it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
@@ -42,10 +42,10 @@ DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
 
 
 def whole_address(text: str, option: str) -> str:
-    """``HOST:PORT``, with the default port where an option's text has none.
+    """Return an option's ``HOST:PORT``, with the default port where the text has none.
 
     Raises:
-        InputError: if it is neither.
+        InputError: if the text is not an address.
     """
     try:
         return address_text(*parse_address(text, DEFAULT_PORT))
@@ -54,20 +54,20 @@ def whole_address(text: str, option: str) -> str:
 
 
 def check_free(port: int, option: str) -> None:
-    """Check that something can listen on a port of loopback, before anything is started.
+    """Check that a port of loopback is free, before anything is started.
 
     Raises:
-        InputError: if nothing can.
+        InputError: if it is not.
     """
     try:
         socket.create_server((LOOPBACK, port)).close()
     except (OSError, OverflowError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no port has that number"
-        raise InputError(f"{option} {port}: cannot listen there: {why}", f"Choose another {option}.") from None
+        why = error.strerror if isinstance(error, OSError) else "ports are 0 to 65535"
+        raise InputError(f"{option} {port}: cannot listen there: {why}", "Choose another port.") from None
 
 
 def free_port() -> int:
-    """A port of loopback at which nothing listens now."""
+    """Return a free port of loopback."""
     with socket.create_server((LOOPBACK, 0)) as listener:
         return int(listener.getsockname()[1])
 
@@ -75,10 +75,11 @@ def free_port() -> int:
 def start_child(
     module: str, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any
 ) -> "subprocess.Popen[bytes]":
-    """Start ``python -m MODULE``; its input and output are pipes to us.
+    """Start ``python -m MODULE`` with pipes for its input and output.
 
-    It has a session of its own, so that Ctrl-C reaches only us. The end of its input tells it that we are gone.
-    ``environment`` holds the credentials and is ours by default; ``options`` are others of ``subprocess.Popen``.
+    The child has its own session, so that Ctrl-C reaches only the parent. The end of its input means that the parent
+    has gone. ``environment`` holds the credentials and defaults to this process's; ``options`` go to
+    ``subprocess.Popen``.
     """
     command = [sys.executable, "-m", module, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -88,9 +89,9 @@ def start_child(
 def start_worker(
     master: str, base: Path, environment: Mapping[str, str] | None = None, *, with_parent: bool = True
 ) -> "subprocess.Popen[bytes]":
-    """Start a worker of the master at an address; ``base`` is what a relative path in a scenario starts from.
+    """Start a worker for a master's address; relative paths in the scenario start from ``base``.
 
-    It ends with this process, or (not ``with_parent``) runs until it is told to leave.
+    It ends with this process, or without ``with_parent`` when the master dismisses it.
     """
     arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
     pipes = {} if with_parent else {"stdin": None}
@@ -99,11 +100,10 @@ def start_worker(
 
 
 def run_module(module: str, *arguments: str, quiet: bool = False, apart: bool = False) -> int:
-    """Run ``python -m MODULE`` to its end, and give its exit code.
+    """Run ``python -m MODULE`` to its end and return its exit code.
 
-    Ctrl-C ends it with us, unless it is ``apart``: then it has a session of its own, as ``start_child`` has it.
-
-    Pandas and matplotlib, which pages and exports need, are imported there and never here.
+    Ctrl-C also reaches the child, unless it is ``apart``: then it has its own session, as with ``start_child``. Pages
+    and exports are made this way because pandas and matplotlib must not be imported here.
     """
     sys.stdout.flush()
     output = subprocess.DEVNULL if quiet else None
@@ -114,7 +114,7 @@ def run_module(module: str, *arguments: str, quiet: bool = False, apart: bool = 
 def make_report(
     directory: Path, *, plots: bool, baselines: Sequence[Path] = (), quiet: bool = False, apart: bool = False
 ) -> int:
-    """Make a run's report, which prints its summary unless ``quiet``; ``apart`` as of ``run_module``.
+    """Make a run's report, which prints its summary unless ``quiet``; ``apart`` as for ``run_module``.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
@@ -126,10 +126,9 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Pass Ctrl-C and SIGTERM on to a child: the first lets it end early, by a signal of its own; the second kills it.
+    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, which ends it; the next kills it.
 
-    Gives the signals that came. Nothing is raised: an exception could come between any two steps, and the report would
-    not be made.
+    Yields the signals received. No exception is raised: it could interrupt any step, and the report would be lost.
     """
     came: list[int] = []
 
@@ -149,7 +148,7 @@ def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[
 
 
 def interrupt_on_terminate() -> None:
-    """Let SIGTERM act as Ctrl-C, so that nothing is left running and the report is still made."""
+    """Make SIGTERM act as Ctrl-C, so that no process is left running and the report is still made."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
@@ -158,9 +157,9 @@ def interrupt_on_terminate() -> None:
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:
-    """End a child by the end of its input and SIGTERM; by SIGKILL if it is still there after ``patience_s``.
+    """End a child by closing its input and SIGTERM; by SIGKILL if it still runs after ``patience_s``.
 
-    Without ``terminate``, a worker that has to hand in what it recorded is not interrupted by SIGTERM.
+    ``terminate=False`` skips SIGTERM, which would interrupt a worker that is still handing in its record.
     """
     if process.stdin is not None:
         process.stdin.close()
@@ -175,15 +174,15 @@ def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, t
 
 
 SPARE_FILES: Final = 64
-"""Files that a process has open beside its connections, with room to spare."""
+"""Open files of a process in addition to its connections, with a margin."""
 MOST_FILES: Final = 65_536
 
 
 def allow_files() -> int:
-    """Let this process, and those that it starts, have as many files open as the system lets it, at most 65,536.
+    """Raise the limit of open files of this process and its children to the system's maximum, at most 65,536.
 
     Returns:
-        How many that is. Where there is no such limit, as many.
+        The new limit; 65,536 where the system has no limit.
     """
     process = psutil.Process()
     if not hasattr(process, "rlimit"):

@@ -1,4 +1,4 @@
-"""How this program is called from where its output is read, so that each command that it prints can be pasted there."""
+"""The name by which this program is called, so that every command in its output can be pasted."""
 
 import functools
 import os
@@ -10,17 +10,17 @@ from typing import Final
 
 _NAME: Final = "loadtest"
 _MENTION: Final = f"`{_NAME} "
-"""How sentences mention commands."""
+"""The beginning of a command within a sentence."""
 DEFAULT_PORT: Final = 8000
-"""Where the reference API listens."""
+"""The reference API's default port."""
 
 
 @functools.cache
 def program(*, elsewhere: bool = False) -> str:
-    """``loadtest`` where that is found and is this one; else its path, from the current folder if it lies below it.
+    """Return ``loadtest`` if the shell finds this installation under that name, else the path of its script.
 
     Args:
-        elsewhere: for another current folder.
+        elsewhere: whether the command must work in another folder, so that the path may not be relative.
     """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
@@ -34,26 +34,26 @@ def program(*, elsewhere: bool = False) -> str:
 
 
 def pasteable(text: str) -> str:
-    """The text with each command that it mentions (`` `loadtest runs` ``) as it can be pasted."""
+    """Return the text with every command that it mentions (`` `loadtest runs` ``) ready to be pasted."""
     return text.replace(_MENTION, f"`{program()} ")
 
 
 def complain(message: object) -> None:
-    """Print a message of this program to standard error, with its commands as they can be pasted."""
+    """Print a message to standard error, with its commands ready to be pasted."""
     try:
-        sys.stdout.flush()  # what was said before stands before it in a log
-    except OSError:  # its reader went away, or its disk is full: Python would stumble over that at its end
+        sys.stdout.flush()  # a log keeps the order of both outputs
+    except OSError:  # its reader has gone or its disk is full, and Python would raise again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
 
 
 def typed(command: str) -> str:
-    """A command that begins with ``loadtest``, as it can be pasted."""
+    """Return a command that begins with ``loadtest``, ready to be pasted."""
     return program() + command.removeprefix(_NAME)
 
 
 def open_command(page: Path) -> str:
-    """The command that shows a page in the user's browser."""
+    """Return the command that opens a page in the user's browser."""
     opener = "open" if sys.platform == "darwin" else "xdg-open"
     if shutil.which(opener) is None:
         return f"{shlex.quote(sys.executable)} -m webbrowser {page.absolute().as_uri()}"
@@ -61,7 +61,7 @@ def open_command(page: Path) -> str:
 
 
 def serve_command(port: int) -> str:
-    """The command that starts a reference API at a port of this machine."""
+    """Return the command that starts a reference API at a port of this machine."""
     if port != DEFAULT_PORT:
         return f"{program()} serve --port {port}"
     in_checkout = not Path(program()).is_absolute() and Path("Makefile").is_file() and Path("scenarios").is_dir()

@@ -1,7 +1,7 @@
-"""Every setting of the reference API, with its type, default, bounds and meaning: once, for all who ask for one.
+"""Settings of the reference API, each with its type, default, bounds and meaning.
 
-``loadtest serve`` takes each as an option and a scenario as a key of ``[target]``; both are made from the fields here.
-What the API's documentation leaves open is a setting here: see ``docs/contract.md``.
+``loadtest serve`` accepts each as an option, a scenario as a key of ``[target]``; both are generated from these fields.
+Questions that the API's documentation leaves open are settings here: see ``docs/contract.md``.
 """
 
 import re
@@ -24,23 +24,23 @@ UnknownParameters = Literal["reject", "ignore"]
 FaultClock = Literal["ready", "epoch"]
 
 MAX_BODY: Final = 1024 * 1024
-"""Bytes of a request's body that are read, and dropped where they are too many, before the answer."""
+"""Maximum size of a request body, in bytes. A longer body is read up to this size and discarded before the response."""
 
 _WEEK: Final = 7 * 24 * 3600
 RECODE_FORM: Final = r"^([45]\d\d(/[!-~]+)?|/[!-~]+)$"
-"""A regular expression of how a ``Recode`` is written."""
+"""The form of a ``Recode``."""
 
 
 class About(NamedTuple):
-    """What is known of a setting beside its type and its default.
+    """A setting's description, bounds and option.
 
     Attributes:
         meaning: one sentence, for help texts and editors.
-        least: the smallest number that it may be.
-        most: the largest one.
+        least: the minimum.
+        most: the maximum.
         seconds: whether it is a time; files write it with a unit.
-        option: the name of its option, where that isn't the setting's own.
-        form: what the values of an option that may be repeated look like; empty where it may not.
+        option: the name of its option, if it differs from the setting's name.
+        form: the form of the values of a repeatable option; empty if the option cannot be repeated.
     """
 
     meaning: str
@@ -52,7 +52,7 @@ class About(NamedTuple):
 
 
 class Setting(NamedTuple):
-    """One setting: its name in files and in code, its type, its default, and what else is known of it."""
+    """One setting: its name in files and code, its type, its default and its description."""
 
     name: str
     type: Any
@@ -66,7 +66,7 @@ class Setting(NamedTuple):
 
 
 def settings_of(config: "type[ReferenceSettings]") -> list[Setting]:
-    """Every setting that a config has."""
+    """Return the settings of a config."""
     hints = get_type_hints(config, include_extras=True)
     found = []
     for each in fields(config):
@@ -78,11 +78,11 @@ def settings_of(config: "type[ReferenceSettings]") -> list[Setting]:
 
 
 class Recode(NamedTuple):
-    """How an error is answered instead of as usual.
+    """A different status and code for an error.
 
     Attributes:
-        status: HTTP status, or None for the usual one.
-        code: the ``code`` of the body, or None for the usual one.
+        status: HTTP status, or None for the default.
+        code: the ``code`` in the body, or None for the default.
     """
 
     status: int | None
@@ -90,13 +90,13 @@ class Recode(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Recode":
-        """Read ``"429"``, ``"/too_many_jobs"`` or ``"429/too_many_jobs"``.
+        """Parse ``"429"``, ``"/too_many_jobs"`` or ``"429/too_many_jobs"``.
 
         Raises:
-            ValueError: if it is of another form.
+            ValueError: if the text has another form.
         """
         if re.fullmatch(RECODE_FORM, text) is None:
-            raise ValueError(f"{text!r} does not say how to answer: write STATUS, /CODE or STATUS/CODE")
+            raise ValueError(f"{text!r} is not an answer: write STATUS, /CODE or STATUS/CODE")
         status, _, code = text.partition("/")
         return cls(int(status) if status else None, code or None)
 
@@ -105,88 +105,83 @@ class Recode(NamedTuple):
 
 
 BUILT_IN_WORKFLOWS: Final = ("say-hello", "echo", "fail", "sleep", "cpu")
-"""Workflows that every reference API has; ``workflows`` adds others."""
+"""Workflows that every reference API has; ``workflows`` adds more."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceSettings:
-    """What a reference API is like: options of ``loadtest serve`` and keys of a scenario's ``[target]``."""
+    """The behaviour of a reference API: options of ``loadtest serve`` and keys of a scenario's ``[target]``."""
 
     enforce: Annotated[
         Mapping[str, Limit],
         About(
-            "Limits over the documented ones, such as sync_run=5/1s; all is that of all requests together.",
+            "Limits that replace the documented ones, such as sync_run=5/1s; all limits all requests together.",
             option="limit",
             form="NAME=N/W",
         ),
     ] = field(default_factory=dict)
-    algorithm: Annotated[AlgorithmName, About("How limits are enforced.")] = "fixed-window"
-    burst: Annotated[
-        int | None, About("Requests that may pass at once, where the algorithm has a burst.", 1, 1_000_000)
-    ] = None
-    count_rejected: Annotated[bool, About("Count rejected requests, too.")] = False
-    limit_scope: Annotated[Scope, About("What one limiter counts; key and global need the limit all.")] = "key-and-name"
-    draws: Annotated[Draws, About("Which requests draw on a limit.")] = "all"
+    algorithm: Annotated[AlgorithmName, About("Rate-limiting algorithm.")] = "fixed-window"
+    burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
+    count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
+    limit_scope: Annotated[Scope, About("Scope of one limiter; key and global need the limit all.")] = "key-and-name"
+    draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
-    retry_after_factor: Annotated[float, About("By how much Retry-After is off.", 0, 1000)] = 1.0
-    rate_headers: Annotated[RateHeaderForm, About("Headers that tell of a limit's state.")] = "none"
+    retry_after_factor: Annotated[float, About("Factor by which Retry-After is wrong.", 0, 1000)] = 1.0
+    rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
     workers: Annotated[int, About("Jobs that execute at the same time.", 1, 10_000)] = 64
-    threads: Annotated[int, About("Plain workflow functions that execute at the same time.", 1, 1000)] = 64
-    queue: Annotated[int, About("Jobs that may wait.", 0, 1_000_000)] = 10_000
+    threads: Annotated[int, About("Non-async workflow functions that execute at the same time.", 1, 1000)] = 64
+    queue: Annotated[int, About("Maximum number of queued jobs.", 0, 1_000_000)] = 10_000
     retention: Annotated[float, About("How long a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
     run_timeout: Annotated[float, About("How long a synchronous run may execute.", 0, _WEEK, seconds=True)] = 60.0
-    workflows: Annotated[
-        tuple[str, ...], About("Module or .py file whose functions are workflows, too.", form="MODULE")
-    ] = ()
+    workflows: Annotated[tuple[str, ...], About("Module or .py file with more workflow functions.", form="MODULE")] = ()
     answers: Annotated[
         Mapping[str, Recode],
         About(
-            "How an error is answered instead, by its code, such as queue_full=429.",
+            "Replacement status and code of an error, such as queue_full=429.",
             option="answer",
             form="CODE=STATUS[/CODE]",
         ),
     ] = field(default_factory=dict)
     pending_execution_time: Annotated[PendingTime, About("executionTime of a pending job.")] = "elapsed"
-    unknown_parameters: Annotated[UnknownParameters, About("Parameters that a workflow doesn't have.")] = "reject"
-    max_body: Annotated[int, About("Bytes that a request's body may have.", 1, MAX_BODY)] = 64 * 1024
+    unknown_parameters: Annotated[UnknownParameters, About("Treatment of parameters unknown to a workflow.")] = "reject"
+    max_body: Annotated[int, About("Maximum size of a request body, in bytes.", 1, MAX_BODY)] = 64 * 1024
     fault: Annotated[
         tuple[AnyFault, ...],
-        About("How it misbehaves, such as latency,ms=200,start=10s,probability=10%.", form="KIND[,KEY=VALUE]..."),
+        About("Fault to inject, such as latency,ms=200,start=10s,probability=10%.", form="KIND[,KEY=VALUE]..."),
     ] = ()
 
     def __post_init__(self) -> None:
-        """Check what one setting can't say alone; the ``WrongValueError`` names the setting."""
+        """Check combinations of settings; the ``WrongValueError`` names the setting."""
         try:
             check_spec(self.limiter)
         except SpecError as error:
             raise WrongValueError(error.problem, f"{error.remedy.capitalize()}.", key=error.field) from None
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
-            problem, remedy = "all requests share one limit, and none is given", "Give the limit all, such as 1000/60s."
+            problem, remedy = "all requests share one limit, but none is given", "Give the limit all, such as 1000/60s."
             raise WrongValueError(problem, remedy, key="limit_scope", value=self.limit_scope)
         if ALL in self.enforce and not shared:
-            problem = f"nothing counts all requests together with scope {self.limit_scope}"
+            problem = f"scope {self.limit_scope} does not count all requests together"
             remedy = "Choose the scope key or global, or give limits by name."
             raise WrongValueError(problem, remedy, key="enforce", value=f"all={self.enforce[ALL]}")
         if self.retry_after_factor != 1 and self.retry_after == "none":
             problem, remedy = "has no effect without retry_after", "Give retry_after, seconds or date, as well."
             raise WrongValueError(problem, remedy, key="retry_after_factor", value=f"{self.retry_after_factor:g}")
         if self.run_timeout <= 0:
-            raise WrongValueError("must be above zero", "A run needs some time.", key="run_timeout")
+            raise WrongValueError("must be above zero", "Give it a time such as 60s.", key="run_timeout")
 
     @property
     def limiter(self) -> LimiterSpec:
-        """How limits are counted."""
         return LimiterSpec(self.algorithm, self.burst, self.count_rejected, self.limit_scope)
 
     @property
     def limits(self) -> dict[LimitName, Limit]:
-        """The limit of each limit name, where requests don't share one."""
+        """The limit of each limit name, where requests do not share a limit."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
     @property
     def limits_in_force(self) -> dict[LimitName, Limit]:
-        """The limit that a request draws on, by its limit name: the same for all where they share one."""
+        """The limit that each limit name's requests consume: the same for all where they share one."""
         if self.limit_scope in SHARED_SCOPES:
             return dict.fromkeys(DOCUMENTED, self.enforce[ALL])
         return self.limits
@@ -194,19 +189,19 @@ class ReferenceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig(ReferenceSettings):
-    """One reference server: what it is like, and what its process is told.
+    """One reference server: its behaviour and the parameters of its process.
 
     Attributes:
-        keys: the API keys that are accepted; never shown.
-        endpoint: the only ``x-wf-endpoint`` that exists, or None where any does.
+        keys: the accepted API keys; never shown.
+        endpoint: the only valid ``x-wf-endpoint``, or None if any is valid.
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
     port: Annotated[int, About("TCP port; 0 takes a free one.", 0, 65535)] = 8000
-    fault_seed: Annotated[int, About("Seed of which requests a fault hits.", 0)] = 1
+    fault_seed: Annotated[int, About("Seed that selects the requests a fault affects.", 0)] = 1
     fault_clock: Annotated[
         FaultClock,
-        About("What a fault's start counts from: the server being ready, or POST /epoch to the control endpoint."),
+        About("Time 0 of a fault's start: when the server is ready, or POST /epoch to the control endpoint."),
     ] = "ready"
     control_port: Annotated[
         int | None, About("Port where faults can be set and removed; 0 takes a free one.", 0, 65535)
@@ -215,10 +210,10 @@ class ServerConfig(ReferenceSettings):
     endpoint: str | None = None
 
     def __post_init__(self) -> None:
-        """Check what one setting can't say alone; the ``WrongValueError`` names the setting."""
+        """Check combinations of settings; the ``WrongValueError`` names the setting."""
         super().__post_init__()
         if self.limit_scope in SHARED_SCOPES and (named := [name for name in self.enforce if name != ALL]):
-            problem = f"no request draws on it with scope {self.limit_scope}, where all share one limit"
+            problem = f"no request counts against it: with scope {self.limit_scope} all share one limit"
             remedy = "Leave it out, or choose the scope key-and-name or name."
             raise WrongValueError(problem, remedy, key="enforce", value=f"{named[0]}={self.enforce[named[0]]}")
         for fault in self.fault:
@@ -227,12 +222,12 @@ class ServerConfig(ReferenceSettings):
             except WrongValueError as error:
                 raise WrongValueError(error.message, error.remedy, key="fault", value=to_text(fault)) from None
         if self.fault_clock == "epoch" and self.control_port is None:
-            problem = "the epoch is told to the control endpoint, and there is none"
+            problem = "the epoch is sent to the control endpoint, but there is none"
             raise WrongValueError(problem, "Give control_port 0 as well.", key="fault_clock", value=self.fault_clock)
 
 
 def to_options(settings: ReferenceSettings) -> list[str]:
-    """The options by which ``loadtest serve`` gets these settings; none for those at their defaults."""
+    """Return the options that give these settings to ``loadtest serve``; none for settings at their defaults."""
     arguments: list[str] = []
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)
@@ -246,7 +241,8 @@ def to_options(settings: ReferenceSettings) -> list[str]:
 
 def _texts(settings: ReferenceSettings, name: str, value: Any) -> list[str]:
     if name == "enforce" and settings.limit_scope in SHARED_SCOPES:
-        return [f"{ALL}={value[ALL]}"]  # the others only say what rates are meant by: no request draws on them
+        # the other limits only define the units of rates: no request counts against them
+        return [f"{ALL}={value[ALL]}"]
     if isinstance(value, Mapping):
         return [f"{key}={each}" for key, each in value.items()]
     if isinstance(value, tuple):

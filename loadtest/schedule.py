@@ -1,9 +1,9 @@
 """The schedule: arrival rates turned into intended starts. Pure, without a clock.
 
-Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps
-included; Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem;
-Lewis & Shedler, "Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1, calls it
-time-scale transformation). Arrivals end where Λ does, so that an entry of rate r and duration d has ⌈r·d⌉.
+Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps included.
+Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem; Lewis & Shedler,
+"Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1, call it time-scale transformation).
+Arrivals end where Λ does, so an entry of rate r and duration d has ⌈r·d⌉.
 """
 
 import zlib
@@ -19,12 +19,12 @@ from loadtest.arrays import Floats, Ints
 _BLOCK: Final = 4096
 _NS: Final = 1_000_000_000
 _ROUNDING: Final = 1e-9
-"""Arrivals: by how much sums of rate times duration may be off."""
+"""Tolerance for rounding errors of rate times duration, in arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of time over which the rate goes linearly from ``rate`` to ``rate_to`` (requests/s)."""
+    """A time span in which the rate changes linearly from ``rate`` to ``rate_to`` (requests/s)."""
 
     stage: str
     start: float
@@ -33,16 +33,16 @@ class Segment:
     rate: float
     rate_to: float
     burst: int = 0
-    """Arrivals that come all at once at the start, before those of the rate."""
+    """Arrivals at the start of the segment, all at once, before those of the rate."""
 
     @property
     def arrivals(self) -> float:
-        """How much Λ grows over the segment: the burst, and the integral of the rate."""
+        """The growth of Λ over the segment: the burst, and the integral of the rate."""
         return self.burst + (self.rate + self.rate_to) / 2 * self.duration
 
 
 class Arrival(NamedTuple):
-    """One arrival: when its operation is intended to start. A tuple, because one is made for every operation."""
+    """The intended start of one operation. A tuple for speed: one is made for every operation."""
 
     traffic: str
     number: int
@@ -67,25 +67,25 @@ class TrafficSchedule:
         return self.segments[-1].start + self.segments[-1].duration
 
     def blocks(self) -> Iterator[tuple[int, Ints, npt.NDArray[np.intp]]]:
-        """Yield (number of the first arrival, intended starts in ns, index of their segments), block by block."""
+        """Yield blocks of (number of the first arrival, intended starts in ns, index of their segments)."""
         ends = np.cumsum([segment.arrivals for segment in self.segments])
         last = int(np.searchsorted(ends, ends[-1]))
         first = 0
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may come out as 80.00000000000001: arrival 80 is the next segment's.
+            # 80 % of 100 a minute for a minute may come to 80.00000000000001: arrival 80 belongs to the next segment.
             where = np.searchsorted(ends, marks + _ROUNDING, side="right")
-            # Past the end of the last segment with arrivals, rounding may point behind it.
+            # Rounding may point past the last segment with arrivals.
             where = np.minimum(where, last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)
 
     def share(self, worker: int = 0, workers: int = 1, from_ns: int = 0) -> Iterator[Arrival]:
-        """Yield the arrivals of one worker of several, in order: every n-th, so that the shares add up exactly.
+        """Yield one worker's arrivals in order: every n-th, so that the shares of all workers add up exactly.
 
         Args:
-            worker: 0-based place among the workers.
-            workers: how many there are.
-            from_ns: intended starts (ns since the epoch) before this are passed over.
+            worker: 0-based index of the worker.
+            workers: number of workers.
+            from_ns: earliest intended start to yield, in ns since the epoch.
         """
         names = [segment.stage for segment in self.segments]
         for first, times, where in self.blocks():
@@ -94,14 +94,14 @@ class TrafficSchedule:
                 yield Arrival(self.traffic, first + at, names[int(where[at])], int(times[at]))
 
     def _marks(self, total: float) -> Iterator[Floats]:
-        """Yield the arrivals' places on the axis of Λ, below ``total``."""
+        """Yield the arrivals' positions on the axis of Λ, below ``total``."""
         if self.arrivals == "even":
             count = int(np.ceil(total - _ROUNDING))
             for start in range(0, count, _BLOCK):
                 yield np.arange(start, min(start + _BLOCK, count), dtype=np.float64)
             return
-        # The name is part of the seed, so that two entries are independent; uniform doubles, of which NumPy
-        # keeps the stream stable over versions, unlike that of its exponentials.
+        # The entry's name is part of the seed, so that two entries are independent. NumPy keeps the stream of uniform
+        # doubles stable over versions, but not that of exponentials.
         generator = np.random.Generator(np.random.PCG64([self.seed, zlib.crc32(self.traffic.encode())]))
         reached = 0.0
         while True:
@@ -114,13 +114,13 @@ class TrafficSchedule:
             yield marks
 
     def _times(self, marks: Floats, where: npt.NDArray[np.intp], ends: Floats) -> Ints:
-        """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its stable form."""
+        """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its numerically stable form."""
         start, duration, rate, rate_to, burst = (
             np.array([getattr(segment, name) for segment in self.segments])[where]
             for name in ("start", "duration", "rate", "rate_to", "burst")
         )
         begun = np.concatenate(([0.0], ends[:-1]))[where]
-        # A burst is a jump of Λ: all marks within it have one time.
+        # A burst is a jump of Λ: all arrivals within it have the same time.
         inside = np.maximum(marks - begun - burst, 0.0)
         slope = (rate_to - rate) / duration
         root = np.sqrt(np.maximum(rate * rate + 2 * slope * inside, 0.0))

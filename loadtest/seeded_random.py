@@ -1,12 +1,12 @@
-"""Random numbers that belong to a thing rather than to an order: the same for the same seed, whoever asks and when."""
+"""Random numbers derived from a seed and a subject, independent of the order in which they are drawn."""
 
 import hashlib
 
 
 def seeded_random(seed: int, *about: object) -> float:
-    """An evenly distributed number from 0 up to, not including, 1, fixed by the seed and what it is about.
+    """Return a uniform number in [0, 1) that the seed and the subject determine.
 
-    From BLAKE2b, so that it depends on no version of any generator.
+    BLAKE2b makes it independent of the version of any generator.
     """
     text = "\x1f".join(map(str, (seed, *about))).encode()
     return (int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 11) / 2**53

@@ -1,7 +1,7 @@
-"""Strict TOML files: read, checked against their type, and every mistake told by file, key and remedy.
+"""Strict TOML files: parsed and checked against a type, with every error naming file, key and remedy.
 
-This is the only place where pydantic's findings become messages. What a value's own check raises is a ``ValueError``
-whose text is the message, or a ``WrongValueError``, which may name a key below the one that is checked.
+Only this module turns pydantic's errors into messages. A value's own check raises a ``ValueError`` whose text is the
+message, or a ``WrongValueError``, which may name a key below the checked one.
 """
 
 import re
@@ -32,28 +32,29 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        # The parser looks up every beginning of a dotted key: time and memory grow with the square of its parts.
+        # tomllib looks up every prefix of a dotted key: time and memory grow with the square of its parts.
         if any(_is_endless(piece) for piece in re.split(r"[=\[\]{},\n]", text)):
-            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "No key needs as many.")
+            raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "Use fewer parts.")
         return tomllib.loads(text)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        # Beside its own error and that of UTF-8, the parser lets through those of numbers of too many digits.
+        # Besides its own error and UnicodeDecodeError, tomllib lets the ValueError of numbers with too many digits
+        # pass.
         raise InputError(f"{path} is not TOML: {error}") from error
 
 
 def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = "") -> Any:
-    """Check what a file holds against its type: a model, or a dict of them.
+    """Check the content of a file against a type: a model, or a dict of models.
 
     Args:
         annotation: the type.
         raw: the file's content.
-        where: the file, as messages name it.
-        whole: what messages call its content as a whole.
+        where: the file's name in messages.
+        whole: the name of its content as a whole in messages.
 
     Raises:
-        InputError: naming file, key and remedy, for all mistakes at once.
+        InputError: with file, key and remedy of every error.
     """
     try:
         return TypeAdapter(annotation).validate_python(raw)
@@ -63,14 +64,14 @@ def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = ""
 
 
 def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str) -> str:
-    """Say one mistake that pydantic found, as ``KEY: what is wrong``."""
+    """Format one of pydantic's errors as ``KEY: problem``."""
     loc = list(problem["loc"])
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, WrongValueError):
         loc += [cause.key] if cause.key else []
         message = f"{cause.message}. {cause.remedy}"
-    # pydantic ends the location of a wrong key of a table with this mark (but a file may name a key so, too).
+    # pydantic ends the location of a wrong key of a table with this mark, but a file may also have a key of that name.
     is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
     if is_key:
         loc.pop()
@@ -90,7 +91,7 @@ def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str) -> str:
 
 
 def _path(loc: Sequence[Any], raw: Any) -> str:
-    """Write a location as --set would take it: list items by their ``name``, where they have one."""
+    """Format a location as --set accepts it; a list item is written by its ``name`` if it has one."""
     parts: list[str] = []
     place = raw
     for part in loc:
@@ -118,13 +119,13 @@ def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    # Optional[...] and Annotated[...] wrap the model; a list or dict is gone through by its index or key.
+    # Optional[...] and Annotated[...] wrap the model; a list or dict holds it as the type of its items.
     inner = [each for each in map(_model_in, get_args(annotation)) if each is not None]
     return inner[0] if inner else None
 
 
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Annotations by the name that a file uses."""
+    """Annotations by the names used in files."""
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 

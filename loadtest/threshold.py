@@ -1,6 +1,6 @@
-"""Thresholds: what a run must hold, written ``METRIC[.STAT] OP VALUE[unit]``, parsed and judged.
+"""Thresholds: requirements on a run, written ``METRIC[.STAT] OP VALUE[unit]``, parsed and judged.
 
-Metric names are exactly those of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
+Metric names are those of ``metrics.json`` without ``_ms``. Parsing and judging are pure.
 """
 
 import re
@@ -32,7 +32,7 @@ _MEANT: Final = {
     Outcome.OK: ("operations.ok",),
     "retries": ("amplification",),
 }
-"""What other tools, and people, call metrics."""
+"""Names that other tools and users give to metrics."""
 _STATISTICS_MEANT: Final = {"avg": "mean", "average": "mean", "median": "p50", "med": "p50", "maximum": "max"}
 
 _COMPARE: Final[dict[str, Callable[[float, float], bool]]] = {"<": lt, "<=": le, ">": gt, ">=": ge, "==": eq}
@@ -47,7 +47,7 @@ _SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
     "share": {"": (1, 1), "%": (1, 100)},
     "number": {"": (1, 1)},
 }
-"""By what to multiply and divide: 35 / 100 is the 0.35 that a share is, 35 * 0.01 is not."""
+"""Factor and divisor. Division keeps shares exact: 35 / 100 equals the literal 0.35, 35 * 0.01 does not."""
 WRITE_AS: Final[dict[Unit, str]] = {
     "ms": "a time with its unit, as 800ms or 1.5s",
     "per_s": "a rate with its unit, as 5/s or 90/min",
@@ -61,7 +61,7 @@ _FACTOR: Final = re.compile(r"(?P<number>\d+(?:\.\d+)?)x")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What a relative threshold compares with: the same metric of another stage, or of another traffic entry."""
+    """The other side of a relative threshold: the same metric of another stage or traffic entry."""
 
     kind: Literal["stage", "traffic"]
     name: str
@@ -77,23 +77,22 @@ class Threshold:
     operator: str
     """``<``, ``<=``, ``>``, ``>=``, ``==``, ``between`` or ``within``."""
     value: float
-    """Of ``between`` the lower end, of ``within`` the distance; of a relative threshold the factor."""
+    """For ``between`` the lower bound, for ``within`` the maximum distance, for a relative threshold the factor."""
     upper: float | None = None
     traffic: str | None = None
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
-    """Whether the whole 95 % interval of its percentile has to hold, and to fail it, none of it."""
+    """Whether the whole 95 % confidence interval must meet the requirement to pass, and none of it to fail."""
     reference: Reference | None = None
-    """What it is relative to; None: nothing."""
 
     @property
     def scope(self) -> str:
-        """Where it holds, in words: ``greetings / within``, or ``overall``."""
+        """The scope in words: ``greetings / within``, or ``overall``."""
         return scope_of(self.traffic, self.operation, self.stage)
 
     def holds(self, value: float, expected: float | None = None) -> bool:
-        """Whether one value meets the requirement; ``expected`` is needed by ``within`` only.
+        """Whether one value meets the requirement; only ``within`` needs ``expected``.
 
         Raises:
             ValueError: if ``within`` is judged without an expected value.
@@ -108,7 +107,7 @@ class Threshold:
 
 
 def scope_of(traffic: str | None, operation: str | None, stage: str | None) -> str:
-    """Where a threshold holds, in words: ``greetings / within``, or ``overall``."""
+    """Format a threshold's scope: ``greetings / within``, or ``overall``."""
     return " / ".join(part for part in (traffic or operation, stage) if part) or "overall"
 
 
@@ -120,10 +119,10 @@ def parse_threshold(
     stage: str | None = None,
     confident: bool = False,
 ) -> Threshold:
-    """Read a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
+    """Parse a requirement such as ``response_time.p50 < 800ms``, or ``response_time.p50 < 1.2x stage alone``.
 
     Raises:
-        WrongValueError: if the form, the metric or a unit is wrong, or a metric without interval is to be confident.
+        WrongValueError: if the form, the metric or a unit is wrong, or a ``confident`` metric has no interval.
     """
     match = _FORM.match(text)
     if match is None:
@@ -134,7 +133,7 @@ def parse_threshold(
         )
     metric = match["metric"]
     if metric not in METRICS:
-        raise WrongValueError(f"{metric!r} is no metric in {text!r}", nearest_metric(metric))
+        raise WrongValueError(f"{metric!r} is not a metric in {text!r}", nearest_metric(metric))
     unit = METRICS[metric].unit
     if confident and metric.rpartition(".")[2] not in PERCENTILES:
         raise WrongValueError(
@@ -165,7 +164,7 @@ def _relative(
     kind, metric, operator = match["kind"], match["metric"], match["op"]
     if kind is None or factor is None or operator == "==":
         raise WrongValueError(
-            f"{text!r} is no relative threshold",
+            f"{text!r} is not a relative threshold",
             f"Write {metric} < 1.2x stage NAME, or {metric} < 1.2x traffic NAME (one of < <= > >=).",
         )
     reference = Reference("stage" if kind == "stage" else "traffic", match["other"])
@@ -173,12 +172,12 @@ def _relative(
 
 
 def why_not_early(threshold: Threshold) -> str | None:
-    """Why a threshold cannot be seen not to hold before the end of a run; None if it can."""
+    """Return why a violation cannot be detected before the end of a run; None if it can."""
     metric = threshold.metric
     if threshold.reference is not None:
-        return "what it is relative to is known at the end only"
+        return "the value it is compared with is known at the end only"
     if threshold.operator == "within":
-        return "what is expected is known at the end only"
+        return "the expected value is known at the end only"
     entry = METRICS[metric]
     if not entry.live:
         return f"{metric} is known at the end only"
@@ -188,17 +187,17 @@ def why_not_early(threshold: Threshold) -> str | None:
 
 
 def judge(threshold: Threshold, value: float | tuple[float, float] | None, expected: float | None = None) -> Judgement:
-    """Judge a metric's value, or the two bounds between which it is known to lie.
+    """Judge a metric's value, or the bounds between which it lies.
 
     Args:
         threshold: the requirement.
-        value: the value in the threshold's unit; a pair of bounds where it is known only to lie between them
-            (never judged inside them); None where the sample cannot carry it.
-        expected: the expected value, for ``within``; None where nothing could be replayed.
+        value: the value in the threshold's unit; a pair of bounds if only those are known (no point between them is
+            judged); None if the sample is too small.
+        expected: the expected value, for ``within``; None if no replay was possible.
 
     Returns:
-        ``inconclusive`` for a value that is None, for bounds of which one holds and one does not, and for
-        ``within`` with nothing expected.
+        ``inconclusive`` for None, for bounds of which only one meets the requirement, and for ``within`` without an
+        expected value.
     """
     if value is None or (threshold.operator == "within" and expected is None):
         return "inconclusive"
@@ -212,7 +211,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
 
 def _straddles(threshold: Threshold, bounds: tuple[float, float], expected: float | None) -> bool:
-    """Whether both bounds miss an interval on opposite sides, so that the truth may lie inside it."""
+    """Whether the bounds lie on opposite sides of an interval, so that the true value may lie inside it."""
     centre = threshold.value
     if threshold.operator == "between" and threshold.upper is not None:
         centre = (threshold.value + threshold.upper) / 2
@@ -228,15 +227,15 @@ def _value(text: str, unit: Unit, threshold: str) -> float:
         number, suffix = split_quantity(text)
         times, over = _SCALES[unit][suffix]
     except (ValueError, KeyError):
-        raise WrongValueError(f"{text!r} in {threshold!r} has not the right unit", f"Write {WRITE_AS[unit]}.") from None
+        raise WrongValueError(f"{text!r} in {threshold!r} has the wrong unit", f"Write {WRITE_AS[unit]}.") from None
     value = number * times / over
     if unit == "share" and not 0 <= value <= 1:
-        raise WrongValueError(f"{text!r} in {threshold!r} is no share", f"Write {WRITE_AS[unit]}.")
+        raise WrongValueError(f"{text!r} in {threshold!r} is not a share", f"Write {WRITE_AS[unit]}.")
     return value
 
 
 def nearest_metric(metric: str) -> str:
-    """What to write instead of a metric that there is not."""
+    """Return a remedy for an unknown metric name."""
     name, _, statistic = re.sub("[()]", "", metric).replace("-", "_").lower().partition(".")
     if name.endswith("_ms"):
         return f"Write it without _ms: {metric.replace('_ms', '', 1)}."

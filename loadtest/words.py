@@ -1,6 +1,6 @@
-"""Numbers, lists and suggestions as people read them, written once.
+"""Formats numbers, lists and suggestions for display.
 
-Numbers have few digits, commas between thousands, and a dash where there is none.
+Numbers have few digits and commas between thousands; a missing value is a dash.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -12,21 +12,21 @@ from loadtest.units import Unit
 
 NOTHING: Final = "–"
 _NBSP: Final = "\u00a0"
-"""Between a number and its unit, which belong on one line."""
+"""A non-breaking space between a number and its unit."""
 
 
 def grouped(value: float, form: str = ".0f") -> str:
-    """A number, grouped by thousands."""
+    """Format a number with commas between thousands."""
     return f"{value:,{form}}"
 
 
 def count(value: float | None) -> str:
-    """A whole number, grouped by thousands."""
+    """Format a whole number with commas between thousands."""
     return NOTHING if value is None else grouped(value)
 
 
 def milliseconds(value: float | None) -> str:
-    """A time in ms without its unit: three significant digits below 1000."""
+    """Format a time in ms without its unit: three significant digits below 1000."""
     if value is None:
         return NOTHING
     size = abs(value)
@@ -40,14 +40,14 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration_ms(value: float | None) -> str:
-    """A time given in ms, with the unit that suits its size."""
+    """Format a time given in ms, in s from 1000 ms on."""
     if value is None:
         return NOTHING
     return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
 
 
 def quantity(value: float, unit: Unit) -> str:
-    """A threshold's value with its unit: three significant digits or all of its whole ones; seconds from 1000 ms on."""
+    """Format a threshold's value with its unit: three significant digits, or all digits of a whole number."""
     if unit == "share":
         return f"{value * 100:.3g}{_NBSP}%"
     if unit == "ms":
@@ -56,13 +56,13 @@ def quantity(value: float, unit: Unit) -> str:
 
 
 def signed(amount: float, unit: Unit) -> str:
-    """A difference with its sign and unit: ``+12 ms``, ``−3 points``."""
+    """Format a difference with its sign and unit: ``+12 ms``, ``−3 points``."""
     points = f"{abs(amount) * 100:.3g}{_NBSP}points"
     return f"{sign(amount)}{points if unit == 'share' else quantity(abs(amount), unit)}"
 
 
 def sign(amount: float) -> str:
-    """The sign of a difference: ``+``, ``−``, or ``±`` of none."""
+    """Return the sign of a difference: ``+``, ``−``, or ``±`` for zero."""
     return "−" if amount < 0 else "+" if amount > 0 else "±"
 
 
@@ -71,7 +71,7 @@ def _digits(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A length of time given in seconds: ``45 s``, ``3 min 5 s``."""
+    """Format a duration given in seconds: ``45 s``, ``3 min 5 s``."""
     if value < 60:
         return f"{value:.1f} s" if value != int(value) else f"{value:.0f} s"
     whole = round(value)
@@ -79,7 +79,7 @@ def seconds(value: float) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share from 0 to 1 in percent: never rounded to 0 or to 100 % when it isn't."""
+    """Format a share from 0 to 1 in percent; only exact values become 0 % or 100 %."""
     if value is None:
         return NOTHING
     percent = value * 100
@@ -91,7 +91,7 @@ def share(value: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """A rate, by the minute as the documented limits are; by the second from 100 /s on."""
+    """Format a rate: per minute, as the documented limits are; per second from 100 /s on."""
     if per_second is None:
         return NOTHING
     if per_second >= 100:
@@ -101,40 +101,40 @@ def rate(per_second: float | None) -> str:
 
 
 def measured(value: float | None, unit: Unit) -> str:
-    """A measured value of a metric: times in the unit that suits their size, rates as the documented limits are."""
+    """Format a measured value: times in s from 1000 ms on, rates per minute below 100 /s."""
     if unit == "number":
         return NOTHING if value is None else f"{value:.3g}"
     return {"ms": duration_ms, "per_s": rate, "share": share}[unit](value)
 
 
 def limit(count_: int, window_s: float) -> str:
-    """A limit in words: ``100 per minute``, ``50 per 5 s``."""
+    """Format a limit: ``100 per minute``, ``50 per 5 s``."""
     unit = {1.0: "second", 60.0: "minute", 3600.0: "hour"}.get(window_s)
     return f"{count(count_)} per {unit}" if unit else f"{count(count_)} per {window_s:g} s"
 
 
 def limit_name(name: str) -> str:
-    """A limit as a sentence calls it: ``sync_run limit``, ``limit of all requests``."""
+    """Return a limit's name in a sentence: ``sync_run limit``, ``limit of all requests``."""
     return "limit of all requests" if name == ALL else f"{name} limit"
 
 
 def times(factor: float) -> str:
-    """A factor, where one may be passed: ``80 %`` up to one, ``2.5 times`` above."""
+    """Format a factor: ``80 %`` up to 1, ``2.5 times`` above."""
     return share(factor).replace(f".0{_NBSP}%", f"{_NBSP}%") if factor <= 1 else f"{times_as(factor)} times"
 
 
 def times_as(factor: float) -> str:
-    """A factor as a number: three digits, or all of its whole ones."""
+    """Format a factor as a number: three significant digits, or all digits of a whole number above 1000."""
     return f"{factor:.3g}" if abs(factor) < 1000 else count(factor)
 
 
 def times_what(factor: float) -> str:
-    """A factor before what it is one of: ``80 % of``, ``2.5 times``."""
+    """Format a factor that a noun follows: ``80 % of``, ``2.5 times``."""
     return times(factor) + (" of" if factor <= 1 else "")
 
 
 def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
-    """``a 1 ms, b 2 ms``; of more than ``most`` the least and the greatest: ``1 ms (a) to 9 ms (d)``, ``1 ms each``."""
+    """Format named values: ``a 1 ms, b 2 ms``; above ``most`` the extremes: ``1 ms (a) to 9 ms (d)``, ``1 ms each``."""
     if len(values) <= most:
         return ", ".join(f"{name} {say(value)}" for name, value in values.items())
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])
@@ -143,49 +143,49 @@ def listed(values: dict[str, float], say: Callable[[float], str], *, most: int =
 
 
 def counted(number: float, one: str, several: str = "") -> str:
-    """A number of things: ``1 worker``, ``2,400 workers``; ``several`` where an s does not make the plural."""
+    """Format a count with its noun: ``1 worker``, ``2,400 workers``; ``several`` is an irregular plural."""
     return f"{count(number)} {one if number == 1 else several or f'{one}s'}"
 
 
 def joined(texts: Sequence[str], last: str = "and") -> str:
-    """A list in a sentence: ``a, b and c``."""
+    """Join texts for a sentence: ``a, b and c``."""
     return f" {last} ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence; unlike ``str.capitalize`` it leaves the rest as it is."""
+    """Capitalise the first letter; unlike ``str.capitalize``, leave the rest unchanged."""
     return text[:1].upper() + text[1:]
 
 
 def quoted(names: Iterable[str]) -> str:
-    """Names in a sentence: ``“a”, “b” and “c”``."""
+    """Join quoted names for a sentence: ``“a”, “b” and “c”``."""
     return joined([f"“{name}”" for name in names])
 
 
 def percent(share_: float, digits: int = 1) -> str:
-    """Return a share with a fixed number of digits: ``47.8 %``."""
+    """Format a share with a fixed number of digits: ``47.8 %``."""
     return f"{share_:.{digits}%}".replace("%", f"{_NBSP}%")
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word that is most like another, or None where none is.
+    """Return the known word most similar to another; None if none is similar.
 
     Args:
-        word: as somebody wrote it.
-        known: what could have been meant.
-        cutoff: the least similarity, from 0 to 1 (``difflib``).
+        word: the word as written.
+        known: the valid words.
+        cutoff: minimum similarity, from 0 to 1 (``difflib``).
     """
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 
 def suggestion(word: str, known: Collection[str]) -> str:
-    """Return the end of a sentence about an unknown word: ``; did you mean 'x'?``, or ``; known here: x, y``."""
+    """Return the end of a message about an unknown word: ``; did you mean 'x'?``, or ``; known here: x, y``."""
     if near := nearest(word, known):
         return f"; did you mean {near!r}?"
     return f"; known here: {', '.join(known)}" if known else ""
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """Return the remedy for an unknown word: ``Did you mean 'x'?``, or ``There is: x, y.``."""
+    """Return the remedy for an unknown word: ``Did you mean 'x'?``, or ``Valid values: x, y.``."""
     near = nearest(word, known)
-    return f"Did you mean {near!r}?" if near else f"There is: {', '.join(known) or 'none'}."
+    return f"Did you mean {near!r}?" if near else f"Valid values: {', '.join(known) or 'none'}."

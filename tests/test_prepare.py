@@ -91,9 +91,9 @@ def test_another_target_has_the_documented_limits(prepare: Any) -> None:
     [
         (["traffic.a.stages.s.rate=0/s"], "every rate is zero"),
         (["traffic.a.stages.s.rate=0% of limit", "warmup=5s"], "every rate is zero"),
-        (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "comes to 1e\\+06/s"),
-        (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s comes to 101000/s"),
-        (["key_groups.left=2"], "key_groups need 2 keys, and there are 1"),
+        (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "amounts to 1e\\+06/s"),
+        (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s amounts to 101000/s"),
+        (["key_groups.left=2"], "key_groups need 2 keys, but WORKFLOW_API_KEYS has 1"),
     ],
 )
 def test_what_cannot_be_offered_is_refused(prepare: Any, tmp_path: Path, overrides: list[str], words: str) -> None:

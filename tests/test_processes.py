@@ -64,7 +64,7 @@ def test_a_run_that_may_not_have_its_files_open_does_not_begin(tmp_path: Path) -
     write_scenario(tmp_path, operation="sync_run", rate="50/s", seconds=1)
     done = limited(64, 64, "-m", "loadtest.cli", "run", "s.toml", cwd=tmp_path)
     assert done.returncode == ExitCode.USAGE
-    assert re.search(r"only 64 files may be open at a time, and \d+ users need \d+\n  Allow more", done.stderr)
+    assert re.search(r"the limit of open files is 64, and \d+ users need \d+\n  Raise it", done.stderr)
     assert not (tmp_path / "reports").exists()
 
 

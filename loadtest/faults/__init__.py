@@ -1,4 +1,4 @@
-"""Faults on demand: how the reference API can be told to misbehave. Values only: it applies them itself."""
+"""Fault injection for the reference API: values that describe faults, which the API applies itself."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ from loadtest.faults.kinds import KINDS, AnyFault, Fault
 from loadtest.faults.text import check_keys, fault_schema, from_values, parse, to_text, to_words
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
-"""The environment variable in which a load process finds the control endpoint of an embedded target with faults."""
+"""The environment variable with the control endpoint of an embedded target with faults, for load processes."""
 
 __all__ = [
     "CONTROL_VARIABLE",

@@ -1,4 +1,4 @@
-"""Faults as people write and read them: one text, keys and values, plain words, and a schema for editors."""
+"""Conversion of faults from and to text, keys and values, words, and a schema for editors."""
 
 import math
 import re
@@ -23,35 +23,36 @@ _WORDS: Final[dict[type[kinds.Fault], str]] = {
     kinds.BackToPending: "jobs that ended and are pending again",
     kinds.Throttle: "429 without reason",
 }
-"""Kinds that have no keys of their own."""
+"""Kinds without keys of their own."""
 _MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
 
 def parse(text: str) -> kinds.AnyFault:
-    """Read ``"latency,ms=200,start=10s,duration=30s,probability=0.1,on=sync_run"``; several of ``on`` with ``+``.
+    """Parse ``"latency,ms=200,start=10s,duration=30s,probability=0.1,on=sync_run"``; ``+`` joins values of ``on``.
 
     Raises:
-        WrongValueError: naming the kind or the key, and the nearest valid one.
+        WrongValueError: with the kind or the key, and the nearest valid one.
     """
     kind, *parts = (part.strip() for part in text.split(","))
     values: dict[str, object] = {"kind": kind}
     for part in parts:
         key, equals, value = (each.strip() for each in part.partition("="))
         if not equals:
-            raise WrongValueError(f"{part!r} is not KEY=VALUE", "As in latency,ms=200,start=10s.")
+            raise WrongValueError(f"{part!r} is not KEY=VALUE", "Example: latency,ms=200,start=10s.")
         if key in values:
-            raise WrongValueError(f"{key}: is there twice", "Say it once; several of on are joined by +.")
+            raise WrongValueError(f"{key}: is given twice", "Give it once; join values of on with +.")
         values[key] = value.split("+") if key == "on" else _number(value)
     return from_values(values)
 
 
 def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
-    """Read a fault from keys and values, as TOML and JSON have them.
+    """Parse a fault from keys and values of TOML or JSON.
 
-    Durations are texts with a unit, ``probability`` is a number from 0 to 1 or a percentage, ``on`` one or several.
+    Durations are texts with a unit, ``probability`` is a number from 0 to 1 or a percentage, ``on`` is a kind or a
+    list.
 
     Raises:
-        WrongValueError: naming the kind or the key, and the nearest valid one.
+        WrongValueError: with the kind or the key, and the nearest valid one.
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in kinds.KINDS:
@@ -66,26 +67,26 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
         _check_choices(kinds.KINDS[kind], read)
         fault: kinds.AnyFault = msgspec.convert(read, kinds.AnyFault)
     except ValueError as error:  # also msgspec's own
-        raise WrongValueError(_explain(str(error)), f"{kind} knows: {', '.join(fields)}.") from None
+        raise WrongValueError(_explain(str(error)), f"Keys of {kind}: {', '.join(fields)}.") from None
     return fault
 
 
 def check_keys(fault: kinds.Fault, keys: int) -> None:
-    """Check that every API key that a fault is about is there, and two where one is to starve the other.
+    """Check that the API keys of a fault exist, and that starving has a second key.
 
     Raises:
-        WrongValueError: naming the one that isn't.
+        WrongValueError: with the missing key.
     """
     for name in ("key", "by"):
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
             raise WrongValueError(f"{name}: there is no key {index}", f"There {there}.")
     if isinstance(fault, kinds.Starve) and keys == 1:
-        raise WrongValueError("key: there is no other key that could starve it", "It takes two keys.")
+        raise WrongValueError("key: there is no other key to starve it", "Use at least two keys.")
 
 
 def to_text(fault: kinds.Fault) -> str:
-    """The one text that stands for a fault: ``parse(to_text(fault)) == fault``."""
+    """Return the canonical text of a fault: ``parse(to_text(fault)) == fault``."""
     parts = [fault.kind]
     for field in msgspec.structs.fields(fault):
         value = getattr(fault, field.name)
@@ -108,7 +109,7 @@ def _decimal(number: float) -> str:
 
 
 def _number(value: str) -> object:
-    """A number that was written as text; whatever else it is stays as it is."""
+    """A number written as text; other texts stay as they are."""
     try:
         number = float(value)
     except ValueError:
@@ -123,7 +124,7 @@ def _value(key: str, value: object) -> Any:
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None
     if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{key}: {value} is no value for it")
+        raise ValueError(f"{key}: {value} is not a valid value")
     if key == "on" and isinstance(value, str):
         return [value]
     if key == "probability" and isinstance(value, str) and value.endswith("%"):
@@ -133,7 +134,7 @@ def _value(key: str, value: object) -> Any:
 
 
 def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
-    """Refuse a word that a key doesn't know, with the nearest that it does."""
+    """Reject an unknown word, with the nearest known word."""
     known: dict[str, Sequence[Any]] = {"on": kind.ON}
     for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # that of a Struct has them
         inner = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
@@ -148,7 +149,7 @@ def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
 
 
 def _explain(problem: str) -> str:
-    """Begin with the key, where msgspec ends with it."""
+    """Move msgspec's key from the end to the beginning."""
     if match := _AT.match(problem):
         what = match["problem"].replace(" | null", "").replace("`float`", "a number").replace("`int`", "a whole number")
         return f"{match['key']}: {what[0].lower()}{what[1:]}"
@@ -158,7 +159,7 @@ def _explain(problem: str) -> str:
 
 
 def to_words(fault: kinds.Fault) -> str:
-    """Such as ``latency 200 ms on sync_run from 10 s for 30 s with 10 %``."""
+    """Describe a fault, for example ``latency 200 ms on sync_run from 10 s for 30 s with 10 %``."""
     parts = [_what(fault)]
     if fault.on:
         parts.append(f"on {' and '.join(fault.on)}")
@@ -192,7 +193,7 @@ def _what(fault: kinds.Fault) -> str:
         case kinds.Garbage():
             return "garbage that is not " + ("JSON" if fault.what == "body" else "HTTP")
         case kinds.DuplicateResult():
-            return "results of the one before" if fault.what == "result" else "ids of the job before"
+            return "results of the previous job or run" if fault.what == "result" else "ids of the job before"
         case kinds.FalseExecutionTime(value="off"):
             return "false executionTime, " + _changed(fault.factor, fault.ms)
         case kinds.FalseExecutionTime():
@@ -211,11 +212,11 @@ def _changed(factor: float, ms: float) -> str:
 
 
 def fault_schema() -> dict[str, Any]:
-    """The schema (draft 7) of one fault as TOML and JSON write it."""
+    """Return the schema (draft 7) of one fault in TOML and JSON."""
     return {
         "type": "object",
         "required": ["kind"],
-        "properties": {"kind": {"enum": list(kinds.KINDS), "description": "What goes wrong."}},
+        "properties": {"kind": {"enum": list(kinds.KINDS), "description": "Kind of fault."}},
         "oneOf": [_kind_schema(kind) for kind in kinds.KINDS.values()],
     }
 
@@ -235,7 +236,7 @@ def _kind_schema(kind: type[kinds.Fault]) -> dict[str, Any]:
 
 
 def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[str, Any]:
-    """One key, without null, which TOML can't say, and as it is written rather than as it is kept."""
+    """Schema of one key as written in a file, without null, which TOML lacks."""
     default = value.pop("default", None)
     if "anyOf" in value:
         value = value["anyOf"][0]
@@ -247,6 +248,9 @@ def _property(key: str, value: dict[str, Any], kind: type[kinds.Fault]) -> dict[
         value = {"description": description, "anyOf": [value, {"type": "string", "pattern": "%$"}]}
     elif key == "on":
         names = {"enum": list(kind.ON)}
-        value = {"anyOf": [names, {"type": "array", "items": names}], "description": "Only these kinds of requests."}
+        value = {
+            "anyOf": [names, {"type": "array", "items": names}],
+            "description": "Affects only these kinds of requests.",
+        }
         default = None
     return value if default is None else {**value, "default": default}

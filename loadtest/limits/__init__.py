@@ -1,7 +1,7 @@
-"""Rate limiters as pure classes over a given time: no clock is read here.
+"""Rate limiters as pure classes: the caller passes the time, no clock is read.
 
-The reference API asks a limiter about the present; the plan and the analysis replay planned or recorded times through
-fresh ones. ``docs/limiters.md`` says what each accepts.
+The reference API passes the present time; the plan and the analysis replay planned or recorded times through fresh
+limiters. ``docs/limiters.md`` describes what each accepts.
 """
 
 from loadtest.limits.algorithms import (

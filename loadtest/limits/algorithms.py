@@ -1,4 +1,4 @@
-"""How limits may be counted: every algorithm by name, limiters made from a spec, and known times through a limiter."""
+"""Registry of rate-limiting algorithms, construction of limiters from a spec, and replay of known times."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -31,23 +31,23 @@ AlgorithmName = Literal[
 ]
 """The keys of ``ALGORITHMS``, for type checkers."""
 CONCURRENCY: Final = "concurrency"
-"""The one algorithm that limits how many requests are being answered, not how many come."""
+"""The only algorithm that limits requests in progress instead of arrivals."""
 Scope = Literal["key-and-name", "key", "name", "global"]
-"""What one limiter counts: the requests of one key on one limit name, of one key, on one limit name, or all."""
+"""The requests that one limiter counts: of one key on one limit name, of one key, on one limit name, or all."""
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
 SHARED_SCOPES: Final[tuple[Scope, ...]] = ("key", "global")
-"""Those in which requests of every limit name draw on one limit."""
+"""Scopes whose limiters count requests of all limit names together."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimiterSpec:
-    """How limits are counted.
+    """A rate limiter's specification.
 
     Attributes:
         algorithm: a name from ``ALGORITHMS``.
-        burst: requests that may pass at once, for the algorithms that have a burst; None for their own default.
-        count_rejected: whether rejected requests are counted, too.
-        scope: what one limiter counts.
+        burst: requests accepted at once, for algorithms with a burst; None for the algorithm's default.
+        count_rejected: whether rejected requests count too.
+        scope: the requests that one limiter counts.
     """
 
     algorithm: str = "fixed-window"
@@ -57,12 +57,12 @@ class LimiterSpec:
 
 
 class SpecError(ValueError):
-    """A spec that describes no limiter.
+    """An invalid ``LimiterSpec``.
 
     Args:
-        field: of ``LimiterSpec``, that is wrong.
-        problem: what is wrong with it, whoever wrote it where.
-        remedy: what to write instead.
+        field: the invalid field of ``LimiterSpec``.
+        problem: the problem, independent of where the spec was written.
+        remedy: a valid replacement.
     """
 
     def __init__(self, field: str, problem: str, remedy: str) -> None:
@@ -74,18 +74,18 @@ class SpecError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Algorithm:
-    """One way of counting, and all that tells it from others: whatever lists algorithms derives from this.
+    """A rate-limiting algorithm with its properties; all lists of algorithms derive from this class.
 
     Attributes:
-        name: the one in options and reports.
+        name: its name in options and reports.
         called: its name in a sentence.
         build: makes a limiter from a limit and a checked spec.
-        default_burst: requests that may pass at once where a spec gives no burst; None for algorithms without a burst.
+        default_burst: requests accepted at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
-        windowed: whether it counts requests in windows; others let them through at a steady rate, or one for another.
-        aligned: whether its windows begin at the multiples of their length on the server's wall clock.
-        decides_as: the algorithm whose decisions are the same for the same burst; None for its own decisions.
-        holds: whether it holds a request that passes until its turn.
+        windowed: whether it counts requests in windows, rather than accept them at a steady rate or limit concurrency.
+        aligned: whether its windows start at multiples of their length on the server's wall clock.
+        decides_as: the algorithm with the same decisions for the same burst; None if there is none.
+        holds: whether it delays an accepted request until its turn.
     """
 
     name: AlgorithmName
@@ -100,12 +100,11 @@ class Algorithm:
 
     @property
     def has_burst(self) -> bool:
-        """Whether a spec's ``burst`` applies to it."""
         return self.default_burst is not None
 
     @property
     def variants(self) -> tuple[bool, ...]:
-        """The values of ``count_rejected`` that make a difference."""
+        """The values of ``count_rejected`` that affect its decisions."""
         return (False, True) if self.can_count_rejected else (False,)
 
 
@@ -168,27 +167,26 @@ _ALL: Final = (
     ),
 )
 ALGORITHMS: Final[dict[str, Algorithm]] = {algorithm.name: algorithm for algorithm in _ALL}
-"""Every algorithm by the name that options and reports use."""
+"""All algorithms, by their name in options and reports."""
 
 
 def at_once(spec: LimiterSpec, limit: Limit) -> int:
-    """Return how many requests pass at one moment after a long silence: a spec's burst or its default, else N."""
+    """Return the number of requests accepted at once after a long silence: a spec's burst or its default, else N."""
     default = ALGORITHMS[spec.algorithm].default_burst
     return limit.count if default is None else spec.burst or default(limit)
 
 
 def in_words(spec: LimiterSpec) -> str:
-    """Return how limits are counted, as the object of a sentence."""
+    """Return a limiter's description as a noun phrase."""
     burst = "" if spec.burst is None else f" of {spec.burst} at once"
-    return ALGORITHMS[spec.algorithm].called + burst + (" that counts refused requests too" * spec.count_rejected)
+    return ALGORITHMS[spec.algorithm].called + burst + (" that counts rejected requests too" * spec.count_rejected)
 
 
 def check_spec(spec: LimiterSpec) -> Algorithm:
-    """Check that a spec describes a limiter, and return its algorithm.
+    """Check a spec and return its algorithm.
 
     Raises:
-        SpecError: (a ValueError) if the algorithm is unknown, takes no burst, or cannot count rejected requests; the
-            message says what to write instead.
+        SpecError: (a ValueError) if the algorithm is unknown, has no burst, or cannot count rejected requests.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
@@ -198,9 +196,9 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
     if spec.burst is not None and not algorithm.has_burst:
         raise SpecError("burst", f"{algorithm.name} has no burst", _choose(lambda each: each.has_burst))
     if spec.burst is not None and spec.burst < 1:
-        raise SpecError("burst", f"a burst of {spec.burst} lets nothing pass", "give at least 1")
+        raise SpecError("burst", f"a burst of {spec.burst} accepts nothing", "give at least 1")
     if spec.count_rejected and not algorithm.can_count_rejected:
-        problem = f"it makes no difference to {algorithm.name} whether rejected requests are counted"
+        problem = f"counting rejected requests does not change {algorithm.name}"
         raise SpecError("count_rejected", problem, _choose(lambda each: each.can_count_rejected))
     return algorithm
 
@@ -222,12 +220,12 @@ def replay(limiter: Limiter, times: Iterable[float], ends: Iterable[float] | Non
     """Decide on requests whose times are known.
 
     Args:
-        limiter: a fresh one.
-        times: send times in unix seconds of the limiter's clock, in ascending order.
-        ends: when each request ended, on the same clock; None if they take no time. Only a concurrency limit minds.
+        limiter: a fresh limiter.
+        times: ascending send times in unix seconds of the limiter's clock.
+        ends: end of each request on the same clock; None if requests take no time. Only a concurrency limit uses it.
 
     Returns:
-        For each time, whether the request passes.
+        For each request, whether it is accepted.
     """
     if ends is None:
         ends = times = list(times)

@@ -1,6 +1,6 @@
-"""How each limiter explains the decisions that were seen: of every algorithm, with its variants and bursts.
+"""Fits of every algorithm, with its variants and bursts, to the recorded decisions.
 
-A limiter's loads, compared with what was seen, show which decisions contradict it and how likely it makes them all.
+A limiter's loads, compared with the record, show which decisions contradict it, and give the likelihood of all of them.
 """
 
 import math
@@ -17,50 +17,50 @@ from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 _STEPS: Final = 31
-"""Shifts of the server's clock in each of two grids: 0.04 s apart for the 0.6 s of an unknown clock, then 15 times
-finer."""
+"""Clock shifts in each of two grids: 0.04 s apart over the 0.6 s uncertainty of an unknown clock, then 15 times finer.
+"""
 _PHASED: Final = 10_000
-"""Requests on which the phase of wall-aligned windows is fitted, which is the same all along: a bound on time."""
+"""Maximum number of requests used to fit the phase of wall-aligned windows, which is constant: bounds the run time."""
 _NEAR_RATED: Final = 2000
-"""Requests to which a rate near the documented one is fitted: nginx's is one request off after a hundred."""
+"""Requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
 _HELD_FROM_S: Final = 0.02
-"""Seconds of waiting from which it can be seen whether requests were held: well above a network's few ms."""
+"""Minimum waiting time in seconds that reveals a queue: well above a network's few ms."""
 _HELD_ENOUGH: Final = 10
-"""Requests that waited so long from which a correlation is told."""
+"""Minimum number of requests that waited this long for a correlation to be reported."""
 _TOGETHER_S: Final = 0.02
-"""Seconds between the first and the last request of a burst, at most: as in `sent_requests._BURST_SPAN_S`."""
+"""Maximum seconds between the first and last request of a burst, as in `sent_requests._BURST_SPAN_S`."""
 _BURSTS_MOST: Final = 6
-"""Bursts that are tried where it is not clear which requests passed: a bound on time."""
+"""Maximum number of burst sizes tried where it is unclear which requests were accepted: bounds the run time."""
 
 
 _ERROR: Final = 0.01
-"""Share of decisions that come out otherwise for reasons of their own: what a contradiction is charged with."""
+"""Assumed share of decisions that deviate by chance: the penalty of a contradiction."""
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict: ARCHITECTURE.md,
 "inferred limiter"."""
 _UNLIKELY: Final = -2.0
-"""log10 of the probability of what was seen, below which a limiter does not fit: once in a hundred times."""
+"""log10 of the probability of the record below which a limiter does not fit: 1 in 100."""
 
 Fitted = Literal["count", "burst", "shift", "rate"]
 
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """How one limiter explains what was seen. Counts are of requests that were answered, by the record.
+    """One limiter's fit to the recorded decisions. Counts include only requests with an answer.
 
     Attributes:
-        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``, ``rate``.
-        shift_s: the server's clock minus ours, where windows are wall-aligned.
-        right: decisions that it predicts.
-        wrongly_rejected: rejected, though it had room.
-        wrongly_admitted: accepted, though it had none.
-        undecidable: about which it says nothing, within the tolerance of times.
-        rejected: of the decided ones, those that were rejected.
-        accepted: of the decided ones, those that were accepted.
-        not_held: accepted ones that a queue would have held for longer than they took; they count as wrong.
-        score: log-likelihood, less half the logarithm of n for each fitted number (after Schwarz's criterion).
-        wrong: for each request that was asked, whether its decision contradicts the limiter.
-        bursts: the least and the greatest burst that fits as well; None where only one was looked at.
+        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``.
+        shift_s: the server's clock minus ours, for wall-aligned windows.
+        right: decisions that the limiter predicts.
+        wrongly_rejected: requests rejected although the limiter had room.
+        wrongly_admitted: requests accepted although the limiter was exhausted.
+        undecidable: requests that the limiter cannot predict within the tolerance of times.
+        rejected: rejected requests among those decided.
+        accepted: accepted requests among those decided.
+        not_held: accepted requests that took less time than a queue would have held them; they count as wrong.
+        score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
+        wrong: whether each request's decision contradicts the limiter.
+        bursts: the smallest and largest burst that fit equally well; None if only one was tried.
     """
 
     spec: LimiterSpec
@@ -80,9 +80,10 @@ class Fit:
 
     @property
     def fits(self) -> bool:
-        """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted ones, as far as n can tell.
+        """Whether it predicts ``BAR`` of the decided 429s and of the decided accepted requests.
 
-        It does not where so many are contradicted as would be once in a hundred times if that were its true share.
+        Sampling error is allowed for: it fails only if so many contradictions had a probability below 1 % at a share of
+        ``BAR``.
         """
         shares = ((self.wrongly_rejected, self.rejected), (self.wrongly_admitted + self.not_held, self.accepted))
         return (
@@ -92,7 +93,7 @@ class Fit:
 
     @property
     def explained(self) -> float | None:
-        """The lesser of the shares of decided 429s and of decided accepted requests that it predicts."""
+        """The smaller of the predicted shares of decided 429s and of decided accepted requests."""
         shares = []
         if self.rejected:
             shares.append(1 - self.wrongly_rejected / self.rejected)
@@ -112,17 +113,17 @@ def judge(
     shift_s: float | None = None,
     unheld: Bools | None = None,
 ) -> Fit:
-    """Compare one limiter's loads with what was seen.
+    """Compare one limiter's loads with the recorded decisions.
 
     Args:
-        requests: of one limit.
-        loads: of the limiter.
-        threshold: load + 1 up to which it lets a request pass.
-        spec: of the limiter.
-        limit: that it enforces.
-        fitted: which of its numbers were fitted.
+        requests: the requests of one limit.
+        loads: the limiter's loads.
+        threshold: the highest load + 1 that the limiter accepts.
+        spec: the limiter's specification.
+        limit: the limit that it enforces.
+        fitted: the parameters that were fitted.
         shift_s: as in ``Fit``.
-        unheld: requests that it would have held for longer than they took.
+        unheld: requests that took less time than the limiter would have held them.
     """
     known = requests.judged & requests.answered
     would_pass, would_not = loads[1] + 1 <= threshold + SLACK, loads[0] + 1 > threshold + SLACK
@@ -153,9 +154,9 @@ def _likelihood(right: int, wrong: int, unsure: int) -> float:
 
 
 def best_threshold(requests: RequestLog, loads: Loads) -> int:
-    """The threshold that contradicts the fewest decisions; the least of several."""
+    """Return the threshold that contradicts the fewest decisions; the smallest if there are several."""
     known = requests.judged & requests.answered
-    # An accepted one needs load + 1 ≤ T; a rejected one is contradicted where load + 1 ≤ T.
+    # An accepted request needs load + 1 ≤ T; a rejected request is contradicted where load + 1 ≤ T.
     needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
     refutes = np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)
     most = int(needs.max(initial=1)) + 1
@@ -166,13 +167,13 @@ def best_threshold(requests: RequestLog, loads: Loads) -> int:
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Compare every algorithm with what was seen; also with numbers that fit better, where there are such.
+    """Compare every algorithm with the record, also with fitted parameters where these explain more.
 
     Args:
-        requests: of one limit.
-        assumed: its burst is tried as well.
+        requests: the requests of one limit.
+        assumed: the assumed limiter, whose burst is tried too.
         offset: the server's clock minus ours, in s.
-        reach: by how much that may be wrong.
+        reach: the uncertainty of ``offset``, in s.
     """
     fits = [
         *_without_burst(requests, offset, reach, windowed=True),
@@ -183,11 +184,11 @@ def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach:
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
-    """Compare one limiter, with the count that is assumed, with all that was seen.
+    """Compare one limiter, with its assumed count, with the record.
 
     Args:
-        requests: of one limit.
-        spec: of the limiter.
+        requests: the requests of one limit.
+        spec: the limiter's specification.
         shift: the server's clock minus ours, in s; only wall-aligned windows depend on it.
     """
     limit, algorithm = requests.limit, ALGORITHMS[spec.algorithm]
@@ -198,7 +199,7 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
 
 
 def _without_burst(requests: RequestLog, offset: float, reach: float, *, windowed: bool) -> Iterator[Fit]:
-    """Windows, those that begin by the server's clock last; or whatever has neither windows nor a burst."""
+    """Fit windowed algorithms, those aligned with the server's clock last, or those without window and burst."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
         for rejected in algorithm.variants:
@@ -220,11 +221,11 @@ def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float
 
 
 def _aligned(requests: RequestLog, spec: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
-    """Where windows are wall-aligned: at the shift of the clock that explains most, near to what is known of it."""
+    """Fit wall-aligned windows at the clock shift that explains most, within the clock's uncertainty."""
     first = int(np.argmax(requests.rejected))
     some, loads = requests.part(max(0, first - _PHASED // 4), _PHASED), LOADS[ALGORITHMS[spec.algorithm].name]
     tried: dict[float, tuple[float, float]] = {}
-    for wanted in (0, 1):  # the documented count has a phase of its own
+    for wanted in (0, 1):  # the documented count may fit best at another phase
         step, centre, width = 0.0, offset, reach
         for _ in range(2):
             step = 2 * width / (_STEPS - 1)
@@ -244,7 +245,7 @@ def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[floa
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
-    """Buckets, some of which decide alike, and some of which hold what passes."""
+    """Fit buckets. Some decide alike, and some hold the requests they accept."""
     limit = requests.limit
     rates: list[tuple[Limit, tuple[Fitted, ...]]] = [
         (limit, ()),
@@ -266,7 +267,7 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """All that have a burst; without loads those that count rejected requests, whose loads depend on the burst."""
+    """Fit all algorithms with a burst; without ``loads`` those that count rejections, whose loads depend on it."""
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
     unheld = None if loads is None else _unheld(requests, loads, limit)
@@ -282,7 +283,7 @@ def _each_burst(
 
 
 def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
-    """The bursts that are tried, and whether they were fitted: the algorithms' own, the assumed and the best one."""
+    """The bursts to try, with the fitted parameters: the algorithms' defaults, the assumed burst and the best burst."""
     own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
     known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
     fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
@@ -290,9 +291,9 @@ def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fi
 
 
 def _first_bursts(requests: RequestLog, loads: Loads) -> range:
-    """The bursts that may have passed when the first request was rejected: until then, rejected ones do not matter."""
+    """The range of bursts accepted before the first rejection; until then, counting rejections makes no difference."""
     first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
-    # Requests that left together reach the server in any order.
+    # Requests sent together reach the server in any order.
     later = int(np.searchsorted(requests.times, requests.times[first] + _TOGETHER_S))
     least, most = (
         max(1, math.ceil(float(loads[0][:end][requests.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
@@ -302,22 +303,22 @@ def _first_bursts(requests: RequestLog, loads: Loads) -> range:
 
 
 def _other_rate(requests: RequestLog) -> list[Limit]:
-    """The rate at which requests passed while others were being rejected, where it is another than the documented."""
+    """The rate of acceptance during periods with rejections, if it differs from the documented rate."""
     limit, places = requests.limit, np.flatnonzero(requests.rejected)
     gaps, passed = np.diff(requests.times[places]), np.diff(requests.passed.least[places])
     dense = gaps < max(limit.window / 4, 3 / limit.rate)
     if gaps[dense].sum() < limit.window / 2:
         return []
     count = round(float(passed[dense].sum() / gaps[dense].sum()) * limit.window)
-    # A few per cent off is what any other limiter's rate is, too: no other count is suggested by it.
+    # Every other limiter's rate is a few per cent off too, so a small difference suggests no other count.
     return [] if count < 1 or abs(count - limit.count) <= 0.03 * limit.count else [replace(limit, count=count)]
 
 
 def _near_rate(requests: RequestLog) -> list[Limit]:
-    """A rate within 2 % of the documented one, where that one explains too little and another much more.
+    """Return a rate within 2 % of the documented rate if it explains much more than the documented rate.
 
-    Some keep rates in whole thousandths of a request a second and cut what has run off (nginx does): after a hundred
-    requests that is a whole one.
+    Some servers (nginx) keep rates in thousandths of a request per second and truncate the elapsed part. After a
+    hundred requests the error reaches one request.
     """
     some, limit = requests.part(0, _NEAR_RATED), requests.limit
     spec = LimiterSpec("token-bucket")
@@ -335,8 +336,8 @@ def _near_rate(requests: RequestLog) -> list[Limit]:
 
 
 def _unheld(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
-    """Accepted requests that were answered before a queue would have let them out."""
-    # Those that were sent just before may have come after it.
+    """Accepted requests that were answered before a queue would have released them."""
+    # Requests sent within the tolerance before may have arrived later.
     back = np.searchsorted(requests.times, requests.times - requests.tolerance_s, side="left")
     swapped = requests.passed.least[:-1] - requests.passed.least[back]
     wait = (loads[0] - swapped) / limit.rate
@@ -345,10 +346,10 @@ def _unheld(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
 
 
 def held(requests: RequestLog) -> float | None:
-    """How closely the time that accepted requests took follows their place in a queue.
+    """Return the correlation between accepted requests' durations and their position in a queue.
 
     Returns:
-        Pearson's correlation; None where there are too few that would have had to wait.
+        Pearson's correlation; None if too few requests would have had to wait.
     """
     wait = bucket_loads(requests, requests.limit.rate)[0] / requests.limit.rate
     passed = requests.accepted & requests.judged

@@ -1,9 +1,9 @@
-"""Which limiter the answers are those of: every known algorithm is compared with them.
+"""Inference of the limiter in force: the recorded decisions are compared with every known algorithm.
 
-A limiter is set aside where another one that fits better is contradicted by significantly fewer decisions: of those
-that contradict one of the two but not the other, so many speak for the other that a fair coin would not do it once in
-a thousand times (exact sign test). Requests of one run are not independent: take it for a measure and not for a truth.
-What is left cannot be told apart by this traffic. If even the best leaves too much unexplained, none fits.
+A limiter is excluded if significantly fewer decisions contradict a limiter that fits better. Among the decisions that
+contradict exactly one of the two, the exact sign test must give a probability below 1 in 1000. Requests of one run are
+not independent, so this is a measure and not a proof. This traffic does not distinguish the remaining limiters. If even
+the best leaves too much unexplained, none fits.
 """
 
 from dataclasses import dataclass, replace
@@ -18,29 +18,29 @@ from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
-"""Requests of each limit that algorithms are compared with: the first."""
+"""Maximum number of requests of each limit, from the first on, that algorithms are compared with."""
 _SIGNIFICANT: Final = -3.0
-"""log10 of the probability below which a limiter is set aside."""
+"""log10 of the probability below which a limiter is excluded."""
 _HELD: Final = 0.9
-"""Correlation from which accepted requests are taken to have been held as in a queue."""
+"""Minimum correlation that shows that accepted requests were held in a queue."""
 
 
 @dataclass(frozen=True)
 class Inference:
-    """What the answers tell of the limiter of one limit.
+    """The inferred limiter of one limit.
 
     Attributes:
-        word: ``nothing`` tells it (no request was rejected, or all were), one is ``named``, ``several`` cannot be told
-            apart, ``none`` fits.
-        named: what fits, best first; empty if nothing tells it or none fits.
-        best: the best one, even if it does not fit.
-        assumed: the assumed limiter's own fit; None if it is not among the candidates.
-        next: the best one that was set aside.
-        against: decisions that contradict ``next`` and not the best one, and the other way round.
-        log10_p: of the sign test between them.
-        held: correlation between the time that accepted requests took and their place in a queue.
-        n: decisions that were looked at.
-        rejected: of these, 429s.
+        word: ``nothing`` can be inferred (no request or every request was rejected), one limiter is ``named``,
+            ``several`` cannot be told apart, or ``none`` fits.
+        named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
+        best: the best limiter, even if it does not fit.
+        assumed: the assumed limiter's fit; None if it is not among the candidates.
+        next: the best excluded limiter.
+        against: decisions that contradict only ``next``, and only the best limiter.
+        log10_p: result of the sign test between these two.
+        held: correlation between accepted requests' durations and their position in a queue.
+        n: decisions compared.
+        rejected: number of 429s among them.
         every: all candidates, best first.
     """
 
@@ -58,23 +58,23 @@ class Inference:
 
     @property
     def other_count(self) -> int | None:
-        """The count that the limit seems to have, where it is not the documented one."""
+        """The count that the limit seems to have, if it is not the documented count."""
         return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
 
     @property
     def best_of_each(self) -> list[Fit]:
-        """Of each algorithm the candidate that fits best, best first."""
+        """The best candidate of each algorithm, best first."""
         return _one_of_each(list(self.every))
 
 
 def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Inference:
-    """Compare every algorithm with what was seen of one limit.
+    """Compare every algorithm with the recorded decisions of one limit.
 
     Args:
-        requests: in the order of time.
-        assumed: the limiter that was assumed.
+        requests: in order of time.
+        assumed: the assumed limiter.
         offset: the server's clock minus ours, in s.
-        reach: by how much that may be wrong.
+        reach: the uncertainty of ``offset``, in s.
     """
     requests = requests.part(0, FITTED)
     known = requests.judged & requests.answered
@@ -82,14 +82,14 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     if rejected in (0, n):
         return Inference("nothing", n, rejected)
     fits = candidates(requests, assumed, offset, reach)
-    # One that leaves every 429 undecided is contradicted by little, and explains nothing.
+    # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing.
     fits = [fit for fit in fits if fit.rejected] or fits
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
     queued = held(requests)
     rivals = [fit for fit in fits if ALGORITHMS[fit.spec.algorithm].holds] if (queued or 0) > _HELD else []
-    # Where answers were held as in a queue, and a queue explains the decisions, no limiter that holds nothing does.
+    # If answers were held as in a queue and a queue explains the decisions, limiters that hold nothing are excluded.
     pool = rivals if any(fit.fits for fit in rivals) else fits
-    # Another count is looked at only where the documented one does not do.
+    # Another count is considered only if the documented count does not fit.
     plain = [fit for fit in pool if "count" not in fit.fitted]
     if plain and plain[0].fits and not any(beats(fit, plain[0]) for fit in pool):
         pool = plain
@@ -111,14 +111,14 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
 
 
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
-    """Whether a fit is that of a spec with the documented count."""
+    """Whether a fit is that of a spec with the documented limit."""
     burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else spec.burst
     own = (fit.spec.algorithm, fit.spec.burst, fit.spec.count_rejected, fit.limit)
     return own == (spec.algorithm, burst, spec.count_rejected, limit)
 
 
 def compare(one: Fit, other: Fit) -> tuple[int, int]:
-    """Decisions that contradict the other and not the one, and the other way round."""
+    """Count the decisions that contradict only ``other``, and those that contradict only ``one``."""
     return int((other.wrong & ~one.wrong).sum()), int((one.wrong & ~other.wrong).sum())
 
 
@@ -128,19 +128,19 @@ def beats(one: Fit, other: Fit) -> bool:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """log10 of the probability that a fair coin, thrown wins + losses times, shows so few losses or fewer."""
+    """Return log10 of the probability that a fair coin, thrown wins + losses times, shows at most ``losses``."""
     return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:
-    """What tells one limiter from another by its answers: decisions, and whether requests are held."""
+    """The observable properties of a limiter: its decisions, and whether it holds requests."""
     algorithm = ALGORITHMS[spec.algorithm]
     alike = None if algorithm.holds else algorithm.decides_as
     return alike or algorithm.name, spec.count_rejected
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Of each algorithm the best burst and count only, with the bursts that fit as well."""
+    """Keep the best burst and count of each algorithm, with the range of bursts that fit equally well."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault((fit.spec.algorithm, fit.spec.count_rejected), []).append(fit)
@@ -153,7 +153,7 @@ def _one_of_each(fits: list[Fit]) -> list[Fit]:
 
 
 def words(fit: Fit) -> str:
-    """Return a limiter as the object of a sentence."""
+    """Return a limiter's description as a noun phrase."""
     spec = fit.spec
     shown, _ = _decides(spec)
     text = in_words(replace(spec, algorithm=shown)).replace("clock that", "clock, that")

@@ -1,9 +1,9 @@
-"""Rate limiters as state machines: windows of time, and stocks of permits.
+"""Rate limiters as state machines.
 
-Windows are fixed, slide exactly, or slide by an estimate. Stocks are refilled by time or, for a limit on concurrency,
-by the end of a request. Time refills them in two forms of one rule, B requests at once and ρ = N/W a second thereafter:
-a bucket of tokens, and a time that runs ahead (GCRA, and a queue that holds requests until their turn). Each remembers
-how much is used up *at the last request* and not a time of its own, which would drown in the digits of the unix clock.
+Windows are fixed, slide exactly, or slide by an estimate. Stocks of permits are refilled by time or, for a concurrency
+limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter, as a
+bucket of tokens or as a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both store the
+usage *at the last request* instead of absolute times, which would lose precision to the large unix time.
 """
 
 from collections import deque
@@ -15,22 +15,22 @@ from loadtest.units import Limit
 
 NEVER: Final = float("-inf")
 GRAIN: Final = 5e-7
-"""Seconds by which two times may differ and still be the same.
+"""Tolerance in seconds within which two times are equal.
 
-Today's unix time as a float comes in steps of 2.4e-7 s, and a time difference is off by up to one of them: without
-this, evenly spaced requests that meet a limiter's edge exactly would be decided on by the rounding of their times.
+Unix time as a float has a resolution of 2.4e-7 s, and a difference of two times may be off by one step. Without the
+tolerance, rounding would decide on evenly spaced requests that arrive exactly at a limiter's edge.
 """
 
 
 class Decision(NamedTuple):
-    """What a limiter decided about one request. Times count from now, and assume that nothing else comes.
+    """A limiter's decision about one request. Times count from now and assume that no other request comes.
 
     Attributes:
-        allowed: whether the request passes.
-        remaining: how many more requests would pass at this same moment.
-        reset_after: seconds until the limiter has its full allowance again.
-        retry_after: seconds until one more request would pass; 0 while some remain.
-        delay: seconds that the request is held before it is carried out; a leaky queue's only.
+        allowed: whether the request is accepted.
+        remaining: number of further requests that would be accepted now.
+        reset_after: seconds until the full allowance is available again.
+        retry_after: seconds until one more request would be accepted; 0 while some remain.
+        delay: seconds that a leaky queue holds the request before it is carried out.
     """
 
     allowed: bool
@@ -41,46 +41,46 @@ class Decision(NamedTuple):
 
 
 decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = partial(tuple.__new__, Decision)
-"""Makes a Decision of its five values, in less than half the time of ``Decision(...)``."""
+"""Make a Decision of its five values, in less than half the time of ``Decision(...)``."""
 
 
 class Limiter:
-    """Decides on requests, one call each, in order of time.
+    """Base class: decides on requests, one call each, in order of time.
 
-    For a limiter, a clock that is set back stands still: what was counted stays counted, and from then on for no longer
-    than usual.
+    If the clock is set back, a limiter treats it as standing still: counted requests stay counted, and for no longer
+    than usual from then on.
     """
 
     __slots__ = ()
 
     def decide(self, now: float) -> Decision:
-        """Decide on a request at ``now`` (unix seconds), and count it if it passes."""
+        """Decide on a request at ``now`` (unix seconds), and count it if it is accepted."""
         raise NotImplementedError
 
     def release(self, now: float) -> None:
-        """Note that a request that passed ended at ``now``. Only to a concurrency limit it makes a difference."""
+        """Record that an accepted request ended at ``now``. Only a concurrency limit uses it."""
 
 
 def slack(rate: float, most: int) -> float:
-    """Requests by which a count that changes with time may be off and still be whole.
+    """Return the tolerance, in requests, for the rounding of a count that changes with time.
 
     Args:
-        rate: at which the count changes, per second: by so much it is off after ``GRAIN``.
-        most: how large it gets: sums of floats are off by a part of it.
+        rate: change of the count per second; over ``GRAIN`` it amounts to an error.
+        most: maximum of the count; sums of floats have a relative error.
 
     Returns:
-        Never so much that a whole request more could pass.
+        At most 0.5, so that no additional request is accepted.
     """
     return min(max(GRAIN * rate, most * 1e-14), 0.5)
 
 
 def window_of(now: float, window: float) -> tuple[float, float]:
-    """Start and end of the wall-aligned window that holds ``now``, both multiples of ``window``.
+    """Return start and end of the wall-aligned window that contains ``now``, both multiples of ``window``.
 
-    One multiplication each, so that neighbouring windows share their boundary to the last bit.
+    One multiplication each makes neighbouring windows share their boundary exactly.
     """
     index = now // window
-    if now >= (index + 1) * window:  # floor and product can differ by one bit: now lies on the next boundary
+    if now >= (index + 1) * window:  # floor and product can differ by one bit, so that now lies on the next boundary
         index += 1
     return index * window, (index + 1) * window
 
@@ -88,13 +88,13 @@ def window_of(now: float, window: float) -> tuple[float, float]:
 class FixedWindow(Limiter):
     """At most ``limit.count`` requests in each window of ``limit.window`` seconds.
 
-    Over T seconds of even load at rate λ it accepts Σ over windows of min(N, λ · length of the window within T); up
-    to 2N may pass in a short time across a boundary. Counting rejected requests would change nothing.
+    Over T seconds of even load at rate λ it accepts the sum over windows of min(N, λ · length of the window within T).
+    Across a boundary it may accept up to 2N in a short time. Counting rejected requests would change nothing.
 
     Args:
         limit: count N and window W.
-        aligned: True for windows that start at the multiples of W since the epoch, as a counter in a shared store
-            does; False for a window that starts with the first request after the last one ended.
+        aligned: True for windows that start at multiples of W since the epoch, like a counter in a shared store; False
+            for a window that starts with the first request after the previous window.
     """
 
     __slots__ = ("_aligned", "_count", "_end", "_left", "_over", "_start", "_window")
@@ -116,7 +116,7 @@ class FixedWindow(Limiter):
         return decided((False, 0, until, until, 0.0))
 
     def _open(self, now: float) -> None:
-        if now >= self._over:  # else the clock was set back: the window moves, and keeps its count
+        if now >= self._over:  # otherwise the clock was set back: the window moves and keeps its count
             self._left = self._count
         if self._aligned:
             self._start, self._end = window_of(now, self._window)
@@ -127,14 +127,14 @@ class FixedWindow(Limiter):
 
 
 class SlidingLog(Limiter):
-    """At most ``limit.count`` requests in any ``limit.window`` seconds, by the time of each one.
+    """At most ``limit.count`` requests in any ``limit.window`` seconds, from a log of request times.
 
-    Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). Counting the rejected
-    ones as well, it accepts N and then none while r > 1. It remembers at most N times, and none before they come.
+    Over T seconds of even load at r ≥ 1 times the limit it accepts N⌊T/W⌋ + min(N, λ(T mod W)). If rejected requests
+    count, it accepts N and then none while r > 1. It stores at most N times and allocates none in advance.
 
     Args:
         limit: count N and window W.
-        count_rejected: whether rejected requests fill the log, too.
+        count_rejected: whether rejected requests enter the log too.
     """
 
     __slots__ = ("_count", "_count_rejected", "_kept", "_last", "_log", "_lost", "_window")
@@ -147,7 +147,7 @@ class SlidingLog(Limiter):
         self._log: deque[float] = deque()
         self._last = NEVER
         self._lost = 0.0
-        """Seconds by which the clock was set back, in all: the log's own time has only ever run forward."""
+        """Sum of all steps of the clock backwards, in s. The log's own time never goes back."""
 
     def decide(self, now: float) -> Decision:
         now += self._lost
@@ -162,24 +162,24 @@ class SlidingLog(Limiter):
         if left:
             log.append(now)
             return decided((True, left - 1, window, 0.0 if left > 1 else log[0] + window - now, 0.0))
-        if self._count_rejected:  # the newest N decide alone: older ones need not be kept
+        if self._count_rejected:  # only the newest N matter
             log.popleft()
             log.append(now)
         return decided((False, 0, log[-1] + window - now, log[0] + window - now, 0.0))
 
 
 class SlidingCounter(Limiter):
-    """At most ``limit.count`` by an estimate: this window's count and what is left of the last one's.
+    """At most ``limit.count`` requests by an estimate from the counts of this window and the previous one.
 
-    With f the part of the wall-aligned window that has passed, p requests in the window before and c in this one, a
-    request passes if p(1 − f) + c + 1 ≤ N. In each window of even load it accepts min(λL, N − p(1 − f_end)):
-    saturated, N and then N − 1. Counting the rejected ones as well, about none after the first N while r > 1.
+    With f the elapsed part of the wall-aligned window, p requests in the previous window and c in this one, a request
+    is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load it accepts min(λL, N − p(1 − f_end)): when
+    saturated, N and then N − 1. If rejected requests count, it accepts almost none after the first N while r > 1.
 
-    Some take the whole part of p(1 − f) first, and so let up to one request more pass (the ``limits`` package does).
+    Some implementations (the ``limits`` package) round p(1 − f) down, and so accept up to one request more.
 
     Args:
         limit: count N and window W.
-        count_rejected: whether rejected requests are in p and c, too.
+        count_rejected: whether p and c include rejected requests.
     """
 
     __slots__ = ("_before", "_count", "_count_rejected", "_end", "_most", "_now", "_start", "_window")
@@ -208,14 +208,14 @@ class SlidingCounter(Limiter):
 
     def _open(self, now: float) -> None:
         start, end = window_of(now, self._window)
-        if start >= self._end:  # else the clock was set back: the window moves, and keeps its counts
+        if start >= self._end:  # otherwise the clock was set back: the window moves and keeps its counts
             self._before = self._now if start == self._end else 0
             self._now = 0
         self._start, self._end = start, end
         self._most = self._count + slack(self._before / self._window, self._count)
 
     def _wait(self, until: float) -> float:
-        """Seconds until p(1 − f) + c + 1 ≤ N: in this window, or in the next, where this one's count is p."""
+        """Seconds until p(1 − f) + c + 1 ≤ N, in this window or in the next one, where c becomes p."""
         spare = self._count - self._now - 1
         if spare >= 0:
             return max(0.0, until - spare * self._window / self._before) if self._before else 0.0
@@ -223,14 +223,14 @@ class SlidingCounter(Limiter):
 
 
 class TokenBucket(Limiter):
-    """A bucket of B tokens, filled at ρ = N/W tokens a second; a request takes one.
+    """A bucket of B tokens, refilled with ρ = N/W tokens per second; a request takes one.
 
     Over T seconds of even load at rate λ it accepts min(λT, B + ρT), starting full.
 
     Args:
         limit: count N and window W.
         burst: B.
-        count_rejected: whether rejected requests take tokens, too: down to a debt of B, so that silence heals it.
+        count_rejected: whether rejected requests take tokens too, down to −B, so that a pause restores the bucket.
     """
 
     __slots__ = ("_burst", "_count_rejected", "_last", "_least", "_rate", "_slack", "_tokens")
@@ -263,16 +263,16 @@ class TokenBucket(Limiter):
 
 
 class Gcra(Limiter):
-    """The generic cell rate algorithm (ITU-T I.371): the time at which the next request is due may run B − 1 ahead.
+    """The generic cell rate algorithm (ITU-T I.371): the time of the next request may run B − 1 requests ahead.
 
-    A theoretical arrival time moves on by T₁ = W/N with each request that passes; one that comes more than (B − 1)T₁
-    before it is rejected. The same decisions as a token bucket of B tokens; with B = 1 an even load at r times the
-    limit is accepted to 1/⌈r⌉.
+    Each accepted request advances a theoretical arrival time by T₁ = W/N; a request more than (B − 1)T₁ before it is
+    rejected. The decisions are those of a token bucket of B tokens. With B = 1, a share of 1/⌈r⌉ of an even load at r
+    times the limit is accepted.
 
     Args:
         limit: count N and window W.
         burst: B.
-        count_rejected: whether rejected requests move the time on, too: up to 2B·T₁, so that silence heals it.
+        count_rejected: whether rejected requests advance the time too, up to 2B·T₁, so that a pause restores it.
     """
 
     __slots__ = ("_ahead", "_count_rejected", "_full", "_last", "_most", "_spacing", "_tolerance")
@@ -309,14 +309,14 @@ class Gcra(Limiter):
 
 
 class LeakyQueue(Gcra):
-    """A queue for B requests from which one is let out every T₁ = W/N; what finds it full is rejected.
+    """A queue for B requests that releases one every T₁ = W/N and rejects requests when full.
 
-    The decisions of a GCRA: of an even load it accepts min(λT, B + ρT), and holds each request until its turn, for
-    ``delay``. Latency rises to about B·T₁. An idle queue lets the first request out at once.
+    It decides as a GCRA: of an even load it accepts min(λT, B + ρT). It holds each request for ``delay`` until its
+    turn, so that latency rises to about B·T₁. An idle queue releases the first request at once.
 
     Args:
         limit: count N and window W.
-        burst: B, the one that is let out at once included.
+        burst: B, including the request that is released at once.
     """
 
     __slots__ = ()
@@ -327,9 +327,9 @@ class LeakyQueue(Gcra):
 
 
 class ConcurrencyLimit(Limiter):
-    """At most ``limit.count`` requests at the same time; each must be released when it ends. The window is unused.
+    """At most ``limit.count`` requests at the same time; each must be released at its end. The window is unused.
 
-    When there is room again depends on the requests under way, so the times of its decisions are 0.
+    The times of its decisions are 0, because the next free slot depends on the requests in progress.
 
     Args:
         limit: its count is N.
@@ -347,6 +347,6 @@ class ConcurrencyLimit(Limiter):
         return decided((False, 0, 0.0, 0.0, 0.0))
 
     def release(self, now: float) -> None:
-        """Make room: a request that passed has ended. One release too many makes no room for more than N."""
+        """Free a slot: an accepted request has ended. A surplus release never raises the limit above N."""
         if self._free < self._total:
             self._free += 1

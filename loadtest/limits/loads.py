@@ -1,12 +1,13 @@
-"""Load of a limiter when each request came, by each algorithm, given the requests that were seen to pass until then.
+"""The load of a limiter at each request, by algorithm, given the requests accepted so far.
 
-Unlike a free replay, one decision that is off does not spoil those after it: what a limiter holds is what was *seen* to
-pass, and only the next decision is predicted. So decisions are evidence one by one: a request was wrongly rejected if
-it was rejected though there was room, and wrongly admitted if it passed though there was none.
+In a free replay one wrong decision spoils all later decisions. Here a limiter's state follows from the *recorded*
+acceptances, and only the next decision is predicted. Decisions are therefore independent evidence: a request was
+wrongly rejected if it was rejected although there was room, and wrongly admitted if it was accepted although there was
+none.
 
-When a request reached the server is known to within a tolerance, and of requests without an answer it is not known
-whether they passed. So each algorithm gives the least and the greatest load that there may have been; what lies between
-is undecidable. An algorithm lets a request pass where load + 1 ≤ its threshold (N, or the burst).
+The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
+unknown. Each algorithm therefore gives bounds on the load; a decision that depends on the value between them is
+undecidable. An algorithm accepts a request if load + 1 ≤ its threshold (N, or the burst).
 """
 
 from bisect import bisect_left, bisect_right
@@ -22,28 +23,28 @@ from loadtest.limits import CONCURRENCY, AlgorithmName, LimiterSpec, at_once
 from loadtest.units import Limit
 
 Loads = tuple[Floats, Floats]
-"""The least and the greatest number that a limiter may have held when each request came."""
+"""Lower and upper bound on a limiter's load at each request."""
 
 SLACK: Final = 1e-6
-"""By which a load may be off by rounding alone."""
+"""Tolerance for rounding errors of a load, in requests."""
 
 
 @dataclass(frozen=True, eq=False)
 class RequestLog:
-    """What the limiters of one limit were asked, one limiter after another on one axis of time.
+    """The requests of all limiters of one limit, one limiter after another on one time axis.
 
-    Times are in s; a whole number of windows lies between the wall clock and this axis, and so many windows of silence
-    between two limiters that neither knows of the other.
+    Times are in s. The axis differs from the wall clock by a whole number of windows, and enough idle windows separate
+    two limiters to make them independent.
 
     Attributes:
-        times: when each request was sent, ascending.
+        times: send time of each request, ascending.
         ends: when each was answered, or given up.
         rejected: whether it was answered with 429.
         answered: whether it was answered at all.
-        judged: whether it is a request of the record, and not one of the preflight.
-        tolerance_s: by how much later than it was sent a request may have reached the server.
-        place: of each request in ``SentRequests.frame()``; -1 for the preflight's.
-        begins: places at which the requests of one limiter after another begin.
+        judged: whether it belongs to the record rather than to the preflight.
+        tolerance_s: maximum delay between sending and arrival at the server.
+        place: index of each request in ``SentRequests.frame()``; -1 for the preflight's.
+        begins: index of each limiter's first request.
     """
 
     limit: Limit
@@ -61,7 +62,6 @@ class RequestLog:
         return self.answered & ~self.rejected
 
     def part(self, begin: int, count: int) -> "RequestLog":
-        """Return at most ``count`` requests from place ``begin`` on."""
         if not begin and len(self.times) <= count:
             return self
         kept, begins = slice(begin, begin + count), np.unique(np.clip(self.begins - begin, 0, None))
@@ -78,7 +78,7 @@ class RequestLog:
 
     @cached_property
     def seen(self) -> "_Counted":
-        """Counts of all requests, for limiters that count rejected ones, too."""
+        """Counts of all requests, for limiters that count rejections too."""
         return _Counted(self, all_count=True)
 
     def counted(self, spec: LimiterSpec) -> "_Counted":
@@ -86,12 +86,12 @@ class RequestLog:
 
 
 class _Counted:
-    """How many requests were counted before each place, at least and at most.
+    """Bounds on the number of requests counted before each request.
 
     Attributes:
-        least: ``[n + 1]``, those that certainly count, before each place.
-        most: ``[n + 1]``, those that may.
-        before: (least, most) before each request itself, with those that may have overtaken it.
+        least: ``[n + 1]``, requests that certainly count, before each index.
+        most: ``[n + 1]``, requests that may count.
+        before: (least, most) before each request itself, including requests that may have overtaken it.
     """
 
     def __init__(self, requests: RequestLog, *, all_count: bool) -> None:
@@ -99,19 +99,19 @@ class _Counted:
         self.least = _sums(certain)
         self.most = _sums(np.ones_like(certain) if all_count else ~requests.rejected)
         times, n = requests.times, len(requests.times)
-        # A rejected request may have come after one that was sent a little later, and passed.
+        # A rejected request may have arrived after an accepted request that was sent a little later.
         later = _sums(requests.accepted)
         reach = np.searchsorted(times, times + requests.tolerance_s, side="right")
         overtaken = np.where(requests.rejected, later[reach] - later[1:], 0)
         least = self.least[:n].copy()
-        if all_count:  # and one that passed may have come before a rejected one, that was sent a little earlier
+        if all_count:  # an accepted request may have arrived before a rejected request that was sent a little earlier
             rejected = _sums(requests.rejected)
             back = np.searchsorted(times, times - requests.tolerance_s, side="left")
             least -= np.where(requests.accepted, rejected[:n] - rejected[back], 0)
         self.before = (least, self.most[:n] + overtaken)
 
     def since(self, early: Ints, late: Ints) -> Loads:
-        """How many were counted before each request, from a place on that lies between two."""
+        """Bounds on the number counted before each request, starting at an index between ``early`` and ``late``."""
         return (
             np.maximum(self.before[0] - self.least[late], 0).astype(float),
             (self.before[1] - self.most[early]).astype(float),
@@ -136,7 +136,7 @@ def _sliding_counter(requests: RequestLog, counted: _Counted, shift: float) -> L
 
 
 def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
-    """Of each request, where its window begins, where the one before it does, and what part of its own is left."""
+    """Start indices of each request's window and of the previous window, and the remaining part of its window."""
     times, window = requests.times + shift, requests.limit.window
     number = np.floor(times / window + 1e-12)
     opens = np.diff(number, prepend=-np.inf) != 0
@@ -154,15 +154,15 @@ def widest(requests: RequestLog, shift: float, loads: Callable[[float], Loads]) 
 
 
 def _window_from_first(requests: RequestLog) -> Loads:
-    """Loads of windows that begin with the first request after the last one ended.
+    """Loads of windows that start with the first request after the previous window.
 
-    Where a request came within the tolerance of a window's end, its answer says whether it still lay in it.
+    The decision on a request within the tolerance of a window's end shows which window it belonged to.
     """
     begins = np.asarray(opened(requests), np.int64)
     which = np.searchsorted(begins, np.arange(len(requests.times)), side="right") - 1
     begin = begins[which]
     least, most = requests.passed.since(begin, begin)
-    # Beside an end, either window may have it.
+    # Near an end, the request may belong to either window.
     ends = requests.times[begins] + requests.limit.window
     past = np.concatenate((np.full(min(1, len(ends)), -np.inf), ends[:-1]))
     close = (requests.times >= ends[which] - requests.tolerance_s) | (
@@ -174,7 +174,7 @@ def _window_from_first(requests: RequestLog) -> Loads:
 
 
 def opened(requests: RequestLog) -> list[int]:
-    """Return the places of the requests that open windows, where each begins with a request."""
+    """Return the indices of the requests that open windows, where each window starts with a request."""
     times, rejected = requests.times.tolist(), np.flatnonzero(requests.rejected).tolist()
     n, reach, window = len(times), requests.tolerance_s, requests.limit.window
     begins, at = [], 0
@@ -183,9 +183,9 @@ def opened(requests: RequestLog) -> list[int]:
         end = times[at] + window
         first, last = bisect_left(times, end - reach, at + 1), bisect_right(times, end + reach, at + 1)
         inside, beyond = bisect_left(rejected, first), bisect_left(rejected, last)
-        if beyond > inside:  # the window was not over yet for one that was rejected at its end
+        if beyond > inside:  # the window was still open for a request rejected near its end
             at = rejected[beyond - 1] + 1
-        elif inside and rejected[inside - 1] > at:  # it was full: whoever passed came after its end
+        elif inside and rejected[inside - 1] > at:  # the window was full, so accepted requests came after its end
             at = first
         else:
             at = bisect_left(times, end, at + 1)
@@ -201,23 +201,23 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
 
 
 def bucket_loads(requests: RequestLog, rate: float) -> Loads:
-    """Return what a bucket lacks that is refilled at ``rate`` per second; the length of a leaky queue as well.
+    """Return the tokens missing from a bucket refilled at ``rate`` per second; also the length of a leaky queue.
 
-    u ← max(0, u − ρΔt) + 1 for each request that passed: its distance from the lowest point of count − ρt so far.
+    u ← max(0, u − ρΔt) + 1 for each accepted request: the distance of count − ρt from its minimum so far.
     """
     drained = rate * requests.times
     either = []
     for counted in (requests.passed.least, requests.passed.most):
         level = counted[:-1] - drained
         lowest = np.minimum.accumulate(np.concatenate(([np.inf], level[:-1])))
-        either.append(level - lowest)  # below zero: full for a while
+        either.append(level - lowest)  # negative while the bucket is full
     may = 2 * rate * requests.tolerance_s
     overtaken = requests.passed.before[1] - requests.passed.most[:-1]
     return np.maximum(either[0] - may, 0.0), np.maximum(either[1] + may, 0.0) + overtaken
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
-    """``bucket_loads`` where rejected requests take tokens, too: down to a debt of the burst."""
+    """``bucket_loads`` where rejected requests take tokens too, down to minus the burst."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     for time in requests.times.tolist():
         used -= (time - last) * rate
@@ -225,7 +225,7 @@ def _bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
         found.append(used)
         used = min(max(used, 0.0) + 1.0, most)
     level, may = np.asarray(found, float), 2 * rate * requests.tolerance_s
-    # One without an answer may never have come; how long that is felt is not worked out.
+    # An unanswered request may never have arrived; its effect is treated as permanent.
     unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
     swapped = np.minimum(requests.seen.before[0] - requests.seen.least[:-1], 0)
     overtaken = requests.seen.before[1] - requests.seen.most[:-1]
@@ -260,4 +260,4 @@ LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float
     "leaky-queue": _bucket,
     CONCURRENCY: lambda log, *_: _concurrency(log),
 }
-"""By algorithm: its loads over a log, for a spec, the limit that it enforces, and the s that its clock is ahead."""
+"""Loads by algorithm, from a log, a spec, the enforced limit and the server's clock minus ours in s."""

@@ -1,7 +1,7 @@
-"""Replays with numpy: known times through one limiter, and volleys through many limiters at once.
+"""Replays with NumPy: known times through one limiter, and bursts through many limiters at once.
 
-The many are an array: a row for each set of numbers, a column for each case. The requests of a volley come at one
-moment. All decide as the state machines of this room do, to which tests compare them.
+The many limiters are an array with a row for each set of parameters and a column for each case. A burst's requests
+arrive at one moment. Decisions equal those of the state machines in ``limiters``; tests compare them.
 """
 
 from collections.abc import Mapping
@@ -17,27 +17,27 @@ from loadtest.units import Limit
 
 _TINY: Final = 1e-6
 _LOGGED: Final = 50
-"""Volleys that are remembered of a log."""
+"""Maximum number of bursts kept in a log."""
 
 
 VECTORISED: Final = "fixed-window"
-"""The algorithm whose decisions follow from counts by window, so that no request is looked at alone."""
+"""The algorithm whose decisions follow from counts by window."""
 
 
 def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None = None) -> Bools:
-    """Return whether each request passes a fresh limiter; the same as ``limits.replay``, and fast for fixed windows.
+    """Return whether a fresh limiter accepts each request: ``limits.replay``, vectorised for fixed windows.
 
     Args:
-        spec: of the limiter.
+        spec: the limiter's specification.
         limit: the limit.
         times: unix seconds of the server's clock, ascending.
-        ends: when each ended; used by a limit on concurrency only.
+        ends: end of each request; only a concurrency limit uses it.
     """
     if spec.algorithm != VECTORISED:
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
         return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
     window = np.floor_divide(times, limit.window)
-    # As in the state machine: where floor and product differ by one bit, the time lies on the next boundary.
+    # As in the state machine: if floor and product differ by one bit, the time lies on the next boundary.
     window = np.where(times >= (window + 1) * limit.window, window + 1, window)
     first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
     position = np.arange(len(times))
@@ -45,12 +45,12 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
 
 
 class LimiterReplay:
-    """Limiters of one kind.
+    """An array of limiters of one kind. All array arguments have the same shape (rows, columns).
 
     Args:
-        counts: of each, N, or the burst of a bucket: an array of rows and columns, as the others.
-        windows: of each: W, or of a bucket the seconds in which one request's room comes back.
-        shifts: of each, by how many seconds the server's clock is ahead.
+        counts: N of each, or the burst of a bucket.
+        windows: W of each, or for a bucket the seconds per refilled request.
+        shifts: the server's clock minus ours, in s.
         count_rejected: whether rejected requests count.
     """
 
@@ -59,18 +59,18 @@ class LimiterReplay:
         self._count_rejected = count_rejected
         self._used = np.zeros(counts.shape)
         self._mark = np.full(counts.shape, -np.inf)
-        """Number or end of the present window, or when the last request came."""
+        """Number or end of the current window, or the time of the last request."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
-        """Ask for so many requests in each column, at a moment of each, and return how many pass."""
+        """Send ``count`` requests to each limiter at ``now`` and return how many are accepted."""
         raise NotImplementedError
 
     def idle(self) -> float:
-        """Seconds after the last request in which everything is unused again, at most."""
+        """Maximum seconds after the last request until all limiters are unused again."""
         return float(self.windows.max())
 
     def taken(self, rows: Ints, columns: Ints) -> "LimiterReplay":
-        """A copy of some: of each row and column that are given, in a column, to be asked at many moments each."""
+        """Return a copy of the limiters at the given rows and columns, as one column, to be replayed at many times."""
         other = object.__new__(type(self))
         vars(other).update({name: _part(value, rows[:, None], columns[:, None]) for name, value in vars(self).items()})
         return other
@@ -100,7 +100,7 @@ class AlignedReplay(LimiterReplay):
 
 
 class CounterReplay(LimiterReplay):
-    """The same, where the window before counts as well, weighted."""
+    """At most N by an estimate that adds the weighted count of the previous window."""
 
     def __init__(self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool) -> None:
         super().__init__(counts, windows, shifts, count_rejected=count_rejected)
@@ -118,12 +118,11 @@ class CounterReplay(LimiterReplay):
         return self._counted(np.floor(room + _TINY), count)
 
     def idle(self) -> float:
-        """What was counted in a window counts in the next one as well."""
         return 2 * super().idle()
 
 
 class FromFirstReplay(LimiterReplay):
-    """At most N in a window that the first request begins."""
+    """At most N in a window that the first request starts."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         new = now >= self._mark
@@ -133,16 +132,16 @@ class FromFirstReplay(LimiterReplay):
 
 
 class LogReplay(LimiterReplay):
-    """At most N in any W."""
+    """At most N in any W seconds."""
 
     def __init__(self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool) -> None:
         super().__init__(counts, windows, shifts, count_rejected=count_rejected)
         self._size = int(counts.max())
         self._times = np.full((*counts.shape, self._size), -np.inf)
-        """Of the newest that counted, in a ring."""
+        """Times of the newest counted requests, as a ring buffer."""
 
     def taken(self, rows: Ints, columns: Ints) -> LimiterReplay:
-        """A copy that keeps its log by the volley."""
+        """Return a copy whose log holds bursts instead of requests."""
         return _Volleys(super().taken(rows, columns), np.sort(self._times[rows, columns], axis=1))
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
@@ -159,7 +158,7 @@ class LogReplay(LimiterReplay):
 
 
 class _Volleys(LimiterReplay):
-    """The same, with a log of volleys; of a long one before, several requests are taken for one volley."""
+    """A log of bursts; a long log before it is grouped, several requests to one burst."""
 
     def __init__(self, log: LimiterReplay, times: Floats) -> None:
         vars(self).update(vars(log))
@@ -168,7 +167,7 @@ class _Volleys(LimiterReplay):
         self._log: list[tuple[Floats, Floats | float]] = [
             (times[:, None, at], float(min(size, at + 1))) for at in newest
         ]
-        """When each of them was, and how many it counted."""
+        """Time and counted requests of each burst."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         young = sum((times > now - self.windows + GRAIN) * counted for times, counted in self._log)
@@ -179,7 +178,7 @@ class _Volleys(LimiterReplay):
 
 
 class BucketReplay(LimiterReplay):
-    """B at once, and one every so many seconds."""
+    """B at once, and one more per refill time."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         self._used = np.maximum(self._used - (now - self._mark) / self.windows, 0.0)
@@ -190,12 +189,12 @@ class BucketReplay(LimiterReplay):
         return passing
 
     def idle(self) -> float:
-        """In which a bucket fills up, out of a debt as well where rejected requests count."""
+        """Seconds to fill an empty bucket, or one at −B where rejected requests count."""
         return float((self.counts * self.windows).max()) * (1 + self._count_rejected)
 
 
 class ConcurrencyReplay(LimiterReplay):
-    """At most N at the same time: a volley that comes alone finds it empty."""
+    """At most N at the same time; a burst finds all slots free."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         same = now == self._mark
@@ -215,4 +214,4 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "token-bucket": BucketReplay,
     CONCURRENCY: ConcurrencyReplay,
 }
-"""By algorithm, those that decide as another does left out."""
+"""Replays by algorithm, without those that decide like another algorithm."""

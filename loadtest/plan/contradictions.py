@@ -1,4 +1,4 @@
-"""Where a plan contradicts itself: the key of the scenario, what is wrong, and what to write instead. Pure."""
+"""Contradictions in a plan: the scenario's key, the problem and a remedy. Pure."""
 
 import math
 from collections.abc import Iterator
@@ -26,37 +26,37 @@ from loadtest.threshold import Threshold
 from loadtest.words import nearest
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
-"""Times of which every operation that was sent has one; the others are known of those that were not refused."""
+"""Times available for every operation sent; all other times exclude rejected operations."""
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _SAME: Final = 0.01
-"""Shares of 429s that differ by less are the same whenever a run starts."""
+"""Shares of 429s that differ by less than this do not depend on the start of the run."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),
     "requests.throttled_rate": ("rejected", "requests"),
     "requests.throttled": ("rejected", None),
 }
-"""Metrics that 429s decide, as the counts of a replay that they are made of."""
+"""Metrics determined by 429s, as counts of a replay."""
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in a plan that cannot work."""
+    """A problem that keeps a plan from working."""
 
     kind: str
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
     ``multiplier``, ``wait``."""
     key: str
-    """Where the scenario says so, as --set would name it."""
+    """The scenario's key, as --set names it."""
     message: str
     remedy: str
 
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
-    """Every contradiction of a plan, in the order in which to mend them."""
+    """Return all contradictions of a plan, in the order to fix them."""
     found = [*unknown_workflows(question.scenario), *_multiplier(question), *_pools(question), *_retries(question)]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast)]
-        # A target that refuses on purpose: limits alone decide nothing.
+        # With a throttle fault, limits alone determine nothing.
         throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
         for number, entry in enumerate(question.scenario.threshold):
             threshold, key = entry.parsed, f"threshold.{number}"
@@ -68,9 +68,9 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
-    """Workflows that the reference API with the scenario's settings does not have, where none is expected to miss.
+    """Yield workflows that the reference API lacks under the scenario's settings, unless the scenario expects a 404.
 
-    What a module adds to the built-in ones is known to the target only, so that nothing is said where there is one.
+    Nothing is yielded if the scenario names a module, whose workflows only the target knows.
     """
     if scenario.target.settings.workflows:
         return
@@ -83,8 +83,8 @@ def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
         yield Contradiction(
             kind="workflow",
             key=f"traffic.{name}.workflow",
-            message=f"the reference API has no workflow {traffic.workflow!r}: it would answer with {_GONE}",
-            remedy=f"{hint} Workflows of a module are named in target.workflows; another target may have others.",
+            message=f"the reference API has no workflow {traffic.workflow!r}: it would respond with {_GONE}",
+            remedy=f"{hint} Name modules with workflows in target.workflows. Another target may have more.",
         )
 
 
@@ -101,7 +101,7 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
                     kind="multiplier",
                     key="rate_multiplier",
                     message=f"{scenario.rate_multiplier:g} times its rate pushes {name} / {stage.name} over "
-                    f"{_names(sorted(pushed))}; as written it stays within",
+                    f"{_names(sorted(pushed))}; without the multiplier it stays below",
                     remedy="Lower rate_multiplier, or the stage's rate.",
                 )
 
@@ -117,7 +117,7 @@ def _pools(question: Question) -> Iterator[Contradiction]:
                 kind="pool",
                 key=f"traffic.{name}.max_users",
                 message=f"at {peak:.3g}/s and up to {operation_deadline(traffic):g} s each, {wanted:,} operations may "
-                f"be in flight, and the pool holds {most:,}: a slow target would make arrivals wait for a user",
+                f"be in flight, but the pool holds {most:,}: with a slow target, arrivals would wait for a user",
                 remedy=f"Set max_users = {wanted}, or a shorter {remedy}."
                 if wanted <= MAX_USERS
                 else f"Set a shorter {remedy}.",
@@ -135,33 +135,33 @@ def _retries(question: Question) -> Iterator[Contradiction]:
             yield Contradiction(
                 kind="retry",
                 key=f"traffic.{name}.retry",
-                message=f"its waits last at most {retry.longest:g} s in all, and a window of "
-                f"{_called(question.assumed.drawn_on(limit))} {window:g} s: an operation that is refused early in a "
-                "window is refused for good",
-                remedy="Raise max_attempts, or initial and max, until the waits outlast the window.",
+                message=f"its waits add up to at most {retry.longest:g} s, but a window of "
+                f"{_called(question.assumed.drawn_on(limit))} lasts {window:g} s: an operation rejected early in a "
+                "window stays rejected",
+                remedy="Raise max_attempts, or initial and max, until the waits exceed the window.",
             )
 
 
 def _waits(forecast: Forecast) -> Iterator[Contradiction]:
-    """Requests that wait in the limiter's queue for longer than their client has time."""
+    """Requests that a queue would delay beyond their client's time-out."""
     for index, entry in enumerate(forecast.made):
         longest = max(float(seen.longest_delay[index]) for seen in forecast.phases)
         if longest > entry.traffic.timeout:
             yield Contradiction(
                 kind="wait",
                 key=f"traffic.{entry.name}.timeout",
-                message=f"the assumed limiter delays requests by up to {longest:.3g} s, and clients give up after "
-                f"{entry.traffic.timeout:g} s: such requests spend quota for nothing",
+                message=f"the assumed limiter delays requests by up to {longest:.3g} s, but clients give up after "
+                f"{entry.traffic.timeout:g} s: such requests waste quota",
                 remedy=f"Set a timeout of {math.ceil(longest)} s or more, or lower the rate.",
             )
 
 
 def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction]:
-    """More results than the retrieval limit lets through: those that jobs make, or that polls ask for."""
+    """More retrievals than the limit accepts, needed by jobs or sent as polls."""
     assumed = question.assumed
     keys = {key for plan in question.plans.values() for key in plan.keys}
     allowed = assumed.rate_of_keys(LimitName.RETRIEVAL, len(keys)) * 60
-    # Where one limit holds for all requests, a job draws on it twice: by its submit and by its retrieval.
+    # If one limit applies to all requests, a job consumes it twice: by its submit and by its retrieval.
     draws_of_job, kind = (2, "requests of all kinds") if assumed.one_for_all else (1, "retrievals")
     polled = [(name, plan) for name, plan in question.plans.items() if plan.operation in POLLED_OPERATIONS]
     for at, stretch in enumerate(forecast.stretches):
@@ -175,24 +175,28 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
             yield Contradiction(
                 kind="retrievals",
                 key=key,
-                message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, and {allowed:,.0f} "
-                + ("a minute" if draws_of_job == 1 else "requests a minute, submits and retrievals together,")
-                + " are allowed: results can't be read back as fast as jobs are made",
-                remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, less what other "
-                + ("retrievals take." if draws_of_job == 1 else "requests take."),
+                message=f"{made:,.0f} accepted submits a minute need at least one retrieval each, but only "
+                + (
+                    f"{allowed:,.0f} a minute"
+                    if draws_of_job == 1
+                    else f"{allowed:,.0f} requests a minute, submits and retrievals together,"
+                )
+                + " are allowed: results cannot be read back as fast as jobs are made",
+                remedy=f"Submit at most {allowed / draws_of_job:,.0f} a minute, minus other "
+                + ("retrievals." if draws_of_job == 1 else "requests."),
             )
         elif asked > allowed * 1.02 and not any(assumed.drawn_on(LimitName.RETRIEVAL) in stage.over for _, stage in on):
             yield Contradiction(
                 kind="polls",
                 key=key,
-                message=f"{made:,.0f} jobs a minute are polled so often that {asked:,.0f} {kind} come a minute, and "
+                message=f"{made:,.0f} jobs a minute cause {asked:,.0f} {kind} a minute by polling, but only "
                 f"{allowed:,.0f} are allowed",
                 remedy="Lengthen polling.interval, set polling.pace, or lower the rate.",
             )
 
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
-    """Submits a minute that are accepted in a stretch, and requests a minute on the limit of retrievals."""
+    """Accepted submits per minute in a stretch, and requests per minute on the limit of retrievals."""
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
@@ -202,9 +206,9 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
-    """Stages that are shorter than a window: their 429s depend on when the run starts.
+    """Stages shorter than a window, whose 429s depend on the start of the run.
 
-    A burst is over at once: it is as good as a whole window, unless its 429s depend on the second of the start.
+    A burst needs no whole window, unless its 429s depend on the start.
     """
     if threshold.metric not in _REFUSALS or not question.assumed.windowed:
         return
@@ -222,9 +226,9 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             yield Contradiction(
                 kind="window",
                 key=f"traffic.{name}.stages.{stages[0].name}.duration",
-                message=f"{seconds:g} s are shorter than a window of {window:g} s, and {key} judges 429s there; expect "
+                message=f"{seconds:g} s is shorter than a window of {window:g} s, and {key} judges 429s: expect "
                 f"{_range(refused.min(), refused.max(), '.0%')}",
-                remedy=f"Let it last {window:g} s or more: {2 * window:g} s hold a whole window whenever it starts.",
+                remedy=f"Use {window:g} s or more; {2 * window:g} s always contain a whole window.",
             )
 
 
@@ -239,15 +243,15 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
         yield Contradiction(
             kind="percentile",
             key=f"{key}.require",
-            message=f"{threshold.metric} needs {least} values, and {threshold.scope} may give {n}: "
+            message=f"{threshold.metric} needs {least} values, but {threshold.scope} may give only {n}: "
             "the threshold would be inconclusive",
-            remedy=(f"Let it last {longer:g} times as long" if n else "Lower the rate, so that something is accepted")
-            + ", or name a lower percentile.",
+            remedy=(f"Make it {longer:g} times as long" if n else "Lower the rate, so that requests are accepted")
+            + ", or use a lower percentile.",
         )
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """A threshold on 429s that fails by the limits alone, always or depending on the second of the start."""
+    """A threshold on 429s that the limits alone violate, always or depending on the start."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -260,13 +264,13 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
     yield Contradiction(
         kind="threshold",
         key=f"{key}.require",
-        message=f"{threshold.text!r} in {threshold.scope} {verb}: the assumed limiter leads to {expected}",
-        remedy="Change the stage's rate or duration, or hold it 'within 5% of expected'.",
+        message=f"{threshold.text!r} in {threshold.scope} {verb}: with the assumed limiter it is {expected}",
+        remedy="Change the stage's rate or duration, or require 'within 5% of expected'.",
     )
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """The fewest latencies that some stages give in any phase: of operations that were not refused, or of all sent."""
+    """Return the fewest latencies of some stages in any phase: of operations that are not rejected, or of all sent."""
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)
@@ -275,7 +279,7 @@ def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False)
 
 def _range(low: float, high: float, form: str) -> str:
     first, last = format(low, form), format(high, form)
-    return first if first == last else f"{first} to {last}, by the second in which the run starts"
+    return first if first == last else f"{first} to {last}, depending on when in a window the run starts"
 
 
 def _names(limits: list[str]) -> str:

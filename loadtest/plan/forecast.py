@@ -1,4 +1,4 @@
-"""A forecast of a run: the schedule that would be offered, replayed over phases of the limits' windows. Pure."""
+"""A forecast of a run: its schedule, replayed at several phases of the limits' windows. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -18,18 +18,18 @@ from loadtest.record.run_info import TrafficPlan
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Requests that may be replayed for the phases, and as many again for the seeds: a second or so each."""
+"""Maximum requests replayed for the phases, and again for the seeds: about a second each."""
 MAX_REPLAYED: Final = 1_500_000
-"""Arrivals in the fewest replays that tell anything: 4 s or so. Above it they are only counted."""
+"""Maximum arrivals in the smallest useful set of replays: about 4 s. Above it they are only counted."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
-"""What replays of a schedule are made over: the moment at which a run starts, or how long its runs take."""
+"""The variable over which a schedule is replayed: the start of the run, or the duration of its workflows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch between two stage boundaries, in s since the epoch, named by the stages that are on."""
+    """A period between two stage boundaries, in s since the epoch, named by its stages."""
 
     name: str
     start: float
@@ -41,14 +41,13 @@ class Forecast:
     """The replays of a scenario.
 
     Attributes:
-        made: every entry, its stages numbered.
-        stretches: in which limits are looked at; the warm-up is none.
-        operations: arrivals of the schedule by stage: exactly those that will be offered.
-        phases: replays of this very schedule, over what is unknown of it before a run; empty where nothing could be
-            replayed.
-        others: replays of other seeds at random phases, where arrivals are random; else empty.
-        over: what the phases differ in.
-        why_not: in a sentence, why nothing could be replayed.
+        made: all entries, with numbered stages.
+        stretches: the periods of the forecast of limits, without the warm-up.
+        operations: exact number of arrivals by stage.
+        phases: replays of this schedule over its unknowns; empty if no replay was possible.
+        others: replays of other seeds at random phases, if arrivals are random; else empty.
+        over: the variable that differs between the phases.
+        why_not: the reason for a missing replay, as a sentence.
     """
 
     made: list[PlannedEntry]
@@ -62,7 +61,6 @@ class Forecast:
     def stage_numbers(
         self, traffic: str | None = None, operation: str | None = None, stage: str | None = None
     ) -> list[int]:
-        """Cells of a scope, without warm-up."""
         return [
             entry.stage_number + index
             for entry in self.made
@@ -74,26 +72,25 @@ class Forecast:
         ]
 
     def counts(self, name: str, stage_numbers: list[int]) -> Floats:
-        """One of ``ReplayCounts``'s counts by stage, summed over some stages: a value for each phase."""
+        """A count of ``ReplayCounts``, summed over some stages: a value for each phase."""
         return np.array([getattr(seen, name)[stage_numbers].sum() for seen in self.phases], float)
 
     def share(self, part: str, whole: str, stage_numbers: list[int]) -> Floats:
-        """A share of two counts, for each phase; 0 where there is nothing."""
+        """A ratio of two counts, for each phase; 0 if ``whole`` is 0."""
         return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 
     def chance(self, limits: list[int], stretch: int) -> float:
-        """How often any 429 of some limits, by their index, is seen in a stretch."""
+        """Share of replays with any 429 of some limits (by index) in a stretch."""
         seen = self.others or self.phases
         return float(np.mean([each.stretch_rejected[limits, stretch].any() for each in seen]))
 
 
 def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
-    """Replay what a question's run would offer, and at most so many other seeds.
+    """Replay a run, and the same scenario with at most ``most_seeds`` other seeds.
 
-    The phase of the server's windows is unknown before a run, so the schedule is replayed at many of them, spread
-    evenly over the longest window; or at the one that a start tells; once where no window has a phase. How long runs
-    take is unknown, too, and matters where only concurrency is limited. Poisson arrivals are replayed for other seeds
-    too, for what they do is a matter of chance.
+    The phase of the server's windows is unknown before a run, so the schedule is replayed at many phases, spread evenly
+    over the longest window. With a given start, or without windows, one replay suffices. If only concurrency is
+    limited, the unknown durations of workflows are varied instead. Poisson arrivals are also replayed for other seeds.
     """
     scenario = question.scenario
     made = entries(scenario.traffic, question.plans, question.assumed, _durations(question))
@@ -105,7 +102,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
 
     def replayed(offered: Offer, number: int) -> ReplayCounts:
-        # A low-discrepancy sequence: even over the longest window, and over shorter ones within it, too.
+        # A low-discrepancy sequence: even over the longest window, and over shorter windows within it.
         phase = longest * (1 + (0.5 + number * _GOLDEN) % 1)
         return OfferReplay(question, made, offered, phase if question.start is None else question.start).run(edges)
 
@@ -117,14 +114,14 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
         replayed(offer(made, scenario.seed, number) if over == "durations" else offered, number)
         for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1)
     ]
-    # Far from the seeds that people choose, so that no schedule is replayed twice.
+    # Seeds far from those that users choose, so that no schedule is replayed twice.
     seeds = range(2**40, 2**40 + (min(most_seeds, max(_FEWEST_SEEDS, affordable)) if question.random else 0))
     others = [replayed(offer(made, seed), number) for number, seed in enumerate(seeds)]
     return Forecast(made, stretches, phases[0].operations[:-1].tolist(), phases, others, over)
 
 
 def _durations(question: Question) -> dict[str, JobDuration]:
-    """What is assumed of workflows: of jobs, and of runs where it matters how many are being carried out."""
+    """Assumed durations of jobs, and of runs if the limiter depends on them."""
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
@@ -139,22 +136,22 @@ def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
 
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
-    """Why nothing can be replayed, if so."""
+    """The reason why no replay is possible; empty if one is."""
     fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if question.random else 0)
     arrivals = sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages)
     if arrivals * fewest > MAX_REPLAYED:
-        return "There are too many arrivals to replay, so that they were only counted."
+        return "There are too many arrivals to replay, so they were only counted."
     unknown = [e.name for e in made if e.plan.operation == Operation.SYNC_RUN and e.job is not None and not e.job.known]
     if unknown:
         return (
-            "What a limit on concurrency refuses depends on how long requests take, which is not known of the runs of "
-            f"{' and '.join(unknown)}: arrivals were only counted. Give --job-duration."
+            "Rejections by a concurrency limit depend on the duration of requests, which is unknown for the runs of "
+            f"{' and '.join(unknown)}: arrivals were only counted. Use --job-duration."
         )
     return ""
 
 
 def _stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
-    """Every stretch between two stage boundaries, without warm-up."""
+    """All periods between two stage boundaries, without warm-up."""
     stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
     edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.end_s)})
     found = []

@@ -1,4 +1,4 @@
-"""What will be offered, in order of time: every arrival of every entry, and what each of them will do. Pure."""
+"""All arrivals of all entries in order of time, with their durations and mistakes. Pure."""
 
 import math
 import zlib
@@ -23,15 +23,15 @@ _MS: Final = 0.001
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a forecast is asked.
+    """The input of a forecast.
 
     Attributes:
-        plans: how it will be scheduled.
-        assumed: what is assumed of the limits.
-        retry_after: what a 429's honest ``Retry-After`` is assumed to be multiplied by; None where it has none.
-        as_date: whether it is a date, not seconds.
-        start: s since midnight UTC at which the epoch is; None for any moment.
-        job_s: s that workflows are assumed to take; None for what the scenario tells.
+        plans: the schedule.
+        assumed: the assumed limits.
+        retry_after: factor of a 429's correct ``Retry-After``; None if it has none.
+        as_date: whether it is a date instead of seconds.
+        start: seconds from midnight UTC to the epoch; None for an unknown start.
+        job_s: duration of workflows in s; None to derive it from the scenario.
     """
 
     scenario: Scenario
@@ -48,12 +48,12 @@ class Question:
 
     @property
     def phased(self) -> bool:
-        """Whether it matters to what is expected in which part of a window, or of a second, a run starts."""
+        """Whether the forecast depends on the start of the run within a window or second."""
         return self.assumed.aligned or (self.retry_after is not None and self.as_date)
 
     @property
     def held(self) -> bool:
-        """Whether it matters to the limiters how long runs take."""
+        """Whether limiters depend on the duration of runs."""
         return self.assumed.spec.algorithm == CONCURRENCY
 
     @property
@@ -63,28 +63,27 @@ class Question:
 
     @property
     def random(self) -> bool:
-        """Whether what arrives depends on the seed."""
+        """Whether arrivals depend on the seed."""
         return any(plan.arrivals == "poisson" for plan in self.plans.values())
 
 
 @dataclass(frozen=True, slots=True)
 class JobDuration:
-    """An assumption about the workflows that an entry runs, in ``words`` that end a sentence."""
+    """An assumption about the duration of an entry's workflows; ``words`` is the end of a sentence."""
 
     words: str
     draw: Draw
-    """Draws so many durations, in seconds."""
+    """Draws a number of durations, in seconds."""
     known: bool = True
-    """Whether anything tells, or it is a mere assumption."""
+    """Whether the parameters determine it; otherwise it is a mere assumption."""
     varies: bool = False
-    """Whether one may take longer than another."""
 
 
 def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
-    """What the workflows of an entry that runs them are assumed to take: ``given_s`` seconds, where that is known.
+    """Return the assumed duration of an entry's workflows: ``given_s`` seconds, if known.
 
-    Otherwise the parameters of the reference server's ``sleep`` and ``cpu`` tell, and of all other workflows it is
-    assumed that one poll is enough.
+    Otherwise it follows from the parameters of the reference server's ``sleep`` and ``cpu``. Jobs of other workflows
+    are assumed to end before their first poll.
     """
     what = "jobs" if traffic.operation in POLLED_OPERATIONS else "runs"
     if given_s is not None:
@@ -97,10 +96,10 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
             ms = float(parameters.get("ms", 10))
             return JobDuration(f"its {what} take {ms:g} ms, as its parameters say", _constant(ms * _MS))
     except (TypeError, ValueError):
-        pass  # The server will refuse them; no job comes of it that could be polled.
+        pass  # The server will reject them, so there is no job to poll.
     words = f"its {what} are assumed to be done at once"
     if traffic.operation in POLLED_OPERATIONS:
-        words = "its jobs are assumed to be done at their first poll; longer ones are polled more often"
+        words = "its jobs are assumed to be done at their first poll; longer jobs need more polls"
     return JobDuration(words, _constant(0.0), known=False)
 
 
@@ -140,15 +139,14 @@ def _constant(seconds: float) -> Draw:
 
 @dataclass(frozen=True, slots=True)
 class PlannedEntry:
-    """A traffic entry, as a replay needs it.
+    """A traffic entry in the form that a replay needs.
 
     Attributes:
-        traffic: as the scenario says it.
-        plan: as it will be scheduled.
-        stage_number: number of its first stage; its others follow.
-        job: what is assumed of the workflows that it runs; None where it makes no jobs, or the answer to a run
-            tells all that matters.
-        pace: s between two of its polls at least; 0 where they are not paced.
+        traffic: the scenario's entry.
+        plan: its schedule.
+        stage_number: number of its first stage; its other stages follow.
+        job: the assumed duration of its workflows; None if it does not matter.
+        pace: minimum seconds between two of its polls; 0 without pacing.
     """
 
     name: str
@@ -160,7 +158,7 @@ class PlannedEntry:
 
     @property
     def limit(self) -> int:
-        """Index of the limit that its first requests draw on."""
+        """Index of its first requests' limit."""
         return LIMIT_NAMES.index(LIMIT_OF_OPERATION[self.plan.operation])
 
 
@@ -170,7 +168,7 @@ def entries(
     assumed: AssumedLimits,
     jobs: Mapping[str, JobDuration],
 ) -> list[PlannedEntry]:
-    """Every entry of a scenario, all their stages numbered through."""
+    """Return all entries of a scenario, with their stages numbered consecutively."""
     made: list[PlannedEntry] = []
     stage_number = 0
     for name, plan in plans.items():
@@ -191,18 +189,18 @@ class Offer:
     """Seconds since the epoch."""
     entry: list[int]
     number: list[int]
-    """Of the arrival within its entry."""
+    """Number of the arrival within its entry."""
     stage_number: list[int]
     durations: list[list[float]]
-    """By entry and arrival: how long its workflow takes, in seconds. Empty where that does not matter."""
+    """Duration of each arrival's workflow in seconds, by entry. Empty if it does not matter."""
     mistakes: list[dict[int, str]]
-    """By entry: the arrivals that are wrong on purpose, and how."""
+    """The deliberately wrong arrivals of each entry, with the kind of mistake."""
 
 
 def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
-    """What a run with a seed will offer: the very schedule that the load keeps to.
+    """Return the schedule that a run with a seed will follow.
 
-    No seed decides how long workflows take: another number of ``drawn`` gives other durations.
+    The seed does not determine durations: each number ``drawn`` gives other durations.
     """
     durations, mistakes = [], []
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]

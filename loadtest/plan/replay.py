@@ -1,7 +1,7 @@
-"""Every request that an offer leads to, put through the assumed limiters, retries and polls included. Pure.
+"""Replay of an offer through the assumed limiters, with retries and polls. Pure.
 
-Answers come at once, and no job waits for a worker: what is left is what the limits do. A limiter that
-makes requests wait delays their answers; where it limits concurrency, a run is answered when its workflow is done.
+Answers come at once and jobs start at once, so that only the limits matter. A limiter that queues requests delays their
+answers; a run under a concurrency limit is answered at the end of its workflow.
 """
 
 import math
@@ -18,7 +18,7 @@ from loadtest.plan.offer import RETRIEVAL, Offer, PlannedEntry, Question
 from loadtest.seeded_random import seeded_random
 
 SETUP_S: Final = -0.5
-"""When jobs that are seeded are taken to be submitted and polled, in s since the epoch."""
+"""Assumed time of submits and polls of seeded jobs, in s since the epoch."""
 _LIMIT_COUNT: Final = len(LIMIT_NAMES)
 
 
@@ -31,25 +31,25 @@ class _Operation(NamedTuple):
 
 
 _Due = tuple[float, int, _Operation, int, float | None]
-"""A retry or poll that is to come: when; a serial number, which keeps the order of equals; the operation; how many
-requests of this kind were sent for it so far; when its submit was, None for a retry. Plain, as millions are made."""
+"""A future retry or poll: time; serial number, which orders equal times; operation; requests of this kind sent so far;
+time of its submit, None for a retry. A plain tuple, because millions are made."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """What a replay counted. By stage: one for each stage of each entry, and a last one for the set-up.
+    """The counts of a replay. By stage means a value for each stage of each entry, and another for the set-up.
 
     Attributes:
         operations: arrivals.
         throttled: operations that ended in a 429.
-        dropped: operations without any job to ask for.
-        executions: workflows that were run.
+        dropped: operations without a job to retrieve.
+        executions: executed workflows.
         requests: requests sent.
-        rejected: of these, 429s.
+        rejected: number of 429s among them.
         asked: requests by limit, stretch and key.
         stretch_rejected: 429s by limit and stretch.
-        longest_delay: s that a limiter made a request wait for its turn at most, by entry.
-        total: requests in all, those of set-up, warm-up and drain included.
+        longest_delay: maximum delay by a queue in s, by entry.
+        total: all requests, including set-up, warm-up and drain.
     """
 
     operations: Ints
@@ -65,12 +65,12 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """One replay, once only, at one phase of the limiters' windows.
+    """One replay at one phase of the limiters' windows; it can run only once.
 
     Args:
-        question: what is asked of it.
-        entries: every traffic entry.
-        offer: what arrives, in order of time.
+        question: the forecast's input.
+        entries: all traffic entries.
+        offer: the arrivals, in order of time.
         epoch: unix seconds of the epoch.
     """
 
@@ -80,7 +80,7 @@ class OfferReplay:
         self._offer = offer
         self._epoch = epoch
         self._end = question.end + question.scenario.drain
-        """Seconds since the epoch after which nothing more is sent."""
+        """Seconds since the epoch after which no request is sent."""
         self._keys = max(entry.plan.keys.stop for entry in entries)
         self._stage_count = sum(len(entry.plan.stages) for entry in entries)
         self._limiters = question.assumed.limiters(self._keys)
@@ -90,7 +90,7 @@ class OfferReplay:
         self._delays = [0.0] * len(entries)
         self._times: list[float] = []
         self._codes: list[int] = []
-        """Of each request: its stage, its limit, whether it was rejected, and its key, in one number."""
+        """Stage, limit, rejection and key of each request, encoded in one number."""
         counts = ([0] * (self._stage_count + 1) for _ in range(4))
         self._throttled, self._dropped, self._executions, self._unlimited = counts
         self._made = [0] * self._keys
@@ -99,13 +99,13 @@ class OfferReplay:
         self._next_slot = [0.0] * len(entries)
         pollings = [entry.traffic.polling for entry in entries]
         self._intervals = [None if each.jitter or each.policy != "fixed" else each.wait(1, 1.0) for each in pollings]
-        """The time between any two polls of a job, in s, by entry; None where it changes."""
+        """Seconds between polls of a job, by entry; None if it varies."""
 
     def run(self, edges: list[float]) -> ReplayCounts:
-        """Replay it all.
+        """Run the replay.
 
         Args:
-            edges: ascending ends of the stretches in which limits are looked at; there is one fewer of these.
+            edges: ascending boundaries of the stretches.
         """
         self._set_up()
         due, offer = self._due, self._offer
@@ -169,13 +169,13 @@ class OfferReplay:
             self._push(time + wait, operation, attempt, None)
 
     def _retry_after_s(self, time: float, decision: Decision) -> float | None:
-        """Seconds that a 429 says to wait, in whole ones as the header has them; None where it says nothing."""
+        """The wait that a 429 states, in whole seconds as in the header; None if it states none."""
         if self._question.retry_after is None:
             return None
-        # Where it can't be known, as with a limit on concurrency, the reference server says a second.
+        # If the wait is unknown, as for a concurrency limit, the reference server states one second.
         wait = (decision.retry_after or 1.0) * self._question.retry_after
         now = self._epoch + time
-        # A date is read against the answer's own, which is cut to the second.
+        # A date is relative to the response's own date, which is cut to the second.
         return float(math.ceil(now + wait) - math.floor(now)) if self._question.as_date else float(math.ceil(wait))
 
     def _accepted(self, time: float, operation: _Operation, key: int, decision: Decision, *, runs: bool) -> None:
@@ -183,7 +183,7 @@ class OfferReplay:
         sync = entry.plan.operation == Operation.SYNC_RUN
         takes = durations[operation.number] if runs and sync and durations else 0.0
         self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
-        # Who waits for its turn for longer than it has time hangs up, and nothing comes of it.
+        # A client gives up a request that is queued beyond its time-out.
         if self._waits(operation, decision) and runs:
             self._executions[operation.stage_number] += 1
             if not sync:
@@ -192,7 +192,7 @@ class OfferReplay:
                 self._poll_later(time + decision.delay, operation, 0, time + decision.delay)
 
     def _waits(self, operation: _Operation, decision: Decision) -> bool:
-        """Whether a client has the time to wait for as long as a limiter makes it."""
+        """Record a limiter's delay, and return whether it is within the client's time-out."""
         self._delays[operation.entry] = max(self._delays[operation.entry], decision.delay)
         return decision.delay <= self._entries[operation.entry].traffic.timeout
 
@@ -206,7 +206,7 @@ class OfferReplay:
         if entry.pace and time <= last:
             time = max(time, self._next_slot[operation.entry])
             self._next_slot[operation.entry] = time + entry.pace
-        # A poll that ends on the last moment is still sent; sums of intervals may pass it by a rounding error.
+        # A poll at the last moment is still sent; sums of intervals may exceed it by rounding.
         if time <= last + 1e-9:
             self._push(time, operation, polled, accepted)
 
@@ -228,7 +228,7 @@ class OfferReplay:
         decision = self._ask(RETRIEVAL, key, time, stage_number)
         if self._held:
             self._release(RETRIEVAL, key, time, decision)
-        # Nearly no limiter makes anybody wait: what follows is for those that do.
+        # Only a limiter with a queue delays answers.
         answered = time + min(decision.delay, entry.traffic.timeout) if decision.delay else time
         done = decision.allowed and (not decision.delay or self._waits(operation, decision))
         if not (done and answered >= accepted + self._offer.durations[index][number]):

@@ -1,4 +1,4 @@
-"""A scenario resolved: its stages with their rates, its pools and keys, and which limits it is planned above. Pure."""
+"""A resolved scenario: stages with rates, pools, keys, and the limits that each stage exceeds. Pure."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -15,18 +15,18 @@ from loadtest.schedule import Segment, TrafficSchedule
 from loadtest.units import Limit, Rate
 
 DEFAULT_SIZE: Final = 5_000
-"""Users that a pool is meant to have, at most, unless the scenario says ``max_users``."""
+"""Intended maximum size of a pool, unless the scenario sets ``max_users``."""
 MAX_USERS: Final = 20_000
-"""Users that a pool may grow to unless the scenario says ``max_users``."""
+"""Maximum size of a pool that grows, unless the scenario sets ``max_users``."""
 FIRST_USERS: Final = 1_000
-"""Users that a pool starts with, at most: each takes 50 µs and 14 KB to make, before the epoch or when it is needed."""
+"""Maximum initial size of a pool: creating a user takes 50 µs and 14 KB, before the epoch or when it is needed."""
 _TOLERANCE: Final = 1 + 1e-9
 
 
 def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
-    """Resolve every traffic entry: its keys, its pool, its stages with their rates, and the limits they pass.
+    """Resolve all traffic entries: keys, pools, stages with rates, and the limits they exceed.
 
-    Entries that name no key group share all of the ``keys``.
+    Entries without a key group share all of the ``keys``.
     """
     plans = {name: _traffic_plan(scenario, traffic, assumed, keys) for name, traffic in scenario.traffic.items()}
     demand = LimitDemand(tuple(plans.values()), assumed)
@@ -41,7 +41,7 @@ def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict
 
 
 def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedule]:
-    """The schedule of every entry, from what ``run.json`` keeps of it and the seed."""
+    """Return the schedule of each entry, from its plan in ``run.json`` and the seed."""
     return [
         TrafficSchedule(
             traffic=name,
@@ -57,9 +57,9 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
 
 
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
-    """Users that an entry needs so that none is missing even if every operation takes its whole deadline.
+    """Return the users that an entry needs if every operation takes its whole deadline.
 
-    Little's law at the highest rate, and a burst beside it; at most as many as there are arrivals.
+    By Little's law at the highest rate, plus a burst; at most the number of arrivals.
     """
     peak = max(max(stage.rate, stage.rate_to) for stage in stages)
     wanted = _most(traffic, peak * operation_deadline(traffic)) + _largest_burst(stages) + 1
@@ -67,10 +67,10 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
-    """Users that an entry's pool starts with, and the most that it may grow to when few of them are idle.
+    """Return the initial and the maximum number of users in an entry's pool.
 
-    It is meant to have ``wanted_users``, at most ``DEFAULT_SIZE``, and starts with all of them if they are few:
-    ``FIRST_USERS``, or the largest burst. It never has more than the scenario's ``max_users``.
+    The pool should have ``wanted_users``, at most ``DEFAULT_SIZE``. It starts with all of them if they are at most
+    ``FIRST_USERS`` or the largest burst. It never exceeds the scenario's ``max_users``.
     """
     cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, stages))
     first = max(FIRST_USERS, min(_largest_burst(stages) + 1, DEFAULT_SIZE))
@@ -78,7 +78,7 @@ def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
 
 
 def operation_deadline(traffic: Traffic) -> float:
-    """Seconds after which an operation has ended, whatever happens: every try, wait and poll at its longest."""
+    """Return the maximum duration of an operation in s: every attempt, wait and poll at its longest."""
     deadline = traffic.timeout * (1 if traffic.retry.policy == "none" else traffic.retry.max_attempts)
     deadline += traffic.retry.longest
     if traffic.operation in POLLED_OPERATIONS:
@@ -138,7 +138,7 @@ def _burst(stage: Stage, limit: Limit, quotas: int, multiplier: float) -> int:
 
 
 def expected_arrivals(stage: StagePlan) -> float:
-    """The integral of a stage's rate, and its burst."""
+    """Return the integral of a stage's rate, plus its burst."""
     return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
 
 
@@ -151,18 +151,18 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def _most(traffic: Traffic, mean: float) -> int:
-    """Poisson arrivals may be more than their mean: by more than four of its roots less than once in 10,000 times."""
+    """Poisson arrivals exceed their mean by more than four of its roots with a probability below 1 in 10,000."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
 def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
-    """The stage of an entry that a moment (s since the epoch) is in, if it is in any."""
+    """Return an entry's stage at a time (s since the epoch), or None."""
     place = bisect_right(plan.stages, time, key=attrgetter("start_s")) - 1
     return plan.stages[place] if place >= 0 and time < plan.stages[place].end_s else None
 
 
 class LimitDemand:
-    """What all entries together draw on a limit, over time, for each of its limiters."""
+    """The demand of all entries on a limit over time, for each of its limiters."""
 
     def __init__(self, plans: tuple[TrafficPlan, ...], assumed: AssumedLimits) -> None:
         self.plans = plans
@@ -170,10 +170,10 @@ class LimitDemand:
         self._all_edges = sorted({edge for plan in plans for stage in plan.stages for edge in self._edges(plan, stage)})
 
     def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
-        """Whether some limiter that an entry draws on is asked for more than it allows, at some moment of a stage.
+        """Whether the demand on any limiter of an entry exceeds its limit during a stage.
 
-        Rates are piecewise linear, so it is enough to look at both ends of every piece. A burst is compared with
-        what passes at once. A limit on concurrency is none on rates: only bursts are compared with it.
+        Rates are piecewise linear, so both ends of every piece suffice. A burst is compared with the number accepted at
+        once. A concurrency limit does not limit rates: only bursts are compared with it.
         """
         edges = self._all_edges
         within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, stage.end_s)]
@@ -187,28 +187,28 @@ class LimitDemand:
         return False
 
     def _edges(self, plan: TrafficPlan, stage: StagePlan) -> list[float]:
-        """Moments at which an entry's draw starts, ends, or has a bend."""
+        """Times when the slope of an entry's demand changes."""
         edges = [stage.start_s, stage.end_s]
         if plan.operation in POLLED_OPERATIONS and stage.rate != stage.rate_to:
-            # Submits beyond their own limit are refused, and have no polls: the draw on retrieval bends there.
+            # Submits above their own limit are rejected and cause no polls, so demand for retrievals bends there.
             accepted = self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count)
             edges.append(stage.start_s + stage.duration_s * (accepted - stage.rate) / (stage.rate_to - stage.rate))
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """One key of each kind among those that an entry uses: keys that the same entries use are alike."""
+        """Representatives of an entry's keys: keys used by the same entries have the same demand."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}
         return {max(start, plan.key_start) for start in starts if start < plan.keys.stop}
 
     def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
-        """Requests/s at ``at``, and requests at once, that all entries ask of a key's limiter in a piece of time."""
+        """Requests/s at ``at``, and requests at once, by all entries to a key's limiter in a piece of time."""
         names = self.assumed.together(limit)
         rate = burst = 0.0
         for plan in self.plans:
             stage = stage_at(plan, inside)
-            # The request that begins an operation, or its polls, which come as a burst where it does.
+            # An operation's first request, or its polls, which come as a burst where it does.
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
                 continue
@@ -218,9 +218,9 @@ class LimitDemand:
         return rate, burst
 
     def _drawn(self, limit: LimitName, plan: TrafficPlan, stage: StagePlan, at: float) -> float:
-        """Requests/s that an entry draws on a limit at ``at``, in one of its stages.
+        """An entry's demand on a limit at ``at`` in one of its stages, in requests/s.
 
-        An async run draws on the retrieval limit by its polls: at least one for each accepted submit.
+        An async run consumes the retrieval limit by its polls: at least one for each accepted submit.
         """
         rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:

@@ -1,4 +1,4 @@
-"""A plan as a finished value: what ``loadtest plan`` prints and ``--json`` holds. Pure."""
+"""A plan as a finished value, printed by ``loadtest plan`` and written by ``--json``. Pure."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ SCHEMA_VERSION = 1
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """A figure over the phases of the server's windows: its mean, and its extremes."""
+    """A value over the phases of the server's windows: mean, minimum and maximum."""
 
     mean: float
     low: float
@@ -28,12 +28,11 @@ class Spread(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, values: Floats) -> Self:
-        """The figure of each phase."""
         return cls(float(values.mean()), float(values.min()), float(values.max()))
 
 
 class StageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A stage of a traffic entry. Rates are per minute, shares 0-1; null where nothing could be replayed."""
+    """A stage of a traffic entry. Rates are per minute, shares 0-1; null if no replay was possible."""
 
     traffic: str
     operation: str
@@ -42,51 +41,51 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float
     duration_s: float
     rate_per_min: float
-    """At its start."""
+    """At the start of the stage."""
     rate_to_per_min: float
-    """At its end."""
+    """At the end of the stage."""
     burst: int
     operations: int
-    """Exactly those that will be offered, for this seed."""
+    """Exact number, for this seed."""
     requests: Spread | None
-    """Retries and polls included, whenever they are sent."""
+    """Includes retries and polls, whenever they are sent."""
     throttled_rate: Spread | None
     """Operations that end in a 429 ÷ operations."""
     requests_throttled_rate: Spread | None
     """429s ÷ requests."""
     executions: Spread | None
     samples: int | None
-    """Latencies: the fewest over all phases."""
+    """Number of latencies: the minimum over all phases."""
     percentiles: list[str]
-    """Those that so many samples can carry."""
+    """The percentiles that so many samples suffice for."""
     over: list[str]
-    """Limits that all traffic together is planned to pass in it."""
+    """Limits that all traffic together exceeds during the stage."""
     expect_429: bool
 
 
 class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit in a stretch between two stage boundaries: all traffic together, retries and polls included."""
+    """A limit in a period between two stage boundaries, for all traffic, including retries and polls."""
 
     limit: str
-    """Its name; ``all`` where one limit holds for all requests."""
+    """The limit's name; ``all`` if one limit applies to all requests."""
     stage: str
     start_s: float
     end_s: float
     asked_per_min: float
-    """By all keys together."""
+    """By all keys."""
     allowed_per_min: float | None
-    """To all keys that ask, together; null where no rate is limited, but concurrency."""
+    """For all keys in use; null for a concurrency limit."""
     busiest_key_per_min: float
     share: float | None
-    """What the busiest limiter is asked ÷ what it allows: by one key where each has its own, else by all together."""
+    """Demand on the busiest limiter ÷ its limit; per key if each key has its own limiter."""
     throttled_rate: Spread
-    """429s ÷ requests, of this very schedule."""
+    """429s ÷ requests, for this schedule."""
     chance: float
-    """Of any 429: over the phases of the windows that were replayed, and where arrivals are random over other seeds."""
+    """Probability of any 429, over the replayed phases and, for random arrivals, over other seeds."""
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
-    """Seconds that a run takes, from its epoch; seeding jobs comes before it."""
+    """Duration of a run in seconds from its epoch; seeding jobs precedes it."""
 
     warmup_s: float
     stages_s: float
@@ -94,7 +93,7 @@ class Wall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run of a scenario will ask of its limits, and what is to be expected of them."""
+    """A scenario's expected demand on its limits, and the expected results."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
@@ -103,29 +102,30 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     keys: int
     limits: dict[str, str]
-    """By limit name; rates in units of a limit refer to these. ``all``: the one in force, where it is one for all."""
+    """By limit name; rates in units of a limit refer to these. ``all`` is the limit of all requests, if there is one.
+    """
     limiter: str
     """The assumed algorithm."""
     limiter_burst: int | None
-    """Requests that may pass at once; null for the algorithm's own default."""
+    """Requests accepted at once; null for the algorithm's default."""
     limiter_counts_rejected: bool
     limit_scope: str
-    """What one limiter counts."""
+    """The scope of one limiter."""
     start: float | None
-    """Seconds since midnight UTC, where it was told."""
+    """Seconds since midnight UTC, if given."""
     phases: int
-    """Replays of this schedule."""
+    """Number of replays of this schedule."""
     replayed_over: Over
-    """What these differ in: the moment at which a run ``start``s, the ``durations`` of its runs, or ``nothing``."""
+    """The variable between replays: the ``start`` of the run, the ``durations`` of its workflows, or ``nothing``."""
     schedules: int
-    """Replays of schedules of other seeds; 0 where no arrival is random."""
+    """Number of replays with other seeds; 0 if no arrival is random."""
     wall: Wall
     operations: int
-    """Warm-up included."""
+    """Includes the warm-up."""
     requests: Spread | None
-    """Set-up, warm-up and drain included."""
+    """Includes set-up, warm-up and drain."""
     executions: Spread | None
-    """Workflows that will be run: these may cost money."""
+    """Executed workflows, which may cost money."""
     price_per_execution: float | None
     cost: Spread | None
     stages: list[StageRow]
@@ -133,11 +133,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     assumptions: list[str]
     warnings: list[Contradiction]
     faults: list[str] = []
-    """How the embedded target will misbehave, in words; the forecast is of one that doesn't."""
+    """The embedded target's faults, in words; the forecast ignores them."""
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
-    """Plan a scenario of a name and so many keys, without sending anything; ``price`` is that of one execution."""
+    """Plan a scenario with a number of keys, without sending anything; ``price`` is that of one execution."""
     found = forecast(question)
     scenario = question.scenario
     executions = _spread([seen.executions.sum() for seen in found.phases])
@@ -210,7 +210,7 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
             continue
         rejected = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
         drawing = [plan for plan in question.plans.values() if {*counted} & {*LIMITS_OF_OPERATION[plan.operation]}]
-        # Of one limiter, a minute.
+        # Per minute, of one limiter.
         allowed = assumed.rate_on(name) * 60
         busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
         limited = math.isfinite(allowed)
@@ -234,12 +234,16 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
 
 def _assumptions(question: Question, found: Forecast) -> list[str]:
     assumed = question.assumed
-    notes = [f"Assumed: the limiter is {assumed.words}, and answers come at once. The documentation says neither."]
+    notes = [
+        f"Assumed: the limiter is {assumed.words}, and responses take no time. The documentation specifies neither."
+    ]
     if assumed.one_for_all:
-        notes.append(f"One limit holds, {assumed.limit_all}; rates in units of a limit still refer to the named ones.")
+        notes.append(
+            f"All requests share one limit, {assumed.limit_all}. Rates in units of a limit refer to the named limits."
+        )
     notes += [f"{entry.name}: {entry.job.words}." for entry in found.made if entry.job is not None]
     if assumed.spec.algorithm == CONCURRENCY:
-        notes.append("Assumed: submits and retrievals are answered at once, so that only runs occupy the limit.")
+        notes.append("Assumed: submits and retrievals take no time, so only runs occupy the limit.")
     delays = {
         e.name: max((seen.longest_delay[i] for seen in found.phases), default=0) for i, e in enumerate(found.made)
     }
@@ -247,16 +251,15 @@ def _assumptions(question: Question, found: Forecast) -> list[str]:
         notes.append(f"The limiter may delay accepted requests: {', '.join(waits)}.")
     retries = [each.retry.policy for each in question.scenario.traffic.values()]
     if "retry_after" in retries and question.retry_after is None:
-        notes.append("Assumed: no 429 has a Retry-After, so that the policy backs off exponentially.")
+        notes.append("Assumed: no 429 has a Retry-After, so the policy backs off exponentially.")
     elif "retry_after" in retries and question.retry_after != 1:
         notes.append(f"Assumed: Retry-After is {question.retry_after:g} times the true wait.")
     if found.why_not:
         notes.append(found.why_not)
     elif any(each.user for each in question.scenario.traffic.values()):
-        notes.append("Assumed: the scenario's own user classes send what the built-in ones send.")
+        notes.append("Assumed: the scenario's user classes send the same requests as the built-in ones.")
     return notes
 
 
 def _spread(values: Floats | list[Any]) -> Spread | None:
-    """None where nothing was replayed."""
     return Spread.of(np.asarray(values)) if len(values) else None

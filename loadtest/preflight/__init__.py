@@ -1,1 +1,1 @@
-"""Looks at a target before it is loaded, in a process of its own. The only room for httpx."""
+"""Checks of a target before it is loaded, in a separate process. The only room for httpx."""

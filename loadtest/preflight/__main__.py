@@ -1,6 +1,6 @@
-"""``python -m loadtest.preflight``: at most five requests that show whether a target can be loaded at all.
+"""``python -m loadtest.preflight``: checks with at most five requests whether a target can be loaded.
 
-Reads a ``PreflightOrder`` as JSON, writes a ``Preflight`` as JSON. Keys and endpoint come from the environment.
+Reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the environment.
 """
 
 import atexit
@@ -36,23 +36,23 @@ _START: Final = "Start it (`loadtest serve` starts the reference API), or check 
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
-"""What an answer took ÷ its executionTime, where that is in seconds."""
+"""Range of the ratio of an answer's duration to its executionTime that suggests seconds."""
 _LEAST_S: Final = 0.1
-"""What such an answer takes at least: a short time may be a thousand times the executionTime by chance."""
+"""Minimum duration of such an answer in seconds: shorter answers may have this ratio by chance."""
 _KEYS, _LONGEST = 6, 40
-"""Keys of an answer that are shown, and characters of what a target calls something."""
+"""Maximum number of an answer's keys shown, and maximum length of a target's names."""
 _REMEDIES: Final = {
     400: "Check the parameters in the scenario.",
     401: "Check what the key may run.",
     403: "Check what the key may run.",
     404: "Check the workflow's name and WORKFLOW_ENDPOINT.",
 }
-"""By status of a run's answer."""
+"""Remedies by status of a run's answer."""
 _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 
 
 class Checks:
-    """The checks of one preflight: the first three keys are tried, and the scenario's first workflow is run once."""
+    """The checks of one preflight. It tries the first three keys, and runs the scenario's first workflow once."""
 
     def __init__(self, client: PreflightClient, keys: Sequence[str], scenario: Scenario) -> None:
         self._client = client
@@ -80,9 +80,9 @@ class Checks:
         return reply
 
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
-        """Note a check, which failed if there is a remedy. Returns whether to go on.
+        """Record a check, which failed if there is a remedy, and return whether to continue.
 
-        What the target says is in the words: it is shown escaped, and without our keys.
+        ``words`` may quote the target: they are escaped, and our keys removed.
         """
         result: Literal["ok", "failed", "unknown"] = "failed" if remedy is not None else "ok" if known else "unknown"
         self._found[name] = PreflightCheck(
@@ -96,15 +96,15 @@ class Checks:
             return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
         if reply.status in {401, 403} and reply.is_error_body:
-            self._note("API", "refuses with an error body, as documented")
+            self._note("API", "rejects with an error body, as documented")
             return self._refused(reply, 0)
         if reply.status == THROTTLED_STATUS:
-            self._note("API", "429: the retrieval limit is used up", known=False)
-            return self._note("key", "not refused")
+            self._note("API", "429: the retrieval limit is exhausted", known=False)
+            return self._note("key", "not rejected")
         if reply.status != 404 or not reply.is_error_body:
             return self._note(
                 "API",
-                f"an unknown job id was answered with {reply.summary}, not with 404 and an error body",
+                f"an unknown job id was answered with {reply.summary} instead of 404 with an error body",
                 "This is not the Workflow API: check the URL, up to the part before /v1.",
             )
         self._note("API", f"an unknown job id is answered with {reply.summary}")
@@ -112,7 +112,7 @@ class Checks:
 
     def _refused(self, reply: PreflightReply, index: int) -> bool:
         which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
-        return self._note("key", f"{which} was refused with {reply.summary}", "Check WORKFLOW_API_KEYS.")
+        return self._note("key", f"{which} was rejected with {reply.summary}", "Check WORKFLOW_API_KEYS.")
 
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
@@ -141,22 +141,21 @@ class Checks:
         if reply.late and traffic.timeout > reply.took_s:
             return self._unseen(f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s")
         if reply.failure is not None:
-            return self._note("workflow", f"{name}: {reply.failure}", "Try it by hand, or raise its timeout.")
+            return self._note("workflow", f"{name}: {reply.failure}", "Try it manually, or raise its timeout.")
         if reply.status == THROTTLED_STATUS:
-            return self._unseen(f"{name}: 429, its limit is used up")
+            return self._unseen(f"{name}: 429, its limit is exhausted")
         if reply.status == 400 and traffic.inputs is not None:
-            return self._unseen(f"{name}: needs the parameters of {traffic.inputs}, which are not tried")
+            return self._unseen(f"{name}: needs the parameters of {traffic.inputs}, which the preflight does not use")
         if reply.status != REQUESTS[kind].success:
             if reply.status == traffic.expect.status:
                 self._note("workflow", f"{name}: answered with {reply.summary}, as the scenario expects")
                 return self._note("answer", "as the scenario expects")
-            remedy = _REMEDIES.get(reply.status, "Try it by hand first.")
+            remedy = _REMEDIES.get(reply.status, "Try it manually first.")
             return self._note("workflow", f"{name} was answered with {reply.summary}", remedy)
         self._note("workflow", f"{name} is accepted")
         return self._answer(reply, sync=kind == RequestKind.RUN)
 
     def _unseen(self, workflow: str, answer: str = "not seen") -> bool:
-        """Note that neither is known."""
         return self._note("workflow", workflow, known=False) and self._note("answer", answer, known=False)
 
     def _answer(self, reply: PreflightReply, *, sync: bool) -> bool:
@@ -179,7 +178,7 @@ class Checks:
     def _retrieve(self, job: str, state: str, remedy: str) -> bool:
         retrieved = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
         if retrieved.status == THROTTLED_STATUS:
-            return self._note("answer", "429: the retrieval limit is used up", known=False)
+            return self._note("answer", "429: the retrieval limit is exhausted", known=False)
         found = retrieved.body if isinstance(retrieved.body, dict) else {}
         if retrieved.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
             return self._note(
@@ -188,7 +187,7 @@ class Checks:
         odd = [each for each in dict.fromkeys((state, found["status"])) if each not in set(JobState)]
         if odd:
             listed = ", ".join(f"{each[:_LONGEST]!r}" for each in odd)
-            return self._note("answer", f"job state {listed} is not documented: it counts as pending", known=False)
+            return self._note("answer", f"job state {listed} is not documented and counts as pending", known=False)
         return self._note("answer", "jobId and status, as documented")
 
     def _clock(self) -> None:
@@ -207,13 +206,13 @@ class Checks:
 
 
 def _has(body: dict[str, object]) -> str:
-    """Which keys an answer has instead, as far as they can be shown."""
+    """The printable keys of an answer."""
     keys = [key[:_LONGEST] for key in list(body)[:_KEYS] if key.isprintable()]
     return f"; it has {', '.join(keys)}" if keys else ""
 
 
 def in_seconds(execution: float, took_s: float) -> str | None:
-    """How long an answer took, if an executionTime in ms would be near a thousandth of that; else None."""
+    """Return an answer's duration in words if its executionTime seems to be in seconds; else None."""
     if not execution or took_s < _LEAST_S or not _SECONDS[0] <= took_s * 1000 / execution <= _SECONDS[1]:
         return None
     return f"{took_s * 1000:.0f} ms"
@@ -224,7 +223,7 @@ def _is_number(value: object) -> bool:
 
 
 def main(order: PreflightOrder) -> bytes:
-    """Make the preflight.
+    """Run the preflight.
 
     Raises:
         LoadtestError: if the target may not be loaded.

@@ -1,6 +1,7 @@
-"""Requests through httpx to a checked address: no redirects, no proxy, no endless answers.
+"""Requests through httpx to a checked address: no redirects, no proxy, bounded answers.
 
-httpx's time-outs are of single reads, by which an answer that drips has no end: asyncio's is of the whole exchange.
+httpx's time-outs apply to single reads, so a slow trickle would never end; asyncio's time-out bounds the whole
+exchange.
 """
 
 import asyncio
@@ -21,26 +22,26 @@ from loadtest.targets import Target
 _MAX_ANSWER: Final = 1024 * 1024
 UNKNOWN_JOB: Final = "00000000-0000-0000-0000-000000000000"
 LONGEST: Final = 20.0
-"""Seconds that a preflight waits for an answer at most, however long the scenario would: 30 with all around it."""
+"""Maximum seconds that a preflight waits for an answer, whatever the scenario's time-out."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreflightReply:
-    """An answer, or why there is none."""
+    """A reply to a request, or the reason for its absence."""
 
     sent_s: float
     """Unix seconds."""
     took_s: float
-    """Seconds until the answer was complete."""
+    """Seconds to the end of the answer."""
     failure: str | None = None
-    """Why there is no complete answer, in words."""
+    """Reason for a missing or incomplete answer, in words."""
     status: int = 0
     body: Any = None
     """Decoded from JSON; None if it is not JSON."""
     date_s: float | None = None
     """Its ``Date``, in unix seconds."""
     late: bool = False
-    """It failed because the time was up."""
+    """Whether it failed by a time-out."""
 
     @property
     def is_error_body(self) -> bool:
@@ -48,14 +49,14 @@ class PreflightReply:
 
     @property
     def summary(self) -> str:
-        """The status, with the error's code where one can be shown: ``404 (unknown_job)``."""
+        """The status, with the error's code if it is printable: ``404 (unknown_job)``."""
         code = self.body.get("code") if isinstance(self.body, dict) else None
         shown = code[:60] if isinstance(code, str) and code.isprintable() else ""
         return f"{self.status} ({shown})" if shown else str(self.status)
 
 
 def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> httpx.AsyncClient:
-    """A client that connects to a target's checked address only, whatever its name resolves to by now.
+    """Return a client that connects only to a target's checked address, even if its name now resolves differently.
 
     Without ``tls`` it trusts the system's certificates.
     """
@@ -63,10 +64,10 @@ def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext 
     return httpx.AsyncClient(
         base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
         headers={"host": target.host, "accept": "application/json", "accept-encoding": "identity", **headers},
-        timeout=None,  # noqa: S113 - an exchange has one as a whole
+        timeout=None,  # noqa: S113 - ``exchange`` has a time-out as a whole
         verify=tls or True,
         follow_redirects=False,
-        trust_env=False,  # a proxy would be another host than the one that was allowed
+        trust_env=False,  # a proxy would be a host that was not allowed
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
     )
 
@@ -74,7 +75,7 @@ def http_client(target: Target, headers: Mapping[str, str], tls: ssl.SSLContext 
 class PreflightClient:
     """Sends requests to one target. A context manager.
 
-    An exchange as a whole, from connecting to the last byte, has ``timeout`` seconds, but no more than ``LONGEST``.
+    A whole exchange, from connecting to the last byte, may take ``timeout`` seconds, at most ``LONGEST``.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class PreflightClient:
         self._runner.close()
 
     def send(self, method: str, path: str, key: str, body: Any = None) -> PreflightReply:
-        """Send one request. Whatever happens is a reply."""
+        """Send one request. Failures are returned as replies."""
         sent, began = time.time(), time.monotonic()
         content = None if body is None else msgspec.json.encode(body)
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
@@ -110,18 +111,18 @@ class PreflightClient:
             return PreflightReply(sent, time.monotonic() - began, why(error))
         took = time.monotonic() - began
         if data is None:
-            return PreflightReply(sent, took, f"no end of its answer within {_MAX_ANSWER:,} bytes")
+            return PreflightReply(sent, took, f"an answer of more than {_MAX_ANSWER:,} bytes")
         return PreflightReply(sent, took, None, answer.status_code, decode(data), _date(answer.headers.get("date")))
 
 
 async def exchange(
     client: httpx.AsyncClient, request: httpx.Request, seconds: float
 ) -> tuple[httpx.Response, bytes | None]:
-    """An answer and its body; no body where that has no end.
+    """Return a response and its body; None for a body above 1 MiB.
 
     Raises:
-        TimeoutError: if it took longer.
-        httpx.HTTPError: if there is no answer.
+        TimeoutError: if it took longer than ``seconds``.
+        httpx.HTTPError: if there is no response.
     """
     async with asyncio.timeout(seconds):
         answer = await client.send(request, stream=True)
@@ -137,9 +138,9 @@ async def exchange(
 
 
 def why(error: httpx.HTTPError) -> str:
-    """Why there is no answer, in words."""
+    """Return the reason for a missing response, in words."""
     cause: BaseException = error
-    # Outer ones say only that all attempts failed.
+    # Outer exceptions only state that all attempts failed.
     while not getattr(cause, "errno", None) and (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     if not isinstance(error, httpx.ConnectError):
@@ -153,7 +154,7 @@ def why(error: httpx.HTTPError) -> str:
 
 
 def decode(data: bytes) -> Any:
-    """JSON, or None."""
+    """Decode JSON; None if it is invalid."""
     try:
         return msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,7 +1,7 @@
-"""``python -m loadtest.preflight.probing``: probe a target's limits. Reads a ProbeOrder, writes ProbeMessage lines.
+"""``python -m loadtest.preflight.probing``: probes a target's limits. Reads a ProbeOrder, writes ProbeMessage lines.
 
-It sends what ``loadtest.limits.probing`` asks for, at most so many a second, and nothing else. Keys and endpoint come
-from the environment.
+It sends exactly the requests of ``loadtest.limits.probing``, at a limited rate. Keys and endpoint come from the
+environment.
 """
 
 import asyncio
@@ -44,13 +44,13 @@ _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
 _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
-"""Times a probe's patience that answers are waited for, while some come."""
+"""Maximum wait while answers arrive, in multiples of the probe's patience."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
 @dataclass(slots=True)
 class Reply:
-    """A request's answer, as far as a probe needs it."""
+    """The parts of an answer that a probe needs."""
 
     sent: float
     answered: float = math.inf
@@ -59,11 +59,11 @@ class Reply:
     body: Any = None
     failure: str = ""
     awaited: bool = False
-    """Whether it had come before the probe went on."""
+    """Whether it arrived before the probe went on."""
 
     @property
     def refused(self) -> bool:
-        """Whether a limit refused it; 503 is what some servers answer then."""
+        """Whether a limit rejected it; some servers respond with 503."""
         return self.status in {THROTTLED_STATUS, _UNAVAILABLE}
 
 
@@ -81,19 +81,19 @@ class Sender:
         self.replies: list[Reply] = []
 
     def now(self) -> float:
-        """Unix seconds that never go back."""
+        """Unix seconds of a monotonic clock."""
         return self._zero + time.monotonic()
 
     def begin(self, workflow: str | None) -> None:
-        """Forget all replies, and from now on run a workflow; None for requests that execute nothing."""
+        """Clear all replies. Then run ``workflow``; None for requests that execute nothing."""
         self._workflow = workflow
         self.replies.clear()
 
     async def volley(self, send: VolleyOrder, limit: LimitName, *, first: bool = False) -> list[ProbeAnswer]:
-        """Send a volley, and wait for its answers as long as the probe has patience.
+        """Send a burst, and wait for its answers within the probe's patience.
 
         Raises:
-            TargetError: if a request failed, or a first answer is not one of this API.
+            TargetError: if a request failed, or the first answer is not from this API.
         """
         await asyncio.sleep(max(0.0, send.at - self.now()))
         other = max((each for each in LIMIT_NAMES if each != limit), key=lambda each: DOCUMENTED[each].rate)
@@ -112,7 +112,7 @@ class Sender:
         ]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
-        # As long as answers come, since a busy machine reads them late; but what a queue lets out is not waited for.
+        # Wait while answers arrive, because a busy machine reads them late, but not for requests that a queue releases.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
@@ -124,7 +124,7 @@ class Sender:
             task.add_done_callback(self._pending.discard)
         for reply in replies:
             if reply.failure:
-                raise TargetError(f"a request got no answer: {reply.failure}", "Look at the target, then probe again.")
+                raise TargetError(f"a request got no answer: {reply.failure}", "Check the target, then probe again.")
             if first:
                 _check(reply, limit)
             reply.awaited = bool(reply.status)
@@ -154,7 +154,7 @@ class Sender:
         reply.body = None if data is None else decode(data)
 
     async def end(self) -> None:
-        """Give up on what is still held, and close all connections."""
+        """Cancel pending requests, and close all connections."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
@@ -162,13 +162,13 @@ class Sender:
 
 
 def _check(reply: Reply, limit: LimitName) -> None:
-    """Check a first answer: it is one of this API, and the key is accepted."""
+    """Check that the first answer is from this API, and that the key is accepted."""
     if reply.status in {401, 403}:
-        raise TargetError(f"the key was refused with {reply.status}", "Check WORKFLOW_API_KEYS.")
+        raise TargetError(f"the key was rejected with {reply.status}", "Check WORKFLOW_API_KEYS.")
     known = isinstance(reply.body, dict) and ("error" in reply.body or "jobId" in reply.body or "result" in reply.body)
     if not known and not reply.refused:
         raise TargetError(
-            f"a request on {limit} was answered with {reply.status}, not with JSON of the Workflow API",
+            f"a request on {limit} was answered with {reply.status} instead of JSON of the Workflow API",
             "Check the URL, up to the part before /v1.",
         )
 
@@ -176,10 +176,10 @@ def _check(reply: Reply, limit: LimitName) -> None:
 async def probe_limit(
     sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[ProbeMessage], None]
 ) -> LimitFinding:
-    """Probe one limit: with requests that execute nothing, and if those are never refused, with a workflow.
+    """Probe one limit with requests that execute nothing and, if these are never rejected, with a workflow.
 
     Raises:
-        TargetError: if the target does not answer, or not as this API.
+        TargetError: if the target does not answer, or is not this API.
     """
     count, window = order.documented[limit]
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
@@ -223,7 +223,7 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], se
         if reply.status
     ]
     if any(reply.refused and not reply.awaited for reply in replies):
-        late = "refusals came so late that they were taken for requests that pass"
+        late = "rejections came so late that they were counted as accepted"
         found = replace(found, word="none", standing=(), why=late)
     shown = [standing(model, found.documented, held=found.held) for model in found.standing]
     return LimitFinding(
@@ -250,7 +250,7 @@ async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None
     """Probe all limits of an order, one after the other.
 
     Raises:
-        LoadtestError: if the target may not be loaded, or does not answer as this API.
+        LoadtestError: if the target may not be loaded, or is not this API.
     """
     keys, endpoint = credentials()
     sender = Sender(allow(order.url, listed=order.listed), order, keys, endpoint)

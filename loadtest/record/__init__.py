@@ -1,4 +1,4 @@
-"""What a run leaves: its samples, ``run.json`` and its directory. The interface between load and analysis."""
+"""The output of a run: samples, ``run.json`` and run directory. The interface between load and analysis."""
 
 __all__ = [
     "blocks",

@@ -1,7 +1,7 @@
-"""The directory of a paired comparison: its blocks, in the order in which they run. ``blocks.json``, versioned.
+"""The directory of a paired comparison: its blocks in the order of their runs. ``blocks.json``, versioned.
 
-A block is the whole scenario once, against one side; its directory is a run directory like any other. The base side is
-the version that is there, the head side the one that would replace it.
+A block is one run of the whole scenario against one side, in an ordinary run directory. The base side is the present
+version, the head side the new one.
 """
 
 from datetime import datetime
@@ -24,10 +24,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """One block."""
 
     directory: str
-    """Below the comparison's: ``blocks/03-head``."""
+    """Below the comparison's directory: ``blocks/03-head``."""
     side: Side
     pair: int
-    """From 0 in each series."""
+    """Number from 0 in each series."""
     series: int = 1
     """2 for the rerun that confirms."""
 
@@ -38,12 +38,12 @@ class BlockPlan(msgspec.Struct, kw_only=True):
     schema: int = SCHEMA_VERSION
     scenario: str
     seeds: list[int]
-    """By series, of its order."""
+    """Seeds of the block order, by series."""
     silence_s: float
-    """Between a target's blocks, so that no limit still counts requests of the block before; 0 where blocks stay within
-    the limits even without a pause."""
+    """Pause between a target's blocks, so that no limit still counts the previous block's requests; 0 if blocks stay
+    within the limits without a pause."""
     blocks: list[Block]
-    """Of all series; those that never began are left out in the end."""
+    """Blocks of all series, without those that never started."""
 
     def of(self, series: int) -> list[Block]:
         return [block for block in self.blocks if block.series == series]
@@ -69,5 +69,5 @@ def begun(info: RunInfo) -> bool:
 
 
 def ended_unix_s(info: RunInfo) -> float | None:
-    """When a block's record was closed, in unix seconds; None if it was not."""
+    """Return the unix time when a block's record was closed; None if it was not."""
     return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()

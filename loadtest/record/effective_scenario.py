@@ -1,4 +1,4 @@
-"""The scenario in force, as ``run.json`` keeps it and a run's analysis reads it beside the plan."""
+"""The effective scenario in ``run.json``, as the analysis of a run reads it."""
 
 from typing import Any, Final, TypeVar
 
@@ -18,7 +18,7 @@ class _Expect(msgspec.Struct, frozen=True):
 
 
 class WrittenStage(msgspec.Struct, frozen=True):
-    """A stage of an entry; one with a step stands for several of the plan, each with a number behind its name."""
+    """A stage of an entry. A stage with a step corresponds to several stages of the plan, with numbered names."""
 
     name: str = ""
     step: Any = None
@@ -26,7 +26,7 @@ class WrittenStage(msgspec.Struct, frozen=True):
 
 
 class WrittenEntry(msgspec.Struct, frozen=True):
-    """A traffic entry; ``mistakes`` are shares of its operations that are wrong on purpose, by kind."""
+    """A traffic entry; ``mistakes`` are the shares of deliberately wrong operations, by kind."""
 
     workflow: str | None = None
     parameters: dict[str, Any] = {}
@@ -43,11 +43,11 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """Equal where arrival k of two entries sends the same."""
+        """Equal for two entries whose arrival k sends the same request."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:
-        """Statuses that are no failure in a stage of the plan, of which a stage with steps has several."""
+        """Statuses that are not failures in a stage of the plan."""
         of_steps = stage.rpartition("-")[0]
         return frozenset(
             status
@@ -58,7 +58,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
 
 class WrittenThreshold(msgspec.Struct):
-    """A threshold; ``require`` is parsed by ``loadtest.threshold``."""
+    """A threshold; ``loadtest.threshold`` parses ``require``."""
 
     require: str
     traffic: str | None = None
@@ -68,7 +68,7 @@ class WrittenThreshold(msgspec.Struct):
 
 
 class WrittenComparison(msgspec.Struct):
-    """A comparison of ``entries`` with each other, or of the ``stages`` of an ``entry`` with the first of them."""
+    """A comparison of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
 
     by: list[str]
     entries: list[str] | None = None
@@ -80,7 +80,7 @@ _NOTHING: Final = WrittenEntry()
 
 
 def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
-    """A traffic entry of the scenario in force; an empty one where ``run.json`` holds none that can be read."""
+    """Return a traffic entry of the effective scenario; an empty entry if ``run.json`` has none that is readable."""
     try:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
@@ -88,19 +88,19 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def written_thresholds(info: RunInfo) -> list[WrittenThreshold]:
-    """Return the thresholds of the scenario in force.
+    """Return the thresholds of the effective scenario.
 
     Raises:
-        RecordError: if what is there is no list of thresholds.
+        RecordError: if they are not a list of thresholds.
     """
     return _listed(info, "threshold", WrittenThreshold)
 
 
 def written_comparisons(info: RunInfo) -> list[WrittenComparison]:
-    """Return the comparisons of the scenario in force.
+    """Return the comparisons of the effective scenario.
 
     Raises:
-        RecordError: if what is there is no list of comparisons.
+        RecordError: if they are not a list of comparisons.
     """
     return _listed(info, "compare", WrittenComparison)
 
@@ -110,6 +110,6 @@ _Written = TypeVar("_Written", WrittenThreshold, WrittenComparison)
 
 def _listed(info: RunInfo, key: str, kind: type[_Written]) -> list[_Written]:
     try:
-        return msgspec.convert(info.scenario.effective.get(key, []), list[kind])  # type: ignore[valid-type] # mypy takes no type of a variable
+        return msgspec.convert(info.scenario.effective.get(key, []), list[kind])  # type: ignore[valid-type] # mypy rejects a variable as a type
     except msgspec.ValidationError as error:
         raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.{key}`") from error

@@ -1,4 +1,4 @@
-"""The few figures of a run's ``metrics.json`` that are read without analysis and pandas."""
+"""The figures of a run's ``metrics.json`` that are read without analysis and pandas."""
 
 from pathlib import Path
 from typing import Final
@@ -11,27 +11,27 @@ _FILE_NAME: Final = "metrics.json"
 
 
 class Times(msgspec.Struct, frozen=True):
-    """Percentiles, in ms; None where n cannot carry them."""
+    """Percentiles in ms; None if n is too small."""
 
     p50: float | None = None
     p95: float | None = None
 
 
 class Operations(msgspec.Struct, frozen=True):
-    """Counts of operations; the rate is in 1/s."""
+    """Operations; rates are per second."""
 
     offered_rate: float | None = None
 
 
 class Requests(msgspec.Struct, frozen=True):
-    """Counts of requests; the rate of 429s is 0-1."""
+    """Requests; the rate of 429s is a share 0-1."""
 
     sent: int = 0
     throttled_rate: float | None = None
 
 
 class StageMetrics(msgspec.Struct, frozen=True):
-    """One stage of a traffic entry; rates of outcomes are 0-1, requests are counted by status."""
+    """One stage of a traffic entry; rates of outcomes are shares 0-1, requests are counted by status."""
 
     operations: Operations = Operations()
     throttled_rate: float | None = None
@@ -43,13 +43,13 @@ class StageMetrics(msgspec.Struct, frozen=True):
 
 
 class TrafficMetrics(msgspec.Struct, frozen=True):
-    """A traffic entry, by stage."""
+    """The stages of a traffic entry."""
 
     stages: dict[str, StageMetrics] = {}
 
 
 class LimitUse(msgspec.Struct, frozen=True):
-    """Requests on a limit, and those of them that got 429."""
+    """Number of requests on a limit, and of 429s among them."""
 
     limit: str
     sent: int
@@ -57,7 +57,7 @@ class LimitUse(msgspec.Struct, frozen=True):
 
 
 class JudgedThreshold(msgspec.Struct, frozen=True):
-    """A threshold of the scenario: what it requires, of what, and how it was judged."""
+    """A threshold of the scenario with its judgement."""
 
     require: str
     judgement: str
@@ -79,7 +79,7 @@ class Overall(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Figures of a run; the slowest operations by traffic entry, as they stand there."""
+    """Figures of a run; the slowest operations of each traffic entry are kept as raw JSON."""
 
     verdict: str = "no report"
     validity: tuple[Check, ...] = ()
@@ -94,13 +94,13 @@ def read_figures(directory: Path) -> Figures:
     """Read a run's ``metrics.json``.
 
     Raises:
-        InputError: if it is missing: the run has no report.
+        InputError: if it is missing, because the run has no report.
         RecordError: if it cannot be read.
     """
     path = directory / _FILE_NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=Figures)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing", f"`loadtest report {directory}` makes it.") from None
+        raise InputError(f"{path} is missing", f"Run `loadtest report {directory}` to create it.") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise RecordError(f"{path} cannot be read", f"`loadtest report {directory}` makes it again.") from None
+        raise RecordError(f"{path} cannot be read", f"Run `loadtest report {directory}` to create it again.") from None

@@ -1,4 +1,4 @@
-"""What a load generator may do before it counts as the bottleneck: the live page shows it, the verdict rests on it."""
+"""Limits beyond which a load generator counts as the bottleneck, for the live page and the verdict."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -6,17 +6,17 @@ from typing import Final
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
 
 DISPATCH_LAG_MS: Final = 50.0
-"""At the 99th percentile."""
+"""Maximum 99th percentile of the dispatch lag."""
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
 PAUSE_MS: Final = 1000.0
-"""Longest single pause of a generator process: more is a stall that users of the service would be blamed for."""
+"""Maximum single pause of a generator process: longer pauses would be blamed on the service."""
 PAUSES_SHARE: Final = 0.01
-"""Of the time that a process was watched, in pauses: more reaches the p99."""
+"""Maximum share of a process's observed time in pauses: a larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""What all pauses may take of however short a run: the check of dispatch lag judges those."""
+"""Pauses allowed in any run, however short: the check of dispatch lag covers these."""
 WAITED_SHARE: Final = 0.01
-"""Of the arrivals, that found no user free: more reaches the p99, and is no open model."""
+"""Maximum share of arrivals without a free user: a larger share affects the p99, and the load is not an open model."""
 
 LAG_LIMIT: Final = f"≤ {DISPATCH_LAG_MS:g} ms"
 CPU_LIMIT: Final = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
@@ -24,7 +24,7 @@ USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
 
 
 def longest_busy(cpu: Iterable[CpuSample]) -> int:
-    """Most seconds on end in which any process was above ``CPU_PERCENT``, a sample covering one second."""
+    """Return the longest time in s that any process was above ``CPU_PERCENT``; a sample covers one second."""
     longest = 0
     current: dict[int, int] = {}
     for sample in sorted(cpu, key=lambda sample: sample.t_s):
@@ -35,16 +35,16 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 
 
 def allowed_pauses_ms(watched_s: float) -> float:
-    """What all pauses of a process may take, watched for so long."""
+    """Return the maximum sum of a process's pauses in ms, over the time that it was observed."""
     return max(PAUSES_LEAST_MS, PAUSES_SHARE * watched_s * 1000)
 
 
 def pauses_limit(watched_s: float) -> str:
-    """The limits of pauses, for a process that was watched for so long."""
+    """Format the limits of pauses for a process."""
     return f"longest ≤ {PAUSE_MS:.0f} ms, in all ≤ {allowed_pauses_ms(watched_s):.0f} ms"
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:
-    """Its pauses of a kind as a multiple of what is allowed, by the longest or all together: up to 1 is well."""
+    """Return a process's pauses relative to their limits; the longest or the sum decides, and up to 1 is acceptable."""
     pauses = get(one)
     return max(pauses.longest_ms / PAUSE_MS, pauses.total_ms / allowed_pauses_ms(one.watched_s))

@@ -1,4 +1,4 @@
-"""What a process that makes load writes to standard output while it does: a line of JSON twice a second."""
+"""Progress of a load process: lines of JSON on its standard output, twice a second."""
 
 from typing import Literal
 
@@ -8,57 +8,57 @@ Phase = Literal["preparing", "running", "draining", "over"]
 
 
 class WaitingForWorkers(msgspec.Struct, tag="waiting", frozen=True):
-    """Not all workers have come yet."""
+    """Workers have not all joined yet."""
 
     workers: int
     expected: int
 
 
 class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
-    """The next block of a comparison begins, once its target had its silence."""
+    """The next block of a comparison starts after its target's pause."""
 
     number: int
-    """From 1."""
+    """Number from 1."""
     blocks: int
-    """Of this series."""
+    """Number of blocks in this series."""
     side: str
     series: int
     silence_s: float
-    """Until it begins."""
+    """Seconds until it starts."""
 
 
 class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
-    """How far a traffic entry is: operations, by how they ended so far."""
+    """Progress of a traffic entry: operations by outcome so far."""
 
     stage: str
-    """That it is in; empty between two."""
+    """The current stage; empty between two stages."""
     offered: int
     """Arrivals that became due."""
     in_flight: int
-    """Offered and not ended: those that wait for a user, too."""
+    """Operations that have not ended, including those that wait for a user."""
     ok: int
     throttled: int
     """Ended with 429."""
     failed: int
     timed_out: int
     p95_ms: float | None
-    """Response time (from the intended start) of operations that were ok or timed out in about the last ten seconds;
-    null without any."""
+    """Response time (from the intended start) of operations that ended ok or timed out in about the last ten seconds;
+    null if there are none."""
 
 
 class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
-    """Where a run is, and its live figures: rough ones, of which no final one is made."""
+    """Progress of a run with approximate live figures; final figures are computed separately."""
 
     phase: Phase
     elapsed_s: float
     """Since the epoch."""
     total_s: float
     entries: dict[str, EntryProgress]
-    """By traffic."""
+    """By traffic entry."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):
-    """The run could not begin."""
+    """The run could not start."""
 
     error: str
 
@@ -71,9 +71,9 @@ _decoder: msgspec.json.Decoder[ProgressLine] = msgspec.json.Decoder(ProgressLine
 
 
 def decode_progress(line: bytes) -> ProgressLine:
-    """Read one line.
+    """Decode one line.
 
     Raises:
-        msgspec.MsgspecError: if it is none of these.
+        msgspec.MsgspecError: if it is invalid.
     """
     return _decoder.decode(line)

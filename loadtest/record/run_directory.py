@@ -1,4 +1,4 @@
-"""Run directories: how they are named and found, how files in them are replaced, and ``run.json`` read and written."""
+"""Run directories: naming, finding, atomic replacement of files, and reading and writing ``run.json``."""
 
 import contextlib
 import secrets
@@ -17,12 +17,12 @@ _T = TypeVar("_T")
 FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
-"""Jobs that a run left pending: an id a line, a tab, and the index of its key."""
+"""Jobs that a run left pending: on each line an id, a tab, and the index of its key."""
 
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``, which takes its place after the block; nothing does where it raises."""
+    """Yield a temporary path that replaces ``path`` after the block; an exception discards it."""
     temporary = path.with_name(f".{path.name}.part")
     try:
         yield temporary
@@ -33,21 +33,21 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
+    """Write a file atomically: a reader sees the old or the new content."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path, value: object, indent: int = 2) -> None:
-    """Write a value that msgspec can encode as indented JSON, atomically."""
+    """Write a value as indented JSON, atomically."""
     write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=indent) + b"\n")
 
 
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
-    """Make ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
+    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be created.
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     directory = parent / f"{stamp}-{scenario_name}-{secrets.token_hex(3)}"
@@ -55,13 +55,13 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
         directory.mkdir(parents=True)
     except OSError as error:
         raise InputError(
-            f"cannot make a run directory in {parent}: {error.strerror}", "Name another --output-dir."
+            f"cannot create a run directory in {parent}: {error.strerror}", "Use another --output-dir."
         ) from error
     return directory
 
 
 def point_latest(directory: Path) -> None:
-    """Let ``latest``, beside the run directory, point to it. Atomic; a plain file of that name is left alone."""
+    """Atomically point the symlink ``latest`` beside the run directory to it; keep a plain file of that name."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
@@ -70,29 +70,29 @@ def point_latest(directory: Path) -> None:
 
 
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
-    """Find the directory that RUN names: a path, a run's id below ``reports``, or ``latest``.
+    """Find a run's directory by path, by id below ``reports``, or by ``latest``.
 
     Raises:
         InputError: if there is none.
     """
     for candidate in (Path(run), reports / run):
-        # A name that is too long for a file, or lies behind a closed folder, raises.
+        # A name that is too long, or in an unreadable folder, raises.
         with contextlib.suppress(OSError):
             if (candidate / FILE_NAME).is_file():
                 return candidate.resolve()
     raise InputError(
-        f"{run!r} names no run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} is there",
-        "Give a run directory, a run's id, or 'latest'; `make run` makes one.",
+        f"{run!r} is not a run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} exists",
+        "Give a run directory, a run's id, or 'latest'. `make run` makes a run.",
     )
 
 
 def read_versioned(
     path: Path, kind: type[_T], version: int, *, remedy: str = "", error: type[LoadtestError] = RecordError
 ) -> _T:
-    """Read a JSON file whose ``schema`` says its version.
+    """Read a JSON file with its version in ``schema``.
 
     Raises:
-        LoadtestError: ``error`` with ``remedy``, if it is missing, damaged, or of another version.
+        LoadtestError: ``error`` with ``remedy``, if the file is missing, damaged, or of another version.
     """
     try:
         data = path.read_bytes()
@@ -107,7 +107,7 @@ def read_versioned(
 
 
 def save(info: RunInfo, directory: Path) -> None:
-    """Write ``run.json``, atomically: a reader sees the old one or the new one."""
+    """Write ``run.json``, atomically."""
     write_json(directory / FILE_NAME, info)
 
 
@@ -125,18 +125,18 @@ def load(directory: Path) -> RunInfo:
 
 
 def _contradictions(info: RunInfo) -> Iterator[str]:
-    """What types cannot say of a ``run.json``."""
+    """Errors in a ``run.json`` that its types do not exclude."""
     for name in info.target.limits:
         if name not in LIMIT_NAMES:
-            yield f"{name!r} is no limit - at `$.target.limits`"
+            yield f"{name!r} is not a limit - at `$.target.limits`"
     for name, plan in info.traffic.items():
         stages = [stage.name for stage in plan.stages]
         if twice := [stage for place, stage in enumerate(stages) if stage in stages[:place]]:
-            yield f"two stages are called {twice[0]!r} - at `$.traffic.{name}.stages`"
+            yield f"two stages have the name {twice[0]!r} - at `$.traffic.{name}.stages`"
 
 
 def pending_note(directory: Path) -> str:
-    """Which jobs a run left pending and what they may still cost, in a sentence; empty if there are none."""
+    """Return a sentence about the jobs that a run left pending and their possible cost; empty if there are none."""
     info = load(directory)
     if not info.pending_jobs:
         return ""
@@ -149,10 +149,10 @@ def pending_note(directory: Path) -> str:
 
 
 def note_target_died(directory: Path) -> None:
-    """Note in ``run.json`` that the embedded target ended during the run.
+    """Record in ``run.json`` that the embedded target ended during the run.
 
     Raises:
-        RecordError: if there is no ``run.json`` that can be read.
+        RecordError: if ``run.json`` is missing or cannot be read.
     """
     info = load(directory)
     info.target_died = True

@@ -1,14 +1,14 @@
-"""The record of a run: one row for each operation and each request, as an Arrow IPC stream.
+"""The record of a run: a row for each operation and each request, as an Arrow IPC stream.
 
-The stream is the interface between making load and understanding it. It is written in small batches, each
-flushed to the file as it is complete, so that a process that is killed loses at most what it had not yet
-flushed; a reader takes every whole batch and ignores a torn last one.
+The stream is the interface between load and analysis. It is written in small batches, each flushed when complete, so
+that a killed process loses at most the samples not yet flushed. A reader takes all complete batches and ignores a torn
+last one.
 
-Times are monotonic nanoseconds since the run's epoch, below zero for the requests that prepare a run before it;
-``run.json`` says when the epoch was on the wall clock.
+Times are monotonic nanoseconds since the run's epoch, negative for requests that prepare a run. ``run.json`` has the
+epoch's wall time.
 
-Version 2 keeps words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream, and notes
-on operation rows what their requests showed, so that an analysis needs neither strings nor joins.
+Version 2 stores words (traffic, stage, outcome, …) as indices into dictionaries that grow with the stream. Operation
+rows also contain results of their requests, so that an analysis needs neither strings nor joins.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,10 +25,10 @@ from loadtest.foreign_text import ODD_CELL, csv_text
 SCHEMA_VERSION: Final = 2
 FILE_NAME: Final = "samples.arrows"
 _MARK: Final = "loadtest.samples"
-"""Of the schema's version, in the file."""
+"""The key of the schema version in the file."""
 
 SETUP: Final = "setup"
-"""The stage of requests that prepare a run before its epoch; it is in no plan and in no figure."""
+"""The stage of requests that prepare a run before its epoch; it is in no plan or figure."""
 
 RowType = Literal["operation", "request"]
 
@@ -36,8 +36,8 @@ RowType = Literal["operation", "request"]
 class Sample(msgspec.Struct, kw_only=True, gc=False):
     """One operation, or one request of an operation.
 
-    Field order is column order. On request rows ``parent_arrival`` is the arrival whose operation sent it,
-    and ``arrival`` is null; on operation rows the other way round.
+    Field order is column order. On request rows ``parent_arrival`` is the arrival of the request's operation and
+    ``arrival`` is null; on operation rows it is the other way round.
     """
 
     row: RowType
@@ -52,34 +52,34 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     """0-based number of the arrival within its traffic, over all workers."""
     parent_arrival: int | None = None
     attempt: int | None = None
-    """1-based try of this request; on operation rows, tries of its first request."""
+    """1-based number of this attempt; on operation rows, the attempts of its first request."""
     poll: int | None = None
-    """1-based number of a poll; on operation rows, how many polls were sent."""
+    """1-based number of a poll; on operation rows, the number of polls."""
     intended_start: int | None = None
-    """ns: when the schedule (or, for polls and retries, the policy) wanted it."""
+    """ns: start intended by the schedule (or, for polls and retries, by the policy)."""
     user_free: int | None = None
-    """ns: when the user that took the arrival became free. Operations only."""
+    """ns: time when the user that took the arrival became free. Operations only."""
     start: int | None = None
     """ns: first byte sent, or connecting began. Null if nothing was sent."""
     first_byte: int | None = None
-    """ns: first byte of the answer. Requests only."""
+    """ns: first byte of the response. Requests only."""
     end: int | None = None
-    """ns: answer complete, or given up."""
+    """ns: response complete, or given up."""
     connect_ms: float | None = None
-    """Null where a connection was reused."""
+    """Null for a reused connection."""
     connection_reused: bool | None = None
     status: int | None = None
-    """HTTP status; on operation rows that of the last answer. Null without an answer."""
+    """HTTP status; on operation rows that of the last response. Null without a response."""
     reason: Reason | None = None
     """Why it is not ok."""
     error_code: str | None = None
-    """``code`` of the API's error body; where the reason is ``wrong_shape``, what is amiss with the body."""
+    """``code`` of the API's error body; for the reason ``wrong_shape``, the error in the body."""
     retry_after: str | None = None
-    """The header as it came."""
+    """The header's text."""
     rate_limit: str | None = None
-    """Every RateLimit-like header as ``name: value``, one a line."""
+    """All RateLimit-like headers, a line ``name: value`` for each."""
     execution_time_ms: float | None = None
-    """What the server says it spent; sync 200s and terminal retrievals only."""
+    """The server's own execution time; sync 200s and terminal retrievals only."""
     job_id: str | None = None
     job_state: str | None = None
     result_matched: bool | None = None
@@ -88,11 +88,11 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """What was wrong on purpose: such an operation is ok with the status that its mistake expects."""
+    """The deliberate mistake; such an operation is ok if it gets the mistake's status."""
     request_id: str | None = None
     """The W3C ``traceparent`` sent; on operation rows its trace id."""
     accepted_start: int | None = None
-    """ns: start of the run, submit or retrieve that was answered with success. Operations only, as what follows."""
+    """ns: start of the successful run, submit or retrieve. Operations only, as the following fields."""
     accepted_end: int | None = None
     """ns: its end."""
     pending_seen: int | None = None
@@ -103,7 +103,7 @@ WORDS: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "reason", "error_code", "retry_after", "job_state",
     "mistake",
 )  # fmt: skip
-"""Columns of few distinct texts, kept as dictionaries."""
+"""Columns with few distinct texts, stored as dictionaries."""
 
 _TYPES: Final[dict[str, pa.DataType]] = {
     "arrival": pa.int64(),
@@ -144,17 +144,17 @@ _BUFFER: Final = 1024 * 1024
 
 
 class Packer:
-    """Turns samples into record batches of ``SCHEMA`` whose dictionaries only ever grow."""
+    """Packs samples into record batches of ``SCHEMA`` with dictionaries that only grow."""
 
     def __init__(self) -> None:
         self._words: dict[str, dict[str, int]] = {name: {} for name in WORDS}
         self._dictionaries = {name: pa.array([], pa.string()) for name in WORDS}
 
     def pack(self, samples: Iterable[Sample], rest: Callable[[], None] = lambda: None) -> pa.RecordBatch:
-        """One batch; the order is kept.
+        """Pack one batch, in order.
 
-        ``rest`` is called between two columns, about each 10 µs for 250 rows: a process that packs and sends would send
-        nothing while the whole batch is packed. It may pack others meanwhile.
+        ``rest`` is called between two columns, about every 10 µs for 250 rows, so that a process can send requests
+        while it packs a batch. It may pack other batches meanwhile.
         """
         columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
         arrays = []
@@ -163,13 +163,13 @@ class Packer:
             arrays.append(self._array(column, field))
         rest()
         for place, field in enumerate(SCHEMA):
-            # Not before: what was packed during a rest may have added words, and dictionaries must not shrink.
+            # Only now, because packing during a rest may have added words, and dictionaries must not shrink.
             if field.name in self._words:
                 arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionary(field.name))
         return pa.record_batch(arrays, schema=SCHEMA)
 
     def adopt(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """A batch that another packer made, with the dictionaries of this one."""
+        """Return another packer's batch with this packer's dictionaries."""
         columns = []
         for name, column in zip(SCHEMA.names, batch.columns, strict=True):
             known = self._words.get(name)
@@ -199,20 +199,20 @@ class Packer:
 
 
 def warm_up() -> None:
-    """Pack something: Arrow's first conversion of all takes over 100 ms, which must not fall into a run."""
+    """Pack one sample: Arrow's first conversion takes over 100 ms, which must not fall into a run."""
     Packer().pack([Sample(row="operation", traffic="", operation=Operation.SYNC_RUN, stage="", outcome=Outcome.OK)])
 
 
 class SampleWriter:
-    """Writes batches of samples to a run directory's stream; what ``write`` returned from is in the file.
+    """Writes batches of samples to a run directory's stream.
 
-    The operating system holds it then, so it outlives the process (though not a power cut).
+    When ``write`` returns, the operating system has the data, so they survive the process, but not a power failure.
     """
 
     def __init__(self, directory: Path) -> None:
         self.count = 0
         self._packer = Packer()
-        # Buffered, so that a batch costs one call to the system and not one for each of its 100 buffers.
+        # Buffered, so that a batch costs one system call instead of one for each of its 100 buffers.
         self._file = pa.output_stream(str(directory / FILE_NAME), compression=None, buffer_size=_BUFFER)
         options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=True)
         self._stream = pa.ipc.new_stream(self._file, SCHEMA, options=options)
@@ -220,12 +220,12 @@ class SampleWriter:
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        """Append samples as one batch (none: nothing is written).
+        """Append samples as one batch; without samples nothing is written.
 
-        ``rest`` is as in ``Packer.pack``. What it raises is raised, and nothing is written then.
+        ``rest`` is as for ``Packer.pack``. If it raises, nothing is written.
 
         Raises:
-            OSError: if the file can't be written.
+            OSError: if the file cannot be written.
         """
         if samples:
             self._stream.write_batch(self._packer.pack(samples, rest))
@@ -233,7 +233,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of ``SCHEMA`` that was packed elsewhere; errors as ``write``."""
+        """Append a batch of ``SCHEMA`` from another packer; errors as ``write``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows
@@ -245,32 +245,32 @@ class SampleWriter:
 
 
 def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
-    """Yield every whole batch of a run directory's stream, also of one that was torn; the file is mapped, not read.
+    """Yield the complete batches of a run directory's stream, torn or not; the file is memory-mapped.
 
     Raises:
-        RecordError: if there is no stream, it is something else, or it is of another schema version.
+        RecordError: if there is no stream, it is invalid, or of another schema version.
     """
     path = directory / FILE_NAME
     if not path.is_file():
-        raise RecordError(f"{directory} holds no record ({FILE_NAME} is missing)", "Name a directory that a run made.")
+        raise RecordError(f"{directory} has no record ({FILE_NAME} is missing)", "Give the directory of a run.")
     if _is_empty(path):
         return
     with pa.memory_map(str(path)) as file:
         try:
             stream = pa.ipc.open_stream(file)
         except (pa.ArrowException, OSError) as error:
-            raise RecordError(f"{path} is no stream of samples: {error}") from error
+            raise RecordError(f"{path} is not a stream of samples: {error}") from error
         _check(path, stream.schema)
         while True:
             try:
                 batch = stream.read_next_batch()
             except (StopIteration, pa.ArrowInvalid, OSError):
-                return  # the end, or the torn last batch of a killed run: everything before it is whole
+                return  # the end, or the torn last batch of a killed run
             yield batch
 
 
 def _is_empty(path: Path) -> bool:
-    """Whether a run was killed before even the whole schema was out."""
+    """Whether the run was killed before the schema was written."""
     with path.open("rb") as file:
         return bool(SCHEMA.serialize().to_pybytes().startswith(file.read(64 * 1024)))
 
@@ -280,11 +280,11 @@ def _check(path: Path, schema: pa.Schema) -> None:
     if text != str(SCHEMA_VERSION):
         raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
     if not schema.equals(SCHEMA):
-        raise RecordError(f"{path} was written by another loadtest: its columns are not those of this one")
+        raise RecordError(f"{path} was written by another version: its columns differ")
 
 
 def read_table(directory: Path) -> pa.Table:
-    """Read every whole batch of a run directory's stream into one table, words as plain text.
+    """Read the complete batches of a run directory's stream into one table, with words as plain text.
 
     Raises:
         RecordError: as ``read_batches``.
@@ -293,7 +293,7 @@ def read_table(directory: Path) -> pa.Table:
 
 
 def safe_cells(table: pa.Table) -> pa.Table:
-    """A table whose texts a spreadsheet takes for text, and a terminal shows as they are (``csv_text``)."""
+    """Return the table with texts that are safe in spreadsheets and terminals (``csv_text``)."""
     from pyarrow import compute  # noqa: PLC0415 - slow to import, and needed for a CSV only
 
     for place, field in enumerate(table.schema):

@@ -1,10 +1,9 @@
-"""The reference Workflow API, in a process of its own: what a load test runs against when no service is at hand.
+"""The reference Workflow API, in a separate process: a target for load tests without a real service.
 
-It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, each
-labelled "Assumption" where it is implemented; a real service may differ, so the harness measures and never assumes.
+It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, labelled
+"Assumption" where they are implemented. A real service may differ, so the harness measures and never assumes.
 
-A module with workflows of one's own imports what it needs from here (see ``docs/workflows.md``); no part of the server
-comes with it.
+Custom workflow modules import what they need from here (see ``docs/workflows.md``), without importing the server.
 """
 
 import threading
@@ -13,17 +12,17 @@ __all__ = ["WorkflowFailedError", "cancelled", "command"]
 
 
 class WorkflowFailedError(Exception):
-    """The workflow ended in failure, as a workflow may; its message is for the caller."""
+    """The workflow failed; its message is for the caller."""
 
 
 class StopFlag:
-    """Whether a function that executes in a thread should end early."""
+    """Tells a function in a thread to end early."""
 
     __slots__ = ("stopped",)
 
     def __init__(self) -> None:
         self.stopped = False
-        """Nobody waits for its result any more."""
+        """Whether its result is no longer needed."""
 
 
 class _CurrentThread(threading.local):
@@ -35,10 +34,10 @@ current_thread = _CurrentThread()
 
 
 def cancelled() -> bool:
-    """Whether nobody waits for the result: the client hung up, the time limit has passed, or the server stops.
+    """Whether the result is no longer needed: the client hung up, the time limit has passed, or the server stops.
 
-    A plain function that takes long asks this now and then, and returns early. In a coroutine function, which is
-    cancelled where it waits, it is always False.
+    A long plain function should call this from time to time, and return early. In a coroutine function it is always
+    False, because a coroutine is cancelled where it waits.
     """
     flag = current_thread.flag
     return flag is not None and flag.stopped

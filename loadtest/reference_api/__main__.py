@@ -1,4 +1,4 @@
-"""``python -m loadtest.reference_api``: the reference server without the harness around it."""
+"""``python -m loadtest.reference_api``: the reference server alone."""
 
 import sys
 

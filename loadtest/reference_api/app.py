@@ -1,13 +1,12 @@
-"""The API itself, as a raw ASGI application: routing, authentication, limits, and the documented answers.
+"""The API as a raw ASGI application: routing, authentication, limits, and the documented responses.
 
-A request is judged in this order, and the first objection is the answer. Assumption: the documentation gives no order.
+A request is checked in this order; the first error is the response. Assumption: the documentation gives no order.
 
-1. API key (401), endpoint (400, 404): a request without a valid key draws on no limit;
-2. route (404) and method (405);
-3. rate limit of the key for this kind of request (429): from here on it is drawn on, whatever comes after;
-4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
+1. API key (401), endpoint (400, 404): a request without a valid key counts against no limit; 2. route (404) and method
+(405); 3. rate limit of the key for this kind of request (429): from here on it counts, whatever the following checks
+find; 4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
 
-Where only valid requests draw on a limit, 3 comes last.
+If only valid requests count against a limit, 3 comes last.
 """
 
 import asyncio
@@ -44,12 +43,12 @@ logger = logging.getLogger(__name__)
 
 _RETRIEVAL: Final = REQUESTS[RequestKind.RETRIEVE]
 _WHOLE_PATHS: Final = {request.path: request for request in REQUESTS.values() if request.path != JOB_PREFIX}
-# Here, not at each use: in Python 3.11, reading a member of an enum costs more than what follows.
+# A constant, because reading an enum's member in Python 3.11 costs more than the code that uses it.
 _PENDING: Final = str(JobState.PENDING)
 
 
 def route(scope: AsgiScope, path: str) -> LimitName:
-    """The limit name that a path draws on: there is one for each route.
+    """Return the limit name of a path; each route has one.
 
     Raises:
         ApiError: 404 ``unknown_route``, 405 ``method_not_allowed``.
@@ -62,7 +61,7 @@ def route(scope: AsgiScope, path: str) -> LimitName:
 
 
 def allow(scope: AsgiScope, method: str) -> None:
-    """Let only ``method`` pass.
+    """Check that a request has the method ``method``.
 
     Raises:
         ApiError: 405 ``method_not_allowed``, with the ``Allow`` header.
@@ -105,13 +104,13 @@ class WorkflowApi:
             self.monitoring.abandoned += 1
             return
         except asyncio.CancelledError:
-            # Only a stopping server cancels a request; its client gets an answer all the same.
+            # Only a stopping server cancels a request; its client still gets a response.
             reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
         except Exception:
             logger.exception("%s %s broke", scope["method"], scope["path"])
             reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
         finally:
-            # Before the answer goes out, so that its reader's next request finds the room.
+            # Before the response is sent, so that the client's next request finds the slot free.
             if self._limits.releases:
                 self._limits.release(scope)
         headers = answer_headers(reply)
@@ -122,7 +121,7 @@ class WorkflowApi:
         await send({"type": "http.response.body", "body": reply.body})
 
     def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
-        """Status, headers and body for bytes that never become a request, and what is wrong with them."""
+        """Status, headers and body of the response to bytes that are not a valid request."""
         reply = error.reply(self._config.answers)
         self.monitoring.answered(None, reply.status)
         return reply.status, answer_headers(reply), reply.body
@@ -170,7 +169,7 @@ class WorkflowApi:
                 await self._limits.enter(account.limiters, LimitName.ASYNC_SUBMIT, scope)
             job = self.jobs.submit(account, workflow, call)
         except QueueFullError:
-            # Assumption: the documentation does not say what happens to a submit that finds no room.
+            # Assumption: the documentation does not specify the response to a submit when the queue is full.
             details = {"queue": self._config.queue, "workers": self._config.workers}
             raise ApiError(ErrorCode.QUEUE_FULL, "Too many jobs are waiting", details) from None
         return ServerReply(202, encode({"jobId": job.id, "status": _PENDING}))
@@ -181,5 +180,5 @@ class WorkflowApi:
         if body is None:
             raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or no longer")
         if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
-            body = self.jobs.retrieve(account, job_id) or body  # it had to wait, and the job went on
+            body = self.jobs.retrieve(account, job_id) or body  # the request was queued, and the job went on
         return ServerReply(200, body)

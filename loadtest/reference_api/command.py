@@ -1,7 +1,7 @@
 """The command that starts the server: ``loadtest serve``, or ``python -m loadtest.reference_api``.
 
-Its options are the settings of ``loadtest.reference_settings``. Its first line on standard output is an interface:
-whoever starts the server as a process reads the URL from it.
+Its options are the settings of ``loadtest.reference_settings``. The first line on standard output is an interface: a
+parent process reads the URL from it.
 """
 
 import ipaddress
@@ -25,7 +25,7 @@ _Read = TypeVar("_Read")
 
 
 class _Number(click.FloatRange):
-    """A number; ``nan`` is in no range, though every comparison with it lets it through."""
+    """A number. ``nan`` is rejected, although it passes every comparison with a bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
@@ -35,7 +35,7 @@ class _Number(click.FloatRange):
 
 
 def server_options(command: _Command) -> _Command:
-    """Give a click command an option for each setting of a server."""
+    """Add an option for each setting of a server to a click command."""
     for setting in reversed(settings_of(ServerConfig)):
         command = _option(setting)(command)
     return command
@@ -63,12 +63,12 @@ def _type(setting: Setting) -> Any:
 
 @click.command("serve")
 @server_options
-@click.option("--exit-with-parent", is_flag=True, help="Stop when standard input ends.")
+@click.option("--exit-with-parent", is_flag=True, help="Stop at the end of standard input.")
 def command(exit_with_parent: bool, **options: Any) -> None:
     """Serve the reference Workflow API on this machine.
 
     The environment gives the API keys (WORKFLOW_API_KEYS, separated by commas) and the endpoint (WORKFLOW_ENDPOINT).
-    Without keys a well-known local one works; without an endpoint any is accepted.
+    Without keys a public local key is valid; without an endpoint any endpoint is.
     """
     from loadtest.reference_api.server import serve  # noqa: PLC0415 -- help and usage errors must not wait for uvicorn
 
@@ -77,10 +77,10 @@ def command(exit_with_parent: bool, **options: Any) -> None:
 
 
 def server_config(**options: Any) -> ServerConfig:
-    """Make a server's config of the values of its options.
+    """Make a server's config from the values of its options.
 
     Raises:
-        InputError: if a value can't be read, or two don't go together.
+        InputError: if a value is invalid, or two conflict.
     """
     _check_loopback(options["host"])
     options["enforce"] = dict(_read("--limit", text, _limit) for text in options["enforce"])
@@ -94,7 +94,7 @@ def server_config(**options: Any) -> ServerConfig:
 
 
 def _check_loopback(host: str) -> None:
-    # The server has no protection that other machines should meet.
+    # The server has no protection against other machines.
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -115,7 +115,7 @@ def _limit(text: str) -> tuple[str, Limit]:
     if name not in (*LIMIT_NAMES, ALL) or not equals:
         near = nearest(name, LIMIT_NAMES, cutoff=0.4)
         hint = f"Did you mean {near}? " if near and name not in LIMIT_NAMES else ""
-        remedy = f"{hint}Write NAME=COUNT/WINDOW, NAME being one of {', '.join((*LIMIT_NAMES, ALL))}."
+        remedy = f"{hint}Write NAME=COUNT/WINDOW; NAME is one of {', '.join((*LIMIT_NAMES, ALL))}."
         raise InputError("this is not a limit of the API", remedy)
     try:
         return name, parse_limit(value)
@@ -129,7 +129,7 @@ def _answer(text: str) -> tuple[str, Recode]:
         recode = Recode.parse(written)
     except ValueError:
         remedy = "Write CODE=STATUS, CODE=/NEWCODE or CODE=STATUS/NEWCODE, such as queue_full=429."
-        raise InputError("this does not say how to answer an error", remedy) from None
+        raise InputError("this is not an answer to an error", remedy) from None
     if code not in ERROR_CODES:
         near = nearest(code, ERROR_CODES)
         remedy = f"Did you mean {near}?" if near else f"Write one of {', '.join(ERROR_CODES)}."
@@ -140,17 +140,17 @@ def _answer(text: str) -> tuple[str, Recode]:
 def _announce(url: str, control: str | None, config: ServerConfig) -> None:
     keys = f"{len(config.keys)} from WORKFLOW_API_KEYS"
     if config.keys == (LOCAL_KEY,):
-        keys = f"{LOCAL_KEY} (well known, no secret; set WORKFLOW_API_KEYS for keys of your own)"
+        keys = f"{LOCAL_KEY} (public; set WORKFLOW_API_KEYS for your own keys)"
     lines = [
         f"Workflow API (reference) on {url}",
         f"  {_limits(config)}",
         *([f"  faults: {'; '.join(map(to_words, config.fault))}"] if config.fault else []),
         *([f"  control on {control}"] if control else []),
         f"  API keys: {keys}",
-        f"  endpoint: {'the one in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
+        f"  endpoint: {'as in WORKFLOW_ENDPOINT' if config.endpoint else 'any (WORKFLOW_ENDPOINT is not set)'}",
         "  stop with Ctrl-C or SIGTERM",
     ]
-    # In one write, so that a reader that leaves after the first line can't break the pipe between two of them.
+    # One write, so that a reader that stops after the first line cannot break the pipe between two lines.
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
 
@@ -158,8 +158,8 @@ def _announce(url: str, control: str | None, config: ServerConfig) -> None:
 def _limits(config: ServerConfig) -> str:
     limits = ", ".join(f"{name} {limit}" for name, limit in config.limits.items())
     limits = f"{config.enforce[ALL]} in all" if ALL in config.enforce else limits
-    whose = "limits of all keys together" if config.limit_scope in ("name", "global") else "limits per key"
+    whose = "limits shared by all keys" if config.limit_scope in ("name", "global") else "limits per key"
     burst = f", burst {config.burst}" if config.burst else ""
     counting = ", counting rejected requests" if config.count_rejected else ""
-    drawing = ", drawn on by valid requests only" if config.draws == "valid" else ""
+    drawing = ", valid requests only" if config.draws == "valid" else ""
     return f"{whose}: {limits}, {config.algorithm}{burst}{counting}{drawing}"

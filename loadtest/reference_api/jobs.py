@@ -1,7 +1,7 @@
-"""Asynchronous jobs in memory: a bounded queue before bounded workers, and results that expire.
+"""Asynchronous jobs in memory, with a bounded queue, a bounded number of workers, and results that expire.
 
-Every operation costs the same however many jobs there are: finished jobs expire in the order in which they ended, so a
-queue tells which is next, and a timer frees them in small steps.
+Every operation has constant cost: finished jobs expire in the order of their ends, so a queue gives the next one, and a
+timer frees them in small steps.
 """
 
 import asyncio
@@ -23,23 +23,22 @@ from loadtest.reference_settings import PendingTime
 logger = logging.getLogger(__name__)
 
 SWEEP_EVERY: Final = 1.0
-"""Least seconds between two looks for jobs whose retention is over: no job stays longer than that beyond it."""
+"""Minimum seconds between two sweeps: the longest time that a job is kept beyond its retention."""
 
 FREED_PER_STEP: Final = 500
-"""Jobs that are freed before requests get their turn again: well under a millisecond's work."""
+"""Maximum number of jobs freed before other requests are handled: less than 1 ms of work."""
 
 
 class State(StrEnum):
-    """Where a job is."""
+    """The state of a job."""
 
     QUEUED = "queued"
     """Accepted; waits for a worker."""
     RUNNING = "running"
-    """A worker executes it."""
     COMPLETED = JobState.COMPLETED.value
     FAILED = JobState.FAILED.value
     EXPIRED = "expired"
-    """Its retention is over: its id is unknown."""
+    """Its retention is over; its id is unknown."""
 
 
 FOLLOWING: Final[dict[State, tuple[State, ...]]] = {
@@ -49,7 +48,7 @@ FOLLOWING: Final[dict[State, tuple[State, ...]]] = {
     State.FAILED: (State.EXPIRED,),
     State.EXPIRED: (),
 }
-"""Every transition that exists."""
+"""All possible transitions."""
 
 STATUS: Final[dict[State, JobState | None]] = {
     State.QUEUED: JobState.PENDING,
@@ -58,41 +57,41 @@ STATUS: Final[dict[State, JobState | None]] = {
     State.FAILED: JobState.FAILED,
     State.EXPIRED: None,
 }
-"""The documented ``status`` that a retrieval shows; None where it answers 404."""
+"""The documented ``status`` for a retrieval; None for a 404."""
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
     """One submitted run.
 
-    It is no business of the garbage collector's, which would walk all that are kept; it is in no cycle, as long as no
-    arguments refer to their job.
+    It is excluded from garbage collection, which would scan all stored jobs. It is in no reference cycle, provided that
+    arguments do not refer to their job.
     """
 
     owner: object
     workflow: Workflow | None
-    """None when it has run, as its call."""
+    """None after the run, as ``call``."""
     call: Call | None
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
     state: State = State.QUEUED
     started: float = 0.0
-    """Monotonic seconds at which its execution began; 0 before and when it has ended."""
+    """Monotonic seconds of its start; 0 before and after its execution."""
     expires: float = 0.0
-    """Monotonic seconds at which its retention is over; 0 before it has ended."""
+    """Monotonic seconds of its expiry; 0 before its end."""
     answer: bytes = b""
-    """For every retrieval from its end on; empty before."""
+    """The response to every retrieval after its end; empty before."""
 
     def move(self, state: State) -> None:
-        """Take the next state.
+        """Change the state.
 
         Raises:
-            RuntimeError: if there is no such transition; the state stays as it was.
+            RuntimeError: if there is no such transition; the state stays.
         """
         if state not in FOLLOWING[self.state]:
             raise RuntimeError(f"a job that is {self.state} cannot become {state}")
         self.state = state
 
     def finish(self, state: State, answer: bytes, expires: float) -> None:
-        """Take a terminal state, keep the answer, and let go of all that only the execution needed."""
+        """Set a terminal state and the answer, and drop everything that only the execution needed."""
         self.move(state)
         self.answer, self.expires = answer, expires
         self.workflow = self.call = None
@@ -100,33 +99,33 @@ class Job(msgspec.Struct, gc=False, eq=False):
 
 
 class FaultHooks(Protocol):
-    """Faults that let runs and jobs misbehave on demand."""
+    """Faults of runs and jobs."""
 
     def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
-        """The execution of a synchronous run, in place of ``work``."""
+        """Return the execution of a synchronous run, to replace ``work``."""
 
     def submitted(self, job: Job) -> None:
-        """A job was submitted; it has not started."""
+        """Handle a submitted job that has not started."""
 
     def take(self, waiting: deque[Job]) -> Job | None:
-        """Take the job that a worker is to execute next out of ``waiting``; None if none may start now."""
+        """Remove and return a worker's next job from ``waiting``; None if none may start now."""
 
     async def execute(self, job: Job) -> ExecutionOutcome | None:
         """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
 
     def retrieved(self, job: Job, answer: bytes) -> bytes:
-        """What a retrieval is answered with in place of ``answer``."""
+        """Return the response to a retrieval, to replace ``answer``."""
 
 
 class QueueFullError(Exception):
-    """Every worker is busy and as many jobs wait as may."""
+    """All workers are busy, and the queue is full."""
 
 
 class JobStore:
-    """All jobs of a server: as many execute as it has workers, and so many more may wait in its queue.
+    """All jobs of a server: a fixed number of workers, and a bounded queue.
 
-    Assumptions: the documentation states no ``retention`` (seconds that a finished job stays). It lists
-    ``executionTime`` for every status, and does not say what it is before the end (``pending_time``).
+    Assumptions: the documentation specifies no ``retention`` (seconds that a finished job is kept). It lists
+    ``executionTime`` for every status without specifying it for a pending job (``pending_time``).
     """
 
     def __init__(
@@ -180,10 +179,10 @@ class JobStore:
         }
 
     def submit(self, owner: object, workflow: Workflow, call: Call) -> Job:
-        """Queue a job, or start it where a worker is idle.
+        """Queue a job, or start it if a worker is idle.
 
         Raises:
-            QueueFullError: if there is no room; nothing was changed.
+            QueueFullError: if the queue is full; nothing was changed.
         """
         self.check_room()
         job = Job(owner, workflow, call)
@@ -201,16 +200,16 @@ class JobStore:
         return job
 
     def check_room(self) -> None:
-        """Look whether one more job may come.
+        """Check whether a job can be accepted.
 
         Raises:
-            QueueFullError: if there is no room.
+            QueueFullError: if the queue is full.
         """
         if len(self._tasks) + len(self._waiting) >= self._room:
             raise QueueFullError
 
     def retrieve(self, owner: object, job_id: str) -> bytes | None:
-        """The answer to a retrieval; None if the owner has no such job, or no longer."""
+        """Return the response to a retrieval; None if the owner has no such job, or no longer."""
         job = self._jobs.get(job_id)
         if job is None or job.owner is not owner:
             return None
@@ -223,12 +222,12 @@ class JobStore:
         return answer if self._fault_hooks is None else self._fault_hooks.retrieved(job, answer)
 
     def wake(self) -> None:
-        """Let idle workers look for jobs that may start now, where a fault held them back."""
+        """Let idle workers look for jobs again, which a fault had held back."""
         while len(self._tasks) < self._workers and (job := self._take()) is not None:
             self._employ(job)
 
     def expire(self) -> bool:
-        """Free jobs whose retention is over, some at a time; True if there are more."""
+        """Free expired jobs, up to ``FREED_PER_STEP``; True if there are more."""
         now, finished = self._clock(), self._finished
         for _ in range(FREED_PER_STEP):
             if not finished or finished[0].expires > now:
@@ -255,15 +254,15 @@ class JobStore:
         return self._waiting.popleft() if self._fault_hooks is None else self._fault_hooks.take(self._waiting)
 
     async def _work(self, job: Job | None) -> None:
-        # One worker: it ends when nothing waits. The task leaves the set in the same step as it finds the queue
-        # empty, so that a submit never queues behind a worker that is about to end.
+        # A worker ends when the queue is empty. Its task leaves the set in the same step, so that a submit never queues
+        # behind a worker that is about to end.
         try:
             job = job or self._take()
             while job is not None:
                 await self._run(job)
                 job = self._take()
                 if job is not None:
-                    await asyncio.sleep(0)  # a long queue of instant jobs must let requests in between
+                    await asyncio.sleep(0)  # lets requests in between a long queue of instant jobs
         finally:
             task = asyncio.current_task()
             if task is not None:
@@ -272,7 +271,7 @@ class JobStore:
     async def _run(self, job: Job) -> None:
         workflow, call = job.workflow, job.call
         if workflow is None or call is None:
-            raise RuntimeError(f"job {job.id} has run already")
+            raise RuntimeError(f"job {job.id} has already run")
         job.move(State.RUNNING)
         job.started = self._clock()
         outcome: ExecutionOutcome | None

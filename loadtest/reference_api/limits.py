@@ -1,4 +1,4 @@
-"""Rate limits as requests meet them: a request's account, the limiter that it draws on, its answer's headers."""
+"""Application of rate limits to requests: accounts, limiters, and response headers."""
 
 import math
 import time
@@ -17,11 +17,11 @@ from loadtest.units import Limit
 Limiters = Mapping[LimitName, Limiter]
 
 DRAWN: Final = "loadtest.limit"
-"""Key of a request's scope: the name of the limit that it drew on, whether it passed or not."""
+"""Key of a request's scope: the name of the limit that it counted against, accepted or not."""
 
 _STATE_HEADERS: Final = "loadtest.rate_headers"
 _HELD: Final = "loadtest.limiter"
-"""Keys of a request's scope: what its answer says of the limit, and the limiter that waits for its end."""
+"""Keys of a request's scope: the headers about the limit, and the limiter to release at its end."""
 
 
 class RateLimits:
@@ -29,11 +29,11 @@ class RateLimits:
 
     def __init__(self, config: ServerConfig, clock: Callable[[], float] = time.time) -> None:
         self.first = config.draws == "all"
-        """Requests draw before their bodies are looked at; else only those that would be carried out."""
+        """Whether requests count before their bodies are checked; otherwise only valid requests count."""
         self.shows_state = config.rate_headers != "none"
-        """Answers have headers that show the limit's state."""
+        """Whether responses have headers about the limit's state."""
         self.releases = config.limiter.algorithm == CONCURRENCY
-        """The end of a request frees room."""
+        """Whether the end of a request frees a slot."""
         self.allowed = dict.fromkeys(config.limits, 0)
         self.rejected = dict.fromkeys(config.limits, 0)
         self._spec = config.limiter
@@ -46,7 +46,7 @@ class RateLimits:
         self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
-        """Return what the requests of one more key draw on, by limit name: limiters of its own, or shared ones."""
+        """Return the limiters of one more key, by limit name: its own, or shared limiters."""
         return self._make() if self._shared is None else self._shared
 
     def _make(self) -> Limiters:
@@ -56,9 +56,9 @@ class RateLimits:
         return MappingProxyType({name: make(self._spec, limit) for name, limit in self._limits.items()})
 
     def draw(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> float:
-        """Draw on a limit; gives the seconds that the request is to be held before it is carried out.
+        """Count a request against a limit, and return the seconds that it must be held.
 
-        The scope remembers the headers that show the limit's state, and what is to be released.
+        The scope stores the headers about the limit's state, and the limiter to release.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
@@ -77,11 +77,11 @@ class RateLimits:
         return decision.delay
 
     async def enter(self, limiters: Limiters, name: LimitName, scope: AsgiScope) -> bool:
-        """Draw on a limit and wait for the request's turn; gives whether it had to.
+        """Count a request against a limit, wait for its turn, and return whether it waited.
 
         Raises:
             ApiError: 429 ``rate_limit_exceeded``.
-            DisconnectedError: if the client went away while it was waiting.
+            DisconnectedError: if the client hung up while waiting.
         """
         delay = self.draw(limiters, name, scope)
         if delay:
@@ -95,14 +95,14 @@ class RateLimits:
 
     @staticmethod
     def state_headers(scope: AsgiScope) -> tuple[Header, ...]:
-        """Headers that show the state of the limit that a request drew on; none if it drew on none."""
+        """Headers about the state of a request's limit; empty without a limit."""
         headers: tuple[Header, ...] = scope.get(_STATE_HEADERS, ())
         return headers
 
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
         if self._retry_after != "none":
-            # When a concurrency limit has room again is not known: a second is a guess.
+            # A concurrency limit does not know when it has room again: one second is a guess.
             seconds = (decision.retry_after or 1.0) * self._factor
             value = b"%d" % math.ceil(seconds)
             if self._retry_after == "date":
@@ -114,7 +114,7 @@ class RateLimits:
 
 
 def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """The headers of many services: limit, remaining requests, seconds until all is whole."""
+    """The headers of many services: limit, remaining requests, seconds until the full allowance."""
     return (
         (b"x-ratelimit-limit", b"%d" % limit.count),
         (b"x-ratelimit-remaining", b"%d" % decision.remaining),
@@ -123,7 +123,7 @@ def _x_ratelimit(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 
 def _ietf(limit: Limit, decision: Decision) -> tuple[Header, ...]:
-    """The pair of draft-ietf-httpapi-ratelimit-headers-11: its windows and times are whole seconds."""
+    """The headers of draft-ietf-httpapi-ratelimit-headers-11, with windows and times in whole seconds."""
     return (
         (b"ratelimit-policy", b'"default";q=%d;w=%d' % (limit.count, math.ceil(limit.window))),
         (b"ratelimit", b'"default";r=%d;t=%d' % (decision.remaining, math.ceil(decision.reset_after))),
@@ -139,20 +139,20 @@ def _ietf_concurrency(limit: Limit, decision: Decision) -> tuple[Header, ...]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Account:
-    """One API key: what it draws on, and the owner of its jobs."""
+    """One API key: its limiters, and the owner of its jobs."""
 
     limiters: Limiters
 
 
 class Accounts:
-    """Every account of a server, also by its API key."""
+    """All accounts of a server, by API key."""
 
     def __init__(self, config: ServerConfig, limits: RateLimits) -> None:
         self.by_key = {key.encode(): Account(limits.limiters()) for key in config.keys}
         self._endpoint = config.endpoint.encode() if config.endpoint else None
 
     def find(self, headers: list[Header]) -> Account:
-        """The account that a request belongs to, by its headers. One that comes twice is the list of its values.
+        """Return a request's account. A repeated header is the list of its values.
 
         Raises:
             ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404
@@ -166,10 +166,10 @@ class Accounts:
                 endpoint = value if endpoint is None else endpoint + b", " + value
         if not key:
             raise ApiError(ErrorCode.MISSING_API_KEY, "The API key is missing", {"header": "x-api-key"})
-        # The parser leaves white space at the end of values.
+        # The parser keeps white space at the end of values.
         account = self.by_key.get(key) or self.by_key.get(key.strip())
         if account is None:
-            raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not a valid one", {"header": "x-api-key"})
+            raise ApiError(ErrorCode.INVALID_API_KEY, "The API key is not valid", {"header": "x-api-key"})
         if not endpoint:
             raise ApiError(ErrorCode.MISSING_ENDPOINT, "The endpoint header is missing", {"header": "x-wf-endpoint"})
         if self._endpoint is not None and endpoint.strip() != self._endpoint:

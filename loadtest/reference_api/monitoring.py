@@ -1,10 +1,10 @@
-"""The server's health, its metrics and the document of its API.
+"""The server's health, its metrics and its API document.
 
-These routes are no part of the API: they need no key and no endpoint, and draw on no limit.
+These routes are not part of the API: they need neither key nor endpoint, and count against no limit.
 
-Counting is on the path of every request, and a scrape comes once in seconds: who does the work counts for itself in
-plain integers, and only here is anything known of Prometheus. Names and units follow its conventions. Labels have few
-values, all known beforehand: never an API key, an endpoint or a job id.
+Every request is counted, but metrics are read only every few seconds. Each component therefore counts in plain
+integers, and only this module knows Prometheus. Names and units follow its conventions. Labels have few, predefined
+values: never an API key, an endpoint or a job id.
 """
 
 from collections import defaultdict
@@ -24,7 +24,7 @@ from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
 from loadtest.reference_settings import ServerConfig
 
 _NO_LIMIT: Final = "none"
-"""Stands for the limit name of requests that drew on no limit."""
+"""The limit name of requests that count against no limit."""
 
 _NEGOTIATED: Final = (b"accept", b"accept-encoding")
 _BUCKETS: Final = (*(str(bound / 1000) for bound in BOUNDS), "+Inf")
@@ -33,13 +33,13 @@ _STOPPING: Final = ServerReply(503, encode({"status": "stopping"}))
 
 
 class Monitoring(Collector):
-    """Health, metrics and document of one server; it counts answers itself, and collects what others have counted."""
+    """Health, metrics and API document of one server. It counts responses, and collects the other counts."""
 
     def __init__(
         self, config: ServerConfig, limits: RateLimits, jobs: JobStore, workflows: Mapping[str, Workflow]
     ) -> None:
         self.abandoned = 0
-        """Requests whose client hung up before the answer."""
+        """Requests whose client hung up before the response."""
         self._stopping = False
         self._answered: defaultdict[tuple[str, int], int] = defaultdict(int)
         self._config = config
@@ -57,10 +57,10 @@ class Monitoring(Collector):
             "/metrics": self._metrics,
             "/openapi.yaml": self._describe,
         }
-        """How a GET is answered, by path."""
+        """Handlers of GET requests, by path."""
 
     def answered(self, scope: AsgiScope | None, status: int) -> None:
-        """Count an answer; ``scope`` is None where there was no request that could be understood."""
+        """Count a response; ``scope`` is None for bytes that were not a valid request."""
         self._answered[_NO_LIMIT if scope is None else scope.get(DRAWN, _NO_LIMIT), status] += 1
 
     def stop(self) -> None:
@@ -73,15 +73,15 @@ class Monitoring(Collector):
         return self._document
 
     async def _metrics(self, scope: AsgiScope) -> ServerReply:
-        """All metrics in the format that the headers ask for; in the plain one if they can't be read."""
+        """All metrics in the format that the headers request; plain if they cannot be parsed."""
         headers = [header for header in scope["headers"] if header[0] in _NEGOTIATED]
         try:
             return await self._ask(headers, scope["query_string"])
-        except (TypeError, ValueError):  # a version that is no number, or bytes that are no text
+        except (TypeError, ValueError):  # a version that is not a number, or bytes that are not text
             return await self._ask([], b"")
 
     async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
-        # The library has its negotiation in its ASGI application only, which is therefore asked as a server would.
+        # The library negotiates formats only in its ASGI application, so that is called as by a server.
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -99,9 +99,7 @@ class Monitoring(Collector):
     def collect(self) -> Iterator[Metric]:
         limits, jobs, config = self._limits, self._jobs, self._config
         yield _labelled(
-            CounterMetricFamily(
-                "workflow_requests", "Requests answered, by the limit that they drew on.", labels=("limit", "status")
-            ),
+            CounterMetricFamily("workflow_requests", "Requests answered, by their limit.", labels=("limit", "status")),
             (((limit, str(status)), count) for (limit, status), count in sorted(self._answered.items())),
         )
         yield CounterMetricFamily(
@@ -110,27 +108,29 @@ class Monitoring(Collector):
         decisions = (("allowed", limits.allowed), ("rejected", limits.rejected))
         yield _labelled(
             CounterMetricFamily(
-                "workflow_limiter_decisions", "Requests that a rate limiter decided on.", labels=("limit", "decision")
+                "workflow_limiter_decisions", "Decisions of rate limiters.", labels=("limit", "decision")
             ),
             (((limit, decision), count) for decision, counts in decisions for limit, count in counts.items()),
         )
         yield CounterMetricFamily("workflow_jobs_accepted", "Jobs accepted.", value=jobs.accepted)
         for family, counts in (
             (CounterMetricFamily("workflow_jobs_finished", "Jobs that ended.", labels=("state",)), jobs.ended),
-            (GaugeMetricFamily("workflow_jobs", "Jobs that wait, run or are kept.", labels=("state",)), jobs.counts),
+            (GaugeMetricFamily("workflow_jobs", "Jobs that wait, run or are stored.", labels=("state",)), jobs.counts),
         ):
             yield _labelled(family, (((str(state),), count) for state, count in counts.items()))
         pools = {workflow.threads for workflow in self._workflows.values()}
         for name, text, value in (
             ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
             ("workflow_workers_busy", "Workers that execute a job.", jobs.running),
-            ("workflow_workers_limit", "Workers that there are.", config.workers),
+            ("workflow_workers_limit", "Number of workers.", config.workers),
             ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
-            ("workflow_threads_limit", "Threads that there may be.", config.threads),
+            ("workflow_threads_limit", "Maximum number of threads.", config.threads),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         executions = HistogramMetricFamily(
-            "workflow_execution_seconds", "executionTime of sync runs and jobs, failed ones too.", labels=("workflow",)
+            "workflow_execution_seconds",
+            "executionTime of sync runs and jobs, including failures.",
+            labels=("workflow",),
         )
         for name, workflow in self._workflows.items():
             buckets = list(zip(_BUCKETS, map(float, accumulate(workflow.times.counts)), strict=True))

@@ -28,18 +28,18 @@ KEEP_ALIVE = 75
 """Seconds that an idle connection is kept: longer than the pauses between a client's polls."""
 
 GRACE = 1.2
-"""Seconds that requests in flight get to finish after the signal to stop; then they are answered with 503."""
+"""Seconds for requests in flight to finish after the signal to stop; then they get a 503."""
 
 
 class _Server(SilentServer):
-    """A server that says when it is ready, and stops when it is asked to or at a signal."""
+    """A server that reports when it is ready, and stops on request or at a signal."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
         self._on_stop = on_stop
         self.stopping = False
-        """Whether it was told to end; known even while the event loop is held up."""
+        """Whether it is stopping; known even while the event loop is blocked."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -49,12 +49,12 @@ class _Server(SilentServer):
         self._on_ready()
 
     def ask_to_stop(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Stop soon; from wherever."""
+        """Stop soon; may be called from any thread."""
         self.stopping = True
         loop.call_soon_threadsafe(self.stop)
 
     def stop(self) -> None:
-        """Stop taking requests; those in flight have GRACE seconds."""
+        """Stop accepting requests; those in flight have GRACE seconds."""
         if not self.should_exit:
             self.should_exit = True
             self._on_stop()
@@ -66,15 +66,15 @@ class _Server(SilentServer):
 
 
 def bind(host: str, port: int, option: str = "--port") -> socket.socket:
-    """Listen on ``host``:``port``; port 0 takes a free one.
+    """Listen on ``host``:``port``; port 0 means a free port.
 
     Raises:
-        InputError: if the address can't be had, for example because another process has it.
+        InputError: if the address is not available, for example in use.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # there it would let two servers share a port
+        if sys.platform != "win32":  # where it would let two servers share a port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
@@ -90,13 +90,12 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     """Serve until SIGTERM or SIGINT.
 
     Args:
-        config: what to serve.
-        announce: called once with the base URL and that of the control endpoint, if there is one, when requests are
-            answered.
-        exit_with_parent: also stop when standard input ends, as it does when a parent that holds it dies.
+        config: the server's config.
+        announce: called once, when the server is ready, with the base URL and the URL of the control endpoint, if any.
+        exit_with_parent: also stop at the end of standard input, which marks the death of a parent that holds it.
 
     Raises:
-        InputError: if the address or a workflow can't be had.
+        InputError: if the address or a workflow is not available.
     """
     allow_files()
     threads = Threads(config.threads)
@@ -106,7 +105,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     urls = _url(listener), None if control is None else _url(control)
 
     def ready(server: _Server) -> None:
-        gc.freeze()  # nothing that exists by now goes away: spare the collector from walking it
+        gc.freeze()  # permanent objects, which the collector need not scan
         if exit_with_parent:
             threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
         announce(*urls)
@@ -114,20 +113,20 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(config, workflows, (listener, control), ready))
         if left := runner.run(_end(threads)):
-            # The interpreter and the event loop would wait for them, and they hold nothing of ours.
+            # The interpreter and the event loop would wait for these functions, which hold nothing of ours.
             what = "1 workflow function" if left == 1 else f"{left} workflow functions"
-            print(f"loadtest serve: {what} did not stop, and will end with the process", file=sys.stderr)
+            print(f"loadtest serve: {what} did not stop and will end with the process", file=sys.stderr)
             sys.stdout.flush()
             os._exit(0)
 
 
 async def _end(threads: Threads) -> int:
-    """Stop what still executes; gives how many workflow functions go on regardless."""
+    """Stop all executions, and return how many workflow functions continue."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
     left = await threads.close()
-    # Some take no notice of being cancelled.
+    # Some ignore their cancellation.
     deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
     return left + len(deaf)
 
@@ -143,7 +142,7 @@ async def _serve(
     listeners: tuple[socket.socket, socket.socket | None],
     on_ready: Callable[[_Server], None],
 ) -> None:
-    # A server that has no faults and can get none shall pay for none.
+    # A server that can have no faults avoids their cost.
     may_fail = config.fault or config.control_port is not None
     faults = WorkFaults(ActiveFaults(config.fault_seed, len(config.keys))) if may_fail else None
     api = WorkflowApi(config, workflows, faults)
@@ -166,11 +165,11 @@ async def _serve(
 
 
 def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
-    # The descriptor, not sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
+    # The descriptor instead of sys.stdin, whose lock a daemon thread would hold while the interpreter shuts down.
     with contextlib.suppress(OSError):
         while os.read(0, 4096):
             pass
-    with contextlib.suppress(RuntimeError):  # the loop is closed: the server has stopped already
+    with contextlib.suppress(RuntimeError):  # the loop is closed: the server has already stopped
         server.ask_to_stop(loop)
 
 

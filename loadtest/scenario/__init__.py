@@ -1,4 +1,4 @@
-"""Scenarios: what traffic to offer, written as strict TOML."""
+"""Scenarios: definitions of traffic in strict TOML."""
 
 from loadtest.contract import MISTAKE_STATUS, MistakeKind
 from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, Share, Strict

@@ -1,4 +1,4 @@
-"""The types of a scenario's values: names, durations, rates, limits, shares. A mistake is a ``ValueError``'s text."""
+"""The types of a scenario's values: names, durations, rates, limits, shares. Errors are raised as ``ValueError``."""
 
 import contextlib
 import math
@@ -23,17 +23,17 @@ from loadtest.units import (
 
 MAX_BURST: Final = 1_000_000
 MAX_DEPTH: Final = 32
-"""Levels of nesting, far below what exhausts a JSON encoder."""
+"""Maximum nesting, far below the depth that exhausts a JSON encoder."""
 
 
 def _named(name: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][\w-]{0,63}", name) is None:
-        raise ValueError(f"{name!r} is no name: use letters, digits, - and _, at most 64")
+        raise ValueError(f"{name!r} is not a name: use letters, digits, - and _, at most 64")
     return name
 
 
 def _burst(value: object) -> int | Rate:
-    # One function for both forms, so that a mistake is explained once, not by each.
+    # One function for both forms, so that an error is reported once instead of for each form.
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BURST:
         return value
     with contextlib.suppress(ValueError):
@@ -41,13 +41,13 @@ def _burst(value: object) -> int | Rate:
         if rate.of_limit and rate.value > 0:
             return rate
     raise ValueError(
-        f"{value!r} is no burst: write a number of operations from 1 to {MAX_BURST}, "
-        "or a share of the limit's quota, as '1x limit'"
+        f"{value!r} is not a burst: write a number of operations from 1 to {MAX_BURST}, "
+        "or a share of the limit's quota, such as '1x limit'"
     )
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
-    """Refuse what TOML can say and a JSON body cannot."""
+    """Reject values that TOML allows and a JSON body does not."""
     if isinstance(value, dict | list):
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -56,14 +56,13 @@ def _sendable(value: Any, depth: int = 0) -> Any:
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{value} cannot be sent: JSON has no such number")
     elif isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ValueError(f"{value} cannot be sent: no JSON reader keeps an integer of more than 64 bits")
+        raise ValueError(f"{value} cannot be sent: JSON readers support integers of at most 64 bits")
     elif isinstance(value, str) and not value.isascii() and value.encode(errors="ignore").decode() != value:
-        raise ValueError(f"{value!r} cannot be sent: it is no Unicode text")
+        raise ValueError(f"{value!r} cannot be sent: it is not Unicode text")
     return value
 
 
 def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
-    """The schema of a value that is written as text, for editors."""
     schema: dict[str, Any] = {"type": "string", "pattern": pattern, "examples": list(examples)}
     return WithJsonSchema(schema, mode="validation")
 
@@ -82,7 +81,7 @@ Burst = Annotated[
     PlainSerializer(lambda value: value if isinstance(value, int) else str(value)),
     WithJsonSchema({"type": ["integer", "string"], "examples": [100, "1x limit"]}, mode="validation"),
 ]
-"""Operations that come all at once: a number, or a multiple of the limit's whole quota."""
+"""Operations that arrive at once: a number, or a multiple of the limit's whole quota."""
 LimitSpec = Annotated[
     Limit, BeforeValidator(parse_limit), PlainSerializer(str), _text_schema(LIMIT_PATTERN, "100/60s", "100/min")
 ]
@@ -99,14 +98,14 @@ def _word_schema(words: Iterable[str]) -> WithJsonSchema:
 OperationWord = Annotated[Operation, Field(strict=False), _word_schema(Operation)]
 LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
 CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]
-"""These are not strict, as a file has the text of a member."""
+"""Not strict, because a file contains the text of a member."""
 EndState = Literal[JobState.COMPLETED, JobState.FAILED]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
-"""Values that go into a JSON body."""
+"""Values of a JSON body."""
 Status = Annotated[int, Field(ge=100, le=599)]
 
 
 class Strict(BaseModel):
-    """A table of a scenario: no unknown key, no value of another type, no change afterwards."""
+    """A table of a scenario: strictly typed, without unknown keys, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)

@@ -28,26 +28,26 @@ from loadtest.words import suggestion
 
 def _metric(name: str) -> str:
     if name not in METRICS:
-        raise ValueError(f"{name!r} is no metric. {nearest_metric(name)}")
+        raise ValueError(f"{name!r} is not a metric. {nearest_metric(name)}")
     return name
 
 
 _Metric = Annotated[str, AfterValidator(_metric)]
 _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
-"""Sides of one comparison: each is compared with each."""
+"""Sides of one comparison; all pairs are compared."""
 
 
 class Comparison(Strict):
-    """One comparison, of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
+    """A comparison of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
 
     entries: _Sides | None = None
-    """Traffic entries that are alternatives to each other."""
+    """Alternative traffic entries."""
     entry: str | None = None
-    """A traffic entry whose stages are compared."""
+    """The traffic entry whose stages are compared."""
     stages: _Sides | None = None
-    """Its stages; the first one is the baseline."""
+    """Stages of the entry; the first is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics as thresholds name them. Of alternatives the first decides, and the others are its price."""
+    """Metrics as thresholds name them. For alternatives the first decides, and the rest are its price."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -58,11 +58,11 @@ class Comparison(Strict):
         for key in ("entries", "stages", "by"):
             values = getattr(self, key) or []
             if len(set(values)) < len(values):
-                raise ValueError(f"{key} names something twice: {', '.join(values)}")
+                raise ValueError(f"{key} contains duplicates: {', '.join(values)}")
         return self
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
-        """Say what it names and a scenario's traffic does not have, as ``KEY: what is wrong``."""
+        """Yield references that do not exist in a scenario's traffic, as ``KEY: problem``."""
         names = self.entries or [self.entry or ""]
         key = "entries" if self.entries else "entry"
         for name in names:
@@ -75,24 +75,29 @@ class Comparison(Strict):
         for metric in self.by:
             others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
             if metric.startswith(ASYNC_ONLY) and others:
-                yield f"by: {metric} is known for async_run only, and {others[0]} is none"
+                yield f"by: {metric} is known for async_run only, and {others[0]} is a {traffic[others[0]].operation}"
 
 
 class ThresholdEntry(Strict):
-    """A threshold as written; ``parse`` checks the requirement itself."""
+    """A threshold as written; ``parsed`` is its parsed form."""
 
     require: str
     traffic: str | None = None
     operation: OperationWord | None = None
     stage: str | None = None
     abort: bool = False
-    """End the run as soon as it is seen not to hold."""
+    """End the run as soon as the threshold cannot be met any more."""
     confident: bool = False
-    """Judge the 95 % interval of the percentile, not its value: inconclusive where the interval holds in part."""
+    """Judge the 95 % confidence interval of the percentile instead of its value; a partly valid interval is
+    inconclusive."""
 
     @cached_property
     def parsed(self) -> Threshold:
-        """The requirement; a ``WrongValueError`` if it is none."""
+        """The requirement.
+
+        Raises:
+            WrongValueError: if it is not valid.
+        """
         return parse_threshold(
             self.require, traffic=self.traffic, operation=self.operation, stage=self.stage, confident=self.confident
         )
@@ -101,24 +106,23 @@ class ThresholdEntry(Strict):
     def _valid(self) -> Self:
         threshold = self.parsed
         if self.traffic and self.operation:
-            raise ValueError("name a traffic or an operation, not both")
+            raise ValueError("give a traffic or an operation, not both")
         scoped = self.traffic or self.operation
         if threshold.metric.split(".")[0] in SUMMARIES and not scoped:
-            raise ValueError(f"{threshold.metric} is known by traffic or operation only: name one beside it")
+            raise ValueError(f"{threshold.metric} is known by traffic or operation only: add traffic or operation")
         if self.stage and not scoped:
-            raise ValueError("stage needs a traffic or an operation beside it")
+            raise ValueError("stage needs a traffic or an operation")
         if self.abort and (why := why_not_early(threshold)):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
         return self
 
     def covers(self, name: str, traffic: Traffic) -> bool:
-        """Whether it is about a traffic entry."""
         return self.traffic in (None, name) and self.operation in (None, traffic.operation)
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
-        """Say what in its scope does not exist in a scenario's traffic."""
+        """Yield references that do not exist in a scenario's traffic."""
         if self.traffic is not None and self.traffic not in traffic:
-            yield f"there is no traffic {self.traffic!r}; there is {', '.join(traffic)}"
+            yield f"there is no traffic {self.traffic!r}; known here: {', '.join(traffic)}"
             return
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
         if not chosen:
@@ -126,7 +130,7 @@ class ThresholdEntry(Strict):
             return
         stages = {name for each in chosen for name in each.stage_names}
         if self.stage is not None and self.stage not in stages:
-            yield f"there is no stage {self.stage!r}; there is {', '.join(sorted(stages))}"
+            yield f"there is no stage {self.stage!r}; known here: {', '.join(sorted(stages))}"
         metric = self.parsed.metric
         if metric.startswith(ASYNC_ONLY) and not any(each.operation in POLLED_OPERATIONS for each in chosen):
             yield f"{metric} is known for async_run only"
@@ -134,36 +138,35 @@ class ThresholdEntry(Strict):
             yield from self._misfits_of_reference(self.parsed.reference, traffic)
 
     def _misfits_of_reference(self, reference: Reference, traffic: dict[str, Traffic]) -> Iterator[str]:
-        """Say what in that to which it is relative does not exist, or is what it is about itself."""
         if self.traffic is None:
-            yield "a relative threshold needs a traffic beside it"
+            yield "a relative threshold needs a traffic"
             return
         known = traffic[self.traffic].stage_names if reference.kind == "stage" else list(traffic)
         if reference.name not in known:
-            yield f"there is no {reference.kind} {reference.name!r}; there is {', '.join(known)}"
+            yield f"there is no {reference.kind} {reference.name!r}; known here: {', '.join(known)}"
         elif reference.name == (self.stage if reference.kind == "stage" else self.traffic):
-            yield f"it is relative to itself; there is {', '.join(known)}"
+            yield f"it is relative to itself; known here: {', '.join(known)}"
         elif reference.kind == "traffic":
             other, metric = traffic[reference.name], self.parsed.metric
             if self.stage is not None and self.stage not in other.stage_names:
                 yield f"traffic {reference.name!r} has no stage {self.stage!r}; it has {', '.join(other.stage_names)}"
             if metric.startswith(ASYNC_ONLY) and other.operation not in POLLED_OPERATIONS:
-                yield f"{metric} is known for async_run only, and {reference.name!r} is none"
+                yield f"{metric} is known for async_run only, and {reference.name!r} is a {other.operation}"
 
 
 class Breakers(Strict):
-    """What ends a run early, as aborted. All are on unless the scenario says otherwise."""
+    """Conditions that abort a run early. All are on by default."""
 
     auth: bool = True
-    """Three answers in a row that refuse the key (401, 403), where none is expected."""
+    """Three consecutive responses that reject the key (401, 403), if no such status is expected."""
     server_errors: Annotated[
         Share | None,
         BeforeValidator(lambda value: None if value is False else value),
         WithJsonSchema({"type": ["number", "string", "boolean"], "examples": [0.1, "10%", False]}),
     ] = 0.1
-    """More than this share of 5xx among the last 20 answers; ``false`` turns it off."""
+    """More than this share of 5xx among the last 20 responses; ``false`` turns it off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Jobs that were accepted and not yet seen to end."""
+    """Number of accepted jobs that have not ended."""
     stop_file: str = "STOP"
     """The run ends when this file exists; relative to the run directory."""
 
@@ -172,14 +175,14 @@ def _fault(value: object) -> Fault:
     if isinstance(value, Fault):
         return value
     if not isinstance(value, dict):
-        raise ValueError("a fault is a table, with its kind")  # noqa: TRY004 - pydantic reports ValueErrors
+        raise ValueError("a fault must be a table with a kind")  # noqa: TRY004 - pydantic reports ValueErrors
     return from_values(value)
 
 
 _LIMIT_NAMES: Any = Literal[(*map(str, LIMIT_NAMES), ALL)]
 RecodeText = Annotated[str, StringConstraints(pattern=RECODE_FORM)]
 FaultSpec = Annotated[Fault, BeforeValidator(_fault), PlainSerializer(to_text), WithJsonSchema(fault_schema())]
-"""A fault, written as a table with its ``kind`` and that kind's own keys."""
+"""A fault, written as a table with its ``kind`` and the keys of that kind."""
 
 _WRITTEN: dict[str, Any] = {
     "enforce": dict[_LIMIT_NAMES, LimitSpec],
@@ -187,11 +190,10 @@ _WRITTEN: dict[str, Any] = {
     "answers": dict[CodeWord, RecodeText],
     "fault": list[FaultSpec],
 }
-"""How a file writes settings that have several values."""
+"""File types of settings with several values."""
 
 
 def _key(setting: Setting) -> tuple[Any, Any]:
-    """A setting of the reference API as a key of a file."""
     about = setting.about
     if setting.name in _WRITTEN:
         written = _WRITTEN[setting.name]
@@ -202,21 +204,25 @@ def _key(setting: Setting) -> tuple[Any, Any]:
 
 
 if TYPE_CHECKING:
-    # A type checker knows no keys here: code reads the settings by ``TargetSettings.settings``, where they have types.
+    # Type checkers do not see the keys. Code reads them through ``TargetSettings.settings``, where they have types.
     _Keys = Strict
 else:
     _Keys = create_model("_Keys", __base__=Strict, **{each.name: _key(each) for each in settings_of(ReferenceSettings)})
 
 
 class TargetSettings(_Keys):
-    """Settings of the embedded target; they do not apply to any other."""
+    """Settings of the embedded target; they apply to no other target."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """API keys that the embedded target makes and the traffic shares."""
+    """Number of API keys that the embedded target creates and the traffic shares."""
 
     @cached_property
     def settings(self) -> ReferenceSettings:
-        """The settings as the reference API has them; a ``WrongValueError`` if they don't go together."""
+        """The settings of the reference API.
+
+        Raises:
+            WrongValueError: if they are inconsistent.
+        """
         values = {each.name: getattr(self, each.name) for each in settings_of(ReferenceSettings)}
         values["workflows"], values["fault"] = tuple(values["workflows"]), tuple(values["fault"])
         values["answers"] = {code: Recode.parse(text) for code, text in values["answers"].items()}
@@ -230,7 +236,7 @@ class TargetSettings(_Keys):
 
 MAX_ENTRIES: Final = 200
 MAX_STAGES: Final = 1_000
-"""Of all entries: each has figures and a row of its own, which nobody reads of more. A plan compares each with each."""
+"""Maximum over all entries: each stage has its own figures and table row, and a plan compares all pairs."""
 
 
 class Scenario(Strict):
@@ -240,27 +246,27 @@ class Scenario(Strict):
     description: str = ""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
     rate_multiplier: Annotated[float, Field(gt=0, le=1000)] = 1.0
-    """Every rate and burst times this."""
+    """Multiplies every rate and burst."""
     warmup: Duration = 0.0
     drain: Duration = 30.0
-    """How long operations in flight may still end after the last arrival."""
+    """Maximum time after the last arrival for operations in flight to end."""
     traffic: Annotated[dict[Name, Traffic], Field(min_length=1)]
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
-    """Groups of API keys with how many each has, taken from WORKFLOW_API_KEYS in this order."""
+    """Number of API keys in each group, taken from WORKFLOW_API_KEYS in this order."""
     threshold: list[ThresholdEntry] = []
     compare: list[Comparison] = []
-    """What the report answers from: alternatives among traffic entries, or effects between stages of one."""
+    """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()
     target: TargetSettings = TargetSettings()
 
     @property
     def duration(self) -> float:
-        """Seconds of its longest traffic entry, without warm-up."""
+        """Duration of the longest traffic entry in seconds, without warm-up."""
         return max(each.duration for each in self.traffic.values())
 
     @property
     def keys(self) -> int:
-        """API keys that it needs: those of its groups, or what the embedded target is to make."""
+        """Number of API keys needed: by its groups, or by the embedded target."""
         return max(self.target.keys, sum(self.key_groups.values()))
 
     @model_validator(mode="after")
@@ -280,9 +286,9 @@ class Scenario(Strict):
         for name, each in self.traffic.items():
             if each.keys is not None and each.keys not in self.key_groups:
                 known = ", ".join(self.key_groups) or "none"
-                raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; there is {known}")
+                raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; known here: {known}")
             if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
-                raise ValueError(f"traffic.{name}.job_ids: 'run' needs an entry of async_run whose jobs it can ask for")
+                raise ValueError(f"traffic.{name}.job_ids: 'run' needs an async_run entry whose jobs it can retrieve")
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Scenario files: found, read, overridden, and refused with the file, the key and the nearest valid one."""
+"""Scenario files: found, parsed and overridden; errors name the file, the key and the nearest valid key."""
 
 import contextlib
 import copy
@@ -21,15 +21,15 @@ from loadtest.words import did_you_mean, nearest
 FOLDER: Final = Path("scenarios")
 _PACKAGE: Final = Path(__file__).parents[1]
 SHIPPED: Final = _PACKAGE / "scenarios" if (_PACKAGE / "scenarios").is_dir() else _PACKAGE.parent / "scenarios"
-"""Those that come with the program: in its package, as it is built, or in its checkout."""
+"""The scenarios shipped with the program, in the built package or in the checkout."""
 _SHORTEST: Final = 0.01
-"""Seconds of a stage that is scaled."""
+"""Minimum duration of a scaled stage, in seconds."""
 _NOT_HASHED: Final = {"title", "description", "threshold", "compare", "seed", "breakers"}
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedScenario:
-    """A scenario, where it came from, and its effective form."""
+    """A scenario with its file and its effective form."""
 
     scenario: Scenario
     path: Path
@@ -38,22 +38,21 @@ class LoadedScenario:
 
     @property
     def name(self) -> str:
-        """The file's name without its ending."""
         return self.path.stem
 
     def changed(self, raw: dict[str, Any]) -> Self:
-        """The scenario with other content, which is known to be right."""
+        """Return the scenario with other content, known to be valid."""
         return type(self)(Scenario.model_validate(raw), self.path, raw)
 
 
 def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> Path:
-    """Find the file of a scenario given by path, or by its name in ``folder``, or among those that are shipped.
+    """Find a scenario's file by path, by its name in ``folder``, or among the shipped scenarios.
 
     Raises:
-        InputError: if there is none; it names the nearest.
+        InputError: with the nearest name, if there is none.
     """
     for candidate in (Path(name), *(place / f"{name}.toml" for place in (folder, shipped))):
-        # A name that is too long for a file, or lies behind a closed folder, raises.
+        # A name that is too long, or in an unreadable folder, raises.
         with contextlib.suppress(OSError):
             if candidate.is_file():
                 return candidate
@@ -63,12 +62,12 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
 
 
 def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = None) -> LoadedScenario:
-    """Read a scenario strictly, with a seed in place of its own.
+    """Read a scenario strictly, with overrides ``KEY=VALUE`` and a seed in place of its own.
 
-    Overrides are ``KEY=VALUE`` each, KEY a dotted path in which a stage is named by its name or number.
+    KEY is a dotted path; a stage is given by its name or number.
 
     Raises:
-        InputError: naming file, key and remedy, for all mistakes at once.
+        InputError: with file, key and remedy of every error.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -79,17 +78,16 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
 
 
 def only(loaded: LoadedScenario, names: Sequence[str]) -> LoadedScenario:
-    """The scenario with these traffic entries alone, and without thresholds and comparisons that need others.
+    """Return the scenario with only these traffic entries, without thresholds and comparisons that need other entries.
 
     Raises:
-        InputError: if they cannot be run without the others.
+        InputError: if the entries cannot run alone.
     """
     kept = {name: entry for name, entry in loaded.scenario.traffic.items() if name in names}
     return _with_traffic(loaded, kept, f"with {', '.join(names)} alone")
 
 
 def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) -> LoadedScenario:
-    """The scenario with these entries and stages alone, as ``only`` has it."""
     raw = copy.deepcopy(loaded.effective)
     for name, traffic in loaded.scenario.traffic.items():
         if name not in kept:
@@ -104,10 +102,10 @@ def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) 
 
 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
-    """The scenario with the lengths of all stages scaled, so that its longest traffic takes so many seconds.
+    """Return the scenario with all stage durations scaled, so that its longest traffic takes ``seconds``.
 
-    Rates and bursts stay as they are. The warm-up becomes shorter in proportion, but never longer, nor shorter than a
-    second if it was longer; the drain stays, since it is only waited for while something is in flight.
+    Rates, bursts and the drain stay. The warm-up is shortened in proportion, but never below one second, and never
+    lengthened.
 
     Raises:
         InputError: if a stage would be shorter than 10 ms.
@@ -115,7 +113,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     scenario = loaded.scenario
     factor = seconds / scenario.duration
     raw = copy.deepcopy(loaded.effective)
-    # Clients of each block connect anew, which takes its time.
+    # Each block's clients connect anew, which takes time.
     raw["warmup"] = _seconds(min(scenario.warmup, max(1.0, scenario.warmup * factor)))
     for name, traffic in scenario.traffic.items():
         for stage, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True):
@@ -128,29 +126,31 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
 
 
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
-    """The scenario with one stage of those traffic entries that have it, and the thresholds that are about it.
+    """Return the scenario with only one stage, of the traffic entries that have it, and its thresholds.
 
-    The stage, which holds a rate, is made longer to a multiple of a window of ``whole_s`` seconds, to two at least,
-    which hold a whole window whenever they start; 0 leaves it as it is.
+    The stage must have a constant rate. It is lengthened to a multiple of a window of ``whole_s`` seconds, at least two
+    windows, so that it always contains a whole window. With 0 its duration stays.
 
     Raises:
-        InputError: if there is no such stage, it holds no rate, or no threshold is about it.
+        InputError: if there is no such stage, its rate is not constant, or no threshold applies to it.
     """
     kept = {}
     for name, traffic in loaded.scenario.traffic.items():
         stages = [each for each in traffic.stages if each.name == stage]
         if any(each.rate is None or each.ramp_to is not None for each in stages):
-            raise InputError(f"{loaded.path}: traffic.{name}.stages.{stage} holds no rate", "Name another --stage.")
+            raise InputError(
+                f"{loaded.path}: traffic.{name}.stages.{stage} has no constant rate", "Choose another --stage."
+            )
         if stages:
             kept[name] = traffic.model_copy(update={"stages": stages})
     if not kept:
         names = dict.fromkeys(each.name for traffic in loaded.scenario.traffic.values() for each in traffic.stages)
-        raise InputError(f"{loaded.path}: there is no stage {stage!r}", f"There is: {', '.join(names)}.")
+        raise InputError(f"{loaded.path}: there is no stage {stage!r}", f"Valid stages: {', '.join(names)}.")
     alone = _with_traffic(loaded, kept, f"with stage {stage!r} alone")
     if not alone.scenario.threshold:
         raise InputError(
-            f"{loaded.path}: no threshold is about stage {stage!r}, so that every rate would hold",
-            'Add one, as [[threshold]] with require = "response_time.p95 < 500ms" and the stage beside it.',
+            f"{loaded.path}: no threshold applies to stage {stage!r}, so every rate would pass",
+            'Add a [[threshold]] with this stage and, for example, require = "response_time.p95 < 500ms".',
         )
     raw = alone.effective
     raw.pop("compare", None)
@@ -162,7 +162,7 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
 
 
 def at_rate(loaded: LoadedScenario, multiplier: float, stage_s: float | None) -> LoadedScenario:
-    """The scenario at a multiple of its own rate, with stages of so many seconds; None: as long as they are."""
+    """Return the scenario at a multiple of its rate, with stages of ``stage_s`` seconds; None keeps their durations."""
     raw = {**loaded.effective, "rate_multiplier": loaded.scenario.rate_multiplier * multiplier}
     if stage_s is not None:
         raw["traffic"] = {
@@ -177,9 +177,9 @@ def _seconds(duration: float) -> str:
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Twelve hex digits of what shapes the load: all but title, description, thresholds, comparisons, breakers, seed.
+    """Return a hash (twelve hex digits) of the scenario without its ``_NOT_HASHED`` keys.
 
-    Values at their defaults count as unsaid, so that a default added later changes no hash.
+    Default values are left out, so that a default added later changes no hash.
     """
     shape = scenario.model_dump(mode="json", exclude=_NOT_HASHED, exclude_defaults=True)
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
@@ -188,9 +188,9 @@ def scenario_hash(scenario: Scenario) -> str:
 def _override(raw: dict[str, Any], override: str) -> None:
     key, equals, written = override.partition("=")
     if not equals or not key.strip():
-        raise InputError(f"--set {override!r} is not KEY=VALUE", "As in --set traffic.greetings.timeout=5s.")
+        raise InputError(f"--set {override!r} is not KEY=VALUE", "Example: --set traffic.greetings.timeout=5s.")
     if override.encode(errors="ignore").decode() != override:
-        raise InputError(f"--set {override!r} is no Unicode text", "Check what the shell passes on.")
+        raise InputError(f"--set {override!r} is not Unicode text", "Check the shell's encoding.")
     *parents, last = key.strip().split(".")
     place: Any = raw
     for part in parents:
@@ -201,7 +201,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     elif isinstance(place, dict):
         place[last] = value
     else:
-        raise InputError(f"--set {override!r}: {'.'.join(parents)} has no keys below it")
+        raise InputError(f"--set {override!r}: {'.'.join(parents)} has no keys")
 
 
 def _descend(place: Any, part: str, override: str) -> Any:
@@ -212,7 +212,7 @@ def _descend(place: Any, part: str, override: str) -> Any:
     near = nearest(part, place)
     if part not in place and near:
         raise InputError(f"--set {override!r}: there is no {part!r}", f"Did you mean {near!r}?")
-    # A table that the file leaves out may be given by overrides alone; a wrong one is refused by the check.
+    # A table missing from the file may be given by overrides alone; the check rejects unknown tables.
     return place.setdefault(part, {})
 
 
@@ -227,7 +227,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
 
 
 def _toml_value(written: str) -> Any:
-    """Read a value as TOML would; what TOML cannot read (5/s, 30s) is a string."""
+    """Parse a value as TOML; anything else (5/s, 30s) is a string."""
     try:
         return tomllib.loads(f"value = {written}")["value"]
     except (ValueError, RecursionError):

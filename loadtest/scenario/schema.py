@@ -1,4 +1,4 @@
-"""The JSON schema of scenarios, for editors: made from their types, with what stands below each key as its meaning."""
+"""The JSON schema of scenarios for editors, generated from their types and the docstrings of their keys."""
 
 import ast
 import inspect
@@ -10,20 +10,20 @@ from typing import Any, Final
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.traffic import Traffic
 
-# Draft 7 is what editors' TOML plug-ins know; nothing in here needs a later one.
+# Draft 7 is the version that editors' TOML plug-ins support.
 _DIALECT: Final = "http://json-schema.org/draft-07/schema#"
 _SECONDS_PATTERN: Final = "(ms|s|m|min|h)$"
 
 
 def schema_text() -> str:
-    """The schema as a file."""
+    """Return the schema as the text of a file."""
     return json.dumps(scenario_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def scenario_schema() -> dict[str, Any]:
-    """The schema: every key with its type, its default as a file would say it, and what it means.
+    """Return the schema: each key with type, default as written in a file, and description.
 
-    It is wider than the reader of scenarios: what depends on several keys together is checked there only.
+    The schema is less strict than the parser, which also checks combinations of keys.
     """
     schema, meanings = Scenario.model_json_schema(), _meanings()
     for name, table in ((Scenario.__name__, schema), *schema["$defs"].items()):
@@ -36,9 +36,9 @@ def scenario_schema() -> dict[str, Any]:
 
 
 def _meanings() -> dict[tuple[str, str], str]:
-    """What stands below each key in its table's class, by the names of table and key.
+    """The docstring of each key, by the names of table and key.
 
-    pydantic's ``use_attribute_docstrings`` reads the same, but the source of every class at each start: 0.15 s of CPU.
+    pydantic's ``use_attribute_docstrings`` reads the same, but parses every class at each start: 0.15 s of CPU.
     """
     modules = [sys.modules[table.__module__] for table in (Traffic, Scenario)]
     return {
@@ -53,7 +53,7 @@ def _meanings() -> dict[tuple[str, str], str]:
 
 
 def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
-    """One key: without generated titles, and without null, which TOML cannot say."""
+    """Remove generated titles and null, which TOML lacks, from one key's schema."""
     default = value.pop("default", None)
     value.pop("title", None)
     meaning = _plain(value.pop("description", ""))
@@ -63,12 +63,12 @@ def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
     elif kinds:
         value["anyOf"] = kinds
     if isinstance(default, str | int | float):
-        # A table's own keys say their defaults. Durations are numbers of seconds once they are read.
+        # Only the keys of a table have defaults. Parsed durations are seconds.
         is_duration = isinstance(default, float) and _SECONDS_PATTERN in value.get("pattern", "")
         value["default"] = f"{default:g}s" if is_duration else default
     return {"description": meaning, **value} if meaning else value
 
 
 def _plain(text: str) -> str:
-    """A docstring's first paragraph without the marks of code."""
+    """The first paragraph of a docstring, without code marks."""
     return " ".join(inspect.cleandoc(text).partition("\n\n")[0].replace("``", "").split())

@@ -1,6 +1,6 @@
-"""A traffic entry: a named stream of operations of one kind, in stages; and what its clients do.
+"""A traffic entry: a named stream of operations of one kind in stages, with the behaviour of its clients.
 
-They retry after a 429, poll while a job runs, expect an answer, and make some mistakes on purpose.
+Clients retry after a 429, poll running jobs, expect an answer, and make deliberate mistakes.
 """
 
 import math
@@ -27,10 +27,10 @@ from loadtest.units import Rate
 
 
 class Retry(Strict):
-    """What follows a 429 to a run, submit or retrieval. Seconds.
+    """Retries after a 429 to a run, submit or retrieval. Times are in seconds.
 
-    Full jitter draws each wait evenly from zero to its full length, so that clients that were refused together do not
-    come back together (M. Brooker, "Exponential Backoff And Jitter", 2015).
+    Full jitter draws each wait uniformly from zero to its full length, so that clients rejected together do not return
+    together (M. Brooker, "Exponential Backoff And Jitter", 2015).
     """
 
     policy: Literal["none", "exponential", "retry_after"] = "none"
@@ -43,14 +43,14 @@ class Retry(Strict):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.policy == "none" and len(self.model_fields_set - {"policy"}):
-            raise ValueError("a retry needs policy = 'exponential' or 'retry_after' for its other keys to matter")
+            raise ValueError("the other keys of retry need policy = 'exponential' or 'retry_after'")
         if self.initial > self.max:
             raise ValueError("initial is longer than max")
         return self
 
     @property
     def longest(self) -> float:
-        """Seconds of all its waits together, each at its longest."""
+        """Maximum sum of all waits, in seconds."""
         if self.policy == "none":
             return 0.0
         if self.policy == "retry_after":
@@ -62,8 +62,8 @@ class Retry(Strict):
 
         Args:
             attempt: requests sent so far, at least 1.
-            draw: an evenly distributed number from 0 to 1, for the jitter.
-            retry_after: what the 429 asks for, in seconds; None if it says nothing that can be used.
+            draw: a uniform number from 0 to 1, for the jitter.
+            retry_after: the wait in seconds that the 429 states; None if it states none.
         """
         if self.policy == "none" or attempt >= self.max_attempts:
             return None
@@ -73,24 +73,24 @@ class Retry(Strict):
         return longest * draw if self.jitter else longest
 
     def _longest_wait(self, attempt: int) -> float:
-        # The power is capped before it can overflow; the wait is at its longest by then.
+        # Limit the exponent to prevent an overflow; the wait is at its maximum by then.
         return min(self.max, self.initial * self.factor ** min(attempt - 1, 64))
 
 
 class Polling(Strict):
-    """How an ``async_run`` waits for its job. Seconds."""
+    """Polling of an ``async_run``'s job. Times are in seconds."""
 
     policy: Literal["fixed", "exponential"] = "fixed"
     interval: Duration = 1.0
-    """Of a fixed policy; of an exponential one the first."""
+    """Time between polls; for an exponential policy, the first wait."""
     factor: Annotated[float, Field(ge=1, le=100)] = 2.0
     max: Duration = 60.0
     jitter: bool = False
-    """Whether each wait is drawn evenly between half and all of its length."""
+    """Draw each wait uniformly between half and all of its length."""
     give_up: Duration = 60.0
-    """From the accepted submit."""
+    """Time from the accepted submit."""
     pace: ArrivalRate | None = None
-    """All polls of the entry together at most at this rate; a rate "of limit" refers to the retrieval limit."""
+    """Maximum rate of all polls of the entry; a rate "of limit" refers to the retrieval limit."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -107,7 +107,7 @@ class Polling(Strict):
         return self
 
     def wait(self, number: int, draw: float) -> float:
-        """Seconds from the last answer to the ``number``-th poll; ``draw`` is from 0 to 1, for the jitter."""
+        """Seconds from the last answer to the ``number``-th poll; ``draw`` is uniform from 0 to 1, for the jitter."""
         wait = self.interval
         if self.policy == "exponential":
             wait = min(self.max, self.interval * self.factor ** min(number - 1, 64))
@@ -115,20 +115,20 @@ class Polling(Strict):
 
 
 class Expect(Strict):
-    """What the last answer of an operation must be for it to be ok."""
+    """The required last answer of an operation."""
 
     status: Status | None = None
-    """Instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
+    """Expected status instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
     job: EndState | None = None
-    """State in which a job must end; completed by default."""
+    """Expected final state of a job; completed by default."""
     result: JsonObject | None = None
-    """A subset of the result: its keys must be there with these values, tables within tables alike."""
+    """A subset of the result: these keys must have these values, also in nested tables."""
     result_schema: str | None = None
-    """A file with a JSON schema that the result must meet, relative to the scenario."""
+    """File with a JSON schema of the result, relative to the scenario."""
 
 
 class Mistakes(Strict):
-    """Shares of an entry's operations that are wrong on purpose. Each expects the status that is documented for it."""
+    """Shares of deliberately wrong operations. Each mistake expects its documented status."""
 
     unknown_job: Share = 0.0
     unknown_workflow: Share = 0.0
@@ -141,13 +141,13 @@ class Mistakes(Strict):
             raise ValueError("mistakes add up to more than 100%")
         return self
 
-    @cached_property  # asked for each arrival
+    @cached_property  # read for each arrival
     def shares(self) -> dict[MistakeKind, float]:
         """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
 
     def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
-        """Which one arrival ``number`` is to make, if any: drawn for it, so that every run makes the same."""
+        """Return arrival ``number``'s mistake, if any; seeded, so that every run makes the same mistakes."""
         if not (shares := self.shares):
             return None
         left = seeded_random(seed, traffic, number, "mistake")
@@ -159,7 +159,7 @@ class Mistakes(Strict):
 
 
 WARMUP: Final = "warmup"
-"""Name of the stage that the warm-up is recorded as."""
+"""Name of the recorded warm-up stage."""
 
 _MAX_STEPS: Final = 200
 _ZERO: Final = Rate(0.0, of_limit=False)
@@ -167,9 +167,9 @@ _JOB_OPERATIONS: Final = " or ".join(map(repr, JOB_OPERATIONS))
 
 
 class Stage(Strict):
-    """A stretch of a traffic entry: a rate that is held, ramps, or climbs in steps; or a burst and a wait.
+    """A part of a traffic entry: a constant rate, a ramp, steps, or a burst.
 
-    One of ``rate`` (with ``ramp_to`` for a ramp), ``from``/``to``/``step``, or ``burst`` says which.
+    Give ``rate`` (with ``ramp_to`` for a ramp), ``from``/``to``/``step``, or ``burst``.
     """
 
     name: Name
@@ -179,11 +179,11 @@ class Stage(Strict):
     to: ArrivalRate | None = None
     step: ArrivalRate | None = None
     burst: Burst | None = None
-    """Operations that arrive all at once at the start: a number, or a multiple of the limit's whole quota."""
+    """Operations that arrive at once at the start: a number, or a multiple of the limit's whole quota."""
     duration: Duration
-    """Of the stage; of each step where there are several."""
+    """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
-    """Statuses that are no Locust failure here, beside 429 where the stage is planned above a limit."""
+    """Statuses that are not Locust failures here, besides 429 in a stage planned above a limit."""
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
@@ -202,21 +202,20 @@ class Stage(Strict):
         if self.from_ is None or self.to is None or self.step is None:
             raise ValueError("steps need all of from, to and step")
         if len({self.from_.of_limit, self.to.of_limit, self.step.of_limit}) > 1:
-            raise ValueError("from, to and step must all be absolute, or all of the limit")
-        # Not by counting them, which overflows for the smallest of steps.
+            raise ValueError("from, to and step must all be absolute or all relative to the limit")
+        # Counting the steps would overflow for very small steps.
         if self.step.value <= 0 or abs(self.to.value - self.from_.value) >= self.step.value * _MAX_STEPS:
             raise ValueError(f"step must be above zero and give at most {_MAX_STEPS} steps")
 
     @property
     def count(self) -> int:
-        """How many stretches it stands for."""
         if self.from_ is None or self.to is None or self.step is None:
             return 1
         return math.floor(abs(self.to.value - self.from_.value) / self.step.value + 1e-9) + 1
 
     @property
     def parts(self) -> list[tuple[str, Rate, Rate]]:
-        """Name, rate and final rate of each stretch that it stands for: one, or one a step (``NAME-1`` and so on)."""
+        """Name, rate and final rate of the stage, or of each step (``NAME-1`` and so on)."""
         if self.from_ is None or self.to is None or self.step is None:
             rate = self.rate or _ZERO
             return [(self.name, rate, self.ramp_to or rate)]
@@ -230,34 +229,34 @@ class Traffic(Strict):
 
     operation: OperationWord
     workflow: str | None = None
-    """Retrieval: the workflow of the jobs that are seeded."""
+    """Retrieval: the workflow of seeded jobs."""
     parameters: JsonObject = {}
     inputs: str | None = None
-    """A file of parameters, JSON lines or CSV, a row an operation; each row is laid over ``parameters``."""
+    """File of parameters, JSON lines or CSV, a row for each operation; a row overrides ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
     keys: Name | None = None
-    """The key group that it uses; all keys where none is named."""
+    """The key group to use; all keys by default."""
     arrivals: Literal["even", "poisson"] = "even"
     timeout: Duration = 30.0
-    """Of each request, from its start to its complete answer."""
+    """Time-out of each request, from its start to its complete answer."""
     connect_timeout: Duration | None = None
     read_timeout: Duration | None = None
-    """Longest silence of the server within an answer, the wait for its first byte included."""
+    """Maximum silence of the server within an answer, including the wait for its first byte."""
     max_users: Annotated[int, Field(ge=1, le=20_000)] | None = None
     retry: Retry = Retry()
     polling: Polling = Polling()
     expect: Expect = Expect()
     mistakes: Mistakes = Mistakes()
     user: str | None = None
-    """A user class of one's own, as ``module:Class``."""
+    """A custom user class, as ``module:Class``."""
     job_ids: str = "seeded"
-    """Retrieval: ``seeded`` before the start, those of the ``run`` itself, or a file of ids, one a line."""
+    """Retrieval: jobs ``seeded`` before the start, jobs of the ``run`` itself, or a file with an id on each line."""
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
 
     @property
     def names_files(self) -> bool:
-        """Whether it names a file of inputs, a schema, or job ids."""
+        """Whether it refers to a file of inputs, a schema, or job ids."""
         return bool(self.inputs or self.expect.result_schema) or self.job_ids not in {"seeded", "run"}
 
     @model_validator(mode="after")
@@ -269,7 +268,7 @@ class Traffic(Strict):
                 raise ValueError(f"{name} must be above zero")
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
-            raise ValueError(f"stages need different names, and none may be {WARMUP!r}: {', '.join(names)}")
+            raise ValueError(f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}")
         if self.arrivals == "poisson" and any(stage.burst is not None for stage in self.stages):
             raise ValueError("a burst is a fixed number of operations: it needs arrivals = 'even'")
         return self
@@ -285,18 +284,18 @@ class Traffic(Strict):
         if self.operation not in POLLED_OPERATIONS and "polling" in self.model_fields_set:
             raise ValueError("polling is for operation = 'async_run' only")
         if self.operation == Operation.SYNC_RUN and self.expect.job is not None:
-            raise ValueError("expect.job is for operations that have a job: a sync_run has none")
+            raise ValueError("expect.job needs an operation with a job: a sync_run has none")
         if about_job and (self.mistakes.unknown_workflow or self.mistakes.invalid_body):
-            raise ValueError("there is neither workflow nor body to get wrong: use unknown_job or bad_key")
+            raise ValueError("a retrieval has neither workflow nor body: use unknown_job or bad_key")
         if not about_job and self.mistakes.unknown_job:
             raise ValueError(f"mistakes.unknown_job is for operation = {_JOB_OPERATIONS} only")
 
     @property
     def stage_names(self) -> list[str]:
-        """Names of all its stages, steps one by one."""
+        """Names of all stages, with each step's own."""
         return [name for stage in self.stages for name, _, _ in stage.parts]
 
     @property
     def duration(self) -> float:
-        """Seconds of all its stages, without warm-up."""
+        """Total duration of its stages in seconds, without warm-up."""
         return sum(stage.duration * len(stage.parts) for stage in self.stages)

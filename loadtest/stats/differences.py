@@ -1,13 +1,13 @@
-"""How far two sets of values of one run are apart: percentiles, means and shares, with an interval each.
+"""Differences of percentiles, means and shares between two sets of values of one run, each with an interval.
 
-Values come in the order of time, since neighbours in a run are alike: each side's interval is made for its *effective*
-number of values, n ÷ (variance of batch means ÷ variance of independent values), and never for more than n. Both sides'
-intervals are joined by MOVER, the square-and-add method (Zou & Donner, "Construction of confidence limits about effect
-measures", Statistics in Medicine 2008; of shares it is Newcombe's hybrid score interval, 1998), which needs no symmetry
-and takes infinite bounds.
+Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
+*effective* number of values, n ÷ (variance of batch means ÷ variance of independent values), and never for more than n.
+MOVER, the square-and-add method, combines both intervals (Zou & Donner, "Construction of confidence limits about effect
+measures", Statistics in Medicine 2008; for shares it is Newcombe's hybrid score interval, 1998). It needs no symmetry
+and accepts infinite bounds.
 
-Row k of both sides may be the same input. Then what inputs differ by cancels: of means and shares by the correlation of
-the rows, of percentiles by drawing blocks of rows again and again (circular block bootstrap: Politis & Romano, 1992).
+If row k of both sides is the same input, differences between inputs cancel: for means and shares by the correlation of
+the rows, for percentiles by resampling blocks of rows (circular block bootstrap: Politis & Romano, 1992).
 """
 
 import math
@@ -23,9 +23,9 @@ from loadtest.stats.shares import wilson
 
 _DRAWS: Final = 1000
 _SEED: Final = 1
-"""The same values always have the same interval."""
+"""Fixed, so that the same values always have the same interval."""
 _CHUNK: Final = 1_000_000
-"""Values that are drawn at a time."""
+"""Maximum number of values drawn at a time: bounds the memory."""
 _Side = Sequence[float] | Floats
 
 
@@ -33,13 +33,13 @@ class Difference(NamedTuple):
     """Head − factor × base.
 
     Attributes:
-        base: figure of the base side; infinite where a time-out decides it, None without values.
+        base: value of the base side; infinite if a time-out determines it, None without values.
         head: likewise.
-        difference: None where both are infinite, or one is missing.
-        interval: at the confidence that was asked for; None where ``why`` says so.
+        difference: None if both are infinite or one is missing.
+        interval: at the requested confidence; None for the reason in ``why``.
         paired: whether row k of both sides was one input.
-        n: values of base and head.
-        why: why there is no interval.
+        n: number of values of base and head.
+        why: the reason for a missing interval.
     """
 
     base: float | None
@@ -56,7 +56,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side: its figure, its interval, and what each value adds to the figure's error (for the correlation)."""
+    """One side's estimate and interval, with the influence of each value on its error (for the correlation)."""
 
     value: float
     low: float
@@ -65,9 +65,9 @@ class Estimate(NamedTuple):
 
 
 def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.95) -> Estimate | None:
-    """Estimate a percentile (nearest rank) of values in the order of time; None where they carry no interval.
+    """Estimate a percentile (nearest rank) of values in order of time, with an interval from order statistics.
 
-    Its interval is from order statistics at the effective n.
+    The interval uses the effective n. None if there are too few values for an interval.
     """
     ordered, n = np.sort(values), values.size
     figure = float(ordered[rank(n, quantile) - 1])
@@ -76,15 +76,15 @@ def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.9
     ranks = interval_ranks(independent, quantile, _tail(confidence))
     if ranks is None:
         return None
-    # The same shares of the whole: rank l of 40 effective values is rank l·n ÷ 40 of n.
+    # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n.
     low, high = (min(n, max(1, round(each * n / independent))) for each in ranks)
     return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
 
 
 def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """Estimate the share of ones among zeros and ones in the order of time, by Wilson's interval at the effective n.
+    """Estimate the share of ones among zeros and ones in order of time, by Wilson's interval at the effective n.
 
-    Student's t stands for z, since the batches are few. None without values.
+    Student's t replaces z because there are few batches. None without values.
     """
     if not values.size:
         return None
@@ -93,9 +93,9 @@ def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
 
 
 def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """Estimate the mean of values in the order of time, by Student's t at the effective n.
+    """Estimate the mean of values in order of time, by Student's t at the effective n.
 
-    None of fewer than two, and where one is infinite.
+    None for fewer than two values, or if one is infinite.
     """
     if values.size < 2 or not np.isfinite(values).all():
         return None
@@ -110,12 +110,12 @@ def percentile_difference(
     """Compare a percentile (nearest rank) of two sides.
 
     Args:
-        base: values in the order of time; a time-out is ``math.inf``, as long as it may be.
+        base: values in order of time; a time-out is ``math.inf``.
         head: likewise.
         quantile: 0.5 for p50.
         paired: whether row k of both sides is one input.
-        factor: ``head − 1.2 × base`` tells whether head is within 1.2 times base.
-        confidence: of the interval; with several comparisons in one table, 1 − 0.05 ÷ their number.
+        factor: multiplies base: ``head − 1.2 × base`` shows whether head is within 1.2 times base.
+        confidence: of the interval; for several comparisons in one table, 1 − 0.05 ÷ their number.
 
     Raises:
         ValueError: if paired sides differ in length.
@@ -145,7 +145,7 @@ def share_difference(
 def mean_difference(
     base: _Side, head: _Side, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
-    """Compare means (requests per operation, say); arguments and errors as for ``percentile_difference``."""
+    """Compare means, for example of requests per operation; arguments and errors as for ``percentile_difference``."""
     return _difference(estimate_mean, _arrays(base, head, paired=paired), paired, factor, confidence)
 
 
@@ -170,7 +170,7 @@ def _tail(confidence: float) -> float:
 
 
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
-    """The interval of a difference of percentiles over the same rows, from blocks of rows drawn with replacement."""
+    """The interval of a difference of percentiles over the same rows, from resampled blocks of rows."""
     n, place = base.size, rank(base.size, quantile) - 1
     block = max(LEAST_BATCH, math.ceil(n / MOST_BATCHES))
     random = np.random.default_rng(_SEED)
@@ -181,7 +181,7 @@ def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: flo
         with np.errstate(invalid="ignore"):
             found.append(sides[1] - factor * sides[0])
     differences = np.concatenate(found)
-    # Two time-outs may be apart by anything.
+    # The difference of two time-outs is unknown.
     lowest = np.sort(np.where(np.isnan(differences), -np.inf, differences))
     highest = np.sort(np.where(np.isnan(differences), np.inf, differences))
     beyond = math.floor(tail * differences.size)
@@ -199,13 +199,13 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
     if math.isfinite(difference):
         interval = (difference - low, difference + high)
     else:
-        # One figure is a time-out, so that nothing can be added to it: the bounds themselves say how far apart.
+        # A time-out is infinite, so the bounds themselves give the interval.
         interval = (_bound(head.low, factor * base.high, -math.inf), _bound(head.high, factor * base.low, math.inf))
     return Difference(base.value, head.value, difference, interval, paired, n)
 
 
 def _reach(one: float, other: float, correlation: float) -> float:
-    """How far the interval of a difference goes to one side: √(a² − 2ρab + b²)."""
+    """The distance from a difference to one end of its interval: √(a² − 2ρab + b²)."""
     if math.isinf(one) or math.isinf(other):
         return math.inf
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))
@@ -220,7 +220,7 @@ def _minus(base: float, head: float, factor: float) -> float | None:
 
 
 def _correlation(one: Floats, other: Floats) -> float:
-    """Pearson's, 0 where a side does not vary."""
+    """Pearson's correlation; 0 if a side does not vary."""
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])

@@ -1,8 +1,8 @@
-"""A log histogram for live figures: small, and two of them add up.
+"""A log histogram for live figures: small, and histograms can be added.
 
-Buckets grow by a fixed factor, so a quantile is off by at most half a bucket (about 2 %) wherever it lies, and two
-histograms add up without loss: the idea of HdrHistogram and DDSketch (Masson et al., "DDSketch", VLDB 2019). Final
-figures never come from here: they are computed from every sample.
+Each bucket is wider than the previous one by a fixed factor, so a quantile is off by at most half a bucket (about 2 %).
+Histograms add up without loss, as in HdrHistogram and DDSketch (Masson et al., "DDSketch", VLDB 2019). Final figures
+are computed from every sample instead.
 """
 
 import math
@@ -10,14 +10,14 @@ from collections import Counter
 from typing import Final, Self
 
 GROWTH: Final = 1.04
-"""By which each bucket of a ``LogHistogram`` is wider than the one below it."""
+"""The ratio of the widths of neighbouring buckets."""
 _LOG_GROWTH: Final = math.log(GROWTH)
 _ZERO: Final = -(10**6)
-"""The bucket of zero, below that of any float."""
+"""The bucket of zero, below that of any positive float."""
 
 
 class LogHistogram:
-    """Counts of non-negative values (ms, say) in logarithmic buckets."""
+    """Counts of non-negative values (for example ms) in logarithmic buckets."""
 
     __slots__ = ("buckets", "count")
 
@@ -26,18 +26,18 @@ class LogHistogram:
         self.count = 0
 
     def add(self, value: float) -> None:
-        """Count one value; what is not above zero counts as zero."""
+        """Count one value; a negative value counts as zero."""
         self.count += 1
         bucket = math.ceil(math.log(value) / _LOG_GROWTH) if value > 0 else _ZERO
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
     def quantile(self, share: float) -> float | None:
-        """The value below which ``share`` (0-1) of the values lie, to about 2 %; None without values."""
+        """Return the value that ``share`` (0-1) of the values do not exceed, to about 2 %; None without values."""
         rank, seen = max(1, math.ceil(share * self.count)), 0
         for bucket in sorted(self.buckets):
             seen += self.buckets[bucket]
             if seen >= rank:
-                # The geometric middle of the bucket.
+                # The geometric mean of the bucket's bounds.
                 return 0.0 if bucket == _ZERO else math.exp((bucket - 0.5) * _LOG_GROWTH)
         return None
 
@@ -47,7 +47,7 @@ class LogHistogram:
         return self
 
     def __isub__(self, other: "LogHistogram") -> Self:
-        """Take away another histogram's counts, which were added before."""
+        """Subtract a histogram that was added before."""
         self.count -= other.count
         self.buckets -= other.buckets
         return self

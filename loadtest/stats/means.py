@@ -1,13 +1,13 @@
-"""Means of correlated values: to how many independent ones these amount, and what their mean varies by.
+"""Means of correlated values: their effective number and the variance of their mean.
 
-Two estimates, since their data differ. Values in the order of time: n ÷ (variance of batch means ÷ variance of
-independent values). Counts in bins of time: the greater of two variances of a sum over all bins. One is that of
-overlapping batch means, each an eighth of the stage long (Meketon & Schmeiser, 1984). The other is that of an
-autoregression of first order over the bins with Kendall's correction (Biometrika 1954), which sees what batches hide of
-correlation that lasts as long as they do. Both give the effective n (Kish, *Survey Sampling*, 1965).
+There are two estimates, for two kinds of data. Values in order of time: n ÷ (variance of batch means ÷ variance of
+independent values). Counts in time bins: the greater of two variances of a sum over all bins. The first is that of
+overlapping batch means, each an eighth of the stage long (Meketon & Schmeiser, 1984). The second is that of a
+first-order autoregression over the bins with Kendall's correction (Biometrika 1954); it includes correlation that lasts
+as long as a batch, which batches hide. Both give the effective n (Kish, *Survey Sampling*, 1965).
 
-The constants for bins were tuned with ``bench/interval_coverage.py`` on other seeds than its default. The table "How
-often they hold" of ``docs/intervals.md`` fixes them: another value must leave each of its cells between 90 and 99 %.
+The constants for bins were tuned with ``bench/interval_coverage.py`` on seeds other than its default. The coverage
+table of ``docs/intervals.md`` fixes them: another value must leave each of its cells between 90 and 99 %.
 """
 
 import math
@@ -20,19 +20,20 @@ import numpy as np
 from loadtest.arrays import Floats, Ints
 
 LEAST_BATCH: Final = 4
-"""Values without which a batch has no mean worth the name."""
+"""Minimum number of values in a batch."""
 MOST_BATCHES: Final = 20
-"""Batches of values in the order of time."""
+"""Maximum number of batches of values in order of time."""
 _BATCHES: Final = 8
-"""Batches side by side in a stage (docs/intervals.md, "An interval from blocks")."""
+"""Batches in a stage (docs/intervals.md)."""
 _MOST_REGRESSION: Final = 0.95
-"""Correlation of neighbouring bins beyond which an autoregression's variance is without bounds."""
+"""Maximum correlation of neighbouring bins: above it, an autoregression's variance is unbounded."""
 _SIGNIFICANT: Final = 2
-"""Standard errors, of 1 ÷ √bins each (Bartlett, 1946), from which a correlation of neighbouring bins is no chance."""
+"""Standard errors of 1 ÷ √bins each (Bartlett, 1946) above which a correlation of neighbouring bins is significant."""
 _ADDED: Final = 2.5
-"""Standard errors of a correlation, of √((1 − r²) ÷ bins) each, that are added to it then (docs/intervals.md)."""
+"""Standard errors of √((1 − r²) ÷ bins) each that are added to a significant correlation (docs/intervals.md)."""
 DRIFT: Final = 1 / 5
-"""Share of the stage. Correlation that falls to 1/e in more than that is drift: nothing in it repeats."""
+"""Share of the stage. If correlation takes longer than this to fall to 1/e, it is drift: the stage does not repeat it.
+"""
 
 
 @lru_cache(maxsize=1024)
@@ -51,13 +52,13 @@ def student_tail(deviate: float, df: float) -> float:
 
 
 def variance(values: Sequence[float]) -> float:
-    """Sample variance of at least two values (``statistics.variance`` is exact and thirty times slower)."""
+    """Return the sample variance of at least two values; ``statistics.variance`` is exact and thirty times slower."""
     mean = math.fsum(values) / len(values)
     return math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
-    """Draw blocks of neighbouring places from 0 to n − 1, with the last place next to the first: ``[draw, n]``.
+    """Draw blocks of neighbouring indices from 0 to n − 1, with the last index next to the first: ``[draw, n]``.
 
     The circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data",
     1992).
@@ -67,10 +68,10 @@ def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int)
 
 
 def effective_n(values: Floats) -> tuple[float, int]:
-    """To how many independent values a series amounts, by batch means; and the degrees of freedom of that.
+    """Return the effective number of independent values by batch means, and its degrees of freedom.
 
     Args:
-        values: in the order of time.
+        values: in order of time.
     """
     n = values.size
     batches = min(MOST_BATCHES, n // LEAST_BATCH)
@@ -83,13 +84,13 @@ def effective_n(values: Floats) -> tuple[float, int]:
 
 
 class BinnedShares(NamedTuple):
-    """Shares of several columns of events, and how sure bins of time make them.
+    """Shares of several columns of events, with the precision that time bins give.
 
     Attributes:
-        share: of each column.
-        n: effective one, of each column.
-        regression: the greatest correlation from one bin to the next, corrected.
-        t: of Student, two-sided 95 %.
+        share: share of each column.
+        n: effective n of each column.
+        regression: the greatest corrected correlation of neighbouring bins.
+        t: two-sided 95 % quantile of Student's t.
     """
 
     share: Floats
@@ -99,26 +100,26 @@ class BinnedShares(NamedTuple):
 
 
 def binned_shares(events: Ints, whole: Ints, steady: float = -1.0, *, long: float = DRIFT) -> BinnedShares:
-    """Return the shares of columns of events, and how sure their variation over bins makes them.
+    """Return the shares of columns of events, with the precision that their variation over bins gives.
 
     Args:
         events: ``[bin, column]``.
-        whole: by bin; of how many.
-        steady: regression from bin to bin that is known of something else; the greater one counts.
-        long: correlation that lasts so much of the stage has all added to it that few bins do not know.
+        whole: number of trials in each bin.
+        steady: regression of neighbouring bins known from another metric; the greater one is used.
+        long: share of the stage from which correlation gets the full allowance for having few bins.
     """
     bins, total = len(whole), float(whole.sum())
     share = events.sum(axis=0) / total
     rest = np.asarray(events - whole[:, None] * share, float)
     alone = share * (1 - share) * total
     regression = np.maximum(_regression(rest), steady)
-    # Never more than there are: that they vary less than independent ones may be luck.
+    # Never more than the actual number: a smaller variance than that of independent values may be chance.
     n = np.minimum(alone * total / np.maximum(_variance(rest, alone, regression, long), 1e-12), total)
     return BinnedShares(share, np.maximum(n, 1e-3), float(regression.max()), _student_of_batches(bins))
 
 
 def common_movement(counts: Ints, logs: Floats, steady: float) -> float:
-    """Return the factor that all values together may be off by: that of their geometric mean, less each one's own part.
+    """Return the common relative error of all values: that of their geometric mean without independent errors.
 
     Args:
         counts: ``[bin, level]`` values.
@@ -134,7 +135,7 @@ def common_movement(counts: Ints, logs: Floats, steady: float) -> float:
 
 
 def median_regression(counts: Ints) -> float:
-    """Return the correlation of neighbouring bins in the share of values below the median, by ``[bin, level]``."""
+    """Return the correlation of neighbouring bins in the share of values below the median (``[bin, level]``)."""
     whole, below = counts.sum(axis=1), np.cumsum(counts, axis=1)
     total = whole.sum()
     column = level_of(below.sum(axis=0) / total, 0.5)
@@ -143,29 +144,29 @@ def median_regression(counts: Ints) -> float:
 
 
 def level_of(share: Floats, quantile: float) -> int:
-    """Return the level at which a growing share reaches a quantile."""
+    """Return the first level whose cumulative share reaches a quantile."""
     return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
 
 
 def bins_of_batch(bins: int) -> int:
-    """Return how many of a stage's bins are a batch."""
+    """Return the number of bins in a batch."""
     return math.ceil(bins / _BATCHES)
 
 
 def filled_blocks(counts: Ints, bins: int) -> int:
-    """Count the blocks of so many bins that hold something, of those that lie side by side."""
+    """Count the non-empty blocks among consecutive blocks of ``bins`` bins."""
     whole = len(counts) // bins * bins
     return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
 
 
 def fill_batches(counts: Ints) -> bool:
-    """Whether all batches of a stage but one hold something."""
+    """Whether at most one batch of a stage is empty."""
     batch = bins_of_batch(len(counts))
     return filled_blocks(counts, batch) >= len(counts) // batch - 1
 
 
 def drifts(regression: float, bins: int) -> bool:
-    """Whether correlation lasts for more of the stage than ``DRIFT``."""
+    """Whether correlation lasts longer than the share ``DRIFT`` of the stage."""
     return regression > math.exp(-1 / (DRIFT * bins))
 
 
@@ -173,18 +174,18 @@ def _variance(rest: Floats, alone: Floats, regression: Floats, long: float) -> F
     """The variance of the sum over all bins, by column.
 
     Args:
-        rest: ``[bin, column]``; what each bin is off the mean by.
-        alone: the variance that independent requests would have.
-        regression: from one bin to the next.
+        rest: ``[bin, column]``; deviation of each bin from the mean.
+        alone: the variance of independent requests.
+        regression: correlation of neighbouring bins.
         long: as for ``binned_shares``.
     """
     bins, square = len(rest), (rest**2).sum(axis=0)
-    # Where it is beyond doubt, something is added for what few bins do not know: too little is worse than too much.
+    # Add an allowance for few bins to a significant correlation: too little is worse than too much.
     unsure = _ADDED * np.sqrt(np.maximum(1 - regression**2, 0) / bins)
     beyond_doubt = regression > _SIGNIFICANT / math.sqrt(bins)
     capped = np.clip(regression + np.where(beyond_doubt, unsure, 0), 0, _MOST_REGRESSION)
-    # What independent requests would vary by is in no correlation with the bin before. How much that is, few bins do
-    # not know either: the longer correlation lasts, the more is left for it.
+    # The variance of independent requests is not correlated between bins. Few bins estimate it badly: the longer the
+    # correlation lasts, the larger the allowance.
     lasting = -1 / np.log(np.clip(regression, 1e-9, _MOST_REGRESSION))
     unknown = np.where(beyond_doubt, np.clip(lasting / (bins * long), 0, 1) * math.sqrt(2 / bins), 0)
     excess = np.maximum(square * (1 + unknown) - alone, 0)
@@ -193,19 +194,19 @@ def _variance(rest: Floats, alone: Floats, regression: Floats, long: float) -> F
 
 
 def _regression(rest: Floats) -> Floats:
-    """From one bin to the next, by column; what few bins hide of it is added."""
+    """Correlation of neighbouring bins, by column, with the bias of few bins removed."""
     bins = len(rest)
     found = (rest[1:] * rest[:-1]).sum(axis=0) / np.maximum((rest**2).sum(axis=0), 1e-12) * bins / (bins - 1)
     return np.asarray(found + (1 + 3 * found) / bins)
 
 
 def _overlapping_batches(rest: Floats) -> Floats:
-    """The variance of the sum over all bins, from sums of all runs of a batch's neighbours."""
+    """The variance of the sum over all bins, from the sums of all runs of one batch's length."""
     bins, batch = len(rest), bins_of_batch(len(rest))
     ahead = np.concatenate((np.zeros((1, rest.shape[1])), np.cumsum(rest, axis=0)))
     return np.asarray(((ahead[batch:] - ahead[:-batch]) ** 2).mean(axis=0) * bins / batch / (1 - batch / bins))
 
 
 def _student_of_batches(bins: int) -> float:
-    # Overlapping batches are worth up to 1.5 times as many. The greater of two estimates is too small less often still.
+    # Overlapping batches are worth up to 1.5 times as many. The greater of two estimates is rarely too small.
     return student(0.975, 2 * bins / bins_of_batch(bins))

@@ -1,4 +1,4 @@
-"""Percentiles by order statistics: nearest ranks, their 95 % intervals, and how many values a percentile needs."""
+"""Percentiles by order statistics: nearest ranks, their 95 % intervals, and the sample size that a percentile needs."""
 
 import math
 from bisect import bisect_left, bisect_right
@@ -12,22 +12,22 @@ from loadtest.arrays import Ints
 
 QUANTILES: Final = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 _TAIL: Final = 0.025
-"""Each side of a 95 % interval."""
+"""Probability beyond each end of a 95 % interval."""
 
 
 def rank(n: int, quantile: float) -> int:
-    """The 1-based nearest rank ⌈q·n⌉ of n values; q·n is rounded to 1e-9 first, as 0.95 · 20 is 19.000…02 or so."""
+    """Return the 1-based nearest rank ⌈q·n⌉; q·n is rounded to 1e-9 first, because 0.95 · 20 may give 19.000…02."""
     return max(1, math.ceil(round(quantile * n, 9)))
 
 
 def ranks_to_draw(n: int, most: int) -> Ints:
-    """At most so many of the ranks 1 … n, evenly and with both ends: where a distribution of n values is drawn."""
+    """Return at most ``most`` of the ranks 1 … n, evenly spaced with both ends, to plot a distribution."""
     return np.unique(np.linspace(1, n, min(n, most)).astype(np.int64))
 
 
 @lru_cache(maxsize=4096)
 def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, int] | None:
-    """1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, 2.5 % at most on each side.
+    """Return 1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, ≤ 2.5 % on each side.
 
     With B ~ Binomial(n, q) values below the percentile, l is the greatest rank with P(B ≤ l − 1) ≤ 2.5 % and u the
     least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1). Another ``tail`` takes the place of 2.5 %.
@@ -45,21 +45,21 @@ def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, i
 
 
 def needed(quantile: float) -> int:
-    """How many values a percentile needs: the least n from which ``interval_ranks`` finds both ranks.
+    """Return the sample size that a percentile needs: the least n for which ``interval_ranks`` finds both ranks.
 
     Args:
         quantile: above 0, below 1.
     """
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
-    # The logarithms may be off by one where n is close to a whole number.
+    # Rounding of the logarithms may be off by one where n is close to a whole number.
     return next(each for each in count(max(1, n - 1)) if _has_ranks(each, quantile))
 
 
 def carried(n: float) -> list[str]:
-    """Names of the percentiles of ``QUANTILES`` that n values can carry."""
+    """Return the names of the percentiles in ``QUANTILES`` that n values suffice for."""
     return [name for name, quantile in QUANTILES.items() if n >= needed(quantile)]
 
 
 def _has_ranks(n: int, quantile: float, tail: float = _TAIL) -> bool:
-    """Whether the least and the greatest of n values bound the percentile: neither is beyond by chance."""
+    """Whether the least and the greatest of n values bound the percentile."""
     return n >= 1 and max(quantile, 1 - quantile) ** n <= tail

@@ -1,7 +1,7 @@
-"""Shares of a count: their intervals, log odds, exact tails, and whether two of them differ.
+"""Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
-Functions over several ``EventCount`` take log odds that were expected of each as offsets (429s of a known limiter), and
-estimate what is common to them by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
+Functions of several ``EventCount`` use the expected log odds of each as offsets (429s of a known limiter) and estimate
+their common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
 """
 
 import math
@@ -13,23 +13,23 @@ import numpy as np
 from loadtest.arrays import Floats
 
 _SMALL: Final = 1e-290
-"""A probability near the least that a float holds."""
+"""A probability near the smallest float."""
 _UNLIKELY: Final = -3.0
-"""log10 of a probability: once in a thousand times."""
+"""log10 of a probability of 1 in 1,000."""
 _STEPS: Final = 25
-"""Of Newton's method; three or four do."""
+"""Maximum steps of Newton's method; three or four suffice."""
 
 
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
-    """The score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
+    """Return the score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
     middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Exactly, where nothing or everything was seen: by rounding, a bound would leave the share itself outside.
+    # Exact at 0 and 1, where rounding could put the share outside its interval.
     low = 0.0 if share <= 0 else max(0.0, (middle - half) / (1 + z * z / n))
     return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
 
 
 def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
-    """Return the upper bound of a share, one-sided (Clopper and Pearson, 1934): 3 ÷ n or so where none was seen."""
+    """Return the one-sided upper bound of a share (Clopper and Pearson, 1934): about 3 ÷ n for a count of 0."""
     if count >= of:
         return 1.0
     from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` needs none of it
@@ -38,7 +38,7 @@ def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
 
 
 def log10_at_most(k: int, n: int, p: float) -> float:
-    """log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
+    """Return log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
     from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - as above
 
     if k >= n:
@@ -46,19 +46,19 @@ def log10_at_most(k: int, n: int, p: float) -> float:
     probability = float(bdtr(k, n, p))
     if probability > _SMALL:
         return math.log10(probability)
-    # What a float cannot hold is the sum of the last terms, in logarithms.
+    # Sum the terms as logarithms, because a float cannot hold the result.
     j = np.arange(k + 1)
     terms = gammaln(n + 1) - gammaln(j + 1) - gammaln(n - j + 1) + j * math.log(p) + (n - j) * math.log1p(-p)
     return float(logsumexp(terms)) / math.log(10)
 
 
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
-    """Whether events are more frequent in one time than in another, so that chance does it once in 1,000 times at most.
+    """Whether events are significantly more frequent in one period than in another (probability below 1 in 1,000).
 
-    Each time is (n, events of these). Fisher's question, asked of a binomial: of all events, are so many in the first?
+    Each period is (n, events). A binomial version of Fisher's test: given all events, are so many in the first period?
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
-    # At least that many in the first time: at most that few in the other.
+    # At least that many in the first period means at most that few in the other.
     return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
 
 
@@ -68,8 +68,8 @@ def logit(share: float) -> float:
 
 
 def expit(log_odds: float) -> float:
-    """Return the share that has these log odds."""
-    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0  # below it, exp overflows
+    """Return the share with these log odds."""
+    return 1 / (1 + math.exp(-log_odds)) if log_odds > -700 else 0.0  # below this, exp overflows
 
 
 def share_score(events: float, n: float) -> float:
@@ -83,7 +83,7 @@ def share_scores(events: Floats, n: Floats) -> Floats:
 
 
 class EventCount(NamedTuple):
-    """Events of n, and the log odds that were expected (0 where nothing is)."""
+    """Events of n, and the expected log odds (0 if there is no expectation)."""
 
     events: float
     n: float
@@ -91,12 +91,12 @@ class EventCount(NamedTuple):
 
     @property
     def variance(self) -> float:
-        """Of the log odds, by counting alone: 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe)."""
+        """Variance of the log odds by counting error: 1 ÷ (k + ½) + 1 ÷ (n − k + ½) (Haldane–Anscombe)."""
         return 1 / (self.events + 0.5) + 1 / (self.n - self.events + 0.5)
 
 
 def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
-    """Add counts up whose expected log odds are the same."""
+    """Add up counts if their expected log odds are equal."""
     offset = counts[0].offset
     if any(one.offset != offset for one in counts):
         return counts
@@ -104,11 +104,11 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 
 
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
-    """Return the log odds beyond their offsets that counts share, by maximum likelihood; infinite for none and for all.
+    """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
 
     Args:
-        counts: of one side.
-        half: add half an event on each side, so that it is finite.
+        counts: the counts of one side.
+        half: add half an event on each side, so that the result is finite.
     """
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     more, of = (0.5, 1.0) if half else (0.0, 0.0)
@@ -130,13 +130,13 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Return Σ n·p·(1 − p): one over the variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
+    """Return Σ n·p·(1 − p), the inverse variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 
 
 def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
-    """Return the one-sided p of Fisher's exact test as a normal deviate: above 0 for more (or fewer) events."""
+    """Return the one-sided p of Fisher's exact test as a normal deviate: positive for more (or fewer) events."""
     from scipy.special import gammaln, ndtri  # noqa: PLC0415 - as above
 
     here, n, others = round(head.events), round(head.n), round(base.n)
@@ -150,11 +150,11 @@ def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float
 
 
 def likelihood_root(base: Sequence[EventCount], head: Sequence[EventCount], log_odds: float) -> float:
-    """Return the signed root of the likelihood ratio of two rates to one: above 0 if the head has more.
+    """Return the signed root of the likelihood ratio of two rates against one: positive if the head's is higher.
 
     Args:
         base: one side.
-        head: the other, corrected for continuity by half an event.
+        head: the other side, corrected for continuity by half an event.
         log_odds: common to both.
     """
     head = _corrected(head, log_odds)
@@ -166,7 +166,7 @@ def likelihood_root(base: Sequence[EventCount], head: Sequence[EventCount], log_
 
 
 def _corrected(counts: Sequence[EventCount], log_odds: float) -> Sequence[EventCount]:
-    """Counts with half an event less of what sets them apart from log odds (correction for continuity)."""
+    """Move counts half an event towards log odds (correction for continuity)."""
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     expected = sum(one.n * expit(log_odds + one.offset) for one in counts)
     if events > expected:
@@ -179,11 +179,11 @@ def _corrected(counts: Sequence[EventCount], log_odds: float) -> Sequence[EventC
 
 
 def _log_likelihood(counts: Sequence[EventCount], log_odds: float) -> float:
-    """Of binomial counts, less what does not depend on the rate."""
+    """Log-likelihood of binomial counts, without the terms that do not depend on the rate."""
     total = 0.0
     for one in counts:
         x = log_odds + one.offset
-        # log p = −log(1 + e⁻ˣ), without overflow; none of no events is nothing.
+        # log p = −log(1 + e⁻ˣ), without overflow; zero events contribute nothing.
         total -= one.events * float(np.logaddexp(0.0, -x)) if one.events else 0.0
         total -= (one.n - one.events) * float(np.logaddexp(0.0, x)) if one.events < one.n else 0.0
     return total

@@ -1,4 +1,4 @@
-"""Which hosts may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
+"""The hosts that may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
 
 from loadtest.targets.choose import ChosenTarget, PreflightOrder, choose, confirm, look, make_preflight
 from loadtest.targets.connection import (

@@ -1,6 +1,6 @@
-"""Which target is meant, and whether it may be loaded: loopback without an entry, any other host only with one.
+"""Choice of the target: loopback without an entry, any other host only with one.
 
-A production target is loaded only after its host name was typed, or with ``--yes``.
+Loading a production target needs its host name typed, or ``--yes``.
 """
 
 import subprocess
@@ -20,21 +20,21 @@ from loadtest.targets.entry import TargetEntry, entry_named, load_targets
 
 @dataclass(frozen=True, slots=True)
 class ChosenTarget:
-    """A target, and its entry where it has one: the entry's request budget then holds, also for loopback."""
+    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
 
     target: Target
     name: str | None = None
     entry: TargetEntry | None = None
     path: Path | None = None
-    """The file that holds the entry."""
+    """The file of the entry."""
 
     def key(self, key: str) -> str:
-        """A key of the entry as messages name it: ``targets.toml: staging.max_share``."""
+        """Format a key of the entry for messages: ``targets.toml: staging.max_share``."""
         return f"{self.path}: {self.name}.{key}"
 
     @property
     def tls(self) -> TlsInfo | None:
-        """The entry's TLS files, by absolute paths; None if it names none."""
+        """The entry's TLS files as absolute paths; None if it has none."""
         entry = self.entry
         if entry is None or (entry.ca is None and entry.client_certificate is None):
             return None
@@ -47,38 +47,38 @@ class ChosenTarget:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The entry's headers, which every request carries beyond the documented ones."""
+        """Additional headers of every request, from the entry."""
         return {} if self.entry is None else dict(self.entry.headers)
 
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What a preflight looks at: a target and a scenario. Its keys and endpoint come from the environment."""
+    """A preflight to run: target and scenario. Keys and endpoint come from the environment."""
 
     url: str
     listed: bool
-    """Whether an entry allows a host that is not loopback."""
+    """Whether an entry allows a host other than loopback."""
     scenario: Mapping[str, Any]
-    """In force, as plain values."""
+    """The effective scenario as plain values."""
     tls: TlsInfo | None = None
     headers: dict[str, str] = {}
 
 
 def choose(host: str | None, target: str | None, targets: Path | None = None) -> ChosenTarget:
-    """Find the target, by its URL or by the name of its entry in a file, ``targets.toml`` by default.
+    """Find the target by its URL or by the name of its entry in a file, ``targets.toml`` by default.
 
-    A URL that is not loopback needs an entry with the same scheme, host and port.
+    A URL other than loopback needs an entry with the same scheme, host and port.
 
     Raises:
-        InputError: if both or none are given, the file is unusable, or it has no such entry.
+        InputError: if not exactly one is given, the file is invalid, or it has no such entry.
     """
     if (host is None) == (target is None):
-        raise InputError("the target is not named, or named twice", "Give --host or --target.")
+        raise InputError("give exactly one of --host and --target", "Add or remove an option.")
     path = targets or TARGETS_FILE
     if target is not None:
         if targets is None and not path.is_file():
             raise InputError(
                 f"--target {target}: there is no {path} here",
-                "Write one (see docs/targets.md), or give --targets FILE.",
+                "Create one (see docs/targets.md), or use --targets FILE.",
             )
         entry = entry_named(path, target)
         return _with_entry(path, target, entry, entry.url)
@@ -90,16 +90,16 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
 
 
 def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> tuple[str, TargetEntry]:
-    """The entry for the server of a URL; of several, the one with exactly this URL."""
+    """Return the entry for a URL's server; among several, the entry with exactly this URL."""
     here = server_of(found.url)
     same = {name: entry for name, entry in entries.items() if entry.server == here}
     exact = {name: entry for name, entry in same.items() if entry.url == found.url}
     matches = exact if len(exact) == 1 else same
     if not matches:
         raise InputError(
-            f"{found.server_name!r} is not a loopback address, and no entry in {path} has the scheme, host and port of "
-            f"{found.url}",
-            f"Add one to {path} once its owner has agreed (see docs/targets.md), or leave out --host to load the "
+            f"{found.server_name!r} is not a loopback address, and no entry in {path} matches the scheme, host and "
+            f"port of {found.url}",
+            f"Add an entry to {path} after its owner has agreed (see docs/targets.md), or omit --host to load the "
             "embedded target.",
         )
     if len(matches) > 1:
@@ -129,7 +129,7 @@ def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
     remedy = "Type the host name at a terminal, or pass --yes (plain locust: LOADTEST_YES=1)."
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(
-            f"{chosen.key('environment')} is production, and there is no terminal to confirm {entry.host!r} at",
+            f"{chosen.key('environment')} is production, but there is no terminal to confirm {entry.host!r}",
             remedy,
         )
     sys.stderr.write(f"{chosen.name} is production. Type its host name to load it: ")
@@ -142,10 +142,10 @@ def confirm(chosen: ChosenTarget, *, yes: bool) -> None:
 def look(
     chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str], *, preflight: bool
 ) -> Preflight:
-    """Look whether a target can be loaded; gives what a preflight saw, nothing without one.
+    """Check whether a target can be loaded, and return the preflight's findings, empty without a preflight.
 
     Raises:
-        TargetError: if nothing listens there, or a check of the preflight failed.
+        TargetError: if it does not accept connections, or a check of the preflight failed.
     """
     check_reachable(chosen.target)
     if not preflight:
@@ -157,10 +157,10 @@ def look(
 
 
 def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
-    """Make a preflight in a process of its own: nothing else here needs an HTTP client.
+    """Run a preflight in a separate process, because nothing else here needs an HTTP client.
 
     Raises:
-        LoadtestError: if it failed, which is our bug.
+        LoadtestError: if the process failed, which is a bug.
     """
     order = PreflightOrder(
         url=chosen.target.url,

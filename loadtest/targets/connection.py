@@ -1,6 +1,6 @@
-"""How to connect to a target: its checked address, the headers of its own, and the certificates of TLS.
+"""Connection to a target: checked address, own headers and TLS certificates.
 
-Base URLs are read strictly, and resolved here only, so that what is connected to is an address that was checked.
+Base URLs are parsed strictly. Only this module resolves names, so that every connection goes to a checked address.
 """
 
 import ipaddress
@@ -22,16 +22,16 @@ TARGETS_FILE: Final = Path("targets.toml")
 _CONNECT_TIMEOUT: Final = 5.0
 """Seconds."""
 _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
-"""What a request line and a Host header can carry. urlsplit drops some of the rest silently."""
+"""Characters allowed in a request line and a Host header. urlsplit drops some other characters silently."""
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 class UnresolvedError(InputError):
-    """A host name that has no address."""
+    """A host name without an address."""
 
 
 Server = tuple[str, str, int]
-"""Scheme, host in lower case, port: two URLs with the same three mean the same server."""
+"""Scheme, host in lower case, port: URLs with the same three belong to the same server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +42,28 @@ class Target:
     scheme: str
     address: str
     host: str
-    """Value of the Host header: with the port, where the URL has one."""
+    """Value of the Host header, with the port if the URL has one."""
     server_name: str
     port: int
     prefix: str
-    """Path before ``/v1``, without a slash at its end."""
+    """Path before ``/v1``, without a trailing slash."""
     loopback: bool = True
-    """Whether every address of the host is of this machine's loopback."""
+    """Whether every address of the host is a loopback address."""
     addresses: tuple[str, ...] = ()
     """All numeric addresses of the host, ``address`` first."""
 
 
 def server_of(url: str) -> Server:
-    """The server that a base URL means.
+    """Return the server of a base URL.
 
     Raises:
-        InputError: if it is no http(s) URL, or carries a user name, a query or a fragment.
+        InputError: if it is not an http(s) URL, or contains a user name, a query or a fragment.
     """
     return _server(_split(url))
 
 
 def resolve(url: str) -> Target:
-    """Read a base URL and resolve its host.
+    """Parse a base URL and resolve its host.
 
     Raises:
         InputError: as ``server_of``, or if the host cannot be resolved.
@@ -74,7 +74,7 @@ def resolve(url: str) -> Target:
     loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
     address = addresses[0]
     if loopback:
-        # 127.0.0.1 first: a server that was started by hand more often listens there than on ::1.
+        # 127.0.0.1 first: manually started servers listen there more often than on ::1.
         address = "127.0.0.1" if "127.0.0.1" in addresses else min(addresses, key=len)
     return Target(
         url=url.rstrip("/"),
@@ -92,8 +92,8 @@ def resolve(url: str) -> Target:
 def allow(url: str, *, listed: bool = False) -> Target:
     """Check, in the process that makes the load, that a base URL may be loaded.
 
-    Names are resolved here and nowhere else, so every connection goes to a checked address, also where a name is looked
-    up again during a run. Unless an entry allows the run (``listed``), the host must be loopback.
+    Only this module resolves names, so every connection goes to a checked address, even if a name is resolved again
+    during a run. Unless an entry allows the run (``listed``), the host must be loopback.
 
     Raises:
         InputError: if it is not a base URL, or its host is neither loopback nor allowed by an entry.
@@ -101,16 +101,16 @@ def allow(url: str, *, listed: bool = False) -> Target:
     target = resolve(url)
     if not target.loopback and not listed:
         raise InputError(
-            f"{target.server_name!r} is not a loopback address, and only this machine may be loaded without an entry",
-            f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or give http://127.0.0.1:PORT.",
+            f"{target.server_name!r} is not a loopback address, and without an entry only this machine may be loaded",
+            f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or use http://127.0.0.1:PORT.",
         )
     return target
 
 
 def refused(target: Target) -> TargetError:
-    """The error of a target at whose address nothing listens."""
+    """Return the error of a target that refuses connections."""
     remedy = (
-        f"Start it (`{serve_command(target.port)}`) or name another with --host."
+        f"Start it (`{serve_command(target.port)}`) or choose another target with --host."
         if target.loopback
         else f"Check that it runs, and its URL in {TARGETS_FILE}."
     )
@@ -118,10 +118,10 @@ def refused(target: Target) -> TargetError:
 
 
 def check_reachable(target: Target) -> None:
-    """Check that something listens at a target.
+    """Check that a target accepts connections.
 
     Raises:
-        TargetError: if not.
+        TargetError: if it does not.
     """
     try:
         socket.create_connection((target.address, target.port), timeout=_CONNECT_TIMEOUT).close()
@@ -129,24 +129,24 @@ def check_reachable(target: Target) -> None:
         raise refused(target) from None
     except OSError as error:
         raise TargetError(
-            f"nothing answers at {target.url}: {error.strerror or error}", "Check its URL, or leave out --host."
+            f"no connection to {target.url}: {error.strerror or error}", "Check its URL, or omit --host."
         ) from None
 
 
 def _split(url: str) -> SplitResult:
     if "@" in url:
-        # Before anything that would show the URL.
+        # Checked first, because the other messages show the URL.
         raise WrongValueError(
-            "the target's URL carries a user name or password", "Leave it out: keys come from WORKFLOW_API_KEYS."
+            "the target's URL contains a user name or password", "Remove it: keys come from WORKFLOW_API_KEYS."
         )
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise WrongValueError(f"{url!r} is not a URL: {error}", "Write it as http://127.0.0.1:8000.") from None
+        raise WrongValueError(f"{url!r} is not a URL: {error}", "Use a form such as http://127.0.0.1:8000.") from None
     is_base = parts.scheme in _DEFAULT_PORTS and parts.hostname and not {"?", "#", "\\"} & set(url)
     if not is_base or not _URL_SAFE.fullmatch(url) or port == 0:
-        raise WrongValueError(f"{url!r} is not a base URL", "Write it as http://127.0.0.1:8000.")
+        raise WrongValueError(f"{url!r} is not a base URL", "Use a form such as http://127.0.0.1:8000.")
     return parts
 
 
@@ -185,7 +185,7 @@ OURS: Final = frozenset(
         "x-wf-endpoint",
     }
 )
-"""The client sends these itself, or they would change what a request is."""
+"""Headers that the client sends itself, or that would change the meaning of a request."""
 _NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE: Final = re.compile(r"[\x21-\x7e]([\x20-\x7e\t]*[\x21-\x7e])?")
 _VARIABLE: Final = re.compile(r"\$[A-Za-z_][A-Za-z0-9_]*")
@@ -193,10 +193,10 @@ _SECRET: Final = re.compile(r"auth|cookie|key|pass|secret|session|signature|toke
 
 
 def check_headers(headers: dict[str, str]) -> dict[str, str]:
-    """Check an entry's headers, and return them with their names in lower case.
+    """Check an entry's headers, and return them with lower-case names.
 
     Raises:
-        ValueError: if one cannot be sent, is the client's own, or may be a secret that is written out.
+        ValueError: if a header cannot be sent, is set by the client, or may be a literal secret.
     """
     checked: dict[str, str] = {}
     for name, value in headers.items():
@@ -204,7 +204,7 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
         if low in OURS:
             raise ValueError(f"{low} is sent by the client itself")
         if low in checked or _NAME.fullmatch(low) is None:
-            raise ValueError(f"{name!r} is not the name of a header, or is there twice")
+            raise ValueError(f"{name!r} is not a header name, or is duplicated")
         if value.startswith("$"):
             if _VARIABLE.fullmatch(value) is None:
                 raise ValueError(f"{value!r} is not the name of a variable: write it as $NAME")
@@ -217,10 +217,10 @@ def check_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The headers to send: ``$NAME`` becomes the value of that environment variable.
+    """Return the headers to send, with ``$NAME`` replaced by that environment variable.
 
     Raises:
-        InputError: if a variable is not set, or no header can carry its value. The message does not show it.
+        InputError: if a variable is not set, or its value is not allowed in a header. The message does not show it.
     """
     values = {}
     for name, written in headers.items():
@@ -229,23 +229,23 @@ def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.en
         if _VALUE.fullmatch(value) is None:
             raise InputError(
                 f"the header {name} is taken from {variable}, which is not set or cannot be sent in a header",
-                f"Set {variable} in the environment of every process that makes load.",
+                f"Set {variable} in the environment of every process that sends load.",
             )
         values[name] = value
     return values
 
 
-_PEM_FILE: Final = "Give a PEM file that can be read from here (see docs/client.md)."
+_PEM_FILE: Final = "Give a readable PEM file (see docs/client.md)."
 
 
 def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
-    """A context that checks the server's name and certificate. One serves all connections.
+    """Return an SSL context that verifies the server's name and certificate, for all connections.
 
     Args:
-        info: the certificates to trust and the client's own; None for the system's, and no client certificate.
+        info: certificates to trust and the client's certificate; None for the system's and no client certificate.
 
     Raises:
-        InputError: if a file is unusable.
+        InputError: if a file cannot be used.
     """
     if info is None:
         return ssl.create_default_context()
@@ -264,11 +264,13 @@ def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
 
 
 def _nobody_to_ask() -> str:
-    """Refuse a locked key: workers and scheduled jobs have nobody who could type its password."""
-    raise InputError("client_key: the key is locked by a password", "Unlock it: openssl pkey -in LOCKED -out KEY.")
+    """Refuse an encrypted key: workers and scheduled jobs cannot type its password."""
+    raise InputError(
+        "client_key: the key is encrypted with a password", "Decrypt it: openssl pkey -in LOCKED -out KEY."
+    )
 
 
 def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
-        return (error.reason or "no PEM").lower().replace("_", " ")
+        return (error.reason or "not PEM").lower().replace("_", " ")
     return error.strerror or type(error).__name__

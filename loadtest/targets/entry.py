@@ -1,4 +1,4 @@
-"""An entry of ``targets.toml``: a host that may be loaded, and how much, when and until when. Checked strictly."""
+"""An entry of ``targets.toml``: a host that may be loaded, how much and when. Checked strictly."""
 
 import re
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ _DAY: Final = 24 * 60
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """Hours of the day in which a target may be loaded, written ``08:00-18:00``, with a zone behind them if not UTC.
+    """Hours of the day when a target may be loaded, written ``08:00-18:00`` with an optional zone (default UTC).
 
-    From ``start`` to ``end``, minutes since midnight on the clock of ``zone``; over midnight if start > end.
+    ``start`` and ``end`` are minutes since midnight in ``zone``; the hours span midnight if start > end.
     """
 
     text: str
@@ -37,25 +37,21 @@ class Hours:
     zone: tzinfo
 
     def seconds_left(self, now: datetime) -> float | None:
-        """Seconds until the hours end, or None outside them.
-
-        Args:
-            now: a moment, with its zone.
-        """
+        """Seconds until the hours end, or None outside them; ``now`` has a zone."""
         local = now.astimezone(self.zone)
         minute = local.hour * 60 + local.minute
         wraps = self.start > self.end
         if (minute >= self.start or minute < self.end) if wraps else (self.start <= minute < self.end):
             day = local.date() + timedelta(days=1 if wraps and minute >= self.start else 0)
             midnight = datetime(day.year, day.month, day.day, tzinfo=self.zone)
-            # On the clock of the zone, and only then compared: a day may have 23 or 25 hours.
+            # Computed on the zone's clock, because a day may have 23 or 25 hours.
             end = midnight + timedelta(minutes=self.end)
             return (end.astimezone(UTC) - now.astimezone(UTC)).total_seconds()
         return None
 
 
 def parse_hours(value: object) -> Hours:
-    """Read ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
+    """Parse ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
 
     Raises:
         ValueError: if it has another form, is empty, or its zone is unknown.
@@ -64,12 +60,12 @@ def parse_hours(value: object) -> Hours:
         return value
     match = _FORM.match(value) if isinstance(value, str) else None
     if match is None:
-        raise ValueError(f"{value!r} are not hours: write '08:00-18:00', with a zone behind it if it is not UTC")
+        raise ValueError(f"{value!r} are not hours: write '08:00-18:00', followed by a zone if it is not UTC")
     start, end = (int(match[at]) * 60 + int(match[at + 1]) for at in (1, 3))
     if max(int(match[2]), int(match[4])) > 59 or start >= _DAY or end > _DAY:
-        raise ValueError(f"{value!r} are not hours: a day goes from 00:00 to 24:00")
+        raise ValueError(f"{value!r} are not hours: a day lasts from 00:00 to 24:00")
     if start == end or (start, end) == (0, _DAY):
-        raise ValueError(f"{value!r} is the whole day: leave allowed_hours out to allow all hours")
+        raise ValueError(f"{value!r} is the whole day: omit allowed_hours to allow all hours")
     return Hours(match[0].strip(), start, end, _zone(match[5] or "UTC"))
 
 
@@ -82,9 +78,11 @@ def _zone(name: str) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    # What comes from here is decided by the file system: unknown, a folder, not readable, not a zone.
+    # The file system decides which exception is raised: unknown, a folder, not readable, not a zone.
     except (ValueError, KeyError, OSError):
-        raise ValueError(f"{name!r} is not a time zone: write one as Europe/Berlin, or an offset as +02:00") from None
+        raise ValueError(
+            f"{name!r} is not a time zone: write a zone such as Europe/Berlin, or an offset such as +02:00"
+        ) from None
 
 
 def _base_url(url: str) -> str:
@@ -109,40 +107,40 @@ class TargetEntry(Strict):
 
     url: Annotated[str, AfterValidator(_base_url)]
     environment: Literal["development", "test", "staging", "production"]
-    """``production`` asks for the host name before anything is sent."""
+    """``production`` requires the host name before a run."""
     owner: Annotated[str, Field(min_length=1)]
-    """Who agreed to the load, and is told when it hurts."""
+    """The person who agreed to the load, to be informed if it causes problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
-    """Headers that every request carries beyond the documented ones; ``$NAME`` is taken from the environment."""
+    """Additional headers of every request; ``$NAME`` is read from the environment."""
     ca: Annotated[str, Field(min_length=1)] | None = None
     """PEM file of the certificates to trust, instead of the system's. Relative to the folder of the entry's file."""
     client_certificate: Annotated[str, Field(min_length=1)] | None = None
-    """PEM file of the client's certificate, its chain behind it."""
+    """PEM file of the client's certificate, followed by its chain."""
     client_key: Annotated[str, Field(min_length=1)] | None = None
     """PEM file of its private key, if not in the same file."""
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
-    """Assumed limits, where they are not the documented ones."""
+    """Assumed limits that differ from the documentation."""
     algorithm: AlgorithmName | None = None
-    """Assumed algorithm of the limits; ``loadtest probe --save`` writes what it found."""
+    """Assumed algorithm of the limits; ``loadtest probe --save`` writes its finding."""
     burst: Annotated[int, Field(ge=1)] | None = None
-    """Requests that pass at once, where the algorithm has a burst."""
+    """Requests accepted at once, for algorithms with a burst."""
     count_rejected: bool = False
-    """Whether refused requests count, too."""
+    """Whether rejected requests count too."""
     limit_scope: Literal["key-and-name", "name"] | None = None
-    """Whether each key has limits of its own (the default), or all keys share them."""
+    """Whether each key has its own limits (the default), or all keys share them."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
-    """The share of each limit, over all keys, that may be used in any of its windows."""
+    """Share of each limit, over all keys, that a run may use in any of its windows."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
-    """Of one run: retries, polls, seeding and preflight included."""
+    """Maximum for one run, including retries, polls, seeding and preflight."""
     price_per_execution: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    """Of each run or submit that is not refused, in the currency of ``max_cost``."""
+    """Price of each accepted run or submit, in the currency of ``max_cost``."""
     max_cost: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     allowed_hours: Annotated[Hours, BeforeValidator(parse_hours)] | None = None
     expires: date | None = None
-    """Last day (UTC) on which the entry holds."""
+    """Last day (UTC) of the entry's validity."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -150,7 +148,7 @@ class TargetEntry(Strict):
             raise ValueError("max_cost needs price_per_execution")
         files = [name for name in ("ca", "client_certificate", "client_key") if getattr(self, name) is not None]
         if files and self.server[0] != "https":
-            raise ValueError(f"{files[0]} is for https, and the url is {self.url}")
+            raise ValueError(f"{files[0]} needs https, but the url is {self.url}")
         if self.client_key is not None and self.client_certificate is None:
             raise ValueError("client_key needs client_certificate")
         check_spec(self.limiter)
@@ -158,7 +156,7 @@ class TargetEntry(Strict):
 
     @property
     def limiter(self) -> LimiterSpec:
-        """How its limits are assumed to be counted."""
+        """The assumed limiter."""
         assumed = LimiterSpec()
         return LimiterSpec(
             self.algorithm or assumed.algorithm, self.burst, self.count_rejected, self.limit_scope or assumed.scope
@@ -166,17 +164,15 @@ class TargetEntry(Strict):
 
     @property
     def server(self) -> Server:
-        """The server that may be loaded."""
         return server_of(self.url)
 
     @property
     def host(self) -> str:
-        """Its host name."""
         return self.server[1]
 
     @property
     def expiry(self) -> datetime | None:
-        """The moment at which the entry ends."""
+        """The end of the entry's validity."""
         if self.expires is None:
             return None
         midnight = datetime(self.expires.year, self.expires.month, self.expires.day, tzinfo=UTC)
@@ -187,14 +183,14 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
     Raises:
-        InputError: with file, key and remedy of every mistake.
+        InputError: with file, key and remedy of every error.
     """
     entries: dict[str, TargetEntry] = checked(dict[Name, TargetEntry], read_toml(path), path, "targets")
     return entries
 
 
 def entry_named(path: Path, name: str) -> TargetEntry:
-    """The entry of a file by its name.
+    """Return an entry of a file by its name.
 
     Raises:
         InputError: as ``load_targets``, or if there is no such entry.
@@ -206,14 +202,14 @@ def entry_named(path: Path, name: str) -> TargetEntry:
 
 
 def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limiter: LimiterSpec | None) -> None:
-    """Write assumed limits into an entry of a file: comments, other keys and other limits stay.
+    """Write assumed limits into an entry of a file; comments, other keys and other limits stay.
 
-    Without a limiter, what the entry says of how they are counted stays, too.
+    Without a limiter, the entry's algorithm stays too.
 
     Raises:
-        InputError: if the file cannot be used or written, or has no such entry; then it is as it was.
+        InputError: if the file is invalid, has no such entry or cannot be written; the file is then unchanged.
     """
-    import tomlkit  # noqa: PLC0415 - nothing but a probe writes
+    import tomlkit  # noqa: PLC0415 - only a probe writes
 
     entry_named(path, name)
     before = path.read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""The request budget of a run: what it will send at least, counted from its schedule, against what an entry allows.
+"""Check of a run's minimum load, counted from its schedule, against an entry's request budget.
 
-Every refusal comes before the first request. Pure.
+All checks precede the first request. Pure.
 """
 
 from collections import Counter
@@ -31,46 +31,46 @@ from loadtest.targets.entry import TargetEntry
 from loadtest.units import Limit
 
 PREFLIGHT_KEYS: Final = 3
-"""A preflight tries as many keys."""
+"""Maximum number of keys that a preflight tries."""
 _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 _NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
-"""Arrivals of one traffic entry beyond which a scenario is taken for a mistake where a budget holds."""
+"""Arrivals of one traffic entry above which a scenario is rejected as a mistake, for targets with a budget."""
 
 
 @dataclass(frozen=True)
 class MinimumLoad:
-    """What a run or a preflight sends at least."""
+    """The minimum load of a run or preflight."""
 
     operations: int = 0
     executions: int = 0
     duration_s: float = 0.0
     """From the first request to the end of the drain."""
     due: dict[LimitName, Ints] = field(default_factory=dict)
-    """When requests are due, by limit: ns since the epoch, ascending; 0 for those before the epoch."""
+    """Due times of requests by limit: ns since the epoch, ascending; 0 for requests before the epoch."""
 
     @property
     def requests(self) -> int:
-        """Requests of all kinds; each async run counts its submit and one poll."""
+        """Number of requests; each async run counts its submit and one poll."""
         return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
-        """Most requests on a limit within any of its windows, those of the names that it is shared with included."""
+        """Maximum requests on a limit in any of its windows, including the names that share it."""
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
-        # An even schedule at exactly the limit has a request at both ends of a window: only one of them is inside.
+        # An even schedule at exactly the limit has a request at both ends of a window, and only one is inside.
         begins = times - int(limit.window * _NS) + _ROUNDING_NS
         inside = np.arange(1, len(times) + 1) - np.searchsorted(times, begins, side="left")
         return int(inside.max())
 
 
 def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> MinimumLoad:
-    """Count what a run will send at least.
+    """Count the minimum load of a run.
 
     Raises:
-        InputError: if that is more than anybody can have meant.
+        InputError: if an entry has more than 5,000,000 arrivals.
     """
     counts = _preflight(scenario, keys) if preflight else Counter()
     for name, traffic in scenario.traffic.items():
@@ -94,9 +94,9 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
 
 
 def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad | None = None) -> MinimumLoad:
-    """What a load sends at least that begins anew at each of several moments, in seconds from the first epoch.
+    """Return the minimum load of several runs that start at ``starts_s`` (seconds from the first epoch).
 
-    What is sent ``before`` all of them is sent once.
+    The load ``before`` is sent once, before the first run.
     """
     before = before or MinimumLoad()
     due = {}
@@ -113,26 +113,26 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 
 
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
-    """What a preflight sends."""
+    """Return the load of a preflight."""
     counts = _preflight(scenario, keys)
     due = {name: np.zeros(count, np.int64) for name, count in counts.items()}
     return MinimumLoad(executions=sum(counts[name] for name in EXECUTING_LIMITS), due=due)
 
 
 def first_workflow(scenario: Scenario) -> Traffic | None:
-    """The entry whose workflow a preflight runs: the first that runs one, else the first whose jobs are seeded."""
+    """Return the entry whose workflow a preflight runs: the first with runs, else the first with seeded jobs."""
     entries = scenario.traffic.values()
     runs = [each for each in entries if each.operation in EXECUTING_OPERATIONS]
     return next(iter([*runs, *(each for each in entries if each.workflow and each.job_ids == "seeded")]), None)
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
-    """How a preflight runs an entry's workflow: a retrieval's as the job that it would ask for."""
+    """Return the operation that runs an entry's workflow in a preflight; a retrieval's runs as a job."""
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
 
 
 def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
-    """At most five requests: one for each key that is tried, a run, or a submit and its retrieval."""
+    """At most five requests: one for each tried key, and a run, or a submit and its retrieval."""
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:
         counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
@@ -142,26 +142,26 @@ def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
 def _times(schedule: TrafficSchedule) -> Ints:
     if sum(segment.arrivals for segment in schedule.segments) > _MOST_OPERATIONS:
         raise InputError(
-            f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, which are too many for any "
+            f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, too many for any "
             "target but the embedded one",
             "Shorten its stages or lower their rates.",
         )
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [_NONE])
 
 
-_COUNTED: Final = " (a poll for each submit, preflight and seeding count)"
+_COUNTED: Final = " (including a poll for each submit, preflight and seeding)"
 
 
 def check_request_budget(
     chosen: ChosenTarget, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
 ) -> BudgetInfo | None:
-    """Check that a run stays within what its target's entry allows.
+    """Check that a run stays within its target's request budget.
 
     Returns:
-        The budget to keep while it runs; None for a target without an entry.
+        The budget to enforce during the run; None for a target without an entry.
 
     Raises:
-        InputError: if it would exceed it, with file, key, both numbers and a remedy.
+        InputError: with file, key, both numbers and a remedy, if the run would exceed it.
     """
     entry = chosen.entry
     if entry is None:
@@ -173,9 +173,9 @@ def check_request_budget(
         if (peak := load.peak(name, limit)) > allowed * (1 + 1e-9):
             raise InputError(
                 f"{chosen.key('max_share')} allows {entry.max_share * 100:g} % of the {name} limit, {allowed:g} "
-                f"requests per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, and up to {peak} are "
+                f"requests per {limit.window:g} s with {keys} key{'s' if keys > 1 else ''}, but up to {peak} are "
                 "planned" + (_COUNTED if name == LimitName.RETRIEVAL else ""),
-                f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or have max_share raised by {entry.owner}.",
+                f"Lower the rates (--set traffic.NAME.stages.STAGE.rate=…), or ask {entry.owner} to raise max_share.",
             )
     return BudgetInfo(
         name=chosen.name or "",
@@ -194,15 +194,15 @@ def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -
     price, too_much = entry.price_per_execution or 0.0, ""
     cost = load.executions * price
     if entry.max_operations is not None and load.operations > entry.max_operations:
-        too_much = f"{chosen.key('max_operations')} is {entry.max_operations:,}, and {load.operations:,} are planned"
+        too_much = f"{chosen.key('max_operations')} is {entry.max_operations:,}, but {load.operations:,} are planned"
     elif entry.max_requests is not None and load.requests > entry.max_requests:
         too_much = (
-            f"{chosen.key('max_requests')} is {entry.max_requests:,}, and at least {load.requests:,} are planned "
-            "(a poll for each submit, preflight and seeding included)"
+            f"{chosen.key('max_requests')} is {entry.max_requests:,}, but at least {load.requests:,} are planned "
+            "(including a poll for each submit, preflight and seeding)"
         )
     elif entry.max_cost is not None and cost > entry.max_cost * (1 + 1e-9):
         too_much = (
-            f"{chosen.key('max_cost')} is {entry.max_cost:g}, and the {load.executions:,} executions planned "
+            f"{chosen.key('max_cost')} is {entry.max_cost:g}, but the {load.executions:,} planned executions "
             f"cost {cost:g} at {price:g} each"
         )
     if too_much:
@@ -210,13 +210,13 @@ def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -
 
 
 def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
-    """Check expiry and hours, and return the unix time at which sending must end."""
+    """Check expiry and hours, and return the unix time by which sending must end."""
     ends = []
     if entry.expiry is not None:
         if now >= entry.expiry:
             raise InputError(
                 f"{chosen.key('expires')} was {entry.expires}, and today is {now.astimezone(UTC):%Y-%m-%d}",
-                f"Ask {entry.owner} again, and write a later date.",
+                f"Ask {entry.owner} again, and set a later date.",
             )
         ends.append(("expires", str(entry.expires), (entry.expiry - now).total_seconds()))
     if entry.allowed_hours is not None:
@@ -224,15 +224,15 @@ def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, no
         local = now.astimezone(entry.allowed_hours.zone)
         if left is None:
             raise InputError(
-                f"{chosen.key('allowed_hours')} are {entry.allowed_hours.text}, and there it is {local:%H:%M}",
+                f"{chosen.key('allowed_hours')} are {entry.allowed_hours.text}, and it is {local:%H:%M} there",
                 "Start the run within these hours.",
             )
         ends.append(("allowed_hours", entry.allowed_hours.text, left))
     for key, text, left in ends:
         if load.duration_s > left:
             raise InputError(
-                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, and the run may take {load.duration_s:.0f} s, its "
-                "drain included",
+                f"{chosen.key(key)} ({text}) leaves {left:.0f} s, but the run may take {load.duration_s:.0f} s, drain "
+                "included",
                 "Start earlier, or shorten the stages.",
             )
     return min((now.timestamp() + left for _, _, left in ends), default=None)

@@ -196,7 +196,7 @@ _STAGE = ("traffic", "t", "stages", 0)
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "no count": (_set("target", "limits", "sync_run", "count", to=0), "`int` >= 1 - at `$.target.limits[...].count`"),
     "no window": (_set("target", "limits", "sync_run", "window_s", to=0), "at `$.target.limits[...].window_s`"),
-    "limit": (_set("target", "limits", "frob", to={"count": 1, "window_s": 1}), "'frob' is no limit"),
+    "limit": (_set("target", "limits", "frob", to={"count": 1, "window_s": 1}), "'frob' is not a limit"),
     "burst": (_set("target", "burst", to=0), "at `$.target.burst`"),
     "no duration": (_set(*_STAGE, "duration_s", to=0), "at `$.traffic[...].stages[0].duration_s`"),
     "endless": (_set(*_STAGE, "duration_s", to=1e300), "at `$.traffic[...].stages[0].duration_s`"),
@@ -229,7 +229,7 @@ def test_two_stages_of_one_name_are_refused(tmp_path: Path) -> None:
     """Which of them a row belongs to, nobody could say."""
     stage = maker.stage("within", 0, 10, 8)
     directory = maker.save(tmp_path / "run", maker.info({"t": maker.plan("sync_run", [stage, stage])}), [])
-    with pytest.raises(RecordError, match="two stages are called 'within'"):
+    with pytest.raises(RecordError, match="two stages have the name 'within'"):
         load_record(directory)
 
 

@@ -148,7 +148,7 @@ def test_several_runs_are_one_frame(run: Path, tmp_path: Path) -> None:
     assert frame.groupby("run", observed=True).size().to_dict() == {"some-run": len(frame) - 10, "00-base": 10}
     alike = analysis.operations([tmp_path / "a/00-base", tmp_path / "b/00-base"])
     assert set(alike["run"]) == {str(tmp_path / "a/00-base"), str(tmp_path / "b/00-base")}
-    with pytest.raises(InputError, match="names no run"):
+    with pytest.raises(InputError, match="is not a run"):
         analysis.requests([run, "nowhere"])
 
 

@@ -204,8 +204,8 @@ def test_every_algorithm_is_documented() -> None:
             "burst",
             "sliding-log has no burst: leave it out, or choose one of token-bucket",
         ),
-        (LimiterSpec("gcra", 0), "burst", "lets nothing pass"),
-        (LimiterSpec("fixed-window", None, True), "count_rejected", "makes no difference to fixed-window"),
+        (LimiterSpec("gcra", 0), "burst", "accepts nothing"),
+        (LimiterSpec("fixed-window", None, True), "count_rejected", "does not change fixed-window"),
         (LimiterSpec("leaky-queue", 5, True), "count_rejected", "choose one of sliding-log"),
     ],
 )

@@ -48,7 +48,7 @@ def test_another_host_is_loaded_with_an_entry_only_and_inside_its_leash(cable, i
     write_scenario(tmp_path, rate="5/s", seconds=2)
     refused = inside("run", "s.toml", "--host", server.url, cwd=tmp_path)
     assert refused.returncode == 2
-    said = f"'{cable.near_address}' is not a loopback address, and no entry in targets.toml has the scheme, host"
+    said = f"'{cable.near_address}' is not a loopback address, and no entry in targets.toml matches the scheme, host"
     assert said in refused.stderr
     assert server.asked == []
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 30")

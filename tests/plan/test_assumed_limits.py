@@ -121,7 +121,7 @@ def test_words_say_algorithm_and_scope(name: str, scope: str) -> None:
 def test_words_say_burst_and_what_is_counted() -> None:
     """The settings that change what passes are in them."""
     words = of("key-and-name", algorithm="token-bucket", burst=5, count_rejected=True).words
-    assert words == "a token bucket of 5 at once that counts refused requests too, for each key and limit name"
+    assert words == "a token bucket of 5 at once that counts rejected requests too, for each key and limit name"
 
 
 def test_what_is_aligned_is_windowed() -> None:

@@ -108,13 +108,13 @@ UNKNOWN_JOB = "API: an unknown job id was answered with "
 @pytest.mark.parametrize(
     ("answer", "broken"),
     [
-        (refuses(401), ("sync_run", "key: the key was refused with 401 (no)", "Check WORKFLOW_API_KEYS.")),
-        (refuses(403), ("sync_run", "key: the key was refused with 403 (no)", "Check WORKFLOW_API_KEYS.")),
+        (refuses(401), ("sync_run", "key: the key was rejected with 401 (no)", "Check WORKFLOW_API_KEYS.")),
+        (refuses(403), ("sync_run", "key: the key was rejected with 403 (no)", "Check WORKFLOW_API_KEYS.")),
         (lambda *_: (200, b"<html>hello</html>"),
-         ("sync_run", f"{UNKNOWN_JOB}200, not with 404 and an error body", "check the URL")),
-        (lambda *_: (404, b"nothing here"), ("sync_run", f"{UNKNOWN_JOB}404, not", "URL")),
-        (lambda *_: (302, b""), ("sync_run", f"{UNKNOWN_JOB}302, not", "check the URL")),
-        (refuses(503), ("sync_run", f"{UNKNOWN_JOB}503 (no), not", "check the URL")),
+         ("sync_run", f"{UNKNOWN_JOB}200 instead of 404 with an error body", "check the URL")),
+        (lambda *_: (404, b"nothing here"), ("sync_run", f"{UNKNOWN_JOB}404 instead", "URL")),
+        (lambda *_: (302, b""), ("sync_run", f"{UNKNOWN_JOB}302 instead", "check the URL")),
+        (refuses(503), ("sync_run", f"{UNKNOWN_JOB}503 (no) instead", "check the URL")),
         (after_404(404, {"error": "x", "code": "unknown_workflow"}),
          ("sync_run", "workflow: say-hello was answered with 404 (unknown_workflow)",
           "Check the workflow's name and WORKFLOW_")),
@@ -148,7 +148,7 @@ def test_a_check_that_failed_ends_a_run_before_it_begins(loadtest, tmp_path, stu
     done = loadtest("run", "s.toml", "--host", server.url, WORKFLOW_API_KEYS=SECRET)
     said = done.out + done.err
     assert done.code == 5
-    assert f"loadtest: preflight of {server.url}, key: the key was refused with 401 (no)" in said
+    assert f"loadtest: preflight of {server.url}, key: the key was rejected with 401 (no)" in said
     assert "Check WORKFLOW_API_KEYS." in said
     assert SECRET not in said
     assert not (tmp_path / "reports").exists()
@@ -164,7 +164,7 @@ def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(loadtest, tmp_
     found = table(done.out)
     assert found.pop("reachable") == ("failed", "refuses connections")
     assert set(found.values()) == {("unknown", "not checked")}
-    assert re.search(r"Start it \(`.*loadtest serve --port \d+`\) or name another with --host\.\n$", done.out)
+    assert re.search(r"Start it \(`.*loadtest serve --port \d+`\) or choose another target with --host\.\n$", done.out)
 
 
 def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]) -> None:
@@ -173,7 +173,7 @@ def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path
     write_scenario(tmp_path)
     done = loadtest("preflight", "s.toml", "--host", server.url)
     assert done.code == 0
-    assert table(done.out)["API"] == ("unknown", "429: the retrieval limit is used up")
+    assert table(done.out)["API"] == ("unknown", "429: the retrieval limit is exhausted")
 
 
 def test_what_it_sent_is_in_the_record_and_in_the_replay(loadtest, tmp_path, serve):
@@ -209,7 +209,7 @@ def test_what_is_odd_about_an_answer_is_said_within_the_same_requests(tmp_path, 
     assert found.failure is None
     (answer,) = (check for check in found.checks if check.name == "answer")
     assert (answer.result, answer.words) == (
-        "unknown", "job state 'queued', 'running' is not documented: it counts as pending",
+        "unknown", "job state 'queued', 'running' is not documented and counts as pending",
     )  # fmt: skip
     assert len(server.asked) == 3
 

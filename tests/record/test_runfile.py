@@ -101,7 +101,7 @@ def test_a_new_directory_is_named_by_time_scenario_and_chance(tmp_path: Path) ->
 def test_a_directory_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> None:
     """A file stands where the parent should be."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot make a run directory"):
+    with pytest.raises(InputError, match="cannot create a run directory"):
         run_directory.new_run_directory(tmp_path / "file", "mine")
 
 
@@ -124,7 +124,7 @@ def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytes
 def test_a_run_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: str) -> None:
     """It says where it was looked for."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="names no run"):
+    with pytest.raises(InputError, match="is not a run"):
         run_directory.find_run(run)
 
 

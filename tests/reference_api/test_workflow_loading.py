@@ -131,9 +131,9 @@ def test_a_file_imports_what_lies_beside_it(load: Load) -> None:
         ("mine.py", "def f():\n    raise ValueError('a\\nb')\nf()\n", "mine.py:4: ValueError: a"),
         ("mine.py", "raise SystemExit(3)\n", "mine.py:3: SystemExit: 3"),
         ("mine.py", "def _f(): ...\n", "mine.py has no public function"),
-        ("mine.py", "def echo(): ...\n", "mine.py:3 (echo): there is a workflow 'echo' already: built in"),
-        ("mine.py", "def f(a, /): ...\n", "mine.py:3 (f) cannot be a workflow: its a can only be given by position"),
-        ("mine.py", "def f(*a): ...\n", "its a can only be given by position"),
+        ("mine.py", "def echo(): ...\n", "mine.py:3 (echo): the workflow 'echo' already exists: built in"),
+        ("mine.py", "def f(a, /): ...\n", "mine.py:3 (f) cannot be a workflow: its a can only be passed by position"),
+        ("mine.py", "def f(*a): ...\n", "its a can only be passed by position"),
     ],
 )
 def test_mistakes_are_said_with_their_place(load: Load, spec: str, text: str, says: str) -> None:
@@ -147,7 +147,7 @@ def test_mistakes_are_said_with_their_place(load: Load, spec: str, text: str, sa
 
 def test_two_modules_may_not_share_a_name(load: Load) -> None:
     """The second is told where the first is."""
-    with pytest.raises(InputError, match=r"--workflows b.py: b.py:3 \(f\): there is a workflow 'f' already: a.py:3"):
+    with pytest.raises(InputError, match=r"--workflows b.py: b.py:3 \(f\): the workflow 'f' already exists: a.py:3"):
         load("a.py", "b.py", a="def f(): ...\n", b="def f(): ...\n")
 
 
@@ -155,8 +155,8 @@ def test_the_command_refuses_in_words(folder: Path, refused: Any) -> None:
     """One sentence and a remedy; what the module prints is not on standard output, which is for the address."""
     (folder / "mine.py").write_text("print('loud')\n1 / 0\n")
     assert refused("--workflows", "mine.py") == (
-        "loud\nloadtest: --workflows mine.py: it cannot be imported: mine.py:2: ZeroDivisionError: division by zero\n"
-        "  Try it alone: python mine.py\n"
+        "loud\nloadtest: --workflows mine.py: cannot be imported: mine.py:2: ZeroDivisionError: division by zero\n"
+        "  Try: python mine.py\n"
     )
 
 

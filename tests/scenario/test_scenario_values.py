@@ -93,19 +93,19 @@ def test_overrides(load: Any, whole: Any, override: str, read: Any) -> None:
         ("novalue", "is not KEY=VALUE"),
         ("=5", "is not KEY=VALUE"),
         ("traffic.greetings.stages.wthin.rate=5/s", "Did you mean 'within'?"),
-        ("traffic.greetings.stages.2.rate=5/s", "There is: within, above."),
-        ("traffic.greetings.stages.-1.rate=5/s", "There is: within, above."),
-        ("traffic.greetings.stages.².rate=5/s", "There is: within, above."),
+        ("traffic.greetings.stages.2.rate=5/s", "Valid values: within, above."),
+        ("traffic.greetings.stages.-1.rate=5/s", "Valid values: within, above."),
+        ("traffic.greetings.stages.².rate=5/s", "Valid values: within, above."),
         ("traffic.greeting.timeout=5s", "Did you mean 'greetings'?"),
         ("traffic.greetings.timeuot=5s", "did you mean 'timeout'?"),
-        ("threshold.7.require=x", "There is: 0, 1, 2."),
-        ("title.x=1", "title has no keys below it"),
+        ("threshold.7.require=x", "Valid values: 0, 1, 2."),
+        ("title.x=1", "title has no keys"),
         ("title.x.y=1", "there is nothing below"),
-        ("traffic..x=1", "'' is no name"),
+        ("traffic..x=1", "'' is not a name"),
         ("a" + ".a" * 5000 + "=1", "a: unknown key"),
         ("seed=" + "9" * 5000, "seed: Input should be a valid integer"),
         ("seed=" + "[" * 5000, "seed: Input should be a valid integer"),
-        ("title=\udcff", "is no Unicode text"),
+        ("title=\udcff", "is not Unicode text"),
     ],
 )
 def test_overrides_that_cannot_be(load: Any, whole: Any, override: str, words: str) -> None:
@@ -172,7 +172,12 @@ def test_a_scenario_is_found_by_path_or_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("tuor", "Did you mean 'tour'?"), ("xyzzy", "There is: tour."), ("a" * 300, "There is: tour."), ("", "There is")],
+    [
+        ("tuor", "Did you mean 'tour'?"),
+        ("xyzzy", "Valid values: tour."),
+        ("a" * 300, "Valid values: tour."),
+        ("", "Valid values"),
+    ],
 )
 def test_a_scenario_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
     """The nearest name, or all of them."""

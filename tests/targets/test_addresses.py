@@ -109,7 +109,7 @@ def test_what_is_no_base_url_is_refused(url: str, words: str) -> None:
 )
 def test_a_password_is_never_shown(url: str) -> None:
     """A URL with a user name is refused for that alone, before a message that would repeat it."""
-    with pytest.raises(InputError, match="carries a user name or password") as caught:
+    with pytest.raises(InputError, match="contains a user name or password") as caught:
         allow(url)
     assert "hidden" not in str(caught.value)
 

@@ -40,17 +40,17 @@ def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Stub":
 
 REFUSED = [
     ("", 60,
-     "here.max_share allows 10 % of the async_submit limit, 100 requests per 60 s with 1 key, and up to 301 are"),
+     "here.max_share allows 10 % of the async_submit limit, 100 requests per 60 s with 1 key, but up to 301 are"),
     ("limits = { async_submit = '100000/60s' }\nmax_share = '50%'", 60,
-     "here.max_share allows 50 % of the retrieval limit, 250 requests per 60 s with 1 key, and up to 302 are"),
-    ("max_share = 1\nmax_operations = 9", 2, "targets.toml: here.max_operations is 9, and 10 are planned"),
-    ("max_share = 1\nmax_requests = 22", 2, "targets.toml: here.max_requests is 22, and at least 23 are planned"),
+     "here.max_share allows 50 % of the retrieval limit, 250 requests per 60 s with 1 key, but up to 302 are"),
+    ("max_share = 1\nmax_operations = 9", 2, "targets.toml: here.max_operations is 9, but 10 are planned"),
+    ("max_share = 1\nmax_requests = 22", 2, "targets.toml: here.max_requests is 22, but at least 23 are planned"),
     ("max_share = 1\nprice_per_execution = 0.5\nmax_cost = 5", 2,
-     "targets.toml: here.max_cost is 5, and the 11 executions planned cost 5.5 at 0.5 each"),
+     "targets.toml: here.max_cost is 5, but the 11 planned executions cost 5.5 at 0.5 each"),
     (f"max_share = 1\nallowed_hours = '{HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}'", 2,
-     f"targets.toml: here.allowed_hours are {HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}, and there it is "),
+     f"targets.toml: here.allowed_hours are {HOUR_FROM_NOW}-{TWO_HOURS_FROM_NOW}, and it is "),
     (f"max_share = 1\nallowed_hours = '{TWO_HOURS_FROM_NOW}-{HOUR_FROM_NOW}'", 2 * 60 * MINUTE,
-     "s, and the run may take 7200 s, its drain included"),
+     "s, but the run may take 7200 s, drain included"),
     ("max_share = 1\nexpires = 2026-01-31", 2, "targets.toml: here.expires was 2026-01-31, and today is "),
 ]  # fmt: skip
 """Entry, seconds of the scenario, and what is said."""
@@ -76,7 +76,7 @@ def test_production_is_not_loaded_without_a_terminal_or_yes(watched: Stub, capsy
     for verb in ("run", "ui", "preflight"):
         assert main([verb, "s.toml", "--target", "here", *(["--port", "18089"] if verb == "ui" else [])]) == 2
         assert (
-            "targets.toml: here.environment is production, and there is no terminal to confirm '127.0.0.1' at"
+            "targets.toml: here.environment is production, but there is no terminal to confirm '127.0.0.1'"
             in capsys.readouterr().err
         )
     assert watched.asked == []

@@ -27,25 +27,25 @@ def write(folder: Path, text: str) -> Path:
         ("max_oprations = 3", "staging.max_oprations: unknown key; did you mean 'max_operations'?"),
         ("max_requests = 0", "staging.max_requests: Input should be greater than or equal to 1"),
         ("max_requests = '9'", "staging.max_requests: Input should be a valid integer"),
-        ("max_share = '200%'", "staging.max_share: '200%' is no share"),
+        ("max_share = '200%'", "staging.max_share: '200%' is not a share"),
         ("max_share = 0", "staging.max_share: max_share must be above zero"),
         ("limits = { sync = '1/s' }", "staging.limits.sync: 'sync' is not valid here; did you mean 'sync_run'?"),
         ("limits = { sync_run = 'many' }", "staging.limits.sync_run: 'many' is not a limit"),
         ("max_cost = 5", "staging: max_cost needs price_per_execution"),
         ("price_per_execution = nan", "staging.price_per_execution"),
         ("allowed_hours = '8-18'", "staging.allowed_hours: '8-18' are not hours: write '08:00-18:00'"),
-        ("allowed_hours = '08:00-08:00'", "leave allowed_hours out to allow all"),
+        ("allowed_hours = '08:00-08:00'", "omit allowed_hours to allow all"),
         ("allowed_hours = '08:00-18:00 Mars/Base'", "'Mars/Base' is not a time zone"),
         ("expires = '2030-01-01'", "staging.expires: Input should be a valid date"),
         ("endpoint = 'a b'", "staging.endpoint: 'a b' cannot be sent in a header"),
         ("headers = { Host = 'x' }", "staging.headers: host is sent by the client itself"),
-        ("headers = { 'x y' = 'z' }", "staging.headers: 'x y' is not the name of a header"),
-        ("headers = { x = 'y', X = 'z' }", "staging.headers: 'X' is not the name of a header, or is there twice"),
+        ("headers = { 'x y' = 'z' }", "staging.headers: 'x y' is not a header name"),
+        ("headers = { x = 'y', X = 'z' }", "staging.headers: 'X' is not a header name, or is duplicated"),
         ('headers = { x = "a\\r\\nb: c" }', "cannot be sent in a header"),
         ("headers = { x = '$9' }", "staging.headers: '$9' is not the name of a variable: write it as $NAME"),
         ("headers = { Authorization = 'Bearer x' }", "authorization may be a secret: write $NAME"),
-        ("ca = 'ca.pem'", "staging: ca is for https, and the url is http://127.0.0.1:8000"),
-        ("client_key = 'k.pem'", "staging: client_key is for https"),
+        ("ca = 'ca.pem'", "staging: ca needs https, but the url is http://127.0.0.1:8000"),
+        ("client_key = 'k.pem'", "staging: client_key needs https"),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_the_nearest_valid_one(tmp_path: Path, line: str, says: str) -> None:
@@ -61,7 +61,7 @@ def test_a_mistake_is_named_with_file_key_and_the_nearest_valid_one(tmp_path: Pa
     ("url", "says"),
     [
         ("ftp://x", "is not a base URL"),
-        ("http://user:secret@x", "carries a user name or password"),
+        ("http://user:secret@x", "contains a user name or password"),
         ("http://x/?q", "is not a base URL"),
     ],
 )
@@ -117,7 +117,7 @@ def test_any_file_is_read_or_refused_in_a_sentence(tmp_path_factory: pytest.Temp
 def test_allowed_hours_say_how_long_they_last(hours: str, now: str, left: object) -> None:
     """On the clock of their zone, over midnight too."""
     if left == "refused":
-        with pytest.raises(ValueError, match="leave allowed_hours out"):
+        with pytest.raises(ValueError, match="omit allowed_hours"):
             parse_hours(hours)
         return
     assert parse_hours(hours).seconds_left(datetime.fromisoformat(now)) == left

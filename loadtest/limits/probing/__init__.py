@@ -1,3 +1,3 @@
-"""Active experiments that tell which limiter a service enforces: pure, over times that are given."""
+"""Active experiments that identify the limiter a service enforces. Pure: the caller passes times and sends."""
 
 __all__ = ["evidence", "probe", "results"]

@@ -1,4 +1,4 @@
-"""Sending what a probe asks for, and keeping what answers tell: volleys, streams, bursts. Pure: its caller sends."""
+"""Sends a probe's requests (bursts, streams) and collects the answers. Pure: the caller sends."""
 
 import math
 from collections import Counter
@@ -17,44 +17,44 @@ from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Seconds that windows usually last: docs/probe.md, "1 s to an hour"."""
+"""Common window lengths in seconds; docs/probe.md states this range."""
 REACH_S: Final = 0.6
-"""Seconds by which the server's clock may be from ours: the 0.5 s of docs/probe.md, and a tenth for the network."""
+"""Maximum difference of the server's clock from ours in seconds: 0.5 s (docs/probe.md) and 0.1 s for the network."""
 _PATIENCE_S: Final = 0.25
-"""Seconds without an answer after which a request has been decided on, and is carried out or held: more than twice
-the 50 ms each way that docs/probe.md gives the network."""
+"""Seconds without an answer after which a request counts as accepted and in progress or held: more than twice the 50 ms
+each way that docs/probe.md allows for the network."""
 _PARTS_MOST: Final = 60
-"""Volleys into which a stream is divided, at most: a bound on the work of the models, whose matrices grow with it."""
+"""Maximum number of bursts into which a stream is divided: bounds the size of the models' matrices."""
 _FEW: Final = 4
-"""Requests that may come back meanwhile, from which volleys no longer tell who shares a quota; checked by the scopes
-of bench/probe_confusion.py."""
+"""Requests refilled meanwhile that prevent bursts from showing whether a quota is shared; checked by the scopes of
+bench/probe_confusion.py."""
 _OF_OTHERS: Final = 16
-"""Requests of each other one in a stream, at least: 12 of them count, and of 11 and more it is unlikely (`_UNLIKELY`)
-that all are rejected where every second one passes: 0.45^11 < 10^-3.5."""
+"""Minimum number of requests by each other client in a stream. 12 of them count; if every second one is accepted, the
+probability that 11 are all rejected is 0.45^11 < 10^-3.5 (`_UNLIKELY`)."""
 _SETTLING: Final = 0.25
-"""Part of such a stream that is not counted, since what comes first finds the limiter full: checked by the scopes of
+"""Part of such a stream that is discarded, because the limiter is full at first: checked by the scopes of
 bench/probe_confusion.py."""
 _STREAM_LEAST: Final = 30
-"""Requests of all together below which such a stream shows nothing: fewer hold less than five of another one's."""
+"""Minimum number of requests in such a stream: fewer contain less than five of another client's."""
 _FEWEST: Final = 2
-"""Requests that may show another limit of their own: one is rejected by none."""
+"""Minimum number of requests that can reveal a separate limit: no limit rejects a single request."""
 _FEWER: Final = -1.0
-"""log10 of the probability below which fewer passed than alone: one in ten, since a doubt only ends in "can't
-tell"."""
+"""log10 of the probability below which fewer requests were accepted than alone: 1 in 10, because a doubt only leads to
+"can't tell"."""
 _UNLIKELY: Final = -3.5
-"""log10 of the probability that counts as none: one in 3,000, with which no scope of the bench's 528 probes was wrong
-(docs/probe.md)."""
+"""log10 of the probability treated as impossible: 1 in 3,000. At this value no scope in the bench's 528 probes was
+wrong (docs/probe.md)."""
 
 
 class Asker:
-    """Asks for requests, and counts what becomes of them.
+    """Sends requests through its caller and collects the answers.
 
     Args:
-        documented: the limit that the documentation gives.
+        documented: the documented limit.
         now: unix seconds of our clock.
-        rate: requests/s that may be sent.
-        requests: that may be sent in all.
-        for_others: that may be sent beyond these, to see who shares the limit.
+        rate: maximum requests/s.
+        requests: maximum number of requests.
+        for_others: additional requests to find out which clients share the limit.
     """
 
     def __init__(self, documented: Limit, now: float, rate: float, requests: int, for_others: int) -> None:
@@ -65,23 +65,24 @@ class Asker:
         )
         self._past = ProbeEvidence()
         self._enough = 2 if documented.count >= 20 else 1
-        """Refusals that end a burst."""
+        """Rejections that end a burst."""
         self._rate = rate
         self._begin = self._now = now
         self._left = requests
         self._for_others = for_others
-        """Requests beyond these, to see who shares the limit."""
+        """Remaining additional requests to find out which clients share the limit."""
         self._trip = 0.005
-        """The longest time between a request and its refusal, in s."""
+        """The longest time from a request to its rejection, in s."""
         self._bursts = 0
         self._unseen: list[ProbeAnswer] = []
-        """Of requests that no model has seen."""
+        """Answers that no model has processed."""
         self._shared: dict[Who, bool | None] = {}
-        """Of each who else was asked, whether the quota is theirs as well; None if that is not clear."""
+        """Whether each other client shares the quota; None if unclear."""
         self._amid: dict[Who, tuple[int, int, float]] = {}
-        """Of each who seemed to share it: requests, how many passed, and seconds over which they were sent."""
+        """For each client that seemed to share the quota: requests, accepted requests, and seconds over which they were
+        sent."""
         self._took: list[float] = []
-        """How long requests took that passed in the first burst."""
+        """Durations of the accepted requests of the first burst."""
 
     @property
     def standing(self) -> list[Model]:
@@ -97,14 +98,14 @@ class Asker:
 
     @property
     def _longest(self) -> float:
-        """In which a request has been decided on, in s."""
+        """Seconds within which the server has decided on a request."""
         return 1.5 * self._trip + 0.02
 
     def _decided(self, answers: Sequence[ProbeAnswer]) -> float:
-        """By when all requests of a volley had been decided on.
+        """The latest possible time of a burst's last decision.
 
-        One that passed may be carried out, or held: it was decided on no later than the slowest refusal, and half as
-        much again; before any refusal was seen, by the last answer, and the patience with which others were waited for.
+        An accepted request may be in progress or held. It was decided no later than 1.5 times the slowest rejection.
+        Before any rejection was seen, the last answer plus the patience is the bound.
         """
         if any(volley.rejected for volley in self._sent) or not all(answer.passed for answer in answers):
             return max(min(answer.answered, answer.sent + self._longest) for answer in answers)
@@ -137,7 +138,7 @@ class Asker:
             yield from self._burst(max(at, self._now), count, whole=isinstance(chosen, Flood))
 
     def _stream(self, chosen: EvenStream) -> Exchange[None]:
-        """Send requests evenly; those that overlap are kept together."""
+        """Send requests evenly and record overlapping bursts together."""
         begin, count = max(chosen[0][0], self._now), sum(count for _, count in chosen)
         spread = (chosen[-1][0] - chosen[0][0]) * len(chosen) / max(1, len(chosen) - 1)
         answers = yield VolleyOrder(begin, count, self._patience, spread=spread)
@@ -156,7 +157,7 @@ class Asker:
                 volleys, group = [], []
             volleys, group, passed = [*volleys, volley], [*group, ordered[low:high]], passed + volley.passed
         self._count(volleys, group)
-        if passed < count:  # a long one is as good as several
+        if passed < count:  # a long stream counts as several bursts
             self._bursts += int(min(2.0, passed / min(20.0, 0.3 * self._documented.count)))
 
     def _count(self, volleys: Sequence[Volley], answers: Sequence[Sequence[ProbeAnswer]]) -> None:
@@ -168,14 +169,14 @@ class Asker:
         self._now = max(volley.end for volley in volleys) + 0.001
 
     def _share(self, who: Who) -> Exchange[bool | None]:
-        """Whether somebody else draws on the quota that has just been used up; None if that is not clear."""
+        """Whether another client shares the quota that has just been exhausted; None if unclear."""
         passed = sum(volley.passed for volley in self._sent)
         refill = 4 * self._trip * self._documented.rate
         count = max(1, min(2 + int(refill), passed // 2, self._left // 4))
         answers = yield VolleyOrder(self._now, count, self._patience, who)
         through = sum(answer.passed for answer in answers)
         end = self._decided(answers)
-        if through <= count // 4:  # they may have been counted, where rejected requests are
+        if through <= count // 4:  # they may have been counted, if rejected requests are
             self._count([self._volley_of(answers)], [answers])
         else:
             self._left -= count
@@ -198,7 +199,7 @@ class Asker:
         return answers
 
     def _use_up(self, size: int) -> Exchange[bool]:
-        """Send volleys until something is rejected; False if nothing is, of all that may be sent."""
+        """Send bursts until a request is rejected; False if the budget ends first."""
         while 0 < size <= self._left:
             answers = yield from self._ask(size)
             if not all(answer.passed for answer in answers):
@@ -206,11 +207,11 @@ class Asker:
         return False
 
     def _share_late(self, others: Sequence[Who], models: Sequence[Model]) -> Exchange[None]:
-        """See who else draws on the quota, when nothing else is to be found out any more.
+        """Find out which other clients share the quota, once nothing else remains to be found.
 
         Args:
-            others: those of whom it is not clear.
-            models: those that may be in force.
+            others: the clients that are still unclear.
+            models: the models that may be in force.
         """
         buckets = [model for model in models if isinstance(model, Bucket)]
         burst = min((model.count()[0] for model in models), default=1)
@@ -219,14 +220,14 @@ class Asker:
         rate = min(max(self._documented.rate, slowest), fastest)
         size = max(2, burst // 3, math.ceil(rate * 2 * self._longest))
         back = fastest * 2 * self._longest + (burst > 1)
-        """What may have come back until somebody else's requests are decided on."""
+        """Requests that may be refilled until another client's requests are decided."""
         if back >= min(burst, _FEW):
             if others and (yield from self._use_up(size)):
                 yield from self._share_stream(tuple(others), rate, burst)
             return
         needed = math.floor(back) + 1
         for who in others:
-            if burst == 1:  # for certain nothing is left just after one that passed
+            if burst == 1:  # only directly after an accepted request is the bucket certainly empty
                 self._now += 1.2 / slowest
             used_up = yield from self._use_up(size)
             if not used_up or max(2, needed) > self._left:
@@ -237,12 +238,12 @@ class Asker:
                 self._shared[who], self._amid[who] = True, (len(answers), through, 0.0)
             elif len(buckets) == len(models):
                 self._shared[who] = False
-            elif needed <= self._left:  # a new window may have begun
+            elif needed <= self._left:  # a new window may have started
                 own = yield from self._ask(needed)
                 self._shared[who] = None if all(answer.passed for answer in own) else False
 
     def _share_stream(self, others: tuple[Who, ...], rate: float, burst: int) -> Exchange[None]:
-        """Send three times what passes, and a fifth as much of each other one: if they share it, as little passes."""
+        """Send three times the accepted rate, some of it by other clients: a shared quota rejects all alike."""
         pace = min(self._rate, 3 * rate * (1 + len(others) / OWN_SHARE))
         lull = self._patience if max(self._took) > self._patience / 2 else self._trip
         count = max(_OF_OTHERS * (OWN_SHARE + len(others)), round(1.5 * lull * pace))
@@ -251,7 +252,7 @@ class Asker:
         while min(count, self._left) >= _STREAM_LEAST and any(self._shared.get(who) is None for who in others):
             count = min(count, self._left)
             answers = yield from self._ask(count, spread=count / pace, also=others)
-            # What comes first finds it full, and may be anybody's.
+            # The first requests exhaust the limiter, whichever client sends them.
             settled = min(answer.sent for answer in answers) + _SETTLING * count / pace
             answers = [answer for answer in answers if answer.sent >= settled]
             asked.update(each.who for each in answers)
@@ -267,10 +268,10 @@ class Asker:
                     self._shared[who], self._amid[who] = True, (sent, through, spread)
 
     def _control(self, idle: float) -> Exchange[None]:
-        """Ask another limit alone, where it seemed to share the quota: its own may refuse as many of such requests.
+        """Send to another limit alone if it seemed to share the quota: its own limit may reject as many such requests.
 
         Args:
-            idle: seconds in which nothing is used up any more.
+            idle: seconds after which no limiter is in use any more.
         """
         count, through, spread = self._amid.get("other limit", (0, 0, 0.0))
         if not self._shared.get("other limit") or count < _FEWEST:
@@ -288,7 +289,7 @@ class Asker:
         return max(1, min(size, int(self._rate * max(0.5, self._trip))))
 
     def _lasts(self, counts: Floats) -> Floats:
-        """In how many seconds the requests of volleys of some sizes arrive."""
+        """Arrival time of a series of bursts, in seconds, for several numbers of requests."""
         size = np.maximum(np.ceil(counts / self._parts_most), max(1, self._documented.count // 12))
         return self._trip / 2 + (np.ceil(counts / size).clip(1) - 1) * np.maximum(self._trip, size / self._rate)
 
@@ -297,7 +298,7 @@ class Asker:
         return max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:
-        """Send up to ``count`` in volleys, as quickly as is allowed, until some are rejected; or ``whole``."""
+        """Send up to ``count`` requests in bursts, as fast as allowed, until some are rejected; or all if ``whole``."""
         size = self._size(count)
         passed = rejected = 0
         last = spread = 0.0
@@ -307,7 +308,7 @@ class Asker:
             last = volley.begin
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - volley.sent
             if volley.end - volley.begin >= _PATIENCE_S:
-                # A queue holds them, and would have let out by and by what comes after the answers.
+                # A queue holds them, and would release later requests one by one after the answers.
                 size, spread = count, count / self._rate
             at = self._now
             if rejected >= self._enough and not whole:
@@ -317,7 +318,7 @@ class Asker:
         return rejected > 0
 
     def _ladder(self) -> Exchange[None]:
-        """Ask one at a time, at moments at which room may come back, until one passes."""
+        """Send single requests, each when a limiter may have room again, until one is accepted."""
         window, full = self._documented.window, self._sent[0].begin
         margin = 2 * self._trip + 0.002 * window
         near = max(0.008 * window, 0.5 * self._trip)
@@ -327,7 +328,7 @@ class Asker:
         for common in sorted({window, window / 2, window / 4}):
             boundary = (self._now // common + 1) * common
             moments |= {boundary + REACH_S + margin, full + common * 1.02}
-        if self._documented.count < 20:  # each costs a tenth of the count
+        if self._documented.count < 20:  # each request costs a large part of the count
             moments = {full + window - near, full + window + near}
             moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
             moments.add((self._now // window + 1) * window + REACH_S + margin)

@@ -1,10 +1,10 @@
-"""The limiters that may still be in force: cells of their parameters, set aside where the answers contradict them.
+"""The limiters that may be in force, as cells of their parameters; contradicted cells are discarded.
 
-What is known of a volley is when it began, when the last of its requests had been decided, and how many passed. A
-model's parameter (window, rate, or the offset of the server's clock) is divided into cells. For each cell the least and
-the greatest load before a volley follow from what was seen to pass; they bound the count N (or the burst B): k passed,
-so N ≥ least + k; some were rejected, so N < most + k + 1. A cell without any N left is contradicted, whatever the true
-value inside it. Cells that stand are divided further (set inversion by intervals: Jaulin and Walter, Automatica 1993).
+A burst (``Volley``) is known by its start, the time when its last request had been decided, and the number accepted. A
+model's parameter (window, rate, or the offset of the server's clock) is divided into cells. For each cell the accepted
+requests give bounds on the load before a burst, and these bound the count N (or the burst size B). If k were accepted,
+N ≥ least + k; if some were rejected, N < most + k + 1. A cell without any possible N is contradicted for all values
+inside it. The remaining cells are divided further (set inversion by intervals: Jaulin and Walter, Automatica 1993).
 """
 
 from typing import ClassVar, Final
@@ -18,34 +18,34 @@ from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
 SLACK: Final = 1e-6
-"""Requests, or s, by which sums of floats may be off: more than the 2.4e-7 s of a unix time."""
+"""Tolerance for rounding of sums, in requests or s: above the 2.4e-7 s resolution of a unix time."""
 _CELLS_MOST: Final = 240
-"""Cells of one model beyond which none is divided: a bound on time, ten for each one that is weighed
+"""Number of cells of one model above which none is divided: bounds the time; ten for each weighed cell
 (`experiments._CELLS`)."""
 MANY: Final = 1e9
-"""Requests that no limit has: stands for no bound."""
+"""A number of requests above any limit: no bound."""
 GRAIN_S: Final = 0.002
-"""Seconds below which cells of a time are not divided: less cannot be seen over a network."""
+"""Width in seconds below which cells of a time are not divided: a network hides smaller differences."""
 
 
 class Model:
-    """One algorithm: the cells of its parameter that stand, and what N each leaves.
+    """One algorithm: the remaining cells of its parameter, and the possible N of each.
 
     Args:
-        low: least value of the parameter of each cell.
-        high: greatest value.
-        windows: of each cell, where the parameter is not the window itself.
+        low: lower end of the parameter in each cell.
+        high: upper end.
+        windows: window of each cell, if the parameter is not the window.
         count_rejected: whether rejected requests count.
-        grain: a cell that is no wider is not divided.
+        grain: maximum width of a cell that is not divided.
     """
 
     algorithm: ClassVar[AlgorithmName]
     scale_free = False
-    """Whether ``grain`` is a part of the parameter, and not in its unit."""
+    """Whether ``grain`` is relative to the parameter."""
     fewest = 2.0
-    """The least N that is looked for: a window for one request is a bucket of one."""
+    """The smallest N considered: a window for one request is a bucket of one."""
     whole_streams = False
-    """Whether it sees a stream as one volley: it keeps its load from one volley to the next."""
+    """Whether it treats a stream as one burst, because it keeps its load between bursts."""
 
     def __init__(
         self,
@@ -58,18 +58,18 @@ class Model:
     ) -> None:
         self.kind = REPLAYS[self.algorithm]
         self.windowed = not ALGORITHMS[self.algorithm].has_burst
-        """Whether its replay's windows are lengths of time, and not the s in which one request's room comes back."""
+        """Whether its replay's windows are window lengths rather than seconds per refilled request."""
         self.count_rejected = count_rejected
         self.grain = grain
         self.low, self.high = low, high
         self.aligned = windows is not None
         self.windows: Floats = low if windows is None else windows
-        """Of each cell, the length of its windows, where these are aligned."""
+        """The window length of each cell, if windows are aligned."""
         self.floor_n, self.ceiling_n = np.full(len(low), self.fewest), np.full(len(low), MANY)
-        """What N may be for other reasons than bounds."""
+        """Bounds on N from other sources than ``bounds``."""
         number = len(np.unique(self.windows if windows is not None else low))
         self._first = number, float((high - low).sum()) / number
-        """How many windows there were at first, and the mean width of an offset's range."""
+        """The initial number of windows, and the mean width of an offset's range."""
         self._start()
 
     @property
@@ -78,12 +78,12 @@ class Model:
 
     @property
     def stands(self) -> bool:
-        """Whether any cell is not contradicted."""
+        """Whether any cell remains."""
         return len(self.low) > 0
 
     def _start(self) -> None:
         self.bounds: list[tuple[float, float]] = []
-        """When something was rejected, and what N may be at most for it."""
+        """Time of each rejection, and the upper bound on N that it implies."""
         self.least_n, self.most_n = self.floor_n.copy(), self.ceiling_n.copy()
 
     def _keep(self, kept: Bools) -> None:
@@ -91,11 +91,11 @@ class Model:
             setattr(self, name, getattr(self, name)[kept])
 
     def loads(self, evidence: ProbeEvidence, place: int) -> tuple[Floats, Floats]:
-        """The least and the greatest load of each cell at the volley in a place, its own requests not counted."""
+        """Bounds on the load of each cell at a burst, without the burst's own requests."""
         raise NotImplementedError
 
     def _after(self, volley: Volley) -> None:
-        """Count a volley, where a model keeps its load from one volley to the next."""
+        """Count a burst, in models that keep their load between bursts."""
 
     def see(self, evidence: ProbeEvidence, place: int) -> None:
         if not self.stands:
@@ -116,7 +116,7 @@ class Model:
             self._keep(kept)
 
     def divide(self, evidence: ProbeEvidence) -> None:
-        """Divide cells that stand, as far as their number allows, and see what is left."""
+        """Divide the remaining cells as far as their number allows, and discard contradicted parts."""
         while 0 < len(self.low) < _CELLS_MOST:
             wide = self._wide()
             if not wide.any():
@@ -131,23 +131,23 @@ class Model:
             for place in range(len(evidence.volleys)):
                 self.see(evidence, place)
             if len(self.low) >= 2 * before[0] and float((self.high - self.low).sum()) >= before[1] * 0.999:
-                return  # nothing that was seen tells the halves apart
+                return  # the evidence does not distinguish the halves
 
     def _wide(self) -> Bools:
         return (self.high - self.low) > self.grain * (self.low if self.scale_free else 1.0)
 
     def narrow(self, least: Floats, most: Floats) -> None:
-        """Keep, of each cell, what N is not less or more than given: none where the least is above the most."""
+        """Restrict N in each cell to a range; a cell with ``least`` above ``most`` is discarded."""
         self.floor_n, self.ceiling_n = np.maximum(self.floor_n, least), np.minimum(self.ceiling_n, most)
         self.least_n, self.most_n = np.maximum(self.least_n, least), np.minimum(self.most_n, most)
         self._keep(self.least_n <= self.most_n)
 
     def nearest(self, documented: Limit) -> Ints:
-        """Cells that are worth a look whatever else is looked at."""
+        """Cells to examine in any case."""
         return np.zeros(0, int)
 
     def share(self, cell: int, documented: Limit) -> float:
-        """How likely a cell was at first: half for the documented window, and the same for each other one together."""
+        """A cell's prior probability: half for the documented window, the rest equally for all other windows."""
         same = self.windows[cell] if self.aligned else (self.low[cell] + self.high[cell]) / 2
         wanted = abs(same - documented.window) < 0.01 * documented.window
         other = max(1.0, self._first[0] - 1)
@@ -155,7 +155,7 @@ class Model:
         return float(part) * (0.5 if wanted else 0.5 / other)
 
     def replay(self, counts: Floats, values: Floats, cells: Ints) -> LimiterReplay:
-        """Limiters with some counts and values of the parameter, of some cells."""
+        """Limiters for the given counts, parameter values and cells."""
         none = np.zeros_like(values)
         if self.aligned:
             return self.kind(counts, self.windows[cells, None] + none, values, count_rejected=self.count_rejected)
@@ -168,13 +168,13 @@ class Model:
         return np.lexsort((self.low, self.windows if self.aligned else self.low))
 
     def window(self) -> tuple[float, float]:
-        """The least and the greatest window that stands, in s."""
+        """The smallest and largest remaining window, in s."""
         if self.aligned:
             return float(self.windows.min()), float(self.windows.max())
         return float(self.low.min()), float(self.high.max())
 
     def agreeing(self, apart: float) -> int:
-        """How often, so many seconds apart, something was rejected by the greatest N that stands."""
+        """The number of rejections, at least ``apart`` seconds apart, that confirm the largest remaining N."""
         times: list[float] = []
         for time, bound in self.bounds:
             if bound <= 1.01 * float(self.most_n.max()) + 1 and (not times or time >= times[-1] + apart):

@@ -1,4 +1,4 @@
-"""What a probe sends and sees: requests, answers, and volleys, also as columns."""
+"""A probe's requests, answers and bursts, also as columns."""
 
 import math
 from collections.abc import Generator, Sequence
@@ -10,27 +10,27 @@ import numpy as np
 from loadtest.arrays import Floats
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""Step of an even sequence without a period, the golden section: distances between requests repeat nothing."""
+"""Step of an even sequence without a period, the golden section: distances between requests never repeat."""
 OWN_SHARE: Final = 5
-"""Requests of our own for each one of another in a mixed stream: docs/probe.md, "a few requests of the others"."""
+"""Our own requests for each request of another client in a mixed stream (docs/probe.md)."""
 ProbedRequest = tuple[float, float, bool, int]
-"""When it was sent, when it was answered, whether it passed, and the place of its volley."""
+"""Send time, answer time, whether it was accepted, and the index of its burst."""
 Who = Literal["own", "other key", "other limit"]
-"""Whose quota a request draws on: the one that is probed, the same limit of another key, or another limit."""
+"""The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class VolleyOrder:
-    """Requests to send together.
+    """A burst to send.
 
     Attributes:
-        at: when, as early as may be; unix seconds of our clock.
-        count: how many.
-        patience: seconds without any answer after which nobody waits for those that are missing: these requests are
-            being carried out, or held.
-        who: whose quota they draw on.
+        at: earliest time, in unix seconds of our clock.
+        count: number of requests.
+        patience: seconds without any answer after which missing answers are no longer awaited: these requests are in
+            progress, or held.
+        who: whose quota they consume.
         spread: seconds over which they are sent, instead of all at once.
-        also: who else sends some of them, each a fifth of what ``who`` sends.
+        also: other clients that send some of them, each a fifth of what ``who`` sends.
     """
 
     at: float
@@ -42,16 +42,16 @@ class VolleyOrder:
 
     @property
     def whose(self) -> list[Who]:
-        """Whose quota each draws on: mixed without an order, that none may come just when something passes."""
+        """The client of each request, in random order, so that no client sends only at moments of acceptance."""
         of = (*self.also, *[self.who] * OWN_SHARE)
         return [of[each] for each in np.random.default_rng(self.count).integers(len(of), size=self.count)]
 
     @property
     def after(self) -> list[float]:
-        """Seconds after the first moment at which each is to be sent.
+        """Delay of each request after the first, in seconds.
 
-        At uneven distances: a limiter without a burst lets every second one pass of a pace of 1.1 and of 1.9 times its
-        rate, if it is even.
+        The distances are uneven: a limiter without a burst accepts every second request of an even stream at both 1.1
+        and 1.9 times its rate.
         """
         apart = self.spread / self.count
         return [apart * (place + place * place * _UNEVEN % 1) for place in range(self.count)]
@@ -59,13 +59,13 @@ class VolleyOrder:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """What became of a request.
+    """A request's result.
 
     Attributes:
-        sent: by our clock, in unix seconds.
-        answered: likewise; infinite if there was no answer yet.
-        passed: whether the limiter let it pass.
-        who: whose quota it draws on.
+        sent: unix seconds of our clock.
+        answered: likewise; infinite if there is no answer yet.
+        passed: whether the limiter accepted it.
+        who: whose quota it consumes.
     """
 
     sent: float
@@ -76,13 +76,13 @@ class ProbeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """Requests that were sent together.
+    """A burst: requests sent together.
 
     Attributes:
-        begin: when the first was sent, in unix seconds of our clock.
-        end: by when the last had been decided.
-        sent: how many there were.
-        passed: how many of them were not rejected.
+        begin: send time of the first, in unix seconds of our clock.
+        end: latest possible time of the last decision.
+        sent: number of requests.
+        passed: number of accepted requests.
     """
 
     begin: float
@@ -97,22 +97,21 @@ class Volley:
 
 _T = TypeVar("_T")
 Exchange = Generator[VolleyOrder, Sequence[ProbeAnswer], _T]
-"""Asks for volleys, takes their answers, and returns what they tell: whoever drives it sends."""
+"""Yields bursts to send, receives their answers, and returns a result; its driver sends."""
 
 
 class ProbeEvidence:
-    """What was sent and seen: by the volley, for bounds that hold for certain, and by the request, for replays.
+    """A probe's evidence: bursts, which give strict bounds, and single requests, which are replayed.
 
-    A stream of requests is divided into volleys that overlap; any other volley began after all before it had been
-    decided.
+    A stream is divided into bursts that overlap. Any other burst started after the last decision on earlier bursts.
     """
 
     def __init__(self) -> None:
         self.streams = 0
-        """How many there were."""
+        """Number of streams."""
         self.volleys: list[Volley] = []
         self.wholes: list[Volley | None] = []
-        """Of each volley itself; of a stream's volleys, the stream at the last one, and None before."""
+        """Each burst itself; in a stream, the whole stream at its last burst and None before."""
         self.requests: list[ProbedRequest] = []
         self._columns: Floats = np.empty((4, 0))
 
@@ -131,35 +130,35 @@ class ProbeEvidence:
         self._columns = np.concatenate((self._columns, columns), axis=1)
 
     def tighten(self, longest: float) -> None:
-        """Correct by when volleys had been decided, once it is known how long that takes at most."""
+        """Correct the decision times of bursts, once the maximum decision time is known."""
         last = {place: sent for sent, *_, place in sorted(self.requests)}
         self.volleys = [replace(each, end=min(each.end, last[at] + longest)) for at, each in enumerate(self.volleys)]
         self.wholes = list(self.volleys)
         self._columns[1] = [each.end for each in self.volleys]
 
     def until(self, place: int, *, count_rejected: bool) -> tuple[Floats, Floats, Floats, Floats]:
-        """Begin and end of the other volleys that may have come before one, with the least and the most that counted.
+        """Begin and end of the other bursts that may precede one, with bounds on their counted requests.
 
         Args:
-            place: of that one.
-            count_rejected: whether rejected requests count, too.
+            place: index of that burst.
+            count_rejected: whether rejected requests count too.
         """
         now, places = self.volleys[place], np.arange(len(self.volleys))
         may = (places < place) | ((self._columns[0] < now.end) & (places > place))
         begin, end, passed, sent = self._columns[:, may]
         most = sent if count_rejected else passed
-        # Of one that overlaps, a rejected request may have come after all that passed.
+        # In an overlapping burst, a rejected request may have come after all accepted requests.
         least = np.where(end <= now.begin, most, passed)
         return begin, end, np.where(places[may] < place, least, 0.0), most
 
     def renewals(self, place: int) -> tuple[float, float]:
-        """What a stream, whose last volley is given, says of windows of which each begins with a whole allowance.
+        """Bounds from a stream, given its last burst, for windows that each start with the full allowance.
 
-        Where a request was rejected, a later one passed, and a still later one was rejected, all N of a window passed
-        in between; and two such turns from rejected to passed are in two windows.
+        If a request was rejected, a later one accepted and a still later one rejected, all N of a window were accepted
+        in between. Two changes from rejected to accepted lie in two windows.
 
         Returns:
-            The most that N, and the longest that W may be.
+            Upper bounds on N and W.
         """
         first = place
         while first and self.wholes[first - 1] is None:

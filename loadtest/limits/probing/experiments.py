@@ -1,11 +1,11 @@
-"""How well limiters explain all that was seen, where bounds leave several: replays at moments of arrival that may be.
+"""Weighing of models by replays at possible arrival times, and the choice of the next experiment.
 
-Bounds hold for the worst moments of arrival, so that much stands that would need all of them at once. Here each limiter
-decides on every request again, with some numbers that stand and some draws of the moments at which requests arrived.
-Draws in which another number of a volley pass count less, and give way to the others (a particle filter: Gordon,
-Salmond and Smith, IEE Proceedings F 1993). The mean over draws and numbers is the evidence of a model.
+Bounds hold for the worst arrival times, so many models remain that would need all of these at once. Here each limiter
+decides on every request again, for some of the remaining parameters and some random draws of the arrival times. Draws
+with a different number of acceptances in a burst get less weight and are replaced (a particle filter: Gordon, Salmond
+and Smith, IEE Proceedings F 1993). The mean over draws and parameters is the evidence of a model.
 
-The next experiment is the one that best separates the models that still stand, for what it costs.
+The next experiment best separates the remaining models for its cost.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,42 +23,43 @@ from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
 _DRAWS: Final = (24, 240)
-"""Draws of moments of arrival, least and most, by how many numbers there are: a bound on the time of one weighing."""
+"""Minimum and maximum number of draws of arrival times, depending on the number of parameter sets: bounds the time of
+one weighing."""
 _AT_ONCE: Final = 2400
-"""Numbers times draws that are replayed at once, where that is more than the fewest draws: likewise."""
+"""Parameter sets times draws replayed at once, if that exceeds the minimum number of draws: likewise."""
 _CELLS: Final = 24
-"""Cells of one model that are replayed at most: likewise."""
+"""Maximum number of cells of one model that are replayed: likewise."""
 _PER_MISS: Final = 3.0
-"""Natural log of how much less likely a draw is for each request more or less that passes of a volley: 20 times,
-checked by the table of docs/probe.md."""
+"""Natural log of the factor by which each surplus or missing accepted request of a burst makes a draw less likely: 20
+times, checked by the table of docs/probe.md."""
 _ENTROPY: Final = 2 * np.pi * np.e
 """2πe of a normal distribution: twice its entropy is the logarithm of this times its variance."""
 _APART: Final = 3.0
-"""Longest times to a rejection that a part of a stream lasts: what one part lacks by a late request, its neighbour
-has."""
+"""Length of a part of a stream, in longest times to a rejection: a late request only moves between neighbouring parts.
+"""
 _PARTS: Final = 6
-"""Parts of a stream that are compared, at most: fewer hold enough requests each for a normal distribution."""
+"""Maximum number of parts of a stream that are compared: each must hold enough requests for a normal distribution."""
 _LEAST: Final = 1e-300
-"""Likelihood that is as good as none: above the smallest float, so that its log is finite."""
+"""A likelihood treated as zero: above the smallest float, so that its log is finite."""
 _VARIANCE: Final = 0.25
-"""Variance of a count in any case, in requests²: counts are whole, and off by a half at most."""
+"""Minimum variance of a count, in requests²: counts are whole, and off by 0.5 at most."""
 _FAR: Final = 6.5
-"""Natural log of how much less likely numbers have to be than the best ones of their model to be set aside: two
-requests more or less (`_PER_MISS`), and a little (docs/probe.md)."""
+"""Natural log of the likelihood ratio to a model's best parameters that discards a parameter set: slightly above two
+requests (`_PER_MISS`; docs/probe.md)."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeighedModel:
-    """A model, weighed.
+    """A weighed model.
 
     Attributes:
         model: the model.
-        replay: its limiters after all that was sent: a row for each of the numbers, a column for each draw.
-        cells: of each row, the place of its cell.
-        fits: of each row, the natural log of its likelihood.
-        priors: of each row, that of how likely it was at first.
-        evidence: natural log of the mean likelihood over all numbers that it may have had at first.
-        well: how well the best numbers explain what was seen: 0 for as well as can be, less for worse.
+        replay: its limiters after all requests: a row for each parameter set, a column for each draw.
+        cells: index of each row's cell.
+        fits: natural log of each row's likelihood.
+        priors: natural log of each row's prior probability.
+        evidence: natural log of the mean likelihood over all parameters initially possible.
+        well: how well the best parameters explain the answers: 0 for perfectly, negative for worse.
     """
 
     model: Model
@@ -70,7 +71,7 @@ class WeighedModel:
     well: float
 
     def narrow(self) -> None:
-        """Set aside, of the model, numbers that are far less likely than its best ones."""
+        """Discard the model's parameters that are far less likely than the best."""
         likely, counts = self.fits + self.priors, self.replay.counts[:, 0]
         kept = likely > likely.max() - _FAR
         order = self.model.order()
@@ -84,14 +85,14 @@ class WeighedModel:
                 some, good = counts[own], counts[own & kept]
                 least[place] = max(some[some < good.min()], default=-1.0) + 1
                 most[place] = min(some[some > good.max()], default=np.inf) - 1
-        # One that was not tried has what those on either side have.
+        # An untried cell has the range of the tried cells on both sides.
         before = np.clip(np.searchsorted(tried, ranks, side="right") - 1, 0, len(tried) - 1)
         after = np.clip(np.searchsorted(tried, ranks), 0, len(tried) - 1)
         self.model.narrow(np.minimum(least[before], least[after]), np.maximum(most[before], most[after]))
 
 
 def _rows(model: Model, documented: Limit) -> tuple[Ints, Floats, Floats]:
-    """Cells and counts to replay, with the log of how likely each was at first."""
+    """Cells and counts to replay, with the log of their prior probabilities."""
     order = model.order()
     chosen = np.unique(np.linspace(0, len(order) - 1, min(len(order), _CELLS)).round().astype(int))
     likely = {int(cell) for cell in model.nearest(documented)}
@@ -116,10 +117,10 @@ def weigh(model: Model, seen: ProbeEvidence, trip: float, documented: Limit) -> 
     """Weigh a model.
 
     Args:
-        model: with the numbers that stand.
-        seen: all that was sent.
-        trip: the longest time from a request to its refusal, in s.
-        documented: the limit that the documentation gives.
+        model: the model with its remaining parameters.
+        seen: the evidence.
+        trip: the longest time from a request to its rejection, in s.
+        documented: the documented limit.
     """
     cells, counts, priors = _rows(model, documented)
     draws = max(_DRAWS[0], min(_DRAWS[1], _AT_ONCE // len(cells)))
@@ -162,11 +163,11 @@ def _replayed(replay: LimiterReplay, times: Floats, requests: Sequence[ProbedReq
 
 
 def arrivals(seen: ProbeEvidence, trip: float, draws: int) -> Floats:
-    """Moments at which each request may have reached the server: a row for each of some draws.
+    """Return possible arrival times of each request at the server: a row for each draw.
 
-    Of the time to an answer, each way takes at most half a ``trip``. What took longer was carried out or held. Where
-    volleys do not overlap, a third of the draws have requests at any moment before their answers, and another third
-    have those of a volley late together: a server that is busy may take all of that time on one way.
+    Each way takes at most half a ``trip`` of the time to an answer; a longer time means that the request was carried
+    out or held. If bursts do not overlap, a third of the draws place requests anywhere before their answers. Another
+    third delay a burst's requests together: a busy server may spend all of that time on one way.
     """
     sent, answered = np.array([each[:2] for each in seen.requests]).T
     took = answered - sent
@@ -185,13 +186,13 @@ def arrivals(seen: ProbeEvidence, trip: float, draws: int) -> Floats:
 
 
 def _groups(seen: ProbeEvidence, places: Ints) -> list[int]:
-    """Where, among the requests, volleys begin that do not overlap with those before."""
+    """Indices of the requests that start bursts without overlap with earlier bursts."""
     firsts = [0] + [place + 1 for place, whole in enumerate(seen.wholes) if whole is not None]
     return [int(each) for each in np.searchsorted(places, firsts)]
 
 
 def _firsts(begins: Sequence[float], least: float) -> list[int]:
-    """The first of each of some groups of a stream's volleys that last so long: what one lacks the next may have."""
+    """Indices that start groups of a stream's bursts of at least ``least`` seconds."""
     least = max(least, (begins[-1] - begins[0]) / _PARTS)
     firsts = [0]
     for place, begin in enumerate(begins):
@@ -201,7 +202,7 @@ def _firsts(begins: Sequence[float], least: float) -> list[int]:
 
 
 def _again(weights: Floats, chance: np.random.Generator) -> Ints:
-    """Of each row, draws chosen by their weights (systematic resampling)."""
+    """Draws for each row, chosen by their weights (systematic resampling)."""
     ends = np.cumsum(weights, axis=1)
     draws = weights.shape[1]
     marks = (np.arange(draws) + chance.random()) / draws * ends[:, -1:]
@@ -209,50 +210,51 @@ def _again(weights: Floats, chance: np.random.Generator) -> Ints:
 
 
 Experiment = Sequence[tuple[float, int]]
-"""Volleys: when, in unix seconds of our clock, and how many requests."""
+"""Bursts: time in unix seconds of our clock, and number of requests."""
 
 
 class EvenStream(tuple[tuple[float, int], ...]):
-    """Volleys that follow each other without a gap: requests sent evenly, whatever becomes of those before."""
+    """Bursts without gaps: an even stream, sent regardless of earlier answers."""
 
     __slots__ = ()
 
 
 class Flood(tuple[tuple[float, int], ...]):
-    """Volleys of which all is sent, even if much is rejected."""
+    """Bursts that are sent completely, even if many requests are rejected."""
 
     __slots__ = ()
 
 
 def stream(begin: float, pace: float, count: int) -> EvenStream:
-    """So many requests from a moment on, ``pace`` a second."""
+    """Return ``count`` requests from ``begin`` on, ``pace`` per second."""
     parts = min(12, count)
     edges = [round(count * part / parts) for part in range(parts + 1)]
     return EvenStream((begin + low / pace, high - low) for low, high in pairwise(edges))
 
 
 _TRIED: Final = 240
-"""Experiments that are compared: docs/probe.md, "one of 240"."""
+"""Number of experiments compared (docs/probe.md)."""
 _VOLLEYS: Final = 3
-"""Volleys of one experiment, at most: docs/probe.md, "up to three"."""
+"""Maximum number of bursts in one experiment (docs/probe.md)."""
 _OF_EACH: Final = 16
-"""Cases that stand for one model: docs/probe.md, "sixteen cases"."""
+"""Number of cases that represent one model (docs/probe.md)."""
 _MOMENTS: Final = (3, 8)
-"""Moments at which the requests of a foreseen volley come, at least and at most: a bound on time."""
+"""Minimum and maximum number of arrival times in a simulated burst: bounds the time."""
 _ALIKE: Final = 0.2
-"""Worth of separating two cases of one model, where two models are worth 1: checked by bench/probe_confusion.py."""
+"""Value of separating two cases of one model, where two models have the value 1: checked by bench/probe_confusion.py.
+"""
 _SAME: Final = 0.1
-"""Worth of separating two cases with the same numbers and other offsets: likewise."""
+"""Value of separating two cases with equal parameters and different offsets: likewise."""
 _WORTH: Final = 0.01
-"""Share of pairs of cases below which an experiment is not worth its requests: one in a hundred, likewise."""
+"""Minimum share of separated pairs for an experiment to be worth its requests: 1 in 100, likewise."""
 _GAPS: Final = (0.15, 1.4)
-"""Windows between two volleys, least and most: one in the same window, one in the next, and either side of its
-end."""
+"""Minimum and maximum distance of two bursts in windows: within one window, in the next, and on either side of its end.
+"""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
-"""Sizes of volleys in units of more than what passes at once: from a look to all of it."""
+"""Sizes of bursts, relative to slightly more than the number accepted at once."""
 _NOTICED: Final = 0.03
-"""Share of a volley by which what passes has to differ to be noticed, at least: beyond the rounding of large
-counts."""
+"""Minimum difference of accepted requests, as a share of a burst, that counts as separation: above the rounding of
+large counts."""
 
 
 def best(
@@ -265,19 +267,19 @@ def best(
     until: float,
     lasts: Callable[[Floats], Floats],
 ) -> Flood | None:
-    """Of many experiments, the one that separates most pairs of cases for its requests and its time.
+    """Return the experiment that separates most pairs of cases for its requests and time.
 
     Args:
-        rivals: the models that stand.
+        rivals: the remaining models.
         now: the present, by our clock.
-        most: requests that are more than what passes at once.
-        budget: requests that may still be sent.
-        blur: seconds in which the requests of a volley arrive.
-        until: when the last volley may be sent.
-        lasts: in how many seconds the requests of volleys of some sizes arrive.
+        most: slightly more requests than are accepted at once.
+        budget: remaining requests.
+        blur: seconds over which the requests of a burst arrive.
+        until: latest time of the last burst.
+        lasts: returns the arrival times in s of bursts of given sizes.
 
     Returns:
-        None if none separates any.
+        None if no experiment separates enough.
     """
     chance = np.random.default_rng(budget)
     times, counts = _designs(rivals, now, most, blur, chance)
@@ -287,7 +289,7 @@ def best(
         return None
     separated = _separated([_foreseen(rival, times, counts, lasts(counts), chance) for rival in rivals], counts)
     wide = max(rival.replay.idle() for rival in rivals)
-    # What separates all at once is worth more than steps that each separate a part.
+    # One experiment that separates everything is better than several that each separate a part.
     cost = 0.5 + counts.sum(axis=0) / most + 0.5 * (times[-1] - now) / max(wide, 1e-3)
     chosen = int(np.argmax(separated**2 / cost))
     if separated[chosen] < _WORTH:
@@ -297,9 +299,9 @@ def best(
 
 
 def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
-    """Of each experiment, how many pairs of cases let another number of some volley pass: by model, as shares of them.
+    """For each experiment, the share of pairs of cases with different numbers accepted in some burst, over all models.
 
-    Two cases of one model count less, and least if they have the same numbers and other offsets.
+    Pairs of cases of one model count less, and least if their parameters are equal and only their offsets differ.
     """
     noticed = np.maximum(1.0, _NOTICED * counts)[:, None, None]
     separated = np.zeros(counts.shape[1])
@@ -317,7 +319,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[WeighedModel], now: float, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Moments and sizes of volleys, drawn at random around the windows that stand."""
+    """Random times and sizes of bursts around the remaining windows."""
     idle = np.array([rival.replay.idle() for rival in rivals])
     lengths = [rival.replay.windows.ravel() for rival in rivals if rival.model.windowed]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
@@ -327,7 +329,7 @@ def _designs(
     times = np.cumsum(np.vstack((first, gaps)), axis=0)
     counts = np.maximum(1.0, np.round(chance.choice(_SIZES, (_VOLLEYS, _TRIED)) * most))
     counts[np.arange(_VOLLEYS)[:, None] >= chance.integers(1, _VOLLEYS + 1, _TRIED)] = 0
-    for place in range(1, _VOLLEYS):  # what is not sent ends nothing
+    for place in range(1, _VOLLEYS):  # an unused burst takes no time
         times[place] = np.where(counts[place] > 0, times[place], times[place - 1])
     return times, counts
 

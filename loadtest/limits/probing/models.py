@@ -1,4 +1,4 @@
-"""The limiters that a probe looks for, each with the bounds on its load that volleys leave, and every parameter."""
+"""The limiters that a probe considers, with the bounds on their load and all their parameters."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from loadtest.limits.replays import LimiterReplay
 from loadtest.units import Limit
 
 _WINDOW_EXACT: Final = 0.002
-"""Part by which a window may differ from the length that it is said to have: a tenth of the ± 2 % that the bench
-calls right, so that drifting clocks contradict nothing."""
+"""Relative tolerance of a window's nominal length: a tenth of the ± 2 % that the bench accepts, so that drifting clocks
+contradict nothing."""
 RATES: Final = 30.0
-"""Factor on either side of the documented rate within which rates are looked for: the windows that are looked for go
-as far down (`Asker`: a thirtieth of the documented one)."""
+"""Factor around the documented rate within which rates are considered; windows reach as far down (`Asker`: a thirtieth
+of the documented one)."""
 _NEAR: Final = 0.1
-"""Width of the range around the documented rate, as a part of it, in which half of all buckets are at first: a prior,
-wide enough for the ± 4 % to which rates are narrowed (docs/probe.md)."""
+"""Relative width of the range around the documented rate that holds half of the prior probability of buckets: wide
+enough for the ± 4 % to which rates are narrowed (docs/probe.md)."""
 
 
 class Log(Model):
-    """At most N in any W: what passed within W of a volley."""
+    """At most N in any W seconds."""
 
     algorithm = "sliding-log"
 
@@ -38,12 +38,12 @@ class Log(Model):
 
 
 class Aligned(Model):
-    """At most N in each window that begins at a multiple of W on the server's clock; the cells are of its offset."""
+    """At most N in each window that starts at a multiple of W on the server's clock; cells divide its offset."""
 
     algorithm: ClassVar[AlgorithmName] = "fixed-window"
 
     def numbers(self, begin: Floats, end: Floats) -> tuple[Floats, Floats]:
-        """Of each cell and volley, the number of the window in which it may have begun, and have ended."""
+        """Earliest window number at each burst's start and latest at its end, by cell and burst."""
         wide = self.windows[:, None]
         first = np.floor((begin[None, :] + self.low[:, None]) / wide + 1e-12)
         return first, np.floor((end[None, :] + self.high[:, None]) / wide + 1e-12)
@@ -56,13 +56,13 @@ class Aligned(Model):
         within = own_first == own_last
         certain = within & (first == own_first) & (last == own_first)
         possible = (first <= own_last) & (last >= own_first)
-        # One that lies across a boundary may have used up two windows.
+        # A burst across a boundary may have used two windows.
         least = np.where(within[:, 0], certain @ few, -MANY)
         return least, possible @ many
 
 
 class Counter(Aligned):
-    """At most N by p(1 − f) + c + 1 ≤ N: what passed in the window before, weighted, and in this one."""
+    """At most N by p(1 − f) + c + 1 ≤ N, from the weighted count of the previous window and this window's count."""
 
     algorithm = "sliding-counter"
 
@@ -79,13 +79,13 @@ class Counter(Aligned):
         closes = (own_first[:, 0] + 1) * self.windows
         left_most = np.clip((closes - now.begin - self.low) / self.windows, 0, 1)
         left_least = np.clip((closes - now.end - self.high) / self.windows, 0, 1)
-        # Some take the whole part of p(1 − f) only: up to one more passes.
+        # Some implementations round p(1 − f) down and accept up to one more.
         least = np.where(within, least + np.floor(before * left_least + 1e-9), -MANY)
         return least, most + may_before * np.where(within, left_most, 1.0)
 
 
 class FromFirst(Model):
-    """At most N in a window that begins with the first request after the last one ended."""
+    """At most N in a window that starts with the first request after the previous window."""
 
     algorithm = "fixed-window-from-first"
     whole_streams = True
@@ -93,7 +93,7 @@ class FromFirst(Model):
     def _start(self) -> None:
         super()._start()
         self._opened = np.full((2, len(self.low)), -np.inf)
-        """The earliest and the latest moment at which the present window may have begun."""
+        """The earliest and latest possible start of the current window."""
         self._counted, self._inside = np.zeros((2, len(self.low))), np.zeros((2, len(self.low)), bool)
 
     def _keep(self, kept: Bools) -> None:
@@ -105,14 +105,14 @@ class FromFirst(Model):
         now = evidence.wholes[place] or evidence.volleys[place]
         certain = now.end < self._opened[0] + self.low - SLACK
         possible = now.begin < self._opened[1] + self.high
-        if not now.passed:  # a new window would have let one pass
+        if not now.passed:  # a new window would have accepted one
             certain = certain | possible
         full = self._counted[0] >= self.most_n
-        mixed = possible & ~certain & full  # rejected by the old window, and let pass by a new one
+        mixed = possible & ~certain & full  # rejected by the old window, and accepted by a new window
         if now.passed:
             possible = possible & (certain | ~full)
         self._inside = np.stack((certain, possible))
-        # One that lies across the end may have used up two windows.
+        # A burst across the end may have used two windows.
         across = possible & ~certain
         least = np.where(across, -MANY, np.where(certain, self._counted[0], 0.0))
         most = np.where(possible, self._counted[1], 0.0)
@@ -131,7 +131,7 @@ class FromFirst(Model):
         self._counted = np.stack((np.where(across, 0.0, least), most))
 
     def see(self, evidence: ProbeEvidence, place: int) -> None:
-        """Set aside what a volley contradicts, and what is not renewed as a stream shows it."""
+        """Discard cells that a burst contradicts, and cells whose windows a stream's renewals contradict."""
         super().see(evidence, place)
         if self.stands and evidence.wholes[place] not in {None, evidence.volleys[place]}:
             count, span = evidence.renewals(place)
@@ -140,7 +140,7 @@ class FromFirst(Model):
 
 
 class Concurrency(Model):
-    """At most N at the same time: volleys do not overlap, so each finds it empty."""
+    """At most N at the same time. Bursts do not overlap, so each finds all slots free."""
 
     algorithm = CONCURRENCY
 
@@ -150,10 +150,9 @@ class Concurrency(Model):
 
 
 class Bucket(Model):
-    """B at once and ρ a second: token bucket, GCRA, and a leaky queue; the cells are of ρ.
+    """B at once and ρ per second: token bucket, GCRA, and leaky queue; cells divide ρ.
 
-    The level that is used up falls by ρ a second. It is least where requests came as early as they may have, and
-    greatest where they came as late.
+    The level falls by ρ per second. It is lowest for the earliest possible arrivals and highest for the latest.
     """
 
     algorithm = "token-bucket"
@@ -164,7 +163,7 @@ class Bucket(Model):
     def _start(self) -> None:
         super()._start()
         self._level = np.zeros((2, len(self.low)))
-        """The least at ``_since[0]`` and the greatest at ``_since[1]``."""
+        """The lower bound at ``_since[0]`` and the upper bound at ``_since[1]``."""
         self._since = (-math.inf, -math.inf)
 
     def _keep(self, kept: Bools) -> None:
@@ -186,9 +185,9 @@ class Bucket(Model):
     def _after(self, volley: Volley) -> None:
         counted = volley.sent if self.count_rejected else volley.passed
         least, most = self._at(volley.begin)[0] + counted, self._at(volley.end)[1] + counted
-        if volley.rejected:  # then there was less than one left
+        if volley.rejected:  # less than one token was left
             least = np.maximum(least, self.least_n - 1)
-        if self.count_rejected:  # a debt of the burst is the most
+        if self.count_rejected:  # the debt is at most the burst
             least, most = np.minimum(least, 2 * self.least_n), np.minimum(most, 2 * self.most_n)
         else:
             most = np.minimum(most, self.most_n)
@@ -199,7 +198,7 @@ class Bucket(Model):
         return np.flatnonzero(apart < _NEAR / 2 + np.log(self.high / self.low) / 2)[:4]
 
     def share(self, cell: int, documented: Limit) -> float:
-        """How likely a cell was at first: half for the documented rate, the other half even by the rate's logarithm."""
+        """A cell's prior probability: half near the documented rate, half uniform in the logarithm of the rate."""
         width = math.log(self.high[cell] / self.low[cell])
         near = abs(math.log(documented.rate / ((self.low[cell] + self.high[cell]) / 2)))
         return 0.5 * width / (2 * math.log(RATES)) + 0.5 * (width / _NEAR if near < _NEAR / 2 + width / 2 else 0.0)
@@ -218,9 +217,9 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
     """Return all models, each with all parameters that may be in force.
 
     Args:
-        documented: the limit that the documentation gives; rates are looked for within a factor of ``RATES``.
-        windows: lengths that they may have, in s.
-        reach_s: how far the server's clock may be from ours.
+        documented: the documented limit; rates are considered within a factor of ``RATES``.
+        windows: possible window lengths, in s.
+        reach_s: maximum difference of the server's clock from ours.
     """
     around, edges = np.array(windows), []
     for window in windows:
@@ -242,7 +241,7 @@ def every_model(documented: Limit, windows: Sequence[float], reach_s: float) -> 
             return kind(rates[:-1], rates[1:], count_rejected=count_rejected, grain=0.004)
         return kind(one, one)
 
-    # Those to which rejected requests make no difference first, then the others without and with them.
+    # First the algorithms that cannot count rejections, then all other algorithms without and with counting them.
     every = [(kind, counting) for kind in MODELS for counting in ALGORITHMS[kind.algorithm].variants]
     every.sort(key=lambda each: (ALGORITHMS[each[0].algorithm].can_count_rejected, each[1]))
     return [model(*each) for each in every]

@@ -1,4 +1,4 @@
-"""A probe of one limit: sends volleys, sets models aside, ends as soon as it is sure. Pure: its caller sends."""
+"""A probe of one limit: sends bursts, excludes models, and ends as soon as it is sure. Pure: its caller sends."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,84 +13,82 @@ from loadtest.limits.probing.models import Bucket, Concurrency
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
-"""Requests that a probe may send, in documented counts: the budget that docs/probe.md promises."""
+"""Request budget of a probe, in documented counts (docs/probe.md)."""
 SCOPE_REQUESTS: Final = 1.5
-"""Requests beyond these, in documented counts, to see who shares the limit: the rest of that budget of 5.5."""
-WINDOWS: Final = 8.0
-"""Time that a probe may take, in documented windows: the budget of docs/probe.md."""
-_SURE_BURSTS: Final = 1
-"""Bursts that have to agree where the numbers are the documented ones: docs/probe.md, "one burst is enough"."""
-_OTHER_BURSTS: Final = (3, 12)
-"""Least and most bursts that have to agree on other numbers: others' 60 % of a quota left the same 40 of 100 three
-times in a row (others' traffic in bench/probe_confusion.py). Between them, as many as use up the documented count."""
-_PHASE: Final = 0.1
-"""Part of a documented window that is over when a probe begins: the first burst and what follows it lie in one
-window, also where the clocks are 0.5 s apart (docs/probe.md); windows below 7 s wait for `REACH_S` instead."""
-_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
-"""First two digits of round counts: the preferred numbers of the limits that docs/probe.md names."""
-_SMALL: Final = 20
-"""Count below which every count is taken for round: so few numbers leave no coarser scale (docs/probe.md)."""
-_SHARED: Final = 0.85
-"""Part of a documented rate down to which other clients explain a bucket: docs/probe.md, "up to 15 % slower"."""
-_SEEN: Final = 1.05
-"""Part of a documented rate up to which the network explains a bucket: docs/probe.md, "5 % faster"; all wrong names
-of the bench were buckets 2 to 4 % too fast."""
-_NEAR: Final = 0.04
-"""Part of a bucket's rate that may be open while requests are left: at up to 10 %, bench/probe_confusion.py took a
-rate 5 % off for the documented one in 10 of 40 probes, at 4 % in none."""
-_NEAR_ENOUGH: Final = 0.2
-"""Part of a bucket's rate that may be open at last, where the documented rate stands: docs/probe.md, "within 20
-%"."""
-_BURST_ENOUGH: Final = 0.05
-"""Part of a burst that may be open at last: one request in 20, the ± 1 by which the bench calls a burst of 20
-right."""
-RATE_SAME: Final = 0.02
-"""Part by which a rate may differ and still be the documented one: the ± 2 % by which the bench calls a rate
-right."""
-_SMALL_LIMIT: Final = 50
-"""Requests of a limit below which a stricter one may be other clients' traffic, too regular to average out:
+"""Additional budget to find out which clients share the limit, in documented counts: the rest of the 5.5 in
 docs/probe.md."""
+WINDOWS: Final = 8.0
+"""Time budget of a probe, in documented windows (docs/probe.md)."""
+_SURE_BURSTS: Final = 1
+"""Agreeing bursts needed if the parameters are as documented (docs/probe.md)."""
+_OTHER_BURSTS: Final = (3, 12)
+"""Minimum and maximum number of agreeing bursts for other parameters. In bench/probe_confusion.py, clients that used 60
+% of a quota left the same 40 of 100 three times in a row. Between these, as many as use up the documented count."""
+_PHASE: Final = 0.1
+"""Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
+window even if the clocks are 0.5 s apart (docs/probe.md); windows below 7 s wait for `REACH_S` instead."""
+_ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
+"""Leading two digits of round counts: the preferred numbers of limits (docs/probe.md)."""
+_SMALL: Final = 20
+"""Count below which every count is round, because there is no coarser scale (docs/probe.md)."""
+_SHARED: Final = 0.85
+"""Lowest part of a documented rate that other clients' traffic may explain (docs/probe.md)."""
+_SEEN: Final = 1.05
+"""Highest part of a documented rate that the network may explain (docs/probe.md); all wrong results of the bench were
+buckets 2 to 4 % too fast."""
+_NEAR: Final = 0.04
+"""Relative uncertainty of a bucket's rate accepted while requests are left. At up to 10 %, bench/probe_confusion.py
+took a rate 5 % off for the documented one in 10 of 40 probes, at 4 % in none."""
+_NEAR_ENOUGH: Final = 0.2
+"""Relative uncertainty of a bucket's rate accepted at the end if the documented rate is possible (docs/probe.md)."""
+_BURST_ENOUGH: Final = 0.05
+"""Relative uncertainty of a burst size accepted at the end: one request in 20, the ± 1 that the bench accepts for a
+burst of 20."""
+RATE_SAME: Final = 0.02
+"""Maximum relative difference of a rate that equals the documented rate: the ± 2 % that the bench accepts."""
+_SMALL_LIMIT: Final = 50
+"""Count below which a stricter limit may be other clients' traffic, which is then too regular to average out
+(docs/probe.md)."""
 _BETTER: Final = 7.0
-"""Natural log of how much likelier another model has to be: e^7 = 1,100, the factor that docs/probe.md gives."""
+"""Natural log of the likelihood ratio that excludes a model: e^7 = 1,100 (docs/probe.md)."""
 _LIKELIER: Final = 3.0
-"""Natural log of the same for a model's best numbers: one request more or less (`experiments._PER_MISS`)."""
+"""Natural log of the same ratio for a model's best parameters: one request more or less (`experiments._PER_MISS`)."""
 _ILL: Final = -15.0
-"""Natural log of the likelihood below which nothing that stands explains what was seen: five times
+"""Natural log of the likelihood below which no remaining model explains the answers: five times
 `experiments._PER_MISS`; checked by the replicas and double limits of bench/probe_confusion.py."""
 _EXPERIMENTS_MOST: Final = 150
-"""Experiments of one probe, at most: a bound on the loop, should neither requests nor time end it."""
+"""Maximum number of experiments of one probe: ends the loop if neither requests nor time do."""
 _FITS_FIRST: Final = 3
-"""Streams before any other experiment where it looks like a bucket: checked by the buckets of
+"""Streams before any other experiment if the limiter looks like a bucket: checked by the buckets of
 bench/probe_confusion.py."""
 _STREAM_LEAST: Final = 4
-"""Requests of a stream, at least: two that pass and two that are rejected bound a rate from both sides."""
+"""Minimum number of requests in a stream: two accepted and two rejected bound a rate from both sides."""
 _SLOW: Final = 1.5
-"""Requests that come back in the time to a rejection, below which streams tell less than volleys at chosen moments:
-checked by the buckets of bench/probe_confusion.py."""
+"""Requests refilled during the time to a rejection, below which streams show less than bursts at chosen times: checked
+by the buckets of bench/probe_confusion.py."""
 _OVER: Final = 1.35
-"""Pace of a stream in units of the rate that is looked for, so that some of it is always rejected: docs/probe.md."""
+"""Pace of a stream relative to the rate being measured, so that some requests are always rejected (docs/probe.md)."""
 _OVER_ONE: Final = 5.0
-"""Pace of a stream, likewise, where one request may be all that passes at once: when the next one passes is seen no
-closer than requests follow each other. Of paces 1.1 and 4 in turns, and 5, the latter named 7 of 24, not 4
-(docs/probe.md)."""
+"""The same pace where the burst size may be 1: the time of the next acceptance is known no better than the distance
+between requests. In the bench, pace 5 named 7 of 24, alternating 1.1 and 4 only 4 (docs/probe.md)."""
 
 ProbeOutcome = Literal["named", "several", "none", "unlimited"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeFinding:
-    """What a probe of one limit found.
+    """The result of a probe of one limit.
 
     Attributes:
-        word: one model is ``named``, ``several`` stand, ``none`` does, or nothing was rejected (``unlimited``).
-        documented: the limit that the documentation gives.
-        standing: the models that stand.
-        held: whether requests that passed were held as in a queue.
-        shared: of each who else was asked, whether the quota is theirs as well; None if that is not clear.
-        requests: how many were sent.
-        rejected: of these, rejected.
-        seconds: from the first request to the last answer.
-        why: what is missing, where it is not sure.
+        word: one model is ``named``, ``several`` or ``none`` remain, or nothing was rejected (``unlimited``).
+        documented: the documented limit.
+        standing: the remaining models.
+        held: whether accepted requests were held as in a queue.
+        shared: whether each other client shares the quota; None if unclear.
+        requests: number of requests sent.
+        rejected: number of rejected requests.
+        seconds: time from the first request to the last answer.
+        why: the missing evidence, if the result is not certain.
     """
 
     word: ProbeOutcome
@@ -108,13 +106,13 @@ class Prober(Asker):
     """One probe.
 
     Args:
-        documented: the limit that the documentation gives.
+        documented: the documented limit.
         now: unix seconds of our clock.
-        rate: requests/s that may be sent.
-        others: who else there is, to see whether they share the quota.
-        requests: that may be sent in all.
-        seconds: that it may take.
-        clock: unix seconds of our clock, where thinking takes time.
+        rate: maximum requests/s.
+        others: other clients that may share the quota.
+        requests: maximum number of requests.
+        seconds: maximum duration.
+        clock: unix seconds of our clock, for probes whose computing time matters.
     """
 
     def __init__(
@@ -137,21 +135,22 @@ class Prober(Asker):
         self._fits_made = 0
         self._clock = clock
         self._thought = 0.0
-        """How long it took to choose the last experiment, in s."""
+        """Computing time of the last choice of an experiment, in s."""
         self._held = self._ill = False
-        """Whether requests are held, and whether nothing that stands explains what was seen."""
+        """Whether requests are held, and whether no remaining model explains the answers."""
         self._others = others
 
     def run(self) -> Exchange[ProbeFinding]:
-        # Early in a window, if windows are the documented ones or a part of them: what follows is in the same one.
+        # Start early in a window, so that the next bursts fall into the same one if windows have the documented length
+        # or a part of it.
         window = self._documented.window
         begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
         yield from self._volley(begin, 1)
         filled = yield from self._burst(self._now, round(1.1 * self._documented.count) + 1)
-        if not filled:  # what refills quickly needs more at once than its burst
+        if not filled:  # a limiter that refills fast may accept more than its burst
             filled = yield from self._burst(self._now, round(1.5 * self._documented.count))
         if not filled:
-            why = f"nothing was refused of {self._requests} requests"
+            why = f"none of {self._requests} requests were rejected"
             return self._finding("unlimited", why, self._sent[-1].end)
         self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
@@ -180,7 +179,7 @@ class Prober(Asker):
 
     @property
     def _idle(self) -> float:
-        """Seconds in which all that stands has nothing used up any more."""
+        """Seconds after which no remaining limiter is in use any more."""
         times = [
             model.count()[1] * model.window()[1] if isinstance(model, Bucket) else model.window()[1]
             for model in self._likely
@@ -188,7 +187,7 @@ class Prober(Asker):
         return min(max(times, default=0.0), 2 * self._documented.window)
 
     def _weigh(self) -> list[WeighedModel]:
-        """Weigh what stands; set aside what explains much less than something else that explains what was seen."""
+        """Weigh the remaining models, and exclude those that explain much less than a model that fits."""
         for model in self._models:
             model.divide(self._past)
         found = [weigh(model, self._past, self._trip, self._documented) for model in self._likely]
@@ -217,7 +216,7 @@ class Prober(Asker):
         most += max(self._enough, round(0.05 * most))
         if self._sole and self._pinned():
             margin = min(2 * self._trip + 0.005, 0.1 * self._documented.window + 4 * self._trip)
-            # At another phase than before: what somebody else uses up is not the same then.
+            # At another phase than before, because other clients' usage differs there.
             replay = rivals[0].replay
             idle = self._now + replay.idle() + margin + 0.37 * self._bursts * float(replay.windows.max())
             return ((idle, most),) if idle <= self._until and most <= self._left else None
@@ -236,7 +235,7 @@ class Prober(Asker):
 
     @property
     def _like_bucket(self) -> bool:
-        """Whether room came back soon after all was used up: sooner than windows of the documented length end."""
+        """Whether room came back soon after the limit was exhausted, before a window of documented length ends."""
         full = next((volley.end for volley in self._sent if volley.rejected), math.inf)
         if self._held:
             return True
@@ -244,7 +243,7 @@ class Prober(Asker):
         return any(volley.passed for volley in self._sent if full <= volley.begin and volley.end < soon)
 
     def _fitting(self) -> Experiment | None:
-        """A stream that fits the rate of the only bucket that stands, longer with each that was not enough."""
+        """A stream that measures the rate of the remaining buckets in turn, longer each time."""
         buckets = [model for model in self._likely if isinstance(model, Bucket)]
         if not buckets:
             return None
@@ -254,10 +253,10 @@ class Prober(Asker):
         if rate * self._trip < _SLOW:
             return None
         self._fits_made += 1
-        if bucket.count_rejected:  # it lets nothing pass any more once more is sent than its rate
+        if bucket.count_rejected:  # once more is sent than its rate, it accepts nothing
             wanted = 2.5 * bucket.count()[1] * 2 * rate / (high - low)
             return self._stream_of(rate, round(max(wanted, 3 * rate * self._trip, 4 * bucket.count()[1])))
-        # The network moves some of them over the edges of what is counted.
+        # Network delays move some requests across the edges of what is counted.
         count = 60 * 2**self._fits_made * max(1.0, math.sqrt(rate * self._trip) / 2)
         count = count if self._sole else min(count, 0.6 * self._documented.count)
         hidden = bucket.count()[0] <= 1 + 2 * rate * self._trip
@@ -272,15 +271,16 @@ class Prober(Asker):
         return stream(self._now, pace, most) if most >= _STREAM_LEAST else None
 
     def _pinned(self, *, at_last: bool = False) -> bool:
-        """Whether numbers are known as closely as is wanted, or ``at_last`` as is enough."""
+        """Whether the parameters are known closely enough to stop early, or ``at_last`` to be reported."""
         for model in self._likely:
             (least, most), (low, high) = model.window(), model.count()
             bucket = isinstance(model, Bucket)
             near = _NEAR_ENOUGH if at_last and self._as_documented(model) else _NEAR
             slack = near * most if bucket else max(0.05 * most, 3 * self._trip)
             if bucket and low == 1 and least < self._trip and not self._documented_stands:
-                return False  # what comes too early leaves no trace: how requests are mixed up matters most
-            blur = 2 + 2 * self._trip / least if bucket else 0.0  # a burst is not seen closer through the network
+                # requests that come too early leave no trace: the result depends on their order of arrival
+                return False
+            blur = 2 + 2 * self._trip / least if bucket else 0.0  # network delays limit the precision of a burst
             if most - least > slack or high - low > max(2, blur, _BURST_ENOUGH * high * at_last):
                 return False
         return True
@@ -290,8 +290,9 @@ class Prober(Asker):
         least, most = _OTHER_BURSTS
         model, documented = self._likely[0], self._documented.count
         count = model.count()[0]
-        needed = min(most, max(least + (count < documented), documented // count))  # others leave less, never more
-        if isinstance(model, Bucket):  # where rejected requests count, hardly any of a stream pass
+        # other clients leave less, never more
+        needed = min(most, max(least + (count < documented), documented // count))
+        if isinstance(model, Bucket):  # if rejected requests count, a stream has hardly any acceptances
             bursts = self._bursts + self._fits_made * model.count_rejected
         else:
             bursts = model.agreeing(0.5 * model.window()[0])
@@ -299,7 +300,7 @@ class Prober(Asker):
 
     @property
     def _likely(self) -> list[Model]:
-        """Of the models that stand those with numbers that somebody may have chosen, or all if there is none."""
+        """The remaining models with plausible parameters, or all if there are none."""
         standing = self.standing
         return [each for each in standing if self._as_documented(each) or self._chosen(each)] or standing
 
@@ -315,10 +316,10 @@ class Prober(Asker):
         return least <= documented.window <= most and low <= documented.count <= high
 
     def _chosen(self, model: Model) -> bool:
-        """Whether numbers stand that somebody may have chosen: what others leave of a quota is any number.
+        """Whether plausible configured parameters remain; another client's traffic leaves arbitrary numbers.
 
-        Somebody may enforce another count in the documented window; in another one, short windows look like what others
-        leave of a bucket. So does what is a little below the documented rate of a bucket, or below a small limit.
+        In the documented window another count is plausible. In another window, a short one resembles a bucket with
+        other clients' traffic. So does a rate slightly below the documented one, or a count below a small limit.
         """
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()
@@ -344,22 +345,23 @@ class Prober(Asker):
         return self._sole and self._confirmed and self._pinned()
 
     def _conclude(self) -> tuple[ProbeOutcome, str]:
-        """What was found, and what is missing where it is not sure."""
+        """The result, and the missing evidence if it is not certain."""
         known = any(self._as_documented(each) or self._chosen(each) for each in self.standing)
-        # What others draw leaves less; more than is documented, and nobody's choice, is not one limiter's doing.
+        # Other clients' traffic leaves less than the limit. An implausible count above the documented one has another
+        # cause.
         odd = not known and all(each.count()[0] > self._documented.count for each in self.standing)
         if odd or self._ill:
             return (
                 "none",
-                "no single limiter answers like this: several servers may count, or two limits, or others draw on it",
+                "no single limiter answers like this: several servers, two limits, or other clients may be involved",
             )
         if not self._sole:
-            return "several", "what may be sent does not tell them apart"
+            return "several", "the request budget is too small to tell them apart"
         if not (self._confirmed and self._pinned(at_last=True)):
-            return "several", "what may be sent does not confirm its numbers"
+            return "several", "the request budget is too small to confirm its numbers"
         if self._documented_stands or self._chosen(self._likely[0]):
             return "named", ""
-        return "several", "its numbers are nobody's choice: somebody else may draw on this quota"
+        return "several", "its numbers are not round: another client may share this quota"
 
     def _finding(self, word: ProbeOutcome, why: str, end: float) -> ProbeFinding:
         passed = sum(volley.passed for volley in self._sent) + sum(answer.passed for answer in self._unseen)
@@ -377,13 +379,13 @@ class Prober(Asker):
 
 
 def _held(took: Sequence[float], trip: float) -> bool:
-    """Whether requests that passed in a burst waited ever longer for their answers, as in a queue."""
+    """Whether accepted requests of a burst waited increasingly long, as in a queue."""
     part = len(took) // 3
     return part > 0 and sorted(took[-part:])[part // 2] > min(took) + 1.5 * trip
 
 
 def _round_in(low: int, high: int) -> bool:
-    """Whether one of some counts is a small one, a power of 2, or as round as 10, 12, 15, 20, 25, 30, ... are."""
+    """Whether a count in the range is small, a power of 2, or round (10, 12, 15, 20, 25, 30, ...)."""
     return any(
         count < _SMALL
         or count & (count - 1) == 0

@@ -1,6 +1,6 @@
-"""What a probe is asked, and what it found, as typed values that travel between processes as JSON.
+"""A probe's order and findings, as typed values that travel between processes as JSON.
 
-What headers say of a limit is compared with the answers of the probe: no decision of the probe rests on them.
+Rate-limit headers are compared with the answers; no decision of the probe depends on them.
 """
 
 import re
@@ -27,15 +27,15 @@ Compliance = Literal["as documented", "stricter", "looser", "can't tell"]
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
-    """What to probe. Keys and endpoint come from the environment.
+    """A probe to run. Keys and endpoint come from the environment.
 
     Attributes:
         url: the base URL.
-        listed: whether an entry allows a host that is not loopback.
-        documented: the limits to probe, as the documentation gives them: count and window in s.
-        rate: requests/s that may be sent.
-        requests: of all limits; None for four times each documented count.
-        workflow: to run where requests that execute nothing draw on no limit; None to run none.
+        listed: whether an entry allows a host other than loopback.
+        documented: the limits to probe: documented count and window in s.
+        rate: maximum requests/s.
+        requests: maximum over all limits; None for four times each documented count.
+        workflow: the workflow to run if requests without execution do not count; None to run none.
         tls: as in a target's entry.
         headers: likewise.
     """
@@ -56,9 +56,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         algorithm: its name.
         count_rejected: whether rejected requests count.
-        count: the least and the greatest N per window that stand; None for a limit on concurrency without a window.
-        window_s: the least and the greatest window that stand; of a bucket the documented one.
-        burst: the least and the greatest burst that stand; None where there is none.
+        count: smallest and largest possible N per window.
+        window_s: smallest and largest possible window; for a bucket the documented one.
+        burst: smallest and largest possible burst; None if there is none.
     """
 
     algorithm: AlgorithmName
@@ -69,7 +69,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        counting = ", counting refused requests" if self.count_rejected else ""
+        counting = ", counting rejected requests" if self.count_rejected else ""
         burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
         if self.algorithm == CONCURRENCY:
             return f"{self.algorithm}: {_between(*self.count)} at the same time"
@@ -77,23 +77,23 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found of one limit.
+    """A probe's findings about one limit.
 
     Attributes:
         limit: its name.
         documented: count and window in s.
-        verdict: how what is enforced compares with the documentation.
-        standing: the limiters that may be in force: one, where it is known which.
-        scope: what one limiter counts; None if that is not known.
-        statuses: of refusals, how often each was seen.
-        retry_after: what the refusals' Retry-After was worth, in words.
-        headers: what other headers of rates say, in words.
-        requests: how many were sent.
-        rejected: of these, rejected.
-        executed: of these, those that ran a workflow.
-        jobs_of_rejected: rejected ones whose answer names a job.
-        seconds: that it took.
-        why: what is missing, where it is not sure.
+        verdict: comparison of the enforced limit with the documented one.
+        standing: the limiters that may be in force; exactly one if identified.
+        scope: the requests that one limiter counts; None if unknown.
+        statuses: number of rejections by status.
+        retry_after: accuracy of the rejections' Retry-After, in words.
+        headers: content of other rate-limit headers, in words.
+        requests: number of requests sent.
+        rejected: number of rejected requests.
+        executed: number of requests that ran a workflow.
+        jobs_of_rejected: rejected requests whose answer names a job.
+        seconds: duration.
+        why: the missing evidence, if the result is not certain.
     """
 
     limit: LimitName
@@ -113,11 +113,10 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
-    """What is known well enough to be assumed from now on.
+    """Return the findings that are certain enough to be assumed in future.
 
     Returns:
-        The limits that are known, and how they are counted: None where that is not the same for all of them, or not
-        known of all.
+        The known limits, and their algorithm: None if it is unknown or differs between limits.
     """
     limits: dict[LimitName, Limit] = {}
     specs: set[LimiterSpec | None] = set()
@@ -137,7 +136,7 @@ def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], Lim
 
 
 def _nearest(window_s: tuple[float, float]) -> float:
-    """The roundest window between two: whole minutes, seconds, or tenths."""
+    """The roundest window between two: whole minutes, tens of seconds, seconds, or tenths."""
     least, most = window_s
     for step in (60.0, 10.0, 1.0, 0.1):
         found = round((least + most) / 2 / step) * step
@@ -147,7 +146,7 @@ def _nearest(window_s: tuple[float, float]) -> float:
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
-    """Where a probe is: sent after each volley."""
+    """A probe's progress, sent after each burst."""
 
     limit: LimitName
     requests: int
@@ -157,13 +156,13 @@ class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
-    """One limit is done."""
+    """The end of one limit's probe."""
 
     finding: LimitFinding
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """The probe cannot go on."""
+    """The probe failed."""
 
     words: str
     remedy: str
@@ -174,7 +173,7 @@ ProbeMessage = ProbeProgress | Found | Failed
 
 
 def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
-    """A model with its numbers as they are shown; of buckets per documented window."""
+    """Return a model with its parameters as shown; those of buckets per documented window."""
     least, most = model.window()
     low, high = model.count()
     if isinstance(model, Bucket):
@@ -195,7 +194,7 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
 
 
 def verdict(finding: ProbeFinding) -> Compliance:
-    """How what is enforced compares with the documentation."""
+    """Compare the enforced limit with the documented one."""
     documented, models = finding.documented, finding.standing
     if finding.word != "named" or isinstance(models[0], Concurrency):
         return "can't tell"
@@ -214,7 +213,7 @@ def verdict(finding: ProbeFinding) -> Compliance:
 
 
 def scope(shared: dict[Who, bool | None]) -> Scope | None:
-    """What one limiter counts, from who else drew on it; None if that is not known."""
+    """Return the scope of one limiter, given which clients share it; None if unknown."""
     found: dict[tuple[bool | None, bool | None], Scope] = {
         (False, False): "key-and-name",
         (False, True): "key",
@@ -229,8 +228,7 @@ def _between(low: float, high: float) -> str:
 
 
 _ROUNDED_S: Final = 1.0
-"""Seconds by which a wait in whole seconds may be longer than it has to be: RFC 9110, section 10.2.3, has no
-fractions."""
+"""Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
 _LIMIT: Final = re.compile(r"^(?:x-)?rate-?limit-limit$")
 _REMAINING: Final = re.compile(r"^(?:x-)?rate-?limit-remaining$")
 _POLICY: Final = re.compile(r"""("[^"]*"|[\w*-]+)((?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"[^"]*"|:[^:]*:|[^;,\s]*))?)*)""")
@@ -239,10 +237,10 @@ _PARAMETER: Final = re.compile(r""";\s*([a-z*][\w.*-]*)(?:=("[^"]*"|:[^:]*:|[^;,
 
 @dataclass(frozen=True, slots=True)
 class HeadedAnswer:
-    """An answer and its headers.
+    """An answer with its headers.
 
     Attributes:
-        sent: in unix seconds of our clock.
+        sent: unix seconds of our clock.
         answered: likewise.
         rejected: whether a limit rejected it.
         headers: by name, in lower case.
@@ -255,9 +253,9 @@ class HeadedAnswer:
 
 
 def retry_after(answers: Sequence[HeadedAnswer]) -> str:
-    """What the refusals' ``Retry-After`` was worth, in words.
+    """Assess the rejections' ``Retry-After``, in words.
 
-    When room came is known to lie between the last request that was rejected and the next that passed.
+    The limiter had room again between the last rejected request and the next accepted one.
     """
     rejected = [each for each in answers if each.rejected]
     having = [each for each in rejected if "retry-after" in each.headers]
@@ -275,12 +273,12 @@ def retry_after(answers: Sequence[HeadedAnswer]) -> str:
         last = max((other.sent for other in following[:passing]), default=each.sent)
         early += over < last - 0.05
         late += over > following[passing].answered + _ROUNDED_S + 0.05
-    share = f"{len(having)} of {len(rejected)} refusals have one"
+    share = f"{len(having)} of {len(rejected)} rejections have one"
     if not judged:
-        return f"{share}; nothing passed after them that would show whether it is true"
+        return f"{share}; no request was accepted after them, so it cannot be checked"
     if not early and not late:
-        return f"{share}, and none is contradicted"
-    return f"{share}; of {judged} that can be judged, {early} were too short and {late} too long"
+        return f"{share}; none is contradicted"
+    return f"{share}; of {judged} that can be checked, {early} were too short and {late} too long"
 
 
 def _over(each: HeadedAnswer) -> float | None:
@@ -289,7 +287,7 @@ def _over(each: HeadedAnswer) -> float | None:
 
 
 def stated_limits(answers: Sequence[HeadedAnswer]) -> str:
-    """Which limits the headers state, and how often their remaining count was contradicted, in words."""
+    """List the limits that headers state, and how often their remaining count was wrong, in words."""
     stated: Counter[str] = Counter()
     promised = broken = 0
     for place, each in enumerate(answers):
@@ -304,7 +302,7 @@ def stated_limits(answers: Sequence[HeadedAnswer]) -> str:
         return "none" if answers else ""
     words = ", ".join(name for name, _ in stated.most_common(3)) or "no limit"
     if promised:
-        words += f"; of {promised} that promised room, {broken} were followed by a refusal"
+        words += f"; of {promised} that promised room, {broken} were followed by a rejection"
     return words
 
 
@@ -326,5 +324,5 @@ def _remaining(headers: Mapping[str, str]) -> int | None:
 
 
 def _items(text: str) -> list[tuple[str, dict[str, str]]]:
-    """The items of a RateLimit field, each with its parameters (draft-ietf-httpapi-ratelimit-headers)."""
+    """The items of a RateLimit field with their parameters (draft-ietf-httpapi-ratelimit-headers)."""
     return [(match[1].strip('"'), dict(_PARAMETER.findall(match[2]))) for match in _POLICY.finditer(text) if match[2]]

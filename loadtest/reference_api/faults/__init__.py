@@ -1,1 +1,1 @@
-"""Where faults are applied (see ``loadtest.faults``): nothing of this is in the way of a server without any."""
+"""Application of faults (see ``loadtest.faults``). A server without faults does not use this."""

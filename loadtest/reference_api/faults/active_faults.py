@@ -1,4 +1,4 @@
-"""Which faults are in force, which of them hit a request, and how long they make it, or the whole server, wait."""
+"""The faults in force, the requests that they affect, and the delays that they cause."""
 
 import asyncio
 import math
@@ -25,9 +25,9 @@ _WORK: Final = (
 
 
 class ActiveFault:
-    """One fault of a server, whose draws depend on its number and the seed.
+    """One fault of a server, with random draws that depend on its number and the seed.
 
-    Its ``start`` counts from ``zero`` in monotonic seconds; None while that isn't known.
+    Its ``start`` counts from ``zero`` in monotonic seconds; None while that is unknown.
     """
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
@@ -35,18 +35,18 @@ class ActiveFault:
         self.fault = fault
         self.zero = zero
         self.hits = 0
-        """Requests that it has hit."""
+        """Number of affected requests."""
         self._seed = seed
         self._seen = 0
 
     @property
     def begin(self) -> float:
-        """Monotonic seconds at which it begins; infinite while that isn't known."""
+        """Start in monotonic seconds; infinite while it is unknown."""
         return math.inf if self.zero is None else self.zero + self.fault.start
 
     @property
     def end(self) -> float:
-        """Monotonic seconds at which it ends; infinite if it doesn't."""
+        """End in monotonic seconds; infinite without an end."""
         return math.inf if self.fault.duration is None else self.begin + self.fault.duration
 
     def in_force(self, now: float) -> bool:
@@ -57,18 +57,18 @@ class ActiveFault:
         return name in fault.names and fault.key in {None, key}
 
     def strike(self, now: float) -> float | None:
-        """The seconds that it makes a request wait which concerns it: 0 for most kinds, None if it doesn't hit it."""
+        """Seconds that the fault delays a matching request: 0 for most kinds, None if the request is not affected."""
         if not self.in_force(now) or not self._drawn():
             return None
         self.hits += 1
         return self._wait(now)
 
     def restart(self, zero: float) -> None:
-        """Begin anew, with the same draws."""
+        """Start again, with the same draws."""
         self.zero, self._seen = zero, 0
 
     def _drawn(self) -> bool:
-        """The n-th draw is the same whenever, and for whatever request, it is made."""
+        """Draw whether a request is affected; the n-th draw does not depend on time or request."""
         self._seen += 1
         probability = self.fault.probability
         return probability == 1 or seeded_random(self._seed, self.number, self._seen) < probability
@@ -91,7 +91,7 @@ class _Latency(ActiveFault):
 
 
 class _ColdStart(ActiveFault):
-    """Remembers since when nobody asked (also before the fault begins), and until when the server is starting."""
+    """Tracks the last request (even before the fault starts) and the end of the server's start."""
 
     fault: kinds.ColdStart
 
@@ -105,7 +105,7 @@ class _ColdStart(ActiveFault):
         if now >= self._warm and not (cold and self.in_force(now) and self._drawn()):
             return None
         if now >= self._warm:
-            self._warm = self._asked = now + self.fault.ms / 1000  # while it starts, it isn't idle
+            self._warm = self._asked = now + self.fault.ms / 1000  # a starting server is not idle
         self.hits += 1
         return self._warm - now
 
@@ -118,20 +118,20 @@ class _Freeze(ActiveFault):
 
 
 def activate(number: int, fault: AnyFault, zero: float | None, seed: int) -> ActiveFault:
-    """Make a fault ready to hit; see ``ActiveFault``."""
+    """Return an ``ActiveFault`` for a fault."""
     forms: dict[type, type[ActiveFault]] = {kinds.Latency: _Latency, kinds.ColdStart: _ColdStart, kinds.Freeze: _Freeze}
     return forms.get(type(fault), ActiveFault)(number, fault, zero, seed)
 
 
 class ActiveFaults:
-    """All faults of a server with so many API keys; the clock gives monotonic seconds."""
+    """All faults of a server; the clock gives monotonic seconds."""
 
     def __init__(self, seed: int, keys: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.header = b""
-        """The kinds of all faults, for a header of every answer."""
+        """The kinds of all faults, for a header of every response."""
         self.on_change: list[Callable[[], None]] = []
-        """Called when faults were added, removed or restarted."""
+        """Called after faults were added, removed or restarted."""
         self._seed = seed
         self._keys = keys
         self._by_number: dict[int, ActiveFault] = {}
@@ -144,10 +144,10 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[AnyFault], zero: float | None) -> list[ActiveFault]:
-        """Put faults in force, whose ``start`` counts from ``zero`` (monotonic seconds; None: from ``restart``).
+        """Activate faults, whose ``start`` counts from ``zero`` (monotonic seconds; None: from ``restart``).
 
         Raises:
-            InputError: if one is about an API key that there isn't; none is added then.
+            InputError: if a fault names a missing API key; then none is added.
         """
         wanted = list(faults)
         for fault in wanted:
@@ -158,22 +158,22 @@ class ActiveFaults:
         return added
 
     def remove(self, number: int | None = None) -> int:
-        """Take one fault out of force, or all; gives how many there were."""
+        """Remove one fault or all, and return how many were removed."""
         numbers = list(self._by_number) if number is None else [number]
         removed = [self._by_number.pop(each, None) for each in numbers]
         self._changed()
         return sum(each is not None for each in removed)
 
     def restart(self, zero: float) -> None:
-        """Let every fault's ``start`` count from ``zero``, monotonic seconds."""
+        """Count every fault's ``start`` from ``zero``, in monotonic seconds."""
         for each in self:
             each.restart(zero)
         self._changed()
 
     def strikes(self, name: LimitName, key: int, *, work: bool) -> list[tuple[AnyFault, float]]:
-        """The faults that hit a request, drawn for each that concerns it, and the seconds that each makes it wait.
+        """Draw the faults that affect a request, with the seconds that each delays it.
 
-        ``work`` says whether to draw those about the execution, job and result, or those about the exchange.
+        ``work`` selects faults of the execution, job and result; otherwise faults of the exchange.
         """
         now = self.clock()
         return [
@@ -193,16 +193,16 @@ def _is_work(fault: AnyFault) -> bool:
 
 
 async def pause(seconds: float) -> None:
-    """Sleep, and never less than ``seconds``: an event loop's timers tick in whole ms, and may fire early."""
+    """Sleep at least ``seconds``: an event loop's timers have a resolution of 1 ms, and may fire early."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 -- it waits for time, not for an event
+    while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
         await asyncio.sleep(max(left, 0.001))
 
 
 class Freezer:
-    """Stops the whole server for a while, by not letting its event loop go on; a server that is to end thaws.
+    """Freezes the whole server by blocking its event loop; a stopping server resumes.
 
-    The kernel goes on accepting connections, and threads go on with what they have.
+    The kernel continues to accept connections, and threads continue their work.
     """
 
     def __init__(self, faults: ActiveFaults, stopping: Callable[[], bool]) -> None:
@@ -212,8 +212,8 @@ class Freezer:
         faults.on_change.append(self.plan)
 
     def freeze(self, until: float) -> None:
-        """Freeze until that time, in monotonic seconds, or until the server is to end."""
-        # In slices, between which a signal's handler can say so.
+        """Freeze until a time in monotonic seconds, or until the server stops."""
+        # Sliced, so that a signal handler can run in between.
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             time.sleep(min(left, _SLICE))
 

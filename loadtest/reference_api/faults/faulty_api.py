@@ -1,10 +1,10 @@
-"""The API as it misbehaves, and the control endpoint by which its faults are set and removed while it runs.
+"""The API with faults, and the control endpoint that adds and removes them at run time.
 
-The former is an ASGI application around the real one, whose answers may break on the wire.
+``FaultyApi`` is an ASGI application around the real one that may damage responses.
 
-The control endpoint is for tests, on a loopback port of its own. It has no authentication. Other machines can't reach
-it, and a web page can't either: it refuses a ``Host`` that isn't loopback's, under which a page could have its own name
-point here, and any foreign ``Origin``.
+The control endpoint is for tests, on its own loopback port, without authentication. Other machines cannot reach it. Web
+pages cannot either: it rejects a ``Host`` other than loopback's, which a page could have resolve to this machine, and
+any foreign ``Origin``.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ _KINDS: Final = b"x-loadtest-faults"
 _HIT: Final = b"x-loadtest-fault-hit"
 _CUT: Final = (Truncate, Reset, Garbage)
 _SHOWN: Final = 0.02
-"""Seconds between the first half of an answer and the reset in its middle, in which the client may read it."""
+"""Seconds between the first half of a response and a reset in its middle, for the client to read it."""
 _LINGER_NOT: Final = struct.pack("ii", 1, 0)
 _NO_HTTP: Final = b"\x16\x03\x01\x00\x02\xfe this is no answer to anybody \xff\r\n\r\n"
 _HOSTS: Final = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
@@ -54,7 +54,7 @@ _KNOWN: Final = "GET or POST or DELETE /faults, DELETE /faults/ID, GET /jobs, PO
 
 
 class FaultyApi:
-    """The reference API with faults, those of its work and others; a server that is ``stopping`` freezes no more."""
+    """The reference API with faults of its work and of exchanges; a ``stopping`` server does not freeze."""
 
     def __init__(self, api: WorkflowApi, config: ServerConfig, work: WorkFaults, stopping: Callable[[], bool]) -> None:
         self.api = api
@@ -68,7 +68,7 @@ class FaultyApi:
         work.attach({account: n for n, account in enumerate(api.accounts.by_key.values())}, api.jobs.wake)
 
     def begin(self) -> None:
-        """Put the faults of the config in force: the server is ready."""
+        """Activate the faults of the config, when the server is ready."""
         if self._config.fault:
             now = self.active.clock()
             self.active.add(self._config.fault, now if self._config.fault_clock == "ready" else None)
@@ -101,7 +101,7 @@ class FaultyApi:
         return status, [*headers, *self._mark([])], body
 
     def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
-        """A request's limit name and the number of its key; None for what faults don't concern."""
+        """A request's limit name and key number; None for requests that faults cannot affect."""
         key = next((self._keys.get(value) for name, value in scope["headers"] if name == b"x-api-key"), None)
         if key is None:
             return None
@@ -111,7 +111,7 @@ class FaultyApi:
             return None
 
     async def _before(self, strikes: Sequence[tuple[AnyFault, float]]) -> ServerReply | None:
-        """Let time pass; give the answer of a request that doesn't get to be executed."""
+        """Apply delays, and return the response of a request that is not executed."""
         try:
             if (seconds := sum(wait for _, wait in strikes)) > 0:
                 await pause(seconds)
@@ -127,7 +127,7 @@ class FaultyApi:
         return None
 
     def _alter(self, name: LimitName, key: int, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
-        """Change what an answer says, and note what hit the job that it is about."""
+        """Modify a response, and record the faults of its job."""
         if name == LimitName.ASYNC_SUBMIT and answer.status == 202:
             job_id: str = msgspec.json.decode(answer.body)["jobId"]
             HITS.get().extend(self._work.marks(job_id))
@@ -164,7 +164,7 @@ class FaultyApi:
         await send({"type": "http.response.body", "body": reply.body})
 
     def _mark(self, hits: Sequence[AnyFault]) -> list[Header]:
-        """The headers that say what may be wrong with an answer, and what is."""
+        """Headers with all kinds of faults, and with those that affected this response."""
         if not len(self.active):
             return []
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits))
@@ -172,7 +172,7 @@ class FaultyApi:
 
 
 class _Answer:
-    """An answer that is kept until it is known what becomes of it."""
+    """Buffers a response until its faults are applied."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -193,7 +193,7 @@ class _Answer:
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
-    """Send ``data`` as it is, close the connection, and wait until it is gone."""
+    """Send ``data`` unchanged, close the connection, and wait until it is gone."""
     transport = scope["state"][TRANSPORT]
     transport.write(data)
     transport.close()
@@ -203,7 +203,7 @@ async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
 async def _reset(scope: AsgiScope, receive: Receive) -> None:
     """Reset the connection (RST), and wait until it is gone."""
     transport = scope["state"][TRANSPORT]
-    # The event loop's own view of the socket can't set options; this one is of the same connection.
+    # The event loop's socket object cannot set options, so a second object is made for the same connection.
     with _socket(transport) as ours:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
     transport.abort()
@@ -211,12 +211,12 @@ async def _reset(scope: AsgiScope, receive: Receive) -> None:
 
 
 def _no_json(length: int) -> bytes:
-    """So many bytes that are neither JSON nor text."""
+    """Return ``length`` bytes that are neither JSON nor text."""
     return (b"\xfe\xff{garbage:" * (length // 11 + 1))[:length]
 
 
 def _send_now(scope: AsgiScope, data: bytes) -> None:
-    """Hand ``data`` to the kernel at once, as much as it takes: the event loop would drop it at a reset."""
+    """Pass ``data`` to the kernel immediately, as far as it accepts them: the event loop would drop them at a reset."""
     with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
         ours.setblocking(False)
         ours.send(data)
@@ -251,7 +251,7 @@ class Control:
         except _RefusedError as refused:
             reply = refused.reply
         except DisconnectedError:
-            return  # and half of what was to be done is not
+            return  # a partial body is discarded
         await send({"type": "http.response.start", "status": reply.status, "headers": answer_headers(reply)})
         await send({"type": "http.response.body", "body": reply.body})
 
@@ -268,7 +268,7 @@ class Control:
             case "POST", "/epoch":
                 return self._begin(body)
         if method != "DELETE" or not path.startswith("/faults/"):
-            raise _RefusedError(404, f"there is no {method} {path}", f"There is {_KNOWN}.")
+            raise _RefusedError(404, f"there is no {method} {path}", f"Valid requests: {_KNOWN}.")
         number = path.removeprefix("/faults/")
         if not (number.isascii() and number.isdecimal() and len(number) < 10 and self._active.remove(int(number))):
             raise _RefusedError(404, f"there is no fault {number}", "GET /faults lists them.")
@@ -282,11 +282,11 @@ class Control:
         return ServerReply(201, self._shown(added))
 
     def _begin(self, body: bytes) -> ServerReply:
-        """Let every fault's start count from the time that the body says, in s since 1970."""
+        """Count every fault's start from the time in the body, in s since 1970."""
         try:
             unix_s = msgspec.json.decode(body, type=_Epoch).unix_s
         except msgspec.MsgspecError:
-            raise _RefusedError(400, "the body is no epoch", 'Send {"unix_s": 1700000000.0}.') from None
+            raise _RefusedError(400, "the body is not an epoch", 'Send {"unix_s": 1700000000.0}.') from None
         self._active.restart(self._active.clock() + unix_s - time.time())
         return ServerReply(200, encode({"faults": len(self._active)}))
 
@@ -311,7 +311,7 @@ class _Epoch(msgspec.Struct):
 
 
 def _faults(body: bytes) -> list[AnyFault]:
-    """Faults as JSON, one or a list of them, or as text, one a line."""
+    """Parse faults from JSON, one object or a list, or from text, one fault on each line."""
     if body.lstrip()[:1] not in {b"{", b"["}:
         lines = body.decode(errors="replace").splitlines()
         return [parse(line) for line in lines if line.strip()] or [parse("")]
@@ -329,9 +329,9 @@ def _check_sender(scope: AsgiScope) -> None:
     headers = dict(scope["headers"])
     host: bytes = headers.get(b"host", b"")
     if host.rpartition(b":")[0] not in _HOSTS and host not in _HOSTS:
-        raise _RefusedError(403, "this is for the loopback's own names only", "Ask 127.0.0.1.")
+        raise _RefusedError(403, "only loopback names are allowed", "Use 127.0.0.1.")
     if (origin := headers.get(b"origin")) is not None and origin != b"http://" + host:
-        raise _RefusedError(403, "this is not for web pages of others", "Send no Origin.")
+        raise _RefusedError(403, "other sites' web pages are not allowed", "Send no Origin.")
 
 
 async def _body(receive: Receive) -> bytes:
@@ -349,7 +349,7 @@ async def _body(receive: Receive) -> bytes:
 
 @contextlib.asynccontextmanager
 async def controlled(faulty: FaultyApi | None, listener: socket.socket | None) -> AsyncIterator[None]:
-    """Serve the control endpoint while the context lasts; nothing without a listener."""
+    """Serve the control endpoint during the context; without a listener do nothing."""
     if faulty is None or listener is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Executions and jobs that misbehave: slower, never ending, starved, with wrong results or times."""
+"""Faults of executions and jobs: slow, never ending, starved, with wrong results or times."""
 
 import asyncio
 import math
@@ -18,27 +18,27 @@ from loadtest.reference_api.jobs import Job
 from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute
 
 _MOST: Final = 200_000
-"""Jobs of which faults are remembered; the oldest go first."""
+"""Maximum number of jobs whose faults are remembered; the oldest are dropped first."""
 
 _T = TypeVar("_T")
 
 HITS: ContextVar[list[AnyFault]] = ContextVar("HITS")
-"""What has hit the request at hand; not set outside of one."""
+"""The faults that affected the current request; not set outside a request."""
 
 _LOOK_AGAIN: Final = 0.02
-"""Seconds between two looks whether what is starved may go on."""
+"""Seconds between two checks whether starved work may continue."""
 
 _ABOVE: Final = 600_000.0
-"""ms by which an executionTime is above the truth, more than any client waits."""
+"""ms added to an executionTime: more than any client waits."""
 
 _LEVELS: Final = 100
-"""Levels of a result that are made wrong: a result may be nested as deeply as the stack allows."""
+"""Levels of a result that are changed: a result may be nested as deeply as the stack allows."""
 
 _ABSENT: Final = b',"executionTime":null'
 
 
 def _note_hits(faults: Iterable[AnyFault]) -> None:
-    """Note that faults hit the request at hand, if there is one."""
+    """Record faults of the current request, if there is one."""
     if (hits := HITS.get(None)) is not None:
         hits.extend(fault for fault in faults if fault not in hits)
 
@@ -50,7 +50,7 @@ def _remember(kept: dict[str, _T], job_id: str, value: _T) -> None:
 
 
 class WorkFaults:
-    """Lets executions and jobs misbehave, as the active faults say; these are the fault hooks of a ``JobStore``."""
+    """Applies the active faults to executions and jobs; the fault hooks of a ``JobStore``."""
 
     def __init__(self, active: ActiveFaults) -> None:
         self.active = active
@@ -63,22 +63,22 @@ class WorkFaults:
         self._counted: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._starved = 0
-        """How many of those that wait longest were starved when they were last looked at."""
+        """Number of jobs at the head of the queue that were starved at the last check."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
-        """Say the number of each owner's API key, and what lets idle workers look for jobs again."""
+        """Set the number of each owner's API key, and the function that makes idle workers look for jobs."""
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[AnyFault]:
         return self._marks.get(job_id, [])
 
     async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
-        """Execute a synchronous run: ``work``, as if it were for this owner."""
+        """Execute a synchronous run ``work`` for an owner."""
         key = self._keys[owner]
         faults = self._struck(LimitName.SYNC_RUN, owner)
         _note_hits(faults)
         try:
-            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 -- what starves it is no one event: work, time, or a fault
+            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 - what starves it is no one event: work, time, or a fault
                 await asyncio.sleep(_LOOK_AGAIN)
         except asyncio.CancelledError:
             work.close()
@@ -97,19 +97,19 @@ class WorkFaults:
 
     def take(self, waiting: deque[Job]) -> Job | None:
         starving = self._starving()
-        # Thousands may be starved: until they are looked at again, each submit looks only at what has come since.
+        # Thousands of jobs may be starved: between two checks, a submit examines only new jobs.
         for place, job in enumerate(islice(waiting, self._starved, None), self._starved):
             if not starving or starving.isdisjoint(self.marks(job.id)):
                 del waiting[place]
                 return job
         self._starved = len(waiting)
         if waiting and self._timer is None:
-            # What starves them may end without a job's ending: with a run, or because the fault is over.
+            # Starvation may also end without the end of a job: with a run, or with the fault.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
         return None
 
     async def execute(self, job: Job) -> ExecutionOutcome | None:
-        """Execute a job; None if it is never to finish."""
+        """Execute a job; None if it never finishes."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
             endless = any(isinstance(fault, kinds.NeverFinish) for fault in faults)
@@ -152,7 +152,7 @@ class WorkFaults:
         return _falsify(outcome, faults, before)
 
     def _starving(self) -> set[AnyFault]:
-        """The faults that hold runs and jobs back just now."""
+        """The faults that currently hold back runs and jobs."""
         now = self.active.clock()
         return {
             each.fault
@@ -169,7 +169,7 @@ class WorkFaults:
 
 
 def _falsify(outcome: ExecutionOutcome, faults: Iterable[AnyFault], before: bytes | None) -> ExecutionOutcome:
-    """Make an outcome wrong; ``before`` is the result, as JSON, of the last execution for the same key."""
+    """Falsify an outcome; ``before`` is the JSON result of the previous execution for the same key."""
     for fault in faults:
         if isinstance(fault, kinds.FalseExecutionTime):
             outcome = outcome._replace(milliseconds=_false_time(fault, outcome.milliseconds))
@@ -187,20 +187,20 @@ def _false_time(fault: kinds.FalseExecutionTime, milliseconds: float) -> float:
         case "negative":
             return -1.0 - milliseconds
         case "missing":
-            return math.nan  # which becomes null in JSON: see ``without_time``
+            return math.nan  # null in JSON: see ``without_time``
     return round(milliseconds * fault.factor + fault.ms, 3)
 
 
 def without_time(answer: bytes) -> bytes:
-    """An answer without its ``executionTime``, where that is to be missing."""
+    """Return the answer without its ``executionTime``, if a fault removes it."""
     before, absent, after = answer.rpartition(_ABSENT)
     return before + after if absent else answer
 
 
 def spoil(value: Any, levels: int = _LEVELS) -> Any:
-    """A result of the same shape with other values; an empty one gets a key that doesn't belong there.
+    """Return a result of the same structure with other values; an empty object or list gets an extra value.
 
-    What lies deeper than ``levels`` is replaced.
+    Values nested deeper than ``levels`` are replaced.
     """
     if isinstance(value, dict) and levels:
         return {key: spoil(each, levels - 1) for key, each in value.items()} or {"wrong": True}

@@ -1,1 +1,1 @@
-"""HTTP as the server speaks it: what is read, what is answered, and clients that hang up meanwhile."""
+"""The server's HTTP: reading requests, writing responses, and clients that hang up."""

@@ -1,11 +1,10 @@
-"""Requests and answers on the raw ASGI interface, and the end of both when the client hangs up.
+"""Requests and responses on the raw ASGI interface, and the end of both when the client hangs up.
 
-A request's body is read within bounds, and its errors are named field by field. An answer has its headers, and an error
-its body.
+A request's body is read within bounds; its errors name the field.
 
-A run executes in the task of its own request. A client that hangs up, or a run's time limit, cancels that task, as
-``asyncio.timeout`` does. So it costs a run next to nothing to be watched, and one that never waits needs no task or
-timer at all.
+A run executes in the task of its own request. If the client hangs up or the time limit passes, that task is cancelled,
+as by ``asyncio.timeout``. Watching a run therefore costs almost nothing, and a run that never waits needs no additional
+task or timer.
 """
 
 import asyncio
@@ -35,7 +34,7 @@ _LENGTHS: Final = [(b"content-length", b"%d" % length) for length in range(1024)
 
 
 class ServerReply(NamedTuple):
-    """A finished answer, with headers besides the usual ones."""
+    """A complete response, with additional headers."""
 
     status: int
     body: bytes
@@ -44,10 +43,10 @@ class ServerReply(NamedTuple):
 
 
 class ApiError(Exception):
-    """An answer with the documented error body ``{"error", "code", "details"}``.
+    """A response with the documented error body ``{"error", "code", "details"}``.
 
-    The message is one sentence for people, the details are facts as JSON, and the headers those that the code's status
-    asks for, such as ``Allow``.
+    The message is one sentence for users, the details are facts as JSON, and the headers those that the status
+    requires, such as ``Allow``.
     """
 
     def __init__(
@@ -61,17 +60,17 @@ class ApiError(Exception):
         self.headers = headers
 
     def reply(self, recodes: Mapping[str, Recode]) -> ServerReply:
-        """The error as an answer, with the status and code that ``recodes`` has for it instead of the usual ones."""
+        """Return the response, with a status and code from ``recodes`` if it has any for this error."""
         recode = recodes.get(self.code)
         body = {"error": self.message, "code": (recode and recode.code) or self.code, "details": self.details}
         return ServerReply((recode and recode.status) or self.status, encode(body), self.headers)
 
 
 def answer_headers(reply: ServerReply) -> list[Header]:
-    """Make the headers that every answer has, with a ``Date`` that is exact to the second.
+    """Return the headers of a response, with a ``Date`` exact to the second.
 
-    The harness anchors the server's clock by ``Date``; the server library's own is refreshed by a timer and may lag
-    a full second, so this one is computed from the clock and kept only within its second.
+    The harness derives the server's clock from ``Date``. The server library's own is refreshed by a timer and may lag a
+    full second, so this one is computed from the clock and cached only within its second.
     """
     length = len(reply.body)
     content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
@@ -89,7 +88,7 @@ _FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `
 
 
 class DisconnectedError(Exception):
-    """The client went away: nobody waits for the answer."""
+    """The client hung up before the response."""
 
 
 class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -100,7 +99,7 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _LenientRequest(RunRequest, forbid_unknown_fields=False):
-    """One that may have other fields, too."""
+    """A request that may have additional fields."""
 
 
 class _RawParameters(msgspec.Struct):
@@ -119,14 +118,14 @@ class RequestReader:
 
         Raises:
             ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
-            DisconnectedError: if the client went away before its body was complete.
+            DisconnectedError: if the client hung up before its body was complete.
         """
         body = await _read(scope, receive, self._max_body)
         try:
             return self._decode(body)
         except msgspec.ValidationError as error:
             details = explain(error)
-            if details["field"].startswith("parameters["):  # a number beyond all types, somewhere within
+            if details["field"].startswith("parameters["):  # a number outside the range of all types
                 raw = msgspec.json.decode(body, type=_RawParameters).parameters
                 details["field"] = locate(bytes(raw), "parameters")
             raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
@@ -137,8 +136,8 @@ class RequestReader:
 
 
 async def _read(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    # A client that is still writing when the connection closes may never see the answer, so a body of any usual size is
-    # read to its end; only beyond MAX_BODY does the server hang up in the middle.
+    # A client still writing when the connection closes may never see the response, so a body of any usual size is read
+    # completely; only beyond MAX_BODY does the server hang up early.
     body, size, more = b"", _declared(scope), True
     if size > MAX_BODY:
         raise _too_large(max_body, close=True)
@@ -172,7 +171,7 @@ def _too_large(max_body: int, *, close: bool) -> ApiError:
 
 
 def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
-    """Turn a validation error into ``{"field", "problem"}``, the field with its path under ``within``."""
+    """Convert a validation error into ``{"field", "problem"}``, the field with its path under ``within``."""
     problem, path = str(error), within
     if match := _AT.match(problem):
         problem = match["problem"]
@@ -183,9 +182,9 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
 
 
 def locate(raw: bytes, within: str) -> str:
-    """The path, below ``within``, of the first value that can't be decoded, down to 16 levels.
+    """Return the path, below ``within``, of the first value that cannot be decoded, down to 16 levels.
 
-    The text is well-formed JSON, with a number in it that no type can hold.
+    ``raw`` is well-formed JSON that contains a number outside the range of all types.
     """
     for _ in range(_DEEPEST):
         kind: Any = {b"{": dict[str, msgspec.Raw], b"[": list[msgspec.Raw]}.get(raw.strip()[:1])
@@ -207,11 +206,11 @@ def _decodes(raw: msgspec.Raw) -> bool:
 
 
 LINE: Final = "line"
-"""Where a request's ``state`` has its connection."""
+"""The key of the connection in a request's ``state``."""
 
 
 class Line:
-    """One client's connection, as far as what it waits for is concerned."""
+    """One client's connection, with a callback for its end."""
 
     __slots__ = ("lost",)
 
@@ -221,7 +220,7 @@ class Line:
 
 
 class RunTimeoutError(Exception):
-    """A run took longer than a synchronous one may."""
+    """A synchronous run exceeded its time limit."""
 
 
 class _Run:
@@ -240,25 +239,25 @@ class _Run:
             self._task.cancel()
 
     def explain(self) -> Exception | None:
-        """Why it was stopped by us; None if it wasn't, or was by the server's end as well."""
+        """The reason if only this class stopped it; None if it was not stopped, or also by the server's end."""
         return self.reason() if self.reason is not None and self._task.uncancel() == 0 else None
 
 
 class Attendance:
-    """The synchronous runs of a server, while they execute: up to ``limit`` seconds from the time that each is read."""
+    """The synchronous runs of a server during execution, at most ``limit`` seconds each."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        # In the order of their deadlines, as the limit is the same for all: one timer does for them together.
+        # In the order of their deadlines, because the limit is the same for all: one timer suffices.
         self._deadlines: dict[_Run, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
-        """Await ``work``; cancel it when the client hangs up or the time has passed.
+        """Await ``work``; cancel it if the client hangs up or the time limit passes.
 
         Raises:
             DisconnectedError: if the client hung up.
-            RunTimeoutError: if the time has passed.
+            RunTimeoutError: if the time limit passed.
         """
         line = _line(scope)
         run = _Run()
@@ -276,7 +275,7 @@ class Attendance:
         finally:
             line.lost = None
             del self._deadlines[run]
-        if run.reason is not None and (reason := run.explain()) is not None:  # it didn't listen
+        if run.reason is not None and (reason := run.explain()) is not None:  # it ignored its cancellation
             raise reason
         return result
 
@@ -291,7 +290,7 @@ class Attendance:
 
 
 async def wait(seconds: float, scope: AsgiScope) -> None:
-    """Let a request wait before it is carried out, or until its client hangs up.
+    """Hold a request for some seconds, or until its client hangs up.
 
     Raises:
         DisconnectedError: if the client hung up.

@@ -1,4 +1,4 @@
-"""Connections: answers leave in one write, and offers and garbage are not answered as requests."""
+"""Connections: responses leave in one write, and protocol upgrades and garbage are not answered as requests."""
 
 import contextlib
 import sys
@@ -13,20 +13,19 @@ from loadtest.contract import ErrorCode
 from loadtest.reference_api.http.messages import LINE, ApiError, AsgiScope, Header, Line, Message, Receive, Send
 
 TRANSPORT: Final = "transport"
-"""Where a request's ``state`` has the transport of its connection."""
+"""The key of the connection's transport in a request's ``state``."""
 
 MAX_HEAD: Final = 64 * 1024
-"""Bytes of a request line and its headers at most, and of what is neither body nor end: trailers, chunk extensions."""
+"""Maximum bytes of a request line and headers, and of trailers and chunk extensions."""
 
 _STATUSES: Final = frozenset(HTTPStatus)
 
 
 class WholeAnswer:
-    """The application as it is called for one request: an answer that is complete at once leaves in one write.
+    """The application for one request: a response that is complete at once leaves in one write.
 
-    uvicorn writes head and body separately, and the event loop makes a system call and a packet of each: a client would
-    see its first byte before the server has written its last, and pay for two wake-ups. Whatever is not the usual case
-    is left to uvicorn.
+    uvicorn writes head and body separately, each with a system call and a packet: a client would see the first byte
+    before the server has written the last, and be woken twice. Unusual cases are left to uvicorn.
     """
 
     __slots__ = ("_app", "_cycle", "_start")
@@ -41,7 +40,7 @@ class WholeAnswer:
         return answering
 
     async def send(self, message: Message) -> None:
-        """Take a part of the answer; its head waits for the first part of its body."""
+        """Take a part of the response; its head waits for the first part of its body."""
         start = self._start
         if start is None:
             if message["type"] == "http.response.start":
@@ -55,7 +54,7 @@ class WholeAnswer:
         await self._cycle.send(message)  # type: ignore[arg-type]
 
     def _write(self, start: Message, message: Message) -> bool:
-        """Write a whole answer, as uvicorn would; False, and nothing is done, where it is not the usual case."""
+        """Write a whole response as uvicorn would; in unusual cases do nothing and return False."""
         cycle, body = self._cycle, message.get("body", b"")
         if cycle.disconnected or cycle.flow.write_paused or message.get("more_body") or cycle.scope["method"] == "HEAD":
             return False
@@ -80,33 +79,33 @@ class WholeAnswer:
 
 
 class _Unread(list[Any]):
-    """Where trailers go: a sender could set any header by them, behind what looked at the head (RFC 9110, 6.5.1)."""
+    """Discards trailers: a client could set any header by them, after the head was checked (RFC 9110, 6.5.1)."""
 
     def append(self, _: Any, /) -> None:
-        """Keep nothing."""
+        """Discard the trailer."""
 
 
 class Connection(HttpToolsProtocol):
-    """A connection that goes on in HTTP/1.1 whatever is offered, and whose requests have heads of a bounded size.
+    """A connection that stays with HTTP/1.1 despite upgrade offers, with request heads of bounded size.
 
-    An offer to go on in another protocol may be ignored (RFC 9110). The parser takes what follows such a request's head
-    for the other protocol, and its body would be lost: the request is parsed again without the offer.
+    An upgrade offer may be ignored (RFC 9110). But the parser treats the bytes after such a request's head as the other
+    protocol, which would lose its body. The request is therefore parsed again without the offer.
 
-    A request has one ``Host``, and its trailers count for nothing. The parser keeps a header until it is whole, and
-    would take time that grows with the square of its size.
+    A request must have exactly one ``Host``; trailers are ignored. The parser collects a header until it is complete,
+    in time that grows with the square of its size, so the size is bounded.
     """
 
     _fed = b""
     _again: bytes | None = None
     _unread = _Unread()
     _between = 0
-    """Bytes since the parser last came to the end of a head, a piece of a body, or an end."""
+    """Bytes since the parser last completed a head, a piece of a body, or a message."""
     _moved = False
     _objection: ApiError | None = None
-    """What is wrong with the request, unless it is no HTTP."""
+    """The error in the request, unless it is not HTTP."""
 
     bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]
-    """Gives status, headers and body of the answer to bytes that never become a request."""
+    """Returns status, headers and body of the response to bytes that are not a valid request."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -120,10 +119,10 @@ class Connection(HttpToolsProtocol):
             self._line.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, unless it is too much to be a head; again, as long as there are offers in it."""
+        """Parse received bytes, unless they exceed the size of a head; repeat while they contain upgrade offers."""
         self._moved = False
         self._again = data
-        while (fed := self._again) is not None:  # a loop, since a client may send any number of them at once
+        while (fed := self._again) is not None:  # a loop, because a client may send several requests at once
             self._fed, self._again = fed, None
             super().data_received(fed)
         if self._moved:
@@ -135,10 +134,10 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("")
 
     def on_headers_complete(self) -> None:
-        """The head is whole: start the request.
+        """Start the request, whose head is complete.
 
         Raises:
-            ApiError: if it is too large, or does not say which host is meant; the parser stops at it.
+            ApiError: if the head is too large, or does not have exactly one Host; the parser stops.
         """
         self._moved = True
         headers = self.headers
@@ -150,7 +149,7 @@ class Connection(HttpToolsProtocol):
         if self._objection is not None:
             raise self._objection
         super().on_headers_complete()
-        if not self.parser.should_upgrade():  # else the head is parsed again
+        if not self.parser.should_upgrade():  # otherwise the head is parsed again
             self.headers = self._unread
 
     def on_body(self, body: bytes) -> None:
@@ -162,14 +161,14 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def _should_upgrade(self) -> bool:
-        # Only asked where the parser saw an offer. "Yes" keeps the request from being answered before its body.
+        # Called only if the parser saw an upgrade offer. True delays the response until the body is complete.
         return True
 
     def handle_websocket_upgrade(self) -> None:
-        error = sys.exc_info()[1]  # the parser says by it where it stopped
+        error = sys.exc_info()[1]  # contains the parser's position
         method = self.scope["method"]
         if method == "CONNECT" or error is None:
-            self.send_400_response("This is no proxy")
+            self.send_400_response("This is not a proxy")
             return
         start = f" HTTP/{self.parser.get_http_version()}\r\n".encode()
         head = [method.encode(), b" ", self.url, start]
@@ -190,7 +189,7 @@ class Connection(HttpToolsProtocol):
 
 
 def head(status: int, headers: Iterable[Header]) -> bytes:
-    """Return an answer's first lines as they go over the wire, without the empty line that ends them."""
+    """Return a response's status line and headers as sent, without the empty line that ends them."""
     phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)
     return b"HTTP/1.1 %d %s\r\n%s" % (status, phrase.encode(), lines)
@@ -201,19 +200,19 @@ def _too_large() -> ApiError:
 
 
 def make_protocol(bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]) -> type[Connection]:
-    """Make the connection class of a server, which answers what never becomes a request by ``bad_request``."""
+    """Make the connection class of a server, which answers invalid requests with ``bad_request``."""
     return type("ServerConnection", (Connection,), {"bad_request": staticmethod(bad_request)})
 
 
 def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
-    """Settings of every server of ours: applications report their own errors and make their own headers."""
+    """Return the settings of our servers: applications log their own errors and set all headers."""
     return uvicorn.Config(
         app,
         interface="asgi3",
         ws="none",
         lifespan="off",
         access_log=False,
-        # What is left to be logged is noise about clients that misbehave.
+        # The remaining log messages are noise about misbehaving clients.
         log_config=None,
         log_level="critical",
         proxy_headers=False,
@@ -224,9 +223,9 @@ def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
 
 
 class SilentServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to others.
+    """A uvicorn server that does not handle signals.
 
-    uvicorn's own handling raises the signal again after a clean stop, so that the process would not exit with 0.
+    uvicorn's own handling raises the signal again after a clean stop, so the process would not exit with 0.
     """
 
     @contextlib.contextmanager

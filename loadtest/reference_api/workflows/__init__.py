@@ -1,1 +1,1 @@
-"""Workflows: which there are, how a request's parameters reach their functions, and how these are executed."""
+"""Workflows: their functions, the binding of a request's parameters, and their execution."""

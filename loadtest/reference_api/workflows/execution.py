@@ -1,4 +1,4 @@
-"""Execute one workflow and measure it: the ``executionTime`` of every answer comes from here.
+"""Execution and timing of workflows: the source of every ``executionTime``.
 
 Coroutine functions execute on the event loop, plain functions in a bounded pool of threads.
 """
@@ -22,22 +22,22 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 INTERNAL: Final = "Internal error"
-"""All that a caller is told of an exception that is none of its business."""
+"""The message of an unexpected exception, whose details are not for the caller."""
 
 BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5)
-"""Upper bounds of the buckets of ``ExecutionHistogram`` but the last, which has none; in ms."""
+"""Upper bounds of the buckets of ``ExecutionHistogram`` in ms; the last bucket has none."""
 
 
 class ExecutionHistogram:
-    """A histogram of execution times that costs next to nothing to add to."""
+    """A histogram of execution times with minimal cost of adding."""
 
     __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
-        """Executions above the bound before, and at most at the bound of the same index."""
+        """Executions above the previous bound, up to the bound of the same index."""
         self.total = 0.0
-        """ms of all together."""
+        """Total in ms."""
 
     def add(self, milliseconds: float) -> None:
         self.counts[bisect_left(BOUNDS, milliseconds)] += 1
@@ -49,7 +49,7 @@ STOP_TIMEOUT: Final = 1.0
 
 
 class _Call(StopFlag, Generic[_T]):
-    """One function call, on its way through a thread."""
+    """One function call, executed in a thread."""
 
     __slots__ = ("_error", "_function", "_live", "_result", "future", "loop")
 
@@ -63,15 +63,15 @@ class _Call(StopFlag, Generic[_T]):
         self._error: BaseException | None = None
 
     def __call__(self) -> None:
-        """Execute it; this is what a thread of the pool calls, and nothing is ever raised out of it."""
-        if not self.stopped:  # else nobody waited any more before a thread was free: it never begins
+        """Execute the function in a thread of the pool; never raises."""
+        if not self.stopped:  # otherwise it was cancelled before a thread was free
             current_thread.flag = self
             try:
                 self._result = self._function()
-            except BaseException as error:  # noqa: BLE001 -- whoever waits is the one to handle it
+            except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
                 self._error = error
             current_thread.flag = None
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
@@ -85,10 +85,10 @@ class _Call(StopFlag, Generic[_T]):
 
 
 class Threads:
-    """A pool of so many threads for plain functions."""
+    """A pool of ``size`` threads for plain functions."""
 
     def __init__(self, size: int) -> None:
-        # Threads begin as they are needed, so that a pool which nothing uses costs nothing.
+        # The pool starts threads as needed, so an unused pool costs nothing.
         self._size = size
         self._pool = ThreadPoolExecutor(size, thread_name_prefix="workflow")
         self._live: set[_Call[Any]] = set()
@@ -98,16 +98,16 @@ class Threads:
         return min(len(self._live), self._size)
 
     async def run(self, function: Callable[[], _T]) -> _T:
-        """Call it in a thread and wait for its result.
+        """Call a function in a thread and wait for its result.
 
-        Where the waiting is cancelled, a function that has not begun never does; one that has is told by
+        If the waiting is cancelled, a function that has not started never does. A running function sees
         ``cancelled()``, and keeps its thread until it returns.
 
         Raises:
-            Exception: what the function raises.
+            Exception: any exception of the function.
         """
-        # Not `loop.run_in_executor`: chaining the pool's future to one of the loop costs as much again as all the
-        # rest, and could not say whether the call has begun.
+        # Not `loop.run_in_executor`: chaining the pool's future to one of the loop doubles the cost, and would not show
+        # whether the call has started.
         call = _Call(function, self._live)
         self._live.add(call)
         self._pool.submit(call)
@@ -118,38 +118,38 @@ class Threads:
             raise
 
     async def close(self) -> int:
-        """Tell everything to stop, and wait a moment for it to end; gives how many calls go on regardless."""
+        """Tell all calls to stop, wait briefly, and return how many continue."""
         for call in self._live:
             call.stopped = True
         self._pool.shutdown(wait=False)
         deadline = time.monotonic() + STOP_TIMEOUT
-        while self._live and time.monotonic() < deadline:  # noqa: ASYNC110 -- several may end, in any order
+        while self._live and time.monotonic() < deadline:  # noqa: ASYNC110 - several may end, in any order
             await asyncio.sleep(0.005)
         return self.busy
 
 
 Call = Callable[[], Any]
-"""A workflow's function with its arguments: gives the result, a JSON object, or a coroutine that does."""
+"""A workflow's function with its arguments: returns the result, a JSON object, or a coroutine that does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """One workflow that can be run."""
+    """One available workflow."""
 
     name: str
     call: Callable[[dict[str, Any]], Call]
-    """Binds a request's parameters to the function, ready to be executed; raises ``ApiError`` 400
-    ``invalid_parameters``, naming the field, where they don't fit."""
+    """Binds a request's parameters to the function; raises ``ApiError`` 400 ``invalid_parameters`` with the field if
+    they do not fit."""
     threads: Threads | None
     """None for a coroutine function."""
     times: ExecutionHistogram = field(default_factory=ExecutionHistogram, compare=False)
 
 
 def find(workflows: dict[str, Workflow], name: str) -> Workflow:
-    """Look a workflow up.
+    """Return a workflow by name.
 
     Raises:
-        ApiError: 404 ``unknown_workflow``, with the names that exist and the nearest.
+        ApiError: 404 ``unknown_workflow``, with the known names and the nearest.
     """
     workflow = workflows.get(name)
     if workflow is None:
@@ -162,7 +162,7 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
 
 
 class ExecutionOutcome(NamedTuple):
-    """How an execution ended."""
+    """The result of an execution."""
 
     result: bytes | None
     """JSON; None if it failed."""
@@ -170,7 +170,7 @@ class ExecutionOutcome(NamedTuple):
     milliseconds: float
     """Without queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
-    """It broke, which is nothing that its caller could help."""
+    """Whether it failed by an unexpected exception, which the caller cannot fix."""
 
 
 class Execution:
@@ -185,11 +185,11 @@ class Execution:
 
     @property
     def milliseconds(self) -> float:
-        """How long it has executed so far; 0 while it waits for a thread."""
+        """Execution time so far; 0 while it waits for a thread."""
         return round((time.perf_counter() - self._started) * 1000, 3) if self._started else 0.0
 
     async def run(self) -> ExecutionOutcome:
-        """Execute; a workflow's failure is an outcome, not an exception."""
+        """Execute the workflow; its failure is an outcome, not an exception."""
         threads = self._workflow.threads
         outcome = await (self._on_the_loop() if threads is None else threads.run(self._in_a_thread))
         self._workflow.times.add(outcome.milliseconds)
@@ -199,10 +199,10 @@ class Execution:
         self._started = time.perf_counter()
         try:
             result = await self._call()
-        except GeneratorExit:  # it is being thrown away
+        except GeneratorExit:  # the coroutine is being closed
             raise
         except BaseException as error:
-            # Unless it was told to stop, it has awaited something that was cancelled.
+            # Unless this task was cancelled, it has awaited something that was.
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise
@@ -213,7 +213,7 @@ class Execution:
         self._started = time.perf_counter()
         try:
             result = self._call()
-        except BaseException as error:  # noqa: BLE001 -- SystemExit, too, ends no more than this execution
+        except BaseException as error:  # noqa: BLE001 - SystemExit must end only this execution
             return self._failed(error)
         return _written(result, self.milliseconds)
 
@@ -226,7 +226,7 @@ class Execution:
 
 
 async def execute(workflow: Workflow, call: Call) -> ExecutionOutcome:
-    """Run ``workflow`` with a call from its own ``call``; its failure is an outcome, not an exception."""
+    """Run ``workflow`` with a bound call; its failure is an outcome, not an exception."""
     return await Execution(workflow, call).run()
 
 
@@ -235,13 +235,13 @@ def _written(result: Any, milliseconds: float) -> ExecutionOutcome:
         written = encode(result)
     except RecursionError:
         return ExecutionOutcome(None, "The result is nested too deeply", milliseconds)
-    except Exception as error:  # noqa: BLE001 -- classes of a workflow's own may raise anything
+    except Exception as error:  # noqa: BLE001 - custom classes may raise anything
         return ExecutionOutcome(None, f"The result cannot be written as JSON: {_json_text(error)}", milliseconds)
-    if not written.startswith(b"{"):  # not wrapped in one: the caller would have to know
+    if not written.startswith(b"{"):  # not wrapped in an object, which callers would not expect
         return ExecutionOutcome(None, f"The result is not a JSON object but a {type(result).__name__}", milliseconds)
     return ExecutionOutcome(written, None, milliseconds)
 
 
 def _json_text(error: BaseException) -> str:
-    # A file's name, for example, may have bytes in it that are no text.
+    # A file name, for example, may contain bytes that are not text.
     return str(error).encode(errors="backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""The workflows of a server: the built-in ones, and the functions of modules that it is told to load."""
+"""The workflows of a server: the built-in workflows, and functions of configured modules."""
 
 import asyncio
 import contextlib
@@ -53,7 +53,7 @@ class CpuParameters(msgspec.Struct):
 
 
 class _SleepParameters(msgspec.Struct, tag_field="distribution", tag=str.lower):
-    """A time to sleep, drawn from a distribution; draws above ``max_ms`` are cut to it."""
+    """A sleeping time, drawn from a distribution; ``max_ms`` is the maximum."""
 
 
 class Constant(_SleepParameters):
@@ -72,7 +72,7 @@ class Uniform(_SleepParameters):
     max_ms: Millis = 200.0
 
     def draw(self) -> float:
-        return random.uniform(self.min_ms, self.max_ms)  # noqa: S311 -- a duration, not a secret
+        return random.uniform(self.min_ms, self.max_ms)  # noqa: S311 - a duration, not a secret
 
 
 class Exponential(_SleepParameters):
@@ -86,7 +86,7 @@ class Exponential(_SleepParameters):
 
 
 class Lognormal(_SleepParameters):
-    """``sleep(distribution = "lognormal", median_ms = 100, sigma = 0.5, max_ms = 60000)``, the shape of most services.
+    """``sleep(distribution = "lognormal", median_ms = 100, sigma = 0.5, max_ms = 60000)``, typical of services.
 
     ``sigma`` is the standard deviation of the logarithm.
     """
@@ -103,33 +103,33 @@ _Sleep = Constant | Uniform | Exponential | Lognormal
 
 
 async def say_hello(parameters: HelloParameters) -> dict[str, str]:
-    """Give ``{"greeting": "Hello, NAME!"}``."""
+    """Return ``{"greeting": "Hello, NAME!"}``."""
     return {"greeting": f"Hello, {parameters.name}!"}
 
 
 async def echo(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Give back the parameters, whatever they are."""
+    """Return the parameters."""
     return parameters
 
 
 async def fail(parameters: FailParameters) -> dict[str, Any]:
-    """Fail, with that message."""
+    """Fail with the given message."""
     raise WorkflowFailedError(parameters.message)
 
 
 async def sleep(parameters: _Sleep) -> dict[str, float]:
-    """Sleep for one draw; gives ``{"sleptMs": slept}``, never less than was drawn."""
+    """Sleep for a drawn time at least, and return ``{"sleptMs": slept}``."""
     start = time.perf_counter()
     end = start + parameters.draw() / 1000
-    # The event loop's timers tick in whole ms and may fire early: sleep on until the drawn time has really passed.
-    while (left := end - time.perf_counter()) > 0:  # noqa: ASYNC110 -- it waits for time, not for an event
+    # The event loop's timers have a resolution of 1 ms and may fire early: sleep until the drawn time has passed.
+    while (left := end - time.perf_counter()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
         await asyncio.sleep(max(left, 0.001))
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
 
 
 def cpu(parameters: CpuParameters) -> dict[str, float]:
-    """Spend that much CPU time in a thread; gives ``{"cpuMs": spent}``."""
-    # hashlib lets go of the interpreter lock on blocks this large, so that a burning thread doesn't stall the server.
+    """Spend the given CPU time in a thread, and return ``{"cpuMs": spent}``."""
+    # hashlib releases the interpreter lock for blocks this large, so that the thread does not stall the server.
     block = bytes(64 * 1024)
     start = time.thread_time()
     while (spent := time.thread_time() - start) < parameters.ms / 1000 and not cancelled():
@@ -144,16 +144,16 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
     "sleep": (sleep, _Sleep),
     "cpu": (cpu, CpuParameters),
 }
-"""Every built-in workflow by name: its function, and the type of its one argument."""
+"""Built-in workflows by name: function, and type of its argument."""
 
 
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
-    """Every workflow of a server, by name; plain functions run in ``threads``.
+    """Return the workflows of a server by name; plain functions run in ``threads``.
 
-    The config names modules by dots, looked for in the working directory first, or by the path of a .py file.
+    The config names modules with dots, searched in the working directory first, or by the path of a .py file.
 
     Raises:
-        InputError: if a module can't be imported, has no function, or has one that can't be served.
+        InputError: if a module cannot be imported, has no function, or a function that cannot be served.
     """
     ignore = config.unknown_parameters == "ignore"
     workflows: dict[str, Workflow] = {}
@@ -169,8 +169,8 @@ def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow
             name, source = function.__name__.replace("_", "-"), _source(function)
             if name in workflows:
                 raise InputError(
-                    f"--workflows {spec}: {source}: there is a workflow {name!r} already: {sources[name]}",
-                    "Give this function another name.",
+                    f"--workflows {spec}: {source}: the workflow {name!r} already exists: {sources[name]}",
+                    "Rename this function.",
                 )
             add(name, function, _binder(spec, name, function, ignore_unknown=ignore))
             sources[name] = source
@@ -198,14 +198,14 @@ def _built_in_binder(workflow: str, *, ignore_unknown: bool) -> Callable[[dict[s
 def _binder(
     spec: str, workflow: str, function: Callable[..., Any], *, ignore_unknown: bool
 ) -> Callable[[dict[str, Any]], Call]:
-    """Bind parameters to a function by their names, and refuse those that it doesn't have."""
+    """Bind parameters to a function by name, and reject unknown parameters."""
     parameters = inspect.signature(function).parameters.values()
     for each in parameters:
         if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
             raise InputError(
-                f"--workflows {spec}: {_source(function)} cannot be a workflow: its {each.name} can only be given by "
+                f"--workflows {spec}: {_source(function)} cannot be a workflow: its {each.name} can only be passed by "
                 "position",
-                f"A request gives parameters by name. {_DOCUMENT}",
+                f"Requests pass parameters by name. {_DOCUMENT}",
             )
     any_name = any(each.kind is each.VAR_KEYWORD for each in parameters)
     known = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD}
@@ -231,19 +231,19 @@ def _mismatch(workflow: str, field: str, problem: str) -> ApiError:
 
 
 def _load(spec: str) -> list[Callable[..., Any]]:
-    """The functions of a module that are workflows: those of ``__all__``, or all public ones that it defines."""
+    """The workflow functions of a module: those in ``__all__``, or all public functions that it defines."""
     load = _from_file if spec.endswith(".py") or os.sep in spec else _from_name
     try:
-        # What a module prints goes to standard error: the first line on standard output is the server's address.
+        # A module's output goes to standard error: the first line on standard output is the server's address.
         with contextlib.redirect_stdout(sys.stderr):
             module = load(spec)
     except (InputError, KeyboardInterrupt):
         raise
-    except BaseException as error:  # noqa: BLE001 -- the module's own mistake, whatever it is, in its author's words
+    except BaseException as error:  # noqa: BLE001 - any error of the module, reported as it stands
         last = traceback.format_exception_only(error)[-1].strip()
         raise InputError(
-            f"--workflows {spec}: it cannot be imported: {_where(error)}: {last}",
-            f"Try it alone: python {spec}" if spec.endswith(".py") else f"Try it alone: python -m {spec}",
+            f"--workflows {spec}: cannot be imported: {_where(error)}: {last}",
+            f"Try: python {spec}" if spec.endswith(".py") else f"Try: python -m {spec}",
         ) from None
     public = getattr(module, "__all__", None)
     found: list[Callable[..., Any]] = [
@@ -262,29 +262,29 @@ def _load(spec: str) -> list[Callable[..., Any]]:
 
 def _from_name(name: str) -> ModuleType:
     if not all(part.isidentifier() for part in name.split(".")):
-        remedy = "Write a dotted module, such as jobs.images, or the path of a .py file."
+        remedy = "Use a dotted module such as jobs.images, or the path of a .py file."
         raise InputError(f"--workflows {name}: this is neither a module nor a .py file", remedy)
     _look_in(Path.cwd())
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # something else that the module imports
+            raise  # another module that this module imports
         raise InputError(
             f"--workflows {name}: there is no module {error.name!r}",
-            f"Modules are looked for in the working directory ({Path.cwd()}) and among the installed ones; "
-            "for a file elsewhere write its path.",
+            f"Modules are searched in the working directory ({Path.cwd()}) and among installed packages; "
+            "for another file give its path.",
         ) from None
 
 
 def _from_file(text: str) -> ModuleType:
     path = Path(text).resolve()
     if path.suffix != ".py" or not path.is_file():
-        remedy = f"Write the path of a .py file; relative ones begin at the working directory ({Path.cwd()})."
+        remedy = f"Give the path of a .py file; relative paths start at the working directory ({Path.cwd()})."
         raise InputError(f"--workflows {text}: there is no such file", remedy)
-    _look_in(path.parent)  # as `python FILE` does, so that it can import what lies beside it
+    _look_in(path.parent)  # as `python FILE` does, so that it can import files beside it
     name = path.stem
-    while name in sys.modules:  # two files of one name, or one that is called like a module of someone else's
+    while name in sys.modules:  # two files of one name, or the name of another module
         name += "_"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

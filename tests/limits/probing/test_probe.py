@@ -121,10 +121,10 @@ def test_what_others_leave_of_a_quota_is_not_named(seed: int) -> None:
 
 
 def test_where_nothing_is_refused_no_limit_is_claimed() -> None:
-    """A server without a limit: the probe ends, and says that nothing was refused."""
+    """A server without a limit: the probe ends, and says that nothing was rejected."""
     found = probed(lambda _now, _who: (True, 0.0), MINUTE, 1)
     assert found.word == "unlimited"
-    assert found.why == f"nothing was refused of {found.requests} requests"
+    assert found.why == f"none of {found.requests} requests were rejected"
     assert verdict(found) == "can't tell"
 
 
@@ -179,7 +179,7 @@ def told(*answers: tuple[float, bool, dict[str, str]]) -> list[HeadedAnswer]:
 def test_waits_are_compared_with_when_room_came() -> None:
     """A Retry-After is too short if a request was refused after it, too long if one passed a second before its end."""
     honest = told((0, True, {"retry-after": "5"}), (4, True, {}), (5, False, {}))
-    assert retry_after(honest) == "1 of 2 refusals have one, and none is contradicted"
+    assert retry_after(honest) == "1 of 2 rejections have one; none is contradicted"
     short = told((0, True, {"retry-after": "1"}), (4, True, {}), (5, False, {}))
     assert "1 were too short" in retry_after(short)
     long = told((0, True, {"retry-after": "30"}), (4, True, {}), (5, False, {}))
@@ -193,4 +193,4 @@ def test_rate_limit_fields_are_read_as_the_draft_has_them() -> None:
     words = stated_limits(answers)
     assert "RateLimit-Policy burst: 100 requests per 60 s, for a partition (pk)" in words
     assert "RateLimit-Policy daily: 1000 requests per 86400 s" in words
-    assert "of 1 that promised room, 1 were followed by a refusal" in words
+    assert "of 1 that promised room, 1 were followed by a rejection" in words

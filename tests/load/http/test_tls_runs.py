@@ -66,7 +66,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     [
         ({}, TOKEN, "workflow   ok"),
         ({"ca": "client"}, TOKEN, "Check ca and client_certificate in the target's entry, and the host's name"),
-        ({"more": ""}, TOKEN, "an unknown job id was answered with 500, not with 404"),
+        ({"more": ""}, TOKEN, "an unknown job id was answered with 500 instead of 404"),
         ({}, "", "the header authorization is taken from API_TOKEN, which is not set"),
     ],
     ids=["all well", "not trusted", "no header", "no variable"],
@@ -95,7 +95,7 @@ def lock(folder: Path) -> None:
             lambda folder: (folder / "client.key").write_text("none"),
             "here: client_certificate: {folder}/client.pem and {folder}/client.key hold no certificate with its key",
         ),
-        (lock, "here: client_key: the key is locked by a password"),
+        (lock, "here: client_key: the key is encrypted with a password"),
     ],
     ids=["no file", "no certificates", "no key", "locked"],
 )

@@ -71,4 +71,4 @@ def test_a_baseline_that_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture
     """Answered before anything is read."""
     run = maker.save(tmp_path / "run", *records()["one operation"])
     assert main(["report", str(run), "--baseline", "no-such-run"]) == ExitCode.USAGE
-    assert "'no-such-run' names no run" in capsys.readouterr().err
+    assert "'no-such-run' is not a run" in capsys.readouterr().err
