@@ -1,4 +1,4 @@
-"""The command line. One verb a file, imported only when it is called, so that ``--help`` is quick."""
+"""The command line. Each verb is a module, imported only when called, so that ``--help`` is fast."""
 
 import errno
 import importlib
@@ -14,26 +14,26 @@ from loadtest.errors import ExitCode, LoadtestError
 from loadtest.program import complain
 from loadtest.words import nearest
 
-# The verbs in the order of their use, each with one line of help.
+# The verbs in the order of use, each with a line of help.
 VERBS = {
-    "init": "Write a first scenario, also from a curl command or a shipped one.",
-    "validate": "Check scenario files, and list all mistakes at once.",
+    "init": "Write a first scenario, optionally from a curl command or a shipped scenario.",
+    "validate": "Check scenario files, and list all errors at once.",
     "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
-    "probe": "Find out by experiments which limits a service enforces.",
-    "run": "Run a scenario: send its traffic, record it, report it, judge it.",
-    "capacity": "Find the highest rate that holds, and what stops more.",
+    "probe": "Measure which rate limits a service enforces.",
+    "run": "Run a scenario: send its traffic, record and report it, judge it.",
+    "capacity": "Find the highest rate that meets the thresholds, and its bottleneck.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
-    "report": "Make a run's report again from its record.",
+    "report": "Recreate a run's report from its record.",
     "export": "Export a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
-    "runs": "List runs, and delete old ones.",
-    "regression": "Check runs against a history of accepted ones.",
+    "runs": "List runs, and delete old runs.",
+    "regression": "Compare runs with a history of accepted runs.",
     "serve": "Serve the reference Workflow API on this machine.",
     "ui": "Run a scenario from Locust's web UI.",
     "metrics": "List the metrics that a threshold can name.",
-    "scenarios": "List the scenarios that there are, with their titles.",
+    "scenarios": "List scenarios with their titles.",
 }
 
 
@@ -67,7 +67,7 @@ class _LazyGroup(click.Group):
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="RUN is a run directory, a run's id, or 'latest'. Exit codes: 0 pass, 1 threshold failed, 2 bad "
-    "input, 3 invalid, 4 regressed, 5 target unreachable, 6 inconclusive, 7 aborted, 70 our bug, 130 interrupted.",
+    "input, 3 invalid, 4 regressed, 5 target unreachable, 6 inconclusive, 7 aborted, 70 internal, 130 interrupted.",
 )
 @click.version_option(package_name="workflow-loadtest", prog_name="loadtest")
 def app() -> None:
@@ -89,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit):
-        # The reader of our output went away (`loadtest ... | head`). click would exit with 1: a verdict, as 0 is.
+        # The reader of our output has gone (`loadtest ... | head`). click would exit with 1, which is a verdict, as is
+        # 0.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
@@ -98,19 +99,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         named = f" ({error.filename})" if error.filename else ""
         complain(f"{os.strerror(error.errno or 0)}{named}\n  {remedy}")
         return int(ExitCode.USAGE)
-    except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
+    except Exception:  # noqa: BLE001 - any other exception is our bug, and Python's exit code 1 would be a verdict
         return _bug()
     return result if isinstance(result, int) else int(ExitCode.PASS)
 
 
 _FULL: Final = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "Free some space, or name another --output-dir."),
-    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Allow more open files (ulimit -n)."),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "Free some space, or use another --output-dir."),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "Raise the limit of open files (ulimit -n)."),
 }
-"""What to do where the machine has no more of something: these are no bugs, wherever they occur."""
+"""Remedies for exhausted resources of the machine, which are not bugs."""
 
 
 def _bug() -> int:
     traceback.print_exc()
-    complain("this is a bug in loadtest itself; please report it with the lines above")
+    complain("this is a bug in loadtest; please report it with the lines above")
     return int(ExitCode.BUG)

@@ -1,6 +1,6 @@
-"""A curl command, read as a request of the API. Pure.
+"""Parser of a curl command that calls the API. Pure.
 
-Its key is kept only so that it is written nowhere. No message shows any part of the command that could be the key.
+The key is parsed only to keep it out of all files. Messages show no part of the command that could be the key.
 """
 
 import ipaddress
@@ -53,13 +53,13 @@ class CurlRequest:
     job_id: str | None
     endpoint: str | None
     key: str | None = field(repr=False)
-    """Of x-api-key: must be written nowhere."""
+    """The x-api-key, which must not be written anywhere."""
     dropped: list[str]
     """Names of headers that the harness will not send."""
 
     @property
     def loopback(self) -> bool:
-        """Whether its host is this machine's loopback by its name alone, without a look-up."""
+        """Whether its host is loopback, judged by name without resolving it."""
         host = urlsplit(self.url).hostname or ""
         try:
             return host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -68,14 +68,14 @@ class CurlRequest:
 
 
 _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)
-"""A quoted stretch of a shell's command, or an escaped character, so that no quote is looked for inside another."""
+"""A quoted part of a shell command, or an escaped character, so that quotes within quotes are not matched."""
 
 
 def parse_curl(command: str) -> CurlRequest:
-    """Read a curl command.
+    """Parse a curl command.
 
     Raises:
-        InputError: if it is not one, or not of a request that the API has.
+        InputError: if it is invalid, or not a request of the API.
     """
     given = _options(_words(command)[1:])
     method = given["method"][-1].upper() if given["method"] else ""
@@ -92,7 +92,7 @@ def parse_curl(command: str) -> CurlRequest:
     workflow, parameters = (None, {}) if operation in JOB_OPERATIONS else _body(data)
     endpoint = headers.get("x-wf-endpoint") or None
     if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
-        raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Copy it without spaces.")
+        raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Remove the spaces.")
     return CurlRequest(
         operation=operation,
         url=base,
@@ -111,14 +111,14 @@ def _words(command: str) -> list[str]:
     try:
         words = shlex.split(_QUOTED.sub(_plain_quotes, joined))
     except ValueError:
-        raise InputError("the curl command has a quote that is never closed", "Copy the whole command.") from None
+        raise InputError("the curl command has an unclosed quote", "Copy the whole command.") from None
     if not words or words[0] != "curl":
-        raise InputError("the command does not begin with curl", "Write --from-curl 'curl -X POST …'.")
+        raise InputError("the command does not begin with curl", "Use --from-curl 'curl -X POST …'.")
     return words
 
 
 def _plain_quotes(quoted: re.Match[str]) -> str:
-    """Turn bash's ``$'…'``, which browsers copy, into quotes that shlex knows; leave other quotes alone."""
+    """Convert bash's ``$'…'``, which browsers copy, into quotes for shlex; keep other quotes."""
     inside = quoted["ansi"]
     if inside is None:
         return quoted[0]
@@ -133,7 +133,7 @@ def _unescape(escape: re.Match[str]) -> str:
 
 
 def _options(words: list[str]) -> dict[str, Sequence[str]]:
-    """The values of each option of ``_VALUED``; words without an option are ``urls``."""
+    """The values of each option in ``_VALUED``; words without an option are ``urls``."""
     valued = [click.Option([name, *spelled], multiple=True) for name, spelled in _VALUED.items()]
     flags = click.Option(["flags", *_FLAGS], count=True)
     curl = click.Command("curl", params=[*valued, flags, click.Argument(["urls"], nargs=-1)], add_help_option=False)
@@ -142,11 +142,11 @@ def _options(words: list[str]) -> dict[str, Sequence[str]]:
     except click.NoSuchOption as error:
         option = error.option_name
         shown = option if re.fullmatch(r"--[a-z][a-z0-9.-]{0,30}|-[A-Za-z#]", option) else "an option"
-        raise InputError(f"the curl command has {shown}, which loadtest does not know", "Leave it out.") from None
+        raise InputError(f"the curl command has {shown}, which loadtest does not support", "Remove it.") from None
     except click.BadOptionUsage as error:
         if error.option_name in _FLAGS:
             unknown = f"the curl command has a value for {error.option_name}, which takes none"
-            raise InputError(unknown, "Leave it out.") from None
+            raise InputError(unknown, "Remove it.") from None
         raise InputError(f"the curl command ends after {error.option_name}", "Copy the whole command.") from None
 
 
@@ -154,25 +154,25 @@ def _data(given: dict[str, Sequence[str]]) -> str:
     found = [(option, value) for number, option in enumerate(_DATA) for value in given[f"data{number}"] if value]
     for option, value in found:
         if value.startswith("@") and option != "--data-raw":
-            raise InputError("the curl command takes its data from a file", f"Write the JSON itself after {option}.")
+            raise InputError("the curl command takes its data from a file", f"Put the JSON itself after {option}.")
     if len(found) > 1:
-        raise InputError("the curl command has data more than once", "Write all of the JSON after one -d.")
+        raise InputError("the curl command has data more than once", "Put all of the JSON after one -d.")
     return found[0][1] if found else ""
 
 
 def _split_url(url: str) -> tuple[str, str]:
     """The base URL, and the path from ``/v1`` on."""
     if not url:
-        raise InputError("the curl command has no URL", "Write curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
+        raise InputError("the curl command has no URL", "Use curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         valid = False
     if not valid or "@" in parts.netloc:
-        raise InputError("the curl command's URL is invalid, or carries a password", "Write http://127.0.0.1:8000/v1/…")
+        raise InputError("the curl command's URL is invalid, or contains a password", "Use http://127.0.0.1:8000/v1/…")
     if parts.query or parts.fragment:
-        raise InputError("the curl command's URL has a query, which the API does not have", "Leave it out.")
+        raise InputError("the curl command's URL has a query, which the API does not have", "Remove it.")
     prefix, mark, rest = parts.path.partition("/v1/")
     base = f"{parts.scheme}://{parts.netloc}{prefix}"
     server_of(base)
@@ -185,7 +185,7 @@ def _operation(method: str, path: str) -> Operation:
             return operation
     raise InputError(
         "the curl command is not a request of the API",
-        "These are POST /v1/workflows/run, POST /v1/workflows/jobs and GET /v1/workflows/jobs/JOB-ID.",
+        "Requests are POST /v1/workflows/run, POST /v1/workflows/jobs and GET /v1/workflows/jobs/JOB-ID.",
     )
 
 
@@ -196,12 +196,12 @@ def _body(data: str) -> tuple[str, dict[str, Any]]:
     try:
         body = json.loads(data, parse_constant=refuse)
     except (ValueError, RecursionError):
-        raise InputError("the curl command's data is not JSON", 'Write -d \'{"name": "say-hello"}\'.') from None
+        raise InputError("the curl command's data is not JSON", 'Use -d \'{"name": "say-hello"}\'.') from None
     name = body.get("name") if isinstance(body, dict) else None
     parameters = (body.get("parameters") or {}) if isinstance(body, dict) else None
     if not isinstance(name, str) or not isinstance(parameters, dict):
         raise InputError(
             "the curl command's data does not run a workflow",
-            'Write -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
+            'Use -d \'{"name": "say-hello", "parameters": {"name": "Ada"}}\'.',
         )
     return name, parameters

@@ -29,7 +29,7 @@ class _Duration(click.ParamType[float]):
 
 
 DURATION: Final = _Duration()
-"""A text with a unit, as 20s; gives seconds."""
+"""A text with a unit, such as 20s; converted to seconds."""
 
 
 def _host(default: str = "") -> Decorator:
@@ -40,23 +40,23 @@ SHARED: Final[dict[str, Decorator]] = {
     "run": click.argument("run", metavar="[RUN]", default=LATEST),
     "host": _host(),
     "host or embedded": _host(" Default: start the embedded reference API."),
-    "target": click.option("--target", metavar="NAME", help="A running target, by its name in targets.toml."),
-    "targets": click.option("--targets", type=_PATH, help="Another file than targets.toml."),
-    "yes": click.option("--yes", is_flag=True, help="Load a production target without asking for its host name."),
+    "target": click.option("--target", metavar="NAME", help="Name of a running target in targets.toml."),
+    "targets": click.option("--targets", type=_PATH, help="File of targets instead of targets.toml."),
+    "yes": click.option("--yes", is_flag=True, help="Load a production target without typing its host name."),
     "no_preflight": click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota."),
     "set": click.option(
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
     ),
     "seed": click.option("--seed", type=click.IntRange(min=0), help="Override the scenario's seed."),
     "output_dir": click.option(
-        "--output-dir", type=_PATH, default=Path("reports"), show_default=True, help="The folder of all runs."
+        "--output-dir", type=_PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
     ),
     "plots": click.option(
         "--plots/--no-plots",
         default=True,
         envvar="LOADTEST_PLOTS",
         show_envvar=True,
-        help="Draw plots. They take more than half of the time of a short run's report.",
+        help="Draw plots. They take more than half of a short report's time.",
     ),
     "target_version": click.option(
         "--target-version",
@@ -64,19 +64,19 @@ SHARED: Final[dict[str, Decorator]] = {
         metavar="TEXT",
         envvar="LOADTEST_TARGET_VERSION",
         show_envvar=True,
-        help="What to call the target's version in the record, in reports and in histories.",
+        help="Name of the target's version in the record, in reports and in histories.",
     ),
     "processes": click.option(
         "--processes",
         type=click.IntRange(0, _MOST_WORKERS),
         default=0,
-        help="Make the load in this many worker processes on this machine.",
+        help="Number of worker processes on this machine that send the load.",
     ),
     "master": click.option("--master", is_flag=True, help="Wait for workers on other machines (`loadtest worker`)."),
     "bind": click.option(
         "--bind",
         metavar="HOST:PORT",
-        help=f"Address that a master listens at.  [default: {DEFAULT_ADDRESS}]",
+        help=f"Listening address of a master.   [default: {DEFAULT_ADDRESS}]",
     ),
     "expect_workers": click.option(
         "--expect-workers",
@@ -91,7 +91,7 @@ TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
 
 
 def shared(*names: str) -> Decorator:
-    """Add options of ``SHARED`` to a command, whose help shows them in this order."""
+    """Add options of ``SHARED`` to a command; its help shows them in this order."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         # Decorators apply from the last to the first.

@@ -1,4 +1,4 @@
-"""``loadtest capacity``: the highest rate of a scenario that holds, and what stops more."""
+"""``loadtest capacity``: the highest rate of a scenario that meets its thresholds, and its bottleneck."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from loadtest.runs.capacity import find_capacity
 
 @click.command("capacity")
 @click.argument("scenario")
-@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only one that thresholds are about.")
+@click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage with thresholds.")
 @shared(*TARGET, "set", "seed")
-@click.option("--max-runs", type=click.IntRange(2, 40), default=10, show_default=True, help="Most runs to make.")
+@click.option("--max-runs", type=click.IntRange(2, 40), default=10, show_default=True, help="Maximum number of runs.")
+@click.option("--max-requests", type=click.IntRange(min=1), help="Stop before the run that would exceed this total.")
 @click.option(
-    "--max-requests", type=click.IntRange(min=1), help="Stop before a run that would send more than this in all."
+    "--plan", "plan_only", is_flag=True, help="Only print the expected capacity and the cost of the first run."
 )
-@click.option("--plan", "plan_only", is_flag=True, help="Only print what is expected, and what the first run costs.")
 @shared("output_dir")
 def command(**options: Any) -> int:
-    """Find the highest rate at which the thresholds of SCENARIO hold, and what stops more.
+    """Find the highest rate that meets the thresholds of SCENARIO, and its bottleneck.
 
-    Each run has the judged stage alone, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
-    the bottleneck, 5 target unreachable, 7 the target's request budget allows no more.
+    Each run has only the judged stage, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
+    the bottleneck, 5 target unreachable, 7 the target's request budget is exhausted.
     """
     return find_capacity(**options)

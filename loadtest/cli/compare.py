@@ -1,4 +1,4 @@
-"""``loadtest compare``: two versions that can both be reached, in pairs of blocks one after the other."""
+"""``loadtest compare``: two versions of a service, compared in pairs of blocks."""
 
 from typing import Any, Final
 
@@ -16,44 +16,53 @@ _MOST_PAIRS: Final = 200
 
 @click.command("compare")
 @click.argument("scenario")
-@click.option("--base", metavar="URL|TARGET", help="Present version: its URL, or its name in targets.toml.")
-@click.option("--head", metavar="URL|TARGET", help="New version. Default of both: two embedded reference APIs.")
+@click.option("--base", metavar="URL|TARGET", help="Present version: URL, or name in targets.toml.")
+@click.option("--head", metavar="URL|TARGET", help="New version. Default for both: embedded reference APIs.")
 @shared("targets")
 @click.option(
     "--pairs",
     type=click.IntRange(LEAST_PAIRS, _MOST_PAIRS),
     default=6,
     show_default=True,
-    help="Pairs of blocks that count; one more comes before them.",
+    help="Pairs of blocks; an additional first pair is discarded.",
 )
 @click.option(
-    "--block", "block_s", type=DURATION, help="Scale the stages to blocks of this length, as 20s.  [default: as is]"
+    "--block",
+    "block_s",
+    type=DURATION,
+    help="Scale the stages to blocks of this duration, such as 20s.  [default: unchanged]",
 )
 @shared("set")
 @click.option(
-    "--base-set", multiple=True, metavar="KEY=VALUE", help="As --set, of the base side's embedded API alone: target.…"
+    "--base-set",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="As --set, but for the base side's embedded API only (target.…).",
 )
 @click.option(
-    "--head-set", multiple=True, metavar="KEY=VALUE", help="As --set, of the head side's embedded API alone: target.…"
+    "--head-set",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="As --set, but for the head side's embedded API only (target.…).",
 )
-@click.option("--base-version", default="", metavar="TEXT", help="What to call the present version.")
-@click.option("--head-version", default="", metavar="TEXT", help="What to call the new version.")
+@click.option("--base-version", default="", metavar="TEXT", help="Name of the present version.")
+@click.option("--head-version", default="", metavar="TEXT", help="Name of the new version.")
 @shared("seed", "yes")
 @click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
-@click.option("--plan", "plan_only", is_flag=True, help="Only print what would be sent, and check the budgets.")
-@click.option("--no-rerun", is_flag=True, help="Do not settle a suspicion by a second series: exit code 6.")
-@click.option("--fail-on-inconclusive", is_flag=True, help="Exit code 1 instead of 6.")
+@click.option("--plan", "plan_only", is_flag=True, help="Only print the load, and check the request budgets.")
+@click.option("--no-rerun", is_flag=True, help="Do not check a suspected regression by a second series; exit code 6.")
+@click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
 @shared("output_dir", "plots")
 def command(scenario: str, *, fail_on_inconclusive: bool, **options: Any) -> int:
-    """Compare two versions of a service by SCENARIO, in pairs of blocks that alternate. The exit code is the verdict.
+    """Compare two versions of a service under SCENARIO, in alternating pairs of blocks. The exit code is the verdict.
 
-    A block is the whole scenario once. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
+    A block is one run of the whole scenario. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
     """
     sides = {
         side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))
         for side in SIDES
     }
     if options["block_s"] == 0:
-        raise InputError("--block 0s: a block needs time", "Give it some seconds, as --block 20s.")
+        raise InputError("--block 0s: must be above zero", "Give some seconds, such as --block 20s.")
     code = compare(scenario, sides, **options)
     return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code

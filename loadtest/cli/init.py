@@ -1,4 +1,4 @@
-"""``loadtest init``: write a scenario to start from, also from a curl command or a shipped one, and targets.toml."""
+"""``loadtest init``: writes a first scenario and targets.toml, optionally from a curl command or a shipped scenario."""
 
 import shlex
 import sys
@@ -17,30 +17,30 @@ from loadtest.program import program
 from loadtest.scenario import FOLDER, SHIPPED, Scenario, find_scenario, load_scenario, schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
-_POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # after the last answer; since the submit\n'
-_JOB_NOTE: Final = '# the job of the command; "seeded" submits jobs of `workflow` first'
-_INPUTS: Final = '# inputs = "inputs.jsonl" # one JSON object a line, so that no cache is measured'
+_POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # from the last answer; from the submit\n'
+_JOB_NOTE: Final = '# job of the command; "seeded" submits jobs of `workflow` first'
+_INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object on each line, to avoid measuring a cache'
 
 _SCENARIO_TEXT: Final = """\
 #:schema scenario.schema.json
-# A scenario: the traffic to send, and what must hold. `loadtest plan first` forecasts it against the rate limits;
-# `loadtest run first` runs it, on an embedded reference API unless --host or --target names another.
+# A scenario: the traffic to send, and its thresholds. `loadtest plan first` forecasts it against the rate limits;
+# `loadtest run first` runs it, against an embedded reference API unless --host or --target gives another target.
 {title}
 
-# Traffic before the first stage, at its rate. It spends quota and is in no figure.
+# Traffic before the first stage, at its rate. It consumes quota, but is excluded from all figures.
 warmup = "5s"
 
 [traffic.{name}]
 operation = "{operation}" # sync_run (run and wait), async_run (submit and poll), retrieval
 {what}
-# Time-out of each request. An operation that times out counts with the time that it took.
+# Time-out of each request. Latency figures include operations that time out.
 timeout = "10s"
 {polling}
-# Rates: 5/s, 90/min, 80% of limit, 2.5x limit. A second stage above the limit shows how requests are refused:
+# Rates: 5/s, 90/min, 80% of limit, 2.5x limit. A second stage above the limit shows rejected requests:
 #   {{ name = "above", rate = "1.5x limit", duration = "120s" }}
 stages = [{{ name = "within", rate = "{rate}", duration = "{duration}" }}]
 {parameters}
-# What must hold, or `loadtest run` ends with exit code 1. A p95 needs 72 operations, a p99 368.
+# Requirements; if one fails, `loadtest run` exits with 1. A p95 needs 72 operations, a p99 368.
 [[threshold]]
 traffic = "{name}"
 require = "requests.throttled == 0"
@@ -54,10 +54,10 @@ traffic = "{name}"
 stage = "within"
 require = "{latency}"
 
-# With a second stage (or traffic) the report can say what changed, and a threshold be relative:
+# With a second stage (or traffic entry) the report compares both, and a threshold can be relative:
 # [[compare]]
 # entry = "{name}"
-# stages = ["within", "above"]            # the first is the baseline; or entries = [...]: which of these is best?
+# stages = ["within", "above"]            # the first is the baseline; or entries = [...] for alternatives
 # by = ["response_time.p50", "throttled_rate", "requests_per_operation"]
 #
 # [[threshold]]
@@ -67,8 +67,8 @@ require = "{latency}"
 """
 
 _TARGETS_TEXT: Final = """\
-# Hosts that may be loaded, and how much. Only this machine's loopback needs no entry. Do not write API keys here:
-# export WORKFLOW_API_KEYS. docs/targets.md lists all keys of an entry.
+# Hosts that may be loaded, and how much. Only this machine's loopback needs no entry. Do not put API keys here:
+# export them as WORKFLOW_API_KEYS. docs/targets.md lists all keys of an entry.
 """
 
 _ENTRY_TEXT: Final = """\
@@ -77,11 +77,11 @@ _ENTRY_TEXT: Final = """\
 {endpoint}{environment}
 {owner}
 max_share = "10%"                        # of each limit, over all API keys, in any of its windows
-max_requests = 1000                      # of one run, with retries, polls and seeding
+max_requests = 1000                      # per run, including retries, polls and seeding
 # max_operations = 500
-# limits = {{ sync_run = "100/60s", async_submit = "1000/60s", retrieval = "500/60s" }}   # where not as documented
+# limits = {{ sync_run = "100/60s", async_submit = "1000/60s", retrieval = "500/60s" }}   # if not as documented
 # price_per_execution = 0.01
-# max_cost = 5.0                         # of one run, in the same currency
+# max_cost = 5.0                         # per run, in the same currency
 # allowed_hours = "08:00-18:00"          # see docs/targets.md for time zones and days
 # expires = 2030-12-31                   # the last day of the entry
 """
@@ -90,7 +90,7 @@ _SCENARIO_FILE: Final = FOLDER / "first.toml"
 _SCHEMA_FILE: Final = FOLDER / "scenario.schema.json"
 _TARGETS_FILE: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
-"""Characters. A shorter text may be in a file by chance."""
+"""Minimum number of characters: a shorter key may occur in a file by chance."""
 
 
 @click.command("init")
@@ -99,30 +99,30 @@ _SHORTEST_KEY: Final = 6
     "--from-curl",
     "curl",
     metavar="COMMAND",
-    help="Write a scenario that sends the request of this curl command. '-' reads the command from standard input, "
-    "where other users of this machine cannot see its key.",
+    help="Write a scenario that sends this curl command's request. '-' reads the command from standard input, "
+    "so that other users of this machine cannot see its key.",
 )
 @click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
 def command(folder: Path, curl: str | None, shipped: str | None) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
-    Existing files are never overwritten. The API key of a curl command is written nowhere.
+    Existing files are never overwritten. The API key of a curl command is not written to any file.
     """
     if curl is not None and shipped is not None:
-        raise InputError("--from-curl and --copy exclude each other", "Leave out one of them.")
+        raise InputError("--from-curl and --copy exclude each other", "Use only one of them.")
     request = None if curl is None else parse_curl(sys.stdin.read() if curl == "-" else curl)
     files = _files(request) if shipped is None else _copies(shipped)
     for name in files:
         if (folder / name).exists():
-            raise InputError(f"{folder / name} exists and is not overwritten", "Name another DIR, or remove it.")
+            raise InputError(f"{folder / name} exists and is not overwritten", "Use another DIR, or remove the file.")
     key = request.key if request else None
-    # The key may be a parameter, too.
+    # The key may also be a parameter.
     if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
         raise InputError(
-            "the curl command's key is also in its URL, endpoint or data, and keys are never written",
+            "the curl command's key is also in its URL, endpoint or data, and keys are never written to files",
             "Replace it there.",
         )
-    # For editors. One that is there stays.
+    # For editors; an existing schema is kept.
     if not (folder / _SCHEMA_FILE).exists():
         files[_SCHEMA_FILE] = schema_text()
     for name, text in files.items():
@@ -131,7 +131,7 @@ def command(folder: Path, curl: str | None, shipped: str | None) -> None:
 
 
 def _copies(name: str) -> dict[Path, str]:
-    """A shipped scenario, and the files that it names."""
+    """A shipped scenario, with its input files."""
     path = find_scenario(name, SHIPPED, SHIPPED)
     entries = load_scenario(path).scenario.traffic.values()
     named = {entry.inputs for entry in entries if entry.inputs is not None}
@@ -143,10 +143,10 @@ def _files(request: CurlRequest | None) -> dict[Path, str]:
         files = {_SCENARIO_FILE: scenario_text(request), _TARGETS_FILE: targets_text(request)}
         Scenario.model_validate(tomllib.loads(files[_SCENARIO_FILE]))
     except (RecursionError, ValueError):
-        # Too deep, too large a number, and whatever else a scenario cannot hold.
+        # Too deep, a number too large, or anything else that a scenario cannot contain.
         raise InputError(
-            "a scenario cannot hold the curl command's workflow or parameters",
-            'Leave the parameters out, and put them into a file: inputs = "inputs.jsonl".',
+            "a scenario cannot contain the curl command's workflow or parameters",
+            'Remove the parameters, and put them into a file: inputs = "inputs.jsonl".',
         ) from None
     if request is not None and request.job_id is not None:
         files[FOLDER / _JOBS_FILE] = f"{request.job_id}\n"
@@ -159,7 +159,7 @@ def _write(path: Path, text: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "Name another DIR.") from error
+        raise InputError(f"cannot write {path}: {error.strerror}", "Use another DIR.") from error
     click.echo(f"wrote   {path}")
 
 
@@ -170,25 +170,25 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
                 f"note    these headers will not be sent: {', '.join(request.dropped)}"
                 " (an entry of targets.toml can add headers: docs/client.md)"
             )
-        secret = "the command's key was written nowhere: " if request.key else ""
+        secret = "the command's key was not saved: " if request.key else ""
         click.echo(f"next    {secret}export {KEYS_VARIABLE}=… before a run")
         if request.endpoint and request.loopback:
             click.echo(f"next    export {ENDPOINT_VARIABLE}={request.endpoint}")
         if not request.loopback:
-            click.echo(f"next    write into {_TARGETS_FILE} who agreed to the load")
+            click.echo(f"next    write the owner who agreed to the load into {_TARGETS_FILE}")
     elsewhere = folder != Path()
     if elsewhere:
         click.echo(f"next    cd {shlex.quote(str(folder))}")
     target = "" if request is None else f" --host {request.url}" if request.loopback else " --target pasted"
-    click.echo(f"next    {program(elsewhere=elsewhere)} plan {name}   # forecasts it, and sends nothing")
+    click.echo(f"next    {program(elsewhere=elsewhere)} plan {name}   # forecast; sends nothing")
     click.echo(f"next    {program(elsewhere=elsewhere)} run {name}{target}")
 
 
 def scenario_text(request: CurlRequest | None) -> str:
-    """The starter scenario: for the workflow of a curl command, or the reference API's ``sleep``.
+    """Return the starter scenario, for the workflow of a curl command or the reference API's ``sleep``.
 
     Raises:
-        InputError: if the command's parameters hold what TOML cannot say.
+        InputError: if the command's parameters cannot be written as TOML.
     """
     operation = request.operation if request else Operation.SYNC_RUN
     workflow = request.workflow or "say-hello" if request else "sleep"
@@ -202,7 +202,7 @@ def scenario_text(request: CurlRequest | None) -> str:
         operation=operation,
         what=f'job_ids = "{_JOBS_FILE}" {_JOB_NOTE}' if job else f"{_toml(workflow=workflow)}\n{_INPUTS}",
         polling=_POLLING if slow else "",
-        # An entry of targets.toml allows a tenth by default, of the limit that polls of jobs draw on, too.
+        # An entry of targets.toml allows 10 % by default, also of the limit that polls consume.
         rate=("2% of limit" if slow else "5% of limit") if request else "80% of limit",
         duration="120s" if request else "60s",
         parameters="\n" + _toml(traffic={name: {"parameters": parameters}}) + "\n" if parameters else "",
@@ -211,7 +211,7 @@ def scenario_text(request: CurlRequest | None) -> str:
 
 
 def targets_text(request: CurlRequest | None) -> str:
-    """The starter ``targets.toml``: an entry for a curl command's host, or one that is commented out."""
+    """Return the starter ``targets.toml``, with an entry for a curl command's host or a commented-out entry."""
     if request is None or request.loopback:
         entry = _ENTRY_TEXT.format(
             name="staging",
@@ -225,28 +225,28 @@ def targets_text(request: CurlRequest | None) -> str:
         name="pasted",
         url=_toml(url=request.url),
         endpoint=f"{_toml(endpoint=request.endpoint)}\n" if request.endpoint else "",
-        # Any unknown host may be somebody's production.
+        # An unknown host may be a production system.
         environment='environment = "production"               '
-        "# asks for the host name before each run; or staging, test, development",
-        owner='owner = "nobody was asked yet"      # who agreed to the load: ask, and write it here',
+        "# needs the host name before each run; or staging, test, development",
+        owner='owner = "not asked yet"             # the person who agreed to the load: ask first',
     )
     return f"{_TARGETS_TEXT}\n{entry}"
 
 
 def _toml(**values: Any) -> str:
-    """Keys and values as lines of TOML, without the last one's end.
+    """Format keys and values as TOML, without the final line end.
 
     Raises:
-        InputError: for null, which TOML does not have, and for what no file can hold.
+        InputError: for null, which TOML lacks, and for invalid Unicode.
     """
     try:
         text = tomlkit.dumps(values)
         text.encode()
     except UnicodeEncodeError:
-        raise InputError("the curl command's data has half a character", "Correct its \\u escapes.") from None
+        raise InputError("the curl command's data has an invalid character", "Correct its \\u escapes.") from None
     except TypeError:
         raise InputError(
-            "the curl command's parameters hold a null, which TOML does not have",
-            'Leave it out, and put the parameters into a file: inputs = "inputs.jsonl".',
+            "the curl command's parameters contain a null, which TOML lacks",
+            'Remove it, and put the parameters into a file: inputs = "inputs.jsonl".',
         ) from None
     return text.rstrip("\n")

@@ -1,4 +1,4 @@
-"""``loadtest metrics``: what thresholds and comparisons can name."""
+"""``loadtest metrics``: the metrics for thresholds and comparisons."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number"
 
 @click.command("metrics")
 def command() -> None:
-    """List the metrics that `require` of a threshold and `by` of a comparison can name, as metrics.json does."""
+    """List the metrics that `require` of a threshold and `by` of a comparison accept, named as in metrics.json."""
     console = Console(highlight=False, markup=False)
     statistics = ", ".join(f".{name}" for name in STATISTICS)
     console.print(f"Times: {WRITE_AS['ms']}. Each with one of {statistics}.", soft_wrap=True)
@@ -25,6 +25,6 @@ def command() -> None:
     console.print(table)
     for unit, title in _TITLES.items():
         names = [name for name, entry in METRICS.items() if entry.unit == unit and not name.startswith("polls.")]
-        also = ["polls (with one of the same statistics)"] if unit == "number" else []
+        also = ["polls (with one of these statistics)"] if unit == "number" else []
         console.print(f"\n{title}: {WRITE_AS[unit]}.\n  " + "\n  ".join([*names, *also]), soft_wrap=True)
-    console.print(f"\n`within D of expected` goes with {' and '.join(EXPECTED)}.", soft_wrap=True)
+    console.print(f"\n`within D of expected` is available for {' and '.join(EXPECTED)}.", soft_wrap=True)

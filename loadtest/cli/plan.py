@@ -1,4 +1,4 @@
-"""``loadtest plan``: forecast a scenario's load against the rate limits, as text of 100 columns or as JSON."""
+"""``loadtest plan``: forecasts a scenario's load against the rate limits, as text of 100 columns or as JSON."""
 
 import re
 from typing import Any, Final
@@ -18,12 +18,12 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent to it.")
+@click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent.")
 @click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
 @shared("targets", "set", "seed")
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
 @click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: any]")
-@click.option("--job-duration", "job_s", type=DURATION, help="Time that each job or run takes.")
+@click.option("--job-duration", "job_s", type=DURATION, help="Duration of each job or run.")
 @click.option("--price-per-execution", "price", type=click.FloatRange(min=0), help="Price of one workflow execution.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole plan as JSON.")
 def command(
@@ -35,9 +35,9 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Forecast SCENARIO's load against the rate limits, and the 429s to expect. Nothing is sent.
+    """Forecast SCENARIO's load against the rate limits, and the expected 429s. Nothing is sent.
 
-    Where the plan contradicts itself, a warning says what to change; the exit code is 0 all the same.
+    Contradictions in the plan cause warnings with a remedy; the exit code is still 0.
     """
     options = ScenarioOptions(**given)
     if options.host is not None and options.target is not None:
@@ -55,5 +55,5 @@ def command(
 def _start_s(text: str) -> float:
     match = _TIME.fullmatch(text)
     if match is None:
-        raise InputError(f"--start {text!r} is not a time of day", "Write it as 13:05:30 or 13:05:30.5, in UTC.")
+        raise InputError(f"--start {text!r} is not a time of day", "Use a form such as 13:05:30 or 13:05:30.5, in UTC.")
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3] or 0)

@@ -1,4 +1,4 @@
-"""``loadtest probe``: find out by experiments which limits a service enforces."""
+"""``loadtest probe``: measures which rate limits a service enforces."""
 
 from typing import Any
 
@@ -16,19 +16,16 @@ from loadtest.runs.probe import probe
     "--documented",
     metavar="LIMIT=N/W",
     multiple=True,
-    help="Compare with this limit instead of the documented one, as retrieval=50/10s.",
+    help="Compare with this limit instead of the documented one, such as retrieval=50/10s.",
 )
-@click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Requests/s at most.")
-@click.option(
-    "--workflow", metavar="NAME", help="Run this workflow where requests that execute nothing draw on no limit."
-)
-@click.option("--save", metavar="NAME", help="Write what is sure into this entry of targets.toml.")
+@click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
+@click.option("--workflow", metavar="NAME", help="Run this workflow if requests that execute nothing do not count.")
+@click.option("--save", metavar="NAME", help="Save certain findings in this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(**options: Any) -> int:
-    """Find out which LIMITs are enforced, how they are counted, and whether that is what the documentation says.
+    """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
-    Sends at most five and a half times each limit's count, as volleys and streams, in about eight of its windows.
-    Requests name a workflow or a job that does not exist, so that nothing is executed. Exit code 6 if something cannot
-    be told.
+    Sends at most 5.5 times each limit's count, in bursts and streams over about eight of its windows. Requests name a
+    workflow or a job that does not exist, so nothing is executed. Exit code 6 if a result is uncertain.
     """
     return probe(**options)

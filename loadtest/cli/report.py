@@ -1,4 +1,4 @@
-"""``loadtest report``: make a run's report again."""
+"""``loadtest report``: recreates a run's report."""
 
 import subprocess
 import sys
@@ -17,12 +17,12 @@ from loadtest.record import run_directory
     "baselines",
     multiple=True,
     metavar="RUN",
-    help="Say how the run differs from this earlier one. Repeatable; the verdict stays. From five baselines on, "
-    "differences are judged, in the words of `loadtest regression check`.",
+    help="Show the differences from this earlier run. Repeatable; the verdict stays. From five baselines on, "
+    "differences are judged as by `loadtest regression check`.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
 def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool) -> int:
-    """Make the report of RUN again from its record. The exit code is the verdict.
+    """Recreate the report of RUN from its record. The exit code is the verdict.
 
     RUN is a run directory, a run's id, or 'latest' (the default).
     """

@@ -1,4 +1,4 @@
-"""``loadtest run``: send a scenario's traffic, record it, report it, judge it."""
+"""``loadtest run``: sends a scenario's traffic, records and reports it, and judges it."""
 
 from typing import Any
 
@@ -14,14 +14,14 @@ from loadtest.runs.run import RunOptions, make_run
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),
-    help="Serve the run's figures for Prometheus at http://127.0.0.1:PORT/metrics.",
+    help="Serve Prometheus metrics of the run at http://127.0.0.1:PORT/metrics.",
 )
 @shared("target_version", "plots")
 def command(**given: Any) -> int:
     """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
 
-    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host but
-    loopback needs an entry in targets.toml.
+    Keys and endpoint come from WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT; an embedded target has its own. Every host
+    except loopback needs an entry in targets.toml.
     """
     options = RunOptions(**given)
     return make_run(options.load(), options).exit_code

@@ -1,4 +1,4 @@
-"""``loadtest runs``: lists runs, and deletes old ones."""
+"""``loadtest runs``: lists runs, and deletes old runs."""
 
 from pathlib import Path
 from typing import Final
@@ -23,11 +23,11 @@ _HEAD: Final = (
 @click.option("--yes", is_flag=True, help="Delete without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool, as_json: bool) -> None:
-    """List runs, the newest first. With --keep N, delete all but the N newest.
+    """List runs, newest first. With --keep N, delete all but the N newest.
 
     p50 and p95 are response times of the first traffic entry in its first stage, 429 is the share of all requests.
-    Verdict is that of the run's own thresholds, Compared that of `loadtest regression check`.
-    Baselines, the example, and runs that are still going on are never listed and never deleted.
+    Verdict refers to the run's own thresholds, Compared to `loadtest regression check`. Baselines, the example, and
+    runs in progress are neither listed nor deleted.
     """
     runs = [run for run in stored_runs(output_dir) if scenario in (None, run.scenario)]
     if keep is not None:
@@ -40,7 +40,7 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
     elif as_json:
         text = msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2).decode()
     elif not runs:
-        text = pasteable(f"no runs in {output_dir}; `loadtest run SCENARIO` makes one")
+        text = pasteable(f"no runs in {output_dir}; create one with `loadtest run SCENARIO`")
     else:
         text = "\n".join([_HEAD, *map(_line, runs)])
     if text:

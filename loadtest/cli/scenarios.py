@@ -1,4 +1,4 @@
-"""``loadtest scenarios``: the scenarios that there are."""
+"""``loadtest scenarios``: lists scenarios."""
 
 from pathlib import Path
 
@@ -12,15 +12,15 @@ from loadtest.scenario import FOLDER, SHIPPED, load_scenario
 @click.option(
     "--folder",
     type=click.Path(path_type=Path),
-    help="Folder of scenario files.  [default: scenarios, and those that are shipped]",
+    help="Folder of scenario files.  [default: scenarios, and the shipped scenarios]",
 )
 def command(folder: Path | None) -> int:
-    """List scenarios with duration and title. Exit code 2 if one has mistakes, which are shown."""
+    """List scenarios with duration and title. Exit code 2 if a scenario has errors, which are shown."""
     folders = (SHIPPED, FOLDER) if folder is None else (folder,)
     found = {path.stem: path for place in folders for path in place.glob("*.toml")}
     paths = [found[name] for name in sorted(found)]
     if not paths:
-        raise InputError(f"there is no scenario in {folder}", "Name another --folder.")
+        raise InputError(f"there is no scenario in {folder}", "Use another --folder.")
     width = max(len(path.stem) for path in paths)
     code = ExitCode.PASS
     for path in paths:

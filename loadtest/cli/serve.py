@@ -1,4 +1,4 @@
-"""``loadtest serve``: the reference Workflow API. The command belongs to the target, which also runs on its own."""
+"""``loadtest serve``: the reference Workflow API. The command belongs to the target, which also runs alone."""
 
 from loadtest.reference_api.command import command
 

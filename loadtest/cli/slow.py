@@ -17,10 +17,12 @@ _INDENT: Final = " " * 17
 @click.command()
 @shared("run")
 @click.option("--traffic", help="Only this traffic entry.")
-@click.option("--count", type=click.IntRange(1, 100), default=10, show_default=True, help="How many of each entry.")
+@click.option(
+    "--count", type=click.IntRange(1, 100), default=10, show_default=True, help="Number of operations for each entry."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
-    """List the slowest operations of RUN with their requests, and the trace id under which the target knows each.
+    """List the slowest operations of RUN with their requests and trace ids.
 
     RUN is a run directory, a run's id, or 'latest' (the default). It must have a report.
     """

@@ -14,8 +14,8 @@ from loadtest.runs.ui import serve_ui
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @shared("output_dir", "processes", "plots")
 def command(**options: Any) -> int:
-    """Open SCENARIO in Locust's web UI. Each start there makes a run of its own, recorded and reported.
+    """Open SCENARIO in Locust's web UI. Each start there makes a separate run, recorded and reported.
 
-    A running target is looked at by a preflight before each run.
+    A preflight checks a running target before each run.
     """
     return serve_ui(**options)

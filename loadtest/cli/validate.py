@@ -1,4 +1,4 @@
-"""``loadtest validate``: all mistakes in scenario files and targets.toml at once."""
+"""``loadtest validate``: lists all errors in scenario files and targets.toml."""
 
 import click
 
@@ -12,18 +12,16 @@ from loadtest.scenario import schema_text
 @click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files and exit.")
 def command(files: tuple[str, ...], schema: bool) -> int:
-    """Check each FILE: a scenario, the name of one, or a targets.toml. Sends nothing.
+    """Check each FILE: a scenario, its name, or a targets.toml. Sends nothing.
 
-    Files that a scenario names are opened, and classes of users imported.
-
-    All mistakes of all files are listed, with exit code 2. A file without mistakes is listed with the number of its
-    warnings, which `loadtest plan` shows.
+    Files that a scenario refers to are opened, and user classes imported. All errors of all files are listed, with exit
+    code 2. A valid file is listed with the number of its warnings, which `loadtest plan` shows.
     """
     if schema:
         click.echo(schema_text(), nl=False)
         return int(ExitCode.PASS)
     if not files:
-        raise click.UsageError("name at least one FILE, or give --schema")
+        raise click.UsageError("give at least one FILE, or --schema")
     checked = check_files(files)
     for one in checked:
         click.echo(pasteable("\n".join(one.mistakes or [one.words])), err=bool(one.mistakes))

@@ -16,18 +16,18 @@ from loadtest.processes import interrupts_for, start_worker, stop, whole_address
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=Path("scenarios"),
     show_default=True,
-    help="Local folder of the files that scenarios name.",
+    help="Local folder of the files that scenarios refer to.",
 )
 def command(master: str, scenario_dir: Path) -> int:
     """Start a worker for a distributed run, whose master is `loadtest run SCENARIO --master`.
 
-    The scenario comes from the master. Keys and endpoint do not: set the same WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT
-    as there. Ctrl-C or SIGTERM lets the worker leave: the others send what it has not sent.
+    The scenario comes from the master, but not the keys and endpoint: set the same WORKFLOW_API_KEYS and
+    WORKFLOW_ENDPOINT as there. On Ctrl-C or SIGTERM the worker leaves, and the remaining workers take over its share.
     """
     address = whole_address(master, "--master")
     # Checked before the process starts, which would show a traceback.
     credentials()
-    print(f"Worker of {address}. Leave with Ctrl-C.", flush=True)
+    print(f"Worker of {address}. Press Ctrl-C to leave.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)
     try:
         with interrupts_for(process, signal.SIGTERM):

@@ -1,6 +1,6 @@
-"""Runs, and series of runs: what starts targets, loads and reports as processes, and decides which run comes next.
+"""Runs and series of runs: starts targets, loads and reports as processes, and chooses the next run.
 
-It imports neither the load nor the preflight nor the report: each is a process, and the record is between them.
+It imports neither load, preflight nor report: each is a separate process, and the record is the interface between them.
 """
 
 __all__ = ["capacity", "comparison", "forecast", "probe", "regression", "run", "sides", "stored", "target", "ui"]

@@ -1,4 +1,4 @@
-"""The search for a capacity: runs of one stage at one rate after the other, until it is known what stops more."""
+"""The search for a capacity: runs of one stage, each at another rate, until the bottleneck is known."""
 
 import math
 import time
@@ -28,20 +28,20 @@ from loadtest.words import percent
 
 _FOLDER: Final = "levels"
 _EXACT: Final = 1.005
-"""How near to the highest rate that a budget allows the search for it goes."""
+"""Maximum ratio of the search's result to the highest rate that a request budget allows."""
 _FURTHER: Final = 1.03
-"""Times a rate that held: a run nearer to it would tell nothing."""
+"""Minimum ratio to a rate that passed: a run closer to it would add no information."""
 
 
 def find_capacity(
     *, stage: str | None, max_runs: int, max_requests: int | None, plan_only: bool, output_dir: Path, **given: Any
 ) -> int:
-    """Find the highest rate at which the thresholds of a scenario hold, and give the exit code.
+    """Find the highest rate that meets a scenario's thresholds, and return the exit code.
 
     ``given`` are fields of ``ScenarioOptions``.
 
     Raises:
-        LoadtestError: if the first run could not begin.
+        LoadtestError: if the first run could not start.
     """
     seeking = _Search(ScenarioOptions(**given), stage, max_runs, max_requests)
     print(seeking.plan(), flush=True)
@@ -62,19 +62,19 @@ def _only_stage(loaded: LoadedScenario) -> str:
     if len(named) == 1:
         return next(iter(named))
     raise InputError(
-        f"{loaded.path} has thresholds about several stages: {', '.join(named)}",
-        f"Name one, as --stage {next(iter(named))}.",
+        f"{loaded.path} has thresholds for several stages: {', '.join(named)}",
+        f"Choose one, for example --stage {next(iter(named))}.",
     )
 
 
 def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
-    """Seconds of the longest window that the scenario draws on: a stage holds whole ones."""
+    """Length in s of the longest window that the scenario uses; a stage contains whole windows."""
     drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
     return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
 
 
 class _StoppedError(Exception):
-    """The end of a search that is not through."""
+    """The early end of a search."""
 
     def __init__(self, words: str, code: ExitCode) -> None:
         super().__init__(words)
@@ -82,16 +82,16 @@ class _StoppedError(Exception):
 
 
 class _Search:
-    """A search under way.
+    """A search in progress.
 
     Attributes:
-        loaded: the scenario with the judged stage alone.
-        offered: at multiplier 1.
-        target: in words, once it was loaded.
-        measured: levels so far, as each alone looks.
-        levels: the same, with what stopped them in the light of all.
+        loaded: the scenario with only the judged stage.
+        offered: the load at multiplier 1.
+        target: description of the target, once it was loaded.
+        measured: levels so far, each judged alone.
+        levels: the same levels, with causes inferred from all of them.
         expected: guesses before anything is sent.
-        guesses: these, and what the levels tell.
+        guesses: these, and guesses from the levels.
     """
 
     def __init__(self, options: ScenarioOptions, stage: str | None, max_runs: int, max_requests: int | None) -> None:
@@ -122,9 +122,9 @@ class _Search:
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit or g.constraint} at {sentences.rates(g.multiplier, self.offered)}" for g in each]
         first = self._allowed(self._next() or search.NextRun(1.0, None))
-        scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, to find the way,"
+        scout = "" if first.scout_s is None else f" in {first.scout_s:g} s, as an exploratory run,"
         return (
-            f"Expected constraints: {'; '.join(expected) or 'none that is known'}.\n"
+            f"Expected constraints: {'; '.join(expected) or 'none known'}.\n"
             f"Each run judges {self.loaded.scenario.duration:g} s of stage {self.stage!r}, at most "
             f"{self.max_runs} runs; the first offers {self._operations_of(first):,.0f} operations{scout} at "
             f"{first.multiplier:.3g} times the scenario's rates."
@@ -138,10 +138,10 @@ class _Search:
         return sum(self.offered.base_rates.values()) * run.multiplier * seconds
 
     def run(self, directory: Path) -> Capacity:
-        """Make one run after the other until the answer is known, or no more may be made.
+        """Make runs until the answer is known, or no more are allowed.
 
         Raises:
-            LoadtestError: if the first run could not begin.
+            LoadtestError: if the first run could not start.
         """
         stopped: EarlyStop | None = None
         slowest = at_rate(self.loaded, search.LOWEST, None)
@@ -156,29 +156,29 @@ class _Search:
         return self._found(stopped)
 
     def _level(self, directory: Path, run: search.NextRun, running: ResolvedTarget | None) -> Level:
-        """Make a run, or a slower one that the budget allows."""
+        """Make a run; the budget may require a slower run."""
         try:
             run = self._allowed(run)
             return self._make(directory, run, running)
         except LoadtestError as error:
             if not self.measured:
                 raise
-            # What was measured counts. Input was right for the first run: it is the budget that is spent.
+            # Keep the measured levels. Input was valid for the first run, so the budget is exhausted.
             code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
             raise self._unfinished(run, error.message.rstrip("."), code) from None
-        except KeyboardInterrupt:  # Between two loads; during one, the load ends early.
+        except KeyboardInterrupt:  # Between two loads; during a load, the load ends early.
             raise self._unfinished(run, "it was interrupted", ExitCode.INTERRUPTED) from None
 
     def _unfinished(self, run: search.NextRun, why: str, code: ExitCode) -> _StoppedError:
         at = sentences.rates(run.multiplier, self.offered)
-        return _StoppedError(f"the next run, of {at}, was not finished: {why}", code)
+        return _StoppedError(f"the next run, at {at}, was not finished: {why}", code)
 
     def _allowed(self, run: search.NextRun) -> search.NextRun:
-        """The run, or a slower one where the budget of the target's entry allows none so fast.
+        """Return the run, or a slower run if the budget of the target's entry requires it.
 
         Raises:
-            InputError: if it allows none at all.
-            _StoppedError: if it allows none that would tell more.
+            InputError: if no run is allowed.
+            _StoppedError: if no informative run is allowed.
         """
         refused = self._refused(run)
         if refused is None:
@@ -219,22 +219,22 @@ class _Search:
     def _check_spent(self, run: search.NextRun) -> None:
         most = self.max_requests
         if len(self.levels) >= self.max_runs:
-            raise _StoppedError(f"--max-runs {self.max_runs} were made", ExitCode.INCONCLUSIVE)
+            raise _StoppedError(f"--max-runs {self.max_runs} is reached", ExitCode.INCONCLUSIVE)
         sent = sum(level.requests for level in self.levels)
         if most is not None and sent + self._operations_of(run) > most:
-            words = f"the next run would send more than --max-requests {most:,} in all"
+            words = f"the next run would exceed --max-requests {most:,}"
             raise _StoppedError(words, ExitCode.INCONCLUSIVE)
 
     def _leave_alone(self, target: Target) -> None:
-        """Wait until no limit of a running target counts the level before."""
+        """Wait until no limit of a running target still counts the previous level."""
         check_reachable(target)
         if self.levels:
             silence = _window_s(self.loaded, self.offered.assumed)
-            print(f"Waits {silence:g} s, so that no limit counts the run before.", flush=True)
+            print(f"Waiting {silence:g} s, until no limit counts the previous run.", flush=True)
             time.sleep(silence)
 
     def _make(self, directory: Path, run: search.NextRun, running: ResolvedTarget | None) -> Level:
-        """Send a level to the running target, or to a new embedded API."""
+        """Run a level against the running target, or against a new embedded API."""
         loaded = at_rate(self.loaded, run.multiplier, run.scout_s)
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         if self.chosen is not None:
@@ -246,7 +246,7 @@ class _Search:
         info = run_directory.load(place)
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
             raise self._unfinished(run, "it was interrupted", ExitCode.INTERRUPTED)
-        # Each run has a report of its own; here only its figures are read.
+        # Each run has its own report; only its figures are needed here.
         make_report(place, plots=False, quiet=True)
         if code != ExitCode.PASS:
             raise self._unfinished(run, f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG)
@@ -280,8 +280,8 @@ class _Search:
 
 
 def _line(level: Level) -> str:
-    """A level in a line: its rates, times and 429s."""
-    outcome = f"finds the way, in {level.stage_s:g} s" if level.scout else level.outcome
+    """A level as a line of text: rates, times and 429s."""
+    outcome = f"exploratory, {level.stage_s:g} s" if level.scout else level.outcome
     parts = [f"{level.multiplier:.3g} times the rate: {outcome}"]
     for name, entry in level.entries.items():
         p95 = "–" if entry.response_p95_ms is None else f"{entry.response_p95_ms:,.0f} ms"

@@ -1,4 +1,4 @@
-"""A paired comparison: two sides that can both be reached, loaded in alternating blocks, and judged."""
+"""A paired comparison: two reachable sides, loaded in alternating blocks, and judged."""
 
 import secrets
 import shutil
@@ -40,10 +40,10 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """How a series of blocks went: ``PASS``, or the exit code and reason of an early end."""
+    """The end of a series of blocks: ``PASS``, or exit code and reason of an early end."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
-    """(base, head) of every pair of which both blocks came to their end, in the order of time."""
+    """(base, head) of every pair with two finished blocks, in order of time."""
     code: ExitCode
     reason: str
 
@@ -61,10 +61,10 @@ def compare(
     plots: bool,
     **offer: Any,
 ) -> int:
-    """Compare two sides: plan, load, verdict, pages; gives the exit code. ``offer`` is as ``plan_sides`` takes it.
+    """Plan, load, judge and report two sides, and return the exit code; ``offer`` is as for ``plan_sides``.
 
     Raises:
-        LoadtestError: if a side may not be loaded so much, or no block could begin.
+        LoadtestError: if a side may not be loaded, or no block could start.
     """
     sides = plan_sides(scenario, options, **offer)
     order, seed = _draw_order(pairs)
@@ -83,9 +83,9 @@ def compare(
         comparison = judge(first, pairs, loaded)
         suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
         if suspects and not no_rerun and first.code == ExitCode.PASS:
-            print(f"{comparison.sentence} The rerun begins.", flush=True)
+            print(f"{comparison.sentence} Starting the rerun.", flush=True)
             comparison = settle(comparison, series.make(*_draw_order(pairs)), suspects)
-    # What both sides are, with every setting that differs.
+    # Describe both sides, with every setting that differs.
     made = {"base": comparison.base_runs, "head": comparison.head_runs}
     about = {side: f"{sides[side].words}; {len(made[side])} blocks" for side in SIDES}
     comparison = msgspec.structs.replace(comparison, **about)
@@ -95,13 +95,13 @@ def compare(
 
 
 def _draw_order(pairs: int) -> tuple[Sequence[Side], int]:
-    """The order of a series, and the seed that it was drawn with: another one each time, and recorded."""
+    """The order of a series, and the seed that drew it: new for each series, and recorded."""
     seed = secrets.randbits(32)
     return block_order(seed, pairs + DISCARDED), seed
 
 
 def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
-    """The verdict of a first series; of one that ended early, as far as its pairs carry one."""
+    """Return the verdict of a first series; after an early end, as far as its pairs suffice."""
     if len(end.pairs) <= DISCARDED:
         return _stopped(_empty(loaded), end, pairs)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
@@ -109,7 +109,7 @@ def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def settle(first: RunComparison, again: SeriesEnd, suspects: Collection[Key]) -> RunComparison:
-    """The verdict after a rerun, which the suspects alone can confirm; the first one stands if it ended early."""
+    """Return the verdict after a rerun, which only the suspects can confirm; an early end keeps the first verdict."""
     if again.code != ExitCode.PASS:
         sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
         return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
@@ -122,10 +122,10 @@ def settle(first: RunComparison, again: SeriesEnd, suspects: Collection[Key]) ->
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
-    """A comparison that ended early: why comes first, and decides the exit code."""
+    """Mark a comparison that ended early: the reason comes first, and determines the exit code."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
-    # A side that is gone is no version that can be called slower, or not.
+    # A side that is gone cannot be judged.
     carried = done >= LEAST_PAIRS and end.code != ExitCode.TARGET
     return msgspec.structs.replace(
         comparison,
@@ -169,7 +169,7 @@ class ComparisonSeries:
         """Make the next series: its load, and the measurements of every block.
 
         Raises:
-            LoadtestError: if no block could begin, or the harness broke.
+            LoadtestError: if no block could start, or the harness failed.
         """
         series = len(self._plan.seeds) + 1
         self._prepare(order, seed, series)
@@ -189,7 +189,7 @@ class ComparisonSeries:
         return self._end(infos, measured, code, failure)
 
     def _prepare(self, order: Sequence[Side], seed: int, series: int) -> None:
-        """Make the directory of every block. One differs from the others of its side by its id alone."""
+        """Create the directory of every block. Blocks of one side differ only by their ids."""
         first: dict[Side, RunInfo] = {}
         for at, side in enumerate(order):
             name = f"{record.FOLDER}/{len(self._plan.blocks) + 1:02d}-{side}"
@@ -213,7 +213,7 @@ class ComparisonSeries:
         return info
 
     def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
-        """Forget the blocks of a series that never began; gives the others."""
+        """Remove the blocks of a series that never started, and return the remaining blocks."""
         kept: list[tuple[Block, RunInfo]] = []
         for block in self._plan.of(series):
             directory = self._directory / block.directory
@@ -227,7 +227,7 @@ class ComparisonSeries:
         return kept
 
     def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
-        """Note in the last block of a side that its embedded API ended, and keep what it printed."""
+        """Record in a side's last block that its embedded API crashed, and save its output."""
         for side, ready in self._ready.items():
             if ready.embedded is not None:
                 ready.embedded.write_log(self._directory / f"{side}-target.log")
@@ -252,7 +252,7 @@ class ComparisonSeries:
         if code == ExitCode.INTERRUPTED:
             return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
         if code == ExitCode.BUG or code < 0:
-            return SeriesEnd(pairs, ExitCode.BUG, "an error of the harness's own; see load.log")
+            return SeriesEnd(pairs, ExitCode.BUG, "internal error of the load generator; see load.log")
         if last is None or last.end == "interrupted":
             return SeriesEnd(pairs, ExitCode.INTERRUPTED, "interrupted")
         if dead:
@@ -268,9 +268,9 @@ class ComparisonSeries:
 
 
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
-    """Write ``measurements.json`` of each run in a process of its own, and read them; by the run's id.
+    """Write ``measurements.json`` of each run in a separate process, and return them by the run's id.
 
-    A run that cannot be measured is said, and left out.
+    A run that cannot be measured is reported and left out.
     """
     run_module("loadtest.analysis", "measure", *map(str, directories), apart=True)
     found: dict[str, RunMeasurements] = {}

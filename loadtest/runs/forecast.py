@@ -1,4 +1,4 @@
-"""What scenario files come to before anything is sent: the plan of one, and the mistakes of all."""
+"""Checks and forecasts of scenario files, before anything is sent."""
 
 import subprocess
 import sys
@@ -27,10 +27,10 @@ def plan_of(
     job_s: float | None = None,
     price: float | None = None,
 ) -> Plan:
-    """Make the plan of a scenario for the embedded target, or for a running one, which may have an entry.
+    """Make the plan of a scenario for the embedded target, or for a running target with an optional entry.
 
-    ``start`` is in s since midnight UTC, and None any moment; ``job_s`` is what a job or run takes. Without a number of
-    ``keys``, a ``job_s`` or a ``price`` of one execution it takes those of a run, the scenario and the entry.
+    ``start`` is in s since midnight UTC, None for unknown; ``job_s`` is the duration of a job or run. By default the
+    number of ``keys``, ``job_s`` and the ``price`` of an execution are those of a run, the scenario and the entry.
 
     Raises:
         InputError: if there are fewer keys than the scenario needs.
@@ -39,8 +39,8 @@ def plan_of(
     keys = keys if keys is not None else scenario.keys if embedded else len(api_keys())
     if keys < (grouped := sum(scenario.key_groups.values())):
         raise InputError(
-            f"{loaded.path}: key_groups need {grouped} keys, and there are {keys}",
-            "Give --keys, or put as many into WORKFLOW_API_KEYS, separated by commas.",
+            f"{loaded.path}: key_groups need {grouped} keys, but there are {keys}",
+            "Use --keys, or set that many keys in WORKFLOW_API_KEYS, separated by commas.",
         )
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits, limiter=limiter)
@@ -54,17 +54,17 @@ def plan_of(
 
 
 class CheckedFile(NamedTuple):
-    """A file that was checked: what it is, in words, or its mistakes, each a line or more."""
+    """A checked file: its description, or its errors, each a line or more."""
 
     words: str = ""
     mistakes: Sequence[str] = ()
     path: Path = Path()
     names: str = ""
-    """What a scenario names that has to be looked at: ``classes``, ``files``, or nothing."""
+    """References of a scenario that must be checked: ``classes``, ``files``, or nothing."""
 
 
 def check_files(files: Sequence[str]) -> list[CheckedFile]:
-    """Check scenarios (files or names), also what they name, and files of targets. Nothing is sent."""
+    """Check scenarios (files or names) with the files they refer to, and files of targets. Nothing is sent."""
     checked = [_check_file(file) for file in files]
     # Modules of two scenarios may have the same name.
     alone = [[one.path] for one in checked if one.names == "classes"]
@@ -92,9 +92,9 @@ def _check_file(file: str) -> CheckedFile:
 
 
 def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """Have files that scenarios name opened and classes imported, in a process of the load, which may import Locust."""
+    """Open files and import classes that scenarios name, in a process of the load, which may import Locust."""
     done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
     if done.returncode != 0:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it said nothing"]
-        return {path: [f"{path}: a class or a file that it names ends Python: {last[0]}"] for path in paths}
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
+        return {path: [f"{path}: a class or a file that it refers to ends Python: {last[0]}"] for path in paths}
     return dict(zip(paths, msgspec.json.decode(done.stdout, type=list[list[str]]), strict=True))

@@ -1,4 +1,4 @@
-"""The probe of a target's limits: its order and budget, the process that sends, and what it finds."""
+"""The probe of a target's limits: order, budget, the sending process, and the findings."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,14 +31,14 @@ from loadtest.targets import (
 from loadtest.units import Limit, parse_limit
 
 _SCOPES: Final[dict[Scope, str]] = {
-    "key-and-name": "each key and limit for itself",
+    "key-and-name": "each key and limit separately",
     "key": "all requests of a key together",
-    "name": "all keys together, each limit for itself",
+    "name": "all keys together, each limit separately",
     "global": "all requests of all keys together",
 }
 
 _CLEAR: Final = "\r\x1b[K"
-"""Empties a terminal's line."""
+"""Clears a terminal's line."""
 
 
 def probe(
@@ -51,17 +51,17 @@ def probe(
     as_json: bool,
     **given: Any,
 ) -> int:
-    """Find out which limits a target enforces, print it, and give the exit code.
+    """Probe a target's limits, print the findings, and return the exit code.
 
-    ``rate`` is in requests/s at most; ``given`` are fields of ``TargetOptions``.
+    ``rate`` is the maximum in requests/s; ``given`` are fields of ``TargetOptions``.
 
     Raises:
-        LoadtestError: if the target may not be probed, does not answer, or not as this API.
+        LoadtestError: if the target may not be probed, does not answer, or is not this API.
     """
     options, probed = TargetOptions(**given), _documented(limits, documented)
     path = options.targets or TARGETS_FILE
     if save is not None:
-        entry_named(path, save)  # a mistake is told before anything is sent
+        entry_named(path, save)  # reports an error before anything is sent
     found = []
     counts = {name: (limit.count, limit.window) for name, limit in probed.items()}
     asked = ProbeOrder(url="", listed=False, documented=counts, rate=rate, workflow=workflow)
@@ -81,11 +81,11 @@ def probe(
 
 def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
     limits, limiter = known(found)
-    left = "" if limiter is not None else "; how they are counted is not the same or not known for all, and is left"
-    words = f"{path}: {entry} has the limits {', '.join(limits)} now{left}."
+    left = "" if limiter is not None else "; the algorithm is unknown or differs between limits, and was not saved"
+    words = f"{path}: saved the limits {', '.join(limits)} of {entry}{left}."
     if limits:
         save_limits(path, entry, limits, limiter)
-    print(words if limits else f"Nothing is sure enough to be written into {path}.", file=sys.stderr)
+    print(words if limits else f"No finding is certain enough to be saved in {path}.", file=sys.stderr)
 
 
 def _documented(limits: Sequence[str], texts: Sequence[str]) -> dict[LimitName, Limit]:
@@ -93,7 +93,7 @@ def _documented(limits: Sequence[str], texts: Sequence[str]) -> dict[LimitName, 
     for text in texts:
         name, _, limit = text.partition("=")
         if name not in documented:
-            raise InputError(f"--documented {text}: {name!r} is not probed", f"Give one of {', '.join(documented)}.")
+            raise InputError(f"--documented {text}: {name!r} is not probed", f"Use one of {', '.join(documented)}.")
         try:
             documented[LimitName(name)] = parse_limit(limit)
         except ValueError as error:
@@ -121,13 +121,13 @@ def _target(
 
 
 def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -> None:
-    """Check that an entry allows as much as a probe needs at least: each limit once used up, and a little more."""
+    """Check that an entry allows the minimum of a probe: slightly more than each limit once."""
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
         due=least,
     )
-    # To see a limit, all of one key's has to be used: whoever allows less allows no probe.
+    # To measure a limit, one key must use all of it.
     used = {name: Limit(limit.count + 1, limit.window) for name, limit in documented.items()}
     check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
 
@@ -137,24 +137,24 @@ def _print_plan(order: ProbeOrder) -> None:
     counts, windows = zip(*order.documented.values(), strict=True)
     most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
     minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)
-    what = "The requests name no known workflow or job, so that nothing is executed."
+    what = "The requests name no existing workflow or job, so nothing is executed."
     if order.workflow is not None:
-        what = f"Where requests that execute nothing draw on no limit, {order.workflow} is run."
+        what = f"If requests that execute nothing do not count, {order.workflow} is run."
     print(
-        f"Probes {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s at most, in at\n"
-        f"most {minutes:.2g} minutes; it stops as soon as it is sure. Limits are used up on purpose: others who\n"
-        f"share them are refused meanwhile. {what}"
+        f"Probing {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s and\n"
+        f"{minutes:.2g} minutes; it stops as soon as it is sure. The probe exhausts limits, so other clients\n"
+        f"that share them get 429s meanwhile. {what}"
     )
 
 
 def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[LimitFinding]:
-    """Probe in a process of its own, and hand on what it finds.
+    """Probe in a separate process, and yield its findings.
 
     Raises:
-        TargetError: if the target does not answer, or not as this API.
-        LoadtestError: if the probe failed, which is our bug.
+        TargetError: if the target does not answer, or is not this API.
+        LoadtestError: if the probe failed, which is a bug.
     """
-    process = start_child(  # Ctrl-C ends it, too: with its input closed it would not see our end
+    process = start_child(  # in our session, so that Ctrl-C ends it: with its input closed it would not notice our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
     try:
@@ -171,7 +171,7 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
                 yield message.finding
             elif sys.stderr.isatty():
                 names = ", ".join(dict.fromkeys(message.standing))
-                counts = f"{message.requests} requests, {message.passed} passed, {message.seconds:.0f} s"
+                counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
                 shown = f"{message.limit}: {counts}; possible: {names}"
                 print(f"{_CLEAR}{shown[:118]}", end="", file=sys.stderr, flush=True)
         if process.wait() != 0:
@@ -186,15 +186,15 @@ def _show(found: LimitFinding) -> None:
     count, window = found.documented
     print(f"\n{found.limit}: {found.verdict} ({count} per {window:g} s)")
     rows = {
-        "limiter": "; or ".join(each.words for each in found.standing) or "none that is known",
+        "limiter": "; or ".join(each.words for each in found.standing) or "unknown",
         "not sure": found.why,
-        "counts": (found.scope and _SCOPES[found.scope]) or "not known: whose requests share a quota",
-        "refusals": ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items())) or "none",
+        "counts": (found.scope and _SCOPES[found.scope]) or "unknown which requests share a quota",
+        "rejections": ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items())) or "none",
         "Retry-After": found.retry_after,
         "headers": found.headers,
-        "cost": f"{found.requests} requests, {found.rejected} of them refused, {found.seconds:.0f} s; "
+        "cost": f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
         + (f"{found.executed} runs" if found.executed else "nothing was executed")
-        + (f"; {found.jobs_of_rejected} refused requests name a job all the same" if found.jobs_of_rejected else ""),
+        + (f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""),
     }
     for name, words in rows.items():
         if words:

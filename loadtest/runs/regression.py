@@ -1,4 +1,4 @@
-"""A check against a history: a run is made, judged, and made once more where something is suspected; and decisions."""
+"""Checks against a history: a run is made, judged, and rerun if a regression is suspected; and decisions on runs."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
-"""How a run ends of which no comparison is made."""
+"""Exit codes of runs that are not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(RunOptions):
-    """The options of a check; its history is a file that ends in .jsonl, or a folder with one for each scenario."""
+    """The options of a check; its history is a .jsonl file, or a folder with a file for each scenario."""
 
     place: Path
     no_rerun: bool = False
@@ -35,25 +35,25 @@ class CheckOptions(RunOptions):
 
     @classmethod
     def repeating(cls, repeat: Repeat, **given: Any) -> Self:
-        """The options of a check that is confirmed, with those that are given now."""
+        """Return the options of a suspected check, with the options given now."""
         again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.history)}
         del again["history"]
         return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
 
     @property
     def repeat(self) -> Repeat:
-        """What makes the run again elsewhere."""
+        """The options to repeat the check elsewhere."""
         known = {**vars(self), "history": str(self.place)}
         return Repeat(**{name: known[name] for name in Repeat.__struct_fields__})
 
 
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
-    """Run the scenario, judge and record it by its history, confirm a suspicion by one more run; give the exit code.
+    """Run the scenario, judge and record it, rerun it if a regression is suspected, and return the exit code.
 
-    A run that is ``confirming`` is judged by the suspected metrics alone, and recorded with the suspected run.
+    A ``confirming`` run is judged by the suspected metrics only, and recorded with the suspected run.
 
     Raises:
-        LoadtestError: if the run could not begin, the history cannot be used, or the suspected scenario was another.
+        LoadtestError: if the run could not start, the history cannot be used, or the suspected scenario was another.
     """
     loaded = options.load()
     if confirming is None:
@@ -65,10 +65,10 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     history_file.check_writable(path)
     directory, code = make_run(loaded, options)
     if code in _NO_RUN or not (directory / measurements.FILE_NAME).is_file():
-        complain(f"{directory.name} was not completed: it is not compared and not recorded")
+        complain(f"{directory.name} was not completed: it is neither compared nor recorded")
         return code or int(ExitCode.BUG)
     run = history.compact(measurements.read(directory))
-    # Read only now: another check may have ended meanwhile.
+    # Read only now, because another check may have ended meanwhile.
     known = history_file.read(path).history
     if confirming is not None:
         comparison, lines = _confirmed(confirming, run, known)
@@ -82,14 +82,14 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     warn(history_file.append(path, *lines))
     file = None if found is None else suspects.save(found, directory)
     if found is not None and not options.no_rerun:
-        print(f"\n{comparison.sentence}\nOne more run decides: only what is suspected can be confirmed.\n")
-        # Who loads a production target has typed its name for the first run.
+        print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
+        # The user has typed a production target's name for the first run.
         return check(dataclasses.replace(options, yes=True), found)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if file is not None:
-        decides = f"`loadtest regression confirm {file}` decides, best on another machine."
-        print(pasteable(f"Suspected, not confirmed: {decides}"))
-    # The weightier of the run's own verdict and the comparison's.
+        decides = f"run `loadtest regression confirm {file}`, best elsewhere."
+        print(pasteable(f"Suspected, not confirmed. To confirm, {decides}"))
+    # The more severe of the run's own verdict and the comparison's.
     code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
 
@@ -97,13 +97,13 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
 def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> None:
     if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
         raise InputError(
-            f"{loaded.path} is not the scenario that was suspected: its hash is {now}, not {suspected.scenario_hash}",
-            "Check out the same commit, and confirm with the same files.",
+            f"{loaded.path} is not the suspected scenario: its hash is {now}, not {suspected.scenario_hash}",
+            "Check out the same commit, and use the same files.",
         )
 
 
 def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[RunComparison, list[HistoryLine]]:
-    """What a rerun comes to, and what it adds to a history."""
+    """Judge a rerun, and return the lines to add to the history."""
     suspected = found.line.run
     comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
     comparison = msgspec.structs.replace(
@@ -111,17 +111,17 @@ def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[R
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
         head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
     )
-    # In a second job the file may be one without the first job's line.
+    # In another job the history may lack the first job's line.
     lines: list[HistoryLine] = [found.line] if known.find(suspected.run) is None else []
     lines.append(history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run))
     if comparison.word == "pass":
-        # What was not confirmed was noise. Without such runs the history would know less noise than there is.
+        # The unconfirmed suspicion was noise. Without such runs the history would underestimate the noise.
         lines.append(history.decision_line(suspected.run, "accepted", f"not confirmed by {run.run}"))
     return comparison, lines
 
 
 def warn(messages: Sequence[str]) -> None:
-    """Print what is wrong with a history, to standard error."""
+    """Print a history's problems to standard error."""
     for message in messages:
         complain(message)
 
@@ -135,29 +135,29 @@ def decide(
     output_dir: Path,
     new_segment: bool = False,
 ) -> None:
-    """Record a decision about a run and its rerun, and print it. An accepted regression begins a new segment by itself.
+    """Record a decision on a run and its rerun, and print it. Accepting a regression starts a new baseline period.
 
     Raises:
         InputError: if there is no such run, it is invalid, or the reason is empty.
     """
     if not reason.strip():
-        raise InputError("--reason is empty", "Say why: whoever reads the history in a year wants to know.")
+        raise InputError("--reason is empty", "Give the reason of the decision.")
     path, name, runs, lines = _found(run, place, output_dir)
-    # The rerun of a run may be invalid: the run itself can be decided about all the same.
+    # The rerun of a run may be invalid; the run itself can still be decided on.
     valid = [each for each in runs if each.status != "invalid"]
     if name not in {each.id for each in valid}:
-        raise InputError(f"{name} is invalid or did not come to its end, so it cannot be {status}", "Check again.")
+        raise InputError(f"{name} is invalid or did not finish, so it cannot be {status}", "Run the check again.")
     start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
     begins = valid[0].id if start else None
     lines += [history.decision_line(each.id, status, reason.strip(), new_segment=each.id == begins) for each in valid]
     repaired = history_file.append(path, *lines)
     for each in valid:
-        print(f"{each.id}: {status}{'; later runs are compared with those from here on' if each.id == begins else ''}")
+        print(f"{each.id}: {status}{'; this run starts a new baseline period' if each.id == begins else ''}")
     warn(repaired)
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
-    """The history of a run, its id, the runs that are decided about together, and the line of one that joins now."""
+    """The history of a run, its id, the runs decided together, and the line of a run that joins now."""
     try:
         directory = find_run(run, output_dir)
     except InputError:
@@ -177,7 +177,7 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
 
 
 def _verdict(directory: Path) -> history.RecordedVerdict:
-    """The verdict of a run's comparison; a run that was never compared has none."""
+    """The verdict of a run's comparison; ``not judged`` without one."""
     if not (directory / results.FILE_NAME).exists():
         return "not judged"
     try:

@@ -1,4 +1,4 @@
-"""One run: its load and its report, each in a process of its own that ends with us, whatever happens."""
+"""One run: its load and its report, each in a separate process that ends with us."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -55,11 +55,10 @@ class RunOptions(ScenarioOptions):
 
     @property
     def workers(self) -> int:
-        """How many processes make requests."""
+        """Number of processes that send requests."""
         return (self.expect_workers if self.master else self.processes) or 1
 
     def load_arguments(self) -> list[str]:
-        """Options of ``python -m loadtest.load``."""
         metrics = [] if self.metrics_port is None else ["--metrics-port", str(self.metrics_port)]
         if self.master:
             address = whole_address(self.bind or DEFAULT_ADDRESS, "--bind")
@@ -68,7 +67,7 @@ class RunOptions(ScenarioOptions):
 
 
 class MadeRun(NamedTuple):
-    """A run that was made and reported: its directory, and the exit code of its verdict (or of how it ended)."""
+    """A completed and reported run: its directory, and the exit code of its verdict or of its failure."""
 
     directory: Path
     exit_code: int
@@ -78,15 +77,15 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
     """Run a scenario and report it, with progress on standard output.
 
     Raises:
-        LoadtestError: if the run could not begin.
+        LoadtestError: if the run could not start.
     """
     if options.metrics_port is not None:
         check_free(options.metrics_port, "--metrics-port")
     interrupt_on_terminate()
     if options.master and options.embedded:
         raise InputError(
-            "--master needs a running target: workers on other machines do not know the keys of the embedded one",
-            "Name a running one with --host or --target; --processes N starts workers on this machine.",
+            "--master needs a running target: workers on other machines do not have the embedded target's keys",
+            "Use --host or --target, or --processes N for workers on this machine.",
         )
     with resolved_target(loaded, options) as resolved:
         version, workers = options.target_version, options.workers
@@ -101,7 +100,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
 
 
 def load_target(directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = ()) -> int:
-    """Make the load of a prepared run as ``make_load``, show its progress, and keep what its embedded target said."""
+    """Make the load of a prepared run as ``make_load``, show its progress, and save the embedded target's output."""
     with ProgressDisplay() as display:
         code = make_load(directory, base, target.environment, display.show, arguments)
     if target.embedded is not None:
@@ -121,18 +120,18 @@ def make_load(
     on_progress: Callable[[LoadProgress], None],
     arguments: Sequence[str] = (),
 ) -> int:
-    """Make the load of a prepared run, or of several, in a process of its own, until its record is closed.
+    """Make the load of one or several prepared runs in a separate process, until its record is closed.
 
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
     Returns:
-        Its exit code: 0, or ``ExitCode.BUG`` or a signal's if the record may be incomplete;
-        ``ExitCode.INTERRUPTED`` if Ctrl-C killed it: the second one, or one that came before it was ready.
+        Its exit code: 0; ``ExitCode.BUG`` or a signal's if the record may be incomplete; ``ExitCode.INTERRUPTED`` if
+        Ctrl-C killed it, by a second signal or before it was ready.
 
     Raises:
-        LoadtestError: if the run could not begin.
+        LoadtestError: if the run could not start.
     """
-    # A comparison has a load for each series: what the first one said stays.
+    # A comparison has a load for each series, so the output of earlier loads is kept.
     with (directory / "load.log").open("a", encoding="utf-8") as log:
         options = [str(directory), str(base), *arguments]
         process = start_child("loadtest.load", *options, environment=environment, stderr=log)
@@ -143,7 +142,7 @@ def make_load(
                 try:
                     progress = decode_progress(line)
                 except msgspec.MsgspecError:
-                    continue  # cut: a long line, and we were slow to read; the load does not wait for us
+                    continue  # truncated, because this process read too slowly; the load does not wait
                 if isinstance(progress, Failure):
                     failed = LoadtestError(progress.error)
                 else:
@@ -157,10 +156,10 @@ def make_load(
 
 
 def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:
-    """Make the pages of a comparison that is saved, in a process of its own, which prints the summary."""
+    """Make the pages of a saved comparison in a separate process, which prints the summary."""
     arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
     code = run_module("loadtest.report.regression", *arguments, apart=True)
     if code != comparison.exit_code:
-        # The verdict stands without its page.
+        # The verdict is valid without its page.
         print(comparison.sentence)
-        complain(f"the pages of {directory} could not be made (exit code {code})")
+        complain(f"the pages of {directory} could not be created (exit code {code})")

@@ -1,6 +1,6 @@
-"""The two sides of a paired comparison: what each is, what all its blocks ask of it, and whether they may.
+"""The two sides of a paired comparison: their targets, the load of all blocks, and the budget checks.
 
-Both sides are offered the same: one scenario with one seed. Only what the embedded API is like may differ.
+Both sides get the same load: one scenario with one seed. Only settings of embedded APIs may differ.
 """
 
 import os
@@ -25,14 +25,14 @@ from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, scal
 from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeated
 
 _OWN: Final = "target."
-"""How the keys begin that may differ between the sides."""
+"""Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Contradictions of a plan that spoil a comparison as well; thresholds are not judged here."""
+"""Contradictions of a plan that also spoil a comparison; thresholds are not judged here."""
 
 
 @dataclass(frozen=True, slots=True)
 class SideOptions:
-    """The options about a side."""
+    """The options of a side."""
 
     where: str | None
     """A base URL, or the name of an entry; None for an embedded API."""
@@ -42,7 +42,7 @@ class SideOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSide:
-    """A side that nothing was sent to yet. ``chosen`` is None for an embedded API."""
+    """A side before any load. ``chosen`` is None for an embedded API."""
 
     side: Side
     options: SideOptions
@@ -53,7 +53,7 @@ class PlannedSide:
 
     @property
     def place(self) -> str:
-        """What its limits and its budget belong to: two sides with one base URL share them."""
+        """The owner of limits and budget: two sides with one base URL share them."""
         return self.side if self.chosen is None else self.chosen.target.url
 
     @property
@@ -62,7 +62,6 @@ class PlannedSide:
 
     @property
     def traffic(self) -> dict[str, TrafficPlan]:
-        """The plan of a block."""
         return planned_traffic(self.loaded, self.assumed, len(self.keys))
 
     @property
@@ -83,10 +82,10 @@ def plan_sides(
     block_s: float | None,
     targets: Path | None,
 ) -> dict[Side, PlannedSide]:
-    """Find out what both sides are; ``block_s`` are the seconds that the longest traffic is scaled to.
+    """Resolve both sides; ``block_s`` is the duration that the longest traffic is scaled to, in s.
 
     Raises:
-        InputError: if a side cannot be used, or they would not be offered the same.
+        InputError: if a side cannot be used, or their loads would differ.
     """
     _check_options(options)
     path = find_scenario(scenario)
@@ -102,7 +101,7 @@ def plan_sides(
             known = credentials_for(chosen, side_environment(side))
         elif not sides:
             known = own_credentials(loaded.scenario.keys)
-        # Else both have one set of keys, so that nothing but their settings tells them apart.
+        # Otherwise both use the same keys, so that only their settings differ.
         sides[side] = PlannedSide(side, mine, loaded, chosen, *known)
     _check_same_offer(sides)
     return sides
@@ -112,65 +111,65 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
     named = [side for side in SIDES if options[side].where is not None]
     if len(named) == 1:
         raise InputError(
-            f"--{named[0]} names a running target, and the other side none",
-            "Name both sides with --base and --head, or neither: then both are embedded APIs on this machine.",
+            f"--{named[0]} is a running target, but the other side has none",
+            "Give both --base and --head, or neither for two embedded APIs on this machine.",
         )
     for side in SIDES:
         for override in options[side].overrides:
             if named:
                 raise InputError(
-                    f"--{side}-set {override}: {options[side].where} is a running target, whose settings are its own",
-                    "Leave it out, or compare two embedded APIs: without --base and --head.",
+                    f"--{side}-set {override}: {options[side].where} is a running target, whose settings are fixed",
+                    "Remove it, or compare two embedded APIs by omitting --base and --head.",
                 )
             if not override.strip().startswith(_OWN):
                 raise InputError(
                     f"--{side}-set {override}: only keys of [target] may differ between the sides",
-                    f"Write --{side}-set {_OWN}KEY=VALUE, or --set {override} for both sides.",
+                    f"Use --{side}-set {_OWN}KEY=VALUE, or --set {override} for both sides.",
                 )
 
 
 def _check_same_offer(sides: BothSides) -> None:
     base, head = (sides[side] for side in SIDES)
-    # The keys of both embedded APIs are made for the base side.
+    # The keys of both embedded APIs are created for the base side.
     keys = [one.loaded.scenario.keys if one.chosen is None else len(one.keys) for one in (base, head)]
     if keys[0] != keys[1]:
         raise InputError(
-            f"the base side has {keys[0]} API keys and the head side {keys[1]}: they would not be offered the same",
-            f"Give both as many: BASE_{KEYS_VARIABLE} and HEAD_{KEYS_VARIABLE} stand for {KEYS_VARIABLE} on one side.",
+            f"the base side has {keys[0]} API keys and the head side {keys[1]}, so their loads would differ",
+            f"Give both the same number: BASE_{KEYS_VARIABLE} and HEAD_{KEYS_VARIABLE} replace it on one side.",
         )
     others = head.traffic
     for name, plan in base.traffic.items():
         for one, other in zip(plan.stages, others[name].stages, strict=True):
             if (one.rate, one.rate_to, one.burst) != (other.rate, other.rate_to, other.burst):
                 raise InputError(
-                    f"{base.loaded.path}: traffic.{name}.stages.{one.name} comes to {one.rate:g}/s for the base side, "
-                    f"and to {other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
-                    "Write it in requests per second, as 5/s, or give both sides the same limits.",
+                    f"{base.loaded.path}: traffic.{name}.stages.{one.name} is {one.rate:g}/s for the base side, "
+                    f"and {other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
+                    "Give it in requests per second, such as 5/s, or give both sides the same limits.",
                 )
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """When the blocks of a series begin."""
+    """The times of a series' blocks."""
 
     block_s: float
-    """How long a block takes at least: its longest traffic, warm-up included."""
+    """Minimum duration of a block: its longest traffic, including the warm-up."""
     silence_s: float
-    """How long a target is left alone before its next block, because it would still count requests of the last one."""
+    """Pause of a target before its next block, so that it no longer counts requests of the last one."""
     starts_s: tuple[float, ...]
-    """Of each block, from the first, if nothing takes longer than planned."""
+    """Start of each block, from the first, if nothing takes longer than planned."""
 
     @property
     def total_s(self) -> float:
-        """Of the series, without the drains."""
+        """Duration of the series, without the drains."""
         return self.starts_s[-1] + self.block_s
 
 
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
-    """How blocks in an order can follow each other, so that a limit never counts two blocks together.
+    """Return the times of blocks in an order, so that a limit never counts two blocks together.
 
-    Where all blocks of a target one after the other stay within every limit, none has to wait: a limit has nothing to
-    refuse, whatever came before. Else each waits until the longest window that is exceeded has passed in silence.
+    If all consecutive blocks of a target stay within every limit, no pause is needed. Otherwise each block waits for
+    the longest exceeded window.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
@@ -195,7 +194,7 @@ def _starts(places: Sequence[str], block_s: float, silence_s: float) -> list[flo
 
 
 def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
-    """Seconds of the longest window whose limit the blocks of a side exceed; 0 if they exceed none."""
+    """Length in s of the longest window whose limit a side's blocks exceed; 0 if none."""
     assumed, traffic = side.assumed, side.traffic
     if assumed.spec.algorithm == CONCURRENCY:
         return 0.0
@@ -210,22 +209,22 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: bool) -> None:
-    """Print what will be sent to both sides."""
+    """Print the load of both sides."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
-    again = ", and as long again if something is suspected" if rerun else ""
+    again = ", and as long again for a rerun" if rerun else ""
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
     print(
-        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs that count, after one that does not; "
-        f"{time} at least{again}."
+        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs, after a discarded first pair; at least  "
+        f"{time}{again}."
     )
     if pace.silence_s:
         print(
-            f"Blocks exceed a limit: each waits until its target was silent for {pace.silence_s:g} s, so that no limit "
-            "still counts requests of the block before."
+            f"Blocks exceed a limit: before each its target pauses for {pace.silence_s:g} s, so that no limit "
+            "still counts the previous block's requests."
         )
     if sides["base"].place == sides["head"].place:
-        print("Both sides are the same target: one budget, and the same limits, for all blocks.")
+        print("Both sides are the same target: all blocks share its budget and limits.")
     warnings: dict[str, None] = {}
     for side, one in sides.items():
         entry = None if one.chosen is None else one.chosen.entry
@@ -249,7 +248,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """What a comparison cannot cure: contradictions of the plan, and stages above a limit that hold no whole window."""
+    """Problems that a comparison cannot compensate: contradictions, and stages above a limit without a whole window."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"
@@ -258,17 +257,17 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
             window = max((side.assumed.limit_on(limit).window for limit in stage.over), default=0.0)
             if stage.duration_s < window and not stage.warmup and not stage.burst and side.assumed.windowed:
                 yield (
-                    f"traffic.{name}.stages.{stage.name} passes a limit for {stage.duration_s:g} s, less than a window "
-                    f"of {window:g} s: its 429s depend on the second in which a block begins. Give longer blocks, or "
+                    f"traffic.{name}.stages.{stage.name} exceeds a limit for {stage.duration_s:g} s, less than a "
+                    f"window of {window:g} s: its 429s depend on when a block starts. Use longer blocks, or "
                     "a rate within the limit."
                 )
 
 
 def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
-    """Check that all blocks of each side together, those of a possible rerun included, are within its entry's budget.
+    """Check that all blocks of each side, including a possible rerun, are within its entry's request budget.
 
     Raises:
-        InputError: if not, or if the target may not be loaded now.
+        InputError: if they are not, or if the target may not be loaded now.
     """
     order = (*order, *order) if rerun else order
     pace = pace_of(sides, order)
@@ -280,15 +279,15 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, prefl
             check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
         except InputError as error:
             raise InputError(
-                f"{error.message}; that is for the {len(starts)} blocks of the {one.side} side"
-                + (", a rerun included" if rerun else ""),
-                f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} and a shorter --block help, too.",
+                f"{error.message}, for the {len(starts)} blocks of the {one.side} side"
+                + (", including a rerun" if rerun else ""),
+                f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} or a shorter --block also help.",
             ) from None
 
 
 @contextmanager
 def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dict[Side, ResolvedTarget]]:
-    """Both sides ready to be loaded; embedded APIs live as long as the block.
+    """Yield both sides ready for load; embedded APIs run until the context ends.
 
     Raises:
         InputError: if a production target was not confirmed.
@@ -300,7 +299,7 @@ def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dic
     with ExitStack() as ends:
         ready: dict[Side, ResolvedTarget] = {}
         for side, one in sides.items():
-            # One preflight is enough where both sides are the same target.
+            # One preflight suffices if both sides are the same target.
             look = preflight and (side == "base" or one.place != sides["base"].place)
             target = ready_target(one.loaded, one.chosen, one.keys, one.endpoint, preflight=look)
             ready[side] = ends.enter_context(target)
@@ -308,7 +307,7 @@ def ready_sides(sides: BothSides, *, yes: bool, preflight: bool) -> Iterator[dic
 
 
 def load_environment(ready: Mapping[Side, ResolvedTarget]) -> dict[str, str]:
-    """The environment of the load of blocks: credentials of both sides, each under names of its own."""
+    """Return the environment of a load of blocks: credentials of both sides, under separate names."""
     environment = dict(os.environ)
     for side, target in ready.items():
         for name in (KEYS_VARIABLE, ENDPOINT_VARIABLE, CONTROL_VARIABLE):

@@ -1,4 +1,4 @@
-"""The runs on disk: their verdicts and figures, and how old ones are deleted."""
+"""The runs on disk: their verdicts and figures, and deletion of old runs."""
 
 import shutil
 import time
@@ -22,10 +22,10 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
 
     Attributes:
         started: UTC.
-        verdict: by its own thresholds; ``no report`` where there is none.
-        compared: the verdict of its comparison with earlier runs; None if there was none.
-        p50_ms: response time of the first traffic entry in its first stage; None where n cannot carry it.
-        throttled_rate: 429s ÷ requests, of all traffic, 0-1.
+        verdict: verdict of its own thresholds; ``no report`` if there is none.
+        compared: verdict of its comparison with earlier runs; None if there was none.
+        p50_ms: response time of the first traffic entry in its first stage; None if n is too small.
+        throttled_rate: 429s ÷ requests, over all traffic, 0-1.
         size: bytes.
     """
 
@@ -45,7 +45,7 @@ class _Compared(msgspec.Struct, frozen=True):
 
 
 def stored_runs(parent: Path) -> list[StoredRun]:
-    """All runs in a directory, the newest first."""
+    """Return all runs in a directory, newest first."""
     if not parent.is_dir():
         return []
     found = []
@@ -55,9 +55,9 @@ def stored_runs(parent: Path) -> list[StoredRun]:
         try:
             info = run_directory.load(directory)
         except LoadtestError:
-            continue  # a run of another version: not ours to list, nor to delete
+            continue  # a run of another version is neither listed nor deleted
         if directory.name != info.id or _is_running(directory, info):
-            continue  # a copy under another name was put there to stay
+            continue  # a renamed copy is kept deliberately
         size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
         figures = _figures(directory)
         first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageMetrics())
@@ -78,10 +78,10 @@ def stored_runs(parent: Path) -> list[StoredRun]:
 
 
 def delete(runs: Sequence[StoredRun]) -> None:
-    """Delete runs, and print which.
+    """Delete runs, and print their directories.
 
     Raises:
-        InputError: if one cannot be deleted.
+        InputError: if a run cannot be deleted.
     """
     for run in runs:
         try:
@@ -98,7 +98,7 @@ def _is_running(directory: Path, info: RunInfo) -> bool:
 
 
 def _figures(directory: Path) -> Figures:
-    """A run's figures; none where it has no report that can be read."""
+    """A run's figures; empty without a readable report."""
     try:
         return read_figures(directory)
     except LoadtestError:
@@ -106,7 +106,7 @@ def _figures(directory: Path) -> Figures:
 
 
 def _compared(directory: Path) -> str | None:
-    """The verdict of a run's comparison; None if there is none that can be read."""
+    """The verdict of a run's comparison; None without a readable comparison."""
     try:
         return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

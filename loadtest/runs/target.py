@@ -1,4 +1,4 @@
-"""The target of a run: a running one with its budget, confirmation and preflight, or an embedded one that we start."""
+"""The target of a run: running, with budget, confirmation and preflight, or embedded, started for the run."""
 
 import os
 import queue
@@ -28,7 +28,7 @@ _READY_TIMEOUT: Final = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """The options of a verb about its target; without ``host`` and ``target``, the embedded one is meant."""
+    """The options of a verb about its target; without ``host`` and ``target`` it is the embedded one."""
 
     host: str | None = None
     target: str | None = None
@@ -41,7 +41,7 @@ class TargetOptions:
         return self.host is None and self.target is None
 
     def chosen(self) -> ChosenTarget | None:
-        """The running target; None for the embedded one.
+        """Return the running target; None for the embedded one.
 
         Raises:
             InputError: if it cannot be found.
@@ -58,10 +58,10 @@ class ScenarioOptions(TargetOptions):
     seed: int | None = None
 
     def load(self) -> LoadedScenario:
-        """The scenario in force.
+        """Load the scenario with its overrides.
 
         Raises:
-            InputError: if it cannot be used.
+            InputError: if it is invalid.
         """
         return load_scenario(find_scenario(self.scenario), self.overrides, self.seed)
 
@@ -80,7 +80,7 @@ class EmbeddedTarget:
         threading.Thread(target=self._drain, daemon=True).start()
         self.url = self._url_after(" on http")
         self.environment = {CONTROL_VARIABLE: self._url_after("control on http")} if faulty else {}
-        """Variables by which the load finds its control endpoint."""
+        """Variables with its control endpoint, for the load."""
 
     @property
     def crashed(self) -> bool:
@@ -103,19 +103,19 @@ class EmbeddedTarget:
                     return line.rsplit(" ", 1)[-1].strip()
         except queue.Empty:
             pass
-        said = "".join(self._log).strip() or "it printed nothing"
+        said = "".join(self._log).strip() or "no output"
         raise TargetError(f"the embedded target did not start: {said}")
 
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port as long as the block lasts, with the keys of an environment.
+    """Run the reference API on a free loopback port during the context, with the keys of an environment.
 
     Raises:
         TargetError: if it does not start.
     """
     options = ["serve", "--port", "0", "--exit-with-parent", *serve_arguments(settings)]
-    # Ctrl-C does not reach it: the target is needed until the load has drained.
+    # Ctrl-C does not reach it, because the load needs it until the drain ends.
     process = start_child("loadtest.cli", *options, environment=environment, stderr=subprocess.STDOUT)
     try:
         yield EmbeddedTarget(process, faulty=bool(settings.fault))
@@ -124,24 +124,24 @@ def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str])
 
 
 def serve_arguments(settings: ReferenceSettings) -> list[str]:
-    """A scenario's ``[target]`` as options of ``loadtest serve``."""
-    # When the load's epoch will be, nobody knows by now: the load says it to the control endpoint.
+    """Return a scenario's ``[target]`` as options of ``loadtest serve``."""
+    # The load's epoch is not known yet: the load sends it to the control endpoint.
     faulty = ["--fault-clock", "epoch", "--control-port", "0"] if settings.fault else []
     return [*to_options(settings), *faulty]
 
 
 def own_credentials(keys: int) -> tuple[tuple[str, ...], str]:
-    """So many keys and the endpoint of an embedded target, new for each run."""
+    """Return new keys and the endpoint of an embedded target."""
     return tuple(secrets.token_urlsafe(24) for _ in range(keys)), "embedded"
 
 
 def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
-    """Our environment with the credentials of a run: the only way that secrets reach children."""
+    """Return our environment with the credentials of a run: the only way that secrets reach child processes."""
     return {**os.environ, KEYS_VARIABLE: ",".join(keys), ENDPOINT_VARIABLE: endpoint}
 
 
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Keys and endpoint; the entry's endpoint where it has one.
+    """Return keys and endpoint; the entry's endpoint if it has one.
 
     Raises:
         InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
@@ -157,10 +157,10 @@ class ResolvedTarget:
     """A target that may be loaded now.
 
     Attributes:
-        environment: of the processes that load it, with the credentials.
-        description: where load goes and what limits it, in a sentence.
+        environment: environment of the load processes, with the credentials.
+        description: destination and limits of the load, in a sentence.
         chosen: the target and its entry; None for the embedded one.
-        preflight: what a preflight saw.
+        preflight: the preflight's findings.
         embedded: the process of the embedded target.
     """
 
@@ -175,10 +175,10 @@ class ResolvedTarget:
 
 @contextmanager
 def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
-    """The target of a run: a running one that may be loaded, or the embedded one, which lives as long as the block.
+    """Yield the target of a run: running and allowed, or embedded and running during the context.
 
     Raises:
-        InputError: if the target may not be loaded, or not so much.
+        InputError: if the target may not be loaded, or not that much.
         TargetError: if the preflight fails, or the embedded target does not start.
     """
     preflight = not options.no_preflight
@@ -196,7 +196,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
 def ready_target(
     loaded: LoadedScenario, chosen: ChosenTarget | None, keys: Sequence[str], endpoint: str, *, preflight: bool
 ) -> Iterator[ResolvedTarget]:
-    """A running target whose budget was checked, after a preflight or only a look; or an embedded one that we start.
+    """Yield a running target with a checked budget, after a preflight or a connection test; or a new embedded target.
 
     Raises:
         InputError: if the scenario runs a workflow that the embedded target does not have.
@@ -206,7 +206,7 @@ def ready_target(
     if chosen is not None:
         seen = look(chosen, loaded.effective, environment, preflight=preflight)
         url, entry = chosen.target.url, chosen.entry
-        words = f"Load goes to {url}: loopback only, a target that was running."
+        words = f"Load goes to {url}: loopback only, a running target."
         if entry is not None:
             about = f"{chosen.name!r} in {chosen.path} ({entry.environment}, {entry.owner})"
             words = f"Load goes to {url}, within the request budget of {about}."
@@ -222,7 +222,7 @@ def ready_target(
 def prepare(
     loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
 ) -> tuple[Path, RunInfo]:
-    """Make the directory of a run of a target as ``prepare_run`` does; the first counts the preflight's requests."""
+    """Create a run's directory by ``prepare_run``; the first run counts the preflight's requests."""
     return prepare_run(
         loaded,
         url=target.url,

@@ -32,7 +32,7 @@ def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **give
         Locust's exit code.
 
     Raises:
-        LoadtestError: if the target may not be loaded, or something else listens at the port.
+        LoadtestError: if the target may not be loaded, or the port is in use.
     """
     options = ScenarioOptions(**given)
     loaded = options.load()
@@ -47,13 +47,13 @@ def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **give
             "LOADTEST_PLOTS": str(int(plots)),
             "LOADTEST_PREFLIGHT": str(int(not options.no_preflight)),
         }
-        print(f"{resolved.description} Start it at http://127.0.0.1:{port}, stop this with Ctrl-C.", flush=True)
+        print(f"{resolved.description} Start runs at http://127.0.0.1:{port}; stop with Ctrl-C.", flush=True)
         address = ["--host", resolved.url, "--web-host", LOOPBACK, "--web-port", str(port)]
         return _serve(address, environment, processes, loaded.path.parent)
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:
-    """Tell the locustfile what was done already: the embedded target started, or the target confirmed."""
+    """Variables that tell the locustfile what is done: the embedded target started, or the target confirmed."""
     chosen = target.chosen
     if chosen is None:
         return {"LOADTEST_EMBEDDED": "1"}
@@ -80,10 +80,10 @@ def _serve(address: Sequence[str], environment: Mapping[str, str], processes: in
     theirs.close()
     with ExitStack() as ends:
         ends.callback(stop, process)
-        # They wait for their master, and end with it, with us, or with the block.
+        # Workers wait for their master, and end with it, with us, or with the context.
         for _ in range(processes):
             ends.callback(stop, start_worker(address_text(LOOPBACK, master_port), base, environment))
-        # Ctrl-C ends Locust, and with it the run that ends here, which is still reported.
+        # Ctrl-C ends Locust, and with it the current run, which is still reported.
         with interrupts_for(process, signal.SIGTERM), ours:
             process.wait()
     return process.returncode

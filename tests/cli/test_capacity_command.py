@@ -99,12 +99,12 @@ def test_a_run_that_would_send_too_much_is_not_made(loadtest: Verb, scenario: st
     """72 runs of the first level are more than 10: no answer, and why."""
     done = loadtest("capacity", scenario, "--max-requests", "10")
     assert done.code == 6
-    assert "the next run would send more than --max-requests 10 in all" in done.out
+    assert "the next run would exceed --max-requests 10" in done.out
 
 
 @pytest.mark.parametrize(
     ("stage", "words"),
-    [("other", "there is no stage 'other'"), ("ramp", "traffic.runs.stages.ramp holds no rate")],
+    [("other", "there is no stage 'other'"), ("ramp", "traffic.runs.stages.ramp has no constant rate")],
 )
 def test_a_stage_that_cannot_be_judged_is_named(loadtest: Verb, scenario: str, stage: str, words: str) -> None:
     """Exit code 2, and what to write."""

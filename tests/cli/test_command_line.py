@@ -61,7 +61,7 @@ def test_a_bug_of_ours_is_no_verdict(verb: Any, capsys: Any, error: Exception) -
     """Any other exception is 70 with its traceback: Python's own 1 would say that a threshold failed."""
     assert verb(raising(error)) == ExitCode.BUG
     assert "Traceback" in (said := capsys.readouterr().err)
-    assert "a bug in loadtest itself" in said
+    assert "a bug in loadtest;" in said
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
@@ -93,7 +93,7 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
         (["run", "tuor"], "Did you mean 'tour'?"),
         (["run", "tour", "--set", "sed=1"], "sed: unknown key; did you mean 'seed'?"),
         (["run", "tour", "--host", "http://10.0.0.1"], "10.0.0.1"),
-        (["report", "nothing"], "names no run"),
+        (["report", "nothing"], "is not a run"),
     ],
 )
 def test_wrong_usage_is_2(monkeypatch: Any, capsys: Any, arguments: list[str], words: str) -> None:

@@ -87,7 +87,7 @@ def offered_the_same_in_mirrored_order(slower: Compared) -> None:
     for number, seed in enumerate(plan.seeds, 1):
         assert [block.side for block in plan.of(number)] == list(block_order(seed, 5))
     # There is no rerun where too few blocks of the first series were valid.
-    assert len(plan.seeds) == (2 if "The rerun begins." in slower.said else 1)
+    assert len(plan.seeds) == (2 if "Starting the rerun." in slower.said else 1)
     offered, urls = set(), set()
     for block, run in slower.blocks:
         outcomes = run.check_conservation()
@@ -112,9 +112,9 @@ def scaled_and_no_runs_of_their_own(slower: Compared) -> None:
     assert stages["then"] == (pytest.approx(0.24), pytest.approx(0.16), 60)
     assert not (slower.directory.parent / "latest").exists()
     lines = slower.said.splitlines()
-    assert lines[1].startswith("10 blocks of 0.4 s: 4 pairs that count, after one that does not; 4 s at least")
+    assert lines[1].startswith("10 blocks of 0.4 s: 4 pairs, after a discarded first pair; at least 4 s")
     assert "1 of 10" in slower.said
-    assert ("rerun, block 10 of 10" in slower.said) == ("The rerun begins." in slower.said)
+    assert ("rerun, block 10 of 10" in slower.said) == ("Starting the rerun." in slower.said)
 
 
 @pytest.mark.heavy
@@ -136,7 +136,7 @@ def test_a_slower_head_is_found_and_confirmed(slower: Compared) -> None:
     assert found.head.startswith(f"embedded API, {SLOWER}, v2")
     assert any("Suspected in the first series" in reason for reason in found.reasons)
     assert (slower.directory / "comparison.html").is_file()
-    assert "The rerun begins." in slower.said
+    assert "Starting the rerun." in slower.said
 
 
 def test_an_interrupted_comparison_keeps_what_it_has(launch: Fixture, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_only_a_rerun_that_came_to_its_end_settles_a_suspicion(loaded: Any) -> N
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--base", "http://127.0.0.1:9"], "--base names a running target, and the other side none"),
+        (["--base", "http://127.0.0.1:9"], "--base is a running target, but the other side has none"),
         (
             ["--base", "http://127.0.0.1:9", "--head", "http://127.0.0.1:10", "--head-set", "target.keys=2"],
             "--head-set target.keys=2: http://127.0.0.1:10 is a running target",
@@ -225,12 +225,12 @@ def test_only_a_rerun_that_came_to_its_end_settles_a_suspicion(loaded: Any) -> N
         (["--head-set", "seed=2"], "--head-set seed=2: only keys of [target] may differ"),
         (["--head-set", "target.keys=2"], "the base side has 1 API keys and the head side 2"),
         (["--head-set", "target.kezs=2"], "did you mean 'keys'?"),
-        (["--block", "soon"], "--block: 'soon' is no duration"),
+        (["--block", "soon"], "--block: 'soon' is not a duration"),
         (["--block", "10ms"], "traffic.greetings.stages.first would last 0.006 s of 0.01 s"),
-        (["--block", "0s"], "--block 0s: a block needs time"),
+        (["--block", "0s"], "--block 0s: must be above zero"),
         (
             ["--set", OF_LIMIT, "--head-set", 'target.enforce.sync_run="50/1s"'],
-            "traffic.greetings.stages.first comes to 50000/s for the base side, and to 25/s for the head side",
+            "traffic.greetings.stages.first is 50000/s for the base side, and 25/s for the head side",
         ),
     ],
 )
@@ -265,7 +265,7 @@ def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
     [
         ("max_requests = 7000", (), "at least 7,002 are planned"),
         ("max_requests = 7000", ("--no-rerun",), ""),
-        ("max_operations = 3000", ("--no-rerun",), "3,500 are planned; that is for the 7 blocks of the base side"),
+        ("max_operations = 3000", ("--no-rerun",), "3,500 are planned, for the 7 blocks of the base side"),
     ],
 )
 def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, more, said):

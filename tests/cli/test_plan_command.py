@@ -131,7 +131,7 @@ def test_a_target_brings_its_limits_and_its_price(loadtest: Verb, tmp_path: Path
     [
         (("no-such",), "there is no scenario"),
         ((str(ROOT / "scenarios" / "smoke.toml"), "--start", "25:00:00"), "is not a time of day"),
-        ((str(ROOT / "scenarios" / "smoke.toml"), "--job-duration", "5"), "is no duration"),
+        ((str(ROOT / "scenarios" / "smoke.toml"), "--job-duration", "5"), "is not a duration"),
         ((str(ROOT / "scenarios" / "smoke.toml"), "--set", "traffic.greetings.timeot=5s"), "did you mean 'timeout'"),
         ((str(ROOT / "scenarios" / "smoke.toml"), "--host", "http://h", "--target", "t"), "exclude each other"),
     ],

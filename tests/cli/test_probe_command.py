@@ -54,8 +54,8 @@ def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtes
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((200, b"<html>Welcome</html>"), "not with JSON of the Workflow API"),
-        ((401, {"error": "No such key", "code": "invalid_api_key"}), "the key was refused with 401"),
+        ((200, b"<html>Welcome</html>"), "200 instead of JSON of the Workflow API"),
+        ((401, {"error": "No such key", "code": "invalid_api_key"}), "the key was rejected with 401"),
     ],
     ids=["another server", "wrong key"],
 )

@@ -216,7 +216,7 @@ def test_only_what_was_suspected_can_be_confirmed(checked: Fixture, tmp_path: Pa
     (tmp_path / "regression.toml").write_text(SCENARIO.replace("40/s", "50/s"))
     said, runs, _ = checked("confirm", str(file), runs=[])
     assert said.code == ExitCode.USAGE
-    assert "is not the scenario that was suspected" in said.err
+    assert "is not the suspected scenario" in said.err
     assert [run.id for run in runs] == [suspect.id]
 
 
@@ -273,7 +273,7 @@ def test_a_damaged_history_stops_a_check_before_any_traffic(checked: Fixture, tm
     path.write_bytes(whole[:-100])
     said, _, _ = checked(*CHECK, runs=[(1.0, 0)])
     assert said.code == 0
-    assert "the last line was cut off" in said.err
+    assert "the last line was truncated" in said.err
     assert len(recorded(path.parent).runs) == 10
 
 
@@ -287,7 +287,7 @@ def test_deciding_about_runs(tmp_path: Path, loadtest: Fixture) -> None:
     assert said.code == 0
     assert [run.status for run in recorded(place).runs] == ["accepted", "rejected", "accepted"]
     said = loadtest("regression", "accept", made_run(2).run, "--reason", "a new server", "--new-segment", *options)
-    assert "compared with those from here on" in said.out
+    assert "starts a new baseline period" in said.out
     assert [run.new_segment for run in recorded(place).runs] == [False, False, True]
     (directory := tmp_path / "reports" / made_run(5).run).mkdir(parents=True)
     (directory / "run.json").write_text("{}")

@@ -40,7 +40,7 @@ def test_all_mistakes_of_all_files_are_said(loadtest: Verb, tmp_path: Path) -> N
     assert said.code == 2
     assert said.out == f"{good}: ok, 0 warnings\n"
     assert f"{bad}: traffic.a.workflo: unknown key; did you mean 'workflow'?" in said.err
-    assert "'fast' is no rate" in said.err
+    assert "'fast' is not a rate" in said.err
     assert f"{worse} is not TOML" in said.err
 
 
@@ -115,7 +115,7 @@ def test_the_schema_speaks_toml_to_people() -> None:
     assert '"title": "Max Users"' not in text
     traffic = schema["$defs"]["Traffic"]["properties"]
     assert traffic["timeout"]["default"] == "30s"
-    assert traffic["timeout"]["description"] == "Of each request, from its start to its complete answer."
+    assert traffic["timeout"]["description"] == "Time-out of each request, from its start to its complete answer."
     assert "``" not in text
     assert set(schema["properties"]) >= {"title", "traffic", "threshold", "target", "warmup", "drain"}
 
@@ -192,4 +192,4 @@ def test_a_class_that_ends_python_is_no_reason_to_be_silent(loadtest: Verb, tmp_
     (tmp_path / "mine.py").write_text("raise SystemExit('no licence')")
     said = loadtest("validate", "s.toml")
     assert said.code == 2
-    assert said.err == "s.toml: a class or a file that it names ends Python: no licence\n"
+    assert said.err == "s.toml: a class or a file that it refers to ends Python: no licence\n"
