@@ -1,3 +1,3 @@
-"""How much a service takes of a scenario, and what stops more: models of each constraint, confirmed by few runs."""
+"""The capacity of a service for a scenario, and its bottleneck: a model of each constraint, confirmed by a few runs."""
 
 __all__ = ["models", "results", "search", "sentences"]

@@ -1,22 +1,22 @@
-"""Where each constraint is expected: limits from a forecast and from what levels sent, the service as a queue. Pure.
+"""Models of the constraints: limits from a forecast and from measured levels, the service as a queue. Pure.
 
-*Limits.* The forecast replays the scenario's schedule on the assumed limiters; a limit's guess is the highest
-multiplier at which it refuses nothing in the judged stage, or no more than a threshold allows. A level that held
-tells better: requests on a limit grow in proportion to the rate, as long as a job needs the same number of polls.
+*Limits.* The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest
+multiplier without rejections in the judged stage, or with as many as a threshold allows. A level that passed gives a
+better guess: requests on a limit grow in proportion to the rate, as long as a job needs the same number of polls.
 
-*The service* is a queue. Work arrives at rate λ and is done at most at rate μ. Above it (ρ = λ/μ > 1) the backlog of a
-fluid queue grows by (ρ - 1) per second, so that who arrives t seconds into the stage waits t(ρ - 1), and the q-quantile
-of arrivals, in a stage of T seconds, qT(ρ - 1) (Newell, "Applications of Queueing Theory", 1982, ch. 2). From the
-median wait follows ρ, and from what a threshold lets one wait, the ρ that it allows. Jobs are seen to end at polls,
-every I seconds: half an interval of what they seem to wait is that. Those that wait are polled, too: at the end of the
-stage μD + (λ - μ)T jobs each ask 1/I times a second, which the retrieval limit L has to let through.
+*The service* is a queue. Work arrives at rate λ and is done at rate μ at most. Above it (ρ = λ/μ > 1) the backlog of a
+fluid queue grows by (ρ - 1) per second. An arrival t seconds into the stage waits t(ρ - 1), and the q-quantile of
+arrivals in a stage of T seconds waits qT(ρ - 1) (Newell, "Applications of Queueing Theory", 1982, ch. 2). The median
+wait therefore gives ρ, and the wait that a threshold allows gives the permitted ρ. The end of a job is seen by a poll,
+every I seconds, so half an interval of the apparent wait is due to polling. Waiting jobs are polled too: at the end of
+the stage μD + (λ - μ)T jobs each send 1/I polls a second, which the retrieval limit L has to accept.
 
-Polls also tell the mean time R in which a job is seen to end, even of jobs that nobody waited for: it is polled every
-I seconds, so that R is its polls times I, without the steps of I that a median has. The mean wait of a fluid queue is
-T(ρ - 1) / 2, too. Of these polls the limit refuses a part r. Then a job that ended is seen late: by Little's law, λR
-jobs are polled at a time, and L polls/s find out about μ ends/s, so that Rμ/L seconds lie between the two. Where polls
-are refused for a part of the stage only, r of that is taken: ρ = 1 + 2(R - D - rRλ/(ρL)) / T, a quadratic equation. In
-24 queues drawn at random, at 1.5 times their rate, this ρ is 2 % off (median), that of the median response time 10 %.
+Polls also give the mean time R until the end of a job is seen, even for jobs that were not followed to their end: R is
+the number of polls times I, without the steps of I that a median has. The mean wait of a fluid queue is T(ρ - 1) / 2.
+Of these polls the limit rejects a share r, so the end of a job is seen late. By Little's law, λR jobs are polled at a
+time, and L polls/s discover μ ends/s, so Rμ/L seconds lie between the two. If polls are rejected in a part of the
+stage only, r of that is subtracted: ρ = 1 + 2(R - D - rRλ/(ρL)) / T, a quadratic equation. For 24 random queues at 1.5
+times their rate, the median error of this ρ is 2 %, that from the median response time 10 %.
 """
 
 import math
@@ -39,32 +39,32 @@ from loadtest.stats.order_statistics import QUANTILES
 from loadtest.threshold import Threshold
 
 _OCTAVES: Final = 6
-"""Factors of two around the scenario's own rate, within which a limit is looked for."""
+"""Range of the search for a limit, in octaves around the scenario's own rate."""
 _HALVINGS: Final = 7
-"""Of an octave: the guess is exact to 0.6 %."""
+"""Bisections of an octave: the guess is exact to 0.6 %."""
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
 _FLAT: Final = 1.25
-"""Times the smallest: a median of executionTime or response time up to it counts as unchanged."""
+"""Maximum ratio of unchanged medians of executionTime or response time to the smallest."""
 _DRAWN: Final = 1000
-"""Durations from which a mean is taken."""
+"""Number of drawn durations for a mean."""
 _OWN: Final = 0.97
-"""Part of the rate at which a job's own polls spend the limit, below which it is the waiting that polls."""
+"""Share of the retrieval limit below which the jobs' own polls leave waiting as the cause."""
 _CLEARLY: Final = 1.1
-"""ρ of a scout that held, from which it is more than noise."""
+"""ρ of an exploratory run that passed, above which it is more than noise."""
 _WAITED: Final = ("response_time", "time_to_result")
 
 
 def limit_guesses(question: Question, tolerances: Mapping[LimitName, float]) -> list[Guess]:
-    """What the forecast expects of each limit that the scenario draws on.
+    """Return the forecast's guess for each limit that the scenario uses.
 
     Args:
-        question: the scenario with the judged stage alone, at its own rate; at the start of a window, since whole
-            windows are judged, where the moment of the start changes no share.
-        tolerances: part of the requests on a limit (0-1) that its thresholds let be refused; 0 where none says.
+        question: the scenario with only the judged stage, at its own rate, from the start of a window. Whole windows
+            are judged, so the start changes no share.
+        tolerances: share of the requests on a limit (0-1) that thresholds allow to be rejected; 0 by default.
     """
     scenario = question.scenario
     drawn = {name for each in scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
-    # Limits are looked for one by one, mostly at the same multipliers.
+    # The searches for the limits mostly try the same multipliers.
     shares = cache(lambda multiplier: _refused_shares(question, multiplier))
     highest = {name: _highest(shares, name, tolerances.get(name, 0.0)) for name in LIMIT_NAMES if name in drawn}
     return [
@@ -75,10 +75,10 @@ def limit_guesses(question: Question, tolerances: Mapping[LimitName, float]) -> 
 
 
 def tolerances(scenario: Scenario) -> dict[LimitName, float]:
-    """The part of the requests on each limit (0-1) that thresholds on 429 rates let be refused, the strictest of each.
+    """Return the share of requests on each limit (0-1) that thresholds on 429 rates allow, the strictest of each.
 
     Args:
-        scenario: with the judged stage alone.
+        scenario: the scenario with only the judged stage.
     """
     found: dict[LimitName, float] = {}
     for threshold, names in _at_most(scenario):
@@ -90,7 +90,7 @@ def tolerances(scenario: Scenario) -> dict[LimitName, float]:
 
 
 def _at_most(scenario: Scenario) -> list[tuple[Threshold, list[str]]]:
-    """Thresholds that bound a metric from above, and the traffic entries that each is about."""
+    """Thresholds with an upper bound, with the traffic entries that they apply to."""
     return [
         (entry.parsed, [name for name, each in scenario.traffic.items() if entry.covers(name, each)])
         for entry in scenario.threshold
@@ -99,7 +99,7 @@ def _at_most(scenario: Scenario) -> list[tuple[Threshold, list[str]]]:
 
 
 def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitName, tolerance: float) -> float | None:
-    """By halving, in log-rate; None where no rate that is tried is refused."""
+    """Bisection in log-rate; None if no tried rate is rejected."""
 
     def refuses(octave: float) -> bool:
         return shares(2.0**octave)[name] > tolerance
@@ -116,11 +116,11 @@ def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitNa
 
 
 def _refused_shares(question: Question, multiplier: float) -> dict[LimitName, float]:
-    """The part of the requests on each limit that it refuses at a multiplier of the scenario's rate, 0-1."""
+    """The share of the requests on each limit that it rejects at a multiplier of the scenario's rate, 0-1."""
     scenario, assumed = question.scenario, question.assumed
     faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
     keys = max(plan.keys.stop for plan in question.plans.values())
-    # Of this very schedule: what other seeds would do is not asked.
+    # Only this schedule: other seeds are not needed.
     asked = forecast(replace(question, scenario=faster, plans=traffic_plans(faster, assumed, keys)), most_seeds=0)
     seen = asked.phases[0] if asked.phases else None
     return {
@@ -130,23 +130,23 @@ def _refused_shares(question: Question, multiplier: float) -> dict[LimitName, fl
 
 
 def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, scenario: Scenario) -> list[Guess]:
-    """What the levels themselves tell of each constraint, better than a forecast.
+    """Return guesses from measured levels, which are better than the forecast's.
 
     Args:
-        levels: so far.
-        assumed: what is assumed of the limits.
-        keys: API keys that share the traffic.
-        scenario: with the judged stage alone.
+        levels: the levels so far.
+        assumed: the assumed limits.
+        keys: number of API keys that share the traffic.
+        scenario: the scenario with only the judged stage.
     """
     found = []
     held = [level for level in levels if level.outcome == "holds"]
     allowed = tolerances(scenario)
     if held:
-        # In a scout, jobs may wait and be polled for longer, and all thresholds hold.
+        # In an exploratory run, jobs may wait and be polled longer although all thresholds pass.
         highest = max(held, key=lambda level: (not level.scout, level.multiplier))
         has_burst = ALGORITHMS[assumed.spec.algorithm].has_burst
         for name, seen in highest.limits.items():
-            # A burst passes once, beyond the rate.
+            # A burst is accepted once, in addition to the rate.
             through = assumed.rate_on(name) + has_burst * assumed.at_once(name) / scenario.duration
             rate = through * assumed.quotas(keys) / (1 - allowed.get(name, 0.0))
             if seen.sent_rate > 0 and math.isfinite(rate):
@@ -157,11 +157,11 @@ def learned_guesses(levels: Sequence[Level], assumed: AssumedLimits, keys: int, 
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:
-    """The highest multiplier up to which neither response time nor executionTime grew; None where nothing tells."""
+    """Return the highest multiplier without growth of response time or executionTime; None if unknown."""
     flat = None
     smallest: dict[tuple[str, str], float] = {}
     for level in sorted(levels, key=attrgetter("multiplier")):
-        # Where nothing was ok, nothing is known of times.
+        # Without ok operations, times are unknown.
         if level.constraint != Constraint.ERRORS and all(e.response_p50_ms is None for e in level.entries.values()):
             continue
         grew = [
@@ -177,7 +177,7 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 
 
 def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: AssumedLimits, keys: int) -> Guess | None:
-    """Where jobs keep all workers of an embedded target busy; None where there are none, or nothing tells their time.
+    """Return the guess of when jobs occupy all workers of an embedded target; None without jobs of known duration.
 
     Args:
         scenario: with the judged stage alone.
@@ -200,11 +200,11 @@ def workers_guess(scenario: Scenario, rates: Mapping[str, float], assumed: Assum
 
 
 def _service_guess(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> Guess | None:
-    """Where the slowest level that was stopped by waiting, or a scout that waited, says that thresholds hold."""
+    """The guess from the slowest level stopped by waiting, or from an exploratory run with waits."""
     limit = assumed.rate_of_keys(LimitName.RETRIEVAL, keys)
     rising = sorted(levels, key=attrgetter("multiplier"))
     stopped = [level for level in rising if level.constraint == Constraint.SERVICE and not level.scout]
-    # Of a scout where operations were refused, it was no queue of all of them.
+    # An exploratory run with rejected operations was not a queue of all operations.
     scouts = [level for level in rising if level.scout and not any(e.throttled_rate for e in level.entries.values())]
     for level in stopped[:1] or scouts:
         load = overload(level, levels, scenario, limit)
@@ -217,13 +217,13 @@ def _service_guess(levels: Sequence[Level], scenario: Scenario, assumed: Assumed
 
 
 def overload(level: Level, levels: Sequence[Level], scenario: Scenario, limit: float) -> float | None:
-    """ρ of a level whose requests waited for each other, from the entry that waited longest; None where it is unknown.
+    """Return ρ of an overloaded level, from the entry with the longest wait; None if unknown.
 
     Args:
-        level: with an overload.
-        levels: all of them.
-        scenario: with the judged stage alone.
-        limit: retrievals/s that are let through.
+        level: an overloaded level.
+        levels: all levels.
+        scenario: the scenario with only the judged stage.
+        limit: accepted retrievals/s.
     """
     held = [each for each in levels if each.outcome == "holds" and each.multiplier < level.multiplier]
     loads = []
@@ -231,7 +231,7 @@ def overload(level: Level, levels: Sequence[Level], scenario: Scenario, limit: f
         traffic = scenario.traffic[name]
         if (beyond := _beyond_execution(entry, traffic)) is None:
             continue
-        # A job that waits ends at any moment between two polls, one that does not always at the same.
+        # A waiting job ends at any time between two polls, a job without wait always at the same time.
         calm = [_beyond_execution(each.entries[name], traffic) for each in held if name in each.entries]
         usual = max(min((each for each in calm if each is not None), default=0.0), _interval(traffic) / 2)
         load = _growth(beyond - usual, 0.0, entry.execution_s, level.stage_s)
@@ -250,9 +250,9 @@ def _growth(beyond_s: float, unseen_s: float, time_s: float, stage_s: float) -> 
 
 
 def with_causes(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLimits, keys: int) -> list[Level]:
-    """The levels, those of jobs that were polled for longer only because they waited put down to the service.
+    """Return the levels, with the service as the cause where jobs were polled longer only because they waited.
 
-    What jobs ask on their own is what the calmest level that holds shows; without one, what executionTime tells.
+    The jobs' own demand is that of the calmest level that passed; without one, it follows from executionTime.
     """
     calm = [
         level.limits[LimitName.RETRIEVAL].sent_rate / level.multiplier
@@ -270,7 +270,7 @@ def with_causes(levels: Sequence[Level], scenario: Scenario, assumed: AssumedLim
 
 
 def _own_polls(level: Level, scenario: Scenario) -> float:
-    """Polls/s at multiplier 1 of jobs that never wait; endless where executionTime or the interval is unknown."""
+    """Polls/s at multiplier 1 of jobs that never wait; infinite if executionTime or the interval is unknown."""
     asked = 0.0
     for name, entry in level.entries.items():
         traffic = scenario.traffic[name]
@@ -283,9 +283,9 @@ def _own_polls(level: Level, scenario: Scenario) -> float:
 
 
 def _beyond_execution(entry: EntryLevel, traffic: Traffic) -> float | None:
-    """Seconds of an entry's response time beyond its median executionTime: the mean where polls tell it, or the median.
+    """Seconds of an entry's response time beyond its median executionTime: the mean if polls give it, else the median.
 
-    None where it is unknown.
+    None if it is unknown.
     """
     seen = _polled_s(entry, traffic)
     if seen is None and entry.response_p50_ms is not None:
@@ -294,7 +294,7 @@ def _beyond_execution(entry: EntryLevel, traffic: Traffic) -> float | None:
 
 
 def _polled_s(entry: EntryLevel, traffic: Traffic) -> float | None:
-    """Seconds in which a job is polled, on average; None where the polls do not tell it."""
+    """Mean time in s during which a job is polled; None if the polls do not give it."""
     begun = 1 - entry.throttled_rate
     polled = traffic.operation in POLLED_OPERATIONS and traffic.polling.policy == "fixed"
     if not polled or not entry.requests_per_operation or begun <= 0:
@@ -303,21 +303,21 @@ def _polled_s(entry: EntryLevel, traffic: Traffic) -> float | None:
 
 
 def _interval(traffic: Traffic) -> float:
-    """Seconds between the first polls of an entry's jobs; 0 where it has none."""
+    """Seconds between the first polls of an entry's jobs; 0 without polls."""
     return traffic.polling.wait(1, 1.0) if traffic.operation in POLLED_OPERATIONS else 0.0
 
 
 def _allowed_load(
     scenario: Scenario, times: Mapping[str, float], done: Mapping[str, float], assumed: AssumedLimits, keys: int
 ) -> float:
-    """The ρ up to which every threshold on the time that one waits holds, and the polls of who waits are let through.
+    """The highest ρ that meets all thresholds on waits and the limit on polls of waiting jobs.
 
     Args:
-        scenario: with the judged stage alone.
-        times: executionTime of each entry that waits for workers, s.
-        done: operations/s of each entry when all are busy, at ρ = 1.
-        assumed: what is assumed of the limits.
-        keys: API keys that share the traffic.
+        scenario: the scenario with only the judged stage.
+        times: executionTime in s of each entry that waits for workers.
+        done: operations/s of each entry with all workers busy, at ρ = 1.
+        assumed: the assumed limits.
+        keys: number of API keys that share the traffic.
     """
     seconds = scenario.duration
     loads = []

@@ -1,4 +1,4 @@
-"""Levels of a search for the capacity, as their runs tell them; what it found; and its file, which pages are from."""
+"""Levels of a capacity search from their runs, the search's result, and its file, the source of its pages."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,27 +18,27 @@ FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
-"""Of a level: every threshold of the judged stage holds; one does not; none fails, but one cannot be judged; the
-generator was late."""
+"""Outcome of a level: every threshold of the judged stage passed; one failed; none failed, but one cannot be judged;
+the generator was late."""
 
 
 class Constraint(StrEnum):
-    """What stops more."""
+    """The bottleneck."""
 
     LIMIT = "limit"
-    """A rate limit refuses what begins an operation."""
+    """A rate limit rejects the first requests of operations."""
     POLL_BUDGET = "poll budget"
-    """Polls spend the retrieval limit."""
+    """Polls exhaust the retrieval limit."""
     SERVICE = "service capacity"
-    """Requests wait for each other: they take longer, and none gets 429."""
+    """Requests wait for each other: they take longer, without any 429."""
     ERRORS = "errors"
-    """Requests fail, and none gets 429."""
+    """Requests fail, without any 429."""
     GENERATOR = "generator"
-    """The process that makes the load was the bottleneck, so that nothing is known of the service."""
+    """The load generator was the bottleneck, so nothing is known about the service."""
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1; times are None where too few."""
+    """A traffic entry in the judged stage of a level. Rates of outcomes are 0-1; times are None if n is too small."""
 
     operation: str
     offered_rate: float
@@ -47,68 +47,68 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     """From the intended start."""
     response_p95_ms: float | None
     execution_p50_ms: float | None
-    """What the service says it spent."""
+    """The service's own execution time."""
     throttled_rate: float
     """Operations that ended with 429 ÷ operations."""
     requests_per_operation: float | None
-    """Polls included; None without operations."""
+    """Includes polls; None without operations."""
     error_rate: float = 0.0
     """Operations that failed or timed out ÷ operations."""
     unavailable_rate: float = 0.0
-    """Requests that got 503 ÷ requests: some services throttle so."""
+    """Requests that got 503 ÷ requests: some services throttle this way."""
 
     @property
     def execution_s(self) -> float:
-        """Seconds that the service says it spent; 0 where that is unknown."""
+        """The service's own execution time in s; 0 if unknown."""
         return (self.execution_p50_ms or 0.0) / 1e3
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
-    """What a level asked of a limit in the judged stage: requests/s, and the part of them that got 429 (0-1)."""
+    """A level's demand on a limit in the judged stage: requests/s, and the share of 429s (0-1)."""
 
     sent_rate: float
     throttled_rate: float
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of the search, with the judged stage alone."""
+    """One run of the search, with only the judged stage."""
 
     multiplier: float
-    """``rate_multiplier`` that it ran with."""
+    """The run's ``rate_multiplier``."""
     directory: str
-    """Relative to that of the search."""
+    """Relative to the search's directory."""
     outcome: LevelOutcome
     broken: tuple[str, ...]
-    """Thresholds that did not hold, as the scenario says them; failed checks where it is invalid."""
+    """Failed thresholds as the scenario states them; failed checks of an invalid run."""
     stage_s: float
     requests: int
-    """Sent in the whole run."""
+    """Total of the run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
-    """Those that something was sent on."""
+    """The limits that requests were sent on."""
     constraint: Constraint | None = None
-    """What stopped it; None where it holds."""
+    """The bottleneck; None if the level passed."""
     limit: LimitName | None = None
-    """Which one, if it was a limit or the poll budget."""
+    """The limit, if the bottleneck was a limit or the poll budget."""
     scout: bool = False
-    """Whether it was shorter than a stage that is judged: it shows the way to those, and decides nothing."""
+    """Whether it was an exploratory run, shorter than a judged stage: it guides the search and decides nothing."""
 
 
 _ERRORS: Final = 0.01
-"""Part of an entry's operations that may fail where no threshold says how many: who fails does not get through."""
+"""Maximum share of an entry's failed operations where no threshold gives one."""
 _UNAVAILABLE: Final = "503"
 _FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
 
 
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
-    """The level that a reported run is.
+    """Read the level of a reported run.
 
     Args:
-        directory: of the run.
-        name: its path in the directory of the search.
-        multiplier: that it ran with.
-        stage: the judged one, the only one beside the warm-up.
-        scenario: with this stage alone.
+        directory: the run's directory.
+        name: its path in the search's directory.
+        multiplier: the run's multiplier.
+        stage: the judged stage, the only one besides the warm-up.
+        scenario: the scenario with only this stage.
 
     Raises:
         LoadtestError: if its ``metrics.json`` cannot be read.
@@ -162,7 +162,7 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 
 
 def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[JudgedThreshold]:
-    """What is asked of entries whose errors no threshold is about, where they have too many."""
+    """Implicit thresholds for entries with too many errors and no threshold on errors."""
     said = [each.traffic for each in scenario.threshold if each.parsed.metric in _FAILING]
     return [
         JudgedThreshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
@@ -174,13 +174,13 @@ def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[Ju
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """The limit that rejected most of what the broken thresholds are about; None where it rejected nothing."""
+    """The limit that rejected most requests of the broken thresholds' traffic; None if none were rejected."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()
         for threshold in broken
         if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
-        # What begins the operation first: where it is refused, fewer jobs are polled.
+        # The limit of the first request comes first: if that is rejected, fewer jobs are polled.
         for limit in (LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation])
     ]
     rejected = {name: limits[name].throttled_rate for name in drawn if name in limits}
@@ -189,13 +189,13 @@ def _rejecting(
 
 
 def kind_of(name: LimitName, scenario: "Scenario") -> Constraint:
-    """What it is called when a limit refuses: it is the poll budget where only polls draw on it."""
+    """Return the constraint of a rejecting limit: the poll budget if only polls use it."""
     begins = any(LIMIT_OF_OPERATION[each.operation] == name for each in scenario.traffic.values())
     return Constraint.POLL_BUDGET if name == LimitName.RETRIEVAL and not begins else Constraint.LIMIT
 
 
 class Guess(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a model expects a constraint: the highest multiplier that it lets through."""
+    """A model's guess of a constraint: the highest multiplier that it permits."""
 
     multiplier: float
     constraint: Constraint
@@ -203,32 +203,31 @@ class Guess(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a search found."""
+    """The result of a search."""
 
     schema: int = SCHEMA_VERSION
     scenario: str
     title: str
     stage: str
     target: str
-    """In words."""
     base_rates: dict[str, float]
     """Operations/s of each traffic entry at multiplier 1."""
     multiplier: float | None
-    """The highest that holds, estimated; None where there is no answer."""
+    """The estimated highest multiplier that passes; None without an answer."""
     low: float | None
-    """The highest that was seen to hold."""
+    """The highest multiplier that passed."""
     high: float | None
-    """The lowest above it that was seen not to hold."""
+    """The lowest multiplier above it that did not pass."""
     constraint: Constraint | None
     limit: LimitName | None
     sentence: str
-    """The answer, or why there is none."""
+    """The answer, or the reason for its absence."""
     reasons: tuple[str, ...]
-    """What else a reader must know."""
+    """Further notes for the reader."""
     levels: tuple[Level, ...]
-    """In the order in which they ran."""
+    """In the order of their runs."""
     guesses: tuple[Guess, ...]
-    """What the models expected, before and between."""
+    """The models' guesses, before and during the search."""
     exit_code: int
 
 

@@ -1,4 +1,4 @@
-"""Whether a service became slower or refuses more between runs. Pure: nothing is read, sent or drawn here."""
+"""Whether a service has become slower or rejects more requests between runs. Pure: no input, output or load."""
 
 __all__ = [
     "audit",

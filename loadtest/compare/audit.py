@@ -1,8 +1,8 @@
-"""An audit of a history: how often the rule would have cried wolf over it, and what it could have seen. Pure.
+"""An audit of a history: the rule's false-alarm rate over it, and the smallest changes it can detect. Pure.
 
-Every accepted run is taken for one in which nothing changed. Each is left out of its segment in turn and compared with
-all others (leave-one-out); where it is suspected, the run after it takes the place of the rerun. The rule is the real
-one; only the rerun is a stand-in: a real one follows within minutes and shares more of its surroundings.
+Every accepted run is assumed to be unchanged. Each is left out of its baseline period in turn and compared with all
+other runs (leave-one-out); if it is suspected, the next run serves as its rerun. The rule is the real one, but a real
+rerun follows within minutes and shares more of the environment.
 """
 
 import statistics
@@ -20,22 +20,22 @@ from loadtest.compare.verdict import suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
-"""Runs of a segment that can be replayed: one is compared, one is its rerun, and the rest has to be a history."""
+"""Minimum number of runs of a replayable baseline period: a compared run, its rerun, and a history."""
 PLAIN_RATIO: Final = 1.10
-"""The rule of thumb that is shown beside: an alarm where any time or rate is worse by more than 10 %."""
+"""The rule of thumb shown for comparison: an alarm if any time or rate is worse by more than 10 %."""
 CHECKS_A_YEAR: Final = 365
 
 
 class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
-    """How many of the replayed checks ended in something.
+    """A number of replayed checks with a certain result.
 
     Attributes:
-        count: how many did.
-        of: how many there were.
+        count: number of these checks.
+        of: number of all replayed checks.
         share: 0-1.
-        upper: 95 % upper bound of the share (Clopper-Pearson, one-sided); the checks are taken as independent.
-        a_year: how many that are a year at one check a night.
-        a_year_upper: likewise, at the upper bound.
+        upper: 95 % upper bound of the share (Clopper-Pearson, one-sided); the checks are assumed to be independent.
+        a_year: number per year at one check a night.
+        a_year_upper: the same, at the upper bound.
     """
 
     count: int
@@ -47,13 +47,13 @@ class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
-    """What the rule can see of one metric, medians over the replayed checks.
+    """The changes that the rule can detect in one metric; medians over the replayed checks.
 
     Attributes:
         value: of the accepted runs; unit by the metric.
-        sd: from run to run, on the metric's scale, as the rule takes it.
-        detectable: the smallest change for the worse that it finds in 80 % of cases, as a ratio; None where unknown.
-        checks: in how many replayed checks it was compared.
+        sd: standard deviation between runs, on the metric's scale, as the rule uses it.
+        detectable: the smallest change for the worse that it finds in 80 % of cases, as a ratio; None if unknown.
+        checks: number of replayed checks that compared it.
     """
 
     traffic: str
@@ -69,14 +69,14 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """The audit of a history.
 
     Attributes:
-        accepted: accepted runs.
-        replayed: those that were replayed; segments of fewer than ``LEAST`` runs cannot be.
-        segments: stretches between accepted changes, of comparable runs.
-        false_alarms: suspected, and confirmed by the run after it.
-        reruns: suspected: each would have cost one more run.
-        plain: what "any time or rate is worse than the mean of the others by more than 10 %" would have alarmed at.
-        metrics: what the rule can see in the latest segment that was replayed.
-        verdicts: how many recorded runs got which verdict.
+        accepted: number of accepted runs.
+        replayed: number of replayed runs; a segment of fewer than ``LEAST`` runs is not replayed.
+        segments: baseline periods of comparable runs between accepted changes.
+        false_alarms: checks suspected and confirmed by the next run.
+        reruns: suspected checks: each would have cost a rerun.
+        plain: alarms of the rule "any time or rate is more than 10 % worse than the mean of the other runs".
+        metrics: detectable changes in the latest replayed baseline period.
+        verdicts: number of recorded runs by verdict.
     """
 
     accepted: int
@@ -117,7 +117,7 @@ def _rate(count: int, of: int) -> AlarmRate:
 
 
 def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
-    """Runs in groups that can be compared with one another, in order."""
+    """Groups of mutually comparable runs, in order."""
     groups: list[list[HistoryRun]] = []
     for run in runs:
         for group in groups:
@@ -137,7 +137,7 @@ class _Replay(NamedTuple):
 
 
 def _replay(runs: Sequence[RunMeasurements], place: int) -> _Replay:
-    """One run as if it were the latest, and a neighbour as its rerun."""
+    """Judge one run as if it were the latest, with a neighbour as its rerun."""
     rerun = place + 1 if place + 1 < len(runs) else place - 1
     others = [run for number, run in enumerate(runs) if number not in {place, rerun}]
     comparison = judge_history(others, runs[place])

@@ -1,15 +1,15 @@
-"""The change of one metric, estimated: of a time or a rate on the log scale, of a share on that of log odds.
+"""Estimation of one metric's change: on the log scale for a time or rate, on that of log odds for a share.
 
-Both answer the same questions: how likely chance alone is (p), between which bounds the change lies, whether it
-matters, and which change would have been found.
+Both give the probability of chance (p), an interval of the change, whether it matters, and the detectable change.
 
-Of 0 errors in 3,000 the log odds say almost nothing (their standard error is 1.4), yet 12 in 600 after them are plain.
-So p of a share comes from the counts: Fisher's exact test, as a normal deviate. Where another share was expected of
-each run (429s; its log odds are an offset), or there are very many events, the deviate is the signed root of the
-likelihood ratio, r = ± √(2·(ℓ of two rates − ℓ of one)), with half an event's correction for continuity (McCullagh &
-Nelder, "Generalized Linear Models", 1989, §4.4). It is divided by what rates vary from run to run beyond counting
-(overdispersion: §4.5), on Student's t with Satterthwaite's degrees of freedom, since counting needs no estimate. The
-interval of the difference is Newcombe's (1998), of Wilson's for both sides at their effective counts.
+For 0 errors in 3,000 the log odds are almost uninformative (their standard error is 1.4), yet 12 in 600 afterwards is
+obvious. The p of a share therefore follows from the counts, by Fisher's exact test as a normal deviate. If each run has
+another expected share (429s; its log odds are an offset), or there are very many events, the deviate is the signed root
+of the likelihood ratio, r = ± √(2·(ℓ of two rates − ℓ of one)), with half an event's correction for continuity
+(McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). It is divided by the overdispersion, the variation of
+rates between runs beyond counting error (§4.5), with Satterthwaite's degrees of freedom for Student's t, because
+counting error is not estimated. The interval of the difference is Newcombe's (1998), from Wilson's for both sides at
+their effective counts.
 """
 
 import math
@@ -37,35 +37,35 @@ from loadtest.stats.shares import (
 )
 
 LEAST_RATIO: Final = math.log(1.05)
-"""The least effect on times and rates that can be a regression: 5 %, on the log scale …"""
+"""Minimum effect on times and rates that can be a regression: 5 %, on the log scale …"""
 LEAST_MS: Final = 1.0
-"""… and, of times, one millisecond. Smaller changes are real at best, and nobody's business."""
+"""… and, for times, one millisecond. Smaller changes do not matter even if they are real."""
 LEAST_SHARE: Final = 0.01
-"""The least effect on shares: one percentage point. A ratio would make a regression of one error in a thousand."""
+"""Minimum effect on shares: one percentage point. By a ratio, one error in a thousand would be a regression."""
 EACH_FINDS: Final = math.sqrt(0.8)
-"""A change counts as found when the first comparison *and* the rerun find it: √.8 each makes 80 % of both."""
+"""Power of each comparison: a change must be found by the first comparison *and* the rerun, and √.8 each gives 80 %."""
 _MOST_SCORE: Final = 50.0
-"""e⁵⁰ ms are older than the universe."""
+"""e⁵⁰ ms exceed the age of the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 25
-"""Halvings of the interval in which the least share that is found lies: it is then known to 3e-8."""
+"""Bisections of the interval that contains the smallest detectable share: it is then known to 3e-8."""
 _MOST_DF: Final = 1e4
-"""Degrees of freedom from which Student's t is normal."""
+"""Degrees of freedom above which Student's t is treated as normal."""
 _MOST_EVENTS: Final = 2000
-"""Events up to which Fisher's test is computed, term by term."""
+"""Maximum number of events for Fisher's test, which is computed term by term."""
 
 
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
     """Whether a change for the worse reaches the minimum effect.
 
     Args:
-        nature: of the metric.
-        delta: of a time or a rate, head − base on the log scale.
+        nature: the metric's nature.
+        delta: head − base of a time or rate, on the log scale.
         difference: in the metric's unit.
-        resolution_ms: what a poll interval hides.
+        resolution_ms: differences below the poll interval are not visible.
     """
     if nature.scale == "logit":
         return difference >= LEAST_SHARE
@@ -75,19 +75,19 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 
 @dataclass(frozen=True, kw_only=True)
 class MetricChange:
-    """Head − base of one metric, of a time or rate (``TimeChange``) or of a share (``ShareChange``).
+    """Head − base of one metric: of a time or rate (``TimeChange``), or of a share (``ShareChange``).
 
     Attributes:
-        df: degrees of freedom of what varies from run to run.
-        sd: from run to run, or pair to pair.
+        df: degrees of freedom of ``sd``.
+        sd: standard deviation between runs or pairs.
         n: runs of the history, or pairs.
-        base: the base side's value, in the metric's unit.
-        head: the head side's, likewise.
-        resolution_ms: what a poll interval hides; a smaller difference is none.
-        looks: how often the change was looked for, each with a baseline of its own; p is multiplied by it.
-        anchored: whether the baseline are the segment's first runs (slow drift), not the latest.
+        base: value of the base side, in the metric's unit.
+        head: value of the head side, likewise.
+        resolution_ms: resolution given by the poll interval; smaller differences count as none.
+        looks: number of tests for the change, each with its own baseline; p is multiplied by it.
+        anchored: whether the baseline is the segment's first runs (slow drift) instead of the latest.
         earlier: values of the base side, in order.
-        later: of the head side, likewise.
+        later: values of the head side, in order.
     """
 
     key: Key
@@ -113,12 +113,12 @@ class MetricChange:
 
 @dataclass(frozen=True, kw_only=True)
 class TimeChange(MetricChange):
-    """Head − base of a time or a rate, estimated.
+    """Head − base of a time or rate.
 
     Attributes:
         centre: logarithm of the base side.
         delta: head − base, likewise.
-        se: standard error of ``delta``; with ``df`` degrees of freedom it is a scaled Student t.
+        se: standard error of ``delta``, a scaled Student t with ``df`` degrees of freedom.
     """
 
     centre: float
@@ -127,16 +127,16 @@ class TimeChange(MetricChange):
 
     @property
     def worse(self) -> float:
-        """``delta`` with the sign that makes more of it worse."""
+        """``delta`` with the sign that makes positive values worse."""
         return self.nature.worse * self.delta
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p: that the metric became worse (or better), under no change."""
+        """One-sided p of the hypothesis of no change, against a change for the worse (or better)."""
         deviate = self.worse / self.se
         return min(1.0, self.looks * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
-        """Whether no test could reject anything: never of times and rates."""
+        """Whether no test could reject anything; never for times and rates."""
         return False
 
     def interval(self) -> tuple[float, float]:
@@ -149,7 +149,7 @@ class TimeChange(MetricChange):
         return base * math.expm1(low), base * math.expm1(high)
 
     def matters(self, *, better: bool = False) -> bool:
-        """Whether the estimate reaches the minimum effect for the worse (or the better)."""
+        """Whether the estimate reaches the minimum effect for the worse (or better)."""
         sign = -1 if better else 1
         return reaches_effect(self.nature, sign * self.delta, sign * self.difference(), self.resolution_ms)
 
@@ -158,13 +158,13 @@ class TimeChange(MetricChange):
         return self.worse + student(_CONFIDENCE, self.df) * self.se < _UNCHANGED_RATIO
 
     def detectable(self, level: float) -> float | None:
-        """The least change for the worse that is found, and confirmed, in 80 % of cases, as a factor.
+        """The smallest change for the worse that is found and confirmed in 80 % of cases, as a factor.
 
         Args:
-            level: the one-sided p that decides.
+            level: decision level of the one-sided p.
 
         Returns:
-            None where no change would be found.
+            None if no change would be found.
         """
         effect = LEAST_RATIO
         if self.nature.unit == "ms":
@@ -176,12 +176,13 @@ class TimeChange(MetricChange):
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """Head − base of a share, estimated; the same questions as to ``TimeChange``.
+    """Head − base of a share, with the same methods as ``TimeChange``.
 
     Attributes:
-        base_counts: of the base side.
-        head_counts: of the head side.
-        varies: variance of the log odds from run to run beyond counting, of the base side's mean and of the head's.
+        base_counts: counts of the base side.
+        head_counts: counts of the head side.
+        varies: variance of the log odds between runs beyond counting error, for the mean of the base side and of the
+            head.
     """
 
     base_counts: tuple[EventCount, ...]
@@ -194,12 +195,12 @@ class ShareChange(MetricChange):
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p: that the share grew (or fell), under no change."""
+        """One-sided p of the hypothesis of no change, against a growth (or fall)."""
         noise = (sum(self.varies), self.df)
         return min(1.0, self.looks * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better)))
 
     def decided(self) -> bool:
-        """Whether both sides are all alike (no event at all, or nothing else): then no test could reject anything."""
+        """Whether all counts have no events, or all only events, so that no test could reject anything."""
         return math.isinf(common_log_odds([*self.base_counts, *self.head_counts]))
 
     def interval(self) -> tuple[float, float]:
@@ -215,7 +216,7 @@ class ShareChange(MetricChange):
         low = math.hypot(head[0] - head[1], base[2] - base[0])
         high = math.hypot(head[2] - head[0], base[0] - base[1])
         difference = self.difference()
-        # Rounding must not lead beyond what a difference of shares can be.
+        # Rounding must not exceed the range of a difference of shares.
         return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
     def matters(self, *, better: bool = False) -> bool:
@@ -226,10 +227,10 @@ class ShareChange(MetricChange):
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float) -> float | None:
-        """The least growth that is found, and confirmed, in 80 % of cases, as an odds ratio; None if none is.
+        """The smallest growth that is found and confirmed in 80 % of cases, as an odds ratio; None if there is none.
 
         Args:
-            level: the one-sided p that decides.
+            level: decision level of the one-sided p.
         """
         n = sum(one.n for one in self.head_counts)
         return _least_found(self.base_counts, (sum(self.varies), self.df), n, self._offset, level / self.looks)
@@ -239,7 +240,7 @@ class ShareChange(MetricChange):
         return sum(one.offset for one in self.head_counts) / len(self.head_counts)
 
     def _side(self, counts: Sequence[EventCount], varies: float) -> tuple[float, float, float]:
-        """A side's share and its Wilson interval, at the count to which its overdispersion amounts."""
+        """A side's share and its Wilson interval, at the effective count given by its overdispersion."""
         share, n = expit(common_log_odds(counts) + self._offset), sum(one.n for one in counts)
         counting = _counting(counts)
         n /= 1 + varies / counting
@@ -250,17 +251,17 @@ AnyChange = TimeChange | ShareChange
 
 
 class ChangeEvidence(NamedTuple):
-    """The data that the change of one metric is estimated from.
+    """The data for the estimate of one metric's change.
 
     Attributes:
         bases: measurements of the base side.
-        heads: of the head side.
-        earlier: those of the base side that are shown, too.
-        centre: of the base side on the log scale (of shares it is not used).
+        heads: measurements of the head side.
+        earlier: measurements of the base side to show.
+        centre: of the base side on the log scale (not used for shares).
         delta: head − base, likewise.
-        parts: of the variance from run to run, which the base side's mean has, and the head's.
-        spread: that variance, as it was seen and assumed.
-        resolution_ms: what a poll interval hides.
+        parts: factors of the variance between runs for the mean of the base side and of the head.
+        spread: that variance, observed and assumed.
+        resolution_ms: resolution given by the poll interval.
         looks: as in ``MetricChange``.
     """
 
@@ -276,7 +277,7 @@ class ChangeEvidence(NamedTuple):
 
 
 def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> list[AnyChange]:
-    """Estimate the change of each metric, whose noise is what history shows, shrunk to what the family lets assume."""
+    """Estimate the change of each metric; its noise is that of the history, shrunk towards the family's prior."""
     changes: list[AnyChange] = []
     for one, factor in zip(family, inflation([each.spread for each in family]), strict=True):
         squared_sd, df = shrunk(one.spread.prior * factor, one.spread.seen, one.spread.df)
@@ -316,7 +317,7 @@ def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> lis
 
 
 def count(one: Measurement) -> EventCount:
-    """The events that a measured share is made of."""
+    """Return the events that a measured share consists of."""
     expected = one.expected or 0.0
     events = min(max(one.value + expected, 0.0), 1.0) * one.n
     of_429s = one.metric == Metric.THROTTLED_RATE
@@ -324,15 +325,15 @@ def count(one: Measurement) -> EventCount:
 
 
 def known_se(one: Measurement) -> float:
-    """What a run knows of the spread of a score; 0 if it does not know any."""
+    """Return a run's own standard error of a score; 0 if it has none."""
     return one.se if one.se is not None and math.isfinite(one.se) else 0.0
 
 
 def unfit(one: Measurement) -> str:
-    """Why a measurement cannot be compared; empty if it can."""
+    """Return why a measurement cannot be compared; empty if it can."""
     if not (abs(one.score) < _MOST_SCORE and math.isfinite(one.value)):
-        return "its value is impossible, or zero"
-    return one.why_not or ("" if one.gated else "it is shown only")
+        return "its value is out of range, or zero"
+    return one.why_not or ("" if one.gated else "it is only shown")
 
 
 def _counting(counts: Sequence[EventCount]) -> float:
@@ -340,7 +341,7 @@ def _counting(counts: Sequence[EventCount]) -> float:
 
 
 def _df(df: float, counting: float, varies: float) -> float:
-    """Degrees of freedom of a sum of variances of which the first is known (Satterthwaite, 1946)."""
+    """Degrees of freedom of a sum of variances whose first is known (Satterthwaite, 1946)."""
     return min(_MOST_DF, df * ((counting + varies) / varies) ** 2)
 
 
@@ -351,9 +352,9 @@ def _deviate(
 
     Args:
         base: one side.
-        head: the other.
-        noise: variance from run to run beyond counting, of both sides together, and its degrees of freedom.
-        better: whether a fall is asked for.
+        head: the other side.
+        noise: variance between runs beyond counting error, for both sides together, and its degrees of freedom.
+        better: whether to test for a fall.
     """
     base, head = pooled(base), pooled(head)
     both = [*base, *head]
@@ -366,7 +367,7 @@ def _deviate(
     else:
         deviate = (-1 if better else 1) * likelihood_root(base, head, rate)
     (varies, df), counting = noise, 1 / information(base, rate) + 1 / information(head, rate)
-    # To three digits, since quantiles are kept.
+    # To three digits, because quantiles are cached.
     return deviate / math.sqrt(1 + varies / counting), float(f"{_df(df, counting, varies):.3g}")
 
 
@@ -374,7 +375,7 @@ def _deviate(
 def _least_found(
     base: tuple[EventCount, ...], noise: tuple[float, float], n: float, offset: float, level: float
 ) -> float | None:
-    """As ``ShareChange.detectable``, of a head of n with these expected log odds; entries that are alike are kept."""
+    """``ShareChange.detectable`` for a head of n with these expected log odds; cached for equal arguments."""
     rate = common_log_odds(base, half=True)
     before = expit(rate + offset)
     low, high = min(before + LEAST_SHARE, 1.0), 1.0

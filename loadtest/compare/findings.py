@@ -1,4 +1,4 @@
-"""From metrics that became worse to findings: one thing that changed is one finding, whatever it shows in."""
+"""Grouping of worsened metrics into findings: one change is one finding, whichever metrics show it."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -18,29 +18,29 @@ _TIMES: Final = (
     Metric.RESPONSE_TIME_P95,
     Metric.TIME_TO_RESULT_P95,
 )
-"""From the part to the whole: what is named first is nearer to the cause."""
+"""From the part to the whole: earlier metrics are closer to the cause."""
 _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95)
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final = ("failing", "throttled", "grown", "less", "moved")
 _SYMPTOM_LEVEL: Final = 0.05
-"""p of a symptom by itself."""
+"""Level of the p of a symptom alone."""
 _OPPOSITE: Final = 0.5
-"""Part of a growth that the other part must have lost, so that time moved."""
+"""Minimum share of a growth that the other part must have lost for time to have moved."""
 _PART: Final = 0.25
-"""Of the suspect's change: less leaves most of the cause elsewhere, more is a part of it that matters."""
+"""Share of the suspect's change that separates minor from important contributions."""
 _MOST: Final = 3
-"""Findings in sentences."""
+"""Maximum number of findings in sentences."""
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
-    """Group metrics that became worse by traffic entry and stage, each finding with its cause and its symptoms.
+    """Group worsened metrics by traffic entry and stage, each finding with its cause and its symptoms.
 
-    Times are one finding. Its cause is the part that grew the most (executionTime or overhead), else the tail of
-    executionTime, else what is seen from outside. Where the other part lost as much, and the whole did not grow, the
-    time *moved*; what a poll interval hides is no loss. 429s and errors are findings of their own, and goodput is a
-    symptom where there is any other. The finding that matters most comes first: errors, 429s, then the times that
-    grew, those first of which the lower end of the 95 % interval is the most ms; findings with one cause side by side.
+    Times form one finding. Its cause is the part that grew most (executionTime or overhead), else the tail of
+    executionTime, else the time seen from outside. If the other part lost as much and the whole did not grow, the time
+    *moved*; changes below the poll interval are no loss. 429s and errors are separate findings, and goodput is a
+    symptom of any other finding. The most important finding comes first: errors, 429s, then times by the lower end of
+    their 95 % interval in ms. Findings with one cause are adjacent.
     """
     places = list(dict.fromkeys((one.traffic, one.stage) for one in worse))
     found = [finding for place in places for finding in _at(place, metrics, worse)]
@@ -81,7 +81,7 @@ def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, Me
     if other is not None:
         whole = here[Metric.RESPONSE_TIME_P50]
         parts = f"{sentences.in_brackets(other)} to {sentences.in_brackets(bad[cause])}"
-        total = f"{whole.nature.name} did not grow beyond chance ({sentences.difference(whole)})"
+        total = f"{whole.nature.name} did not grow significantly ({sentences.difference(whole)})"
         return _finding("moved", label, bad[cause], [other], f"{label}: time moved from {parts}; {total}")
     symptoms = [here[m] for m in _TIMES if m != cause and m in here and (m in bad or _symptom(here[m]))]
     text = sentences.sentence(label, bad[cause], symptoms)
@@ -89,7 +89,7 @@ def _time(label: str, here: dict[Metric, MetricComparison], bad: dict[Metric, Me
     seen = any(one.metric in _WHOLE for one in symptoms)
     if cause in _EXECUTION and not seen and overhead and overhead.resolution_ms > (bad[cause].difference or 0.0):
         hidden = sentences.number(overhead.resolution_ms)
-        text += f"; the response time does not show it, since polls hide up to {hidden} ms"
+        text += f"; the response time does not show it because polls hide up to {hidden} ms"
     return _finding("grown", label, bad[cause], symptoms, text)
 
 
@@ -98,8 +98,8 @@ def _moved_from(
 ) -> MetricComparison | None:
     """The part that lost what ``cause`` gained, if the whole did not grow.
 
-    Of jobs that are polled, overhead is known within the poll interval: an execution that ends 30 ms later ends at the
-    same poll, and shows as 30 ms less overhead. Within it nothing can be lost, or gained.
+    For polled jobs, overhead is known to within a poll interval: an execution that ends 30 ms later is seen by the same
+    poll, and reduces overhead by 30 ms. Changes below the interval count as no loss or gain.
     """
     if cause not in _PARTS or any(metric in bad for metric in _WHOLE):
         return None
@@ -112,7 +112,7 @@ def _moved_from(
 
 
 def _symptom(one: MetricComparison) -> bool:
-    """Whether a metric became worse beyond chance by itself, and by an effect that matters."""
+    """Whether a metric became significantly worse by itself, by an effect that matters."""
     if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
         return False
     return reaches_effect(one.nature, math.log(one.ratio), one.difference, one.resolution_ms)
@@ -132,7 +132,7 @@ def _finding(
 
 
 def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricComparison]) -> str:
-    """Findings in sentences, without the last full stop; after three of them, how many more findings there are."""
+    """Format findings as sentences without the last full stop; after three groups, count the rest."""
     groups = alike(findings)
     texts = [sentences.of_group(group, metrics) for group in groups[:_MOST]]
     if left := sum(len(group) for group in groups[_MOST:]):
@@ -141,11 +141,11 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
 
 
 def alike(findings: Sequence[ChangeFinding]) -> list[list[ChangeFinding]]:
-    """Findings in groups that one cause explains: the same metric, and a common value in all intervals.
+    """Group findings that one cause explains: the same metric, and a common value in all intervals.
 
-    The first finding of a group leads it, unless it is of a time below 20 ms and others are not: +20 ms of something
-    that does nothing is the most certain, and the least of interest. What changed by as many ms and what changed by the
-    same ratio are both alike; the reading that explains more entries is taken.
+    The first finding leads a group, unless it is a time below 20 ms and another is not: +20 ms in a do-nothing workflow
+    is the most certain, but the least interesting. Changes by equal ms or by an equal ratio are alike; the
+    interpretation that explains more entries is used.
     """
     left, groups = list(findings), []
     while left:
@@ -159,7 +159,7 @@ def alike(findings: Sequence[ChangeFinding]) -> list[list[ChangeFinding]]:
 
 
 def _sharing(same: Sequence[ChangeFinding], intervals: Sequence[tuple[float, float] | None]) -> list[ChangeFinding]:
-    """The first finding, and each other one while all intervals have a value in common."""
+    """The first finding, and further findings while all intervals have a common value."""
     common, group = intervals[0], [same[0]]
     for one, other in zip(same[1:], intervals[1:], strict=True):
         if common is None or other is None:
@@ -174,28 +174,28 @@ def _sharing(same: Sequence[ChangeFinding], intervals: Sequence[tuple[float, flo
 def attribution(
     runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[str, ...]:
-    """What 404s and do-nothing workflows say of the finding that grew the most, or nothing; never an excuse.
+    """Interpret the largest growth by the changes of 404s and do-nothing workflows; this never excuses it.
 
-    A sentence needs the 95 % interval of their own change in ms: it excludes a quarter of the suspect's change, or it
-    is above it. "Not slower beyond chance" is no evidence: of 1 ms, +80 % may be within chance.
-    ``runs`` are the last of the base and of the head: a workflow that did nothing before may take long now.
+    A sentence requires the 95 % interval of their own change in ms to exclude a quarter of the suspect's change, or to
+    lie above it. An insignificant change proves nothing: for 1 ms, +80 % may be chance. ``runs`` are the last
+    of base and head, because a workflow that did nothing before may now take long.
     """
     texts = []
     for entries, name, elsewhere, here in (
         (
             {name for run in runs for name in run.not_found_entries},
-            "Requests that are answered 404, before any workflow runs,",
-            "the time is lost later, where workflows run",
-            "so much is lost before any workflow runs",
+            "Requests answered with 404 before any workflow runs",
+            "the cause lies later, where workflows run",
+            "this part is lost before any workflow runs",
         ),
         (
             {name for run in runs for name in run.idle_entries},
             "Workflows that do nothing",
-            "the cause is in what the other workflows do",
-            "so much is lost around the workflows, not in them",
+            "the cause lies in the work of the other workflows",
+            "this part is lost outside the workflows",
         ),
     ):
-        # The first time that grew, of the entries that are asked about others.
+        # The first time that grew, in other entries.
         suspect = next((one.cause for one in findings if one.kind == "grown" and one.traffic not in entries), None)
         if suspect is None or suspect.difference is None:
             continue
@@ -208,7 +208,7 @@ def attribution(
             texts.append(f"{name} changed by at most {sentences.number(max(most, 0.0))} ms {whole}: {elsewhere}.")
         elif least >= _PART * suspect.difference:
             size = f"{sentences.signed(least)} to {sentences.signed(most)} ms"
-            texts.append(f"{name} became slower, too, by {size} (95 %) {whole}: {here}.")
+            texts.append(f"{name} also became slower by {size} (95 %) {whole}: {here}.")
     return tuple(texts)
 
 

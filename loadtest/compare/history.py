@@ -1,8 +1,8 @@
-"""The history of a scenario: its checked runs, their verdicts and decisions, and the formats of other tools. Pure.
+"""The history of a scenario: its checked runs, their verdicts and decisions, and other tools' formats. Pure.
 
-A history is a set of lines, and nothing else is kept: a run with its measurements and its verdict, or a decision about
-a run. The lines may come in any order and more than once (Git's union merge does both); the same set of them always
-gives the same history. A verdict that was stored stays, whatever is added later.
+A history is a set of lines: runs with measurements and verdict, and decisions on runs. Lines may come in any order and
+repeatedly (Git's union merge does both); the same set always gives the same history. Later lines never change a
+recorded verdict.
 """
 
 import csv
@@ -23,26 +23,26 @@ from loadtest.errors import InputError
 SCHEMA_VERSION: Final = 1
 
 RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
-"""``accepted``: evidence for later checks. ``waiting``: somebody has to accept or reject it. ``invalid``: never."""
+"""``accepted``: evidence for later checks. ``waiting``: needs a decision. ``invalid``: never evidence."""
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
-"""``not judged``: a run that was accepted by hand and never compared."""
+"""``not judged``: a run that was accepted manually and never compared."""
 
 _DIGITS: Final = 7
 _SKETCH_DIGITS: Final = 3
 _Z95: Final = 1.959964
-"""Of the standard normal distribution, two-sided 95 %."""
+"""Quantile of the standard normal distribution, two-sided 95 %."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
-    """A run, as it was recorded. It is never written again.
+    """A run as recorded; never rewritten.
 
     Attributes:
         recorded: UTC, ISO 8601.
-        verdict: of its comparison with the runs that were accepted by then.
-        status: until somebody decides.
-        sentence: of the comparison.
-        confirms: id of the suspected run that this one is the rerun of; empty if it is none.
-        run: what the comparison knows of it.
+        verdict: verdict of its comparison with the runs accepted at that time.
+        status: status before any decision.
+        sentence: the comparison's sentence.
+        confirms: id of the suspected run that this run repeats; empty unless it is a rerun.
+        run: its measurements.
     """
 
     schema: int = 0
@@ -55,14 +55,14 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
 
 
 class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="decision", omit_defaults=True):
-    """What somebody decided about a run.
+    """A user's decision on a run.
 
     Attributes:
-        recorded: UTC, ISO 8601. Of several decisions the last one holds.
-        run: its id.
-        status: what it is from now on.
+        recorded: UTC, ISO 8601. The last of several decisions counts.
+        run: the run's id.
+        status: its status from now on.
         reason: in words.
-        new_segment: whether the service changed here: later runs are compared with this one and those after it.
+        new_segment: whether the service changed here, so that later runs are compared only with this and later runs.
     """
 
     schema: int = 0
@@ -77,12 +77,12 @@ HistoryLine = RunLine | DecisionLine
 
 
 class HistoryRun(NamedTuple):
-    """A run of a history with the decision that holds.
+    """A run of a history with its current decision.
 
     Attributes:
-        status: now.
-        reason: of the last decision; empty without one.
-        new_segment: whether a segment starts here.
+        status: current status.
+        reason: reason of the last decision; empty without one.
+        new_segment: whether a baseline period starts here.
     """
 
     line: RunLine
@@ -100,11 +100,11 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """A history, put in order.
+    """An ordered history.
 
     Attributes:
-        runs: by their start, the oldest first.
-        orphans: runs that were decided about and are not there.
+        runs: ordered by start, oldest first.
+        orphans: ids of decisions on missing runs.
     """
 
     runs: tuple[HistoryRun, ...] = ()
@@ -114,16 +114,15 @@ class History(NamedTuple):
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
-        """A run and those that are decided about with it: the reruns of a suspected run, and that run."""
+        """A run with the runs that are decided together: a suspected run and its reruns."""
         found = self.find(run)
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]
 
     def evidence(self, run: RunMeasurements) -> list[RunMeasurements]:
-        """What a run is compared with, the oldest first: the accepted runs of the segment that it belongs to.
+        """The runs that a run is compared with, oldest first: the comparable accepted runs of its baseline period.
 
-        They are those that can be compared with it, from the last one at which a segment starts. Where none can be, all
-        accepted runs, so that the comparison names the field in which they differ.
+        If none is comparable, all accepted runs, so that the comparison names the field that differs.
         """
         accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
         comparable = [each for each in accepted if not mismatch(each.measurements, run)]
@@ -132,7 +131,7 @@ class History(NamedTuple):
 
 
 def fold(lines: Iterable[HistoryLine]) -> History:
-    """Put lines in order: each run once, with its first recorded verdict and the last decision about it."""
+    """Order lines: each run once, with its first recorded verdict and the last decision on it."""
     runs: dict[str, RunLine] = {}
     decisions: dict[str, DecisionLine] = {}
     for line in lines:
@@ -148,7 +147,7 @@ def fold(lines: Iterable[HistoryLine]) -> History:
 
 
 def _decided(line: RunLine, decision: DecisionLine | None) -> HistoryRun:
-    # Nobody can make evidence of an invalid run, not even with an editor.
+    # An invalid run never becomes evidence, even if the file was edited.
     if line.status == "invalid" or not line.run.valid:
         return HistoryRun(line, "invalid", decision.reason if decision else "")
     if decision is None:
@@ -157,22 +156,22 @@ def _decided(line: RunLine, decision: DecisionLine | None) -> HistoryRun:
 
 
 def _moment(line: HistoryLine) -> tuple[datetime, bytes]:
-    # What the line holds settles a tie, so that the order of lines never does.
+    # The line's content breaks ties, so that the order of lines does not matter.
     return moment(line.recorded), msgspec.json.encode(line, order="sorted")
 
 
 def moment(text: str) -> datetime:
-    """The moment that a text in ISO 8601 names; in UTC where it does not say.
+    """Parse an ISO 8601 text; UTC by default.
 
     Raises:
-        ValueError: if it names none.
+        ValueError: if it is not a time.
     """
     found = datetime.fromisoformat(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
-    """Cut runs, in order, where a segment starts."""
+    """Split ordered runs at the starts of baseline periods."""
     starts = [place for place, each in enumerate(runs) if each.new_segment or not place]
     return [list(runs[start:end]) for start, end in pairwise([*starts, len(runs)])]
 
@@ -180,9 +179,9 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def run_line(
     run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
-    """The line of a run that was compared now.
+    """Return the line of a run that was compared now.
 
-    By itself it is evidence if it passed or the history still learns; else somebody has to decide.
+    The run becomes evidence if it passed or the history is still learning; otherwise it waits for a decision.
     """
     status: Literal["accepted", "waiting", "invalid"]
     status = "accepted" if verdict in {"pass", "learning", "not judged"} else "waiting"
@@ -200,19 +199,19 @@ def run_line(
 def decision_line(
     run: str, status: Literal["accepted", "rejected"], reason: str, *, new_segment: bool = False
 ) -> DecisionLine:
-    """The line of a decision that is made now."""
+    """Return the line of a decision made now."""
     return DecisionLine(
         schema=SCHEMA_VERSION, recorded=now(), run=run, status=status, reason=reason, new_segment=new_segment
     )
 
 
 def now() -> str:
-    """Now, in UTC, as lines say it."""
+    """Return the current time in UTC, in the form of history lines."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def compact(run: RunMeasurements) -> RunMeasurements:
-    """A run as a history keeps it: seven significant digits, three in sketches. What is judged is what is kept."""
+    """Round a run's figures for the history: seven significant digits, three in sketches. Verdicts use these values."""
     replace = msgspec.structs.replace
 
     def kept(one: Measurement) -> Measurement:
@@ -227,21 +226,21 @@ def compact(run: RunMeasurements) -> RunMeasurements:
 
 
 def _exported(history: History) -> list[RunMeasurements]:
-    """The runs that other tools get, the oldest first: all but the invalid and the rejected ones.
+    """The runs for other tools, oldest first, without invalid and rejected runs.
 
     Raises:
         InputError: if there is none.
     """
     runs = [each.measurements for each in history.runs if each.status in {"accepted", "waiting"}]
     if not runs:
-        raise InputError("the history holds no valid run, so there is nothing to export")
+        raise InputError("the history has no valid run to export")
     return runs
 
 
 def _to_otava(history: History) -> str:
-    """CSV for Apache Otava: a row for each run, a column for each gated metric that all of them have.
+    """CSV for Apache Otava: a row for each run, a column for each gated metric that all runs have.
 
-    Otava wants a number in every cell, so that a metric which some run lacks has no column.
+    Otava needs a number in every cell, so a metric that some run lacks has no column.
     """
     runs = _exported(history)
     columns = [_gated(run) for run in runs]
@@ -256,7 +255,7 @@ def _to_otava(history: History) -> str:
 
 
 def _to_bmf(history: History) -> str:
-    """Bencher Metric Format (JSON) of the last run: a traffic entry's stage is a benchmark, each metric a measure."""
+    """Bencher Metric Format (JSON) of the last run: benchmarks are stages of traffic entries, measures are metrics."""
     benchmarks: defaultdict[str, dict[str, Mapping[str, float]]] = defaultdict(dict)
     for key, one in _gated(_exported(history)[-1]).items():
         benchmarks[f"{key.traffic}/{key.stage}"][key.metric] = _bounds(one)
@@ -264,7 +263,7 @@ def _to_bmf(history: History) -> str:
 
 
 def _to_benchmark_action(history: History) -> str:
-    """``customSmallerIsBetter`` (JSON) for github-action-benchmark: the last run's metrics of which less is better."""
+    """``customSmallerIsBetter`` (JSON) for github-action-benchmark: the last run's metrics where less is better."""
     run = _exported(history)[-1]
     about = "\n".join(text for text in (run.run, run.commit, run.target_version) if text)
     found = []
@@ -281,7 +280,7 @@ def _gated(run: RunMeasurements) -> dict[Key, Measurement]:
 
 
 def _bounds(one: Measurement) -> dict[str, float]:
-    """A value with its 95 % interval within the run, where a time or a rate has one."""
+    """A value with its 95 % interval within the run, for a time or rate that has one."""
     if one.se is None or NATURES[one.metric].scale != "log":
         return {"value": one.value}
     factor = math.exp(_Z95 * one.se)
@@ -297,4 +296,4 @@ FORMATS: Final[Mapping[str, Callable[[History], str]]] = {
     "bmf": _to_bmf,
     "benchmark-action": _to_benchmark_action,
 }
-"""By the name that ``--to`` takes."""
+"""By the value of ``--to``."""

@@ -1,7 +1,7 @@
-"""The file of a history: JSON lines that are only ever appended to, by one process at a time, and flushed to the disk.
+"""The file of a history: JSON lines, only appended to, by one process at a time, and flushed to disk.
 
-What is damaged is never passed over in silence. A last line that a crash cut off is moved to ``<file>.damaged``; any
-other line that cannot be read is an error that names it, since a history with a hole could give a wrong verdict.
+Damage is always reported. A last line truncated by a crash is moved to ``<file>.damaged``; any other unreadable line is
+an error with its number, because a history with a gap could give a wrong verdict.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ _RUN_ID: Final = re.compile(rb'"run":"([^"\\]{1,200})"')
 
 
 class Contents(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
-        cut_off: the bytes of a last line that was not written to its end; empty normally.
+        cut_off: the bytes of an incomplete last line; normally empty.
     """
 
     history: History
@@ -39,22 +39,22 @@ class Contents(NamedTuple):
 
     @property
     def warnings(self) -> list[str]:
-        found = [f"{self.path} holds a decision about {run}, and not the run itself." for run in self.history.orphans]
+        found = [f"{self.path} has a decision on {run}, but not the run itself." for run in self.history.orphans]
         if self.cut_off:
             found.append(
-                f"{self.path}: the last line is cut off ({len(self.cut_off)} bytes{_whose(self.cut_off)}): it is left "
-                f"out, and the next check moves it to {self.path.name}{DAMAGED}."
+                f"{self.path}: the last line is truncated ({len(self.cut_off)} bytes{_whose(self.cut_off)}) and "
+                f"ignored; the next check moves it to {self.path.name}{DAMAGED}."
             )
         return found
 
 
 def path_for(place: Path, scenario: str) -> Path:
-    """The file of a scenario's history: ``place`` itself if it ends in .jsonl, else one in that folder."""
+    """Return the file of a scenario's history: ``place`` if it ends in .jsonl, else a file in that folder."""
     return place if place.suffix == ENDING else place / f"{scenario}{ENDING}"
 
 
 def read(path: Path) -> Contents:
-    """Read a history; one that is not there is empty. A writer that is at work is waited for.
+    """Read a history; a missing file is an empty history. Waits for a writer to finish.
 
     Raises:
         InputError: if it cannot be read, or a line is damaged or of a newer version.
@@ -72,58 +72,58 @@ def read(path: Path) -> Contents:
 
 
 def check_writable(path: Path) -> None:
-    """Check that lines could be appended, before a run is made for them. An empty file may be left behind.
+    """Check that lines can be appended, before a run is made for them. May create an empty file.
 
     Raises:
-        InputError: if not.
+        InputError: if they cannot.
     """
     with _locked(path):
         pass
 
 
 def append(path: Path, *lines: HistoryLine) -> list[str]:
-    """Append lines: all or none of them, and on the disk when this returns.
+    """Append all lines or none, and flush them to disk.
 
     Returns:
-        What was repaired before, in sentences.
+        Sentences about repairs before the append.
 
     Raises:
-        InputError: if the file cannot be written, or what it holds cannot be read.
+        InputError: if the file cannot be written, or its content cannot be read.
     """
     with _locked(path) as file:
         data = _all(file)
         _, cut_off = _parse(data, path)
         repaired = [_move_away(file, path, data, cut_off)] if cut_off else []
         size = len(data) - len(cut_off)
-        # A whole last line may lack its newline, where an editor saved the file.
+        # A complete last line may lack its newline if an editor saved the file.
         begin = b"\n" if size and data[size - 1 : size] != b"\n" else b""
         try:
             _write(file, begin + b"".join(map(_encode, lines)), size)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size)
-            raise InputError(f"cannot write {path}: {error.strerror}; it is as it was before") from error
+            raise InputError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
     return repaired
 
 
 def _all(file: int) -> bytes:
-    # One read may give less than is there, and what is behind it would be written over.
+    # One read may return only a part, and the rest would be overwritten.
     os.lseek(file, 0, os.SEEK_SET)
     return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int]:
-    """Open the file, made if it is not there, for one writer at a time."""
+    """Open or create the file for one writer at a time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open_locked(path)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}", "Name another --history.") from error
+        raise InputError(f"cannot write {path}: {error.strerror}", "Use another --history.") from error
     try:
         yield file
     finally:
-        os.close(file)  # and with it the lock
+        os.close(file)  # also releases the lock
 
 
 def _open_locked(path: Path) -> int:
@@ -134,7 +134,7 @@ def _open_locked(path: Path) -> int:
             fcntl.flock(file, fcntl.LOCK_EX)
             if new:
                 _sync_folder(path.parent)
-            # While we waited, Git may have put another file there: what is written to this one would be lost.
+            # Git may have replaced the file meanwhile, and writes to this file would be lost.
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
@@ -154,7 +154,7 @@ def _write(file: int, data: bytes, at: int) -> None:
 
 
 def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
-    """Move a line that was cut off beside the file: first written there, then cut here, so that it is never lost."""
+    """Move a truncated line beside the file: copy first, then truncate, so that it is never lost."""
     damaged = path.with_name(path.name + DAMAGED)
     try:
         with damaged.open("ab") as beside:
@@ -167,8 +167,8 @@ def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
     except OSError as error:
         raise InputError(f"cannot repair {path}: {error.strerror}; nothing was lost") from error
     return (
-        f"{path}: the last line was cut off ({len(cut_off)} bytes{_whose(cut_off)}) and is now in {damaged}. "
-        "`loadtest regression accept RUN` records a run again that still has its directory."
+        f"{path}: the last line was truncated ({len(cut_off)} bytes{_whose(cut_off)}) and was moved to {damaged}. "
+        "If its run still has its directory, `loadtest regression accept RUN` records it again."
     )
 
 
@@ -178,7 +178,7 @@ def _whose(cut_off: bytes) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    # So that a new file is still there after a power failure.
+    # Makes a new file survive a power failure.
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -191,14 +191,14 @@ class _RunSchema(msgspec.Struct):
 
 
 class _Schemas(msgspec.Struct):
-    """Versions of a line's form, and of the measurements in it."""
+    """Versions of a line's form and of its measurements."""
 
     schema: int
     run: _RunSchema | str
 
 
 def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
-    """The lines of a file, and the rest without a newline if it is no whole line."""
+    """The lines of a file, and an incomplete last line."""
     *whole, last = data.split(b"\n")
     cut_off = last if last.strip() and not _is_json(last) else b""
     lines = whole if cut_off else [*whole, last]
@@ -206,18 +206,18 @@ def _parse(data: bytes, path: Path) -> tuple[list[HistoryLine], bytes]:
 
 
 def _encode(line: HistoryLine) -> bytes:
-    """A line with the CRC-32 of all before it, so that a flipped bit cannot become another verdict."""
+    """Encode a line with the CRC-32 of its content, so that a flipped bit cannot become another verdict."""
     text = msgspec.json.encode(line)[:-1]
     return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
 
 
 def _check_crc(text: bytes, where: str) -> None:
-    # A line without one was written by hand, which is allowed.
+    # A manually written line may lack its checksum.
     found = _CRC.search(text)
     if found is not None and zlib.crc32(text[: found.start()]) != int(found[1], 16):
         raise InputError(
-            f"{where} is damaged: its checksum does not fit",
-            "Restore the file from version control or a backup. Or, if it was changed on purpose, delete its key crc.",
+            f"{where} is damaged: its checksum does not match",
+            "Restore the file from version control or a backup. If the change was deliberate, delete its key crc.",
         )
 
 
@@ -233,9 +233,9 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
     where = f"{path}, line {number}"
     if text.startswith(_CONFLICT):
         raise InputError(
-            f"{where} is a mark of an unresolved merge",
-            "Delete the lines with the marks and keep all others. With `*.jsonl merge=union` in .gitattributes Git "
-            "does it by itself.",
+            f"{where} is a marker of an unresolved merge",
+            "Delete the lines with markers and keep all other lines. With `*.jsonl merge=union` in .gitattributes Git "
+            "merges them itself.",
         )
     _check_crc(text, where)
     try:
@@ -247,7 +247,7 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise InputError(
             f"{where} is damaged: {error}",
-            "Restore the file from version control or a backup. Or delete the line: its run is then in no comparison.",
+            "Restore the file from version control or a backup. Or delete the line to exclude its run.",
         ) from error
     return line
 
@@ -256,4 +256,4 @@ def _check_version(text: bytes, where: str) -> None:
     found = msgspec.json.decode(text, type=_Schemas)
     newer = isinstance(found.run, _RunSchema) and found.run.schema > measurements.SCHEMA_VERSION
     if newer or found.schema > history.SCHEMA_VERSION:
-        raise InputError(f"{where} was written by a newer loadtest", "Update loadtest: nothing was changed here.")
+        raise InputError(f"{where} was written by a newer loadtest", "Update loadtest. Nothing was changed.")

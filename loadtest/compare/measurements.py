@@ -1,8 +1,7 @@
-"""The measurements of one run for a comparison, its target, generator and controls; and which runs may be compared.
+"""The measurements of one run for comparisons, its target, generator and controls, and the comparability of runs.
 
-The analysis makes a ``RunMeasurements`` of a record and writes it as ``measurements.json`` beside it; a line of a
-history holds the same. The unit of evidence is the run: a measurement is one value, and its ``se`` is what the run
-itself knows of its spread.
+The analysis writes a record's ``RunMeasurements`` as ``measurements.json``; a line of a history contains the same. The
+unit of evidence is the run: a measurement is one value, and its ``se`` is the run's own estimate of its error.
 """
 
 from enum import StrEnum
@@ -19,7 +18,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Metric(StrEnum):
-    """What is compared of each traffic entry in each stage."""
+    """The metrics compared for each traffic entry and stage."""
 
     RESPONSE_TIME_P50 = "response_time.p50"
     RESPONSE_TIME_P95 = "response_time.p95"
@@ -29,16 +28,15 @@ class Metric(StrEnum):
     TIME_TO_RESULT_P95 = "time_to_result.p95"
     ERROR_RATE = "error_rate"
     THROTTLED_RATE = "throttled_rate"
-    """Observed beyond what is expected of the assumed limiter."""
+    """Excess over the share expected from the assumed limiter."""
     GOODPUT = "goodput"
 
 
 NATURES: Final = {metric: nature for metric in Metric if (nature := METRICS[metric].nature) is not None}
-"""How each is compared."""
 
 
 class Key(NamedTuple):
-    """Which measurement: of a traffic entry, in a stage."""
+    """The key of a measurement."""
 
     traffic: str
     stage: str
@@ -49,16 +47,16 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One value of a run.
 
     Attributes:
-        value: ms, a share or 1/s, by the metric; of ``throttled_rate`` observed − expected, so that it may be below 0.
-        score: the same on the metric's scale, where differences are taken. Of shares with half an event added
-            ((k + ½) ÷ (n + 1)), so that none is infinite; of ``throttled_rate`` logit(observed) − logit(expected).
-        n: samples that it rests on.
-        se: standard error of ``score`` within the run, from blocks of time, so that autocorrelation is in it; None
-            where the run is too short for blocks.
-        expected: of ``throttled_rate`` the share that was expected; None of every other metric.
-        resolution_ms: what the poll interval hides: time to result is known only within it.
-        gated: whether a verdict may rest on it.
-        why_not: why it is shown only; empty if it is gated.
+        value: ms, a share or 1/s, by the metric; for ``throttled_rate`` observed − expected, which may be negative.
+        score: the value on the metric's scale, where differences are taken. For shares with half an event added ((k +
+            ½) ÷ (n + 1)), so that it is finite; for ``throttled_rate`` logit(observed) − logit(expected).
+        n: sample size.
+        se: standard error of ``score`` within the run, from time blocks, so that it includes autocorrelation; None if
+            the run is too short for blocks.
+        expected: for ``throttled_rate`` the expected share; None for other metrics.
+        resolution_ms: resolution of the time to result, given by the poll interval.
+        gated: whether a verdict may use it.
+        why_not: why it is only shown; empty if it is gated.
     """
 
     traffic: str
@@ -79,11 +77,11 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 PROBABILITIES: Final = tuple(round(0.025 * k, 3) for k in range(1, 40))
-"""At which a ``Sketch`` has quantiles."""
+"""Probabilities of a ``Sketch``'s quantiles."""
 
 
 class Sketch(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution in short, for pictures: its quantiles (nearest rank, ms) at ``PROBABILITIES``, and n."""
+    """A distribution for pictures: its quantiles (nearest rank, ms) at ``PROBABILITIES``, and n."""
 
     traffic: str
     stage: str
@@ -93,14 +91,14 @@ class Sketch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """Which target it was, as far as it must be the same in a history. Never an embedded target's port.
+    """The properties of a target that must be equal within a history. Never an embedded target's port.
 
     Attributes:
         host: scheme, host and port of the base URL; ``embedded`` for the embedded API.
-        endpoint: a digest of ``x-wf-endpoint``: it tells two apart and gives neither away.
+        endpoint: a digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them.
         limits: the assumed limits and their algorithm, as text.
-        faults: as ``--fault`` takes them, in order.
-        keys: how many API keys shared the traffic.
+        faults: as for ``--fault``, in order.
+        keys: number of API keys that shared the traffic.
     """
 
     host: str
@@ -111,7 +109,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """What made the load. It must be the same only where the target is embedded and shares the machine."""
+    """The load generator. It must be equal only if the target is embedded and shares the machine."""
 
     os: str
     cpu: str
@@ -120,12 +118,12 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What the service cannot touch: it moves only if the surroundings do.
+    """A measurement that the service cannot affect: it changes only with the environment.
 
     Attributes:
         name: ``dispatch lag p99`` or ``CPU loop``.
-        value_ms: of the run.
-        se: standard error of its logarithm within the run; None where unknown.
+        value_ms: value of the run.
+        se: standard error of its logarithm within the run; None if unknown.
     """
 
     name: Literal["dispatch lag p99", "CPU loop"]
@@ -134,16 +132,16 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a comparison needs to know of a run.
+    """A run's data for comparisons.
 
     Attributes:
         started: UTC, ISO 8601.
-        commit: of the working directory's Git repository, or what CI says; empty if unknown.
-        target_version: what ``--target-version`` said; recorded, never matched.
-        valid: whether the run's own validity holds.
-        verdict: of the run by its thresholds.
-        idle_entries: traffic entries whose workflow does nothing: they attribute a change to what is around workflows.
-        not_found_entries: traffic entries that send requests which are answered 404 before any workflow runs.
+        commit: commit of the working directory's Git repository, or of the CI system; empty if unknown.
+        target_version: value of ``--target-version``; recorded, never matched.
+        valid: whether the run is valid.
+        verdict: the run's verdict by its thresholds.
+        idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
+        not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
     """
 
     schema: int = SCHEMA_VERSION
@@ -170,22 +168,24 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def significant(value: float, digits: int) -> float:
-    """Round to significant digits: the digits beyond them depend on how a machine adds up."""
+    """Round to significant digits: the digits beyond them depend on the machine's order of summation."""
     return float(f"{value:.{digits}g}")
 
 
 def read(directory: Path) -> RunMeasurements:
-    """What the report of a run tells a comparison.
+    """Read the measurements that a run's report wrote.
 
     Raises:
-        InputError: if there is nothing of the kind, it is damaged, or it has another schema version.
+        InputError: if they are missing, damaged, or of another schema version.
     """
     path = directory / FILE_NAME
-    again = f"`loadtest report {directory}` makes it again."
+    again = f"Run `loadtest report {directory}` to create it again."
     try:
         found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}", f"`loadtest report {directory}` makes it.") from error
+        raise InputError(
+            f"cannot read {path}: {error.strerror}", f"Run `loadtest report {directory}` to create it."
+        ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", again) from error
     if found.schema != SCHEMA_VERSION:
@@ -194,18 +194,18 @@ def read(directory: Path) -> RunMeasurements:
 
 
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
-    """What makes two runs not comparable, with both values; empty if nothing does.
+    """Return the first difference that makes two runs incomparable, with both values; empty if there is none.
 
-    A history needs the same scenario, target (host, endpoint, limits, faults, number of keys) and, only where the
-    target is embedded and shares the generator's machine, the same generator. Against another target the generator may
-    change: hosted runners change processors from job to job, and each run's own validity judges its generator.
-    The target's version is never matched: that is what a comparison is about.
+    A history requires the same scenario and target (host, endpoint, limits, faults, number of keys). If the target is
+    embedded and shares the generator's machine, the generator must be the same too. Otherwise it may change, because
+    hosted runners change processors from job to job, and each run's validity judges its generator. The target's version
+    is never matched: it is the subject of the comparison.
 
     Args:
         base: an earlier run, or the base side of a pair.
         head: the run in question, or the head side.
-        paired: the two sides of a pair are two deployments (or two settings of the embedded API) on purpose: host,
-            endpoint, limits, faults and the scenario's hash, which holds the embedded API's settings, may differ.
+        paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
+            host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
     """
     fields = [_must_match(run, paired=paired, embedded=head.embedded) for run in (base, head)]
     name = next((name for name, value in fields[1].items() if fields[0][name] != value), "")
@@ -213,7 +213,7 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
 
 
 def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
-    """The fields of a run that must match, by their name in a sentence, the most telling first."""
+    """The fields of a run that must match, by their name in a sentence, the most informative first."""
     target, generator = run.target, run.generator
     found: dict[str, object] = {"the scenario": run.scenario, "whether the target is embedded": run.embedded}
     if not paired:
@@ -226,7 +226,7 @@ def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[s
         found["the scenario's hash"] = run.scenario_hash
     found["the form of the measurements (schema)"] = run.schema
     if embedded:
-        # The embedded API shares the generator's machine: another machine is another service.
+        # The embedded API shares the generator's machine, so another machine is another service.
         found["the processor of the machine"] = generator.cpu
         found["the cores of the machine"] = generator.cores
         found["the operating system"] = generator.os

@@ -1,20 +1,20 @@
-"""How much a metric varies without a change: what history shows, shrunk to what was assumed before.
+"""The variation of a metric without a change: that of the history, shrunk towards a prior.
 
-With few runs their own standard deviation is too uncertain to judge by, and requests of one run are correlated, so that
-what a run knows of itself is too small. The variance is therefore an average of both, weighted by degrees of freedom
-(an inverse-χ² prior, as in limma: Smyth, "Linear models and empirical Bayes methods", 2004, §4)::
+A few runs' own standard deviation is too uncertain, and a run's own estimate is too small because its requests are
+correlated. The variance is therefore an average of both, weighted by degrees of freedom (an inverse-χ² prior, as in
+limma: Smyth, "Linear models and empirical Bayes methods", 2004, §4)::
 
     s² = (ν₀·s₀² + df·s_h²) ÷ (ν₀ + df),   ν₀ = 4
     s₀² = prior² · max(1, a, b)
-    a = mean of s_h² ÷ prior² over the same metric of entries and stages of like size
-    b = median of s_h² ÷ prior² over all metrics of like size, freed from the bias of the median
+    a = mean of s_h² ÷ prior² over the same metric of entries and stages of similar size
+    b = median of s_h² ÷ prior² over all metrics of similar size, corrected for the bias of the median
 
-The second line is what keeps the check of a noisier service quiet: a prior that is too small shows in many metrics at
-once. Like size is within a factor of three: 1 ms varies by more per cent than 300 ms does, and a p95 more than a p50.
-If all metrics counted as alike, the noise of a do-nothing workflow would make the check deaf to the others. The median
-helps where a scenario has one entry; a few noisy metrics cannot move it.
+The second line limits false alarms for a noisier service: a prior that is too small shows in many metrics at once.
+Similar size means within a factor of three: 1 ms varies by more per cent than 300 ms does, and a p95 more than a p50.
+If all metrics were pooled, a do-nothing workflow's noise would hide changes of other workflows. The median helps for
+scenarios with one entry, and a few noisy metrics cannot move it.
 
-Controls are measured beside: what the service cannot touch. If they moved, so did the surroundings.
+Controls, which the service cannot affect, are compared too. If they moved, the environment changed.
 """
 
 import math
@@ -27,24 +27,24 @@ from loadtest.compare.results import ControlComparison
 from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
-"""ν₀: what the prior counts, in runs."""
+"""ν₀: weight of the prior, in runs."""
 SE_FACTOR: Final = 1.3
-"""By which a standard error from blocks of time is too small at run lengths of minutes."""
+"""Ratio of the true standard error to that from time blocks, at run lengths of minutes."""
 _WINSOR: Final = 2.5
 """Robust standard deviations from the median."""
 _ALIKE: Final = 3.0
-"""Factor within which sizes are alike."""
-# MAD × 1.4826 is the sd of normal values; the second factors make up for its bias at small n (Croux & Rousseeuw, 1992).
+"""Maximum factor between similar sizes."""
+# MAD × 1.4826 is the sd of normal values; the second factors correct its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 
 
 class MetricSpread(NamedTuple):
-    """The variance of a metric as it was seen, beside what was assumed.
+    """The observed variance of a metric, with the assumed variance.
 
     Attributes:
-        size: the metric's value; 1 of shares.
-        prior: variance that was assumed.
+        size: the metric's value; 1 for shares.
+        prior: assumed variance.
         seen: variance of the values.
         df: degrees of freedom of ``seen``.
     """
@@ -57,11 +57,11 @@ class MetricSpread(NamedTuple):
 
 
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
-    """Values pulled in to median ± 2.5 robust standard deviations, so that one odd run does not hide the next change.
+    """Limit values to median ± 2.5 robust standard deviations, so that one outlier does not hide the next change.
 
     Args:
         values: scores of earlier runs.
-        least_sd: the robust sd is not taken below it: of five runs, four may be alike by chance.
+        least_sd: minimum of the robust sd, because four of five runs may be equal by chance.
     """
     middle = statistics.median(values)
     n = len(values)
@@ -71,7 +71,7 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
 
 
 def inflation(spreads: Sequence[MetricSpread]) -> list[float]:
-    """By which factor the assumed variance of each metric is too small, by what the family shows; 1 if it is not."""
+    """Return the ratio of each metric's true variance to the prior, judged by the family; at least 1."""
     # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
     ratios = [(one.seen / one.prior, (1 - 2 / (9 * one.df)) ** 3) for one in spreads]
     factors = []
@@ -83,32 +83,32 @@ def inflation(spreads: Sequence[MetricSpread]) -> list[float]:
 
 
 def _alike(one: MetricSpread, other: MetricSpread) -> bool:
-    """Whether two metrics are of one unit, and their values within a factor of three."""
+    """Whether two metrics have the same unit and values within a factor of three."""
     if NATURES[one.metric].unit != NATURES[other.metric].unit:
         return False
     return one.size <= _ALIKE * other.size and other.size <= _ALIKE * one.size
 
 
 def shrunk(prior: float, seen: float, df: int) -> tuple[float, float]:
-    """Variance s² and its degrees of freedom, by the module's formula; ``df`` are those of ``seen``."""
+    """Return variance s² and its degrees of freedom by the module's formula; ``df`` are those of ``seen``."""
     whole = PRIOR_DF + df
     return (PRIOR_DF * prior + df * seen) / whole, whole
 
 
 class _Kind(NamedTuple):
-    """What is assumed of a control: its sd from run to run (log scale), and the least growth that counts."""
+    """Assumptions about a control: its sd between runs (log scale), and the minimum growth that counts."""
 
     prior_sd: float
     least_ratio: float
     least_ms: float
 
 
-# A timed loop repeats within some per cent on a calm machine; a p99 of lags of tenths of a ms does not.
+# A timed loop repeats within some per cent on a calm machine; the p99 of lags of tenths of a ms does not.
 _KINDS: Final = {"CPU loop": _Kind(0.03, 1.05, 0.0), "dispatch lag p99": _Kind(0.30, 1.5, 1.0)}
 _LEVEL: Final = 0.01
-"""One-sided p (Student, the sd shrunk to a prior) at which a control moved, if it grew by its least growth."""
+"""One-sided p (Student, with the sd shrunk to a prior) below which a control moved, if it also grew enough."""
 _LEAST: Final = 3
-"""Runs or pairs that a control needs."""
+"""Minimum number of runs or pairs for a control."""
 
 
 def controls(
@@ -118,7 +118,7 @@ def controls(
 
     Args:
         pairs: (base, head) of each pair of blocks; or each earlier run with the run in question.
-        paired: whether they are pairs of blocks, whose differences vary; else earlier runs vary, and the run with them.
+        paired: whether they are pairs of blocks, whose differences vary; otherwise the earlier runs vary.
     """
     found = []
     for name, kind in _KINDS.items():

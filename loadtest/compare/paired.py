@@ -1,7 +1,7 @@
 """Two versions compared in pairs of blocks: the order of the blocks, and the rule for the differences of the pairs.
 
-A block is the whole scenario once. Blocks of both sides alternate in one process, so that what drifts (the machine, the
-hour, a neighbour) is the same on both sides of a pair, and the difference of each pair is the unit of evidence.
+A block is one run of the whole scenario. Blocks of both sides alternate in one process, so drift (of the machine, the
+time of day, a neighbour) affects both sides of a pair alike. The difference of a pair is the unit of evidence.
 """
 
 import math
@@ -31,34 +31,34 @@ from loadtest.stats.means import student, variance
 from loadtest.words import counted
 
 DISCARDED: Final = 1
-"""Pairs at the beginning that are left out: both sides warm up in them."""
+"""Initial pairs that are discarded, because both sides warm up in them."""
 LEAST_PAIRS: Final = 3
-"""Of those that count."""
+"""Minimum number of pairs, without discarded pairs."""
 LEVELS: Final = Levels(suspect=0.15, confirm=0.05, holm_when_confirming=True)
-"""Of unchanged comparisons at most 15 % are rerun, and .15 × .05 = .75 % confirmed. At equal false alarms two
-levels that are alike find more than a strict one followed by a lenient one."""
+"""At most 15 % of unchanged comparisons are rerun, and .15 × .05 = .75 % confirmed. At equal false alarms, two similar
+levels find more than a strict and then a lenient level."""
 _ENOUGH: Final = math.log(1.10)
-"""The effect that ``pairs_needed`` finds, on the log scale."""
+"""The effect that ``pairs_needed`` must find, on the log scale."""
 _MOST_PAIRS: Final = 200
 _Pair = tuple[RunMeasurements, RunMeasurements]
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
-    """Which side each block loads: pairs in ABBA or BAAB order, drawn by the seed.
+    """Return the side of each block: pairs in ABBA or BAAB order, drawn by the seed.
 
-    Two pairs in a row are mirrored, so that a linear drift cancels; which side comes first is drawn anew for each two,
-    since plain alternation favours a side wherever anything repeats in its rhythm.
+    Two consecutive pairs are mirrored, so that a linear drift cancels. The first side is drawn anew for every two
+    pairs, because plain alternation is biased by periodic disturbances.
 
     Args:
-        seed: of the comparison.
-        pairs: discarded ones included. An odd number ends with half of ABBA or BAAB.
+        seed: seed of the comparison.
+        pairs: number of pairs, including discarded pairs. An odd number ends with half of ABBA or BAAB.
     """
-    # The order needs no secrecy, only to be the same for the same seed.
+    # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311
     order: list[Side] = []
     while len(order) < 2 * pairs:
         first, second = source.sample(("base", "head"), 2)
-        order += [first, second, second, first]  # type: ignore[list-item] # sample keeps no literal types
+        order += [first, second, second, first]  # type: ignore[list-item] # sample loses literal types
     return tuple(order[: 2 * pairs])
 
 
@@ -72,15 +72,15 @@ def compare_pairs(
     """Compare two sides by the differences of pairs of blocks.
 
     Args:
-        pairs: (base, head) of every pair in the order of time, the discarded ones first.
-        confirming: None for a first comparison. For its rerun, the keys that were suspected.
-        title: of the scenario.
-        discarded: so many pairs at the beginning are left out.
+        pairs: (base, head) of every pair in order of time, discarded pairs first.
+        confirming: None for a first comparison; for its rerun the suspected keys.
+        title: title of the scenario.
+        discarded: number of initial pairs to leave out.
     """
     valid = [pair for pair in pairs[discarded:] if pair[0].valid and pair[1].valid]
     kept = valid or list(pairs)
     if not kept:
-        raise ValueError("there is nothing to compare: no pair of blocks")
+        raise ValueError("there is no pair of blocks to compare")
     sides = SideRuns(
         kind="paired",
         title=title,
@@ -104,7 +104,7 @@ def compare_pairs(
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """The difference of each metric over the pairs that count, unjudged; and the metrics that are not tested."""
+    """Estimate the difference of each metric over the pairs, and list metrics that are not tested."""
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()
@@ -133,9 +133,9 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEvidence:
     """The mean difference of the pairs: SE = s ÷ √n.
 
-    The variance of a pair's difference is the larger of that between pairs, and that within them. Within a pair it is
-    what both blocks know of themselves. Between pairs, few differences may agree by chance. Of shares, it is what there
-    is beyond counting.
+    The variance of a pair's difference is the larger of the variance between pairs and that within them. Within a pair
+    it is the blocks' own estimate. Between pairs, a few differences may agree by chance. For shares, it is the variance
+    beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     moves = [head.score - base.score for base, head in column]
@@ -158,12 +158,12 @@ def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEviden
 
 
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
-    """How many pairs find an effect in 80 % of cases, rerun included; None if 200 do not.
+    """Return the number of pairs that find an effect in 80 % of cases, including the rerun; None if 200 do not.
 
     Args:
-        sd: of the difference of a pair, on the metric's scale.
-        tests: gated metrics of the family.
-        effect: on the metric's scale; + 10 % unless told otherwise.
+        sd: standard deviation of a pair's difference, on the metric's scale.
+        tests: number of gated metrics of the family.
+        effect: on the metric's scale; + 10 % by default.
     """
     for pairs in range(LEAST_PAIRS, _MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
@@ -177,7 +177,7 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     reasons = []
     tested = [one for one in metrics if one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
-    # Of 1 ms, and below the poll interval, +10 % is nothing that counts.
+    # At 1 ms, or below the poll interval, +10 % does not matter.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and sentences.in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)
@@ -185,14 +185,12 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
         many = f"{need} pairs" if need else f"more than {_MOST_PAIRS} pairs (use longer blocks)"
         but = "" if all(map(sentences.in_percent, times)) else ", except short and polled times,"
         reasons.append(
-            f"To find +10 % in every metric{but} takes {many}; {sentences.name(worst, metrics)} varies the most."
+            f"Finding +10 % in every metric{but} takes {many}; {sentences.name(worst, metrics)} varies most."
         )
     if 0 < discarded < pairs:
-        reasons.append(
-            f"The first {'pair is' if discarded == 1 else f'{discarded} pairs are'} a warm-up and not counted."
-        )
+        reasons.append(f"The first {'pair is' if discarded == 1 else f'{discarded} pairs are'} a warm-up and excluded.")
     if invalid:
-        reasons.append(f"Pairs with an invalid block are not counted: {invalid} of {2 * (pairs - discarded)} blocks.")
+        reasons.append(f"Pairs with an invalid block are excluded: {invalid} of {2 * (pairs - discarded)} blocks.")
     return tuple(reasons)
 
 

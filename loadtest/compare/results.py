@@ -1,4 +1,4 @@
-"""What a comparison found, as types, and their file ``comparison.json``: every report is written from these alone."""
+"""The result of a comparison, and its file ``comparison.json``, the only source of reports."""
 
 from pathlib import Path
 from typing import Final, Literal
@@ -15,33 +15,33 @@ SCHEMA_VERSION: Final = 1
 MetricVerdict = Literal["regressed", "improved", "unchanged", "inconclusive", "learning", "not comparable"]
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
-"""Of a whole comparison: ``pass`` is "no regression was found, and one of the stated size would have been"."""
+"""Verdict of a whole comparison: ``pass`` means that no regression was found, and one of the stated size would have
+been."""
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of one traffic entry in one stage, compared.
+    """The comparison of one metric of one traffic entry in one stage.
 
     Attributes:
-        base: value of the base side: of the pairs' or the history's centre. Unit by the metric.
+        base: value of the base side: the centre of the pairs or the history. Unit by the metric.
         head: value of the head side or the new run.
         difference: head − base, in the metric's unit.
-        difference_interval: 95 %, likewise; None where no interval is sound.
+        difference_interval: 95 %, likewise; None if no sound interval exists.
         ratio: head ÷ base of times and rates (odds ratio of shares); above 1 is more.
         ratio_interval: 95 %, likewise.
-        p: one-sided, that it became worse; None where it was not tested.
+        p: one-sided, for a change for the worse; None if it was not tested.
         p_adjusted: by Holm over the family.
         detectable: the smallest change for the worse that this comparison finds in 80 % of cases, as a ratio above 1
-            (below 1 where less is worse); None where unknown.
-        sd: from run to run or pair to pair, on the metric's scale, that the interval rests on.
+            (below 1 if less is worse); None if unknown.
+        sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
         n: runs of the history, or pairs.
-        suspect: whether it is suspected, and a rerun has to confirm it.
-        drift: whether it is compared with the first runs of the history's segment, which shows slow drift, and not with
-            the latest ones.
-        gated: whether the verdict may rest on it.
+        suspect: whether it is suspected, so that a rerun must confirm it.
+        drift: whether the baseline is the segment's first runs, which shows slow drift, instead of the latest.
+        gated: whether the verdict may use it.
         why: why it is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for pictures.
         later: values of the head side, likewise.
-        resolution_ms: what a poll interval hides; a smaller difference is none.
+        resolution_ms: resolution given by the poll interval; smaller differences count as none.
     """
 
     traffic: str
@@ -77,14 +77,14 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that changed, with all metrics in which it shows.
+    """One change, with all metrics that show it.
 
     Attributes:
-        kind: ``grown``: it takes longer; ``moved``: time went from one part to another, the whole stayed;
-            ``throttled``: more 429s than expected; ``failing``: more errors; ``less``: less gets through.
+        kind: ``grown``: longer times; ``moved``: time moved between parts, the whole did not change; ``throttled``:
+            more 429s than expected; ``failing``: more errors; ``less``: less goodput.
         sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
-        cause: the metric in which it shows first.
-        symptoms: the others.
+        cause: the metric closest to the cause.
+        symptoms: the other metrics.
     """
 
     kind: FindingKind
@@ -96,7 +96,7 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """A control beside that of the base side: if it moved, a suspect cannot be laid at the service's door."""
+    """The comparison of a control: if it moved, a suspected change cannot be attributed to the service."""
 
     name: str
     base_ms: float
@@ -106,17 +106,17 @@ class ControlComparison(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
-    """Two sides of one scenario, compared.
+    """The comparison of two sides of one scenario.
 
     Attributes:
-        kind: two reachable versions in pairs of blocks, or a run against accepted earlier ones.
+        kind: two reachable versions in pairs of blocks, or a run against accepted earlier runs.
         word: the verdict.
-        exit_code: of the verdict.
+        exit_code: the verdict's exit code.
         sentence: the verdict in one or two sentences, the finding first.
-        reasons: what else a reader must know: attribution, what would settle it, what moved.
-        base: where the base side ran, and when, in words.
+        reasons: further notes: attribution, how to settle an unclear result, moved times.
+        base: place and time of the base side, in words.
         head: likewise.
-        runs: ids of every run that it rests on, the head's last.
+        runs: ids of all runs used, the head's last.
         confirmed: whether a rerun was made and decided.
     """
 
@@ -150,5 +150,5 @@ def load(directory: Path) -> RunComparison:
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
-    remedy = "`loadtest compare` and `loadtest regression check` write it: make the comparison again."
+    remedy = "Repeat the comparison with `loadtest compare` or `loadtest regression check`."
     return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy)

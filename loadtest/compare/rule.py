@@ -1,8 +1,8 @@
-"""The rule for a run against accepted earlier ones: a prediction interval per metric, and one decision over all.
+"""The rule for a run against accepted earlier runs: a prediction interval per metric, and one decision over all.
 
-Each metric is compared on its scale with two baselines: the latest runs of the segment (a sudden change), and, once
-there are enough, the first ones (a slow drift, which a window that moves along never sees). ``changes.py`` says what
-counts as an effect, ``noise.py`` where the standard deviation comes from, ``verdict.py`` how one verdict comes of it.
+Each metric is compared on its scale with two baselines: the latest runs of the segment (a sudden change), and, if there
+are enough, the first runs (a slow drift, which a moving window never detects). ``changes.py`` defines effects,
+``noise.py`` the standard deviation, and ``verdict.py`` the verdict.
 """
 
 import math
@@ -21,13 +21,13 @@ from loadtest.stats.means import variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
-"""Below it a history is still learning."""
+"""Minimum number of runs of a history; below it, it is still learning."""
 WINDOW: Final = 20
-"""The latest runs that a sudden change is looked for in."""
+"""Number of latest runs compared for a sudden change."""
 ANCHOR: Final = 10
-"""The first runs of a segment that a slow drift is looked for in …"""
+"""Number of first runs of a segment compared for a slow drift …"""
 ANCHORED_FROM: Final = 15
-"""… once the segment has so many: before, both baselines are about the same runs."""
+"""… if the segment has so many: with fewer, both baselines are nearly the same runs."""
 LEVELS: Final = Levels(suspect=0.15, confirm=0.025, holm_when_confirming=False)
 
 
@@ -38,21 +38,21 @@ def judge_history(
     confirming: Collection[Key] | None = None,
     title: str = "",
 ) -> RunComparison:
-    """Compare a run with accepted earlier ones.
+    """Compare a run with accepted earlier runs.
 
-    The verdict is a pure function of these arguments: runs that come later cannot change it.
+    The verdict is a pure function of these arguments: later runs cannot change it.
 
     Args:
-        history: accepted runs of the present segment (since the last accepted change), oldest first. Those that are not
-            comparable with ``run`` are left out; if that leaves none, the comparison says which field differs.
+        history: accepted runs of the current baseline period (since the last accepted change), oldest first. Runs that
+            are not comparable with ``run`` are left out; if none remain, the comparison names the field that differs.
         run: the run in question.
-        confirming: None for a first run. For its rerun, the keys that were suspected: they alone can be confirmed.
-        title: of the scenario.
+        confirming: None for a first run; for its rerun the suspected keys; only these can be confirmed.
+        title: title of the scenario.
     """
     comparable = [one for one in history if one.valid and not mismatch(one, run)]
     words = _in_words(comparable or [one for one in history if one.valid], comparable=bool(comparable))
     if len(comparable) > ANCHOR + WINDOW:
-        # Nothing rests on those between; a comparison of a long history stays small.
+        # The runs in between are not used, and the comparison of a long history stays small.
         comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
     sides = SideRuns(
         kind="history",
@@ -65,7 +65,7 @@ def judge_history(
         least=LEAST_RUNS,
     )
     if not run.valid:
-        return conclude(sides, "invalid", f"The run is invalid, so it says nothing of the service: {run.sentence}")
+        return conclude(sides, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
     if history and not comparable:
         valid = [one for one in history if one.valid]
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
@@ -78,10 +78,10 @@ def judge_history(
 def _compare_run(
     history: Sequence[RunMeasurements], run: RunMeasurements
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Each measurement of a run compared with those of comparable runs before it, unjudged; and those not tested.
+    """Compare each measurement of a run with comparable earlier runs, and list measurements that are not tested.
 
-    The change is that against the latest runs, or against the first ones if that is the worse. A gated metric of most
-    earlier runs that this run does not have at all is shown: it must say so.
+    The change is that against the latest runs, or against the first runs if that is worse. A gated metric of most
+    earlier runs that this run lacks is shown as missing.
     """
     columns: defaultdict[Key, list[Measurement]] = defaultdict(list)
     for one in (each for earlier in history for each in earlier.measurements):
@@ -98,7 +98,7 @@ def _compare_run(
         latest.append(_evidence(head, bases, bases[-WINDOW:]))
         if len(bases) >= ANCHORED_FROM:
             anchored.append(_evidence(head, bases, bases[:ANCHOR]))
-    missing = "the run has no such value, though earlier runs have"
+    missing = "the run has no such value, although earlier runs have"
     shown += [
         only_shown(key, [one.value for one in bases], None, missing)
         for key, bases in columns.items()
@@ -110,10 +110,10 @@ def _compare_run(
 
 
 def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measurement]) -> ChangeEvidence:
-    """A run against a baseline, odd runs pulled in: the run's prediction error is SE = s·√(1/k + 1)."""
+    """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1)."""
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
-    # Of shares, the spread is what there is beyond counting.
+    # For shares, the spread is the variance beyond counting error.
     counting = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counting)
     scores = winsorised([one.score for one in bases], math.sqrt(prior + counting))

@@ -1,4 +1,4 @@
-"""What a comparison says to people: the finding first, with the interval in the unit of the figure that it follows."""
+"""Sentences about a comparison: the finding first, with the interval in the unit of the preceding figure."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,33 +10,33 @@ from loadtest.words import joined
 
 _MINUS: Final = "\N{MINUS SIGN}"
 LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
-"""Of times below these 20 ms the least effect is 1 ms, not 5 %: a percentage says little of them."""
+"""For times below these 20 ms the minimum effect is 1 ms instead of 5 %: a percentage says little about them."""
 _UNITS: Final = {"ms": (" ms", 1), "share": (" points", 100), "1/s": ("/s", 1)}
-"""The unit of a difference in a sentence, by that of its metric, and how many make one of it."""
+"""The unit of a difference in a sentence and its factor, by the metric's unit."""
 _TIMES_FROM: Final = 3.0
-"""From here on "12 times" says more than "+1,133 %"."""
+"""Minimum ratio for a factor: "12 times" is clearer than "+1,133 %"."""
 
 
 def where(place: tuple[str, str], metrics: Iterable[MetricComparison]) -> str:
-    """What a sentence calls a traffic entry in a stage; the stage only where the entry has several."""
+    """Return the name of a traffic entry in a stage; the stage only if the entry has several."""
     traffic, stage = place
     stages = {one.stage for one in metrics if one.traffic == traffic}
     return f"{traffic} ({stage})" if len(stages) > 1 else traffic
 
 
 def name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
-    """``greetings: executionTime p50``, with the stage where the entry has several."""
+    """Return ``greetings: executionTime p50``, with the stage if the entry has several."""
     return f"{where((one.traffic, one.stage), metrics)}: {one.nature.name}"
 
 
 def sentence(label: str, one: MetricComparison, symptoms: Sequence[MetricComparison] = ()) -> str:
-    """``greetings: executionTime p50 +66 ms (+69 %); seen in response time p50 (+67 ms) and goodput (−3.1/s)``."""
+    """Return ``greetings: executionTime p50 +66 ms (+69 %); seen in response time p50 (+67 ms)``."""
     text = f"{label}: {one.nature.name} {change(one)}"
     return f"{text}; seen in {listed([in_brackets(each) for each in symptoms])}" if symptoms else text
 
 
 def change(one: MetricComparison) -> str:
-    """How much a metric changed, with its interval: ``+66 ms (+69 %, 95 %: +58 to +75 %)``."""
+    """Format a metric's change with its interval: ``+66 ms (+69 %, 95 %: +58 to +75 %)``."""
     nature = one.nature
     if nature.scale == "logit":
         ends = _range(one.difference_interval, 100, "points")
@@ -51,27 +51,27 @@ def change(one: MetricComparison) -> str:
 
 
 def difference(one: MetricComparison) -> str:
-    """``+66 ms``, ``−1.2 points``."""
+    """Format a difference: ``+66 ms``, ``−1.2 points``."""
     unit, factor = _UNITS[one.nature.unit]
     return signed(factor * (one.difference or 0.0)) + unit
 
 
 def short(one: MetricComparison) -> str:
-    """``executionTime p50 +66 ms``."""
+    """Return ``executionTime p50 +66 ms``."""
     return f"{one.nature.name} {difference(one)}"
 
 
 def in_brackets(one: MetricComparison) -> str:
-    """``executionTime p50 (+66 ms)``."""
+    """Return ``executionTime p50 (+66 ms)``."""
     return f"{one.nature.name} ({difference(one)})"
 
 
 def of_group(group: Sequence[ChangeFinding], metrics: Iterable[MetricComparison]) -> str:
-    """``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
+    """Return ``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
 
     Args:
-        group: findings with one cause, the one that matters most first.
-        metrics: all that were compared.
+        group: findings with one cause, the most important first.
+        metrics: all compared metrics.
     """
     if len(group) == 1:
         return group[0].sentence
@@ -86,50 +86,50 @@ def of_group(group: Sequence[ChangeFinding], metrics: Iterable[MetricComparison]
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether 5 % is the least effect: of goodput, and of times that are neither short nor hidden by polls."""
+    """Whether 5 % is the minimum effect: for goodput, and for times that are neither short nor hidden by polls."""
     nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
 
 def detectable_ms(one: MetricComparison) -> float:
-    """The least growth of a time that would have been found, in ms."""
+    """Return the smallest detectable growth of a time, in ms."""
     return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
 
 
 def detectable(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
-    """``+12 % (greetings: executionTime p50)``: the least change for the worse that would have been found."""
+    """Return the smallest detectable change for the worse: ``+12 % (greetings: executionTime p50)``."""
     factor = one.detectable or 1.0
     size = f"{signed(100 * (factor - 1))} %" if one.nature.scale == "log" else f"odds × {number(factor)}"
     return f"{size} ({name(one, metrics)})"
 
 
 def listed(items: Sequence[str], most: int = 4) -> str:
-    """``a, b and c``; from the fifth on, how many more there are."""
+    """Join items: ``a, b and c``; above ``most``, count the rest."""
     if len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]
     return joined(items)
 
 
 def number(value: float) -> str:
-    """Three digits or all before the point: 1,234, 66, 6.6, 0.66."""
+    """Format a number with up to three digits, or all before the point: 1,234, 66, 6.6, 0.66."""
     size = abs(value)
     text = f"{size:,.0f}" if size >= 10 else f"{size:.1f}" if size >= 1 else f"{size:.2g}"
     return (_MINUS if value < 0 else "") + text
 
 
 def signed(value: float) -> str:
-    """The same with its sign: +66, −6.6, 0."""
+    """Format a number with its sign: +66, −6.6, 0."""
     text = number(value)
     return text if value <= 0 else f"+{text}"
 
 
 def minute(started: str) -> str:
-    """``2026-11-26 02:00 UTC`` of an ISO time."""
+    """Format an ISO time: ``2026-11-26 02:00 UTC``."""
     return f"{started[:10]} {started[11:16]} UTC"
 
 
 def share(value: float | None) -> str:
-    """A share in per cent."""
+    """Format a share in per cent."""
     return "unknown" if value is None else f"{number(100 * value)} %"
 
 

@@ -1,7 +1,7 @@
-"""``suspects.json``: what a check suspects, whole, so that a second job on another machine can confirm it.
+"""``suspects.json``: the suspected metrics of a check, so that another job on another machine can confirm them.
 
-It holds what the second job needs: how to make the run again, the suspected run, which of its metrics are suspected,
-and the accepted runs that it was compared with. It holds no key and no header.
+It contains the options of the run, the suspected run with its suspected metrics, and the accepted runs that it was
+compared with. It contains no keys or headers.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ from loadtest.record.run_directory import read_versioned, write_json
 FILE_NAME: Final = "suspects.json"
 SCHEMA_VERSION: Final = 1
 _WITH_SKETCHES: Final = 10
-"""Accepted runs of which the sketches are kept, too: pictures show no more."""
+"""Number of latest accepted runs whose sketches are kept, as pictures show no more."""
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suspected metric, with its value of the accepted runs and of the suspected one. Unit by the metric."""
+    """A suspected metric, with its value in the accepted runs and in the suspected run. Unit by the metric."""
 
     key: Key
     base: float | None
@@ -31,16 +31,16 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to make the run again.
+    """The options that repeat the run.
 
     Attributes:
-        scenario: its file or name, as it was given.
-        overrides: as ``--set`` takes them.
-        seed: as ``--seed``; None for the scenario's own.
-        host: as ``--host``.
-        target: as ``--target``.
-        target_version: as ``--target-version``.
-        history: as ``--history``.
+        scenario: its file or name, as given.
+        overrides: as for ``--set``.
+        seed: as for ``--seed``; None for the scenario's own.
+        host: as for ``--host``.
+        target: as for ``--target``.
+        target_version: as for ``--target-version``.
+        history: as for ``--history``.
     """
 
     scenario: str
@@ -53,14 +53,14 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suspicion, and all that its confirmation needs.
+    """A suspected regression, with the data for its confirmation.
 
     Attributes:
-        title: of the scenario.
-        repeat: how to make the run again.
-        suspects: what alone can confirm.
-        line: the suspected run as its history holds it.
-        history: the accepted runs that it was compared with, the oldest first.
+        title: title of the scenario.
+        repeat: the options that repeat the run.
+        suspects: the only metrics that can be confirmed.
+        line: the suspected run's line of the history.
+        history: the accepted runs that it was compared with, oldest first.
     """
 
     schema: int
@@ -78,7 +78,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 def suspected(
     comparison: RunComparison, line: RunLine, history: Sequence[RunMeasurements], repeat: Repeat
 ) -> Suspects | None:
-    """What a comparison suspects; None if that is nothing."""
+    """Return the suspected metrics of a comparison; None if there are none."""
     found = tuple(Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect)
     if not found:
         return None
@@ -94,18 +94,18 @@ def suspected(
 
 
 def save(suspects: Suspects, directory: Path) -> Path:
-    """Write the file into the directory of the suspected run, and give its path."""
+    """Write the file into the suspected run's directory, and return its path."""
     path = directory / FILE_NAME
     write_json(path, suspects, indent=1)
     return path
 
 
 def load(path: Path) -> Suspects:
-    """Read the file strictly; of a directory, the one in it.
+    """Read the file strictly; for a directory, the file in it.
 
     Raises:
         InputError: if it cannot be read, is damaged, or is of another version.
     """
     path = path / FILE_NAME if path.is_dir() else path
-    remedy = "Copy it as it is from the directory of the suspected run, and confirm with the loadtest that checked."
+    remedy = "Copy it unchanged from the suspected run's directory, and use the same version of loadtest as the check."
     return read_versioned(path, Suspects, SCHEMA_VERSION, remedy=remedy, error=InputError)

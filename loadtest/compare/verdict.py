@@ -1,25 +1,22 @@
-"""From the changes of many metrics to a verdict on each, and to one over all with its exit code and its sentences.
+"""Verdicts on single metrics, and the overall verdict with its exit code and sentences.
 
-Holm's procedure over the family and the minimum effect decide about each metric. About the whole:
+Holm's procedure over the family and the minimum effect decide on each metric. The overall verdict:
 
-======================  ====  ===================================================================================
-word                    exit  when
-======================  ====  ===================================================================================
-``regressed``              4  a suspected metric was worse again in the rerun, by an effect that matters
-``pass``                   0  nothing is suspected, or the rerun did not confirm it. The sentence says which changes
-                              would have been found: a calm service passes with "+7 %", a noisy one with "+40 %"
-``learning``               0  fewer than five comparable accepted runs: nothing is judged, and it says so
-``inconclusive``           6  someone has to act before it is known: a metric is suspected and awaits its rerun; or
-                              the surroundings moved with it; or the rerun could not measure it; or no metric could
-                              be tested
-``not comparable``         3  scenario, target or (embedded) machine differ; the sentence names the field
-``invalid``                3  the run's own validity does not hold
+======================  ====  =================================================================================== word
+exit  when ======================  ====
+=================================================================================== ``regressed``              4  a
+suspected metric was worse again in the rerun, by an effect that matters ``pass``                   0  nothing is
+suspected, or the rerun did not confirm it. The sentence gives the minimum detectable changes: 7 % for a calm service,
+40 % for a noisy one ``learning``               0  fewer than five comparable accepted runs: nothing is judged
+``inconclusive``           6  the user must act: a metric is suspected and awaits its rerun; or the environment changed
+with it; or the rerun could not measure it; or no metric could be tested ``not comparable``         3  scenario, target
+or (embedded) machine differ; the sentence names the field ``invalid``                3  the run itself is invalid
 ======================  ====  ===================================================================================
 
-Metrics that vary too much to exclude a change are ``inconclusive`` each, and do not make the whole so: that is noise,
-every run of a noisy service would be inconclusive, and nobody leaves such a check switched on. Time that only *moved*
-between executionTime and overhead is a finding and no regression. A control that moved turns a suspicion into
-``inconclusive``; a 404 or a do-nothing workflow that became slower only says where the time went.
+Metrics that vary too much to exclude a change are ``inconclusive`` individually, but not the whole: every run of a
+noisy service would be inconclusive, and users would switch such a check off. Time that only *moved* between
+executionTime and overhead is a finding but no regression. A moved control turns a suspicion into ``inconclusive``;
+slower 404s or do-nothing workflows only show where the time went.
 """
 
 import math
@@ -45,7 +42,7 @@ from loadtest.errors import ExitCode
 from loadtest.words import counted
 
 IMPROVED_LEVEL: Final = 0.05
-"""p by Holm at which a metric improved."""
+"""Level of p by Holm for an improvement."""
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
@@ -58,11 +55,11 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """At which p a metric is suspected, and at which its rerun confirms that.
+    """The levels of p for a suspicion and for its confirmation by a rerun.
 
     Attributes:
-        suspect: by Holm over all gated metrics.
-        confirm: of a suspected metric, in the rerun.
+        suspect: level by Holm over all gated metrics.
+        confirm: level of a suspected metric in the rerun.
         holm_when_confirming: whether the rerun's p are adjusted over the suspected metrics.
     """
 
@@ -72,13 +69,13 @@ class Levels(NamedTuple):
 
 
 class SideRuns(NamedTuple):
-    """Both sides of a comparison, as far as a verdict needs them.
+    """Both sides of a comparison, as needed for a verdict.
 
     Attributes:
         base: in words.
         head: likewise.
-        confirming: the keys that a rerun is to confirm; None for a first comparison.
-        least: runs of the history, or pairs, that a comparison needs.
+        confirming: the keys that a rerun must confirm; None for a first comparison.
+        least: minimum number of runs of the history, or pairs.
     """
 
     kind: Literal["paired", "history"]
@@ -92,9 +89,9 @@ class SideRuns(NamedTuple):
 
 
 def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
-    """Adjust p over a family, so that p ≤ α holds the chance of any false rejection at α (Holm, 1979).
+    """Adjust p over a family, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    The i-th smallest of m is multiplied by m − i + 1, and none becomes smaller than the one before it.
+    The i-th smallest of m is multiplied by m − i + 1, and is at least its predecessor.
     """
     adjusted, worst = {}, 0.0
     for place, (key, p) in enumerate(sorted(ps.items(), key=lambda item: (item[1], item[0]))):
@@ -104,22 +101,22 @@ def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
 
 
 def suspects(comparison: RunComparison) -> tuple[Key, ...]:
-    """The metrics that a rerun has to confirm."""
+    """Return the metrics that a rerun must confirm."""
     return tuple(one.key for one in comparison.metrics if one.suspect)
 
 
 def judge_family(
     changes: Sequence[AnyChange], shown: Sequence[MetricComparison], levels: Levels, confirming: Collection[Key] | None
 ) -> tuple[MetricComparison, ...]:
-    """A verdict on each metric, ordered by traffic entry, stage and metric.
+    """Judge each metric, ordered by traffic entry, stage and metric.
 
-    First run: a metric is *suspected* (inconclusive until it is rerun) if p by Holm ≤ ``levels.suspect`` and its effect
+    First run: a metric is *suspected* (inconclusive until the rerun) if p by Holm ≤ ``levels.suspect`` and its effect
     matters. Rerun: a metric of ``confirming`` *regressed* if p ≤ ``levels.confirm`` and its effect matters again.
     Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
-    inconclusive. Metrics that are only ``shown`` stay as they are, or are unsettled where a rerun should confirm them.
+    inconclusive. Metrics that are only ``shown`` stay as they are, or are unsettled if a rerun should confirm them.
 
-    Holm counts the tests that could reject: a share without a single event on either side is no test (Tarone, "A
-    modified Bonferroni method for discrete data", Biometrics 1990). Most error rates are such.
+    Holm counts only tests that could reject: a share without events on both sides is no test (Tarone, "A modified
+    Bonferroni method for discrete data", Biometrics 1990), which applies to most error rates.
     """
     raw = {one.key: one.p() for one in changes}
     tests = [one for one in changes if not one.decided()]
@@ -132,16 +129,16 @@ def judge_family(
     judged = []
     for one in changes:
         p = adjusted.get(one.key)
-        verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a change that matters"
+        verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a relevant change"
         suspect = False
         if p is not None and p <= alpha and one.matters():
             suspect = confirming is None
-            verdict = ("inconclusive", "suspected: a rerun has to confirm it") if suspect else ("regressed", "")
+            verdict = ("inconclusive", "suspected: a rerun must confirm it") if suspect else ("regressed", "")
         elif better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True):
             verdict = "improved", ""
         elif one.unchanged():
             verdict = "unchanged", ""
-        # With an event it would be one test more.
+        # With an event it would be one more test.
         detectable = one.detectable(levels.suspect / (len(tests) + (one.key not in better)))
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable, suspect=suspect))
     unsettled = [
@@ -158,7 +155,7 @@ def _judged(
     *,
     suspect: bool,
 ) -> MetricComparison:
-    """A tested metric with its figures; the verdict with why it is none, p with p by Holm."""
+    """A tested metric with its figures; the verdict with its reason, and p with p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),
@@ -187,14 +184,14 @@ def _judged(
 def only_shown(
     key: Key, earlier: Sequence[float], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is shown with its values, and not tested.
+    """Make the entry of a metric that is shown but not tested.
 
     Args:
-        key: of the metric.
+        key: the metric's key.
         earlier: values of the base side.
-        value: of the head; None if it has none.
-        why: why it is shown only.
-        learning: whether nothing is missing but earlier runs.
+        value: value of the head; None if it has none.
+        why: why it is only shown.
+        learning: whether only earlier runs are missing.
     """
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(
@@ -218,7 +215,7 @@ def decide(
     controls: tuple[ControlComparison, ...],
     more: tuple[str, ...] = (),
 ) -> RunComparison:
-    """The verdict over judged metrics, as the module says, with what the way of comparing adds to its reasons."""
+    """Make the overall verdict of judged metrics, with additional reasons from the kind of comparison."""
     first = sides.confirming is None
     worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
     findings = find(metrics, worse)
@@ -240,7 +237,7 @@ def conclude(
     metrics: tuple[MetricComparison, ...] = (),
     controls: tuple[ControlComparison, ...] = (),
 ) -> RunComparison:
-    """Make a comparison with its verdict; without metrics where it ends before any is compared."""
+    """Make a comparison with its verdict; without metrics if it ends before any is compared."""
     return RunComparison(
         kind=sides.kind,
         scenario=sides.head_runs[-1].scenario,
@@ -270,9 +267,12 @@ def _verdict(
     text = summary(regressions, metrics)
     if regressions and moved:
         names = sentences.listed([f"{one.name} {sentences.signed(100 * (one.ratio - 1))} %" for one in moved])
-        return "inconclusive", f"Inconclusive, the surroundings moved: {names}, which the service cannot touch. {text}."
+        return (
+            "inconclusive",
+            f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}.",
+        )
     if regressions and sides.confirming is None:
-        return "inconclusive", f"{text}. Suspected only: a rerun has to confirm it."
+        return "inconclusive", f"{text}. Suspected only: a rerun must confirm it."
     if unsettled := [one for one in metrics if one.suspect and one.p is None]:
         also = f"{text}. " if text else ""
         sentence = f"{also}The rerun could not measure {_names(unsettled, metrics)}."
@@ -292,17 +292,15 @@ def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tup
     if any(one.verdict == "learning" for one in metrics) or there < least:
         if sides.kind == "history":
             left = least - there - 1
-            rest = f"{left} more {'is' if left == 1 else 'are'} needed" if left > 0 else "the next one can be judged"
-            return "learning", (
-                f"Learning: {there} of {least} accepted runs are there, so this run is not judged. With it, {rest}."
-            )
-        return "inconclusive", f"Inconclusive: {there} of at least {least} pairs are there."
+            rest = f"Runs are judged after {left} more" if left > 0 else "The next run can be judged"
+            return "learning", f"Learning: {min(there + 1, least)} of {least} baseline runs collected. {rest}."
+        return "inconclusive", f"Inconclusive: only {there} of at least {least} pairs were made."
     why = next((one.why for one in metrics if one.why), "the run has no measurements")
     return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
 
 
 def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
-    """The smallest and the largest change that is found in 80 % of cases; of short or polled times in ms."""
+    """The smallest and the largest detectable change (80 % of cases); for short or polled times in ms."""
     parts = []
     ordered = sorted(
         (one for one in found if sentences.in_percent(one)),
@@ -313,8 +311,8 @@ def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[Metric
         parts.append(" to ".join(dict.fromkeys(ends)))
     if short := sorted(sentences.detectable_ms(one) for one in found if not sentences.in_percent(one)):
         sizes = dict.fromkeys(sentences.signed(end) for end in (short[0], short[-1]))
-        parts.append(f"{' to '.join(sizes)} ms of short or polled times")
-    return f"It would have found {', and '.join(parts)}." if parts else ""
+        parts.append(f"{' to '.join(sizes)} ms for short or polled times")
+    return f"Minimum detectable changes: {', and '.join(parts)}." if parts else ""
 
 
 def _reasons(
@@ -324,12 +322,12 @@ def _reasons(
     moved: Sequence[ControlComparison],
     word: ComparisonVerdict,
 ) -> tuple[str, ...]:
-    """What else a reader must know, the most important first."""
+    """Further notes for the reader, the most important first."""
     reasons = []
     if word == "inconclusive" and moved:
-        reasons.append("Run it again at another time or on another machine.")
+        reasons.append("Repeat the run at another time or on another machine.")
     elif word == "inconclusive" and findings:
-        reasons.append("A rerun counts if it is independent: at another time, or better on another machine.")
+        reasons.append("A rerun must be independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
         reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
     reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
@@ -337,7 +335,7 @@ def _reasons(
         against = f"against the first {drifting[0].n} runs since the last accepted change"
         reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
     if missing := [one for one in metrics if one.head is None]:
-        reasons.append(f"Not measured in this run, though earlier runs have it: {_names(missing, metrics)}.")
+        reasons.append(f"Not measured in this run, although earlier runs have it: {_names(missing, metrics)}.")
     if improved := [one for one in metrics if one.verdict == "improved"]:
         texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}" for one in improved]
         reasons.append(f"Improved: {sentences.listed(texts)}.")
@@ -350,7 +348,7 @@ def _reasons(
 def _without_moved(
     metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[MetricComparison, ...]:
-    """Metrics whose time only moved are no longer suspected."""
+    """Clear the suspicion of metrics whose time only moved."""
     places = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
 
     def moved(one: MetricComparison) -> bool:

@@ -40,19 +40,24 @@ def test_polls_that_spend_the_limit_come_with_what_fewer_would_allow() -> None:
     levels = [polled(19.2, 3.0), polled(20.8, 3.0)]
     found = answer(levels, (), JOBS, None)
     assert found.code is ExitCode.PASS
-    assert found.sentence.startswith("About 1,199 jobs a minute: above it polls (3.0 a job) spend the retrieval limit")
-    assert "or further apart than executionTime (p50 700 ms), one a job is enough, and 3,000 jobs" in found.sentence
+    assert found.sentence.startswith(
+        "About 1,199 jobs a minute: above it polls (3.0 a job) exhaust the retrieval limit"
+    )
+    assert (
+        "or at intervals above executionTime (p50 700 ms), one poll per job is enough: at most 3,000 jobs"
+        in found.sentence
+    )
     assert paced([polled(19.2, 1.0)], JOBS) == ""
 
 
 @pytest.mark.parametrize(
     ("levels", "offered", "words"),
     [
-        ([level(9.0, 10.0)], RUNS, "600 a minute through, as jobs at most 3,000, with one poll each. Jobs"),
+        ([level(9.0, 10.0)], RUNS, "600 a minute as sync runs and as jobs at most 3,000, with one poll each. Jobs"),
         (
             [polled(19.2, 3.0)],
             JOBS,
-            "600 a minute through, as jobs at most 1,200, with 3.0 polls each. Jobs",
+            "600 a minute as sync runs and as jobs at most 1,200, with 3.0 polls each. Jobs",
         ),
     ],
 )
@@ -60,14 +65,16 @@ def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offe
     """The polls that a job may need before sync runs carry more: 60 retrievals a second to 10 runs."""
     (said,) = [each for each in reasons(levels, offered, None) if each.startswith("The same work")]
     assert words in said
-    assert said.endswith("as long as one needs fewer than 6 polls.")
+    assert said.endswith("if each needs fewer than 6 polls.")
 
 
 def test_jobs_that_can_never_carry_more_have_no_break_even() -> None:
     """Every job needs a poll: where retrievals are as few as sync runs, there is no number of polls below which."""
     few = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, assumed(ENFORCED | {"retrieval": "10/s"}), 1)
     (said,) = [each for each in reasons([level(9.0, 10.0)], few, None) if each.startswith("The same work")]
-    assert said.endswith("600 a minute through, as jobs at most 600, with one poll each: never more.")
+    assert said.endswith(
+        "600 a minute as sync runs and as jobs at most 600, with one poll each: jobs never allow more."
+    )
 
 
 def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
@@ -102,12 +109,10 @@ def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
     assert (found.multiplier, found.code) == (None, code)
     assert found.sentence.startswith("At least 120 sync runs a minute")
     assert "no faster run was judged; the next run came to no end" in found.sentence
-    assert "Never tried: less than 60 sync runs a minute, and more than 120 sync runs a minute." in reasons(
-        levels, RUNS, None
-    )
-    assert "Never tried: any rate but 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
+    assert "Not tried: below 60 sync runs a minute and above 120 sync runs a minute." in reasons(levels, RUNS, None)
+    assert "Not tried: any rate except 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
     scout = msgspec.structs.replace(levels[1], scout=True)
-    assert "Never tried for a whole stage: any rate but 60 sync runs a minute." in reasons(
+    assert "Not tried for a whole stage: any rate except 60 sync runs a minute." in reasons(
         [levels[0], scout], RUNS, None
     )
     # What was known before the stop is an answer.
@@ -120,7 +125,7 @@ def test_a_bracket_whose_lower_end_is_the_older_one_is_no_answer() -> None:
     found = answer([level(2.9, 3.0), slower], (), RUNS, EarlyStop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
     assert found.multiplier is None
     assert (
-        "can't tell: 2.9 times the scenario's rate held before 3.1 times did not, and was not tried again"
+        "can't tell: 2.9 times the scenario's rate passed before 3.1 times failed, and was not tried again"
         in found.sentence
     )
 

@@ -106,7 +106,9 @@ def test_a_control_that_moved_with_the_suspect_leaves_it_open() -> None:
     """The CPU loop is ours: if it takes longer, too, the machine is slower, or the service is; nobody knows."""
     found = with_controls({EXEC: 100.0}, {EXEC: 130.0}, cpu=13.0)
     assert (found.word, found.exit_code, found.confirmed) == ("inconclusive", 6, False)
-    assert found.sentence.startswith("Inconclusive, the surroundings moved: CPU loop +2")
+    assert found.sentence.startswith(
+        "Inconclusive: the environment changed, since the service cannot affect CPU loop +2"
+    )
     assert "greetings: executionTime p50 +30 ms" in found.sentence
     assert "another machine" in found.reasons[0]
 
@@ -129,7 +131,7 @@ def test_a_control_that_moved_alone_is_nothing() -> None:
     ("idle", "said"),
     [
         (10.0, "changed by at most 0.48 ms of the 40 ms: the "),
-        (50.0, "became slower, too, by +38 to +42 ms (95 %) of the 40 ms: so much is lost"),
+        (50.0, "also became slower by +38 to +42 ms (95 %) of the 40 ms: this part is lost"),
     ],
 )
 def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: float, said: str) -> None:
@@ -143,7 +145,7 @@ def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: flo
     assert found.word == "regressed"
     told = [reason for reason in found.reasons if said in reason]
     assert len(told) == 2, found.reasons
-    assert told[0].startswith("Requests that are answered 404, before any workflow runs,")
+    assert told[0].startswith("Requests answered with 404 before any workflow runs")
     assert told[1].startswith("Workflows that do nothing")
 
 
@@ -152,7 +154,7 @@ def test_a_workflow_that_did_nothing_before_attributes_too() -> None:
     values = {EXEC: 100.0, RESP: 110.0, IDLE: 1.0}
     history = [msgspec.structs.replace(one, idle_entries=("idle",)) for one in jittered(values)]
     found = judge_history(history, run({EXEC: 120.0, RESP: 130.0, IDLE: 21.0}, 9), confirming=[EXEC, RESP])
-    assert any(reason.startswith("Workflows that do nothing became slower, too") for reason in found.reasons)
+    assert any(reason.startswith("Workflows that do nothing also became slower") for reason in found.reasons)
 
 
 @pytest.mark.parametrize("percent", [1.0, 40.0])
@@ -191,7 +193,7 @@ def test_a_poll_interval_hides_no_slower_execution() -> None:
     found = judge_history(history, slower, confirming=[EXEC])
     assert (found.word, found.exit_code) == ("regressed", 4)
     assert [one.kind for one in found.findings] == ["grown"]
-    assert "the response time does not show it, since polls hide up to 103 ms" in found.sentence
+    assert "the response time does not show it because polls hide up to 103 ms" in found.sentence
     # Beyond what polls hide, time can move.
     history = [jobs(150 + 0.2 * n, 350 - 0.2 * n, 500, 103, n) for n in range(7)]
     moved = judge_history(history, jobs(300, 200, 500, 103, 9))

@@ -169,7 +169,7 @@ def test_a_line_cut_off_anywhere_is_moved_away_and_nothing_else_is_lost(path: Pa
         damaged.unlink(missing_ok=True)
         contents = history_file.read(path)
         assert len(contents.history.runs) == 2
-        assert "the last line is cut off" in contents.warnings[0]
+        assert "the last line is truncated" in contents.warnings[0]
         assert path.read_bytes() == whole[:size], "a reader changes nothing"
         (message,) = history_file.append(path, made_line(7))
         assert str(damaged) in message
@@ -209,8 +209,8 @@ def _replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (lambda line: line + line, "line 2 is damaged"),
         (lambda _: b"[1, 2]", "line 2 is damaged"),
         (lambda _: b"[" * 100_000, "line 2 is damaged"),
-        (lambda _: b"<<<<<<< HEAD", "line 2 is a mark of an unresolved merge"),
-        (lambda _: b"=======", "line 2 is a mark of an unresolved merge"),
+        (lambda _: b"<<<<<<< HEAD", "line 2 is a marker of an unresolved merge"),
+        (lambda _: b"=======", "line 2 is a marker of an unresolved merge"),
         (_replaced(b'"verdict":"pass"', b'"verdict":"fine"'), "line 2 is damaged"),
         (_replaced(b'"line":"run"', b'"line":"walk"'), "line 2 is damaged"),
         (_replaced(b'"started":"2025', b'"started":"soon'), "line 2 is damaged"),
@@ -219,7 +219,7 @@ def _replaced(old: bytes, new: bytes) -> Callable[[bytes], bytes]:
         (_replaced(b'"schema":1', b'"schema":2'), "line 2 was written by a newer loadtest"),
         (_replaced(b'"run":{"schema":1', b'"run":{"schema":9'), "line 2 was written by a newer loadtest"),
         (_replaced(b'"schema":1', b'"schema":1,"more":true'), ""),
-        (lambda line: line.replace(b'"schema":1', b'"schema":2'), "line 2 is damaged: its checksum does not fit"),
+        (lambda line: line.replace(b'"schema":1', b'"schema":2'), "line 2 is damaged: its checksum does not match"),
     ],
 )
 def test_a_damaged_line_is_named_and_nothing_is_written(path, damage, words):
@@ -270,7 +270,7 @@ def test_a_line_written_by_hand_needs_no_checksum(path: Path) -> None:
     """One that was changed fits no more; without its checksum it is taken as it is."""
     changed = path.read_bytes().replace(b'"value":223.4', b'"value":923.4', 1)
     path.write_bytes(changed)
-    with pytest.raises(InputError, match="line 1 is damaged: its checksum does not fit"):
+    with pytest.raises(InputError, match="line 1 is damaged: its checksum does not match"):
         history_file.read(path)
     path.write_bytes(without_checksum(changed))
     assert history_file.read(path).history.runs[0].measurements.measurements[0].value > 900

@@ -79,7 +79,7 @@ def test_the_first_pair_is_discarded_and_the_page_says_so() -> None:
     assert compared.word == "pass"
     assert "run-091" not in compared.runs
     assert {one.n for one in compared.metrics} == {7}
-    assert "The first pair is a warm-up and not counted." in compared.reasons
+    assert "The first pair is a warm-up and excluded." in compared.reasons
     assert {one.n for one in compare_pairs([cold, *made], discarded=0).metrics} == {8}
 
 
@@ -119,7 +119,7 @@ def test_blocks_that_vary_within_widen_the_interval_of_pairs_that_agree() -> Non
 def test_a_noisy_comparison_passes_and_says_how_many_pairs_would_do() -> None:
     compared = compare_pairs(pairs(PLAIN, PLAIN, percent=25.0))
     assert (compared.word, compared.exit_code) == ("pass", 0)
-    assert any("To find +10 % in every metric takes" in reason for reason in compared.reasons)
+    assert any("Finding +10 % in every metric takes" in reason for reason in compared.reasons)
     assert any(one.verdict == "inconclusive" for one in compared.metrics)
 
 
@@ -132,9 +132,9 @@ def test_what_does_nothing_asks_for_no_more_pairs() -> None:
         for n, ((a, b), (c, d)) in enumerate(zip(pairs(PLAIN, PLAIN, percent=25.0), wild, strict=False))
     ]
     compared = compare_pairs(both)
-    asked = [reason for reason in compared.reasons if reason.startswith("To find +10 %")]
+    asked = [reason for reason in compared.reasons if reason.startswith("Finding +10 %")]
     assert len(asked) == 1
-    assert asked[0].startswith("To find +10 % in every metric, except short and polled times, takes ")
+    assert asked[0].startswith("Finding +10 % in every metric, except short and polled times, takes ")
     assert "nothing" not in asked[0]
 
 

@@ -28,14 +28,15 @@ def of(comparison: RunComparison, metric: Metric, traffic: str = "greetings") ->
 
 
 @pytest.mark.parametrize(
-    ("runs", "rest"), [(0, "4 more are needed"), (3, "1 more is needed"), (4, "the next one can be judged")]
+    ("runs", "rest"),
+    [(0, "Runs are judged after 4 more"), (3, "Runs are judged after 1 more"), (4, "The next run can be judged")],
 )
 def test_a_short_history_is_learning(runs: int, rest: str) -> None:
     """Below five runs nothing is judged, however slow the run is; it passes and says so."""
     judged = judge_history(jittered(CALM, runs), run({P50: 900.0, P95: 900.0, OTHER: 900.0}, 9))
     assert (judged.word, judged.exit_code) == ("learning", 0)
-    assert f"{runs} of 5 accepted runs" in judged.sentence
-    assert judged.sentence.endswith(f"With it, {rest}.")
+    assert f"{runs + 1} of 5 baseline runs" in judged.sentence
+    assert judged.sentence.endswith(f"{rest}.")
     assert {one.verdict for one in judged.metrics} == {"learning"}
     assert not suspects(judged)
 
@@ -43,7 +44,7 @@ def test_a_short_history_is_learning(runs: int, rest: str) -> None:
 def test_an_unchanged_run_passes_and_says_what_it_would_have_found() -> None:
     judged = judge_history(jittered(CALM), run(CALM, 9))
     assert (judged.word, judged.exit_code) == ("pass", 0)
-    assert judged.sentence.startswith("No regression found in 3 metrics. It would have found +")
+    assert judged.sentence.startswith("No regression found in 3 metrics. Minimum detectable changes: +")
     assert {one.verdict for one in judged.metrics} == {"unchanged"}
     assert all(one.detectable is not None and 1.05 < one.detectable < 1.2 for one in judged.metrics)
 
@@ -53,10 +54,10 @@ def test_what_would_have_been_found_is_in_ms_of_short_times() -> None:
     short = key(Metric.EXECUTION_TIME_P95, "nothing")
     judged = judge_history(jittered({P50: 120.0, short: 0.9}), run({P50: 120.0, short: 0.9}, 9))
     assert "greetings: response time p50), and +1." in judged.sentence
-    assert judged.sentence.endswith(" ms of short or polled times.")
+    assert judged.sentence.endswith(" ms for short or polled times.")
     assert "nothing" not in judged.sentence
     only = judge_history(jittered({short: 0.9}), run({short: 0.9}, 9))
-    assert re.search(r"It would have found \+1\.\d ms of short or polled times\.$", only.sentence)
+    assert re.search(r"Minimum detectable changes: \+1\.\d ms for short or polled times\.$", only.sentence)
 
 
 def test_shares_without_any_event_are_no_tests() -> None:
@@ -235,7 +236,7 @@ def test_runs_that_are_not_comparable_are_no_evidence() -> None:
     history = [*jittered(CALM), run(CALM, 8, target=moved), run(CALM, 9, target=moved)]
     judged = judge_history(history, run(SLOWER, 10, target=moved))
     assert judged.word == "learning"
-    assert "2 of 5" in judged.sentence
+    assert "3 of 5" in judged.sentence
 
 
 def test_an_invalid_run_says_nothing_of_the_service() -> None:
@@ -272,7 +273,7 @@ def test_impossible_values_are_not_compared(value: float) -> None:
     strange = [msgspec.structs.replace(measurement(P50, 100.0), value=value, score=math.log(value))]
     judged = judge_history(jittered(CALM), run([*strange, measurement(P95, 180.0)], 9))
     assert judged.word == "pass"
-    assert (of(judged, P50.metric).gated, of(judged, P50.metric).why) == (False, "its value is impossible, or zero")
+    assert (of(judged, P50.metric).gated, of(judged, P50.metric).why) == (False, "its value is out of range, or zero")
 
 
 def noisy(seed: int, runs: int, factor: float = 1.0) -> list[RunMeasurements]:
