@@ -71,10 +71,10 @@ report: $(RUN_READY) ## make the report of RUN again, from its record alone
 	@$(LOADTEST) report $(RUN) $(ARGS)
 
 example: $(RUN_READY) ## run the tour and keep its report in reports/example
-	@$(LOADTEST) run tour
+	@$(LOADTEST) run tour --png
 	@rm -rf reports/example && mkdir -p reports/example/plots
 	@cp reports/latest/report.html reports/latest/report.md reports/example/
-	@cp reports/latest/plots/*.png reports/example/plots/
+	@cp reports/latest/plots/*.svg reports/latest/plots/*.png reports/example/plots/
 
 bench: $(ALL_READY) ## measure the harness and the target beside their peers
 	@held=0; for bench in $(BENCHES); do echo "== $$bench"; $(VENV)/bin/python $$bench || held=1; done; exit $$held

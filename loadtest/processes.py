@@ -112,14 +112,21 @@ def run_module(module: str, *arguments: str, quiet: bool = False, apart: bool = 
 
 
 def make_report(
-    directory: Path, *, plots: bool, baselines: Sequence[Path] = (), quiet: bool = False, apart: bool = False
+    directory: Path,
+    *,
+    plots: bool,
+    png: bool = False,
+    baselines: Sequence[Path] = (),
+    quiet: bool = False,
+    apart: bool = False,
 ) -> int:
     """Make a run's report, which prints its summary unless ``quiet``; ``apart`` as for ``run_module``.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
-    options = [*([] if plots else ["--no-plots"]), *(f"--baseline={one}" for one in baselines)]
+    options = [*([] if plots else ["--no-plots"]), *(["--png"] if png else [])]
+    options += [f"--baseline={one}" for one in baselines]
     code = run_module("loadtest.report", *options, str(directory), quiet=quiet, apart=apart)
     return code if code >= 0 else int(ExitCode.BUG)
 

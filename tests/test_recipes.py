@@ -136,7 +136,7 @@ def check_a_plot(followed: Followed) -> None:
     """It is in its section of the page, and its picture and numbers are beside the others."""
     assert followed.touched["A plot"] == {"loadtest/report/plots/amplification.py", "loadtest/report/plots/__init__.py"}
     run = followed.copy.folder / "reports" / "latest"
-    assert {path.suffix for path in run.glob("plots/amplification.*")} == {".png", ".csv"}
+    assert {path.suffix for path in run.glob("plots/amplification.*")} == {".svg", ".csv"}
     page = (run / "report.html").read_text(encoding="utf-8")
     section = re.search(r'<div id="outcomes" class="unfolded">.*?</details>', page, re.DOTALL)
     assert section

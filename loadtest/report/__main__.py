@@ -21,20 +21,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = ArgumentParser(prog="python -m loadtest.report", description="Make a run's report from its record.")
     parser.add_argument("directory", type=Path, metavar="RUN_DIR")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
+    parser.add_argument("--png", action="store_true", help="write plots as PNG, too")
     parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
     options = parser.parse_args(argv)
-    directory = options.directory
-    return guarded(lambda: _make(directory, options.baseline, plots=not options.no_plots), f"the report to {directory}")
+    directory, baselines = options.directory, options.baseline
+    return guarded(
+        lambda: _make(directory, baselines, plots=not options.no_plots, png=options.png), f"the report to {directory}"
+    )
 
 
-def _make(directory: Path, baselines: list[Path], *, plots: bool) -> int:
+def _make(directory: Path, baselines: list[Path], *, plots: bool, png: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     gc.disable()  # as in loadtest.load
     from loadtest.report import run, write  # noqa: PLC0415 - see above
 
     gc.enable()
 
-    report = write.make(directory, plots=plots, baselines=baselines)
+    report = write.make(directory, plots=plots, png=png, baselines=baselines)
     run.show(report, short(directory))
     return int(report.verdict.exit_code)
 

@@ -17,7 +17,8 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats import html, markdown
 from loadtest.report.formats.markdown import escape
-from loadtest.report.page import Page, Row, Section, Table, TableCell, Tone, table_of, write_plots
+from loadtest.report.formats.picture import write_plots
+from loadtest.report.page import Page, Row, Section, Table, TableCell, Tone, table_of
 from loadtest.words import NOTHING, count
 
 _TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write(directory: Path) -> int:
-    """Write capacity.html, capacity.md and plots/capacity.png beside ``capacity.json``, and say where.
+    """Write capacity.html, capacity.md and plots/capacity.svg beside ``capacity.json``, and say where.
 
     Raises:
         RecordError: if it cannot be read.

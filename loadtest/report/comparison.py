@@ -22,8 +22,9 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.report import amounts
 from loadtest.report.formats import comparison_ci, html, markdown
 from loadtest.report.formats.markdown import escape
+from loadtest.report.formats.picture import write_plots
 from loadtest.report.formats.terminal import TONES, Terminal
-from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, Tone, filled, write_plots
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, Tone, filled
 from loadtest.report.tables import comparison as tables
 
 WORD_TONES: Final[dict[ComparisonVerdict, Tone]] = {

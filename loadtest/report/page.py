@@ -3,11 +3,9 @@
 A run, a comparison, a history and a capacity search each fill one; ``formats.html`` writes it.
 """
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Final, Literal
 
 from markupsafe import Markup
@@ -113,7 +111,7 @@ class Plot:
         title: what it shows, in a sentence.
         caption: how to read it; of a plot that there is not, why not.
         svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
-        png: the same on white, with its title; empty if there is no plot.
+        png: the same on white, with its title; empty unless asked for.
         data: its numbers, in short.
         csv: its numbers, all that are drawn; empty if there is no plot.
         chapter: of a run's page; None on other pages.
@@ -129,17 +127,6 @@ class Plot:
     csv: str = ""
     chapter: Chapter | None = None
     leads: bool = False
-
-
-def write_plots(plots: Iterable[Plot], folder: Path) -> None:
-    """Write each plot's PNG and CSV into a folder that holds nothing else."""
-    # Plots of an earlier report that this one doesn't have would look like part of it.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for plot in plots:
-        if plot.png:
-            (folder / f"{plot.name}.png").write_bytes(plot.png)
-            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -152,8 +152,8 @@ class Report:
         return tuple(f"{p.title}: {p.caption}" for p in self.plots if not p.svg and p is not self.picture)
 
 
-def build(findings: Findings) -> Report:
-    """Make the report of a run's findings."""
+def build(findings: Findings, *, png: bool = False) -> Report:
+    """Make the report of a run's findings; with ``png`` its plots have PNGs, too."""
     info = findings.record.info
     return Report(
         run_id=info.id,
@@ -172,14 +172,14 @@ def build(findings: Findings) -> Report:
         facts=facts(findings.record, window_phase(findings)),
         caveats=caveats(findings),
         tables=main.all_others(findings),
-        draw=lambda: _draw(findings),
+        draw=lambda: _draw(findings, png=png),
     )
 
 
-def _draw(findings: Findings) -> tuple[Plot, ...]:
+def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:
     from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
 
-    return draw_all(findings)
+    return draw_all(findings, png=png)
 
 
 def without_plots(report: Report) -> Report:

@@ -19,7 +19,7 @@ from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.comparison import WORD_TONES
 from loadtest.report.formats import ci
-from loadtest.report.page import write_plots
+from loadtest.report.formats.picture import write_plots
 from loadtest.report.run import Differences, Report, build, render_html, render_markdown, without_plots
 from loadtest.report.tables.comparison import metrics_table
 
@@ -59,17 +59,18 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         yield show
 
 
-def make(directory: Path, *, plots: bool = True, baselines: Sequence[Path] = ()) -> Report:
+def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Report:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
-    metrics.json, report.html, report.md, plots/*.png and *.csv; for CI systems junit.xml, load-performance.json and
+    metrics.json, report.html, report.md, plots/*.svg and *.csv; for CI systems junit.xml, load-performance.json and
     stats.csv; for comparisons measurements.json.
 
     The same record always gives the same bytes.
 
     Args:
         directory: of the run.
-        plots: draw them, too; without them it takes less than half as long.
+        plots: draw them, too.
+        png: write each plot as PNG, too.
         baselines: directories of earlier runs; the report says how this one differs from them.
 
     Raises:
@@ -78,7 +79,7 @@ def make(directory: Path, *, plots: bool = True, baselines: Sequence[Path] = ())
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-        report = build(found) if plots else without_plots(build(found))
+        report = build(found, png=png) if plots else without_plots(build(found))
     measured = measurements.measure(found)
     if baselines:
         earlier = [load_measurements(one) for one in baselines]

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 from markupsafe import escape
@@ -46,7 +47,7 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Report], tmp_path: Pa
     assert set(NAMES) - set(SOMETIMES) <= set(names)
     page = (directory / "report.html").read_text()
     for plot in report.plots:
-        assert bool(plot.png) == bool(plot.svg) == (directory / "plots" / f"{plot.name}.png").exists()
+        assert bool(plot.svg) == (directory / "plots" / f"{plot.name}.svg").exists()
         assert plot.svg or plot.caption.startswith("No data, because ")
     assert page.count("<svg") == sum(bool(plot.svg) for plot in report.plots)
     missing = [plot.name for plot in report.plots if plot.svg and page.count(plot.svg) != 1]
@@ -226,11 +227,30 @@ def test_a_remote_target_is_not_called_embedded(tmp_path: Path) -> None:
     assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in report.facts
 
 
+def test_png_makes_pictures_of_both_kinds(tmp_path: Path) -> None:
+    """Each plot is there as PNG, too; its SVG stands alone, in the colours of light and dark pages, under its title."""
+    directory = maker.save(tmp_path / "run", *records()["one operation"])
+    report_main(["--png", str(directory)])
+    drawn = sorted((directory / "plots").glob("*.svg"))
+    assert len(drawn) > 5
+    for file in drawn:
+        assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        picture = ET.parse(file).getroot()
+        title = picture.findtext("{http://www.w3.org/2000/svg}title") or ""
+        assert title.split()[-1] in " ".join(picture.itertext()).replace(title, "", 1)
+        colours = file.read_text(encoding="utf-8").partition("</style>")[0]
+        assert "prefers-color-scheme: dark" in colours
+        used = set(re.findall(r"var\((--[\w-]+)\)", file.read_text(encoding="utf-8")))
+        assert all(colours.count(f"{name}:") == 2 for name in used)
+    text = (directory / "report.md").read_text(encoding="utf-8")
+    assert {f"{file.name}" for file in drawn} == set(re.findall(r"\(plots/([\w.-]+)\)", text))
+
+
 def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     """The numbers are the same, pictures of an earlier report are gone, and the page says so."""
     with_plots, report = toured
     directory = Path(shutil.copytree(with_plots, tmp_path / "run"))
-    assert (directory / "plots" / "rates.png").is_file()
+    assert (directory / "plots" / "rates.svg").is_file()
     assert report_main(["--no-plots", str(directory)]) == report.verdict.exit_code
     assert capfd.readouterr().err == ""
     page = (directory / "report.html").read_text()

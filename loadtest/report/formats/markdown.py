@@ -33,7 +33,7 @@ def figures(found: Iterable[KeyFigure]) -> str:
 
 def image(plot: Plot) -> str:
     """A plot's file in ``plots/`` beside the text, and how to read it."""
-    picture = f"![{escape(plot.title)}](plots/{plot.name}.png)\n\n" if plot.png else ""
+    picture = f"![{escape(plot.title)}](plots/{plot.name}.svg)\n\n" if plot.svg else ""
     return f"{picture}{escape(plot.caption)}"
 
 

@@ -30,6 +30,7 @@ from loadtest.report.plots import (
     slowest,
     spectrum,
 )
+from loadtest.report.plots.children import cores, shared_out
 from loadtest.report.plots.drawing import Drawing, NoData, finished
 from loadtest.report.plots.style import styled
 
@@ -86,9 +87,15 @@ def figure(name: str, findings: Findings) -> Figure | None:
         return drawn.figure if isinstance(drawn, Drawing) else None
 
 
-def draw_all(findings: Findings) -> tuple[Plot, ...]:
-    """Draw every plot of a run that says something, or is missed where it doesn't."""
-    drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()})
+def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot, ...]:
+    """Draw every plot of a run that says something, or is missed where it doesn't.
+
+    Args:
+        findings: of the run.
+        png: make PNGs, too.
+        processes: how many draw, this one included; by default ``children.cores()``. Any number gives the same bytes.
+    """
+    drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes)
     return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
 
 
@@ -115,5 +122,14 @@ def draw_capacity(found: Capacity) -> tuple[Plot, ...]:
     return _all({"capacity": partial(capacity.draw, found)})
 
 
-def _all(plots: Mapping[str, Callable[[], _Drawn]]) -> tuple[Plot, ...]:
-    return tuple(plot for name, draw in plots.items() if (plot := finished(name, draw)) is not None)
+def _all(
+    plots: Mapping[str, Callable[[], _Drawn]], *, png: bool = False, processes: int | None = None
+) -> tuple[Plot, ...]:
+    """Fill figures here, where Arrow and pandas may be used, and let children draw them, who never touch either."""
+    tasks = {}
+    for name, draw in plots.items():
+        with styled(name):
+            drawn = draw()
+        if drawn is not None:
+            tasks[name] = partial(finished, name, drawn, png=png)
+    return tuple(shared_out(tasks, cores() if processes is None else processes).values())

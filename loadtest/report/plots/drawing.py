@@ -4,7 +4,7 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,13 +17,13 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer, Container
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
 from loadtest.report.page import Plot, Table, TableCell
+from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
 from loadtest.words import NOTHING, times_as
 
@@ -34,6 +34,8 @@ _MOST_POINTS: Final = 2_000
 
 
 _DPI: Final = 144
+_TITLE_PT: Final = 10.5
+_TITLE_LINE_IN: Final = 0.19
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,15 @@ class NoData:
     why: str
 
 
-def finished(name: str, draw: Callable[[], Drawing | NoData | None]) -> Plot | None:
-    """Draw a plot and make it a value for pages: SVG, PNG, and its numbers."""
+def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
+    """A plot as a value for pages: SVG, its numbers, and PNG if asked for."""
+    if isinstance(drawn, NoData):
+        return Plot(name, drawn.title, f"No data, because {drawn.why}.")
     with styled(name):
-        drawn = draw()
-        if drawn is None:
-            return None
-        if isinstance(drawn, NoData):
-            return Plot(name, drawn.title, f"No data, because {drawn.why}.")
         numbers = tables(drawn.figure) if drawn.data is None else drawn.data
-        listed = as_csv(drawn.figure, numbers)
-        svg = to_svg(drawn.figure)
-        return Plot(name, drawn.title, drawn.caption, svg, to_png(drawn.figure, drawn.title), numbers, listed)
+        listed, svg = as_csv(drawn.figure, numbers), to_svg(drawn.figure)
+        picture = to_png(drawn.figure, drawn.title) if png else b""
+    return Plot(name, drawn.title, drawn.caption, svg, picture, numbers, listed)
 
 
 def to_svg(figure: Figure) -> str:
@@ -100,34 +99,22 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure, title: str) -> bytes:
-    """The figure as a PNG on white that stands alone, its title above it, in the layout that ``to_svg`` gave it."""
-    canvas = FigureCanvasAgg(figure)
-    # Laying out takes as long as drawing, and the title needs no more than a strip above all the rest.
-    figure.set_layout_engine("none")
-    _entitle(figure, canvas, "\n".join(textwrap.wrap(title, 100)))
-    buffer = io.BytesIO()
-    figure.set(dpi=_DPI, facecolor=PAPER)
-    canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 4})  # type: ignore[no-untyped-call] # matplotlib's
-    return buffer.getvalue()
-
-
-def _entitle(figure: Figure, canvas: FigureCanvasAgg, title: str) -> None:
-    """Make the figure higher by its title's height; everything else keeps its size and place."""
-    font = FontProperties(size=10.5, weight="bold")
+    """The figure as a PNG on white that stands alone, its title above it."""
+    lines = textwrap.wrap(title, 100)
     width, height = figure.get_size_inches()
-    renderer, legend = canvas.get_renderer(), figure.legends[0] if figure.legends else None  # type: ignore[no-untyped-call] # matplotlib's
-    if legend is not None:
-        before = legend.get_window_extent(renderer).height
-        legend.set_title(title + "\n", prop=font)
-        more = (legend.get_window_extent(renderer).height - before) / figure.dpi
-    else:
-        more = (title.count("\n") + 2) * 1.3 * 10.5 / 72
-        figure.text(0.01, 1 - 0.5 * more / (height + more), title, fontproperties=font, color=INK, va="center")
-    for panel in figure.axes:
-        box = panel.get_position()
-        shrunk = height / (height + more)
-        panel.set_position((box.x0, box.y0 * shrunk, box.width, box.height * shrunk))
-    figure.set_size_inches(width, height + more)
+    layout = figure.get_layout_engine()
+    if isinstance(layout, Margins):
+        layout.head_in = len(lines) * _TITLE_LINE_IN + 0.1
+        height += layout.head_in
+        figure.set_size_inches(width, height)
+        figure.text(
+            0.01, 1 - 0.08 / height, "\n".join(lines), fontsize=_TITLE_PT, fontweight="bold", color=INK, va="top"
+        )
+    figure.set(dpi=_DPI, facecolor=PAPER)
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}}
+    FigureCanvasAgg(figure).print_png(buffer, **options)  # type: ignore[no-untyped-call] # matplotlib's
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True, eq=False)

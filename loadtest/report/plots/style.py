@@ -17,9 +17,16 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedFormatter,
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.run_record import Record
@@ -27,6 +34,7 @@ from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report import amounts
+from loadtest.report.plots.layout import Margins, grid
 from loadtest.stats.order_statistics import ranks_to_draw
 from loadtest.words import grouped
 
@@ -69,7 +77,6 @@ CSS_VARIABLES: Final = {
     UNSURE: "--unsure",
     **{colour: f"--series-{place}" for place, (colour, _) in enumerate(_SERIES, 1)},
 }
-_WIDTH_IN: Final = 9.6
 _RC: Final[dict[str, Any]] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -82,6 +89,9 @@ _RC: Final[dict[str, Any]] = {
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 5,
+    "axes.titley": 1.0,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-9, 15),
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -134,7 +144,7 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
     """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
     rows = -(-count // columns)
     height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
-    figure, axes = _grid([height_in] * rows, columns, share_x=share_x)
+    figure, axes = grid([height_in] * rows, columns, share_x=share_x)
     for spare in axes[count:]:
         spare.set_axis_off()
     return figure, axes[:count]
@@ -142,17 +152,7 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 
 def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
     """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
-    return _grid(heights_in, 1, share_x=False)
-
-
-def _grid(heights_in: list[float], columns: int, *, share_x: bool) -> tuple[Figure, list[Axes]]:
-    layout = ConstrainedLayoutEngine(h_pad=0.06, w_pad=0.06)
-    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
-    grid = figure.subplots(len(heights_in), columns, height_ratios=heights_in, sharex=share_x, squeeze=False)
-    for panel in grid.flat:
-        for spine in panel.spines.values():
-            spine.set_in_layout(False)  # labels lie further out anyway, and measuring takes long
-    return figure, list(grid.flat)
+    return grid(heights_in, 1, share_x=False)
 
 
 def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
@@ -165,7 +165,9 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
     """Label rows from the top down, the first at 0, without lines across; ``top`` leaves room above the first."""
-    panel.set(yticks=range(len(labels)), yticklabels=labels, ylim=(len(labels) - 0.4, top))
+    panel.yaxis.set_major_locator(FixedLocator(range(len(labels))))
+    panel.yaxis.set_major_formatter(FixedFormatter(labels))
+    panel.set_ylim(len(labels) - 0.4, top)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
 
@@ -257,9 +259,11 @@ def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
     widths = [len(label) + _HANDLE for label in handles]
     columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
-        list(handles.values()), list(handles), loc="outside upper left", ncols=columns, columnspacing=1.6,
-        alignment="left", markerscale=1.7,
+        list(handles.values()), list(handles), loc="upper left", ncols=columns, columnspacing=1.6, alignment="left",
+        markerscale=1.7,
     )  # fmt: skip
+    if isinstance(layout := figure.get_layout_engine(), Margins):
+        layout.key_rows = -(-len(handles) // columns)
     for handle in made.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_alpha(1)  # a single dot of a cloud would hardly be seen

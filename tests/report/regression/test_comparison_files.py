@@ -57,7 +57,7 @@ def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[s
     comparison = msgspec.structs.replace(CASES["crowded"], metrics=changed)
     assert main([str(save(comparison, tmp_path))]) == ExitCode.REGRESSED
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
-    pictures = sorted(path.stem for path in (tmp_path / FOLDER).glob("*.png"))
+    pictures = sorted(path.stem for path in (tmp_path / FOLDER).glob("*.svg"))
     assert pictures == ["changes", "distributions", "over-runs", "over-runs-others"]
     assert page.count("<svg") == 4
     assert len(page.encode()) < 2_000_000
