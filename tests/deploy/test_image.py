@@ -97,6 +97,6 @@ def test_the_steps_of_the_build_give_a_harness_without_the_tools(tmp_path: Path)
         for requirements in (project["project"]["dependencies"], tools_wanted)
     )
     assert wanted <= installed
-    # Locust itself needs pytest, and bokeh PyYAML.
-    assert tools & installed == {"pytest", "pyyaml"}
+    # Locust itself needs pytest.
+    assert tools & installed == {"pytest"}
     assert "pip" not in installed

@@ -1,11 +1,12 @@
 "use strict";
-// A chart of lines over time, drawn by Bokeh, with its legend and the table behind it. Texts are text, never markup.
+// A chart of lines over time as an SVG, with its legend and the table behind it. Texts are text, never markup.
 
 const ROWS = 120;
-const DASHES = { dashed: "6 4", dotted: "2 3" }; // as Bokeh draws them
-const charts = new Set();
-const dark = matchMedia("(prefers-color-scheme: dark)");
-dark.addEventListener("change", () => charts.forEach((chart) => chart.paint()));
+const DASHES = { dashed: "6 4", dotted: "2 3" };
+// In px. Below is room for the ticks' labels; the room on the left depends on them.
+const HEIGHT = 190, ABOVE = 8, BELOW = 22, RIGHT = 12, PER_DIGIT = 6.5, APART = 75;
+// Seconds from tick to tick; beyond them whole days.
+const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200];
 
 function element(name, text, attributes = {}) {
   const made = document.createElement(name);
@@ -14,8 +15,19 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+function shape(name, attributes = {}) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  return made;
+}
+
+// A path in a line's colour, which follows the theme by itself.
+function stroke(line, d = "") {
+  const path = shape("path", { d, class: "line" });
+  path.style.stroke = `var(--${line.colour})`;
+  path.style.strokeWidth = String(line.width ?? 2);
+  if (line.dash) Object.assign(path.style, { strokeDasharray: DASHES[line.dash], strokeLinecap: "butt" });
+  return path;
 }
 
 function figureOf(value) {
@@ -24,17 +36,50 @@ function figureOf(value) {
   return value.toLocaleString("en", { maximumFractionDigits: digits });
 }
 
+function timeOf(value) {
+  const [unit, length] = value % 60 || !value ? ["s", 1] : value % 3600 ? ["min", 60] : ["h", 3600];
+  return `${figureOf(value / length)} ${unit}`;
+}
+
 function swatch(line) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "0 0 30 10");
-  svg.setAttribute("aria-hidden", "true");
-  const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", "M0 5H30");
-  path.style.stroke = `var(--${line.colour})`;
-  path.style.strokeWidth = String(1.6 * (line.width ?? 2));
-  if (line.dash) path.style.strokeDasharray = DASHES[line.dash];
-  svg.append(path);
+  const svg = shape("svg", { viewBox: "0 0 30 10", "aria-hidden": "true" });
+  svg.append(stroke({ ...line, width: 1.6 * (line.width ?? 2) }, "M0 5H30"));
   return svg;
+}
+
+// An axis from 0 with at most so many ticks. It ends at a fifth between two of them, so that it seldom changes.
+function axis(end, most, steps) {
+  const least = end / Math.max(1, most), power = 10 ** Math.floor(Math.log10(least));
+  const step = (steps ?? [power, 2 * power, 5 * power, 10 * power]).find((each) => each >= least) ?? 86400 * Math.ceil(least / 86400);
+  const last = (Math.ceil((5 * end) / step) * step) / 5;
+  return { last, ticks: Array.from({ length: Math.floor(last / step + 1e-9) + 1 }, (_, place) => place * step) };
+}
+
+// A path through the values, broken where there are none. Of every `per` it goes through the lowest and the highest.
+function pathOf(t, values, per, x, y) {
+  let d = "", open = false;
+  for (let begin = 0; begin < t.length; begin += per) {
+    let low = -1, high = -1;
+    for (let place = begin; place < Math.min(begin + per, t.length); place++) {
+      if (values[place] === null) continue;
+      if (low < 0 || values[place] < values[low]) low = place;
+      if (high < 0 || values[place] >= values[high]) high = place;
+    }
+    const ends = low < 0 ? [] : low === high ? [low] : [Math.min(low, high), Math.max(low, high)];
+    for (const place of ends) {
+      const to = `${Math.round(10 * x(t[place])) / 10} ${Math.round(10 * y(values[place])) / 10}`;
+      d += open ? `L${to}` : `M${to}h0`; // one alone is a dot
+      open = true;
+    }
+    if (!ends.length) open = false;
+  }
+  return d;
+}
+
+function tick(x, y, text, anchor) {
+  const label = shape("text", { x, y, "text-anchor": anchor });
+  label.textContent = text;
+  return label;
 }
 
 // options: title, unit, lines [{key, label, colour, width, dash}], limit {value, label}, edges {first, every}
@@ -54,6 +99,7 @@ class Chart {
       legend.append(item);
     }
     this.plot = element("div", undefined, { class: "plot", role: "img", "aria-label": heading });
+    this.make();
     this.details = element("details");
     this.table = element("table");
     const scroll = element("div", undefined, { class: "scroll", tabindex: "0", role: "region", "aria-label": `Table: ${options.title}` });
@@ -62,61 +108,43 @@ class Chart {
     this.details.addEventListener("toggle", () => this.fillTable());
     this.figure.append(element("h3", heading), legend, this.plot, this.details);
     host.append(this.figure);
-    this.make();
-    charts.add(this);
+    this.plot.addEventListener("pointermove", (event) => this.point(event.clientX));
+    this.plot.addEventListener("pointerdown", (event) => this.point(event.clientX));
+    this.plot.addEventListener("pointerleave", () => this.point(null));
     // What nobody sees is not drawn.
     this.observer = new IntersectionObserver(([entry]) => {
       this.shown = entry.isIntersecting;
       this.draw();
     }, { rootMargin: "300px" });
     this.observer.observe(this.plot);
+    this.resized = new ResizeObserver(([entry]) => {
+      this.width = entry.contentRect.width;
+      this.draw();
+    });
+    this.resized.observe(this.plot);
   }
 
   make() {
     const { lines, limit, edges } = this.options;
-    this.source = new Bokeh.ColumnDataSource({ data: Object.fromEntries(["t", ...lines.map((line) => line.key)].map((key) => [key, []])) });
-    this.range = new Bokeh.Range1d({ start: 0, end: 30 });
-    this.model = Bokeh.Plotting.figure({
-      height: 190, sizing_mode: "stretch_width", tools: "", toolbar_location: null, x_range: this.range,
-      y_range: new Bokeh.DataRange1d({ start: 0, only_visible: true }), min_border_right: 8, output_backend: "canvas",
-      // What is painted would stay at the edges when the theme changes.
-      background_fill_color: null, border_fill_color: null, outline_line_color: null,
+    const svg = shape("svg", { height: HEIGHT });
+    this.ticks = shape("g", { class: "ticks" });
+    this.grid = shape("path", { class: "grid" });
+    this.edges = stroke({ colour: "muted", width: 1, dash: "dotted" });
+    this.limit = stroke({ colour: "ink", width: 1, dash: "dashed" });
+    this.cursor = stroke({ colour: "muted", width: 1 });
+    this.paths = lines.map((line) => stroke(line));
+    const series = shape("g", { class: "series" });
+    series.append(...this.paths);
+    svg.append(this.grid, this.ticks, this.cursor, ...(edges ? [this.edges] : []), ...(limit ? [this.limit] : []), series);
+    this.tip = element("div", undefined, { class: "tip", hidden: "" });
+    this.figures = ["second", ...lines.map((line) => line.label)].map((label, place) => {
+      const row = element("div", `${label} `), figure = element("b");
+      if (place) row.prepend(swatch(lines[place - 1]));
+      row.append(figure);
+      this.tip.append(row);
+      return figure;
     });
-    this.painters = [];
-    if (edges) {
-      this.edges = new Bokeh.ColumnDataSource({ data: { x: [] } });
-      const drawn = this.model.vspan({ field: "x" }, { source: this.edges, line_dash: "dotted" });
-      this.painters.push(() => { drawn.glyph.line_color = colour("muted"); });
-    }
-    if (limit) {
-      const span = new Bokeh.Span({ location: limit.value, dimension: "width", line_dash: "dashed" });
-      this.model.add_layout(span);
-      this.painters.push(() => { span.line_color = colour("ink"); });
-    }
-    const drawn = lines.map((line) => {
-      const renderer = this.model.line({ field: "t" }, { field: line.key }, {
-        source: this.source, line_width: line.width ?? 2, line_dash: line.dash ?? "solid", line_join: "round",
-      });
-      this.painters.push(() => { renderer.glyph.line_color = colour(line.colour); });
-      return renderer;
-    });
-    this.model.add_tools(new Bokeh.HoverTool({
-      mode: "vline", renderers: drawn.slice(0, 1), line_policy: "nearest",
-      tooltips: [["second", "@t{0}"], ...lines.map((line) => [line.label, `@{${line.key}}{0,0.[0]}`])],
-    }));
-    this.paint();
-    Bokeh.Plotting.show(this.model, this.plot);
-  }
-
-  paint() {
-    const { model } = this;
-    for (const paint of this.painters) paint();
-    for (const axis of [...model.xaxes, ...model.yaxes]) {
-      axis.major_label_text_color = colour("muted");
-      axis.axis_line_color = axis.major_tick_line_color = colour("rule");
-      axis.minor_tick_line_color = null;
-    }
-    for (const grid of [...model.xgrids, ...model.ygrids]) grid.grid_line_color = colour("grid");
+    this.plot.append(svg, this.tip);
   }
 
   // data: {t, and a column for each line}
@@ -128,19 +156,58 @@ class Chart {
   }
 
   draw() {
-    if (!this.shown || document.hidden || this.end === undefined) return;
-    this.range.end = Math.max(10, this.end);
-    if (this.edges) {
-      const { first, every } = this.options.edges;
-      const x = [];
-      // Of a long run, so many that they can be told apart.
-      const step = every * Math.max(1, Math.ceil(this.end / every / 30));
-      for (let at = first; at < this.end; at += step) x.push(at);
-      this.edges.data = { x };
+    if (!this.shown || document.hidden || this.end === undefined || !this.width) return;
+    const { lines, limit, edges } = this.options;
+    const { t } = this.data;
+    const below = HEIGHT - BELOW;
+    let top = 0;
+    for (const { key } of lines) for (const value of this.data[key]) if (value > top) top = value;
+    if (limit && limit.value < 2 * top) top = Math.max(top, limit.value);
+    const values = axis(1.02 * top || 1, 5);
+    const labels = values.ticks.map(figureOf);
+    const left = 10 + PER_DIGIT * Math.max(...labels.map((label) => label.length));
+    const right = Math.max(left + 1, this.width - RIGHT);
+    const times = axis(Math.max(10, this.end), (right - left) / APART, TIMES);
+    const x = (at) => left + ((right - left) * at) / times.last;
+    const y = (value) => below - ((below - ABOVE) * value) / values.last;
+    this.x = x;
+    const drawn = [this.width, values.last, times.last, labels.length].join();
+    if (drawn !== this.drawn) {
+      this.drawn = drawn;
+      this.grid.setAttribute("d", values.ticks.map((at) => `M${left} ${y(at)}H${right}`).join("") + times.ticks.map((at) => `M${x(at)} ${ABOVE}V${below}`).join(""));
+      this.ticks.replaceChildren(...values.ticks.map((at, place) => tick(left - 6, y(at) + 4, labels[place], "end")), ...times.ticks.map((at) => tick(x(at), HEIGHT - 6, timeOf(at), at ? "middle" : "start")));
+      this.limit.setAttribute("d", limit && limit.value <= values.last ? `M${left} ${y(limit.value)}H${right}` : "");
     }
-    this.source.data = Object.fromEntries(
-      Object.entries(this.data).map(([key, values]) => [key, values.map((value) => value ?? NaN)]),
-    );
+    if (edges) {
+      let d = "";
+      // Of a long run, so many that they can be told apart.
+      const step = edges.every * Math.max(1, Math.ceil(this.end / edges.every / 30));
+      for (let at = edges.first; at < this.end; at += step) d += `M${x(at)} ${ABOVE}V${below}`;
+      this.edges.setAttribute("d", d);
+    }
+    // More than a point up and one down for every two pixels cannot be told apart.
+    const per = Math.ceil(t.length / ((right - left) / 2));
+    lines.forEach(({ key }, place) => this.paths[place].setAttribute("d", pathOf(t, this.data[key], per, x, y)));
+    this.point(this.pointer);
+  }
+
+  // What the lines show at the second nearest to the pointer.
+  point(pointer) {
+    this.pointer = pointer ?? null;
+    const { t } = this.data;
+    this.tip.hidden = this.pointer === null || !t.length || !this.x;
+    if (this.tip.hidden) {
+      this.cursor.setAttribute("d", "");
+      return;
+    }
+    const at = this.pointer - this.plot.getBoundingClientRect().left;
+    let place = 0;
+    while (place + 1 < t.length && Math.abs(this.x(t[place + 1]) - at) <= Math.abs(this.x(t[place]) - at)) place++;
+    const x = this.x(t[place]);
+    this.cursor.setAttribute("d", `M${x} ${ABOVE}V${HEIGHT - BELOW}`);
+    this.figures.forEach((figure, row) => { figure.textContent = figureOf(row ? this.data[this.options.lines[row - 1].key][place] : t[place]); });
+    this.tip.style.left = x < this.width / 2 ? `${x + 10}px` : "";
+    this.tip.style.right = x < this.width / 2 ? "" : `${this.width - x + 10}px`;
   }
 
   fillTable() {
@@ -163,8 +230,7 @@ class Chart {
 
   remove() {
     this.observer.disconnect();
-    charts.delete(this);
-    this.model.document?.clear();
+    this.resized.disconnect();
     this.figure.remove();
   }
 }

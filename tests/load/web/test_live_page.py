@@ -90,7 +90,7 @@ def test_what_is_shown_is_what_the_record_says(live_ui: Fixture, title: str) -> 
     """Events from before the start to the report, a watcher who comes late, the tab, and the exporter: all alike."""
     up = live_ui("2s")
     assert up.get("/workflow").headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-    for name, status in {"bokeh.min.js": 200, "live_page.py": 404, "..%2fguard.py": 404}.items():
+    for name, status in {"live_charts.js": 200, "live_page.py": 404, "..%2fguard.py": 404}.items():
         assert up.get(f"/workflow/{name}").status_code == status
     assert up.get("/metrics", headers={"Host": "evil.example"}).status_code == 403
     messages: list[Message] = []
