@@ -116,17 +116,20 @@ def make_report(
     *,
     plots: bool,
     png: bool = False,
+    full: bool = False,
     baselines: Sequence[Path] = (),
     quiet: bool = False,
     apart: bool = False,
 ) -> int:
-    """Make a run's report, which prints its summary unless ``quiet``; ``apart`` as for ``run_module``.
+    """Make a run's report, which prints its first screen, or all of it with ``full``, unless ``quiet``.
+
+    ``apart`` is as for ``run_module``.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
-    options = [*([] if plots else ["--no-plots"]), *(["--png"] if png else [])]
-    options += [f"--baseline={one}" for one in baselines]
+    flags = (("--no-plots", not plots), ("--png", png), ("--full", full))
+    options = [*(flag for flag, given in flags if given), *(f"--baseline={one}" for one in baselines)]
     code = run_module("loadtest.report", *options, str(directory), quiet=quiet, apart=apart)
     return code if code >= 0 else int(ExitCode.BUG)
 

@@ -51,6 +51,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "output_dir": click.option(
         "--output-dir", type=_PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
     ),
+    "full": click.option("--full", is_flag=True, help="Print every table and fact, not only the first screen."),
     "plots": click.option(
         "--plots/--no-plots",
         default=True,

@@ -11,7 +11,7 @@ from loadtest.record import run_directory
 
 
 @click.command()
-@shared("run", "plots", "png")
+@shared("run", "plots", "png", "full")
 @click.option(
     "--baseline",
     "baselines",
@@ -21,7 +21,7 @@ from loadtest.record import run_directory
     "differences are judged as by `loadtest regression check`.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
-def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool, png: bool) -> int:
+def command(run: str, baselines: tuple[str, ...], schema: bool, **how: bool) -> int:
     """Recreate the report of RUN from its record. The exit code is the verdict.
 
     RUN is a run directory, a run's id, or 'latest' (the default).
@@ -33,5 +33,4 @@ def command(run: str, baselines: tuple[str, ...], schema: bool, plots: bool, png
         click.echo(made.stdout, nl=False)
         return made.returncode
     directory = run_directory.find_run(run)
-    earlier = [run_directory.find_run(one) for one in baselines]
-    return make_report(directory, plots=plots, png=png, baselines=earlier)
+    return make_report(directory, **how, baselines=[run_directory.find_run(one) for one in baselines])

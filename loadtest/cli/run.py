@@ -16,7 +16,7 @@ from loadtest.runs.run import RunOptions, make_run
     type=click.IntRange(1, 65535),
     help="Serve Prometheus metrics of the run at http://127.0.0.1:PORT/metrics.",
 )
-@shared("target_version", "plots", "png")
+@shared("target_version", "plots", "png", "full")
 def command(**given: Any) -> int:
     """Run SCENARIO, a file or a name in scenarios/, and report it. The exit code is the verdict.
 

@@ -1,15 +1,25 @@
 """The effective scenario in ``run.json``, as the analysis of a run reads it."""
 
+import re
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from loadtest.contract import POLLED_OPERATIONS
 from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
 
 
 class _Retry(msgspec.Struct, frozen=True):
     policy: str = "none"
+
+
+class _Polling(msgspec.Struct, frozen=True):
+    policy: str = "fixed"
+    interval: str = "1s"
+    max: str = "60s"
+    jitter: bool = False
+    pace: str | None = None
 
 
 class _Expect(msgspec.Struct, frozen=True):
@@ -33,6 +43,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
     inputs: str | None = None
     inputs_order: str = "sequential"
     retry: _Retry = _Retry()
+    polling: _Polling = _Polling()
     mistakes: dict[str, Any] = {}
     expect: _Expect = _Expect()
     stages: tuple[WrittenStage, ...] = ()
@@ -85,6 +96,23 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
         return _NOTHING
+
+
+def polling(info: RunInfo, traffic: str) -> str:
+    """How an entry polls its jobs: ``polled every 1 s``, ``polled every 500 ms to 10 s``; empty without jobs."""
+    if info.traffic[traffic].operation not in POLLED_OPERATIONS:
+        return ""
+    written = written_entry(info, traffic).polling
+    first, last = _spaced(written.interval), _spaced(written.max)
+    if written.policy != "fixed":
+        return f"polled every {first} to {last}"
+    interval = f"polled every {first}{' at most' if written.jitter else ''}"
+    return f"{interval}, paced" if written.pace else interval
+
+
+def _spaced(duration: str) -> str:
+    """A duration with a space before its unit: ``500 ms``."""
+    return re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", duration)
 
 
 def written_thresholds(info: RunInfo) -> list[WrittenThreshold]:

@@ -8,12 +8,12 @@ import gc
 import os
 import sys
 import traceback
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
-from loadtest.program import pasteable
+from loadtest.program import open_command, pasteable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,23 +23,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
     parser.add_argument("--png", action="store_true", help="write plots as PNG, too")
     parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
+    parser.add_argument("--full", action="store_true", help="print every table and fact")
     options = parser.parse_args(argv)
-    directory, baselines = options.directory, options.baseline
-    return guarded(
-        lambda: _make(directory, baselines, plots=not options.no_plots, png=options.png), f"the report to {directory}"
-    )
+    return guarded(lambda: _make(options), f"the report to {options.directory}")
 
 
-def _make(directory: Path, baselines: list[Path], *, plots: bool, png: bool) -> int:
+def _make(options: Namespace) -> int:
     # Late, so that a wrong usage is answered at once.
     gc.disable()  # as in loadtest.load
     from loadtest.report import run, write  # noqa: PLC0415 - see above
+    from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
     gc.enable()
 
-    report = write.make(directory, plots=plots, png=png, baselines=baselines)
-    run.show(report, short(directory))
-    return int(report.verdict.exit_code)
+    page = write.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
+    shown = short(options.directory)
+    steps = (("report", open_command(shown / "report.html")), ("next  ", run.next_step(shown)))
+    terminal.show(page, steps, full=options.full)
+    return page.exit_code
 
 
 def guarded(make: Callable[[], int], what: str) -> int:

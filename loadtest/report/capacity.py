@@ -15,8 +15,8 @@ from loadtest.capacity.results import Capacity, Level, load
 from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats import html, markdown
-from loadtest.report.formats.markdown import escape
+from loadtest.report.formats.html import render_html
+from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import Page, Row, Section, Table, TableCell, Tone, table_of
 from loadtest.words import NOTHING, count
@@ -49,27 +49,20 @@ def _write(directory: Path) -> int:
         tone="good" if found.exit_code == ExitCode.PASS else "unsure",
         statements=(found.sentence,),
         reasons=found.reasons,
-        sections=(Section(plots=plots, tables=(levels,)),),
+        sections=(Section(plots=plots, tables=(levels,), brief=True),),
         footer=Markup("{} Each level is a run with a report of its own.").format(found.target),
-    )
-    text = markdown.document(
-        f"# How much gets through: {escape(found.title)}",
-        f"**{escape(found.sentence)}**",
-        markdown.bullets(found.reasons),
-        *map(markdown.image, plots),
-        markdown.table(levels),
+        folder="plots",
     )
     write_plots(plots, directory / "plots")
-    write_atomically(directory / "capacity.html", html.render_html(page))
-    write_atomically(directory / "capacity.md", text)
+    write_atomically(directory / "capacity.html", render_html(page))
+    write_atomically(directory / "capacity.md", render_markdown(page))
     print(f"page  {short(directory / 'capacity.html')}")
     return int(ExitCode.PASS)
 
 
 def _levels(found: Capacity) -> Table:
     columns = (
-        "#Times the rate | Outcome | Traffic | #Per minute | #Throttled | #Response p50 (ms) | #p95 (ms) | "
-        "#executionTime p50 (ms) | Stopped by | Run"
+        "#Times the rate | Outcome | Traffic | #Per minute | #429 | #p50 ms | #p95 ms | #Exec. p50 | Stopped by | ~Run"
     )
     rows: Iterator[Row] = (
         (

@@ -9,9 +9,10 @@ from loadtest.analysis.results import ERROR_EXPECTED, JobFigures
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import ALL, LIMIT_NAMES
+from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
 from loadtest.report.headline import within_limits
+from loadtest.report.page import Point
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, seconds
 
@@ -90,23 +91,34 @@ def _peers(peers: dict[str, PeerInfo]) -> str:
     return ", ".join(found[:_PEERS_NAMED]) + more
 
 
-def caveats(findings: Findings) -> tuple[str, ...]:
-    """Sentences that a reader of the numbers has to know."""
-    found = []
-    if findings.record.info.end == "interrupted":
-        found.append(f"The run was interrupted after {seconds(findings.record.covered_s)}; rates are over that time.")
+def caveats(findings: Findings) -> tuple[Point, ...]:
+    """What limits the figures, each in a line with its remedy."""
+    info, found = findings.record.info, []
+    if info.end == "interrupted":
+        after = seconds(findings.record.covered_s)
+        found.append(f"Interrupted after {after}, and rates are over that time: run it again.")
     if dropped := findings.metrics.overall.operations.dropped:
-        was, they, them = ("was", "it", "it") if dropped == 1 else ("were", "they", "them")
-        dropped_ones = f"{counted(dropped, 'arrival')} {was} dropped"
-        found.append(f"{dropped_ones}: {they} came due, and nothing was free to send {them}.")
+        found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or offer less.")
     if findings.expectation.why_not:
         found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
-    for name, figures in findings.metrics.traffic.items():
-        if late := figures.operations.timed_out:
-            took = "It counts with the time it took" if late == 1 else "They count with the time they took"
-            timed_out = f"{counted(late, 'operation')} of {name} timed out"
-            found.append(f"{timed_out}. {took}, so that figures marked ≥ are lower bounds.")
-    return tuple(found)
+    late = {name: figures.operations.timed_out for name, figures in findings.metrics.traffic.items()}
+    for name, number in late.items():
+        if number:
+            jobs = info.traffic[name].operation in POLLED_OPERATIONS
+            remedy = "give_up or timeout" if jobs else "timeout"
+            timed_out = f"{counted(number, 'operation')} of {name} timed out"
+            found.append(f"{timed_out}: figures marked ≥ are lower bounds; raise {remedy}.")
+    few = [
+        figures.response_time_ms.n
+        for each in findings.metrics.traffic.values()
+        for figures in each.stages.values()
+        if 0 < figures.response_time_ms.n < needed(QUANTILES["p95"])
+    ]
+    if few:
+        least = needed(QUANTILES["p95"])
+        where = counted(len(few), "row")
+        found.append(f"Too few samples for p95 in {where} (it takes {least}): offer more, or lengthen the stage.")
+    return tuple(map(Point, found))
 
 
 class NotTested(NamedTuple):

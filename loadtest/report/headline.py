@@ -1,36 +1,27 @@
-"""The first screen: what a run found out, in a sentence or two that can be passed on.
+"""The answer of a run in one sentence that can be passed on: at most 20 words and three figures.
 
-It speaks of one operation in one stage, within its limits if it was ever there. Errors are called by name, with what
-their code or reason means, and where a name was misspelt, which one was meant.
+It is about one operation in one stage, within its limits if it was ever there. Errors have their names and the meaning
+of their code or reason; a misspelt name comes with the name that was probably meant.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 from loadtest.analysis.anomalies import ErrorGroup
-from loadtest.analysis.columns import OUTCOMES
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import Value
-from loadtest.contract import (
-    OPERATIONS,
-    POLLED_OPERATIONS,
-    THROTTLED_STATUS,
-    ErrorCode,
-    Operation,
-    Outcome,
-    Reason,
-    RequestKind,
-)
+from loadtest.contract import THROTTLED_STATUS, ErrorCode, Operation, Reason, RequestKind
+from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import StagePlan
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.report.answers import answer
 from loadtest.report.limits import overdrawn
 from loadtest.stats.order_statistics import QUANTILES, needed
-from loadtest.words import count, counted, duration_ms, joined, nearest, seconds, share
+from loadtest.words import capital, count, counted, duration_ms, nearest, seconds, share
 
 _NAMED: Final = 0.01
-"""Share of an entry's operations in a stage that have to fail or time out for a sentence to speak of it."""
+"""Share of an entry's operations in a stage that fail or time out, from which a sentence mentions it."""
 
 
 @dataclass(frozen=True)
@@ -106,26 +97,17 @@ def _entry(findings: Findings, name: str) -> MainEntry:
 
 
 def headline(findings: Findings) -> str:
-    """The summary sentence; ``No data, because …`` where there is nothing to sum up."""
-    info = findings.record.info
-    broken = [check for check in findings.checks if not check.ok and check.name != "something sent"]
-    entry = main_entry(findings)
+    """Answer the scenario's question in a sentence of at most 20 words; ``No data, because …`` without an answer."""
+    info, entry = findings.record.info, main_entry(findings)
     if entry is None or not findings.metrics.overall.operations.sent:
         return f"No data, because {_nothing(findings)}."
-    if answered := answer(findings):
-        parts = [answered, _worst_stage(findings, set())]
-    else:
-        parts = [_times(findings, entry), overdrawn(findings, entry.operation)]
-        # Where nothing has a time, it was said why.
-        if entry.times.n:
-            told = {(entry.traffic, stage.name) for stage in entry.stages}
-            parts.append(_worst_stage(findings, told) or _served(findings))
-    text = "; ".join(part for part in parts if part).replace("?; ", "? ") + "."
+    text = answer(findings) or _behaviour(findings, entry)
     if info.end != "finished":
         ended = info.end if info.end in ("interrupted", "aborted") else "killed"
-        text = f"Until it was {ended} after {seconds(findings.record.covered_s)}: {text}"
-    text = text[0].upper() + text[1:]
-    return f"Not to be relied on, because {broken[0].words}. {text}" if broken else text
+        text = f"until it was {ended} after {seconds(findings.record.covered_s)}: {text}"
+    if any(not check.ok and check.name != "something sent" for check in findings.checks):
+        text = f"not reliable: {text}"
+    return f"{capital(text)}{'' if text.endswith('?') else '.'}"
 
 
 def _nothing(findings: Findings) -> str:
@@ -133,117 +115,93 @@ def _nothing(findings: Findings) -> str:
     if not info.traffic:
         return "the scenario has no traffic"
     if dropped:
-        which = "the one arrival" if dropped == 1 else f"{count(dropped)} arrivals"
-        return f"no operation was sent: nothing was free to send {which} when due"
+        return f"no operation was sent: no user was free for {counted(dropped, 'arrival')}"
     if info.end == "aborted":
         return f"the run was aborted before its first request: {info.end_reason or 'it was stopped'}"
     return "the run was interrupted before its first request" if info.end == "interrupted" else "no operation was sent"
 
 
-def _times(findings: Findings, entry: MainEntry) -> str:
+def _behaviour(findings: Findings, entry: MainEntry) -> str:
+    """How long the main operation took, and the greater of what 429s and errors made of the load."""
     if not entry.times.n:
-        return f"no response time, because {_no_times(findings)}"
-    stages = findings.metrics.traffic[entry.traffic].stages
-    parts = [stages[stage.name].operations for stage in entry.stages]
-    counts = {word: sum(getattr(each, word) for each in parts) for word in ("offered", *OUTCOMES)}
-    where = "within the limits " if entry.within else ""
-    found, n, whose = entry.percentile, entry.times.n, f"{entry.words}{_whose(findings, entry)}"
+        return _no_times(findings)
+    times, failed = _times(findings, entry), _failed_stages(findings)
+    rejected, rate = overdrawn(findings, entry.operation)
+    rest = failed[0] if failed[1] > rate else rejected
+    if not rate and not failed[1]:
+        rest = f"{rejected}{_errors(findings)}"
+    return f"within limits {times}; {rest}" if entry.within else f"{rest}; {times}"
+
+
+def _times(findings: Findings, entry: MainEntry) -> str:
+    """``p95 of sync runs is 480 ms``; of jobs with the interval at which they were polled."""
+    found, n, polled = entry.percentile, entry.times.n, polling(findings.record.info, entry.traffic)
+    alike = [plan.operation for plan in findings.record.info.traffic.values()].count(entry.operation) > 1
+    whose = f"{entry.operation.several}{f' of “{entry.traffic}”' if alike else ''}"
     if found is None or found.value is None or entry.quantile is None:
-        times = duration_ms(entry.times.most)
-        took = f"the one {whose} that was answered took {times}" if n == 1 else f"{n} {whose} took {times} at most"
-        return f"{where}{took}, too few for a percentile{_wrong(findings, entry, counts)}"
+        return f"{count(n)} {entry.words} took at most {duration_ms(entry.times.most)}"
     if found.at_least:
-        late = count(counts[Outcome.TIMED_OUT])
-        text = f"{where}{late} of {count(n)} {whose} timed out, the first after {duration_ms(entry.times.open_from)}"
-        half = percentile(entry.times, 0.5)
-        known = half.most is not None and not half.at_least
-        return f"{text}, and half took at most {duration_ms(half.most)}" if known else text
-    took = _took(findings, entry, entry.quantile[1], found)
-    return f"{where}{took}{_wrong(findings, entry, counts)}{_other_times(findings, entry)}"
+        late = 0 if entry.times.late is None else entry.times.late.n
+        return f"{count(late)} of {count(n)} {whose} timed out, the first after {duration_ms(entry.times.open_from)}"
+    accepted = "" if entry.within or entry.only else "other "
+    return f"{entry.quantile[0]} of {accepted}{whose} is {duration_ms(found.most)}{f' ({polled})' if polled else ''}"
 
 
-def _took(findings: Findings, entry: MainEntry, quantile: float, found: Value) -> str:
-    """``95 % of 80 sync runs took at most 469 ms``; of jobs it is known when they were seen to end."""
-    said = "were seen to end within" if entry.operation in POLLED_OPERATIONS else "took at most"
-    whose = f"{count(entry.times.n)} {entry.words}{_whose(findings, entry)}"
-    return f"{quantile * 100:.0f}\u00a0% of {whose} {said} {duration_ms(found.most)}"
+def _errors(findings: Findings) -> str:
+    """How many of all operations failed or timed out."""
+    counts = findings.metrics.overall.operations
+    if counts.sent == 1:
+        return ""
+    if bad := counts.failed + counts.timed_out:
+        return f", {count(bad)} of {count(counts.sent)} operations failed or timed out"
+    return f", all {count(counts.sent)} operations were ok"
 
 
-def _other_times(findings: Findings, entry: MainEntry) -> str:
-    """How long the other operations took within their limits; empty where the main entry is above its own."""
-    entries = sorted((_entry(findings, name) for name in findings.record.info.traffic), key=lambda one: -one.times.n)
-    told, seen = "", {entry.operation}
-    for one in entries if entry.within else ():
-        found = one.percentile
-        if one.operation in seen or not one.within or one.quantile is None or found is None or found.at_least:
-            continue
-        seen.add(one.operation)
-        told += f", {_took(findings, one, one.quantile[1], found)}"
-    return told
-
-
-def _whose(findings: Findings, entry: MainEntry) -> str:
-    """Whose operations they are, where several traffic entries do the same; and which stage, where there are more."""
-    alike = [name for name, plan in findings.record.info.traffic.items() if plan.operation == entry.operation]
-    where = "" if entry.only else f" in “{entry.stages[0].name}”"
-    return (f" of “{entry.traffic}”" if len(alike) > 1 else "") + where
-
-
-def _wrong(findings: Findings, entry: MainEntry, counts: dict[str, int]) -> str:
-    """What became of operations that no time is given of, or that timed out; empty where all were ok."""
-    bad = {
-        Outcome.THROTTLED: ("was throttled", "were throttled"),
-        Outcome.FAILED: ("failed",) * 2,
-        Outcome.TIMED_OUT: ("timed out",) * 2,
-        Outcome.DROPPED: ("was never sent", "were never sent"),
-    }
-    found = [f"{count(counts[word])} {forms[counts[word] != 1]}" for word, forms in bad.items() if counts.get(word)]
-    named = _named_error(findings, entry.operation) if counts[Outcome.FAILED] else ""
-    named = f"; the most frequent error: {named}" if named else ""
-    return f" (of {count(counts['offered'])}, {joined(found)}{named})" if found else ""
+def _failed_stages(findings: Findings) -> tuple[str, float]:
+    """Where most operations failed or timed out, and their share; 0 where fewer than 1 % did in every stage."""
+    parts = [
+        (name, stage, part.operations)
+        for name, figures in findings.metrics.traffic.items()
+        for stage, part in figures.stages.items()
+        if part.operations.sent
+    ]
+    found = [each for each in parts if each[2].failed + each[2].timed_out >= _NAMED * each[2].sent]
+    if not found:
+        return "", 0.0
+    name, stage, counts = max(found, key=lambda each: (each[2].failed + each[2].timed_out) / each[2].sent)
+    rate = (counts.failed + counts.timed_out) / counts.sent
+    ends = "failed" if not counts.timed_out else "timed out" if not counts.failed else "failed or timed out"
+    worst = f"{share(rate)} of {findings.record.info.traffic[name].operation.several} in “{stage}” {ends}"
+    if len(found) > 1:
+        return (
+            f"in {len(found)} of {len(parts)} stages 1\u00a0% or more failed, at most {share(rate)} (“{stage}”)",
+            rate,
+        )
+    return worst, rate
 
 
 def _no_times(findings: Findings) -> str:
+    """Why there is no response time: what the only operations ended in."""
     counts = findings.metrics.overall.operations
-    sent = counts.sent
-    subject, was = ("the only operation", "was") if sent == 1 else (f"all {count(sent)} operations", "were")
-    if counts.throttled == sent:
-        return f"{subject} {was} throttled (429)"
-    if counts.failed == sent:
-        named = _named_error(findings)
-        # One error explains most of them; where it is that of all, there is nothing else to say.
-        if named.startswith(("all ", "the only ")):
-            return named
-        return f"{subject} failed" + (f": {named}" if named else "")
+    every = "the only operation" if counts.sent == 1 else f"all {count(counts.sent)} operations"
+    if counts.throttled == counts.sent:
+        return f"{every} got 429"
+    if counts.failed == counts.sent:
+        return _named_error(findings) or f"{every} failed"
     if counts.throttled or counts.failed:
-        throttled = f"of {count(sent)} operations {count(counts.throttled)} were throttled"
-        return f"{throttled} and {count(counts.failed)} failed"
-    return "none was answered"
+        return f"of {every} {count(counts.throttled)} got 429 and {count(counts.failed)} failed"
+    return f"{every} were never answered"
 
 
-def _served(findings: Findings) -> str:
-    """That nothing but 429s went wrong, of a run above a limit; empty where something did, however little."""
-    counts = findings.metrics.overall.operations
-    if counts.failed or counts.timed_out or not any(use.busiest > 1 or use.throttled for use in findings.uses):
-        return ""
-    return f"none of {count(counts.sent)} operations failed or timed out"
-
-
-def _named_error(findings: Findings, operation: Operation | None = None) -> str:
-    """The most frequent error, by its name: ``all 30 runs got 404 unknown_workflow; there is no workflow …``.
-
-    Returns:
-        A clause; empty where there is none but 429s.
-    """
-    kinds = OPERATIONS[operation] if operation is not None else tuple(RequestKind)
-    groups = (group for group in findings.errors if group.status != THROTTLED_STATUS and group.kind in kinds)
+def _named_error(findings: Findings) -> str:
+    """The most frequent error by its name, ``all 30 runs got 404 unknown_workflow; …``; empty where all are 429s."""
+    groups = (group for group in findings.errors if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
     kind = RequestKind(group.kind)
     sent = requests_sent(findings, kind) or group.count
-    who = f"{count(group.count)} of {count(sent)} {kind.several}"
-    if group.count >= sent:
-        who = f"the only {kind.one}" if sent == 1 else f"all {count(sent)} {kind.several}"
+    many = f"all {count(sent)}" if group.count >= sent else f"{count(group.count)} of {count(sent)}"
+    who = f"the only {kind.one}" if sent == 1 else f"{many} {kind.several}"
     return f"{who} {_what(group)}{_meant(findings, group)}"
 
 
@@ -273,30 +231,3 @@ def _meant(findings: Findings, group: ErrorGroup) -> str:
         return ""
     near = nearest(plan.workflow, BUILT_IN_WORKFLOWS) if info.target.embedded else None
     return f"; there is no workflow “{plan.workflow}”{f', did you mean {near}?' if near else ''}"
-
-
-def _worst_stage(findings: Findings, told: set[tuple[str, str]]) -> str:
-    """Where most operations failed or were never seen to end: ``48.8 % of 2 400 jobs in “above” timed out``.
-
-    Args:
-        findings: of the run.
-        told: traffic entries and stages whose outcomes a reader knows already.
-
-    Returns:
-        A clause; empty where no stage that is left had any to speak of.
-    """
-    found = [
-        (name, stage, part.operations)
-        for name, figures in findings.metrics.traffic.items()
-        for stage, part in figures.stages.items()
-        if (name, stage) not in told and (part.error_rate or 0.0) >= _NAMED
-    ]
-    if not found:
-        return ""
-    name, stage, counts = max(found, key=lambda one: one[2].failed + one[2].timed_out)
-    left = f" (in {counted(len(found) - 1, 'other stage')} 1\u00a0% or more failed or timed out)" if found[1:] else ""
-    operation, sent = findings.record.info.traffic[name].operation, counts.sent
-    late = "were never seen to end" if operation in POLLED_OPERATIONS else "timed out"
-    ends = {late: counts.timed_out, "failed": counts.failed}
-    shares = " and ".join(f"{share(number / sent)} {end}" for end, number in ends.items() if number)
-    return f"of {count(sent)} {operation.called(sent)} of “{name}” sent in “{stage}” {shares}{left}"

@@ -1,7 +1,6 @@
 """The page of a history: what was checked, found and decided, and every metric over runs and segments."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +12,7 @@ from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
-from loadtest.report.page import NextStep, Page, Plot, Section, Table, TableCell, Tone, filled, table_of
+from loadtest.report.page import NextStep, Page, Section, Table, TableCell, Tone, filled, table_of
 from loadtest.report.plots import draw_history
 from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING
@@ -26,30 +25,6 @@ _STEPS: Final = 3
 """Runs that wait for a decision, of which the page gives the command."""
 
 
-@dataclass(frozen=True)
-class HistoryReport:
-    """What the page shows.
-
-    Attributes:
-        file: of the history, as a user may type it.
-        sentence: how many runs there are, and what became of them.
-        steps: what to do about the latest runs that wait.
-        warnings: what is wrong with the file.
-        plots: the first one is open, the others are folded.
-        segments: where the service was accepted as changed.
-        runs: every run, the newest first.
-    """
-
-    name: str
-    file: str
-    sentence: str
-    steps: tuple[NextStep, ...]
-    warnings: tuple[str, ...]
-    plots: tuple[Plot, ...]
-    segments: Table
-    runs: Table
-
-
 def write(file: Path, output: Path) -> None:
     """Write the page of a history.
 
@@ -59,46 +34,43 @@ def write(file: Path, output: Path) -> None:
     if not file.is_file():
         raise InputError(f"there is no history {file}", "`loadtest regression check SCENARIO` begins one.")
     contents = history_file.read(file)
-    report = build(contents.history, file, contents.warnings)
-    page = Page(
-        about=("History of checked runs", report.file),
-        tab=f"History of {report.name}",
-        heading=report.name,
-        tone="unsure" if report.steps or report.warnings else "good",
-        statements=(report.sentence,),
-        reasons=report.warnings,
-        steps=report.steps,
-        sections=(
-            Section(plots=report.plots[:1], tables=filled(report.segments)),
-            *(Section(plot.title, "aside", plots=(plot,)) for plot in report.plots[1:]),
-            Section(tables=filled(report.runs)),
-        ),
-        footer=Markup("Made from the history file alone by <code>loadtest regression history --html</code>."),
-        style="comparison.css",
-    )
-    write_atomically(output, render_html(page))
+    write_atomically(output, render_html(build(contents.history, file, contents.warnings)))
 
 
-def build(history: History, file: Path, warnings: Sequence[str] = ()) -> HistoryReport:
-    """Make what the page of a history shows."""
+def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
+    """Make the page of a history.
+
+    Args:
+        history: its runs and decisions.
+        file: where it is, as a user may type it.
+        warnings: what is wrong with the file.
+    """
     runs = history.runs
+    name = runs[-1].measurements.scenario if runs else file.stem
     waiting = [one for one in runs if one.status == "waiting"]
-    steps = (
+    steps = tuple(
         NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
             f"loadtest regression accept {one.id} --reason '…'",
         )
         for one in waiting[: -1 - _STEPS : -1]
     )
-    return HistoryReport(
-        name=runs[-1].measurements.scenario if runs else file.stem,
-        file=str(file),
-        sentence=_sentence(runs),
-        steps=tuple(steps),
-        warnings=tuple(warnings),
-        plots=draw_history(runs) if runs else (),
-        segments=_segments(runs),
-        runs=_runs(runs),
+    plots = draw_history(runs) if runs else ()
+    return Page(
+        about=("History of checked runs", str(file)),
+        tab=f"History of {name}",
+        heading=name,
+        tone="unsure" if steps or warnings else "good",
+        statements=(_sentence(runs),),
+        reasons=tuple(warnings),
+        steps=steps,
+        sections=(
+            Section(plots=plots[:1], tables=filled(_segments(runs))),
+            *(Section(plot.title, "aside", plots=(plot,)) for plot in plots[1:]),
+            Section(tables=filled(_runs(runs)), brief=True),
+        ),
+        footer=Markup("Made from the history file alone by <code>loadtest regression history --html</code>."),
+        style="comparison.css",
     )
 
 
@@ -130,7 +102,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
 
 
 def _runs(runs: Sequence[HistoryRun]) -> Table:
-    columns = "Started | Verdict | Status | What was found | Version | Run"
+    columns = "Started | Verdict | Status | What was found | Version | ~Run"
     rows = (
         (
             minute(one.measurements.started),

@@ -108,7 +108,7 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
     if alike:
         why = "" if found is None or found.kind is not None else f"no interval: {found.why_not}"
     return KeyFigure(
-        f"429 rate, {part.label}",
+        f"429 rate of requests, {part.label}",
         words.share(requests.throttled_rate),
         in_words(found) if alike and found is not None else "",
         f"n = {words.counted(requests.sent, 'request')}",

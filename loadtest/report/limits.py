@@ -1,9 +1,8 @@
-"""What a run says of limits in sentences: what they were asked, what they refused, who decides, and what bound the run.
+"""Limits in sentences: how far they were overdrawn, which limiter explains the 429s, and the run's bottleneck.
 
-Two limiters may refuse the same share and other requests; and a rate may differ from a prediction because another
-limiter is at work than the one that was assumed. So what is said rests on the decisions, and where those contradict the
-assumed limiter, the one that explains them is named. A limit does not bind where it does not explain its 429s: the
-target has another reason, or somebody else draws on it.
+Two limiters may reject the same share but other requests, so sentences rest on the decisions: where these contradict
+the assumed limiter, the one that explains them is named. A limit that does not explain its 429s is not the bottleneck:
+the target rejects for another reason, or another client shares the limit.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -19,7 +18,7 @@ from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitNa
 from loadtest.limits.fits import Fit
 from loadtest.limits.inference import same
 from loadtest.limits.inference import words as limiter_words
-from loadtest.words import count, joined, limit_name, rate, seconds, share, times, times_as, times_what
+from loadtest.words import joined, limit_name, rate, seconds, share, times_as, times_what
 
 AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
@@ -31,63 +30,34 @@ _MORE: Final = 1.2
 """By how much more the other stage has to be offered."""
 
 
-def overdrawn(findings: Findings, operation: Operation | None) -> str:
-    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains it.
+def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
+    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains its 429s.
 
     Args:
         findings: of the run.
         operation: whose limit comes first, if it was overdrawn.
 
     Returns:
-        Clauses; empty where nothing was answered.
+        A clause, and the share of 429s in it; 0 where no request got one.
     """
-    requests, assumed = findings.metrics.overall.requests, findings.record.assumed_limits
+    requests = findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
-        return ""
+        return "no request was answered", 0.0
     uses = [use for use in findings.uses if use.busiest > 1 or use.throttled]
     if not uses:
-        return "" if requests.throttled else f"no request got 429{_went_wrong(findings)}"
-    own = [use for use in uses if operation and use.limit == LIMIT_OF_OPERATION[operation] and use.throttled]
-    use = max(own or uses, key=lambda one: (one.throttled, one.busiest))
-    text = f"the {limit_name(use.limit)}"
-    if assumed.spec.algorithm == CONCURRENCY:
-        return f"in “{use.stretch}” {share(use.throttled_rate)} of the requests to {text} got 429"
-    # Below the limit, and refused all the same as it must be: bursts are above it for a while. So is the end of a ramp.
-    burst = use.busiest <= 1 and use.throttled and _expected_rate(findings, use)
-    ramps = (stage for _, stage in findings.record.stages() if stage.rate != stage.rate_to)
-    rises = any(each.start_s < use.end_s and use.start_s < each.end_s for each in ramps)
-    quotas = findings.record.quotas_on(use.limit)
-    keys = f" (over {quotas} keys)" if quotas > 1 else ""
-    if use.uneven:
-        keys = f" of key {use.keys[0].key} ({times(use.share)} over {quotas} keys)"
-    at = f"at {times_what(use.busiest)} {text}{' on average,' if burst or rises else ''}{keys}"
-    # Below a limit, it is the stage that is news.
-    at += f" in “{use.stretch}”" if use.busiest <= 1 else ""
-    got = f"{share(use.throttled_rate)} of the requests got 429" if use.throttled else "no request got 429"
-    return f"{at} {got}{_predicted(findings, use)}{_other_limits(findings, use)}{_first_429(findings, use)}"
-
-
-def _went_wrong(findings: Findings) -> str:
-    """How many operations of all traffic did not end well, of a run in which none was refused."""
-    counts = findings.metrics.overall.operations
-    if counts.sent == 1:
-        return ""
-    bad = counts.failed + counts.timed_out
-    return f", and {count(bad) if bad else 'none'} of {count(counts.sent)} operations failed or timed out"
-
-
-def _other_limits(findings: Findings, told: LimitUsage) -> str:
-    """What share of the requests to each other limit got 429, where most did; empty where none did."""
-    most: dict[str, LimitUsage] = {}
-    for use in findings.uses:
-        before = most[use.limit].throttled if use.limit in most else 0
-        if use.limit != told.limit and use.throttled > before:
-            most[use.limit] = use
-    return "".join(
-        f"; at {times_what(use.busiest)} the {limit_name(use.limit)}"
-        f" {share(use.throttled_rate)}{_predicted(findings, use, briefly=True)}"
-        for use in most.values()
-    )
+        return "no request got 429", 0.0
+    own = [use for use in uses if operation and use.limit == LIMIT_OF_OPERATION[operation]]
+    use = max([use for use in own if use.throttled] or uses, key=lambda one: (one.throttled, one.busiest))
+    got = f"{share(use.throttled_rate)} of requests got 429" if use.throttled else "no request got 429"
+    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
+        return f"in “{use.stretch}” {got}", use.throttled_rate
+    if first := _first_429(findings, use):
+        return first, use.throttled_rate
+    limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
+    key = f" of key {use.keys[0].key}" if use.uneven else ""
+    # Below the limit the stage is news.
+    at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
+    return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 
 
 def _first_429(findings: Findings, use: LimitUsage) -> str:
@@ -102,22 +72,24 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
             continue
         elapsed = float(refused["start"][own].min()) / 1e9 - plan.start_s
         offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s
-        return f"; as “{plan.name}” rose, the first came at {times_what(offered / limit)} the limit"
+        return f"as “{plan.name}” rose, the first 429 came at {times_what(offered / limit)} the limit"
     return ""
 
 
-def _predicted(findings: Findings, use: LimitUsage, *, briefly: bool = False) -> str:
-    """What follows the 429 rate of a stretch in a sentence: which limiter explains it; empty without a replay."""
+def _predicted(findings: Findings, use: LimitUsage) -> str:
+    """Whether the assumed limiter explains the 429 rate of a stretch, or which one does; empty without a replay."""
     expected = _expected_rate(findings, use)
     if expected is None:
         return ""
-    found, limiter = findings.observed_429.limits.get(use.limit), assumed_limiter(findings, use.limit)
+    found = findings.observed_429.limits.get(use.limit)
     if found is not None and found.assumed is not None and use.throttled and _contradicted(findings, use, found):
-        if expected or found.inference.named:
-            return _by_another(findings, found, limiter)
+        if named := found.inference.named:
+            return f", as {joined(list(dict.fromkeys(_called(findings, fit) for fit in named)), 'or')} decides"
+        if expected:
+            return ", which no known limiter explains"
     elif abs(expected - use.throttled_rate) <= AGREES:
-        return ", as predicted" if briefly else f", as {limiter} predicts"
-    return f", where {limiter} predicts {share(expected)}" if expected else f", though {limiter} predicts none"
+        return ", as predicted"
+    return f", where {share(expected)} was expected" if expected else ", though none was expected"
 
 
 def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
@@ -134,23 +106,6 @@ def _contradicted(findings: Findings, use: LimitUsage, found: LimitObserved429) 
     """Whether the decisions are not those of the assumed limiter: another one explains them, or none."""
     spec, limit = findings.record.assumed_limits.spec, findings.record.assumed_limits.limit_on(use.limit)
     return found.inference.word != "nothing" and not any(same(fit, spec, limit) for fit in found.inference.named)
-
-
-def _by_another(findings: Findings, found: LimitObserved429, limiter: str) -> str:
-    assumed, named = found.assumed, found.inference.named
-    wrong = 0 if assumed is None else assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-    contradict = "1 decision contradicts" if wrong == 1 else f"{count(wrong)} decisions contradict"
-    against = f"{contradict} {limiter}, which was assumed"
-    if not named:
-        return f", which no known limiter explains ({against})"
-    names = joined(list(dict.fromkeys(_called(findings, fit) for fit in named)), "or")
-    return f", as {names} decides ({against})"
-
-
-def assumed_limiter(findings: Findings, limit: str) -> str:
-    """The limiter that is assumed for a limit: ``a fixed window of 100 per minute``."""
-    assumed = findings.record.assumed_limits
-    return f"{assumed.words.partition(',')[0]} of {assumed.limit_text(assumed.limit_on(limit))}"
 
 
 def _called(findings: Findings, fit: Fit) -> str:
@@ -212,22 +167,21 @@ def bottleneck(findings: Findings) -> Bottleneck:
     called, asked = _called_limit(findings, use), _asked(use)
     if use.throttled and unexplained_429s(findings, use.limit) is not None:
         text = (
-            f"429s that no limit explains: in “{use.stretch}” {share(use.throttled_rate)} of the requests got 429 "
-            f"though the {called} had room for them; it was asked {asked}. The target has another reason, or somebody "
-            "else draws on the limit."
+            f"429s that no limit explains: {share(use.throttled_rate)} in “{use.stretch}”, though the {called} had "
+            "room. The target rejects for another reason, or another client shares the limit."
         )
         return Bottleneck("unexplained 429s", text)
     if use.throttled:
         polls = _polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
         if polls is not None and polls > 0.5:
-            spent = f"The poll budget: {share(polls)} of retrieval requests were polls"
-            return Bottleneck("poll budget", f"{spent}. {_of_limit(findings, use)}")
+            spent = f"The poll budget: {share(polls)} of retrievals were polls"
+            return Bottleneck("poll budget", f"{spent}, “{use.stretch}” asked {_asked(use)} the limit.")
         return Bottleneck("documented limit", _of_limit(findings, use))
     if text := _capacity(findings):
         return Bottleneck("capacity", text)
     if use.busiest > 1:
-        return Bottleneck("none", f"None: no request got 429, though “{use.stretch}” asked the {called} for {asked}.")
-    return Bottleneck("none", f"None was reached. The {called} came nearest: “{use.stretch}” asked for {asked}.")
+        return Bottleneck("none", f"None: no request got 429, though “{use.stretch}” asked {asked} the {called}.")
+    return Bottleneck("none", f"None was reached; nearest was “{use.stretch}”, which asked {asked} the {called}.")
 
 
 def _polling(findings: Findings) -> float | None:
@@ -252,17 +206,16 @@ def _called_limit(findings: Findings, use: LimitUsage) -> str:
 
 
 def _asked(use: LimitUsage) -> str:
-    """``80 % of what it allows``; of keys that have quotas of their own the busiest, where others ask for less."""
-    key = f" key {use.keys[0].key} ({times(use.share)} over all keys)" if use.uneven else ""
-    return f"{times_what(use.busiest)} what it allows{key}"
+    """``80 % of``, ``2.5 times``; of keys that have quotas of their own the busiest, where others ask for less."""
+    return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
 
 
 def _of_limit(findings: Findings, use: LimitUsage) -> str:
-    asked = f"it was asked {_asked(use)}{' on average' if use.busiest <= 1 else ''}"
+    asked = f"asked {_asked(use)} it{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        asked = f"{share(use.share)} of that was in use on average"
-    got = f"{share(use.throttled_rate)} of the requests got 429."
-    return f"The {_called_limit(findings, use)}: in “{use.stretch}” {asked}, and {got}"
+        asked = f"used {share(use.share)} of it on average"
+    got = f"{share(use.throttled_rate)} got 429."
+    return f"The {_called_limit(findings, use)}: “{use.stretch}” {asked}, {got}"
 
 
 def _capacity(findings: Findings) -> str:

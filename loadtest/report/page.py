@@ -1,10 +1,11 @@
-"""A page as a value, ready to show: a head with what was found, and sections of lists, facts, plots and tables.
+"""A page as a value: a head with the verdict and the answer, and sections of lists, facts, plots and tables.
 
-A run, a comparison, a history and a capacity search each fill one; ``formats.html`` writes it.
+A run, a comparison, a history and a capacity search each fill one; ``formats`` writes it as HTML and as Markdown, and
+prints it.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -72,13 +73,34 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table: columns as (label, whether of numbers)."""
+    """A table.
+
+    Attributes:
+        columns: (label, whether it holds numbers).
+        extra: labels of the columns that a terminal and a phone leave out.
+        decides: places of rows, the most important first; empty where the rows stand in that order.
+    """
 
     name: str
     title: str
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[TableCell, ...], ...]
     note: str = ""
+    extra: frozenset[str] = frozenset()
+    decides: tuple[int, ...] = ()
+
+    def brief(self, most: int) -> "Table":
+        """The table with the rows that decide, at most so many, in their order; it is itself if that is all of them."""
+        kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
+        if len(kept) == len(self.rows):
+            return self
+        rows = (self._headed(place) if place - 1 not in kept else self.rows[place] for place in kept)
+        return replace(self, rows=tuple(rows), decides=())
+
+    def _headed(self, place: int) -> tuple[TableCell, ...]:
+        """A row with the name that it shares with rows above it."""
+        named = next((row[0] for row in self.rows[place::-1] if row[0].text), self.rows[place][0])
+        return (named, *self.rows[place][1:])
 
 
 Row = tuple[TableCell | str, ...]
@@ -90,8 +112,13 @@ def filled(*tables: Table) -> tuple[Table, ...]:
 
 
 def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str = "") -> Table:
-    """A table with columns as ``Limit | #429s``, # for numbers. A text is a cell, the first one of a row its head."""
-    labels = tuple((label.removeprefix("#"), label.startswith("#")) for label in columns.split(" | "))
+    """A table with columns as ``Limit | #429s | ~#Rate``, # for numbers and ~ for extra ones.
+
+    A text is a cell, the first one of a row its head.
+    """
+    marked = columns.split(" | ")
+    labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in marked)
+    extra = frozenset(label.lstrip("~#") for label in marked if label.startswith("~"))
     cells = tuple(
         tuple(
             each if isinstance(each, TableCell) else TableCell(each, tone="" if k else "head")
@@ -99,7 +126,7 @@ def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str
         )
         for row in rows
     )
-    return Table(name, title, labels, cells, note)
+    return Table(name, title, labels, cells, note, extra)
 
 
 @dataclass(frozen=True)
@@ -164,38 +191,52 @@ class Point:
     mark: Tone = ""
 
 
-Look = Literal[
-    "plain", "answer", "bare", "note", "nothing", "columns", "notice", "warnings", "contents", "aside", "chapter"
-]
-"""Tables of ``bare`` and ``aside`` have no caption; ``aside`` and ``chapter`` unfold by a click."""
+Look = Literal["plain", "columns", "notice", "warnings", "contents", "aside", "chapter"]
+"""How a section is shown: ``aside`` and ``chapter`` unfold by a click, and tables of ``aside`` have no caption."""
+MOST_ROWS: Final = 8
+"""Rows of a table on the first screen of a page; the others unfold by a click."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, as far as it has text, points, facts, plots and tables, in this order.
+    """A part of a page, as far as it has text, points, facts, figures, plots, tables and bars, in this order.
 
     Attributes:
-        name: where a link to a chapter leads.
+        name: the anchor of a chapter.
+        brief: whether it belongs to the first screen, and so to what a terminal shows unless it is asked for all.
         tone: of a notice.
-        parts: of columns: what stands below one another in each.
+        figures: the numbers that matter most.
+        bars: the outcomes of each traffic entry and stage.
+        parts: of columns: the sections of each.
     """
 
     title: str = ""
     look: Look = "plain"
     name: str = ""
+    brief: bool = False
     tone: Tone = ""
     text: str = ""
     points: tuple[Point, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
+    figures: tuple[KeyFigure, ...] = ()
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
+    bars: tuple[OutcomeBar, ...] = ()
     parts: tuple[tuple["Section", ...], ...] = ()
 
     @property
     def size(self) -> str:
         """How much there is to see: ``2 plots, 1 table``."""
-        counts = ((len(self.plots), "plot"), (len(self.tables), "table"), (len(self.facts), "fact"))
+        points = sum(len(part.points) for column in self.parts for part in column)
+        sizes = (len(self.plots), len(self.tables), len(self.facts), points)
+        counts = zip(sizes, ("plot", "table", "fact", "line"), strict=True)
         return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is anything in it."""
+        content = (self.text, self.points, self.facts, self.figures, self.plots, self.tables, self.bars)
+        return self.look == "contents" or any(content) or any(part.filled for column in self.parts for part in column)
 
 
 @dataclass(frozen=True)
@@ -203,15 +244,15 @@ class Page:
     """A page.
 
     Attributes:
-        about: what kind of page it is, and of what: above the heading.
-        tab: what a browser calls it.
-        tone: how what was found is meant.
-        word: what was found in a word; empty without a verdict.
-        statements: the same in sentences, the first one large.
+        about: the kind of page and its subject, above the heading.
+        tab: its title in a browser.
+        tone: of the verdict.
+        word: the verdict in a word; empty without a verdict.
+        verdict: the verdict in a sentence; empty without a verdict.
+        statements: the sentences below the heading, the first one large.
         reasons: what else a reader must know.
         sides: (label, value) pairs: what was compared with what.
-        figures: the numbers that matter most.
-        bars: what became of the operations of each traffic entry and stage.
+        exit_code: of the process that makes the page.
         folder: where the plots' numbers are, beside the page; empty if they are in no file.
         explains: whether it explains the terms of reports, which are linked where they stand.
         style: a style sheet beside that of every page.
@@ -225,11 +266,25 @@ class Page:
     sections: tuple[Section, ...]
     footer: Markup
     word: str = ""
+    verdict: str = ""
     reasons: tuple[str, ...] = ()
     steps: tuple[NextStep, ...] = ()
     sides: tuple[tuple[str, str], ...] = ()
-    figures: tuple[KeyFigure, ...] = ()
-    bars: tuple[OutcomeBar, ...] = ()
+    exit_code: int = 0
     folder: str = ""
     explains: bool = False
     style: str = ""
+
+    @property
+    def tables(self) -> Iterator[Table]:
+        """Every table of the page, in order."""
+        return (table for section in self.sections for table in section.tables)
+
+    @property
+    def plots(self) -> Iterator[Plot]:
+        """Every plot of the page, in order."""
+        return (plot for section in self.sections for plot in section.plots)
+
+    def table(self, name: str) -> Table | None:
+        """The table of that name; None if the page has none."""
+        return next((table for table in self.tables if table.name == name), None)

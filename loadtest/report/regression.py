@@ -9,6 +9,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from loadtest.compare.results import load
 from loadtest.errors import ExitCode
 from loadtest.report.__main__ import guarded, short
 
@@ -34,12 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     from loadtest.report import comparison  # noqa: PLC0415 - see above
-    from loadtest.report.formats.comparison_ci import tell_github  # noqa: PLC0415 - see above
+    from loadtest.report.formats import comparison_ci, terminal  # noqa: PLC0415 - see above
 
-    report = comparison.make(directory, short(directory), history, plots=plots)
-    comparison.show(report, short(directory))
-    tell_github(report.comparison, directory)
-    return report.comparison.exit_code
+    shown = short(directory)
+    page = comparison.make(directory, shown, history, plots=plots)
+    terminal.show(page, [("page", str(shown / comparison_ci.PAGE))])
+    comparison_ci.tell_github(load(directory), directory)
+    return page.exit_code
 
 
 def _history(file: Path, output: Path) -> int:

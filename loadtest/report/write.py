@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,17 +10,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from loadtest.analysis import findings as analysis
 from loadtest.analysis import measurements
+from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import load_record
 from loadtest.compare.measurements import RunMeasurements, read
-from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.comparison import WORD_TONES
 from loadtest.report.formats import ci
+from loadtest.report.formats.html import render_html
+from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.formats.picture import write_plots
-from loadtest.report.run import Differences, Report, build, render_html, render_markdown, without_plots
-from loadtest.report.tables.comparison import metrics_table
+from loadtest.report.page import Page, Plot, Section
+from loadtest.report.run import build, differences
 
 LONG: Final = 2_000_000
 """Samples from which reading them takes longer than a reader waits without a word."""
@@ -59,7 +59,7 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         yield show
 
 
-def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Report:
+def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Page:
     """Read the record in ``directory`` and write its report beside it, in every form.
 
     metrics.json, report.html, report.md, plots/*.svg and *.csv; for CI systems junit.xml, load-performance.json and
@@ -79,35 +79,25 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-        report = build(found, png=png) if plots else without_plots(build(found))
+        drawn = _draw(found, png=png) if plots else ()
     measured = measurements.measure(found)
-    if baselines:
-        earlier = [load_measurements(one) for one in baselines]
-        report = replace(report, differences=differences(measured, earlier))
+    differs = differences(measured, [load_measurements(one) for one in baselines]) if baselines else Section()
+    page = build(found, drawn, differs)
     analysis.write(found)
     measurements.write(measured, directory)
-    write_plots(report.plots, directory / "plots")
-    write_atomically(directory / "report.md", render_markdown(report))
-    write_atomically(directory / "report.html", render_html(report))
+    write_plots(drawn, directory / "plots")
+    write_atomically(directory / "report.md", render_markdown(page))
+    write_atomically(directory / "report.html", render_html(page))
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
-    return report
+    return page
 
 
-def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Differences:
-    """Judge a run against baselines, as against a history of accepted runs. The run's own verdict stays.
+def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:
+    from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
 
-    Raises:
-        InputError: if the run is among its own baselines.
-    """
-    if any(one.run == run.run for one in baselines):
-        raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
-    by_start = sorted({one.run: one for one in baselines}.values(), key=lambda one: (one.started, one.run))
-    found = judge_history(by_start, run)
-    title = "Against 1 baseline" if len(by_start) == 1 else f"Against {len(by_start)} baselines"
-    table = replace(metrics_table(found), name="differences", title=title)
-    return Differences(title, found.sentence, found.reasons, WORD_TONES[found.word], table)
+    return draw_all(findings, png=png)
 
 
 def load_measurements(directory: Path) -> RunMeasurements:

@@ -41,6 +41,7 @@ class RunOptions(ScenarioOptions):
     target_version: str = ""
     plots: bool = True
     png: bool = False
+    full: bool = False
     processes: int = 0
     master: bool = False
     bind: str | None = None
@@ -96,7 +97,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
         code = load_target(directory, loaded.path.parent, resolved, options.load_arguments())
         if note := run_directory.pending_note(directory):
             print(note)
-        verdict = make_report(directory, plots=options.plots, png=options.png, apart=True)
+        verdict = make_report(directory, plots=options.plots, png=options.png, full=options.full, apart=True)
     return MadeRun(directory, code if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
 

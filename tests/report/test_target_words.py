@@ -7,10 +7,13 @@ from typing import Any
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report import run as pages
+from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.limits import bottleneck
+from loadtest.report.page import Page
 from loadtest.report.plots import limits
 from loadtest.report.plots.style import styled
-from loadtest.report.run import Report, build, without_plots
+from loadtest.report.run import build
+from loadtest.report.tables.target import about_target
 
 
 def found(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Findings:
@@ -25,9 +28,9 @@ def found(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: 
     return maker.findings(directory / "run", maker.info({"t": entry}, keys=keys), rows)
 
 
-def made(directory: Path, fates: list[dict[str, Any]], keys: int = 1, **stage: Any) -> Report:
-    """The report of that."""
-    return build(found(directory, fates, keys, **stage))
+def said_of(findings: Findings) -> list[str]:
+    """What is said of the target, with the examples."""
+    return [plain(f"{point.text} {point.detail}") for point in about_target(findings)]
 
 
 def plain(text: str) -> str:
@@ -40,21 +43,24 @@ def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     draw = random.Random(3)
     refused = {"status": 429, "outcome": "throttled", "reason": "throttled"}
     findings = found(tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
-    report = build(findings)
-    assert report.bottleneck.kind == "unexplained 429s"
-    assert "though the sync_run limit (100 per minute) had room for them" in report.bottleneck.words
-    assert "though a fixed window of 100 per minute predicts none; none of 60 operations failed" in report.headline
-    assert any("429s of the sync_run limit came though it had room" in one for one in report.target)
+    binds = bottleneck(findings)
+    assert binds.kind == "unexplained 429s"
+    assert "though the sync_run limit (100 per minute) had room" in binds.words
+    assert "though none was expected" in build(findings).statements[0]
+    assert any("429s of the sync_run limit came below it" in one for one in said_of(findings))
     with styled("rates"):
         title = limits.draw_rates(findings).title
     assert "bound the run" not in title
     assert title.endswith("though it had room")
 
 
-def test_429s_of_a_limit_are_explained(toured: tuple[Path, Report]) -> None:
+def test_429s_of_a_limit_are_explained(toured: tuple[Path, Page]) -> None:
     """Where the assumed limiter predicts them, there is nothing to say of the target."""
-    assert toured[1].target == ()
-    assert toured[1].bottleneck.kind == "poll budget"
+    about, binds = (
+        next(s for s in toured[1].sections if s.title == name) for name in ("About the target", "Bottleneck")
+    )
+    assert about.points == ()
+    assert binds.text.startswith("The poll budget")
 
 
 def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
@@ -64,21 +70,19 @@ def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
         {"execution_time_ms": 4.0, "result_matched": False, "outcome": "failed", "reason": "wrong_result"},
         {"outcome": "failed", "reason": "wrong_shape", "error_code": "without executionTime"},
     ]  # fmt: skip
-    report = made(tmp_path, fates)
-    said = plain(" ".join(report.target))
-    assert "1 of 5 runs were answered in another shape than the documented one: without executionTime (1)" in said
-    assert "1 of 3 answers gave an executionTime below zero, which is in no percentile, at worst -3.00 ms." in said
-    assert "1 of 3 answers gave an executionTime longer than the client waited, at worst 900 ms." in said
-    assert "1 of 1 answers held a result that is not that of what was asked." in said
-    assert report.verdict.word == "pass"
-    assert "**About the target**" in pages.render_markdown(without_plots(report))
+    findings = found(tmp_path, fates)
+    said, page = " ".join(said_of(findings)), build(findings)
+    assert "1 of 5 runs were answered in another shape than the documented one." in said
+    assert "without executionTime (1)" in said
+    assert "1 of 3 answers gave an executionTime below zero, which is in no percentile (-3.00 ms at worst)." in said
+    assert "1 of 3 answers gave an executionTime longer than the client waited (900 ms at worst)." in said
+    assert "1 of 1 answers gave a result that is not that of the request." in said
+    assert page.word == "pass"
+    assert "## About the target" in render_markdown(page)
 
 
 def test_a_slow_key_is_named_by_its_index(tmp_path: Path) -> None:
     """Key 2 takes five times as long as the others."""
     fates = [{"took": 100 if k % 3 == 2 else 20} for k in range(60)]
-    report = made(tmp_path, fates, keys=3)
-    (said,) = map(plain, report.target)
-    assert said.startswith(
-        "Key 2 is slower than the others: half of its 20 operations of t took 100 ms or more, 5 times"
-    )
+    (said,) = said_of(found(tmp_path, fates, keys=3))
+    assert said.startswith("Key 2 is slow: p50 of t is 100 ms, 5 times that of the other keys.")

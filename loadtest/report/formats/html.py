@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from loadtest.foreign_text import visible_text
-from loadtest.report.page import Page
+from loadtest.report.page import MOST_ROWS, Page
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
@@ -102,6 +102,6 @@ def render_html(page: Page) -> str:
     }  # fmt: skip
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.get_template("page.html.j2").render(
-        page=page, terms=terms, anchor=anchor, script=script, script_hash=f"sha256-{digest}"
+        page=page, terms=terms, anchor=anchor, script=script, script_hash=f"sha256-{digest}", most_rows=MOST_ROWS
     )
     return visible_text(text)

@@ -5,14 +5,61 @@ Everything that comes from a record is escaped. Plots are linked as files beside
 
 import re
 from collections.abc import Iterable
+from typing import Final
 
 from loadtest.foreign_text import visible_text
-from loadtest.report.page import KeyFigure, NextStep, Plot, Table, TableCell
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, TableCell
+
+_MARKS: Final = {"good": "✓", "bad": "✗", "unsure": "?"}
 
 
-def document(*parts: str) -> str:
-    """A text of those parts that are not empty."""
+def render_markdown(page: Page, level: int = 1) -> str:
+    """The whole page, without the lists of links and of terms.
+
+    Args:
+        page: what to show.
+        level: of its heading.
+    """
+    first = "#" * level
+    parts = [
+        f"{first} {escape(page.heading)}",
+        f"**{escape(page.verdict)}**" if page.verdict else "",
+        *(f"**{escape(each)}**" for each in page.statements if each not in page.verdict),
+        bullets(page.reasons),
+        *map(step, page.steps),
+        "  ".join(f"{label}: {escape(value)}." for label, value in page.sides),
+        *(part for section in page.sections for part in _section(section, level + 1, page.folder)),
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _section(section: Section, level: int, folder: str) -> list[str]:
+    if not section.filled:
+        return []
+    if section.look == "aside":
+        return [folded(table_) for table_ in section.tables] + [image(plot, level, folder) for plot in section.plots]
+    inner = level + 1 if section.title else level
+    return [
+        f"{'#' * level} {escape(section.title)}" if section.title else "",
+        escape(section.text),
+        _points(section),
+        "\n".join(f"- {escape(f'{label}: {value}')}" for label, value in section.facts),
+        figures(section.figures),
+        bullets(f"{bar.traffic} · {bar.stage}: {bar.words}" for bar in section.bars),
+        *(image(plot, inner, folder) for plot in section.plots),
+        *(table(shown, inner) for shown in section.tables),
+        *(part for column in section.parts for each in column for part in _section(each, inner, folder)),
+    ]
+
+
+def _points(section: Section) -> str:
+    begin = "> " if section.look == "warnings" else "- "
+    lines = []
+    for point in section.points:
+        mark = f"{_MARKS.get(point.mark, '')} ".lstrip()
+        text = ": ".join(part for part in (point.name, point.text) if part)
+        lines.append(f"{begin}{mark}{escape(f'{text} {point.detail}'.strip())}")
+    return ("\n\n" if begin == "> " else "\n").join(lines)
 
 
 def escape(text: str) -> str:
@@ -31,10 +78,10 @@ def figures(found: Iterable[KeyFigure]) -> str:
     return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in found)
 
 
-def image(plot: Plot) -> str:
-    """A plot's file in ``plots/`` beside the text, and how to read it."""
-    picture = f"![{escape(plot.title)}](plots/{plot.name}.svg)\n\n" if plot.svg else ""
-    return f"{picture}{escape(plot.caption)}"
+def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
+    """A plot's title, its file in a folder beside the text, and its caption."""
+    picture = f"![{escape(plot.title)}]({folder}/{plot.name}.svg)\n\n" if plot.svg else ""
+    return f"{'#' * level} {escape(plot.title)}\n\n{picture}{escape(plot.caption)}"
 
 
 def step(one: NextStep) -> str:

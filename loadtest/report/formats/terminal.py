@@ -1,37 +1,123 @@
-"""How a terminal shows a report's lines, figures and tables; without colour where the output isn't a terminal."""
+"""A page on a terminal or in a log: the closing block of a verb, or all of the page; without colour in a log."""
 
-from collections.abc import Collection
+import io
+from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from loadtest.report.page import KeyFigure, Table
+from loadtest.program import typed
+from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Table
 
 _WIDTH: Final = 100
+_MOST_LINES: Final = 40
+"""Lines of a closing block."""
+_MOST_ROWS: Final = 14
+"""Rows of a table in a closing block, fewer where the block would be longer."""
+_NAME: Final = 16
+"""Characters of a name that stand on one line."""
+_MOST_POINTS: Final = 5
+"""Points of a section in a closing block: a line each."""
 TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
-_LEFT_OUT: Final = {"Rate"}
-"""Columns that a terminal has no room for."""
 
 
-class Terminal:
-    """Prints to a console, by default standard output."""
+def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
+    """Print a page: its verdict, its first screen and what to do next, in 40 lines of 100 columns.
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(highlight=False, markup=False, soft_wrap=False)
-        self._console.width = min(self._console.width, _WIDTH) if self._console.is_terminal else _WIDTH
+    Args:
+        page: what to print.
+        steps: (label, command) pairs for its end.
+        full: print every section but plots, in as many lines as that takes.
+        console: where to print it; standard output by default.
+    """
+    console = console or Console(highlight=False, markup=False, soft_wrap=False)
+    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    steps = tuple(steps)
+    if full:
+        _Printer(console, None).page(page, steps)
+        return
+    for rows in range(_MOST_ROWS, 1, -1):
+        tried = Console(file=io.StringIO(), width=console.width, highlight=False, markup=False, soft_wrap=False)
+        _Printer(tried, rows).page(page, steps)
+        if tried.file.getvalue().count("\n") <= _MOST_LINES:  # type: ignore[attr-defined] # it is the StringIO above
+            break
+    _Printer(console, rows).page(page, steps)
+
+
+class _Printer:
+    """Prints a page to a console; ``rows``: of a table in a closing block, None for all."""
+
+    def __init__(self, console: Console, rows: int | None) -> None:
+        self._console = console
+        self._rows = rows
+        self._tall = True
+
+    def page(self, page: Page, steps: Iterable[tuple[str, str]]) -> None:
+        """Print the verdict, the sections and the steps."""
+        self.line()
+        self.line(page.verdict, f"bold {TONES[page.tone].removeprefix('bold ')}")
+        for statement in page.statements:
+            if statement.lower() not in page.verdict.lower():
+                self.line(statement)
+        for reason in page.reasons[: None if self._rows is None else _MOST_POINTS]:
+            self.line(f"  {reason}")
+        for section in page.sections:
+            if section.filled and (self._rows is None or section.brief):
+                self._section(section)
+        self.line()
+        self._steps(page.steps)
+        for label, command in steps:
+            self.labelled(label, command)
 
     def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
         """Print a line; ``whole``: unwrapped, so that it can be copied."""
         self._console.print(Text(text, style=style), soft_wrap=whole)
 
-    def labelled(self, label: str, text: str, *, whole: bool = False) -> None:
-        """Print a text after a faint label; ``whole`` as of a line."""
-        self._console.print(Text.assemble((f"{label}  ", "dim"), text), soft_wrap=whole)
+    def labelled(self, label: str, text: str) -> None:
+        """Print a text after a faint label, unwrapped."""
+        self._console.print(Text.assemble((f"{label}  ", "dim"), text), soft_wrap=True)
 
-    def figures(self, figures: Collection[KeyFigure]) -> None:
-        rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False, collapse_padding=True)
+    def _steps(self, steps: Iterable[NextStep]) -> None:
+        for step in steps:
+            self.line(step.words)
+            if step.command:
+                self.line(f"  {typed(step.command)}", whole=True)
+
+    def _section(self, section: Section) -> None:
+        tall = bool(section.tables or section.figures or section.facts)
+        if tall or self._tall or self._rows is None:
+            self.line()
+        self._tall = tall
+        if section.title and self._rows is None:
+            self.line(section.title, "bold")
+        if section.text:
+            self.line(f"{section.title}: {section.text}" if self._rows and section.title else section.text)
+        self._points(section.points)
+        for label, value in section.facts:
+            self.labelled(label, value)
+        if section.figures:
+            self._figures(section.figures)
+        for place, table in enumerate(section.tables):
+            if place:
+                self.line()
+            self._table(table, titled=self._rows is None or len(section.tables) > 1)
+        for part in (part for column in section.parts for part in column if part.filled):
+            self._section(part)
+
+    def _points(self, points: Collection[Point]) -> None:
+        shown = list(points) if self._rows is None else list(points)[:_MOST_POINTS]
+        for point in shown:
+            style = {"good": "green", "bad": "red"}.get(point.mark, "yellow")
+            mark = {"good": "✓", "bad": "✗"}.get(point.mark, "!")
+            text = f"{point.name}: {point.text}" if point.name else point.text
+            self.line(f"{mark} {text}{f' {point.detail}' if self._rows is None and point.detail else ''}", style)
+        if len(points) > len(shown):
+            self.line(f"  {len(points) - len(shown)} more", "dim")
+
+    def _figures(self, figures: Collection[KeyFigure]) -> None:
+        rich = _grid(head=False)
         rich.add_column(justify="right", no_wrap=True, style="bold")
         rich.add_column(overflow="fold")
         rich.add_column(overflow="fold", style="dim")
@@ -39,23 +125,36 @@ class Terminal:
             rich.add_row(Text(one.value), Text(one.label), Text(one.words))
         self._console.print(rich)
 
-    def table(self, table: Table, whole: Collection[str] = (), *, details: bool = False) -> None:
-        """Print a table without the columns that there is no room for.
+    def _table(self, table: Table, *, titled: bool) -> None:
+        if titled:
+            self.line(table.title, "bold")
+        shown = table if self._rows is None else table.brief(self._rows)
+        self._console.print(_rich(shown, details=self._rows is None))
+        if left := len(table.rows) - len(shown.rows):
+            self.line(f"{left} more of {len(table.rows)} rows: --full", "dim")
 
-        Args:
-            table: what to show.
-            whole: labels of columns of text that are never broken into lines; those of numbers never are.
-            details: whether a cell's detail stands below its text.
-        """
-        rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", collapse_padding=True)
-        shown = [place for place, (label, _) in enumerate(table.columns) if label not in _LEFT_OUT]
-        for label, number in (table.columns[place] for place in shown):
-            justify: Literal["right", "left"] = "right" if number else "left"
-            rich.add_column(label, justify=justify, overflow="fold", no_wrap=number or label in whole)
-        for row in table.rows:
-            texts = [Text(row[place].text, style=TONES[row[place].tone]) for place in shown]
-            for text, place in zip(texts, shown, strict=True):
-                if details and row[place].detail:
-                    text.append(f"\n{row[place].detail}", style="not bold dim")
-            rich.add_row(*texts)
-        self._console.print(rich)
+
+def _grid(*, head: bool = True) -> RichTable:
+    rich = RichTable(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", collapse_padding=True)
+    rich.show_header = head
+    return rich
+
+
+def _rich(table: Table, *, details: bool) -> RichTable:
+    """A table without its extra columns; with its cells' details below their texts, if they are asked for."""
+    rich = _grid()
+    shown = [place for place, (label, _) in enumerate(table.columns) if label not in table.extra]
+    for place in shown:
+        label, number = table.columns[place]
+        justify: Literal["right", "left"] = "right" if number else "left"
+        # A head may be broken between words, a figure or an entry's name of usual length may not.
+        longest = max((len(row[place].text) for row in table.rows), default=0)
+        least = longest if number else min(longest, _NAME) if place == 0 else 0
+        rich.add_column(label, justify=justify, overflow="fold", min_width=least)
+    for row in table.rows:
+        texts = [Text(row[place].text, style=TONES[row[place].tone]) for place in shown]
+        for text, place in zip(texts, shown, strict=True):
+            if details and row[place].detail:
+                text.append(f"\n{row[place].detail}", style="not bold dim")
+        rich.add_row(*texts)
+    return rich

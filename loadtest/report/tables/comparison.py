@@ -1,6 +1,7 @@
 """The tables of a comparison: findings with their symptoms, every metric, controls, who was compared with whom."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from loadtest.compare.measurements import RunMeasurements
@@ -21,6 +22,8 @@ TONES: Final[dict[MetricVerdict, Tone]] = {
 _SHA: Final = 12
 """Digits of a commit that are shown."""
 _MOST_NAMED: Final = 3
+_LARGEST: Final = 3
+"""Metrics that decide where nothing was found."""
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
@@ -60,7 +63,8 @@ def metrics_table(comparison: RunComparison) -> Table:
     """Every metric that both sides have, those that matter first."""
     stages = amounts.has_stages(comparison.metrics)
     runs = "Pairs" if comparison.kind == "paired" else "Runs"
-    columns = f"Traffic | Metric | Verdict | #Base | #Head | #Difference | #Change | #p | #Would see | #{runs}"
+    columns = f"Traffic | Metric | Verdict | #Base | #Head | #Difference | #Change | ~#p | #Detectable | ~#{runs}"
+    shown = ordered(comparison)
     rows = tuple(
         (
             amounts.where(one, stages=stages),
@@ -74,14 +78,23 @@ def metrics_table(comparison: RunComparison) -> Table:
             amounts.detectable(one),
             count(one.n),
         )
-        for one in ordered(comparison)
+        for one in shown
     )
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
         "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
-        "the rule does that. “Would see” is the smallest change for the worse that is found in 80 % of cases."
+        "the rule does that. Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
-    return table_of("metrics", "Every metric", columns, rows, note)
+    return replace(table_of("metrics", "Every metric", columns, rows, note), decides=_deciding(shown))
+
+
+def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
+    """The places of what is suspected, regressed or improved; without any, of the largest changes for the worse."""
+    places = range(len(metrics))
+    if changed := [place for place in places if amounts.is_changed(metrics[place])]:
+        return tuple(changed)
+    tested = [place for place in places if metrics[place].p is not None]
+    return tuple(sorted(tested, key=lambda place: amounts.telling(metrics[place]), reverse=True)[:_LARGEST])
 
 
 def _change(one: MetricComparison) -> TableCell:

@@ -1,6 +1,8 @@
 """Every table of a report, as text that is ready to show; those of the figures and of the generator are made here."""
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import attrgetter
 from typing import Final
 
@@ -13,13 +15,16 @@ from loadtest.analysis.verdict import Judged, amount
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.metrics import METRICS, UNITS
+from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import PauseInfo
+from loadtest.report.headline import main_entry
 from loadtest.report.page import Row, Table, TableCell, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.cells import UNKNOWN, alarm, listed, statistic
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
+from loadtest.threshold import parse_threshold
 from loadtest.words import NOTHING, count, duration_ms, measured, milliseconds, quantity, rate, share, signed
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
@@ -42,12 +47,14 @@ _LATENCIES: Final = {
     "dispatch_lag_ms": "dispatch lag",
 }
 _KEYS_NAMED: Final = 5
+_NEAREST: Final = 3
+"""Thresholds that are shown first where all hold: those that are nearest to failing."""
 _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 
 def thresholds(judged: list[Judged]) -> Table:
-    """Each threshold with its value, margin and n."""
-    columns = "Result | Where | Threshold | #Value | #Margin | #n"
+    """Each threshold with its value, margin and n; those that fail decide, then those that are nearest to it."""
+    columns = "Result | Where | Threshold | #Value | #Margin | ~#n"
     rows = tuple(
         (
             _result(one),
@@ -62,7 +69,17 @@ def thresholds(judged: list[Judged]) -> Table:
     note = "Margin is the distance to the nearest value that would change it."
     if any(one.marginal for one in judged):
         note += " Marginal: in a part of the value’s 95 % interval it is the other way round."
-    return table_of("thresholds", "Thresholds", columns, rows, note)
+    unsure = sum(one.judgement != "pass" or one.marginal for one in judged)
+    decides = sorted(range(len(judged)), key=lambda place: _nearness(judged[place]))[: max(unsure, _NEAREST)]
+    return replace(table_of("thresholds", "Thresholds", columns, rows, note), decides=tuple(decides))
+
+
+def _nearness(one: Judged) -> tuple[int, bool, float]:
+    """For sorting: what fails, what cannot be judged, then what holds by the least share of what it allows."""
+    threshold = parse_threshold(one.require)
+    exact = threshold.operator == "==" or one.margin is None
+    margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
+    return ("fail", "inconclusive", "pass").index(one.judgement), not one.marginal, margin
 
 
 def _result(one: Judged) -> TableCell:
@@ -83,18 +100,34 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings) -> Table:
-    """One row for each traffic entry and stage: what was offered, what became of it, how long it took."""
-    columns = "Traffic | Stage | #Offered | #Rate | #ok | #429 | #Expected | #p50 ms | #p95 ms | #p99 ms | #Exec. p50"
+    """One row for each traffic entry and stage; those with the most 429s and errors decide, and the main one."""
+    entries, info = findings.metrics.traffic, findings.record.info
+    polled = {name: polling(info, name) for name in entries}
+    parts = [(name, stage, part) for name, each in entries.items() for stage, part in each.stages.items()]
+    columns = "Traffic | Stage | #Offered | ~#Rate | #ok | #429 | #Expected | #p50 ms | #p95 ms | ~#p99 ms | #Exec. p50"
     rows = (
-        ("" if place else name, stage, *_summary_row(part))
-        for name, figures in findings.metrics.traffic.items()
-        for place, (stage, part) in enumerate(figures.stages.items())
+        (
+            "" if place and parts[place - 1][0] == name else name,
+            stage,
+            *_summary_row(part),
+            *([polled[name].removeprefix("polled ").replace(" ", "\u00a0")] if any(polled.values()) else []),
+        )
+        for place, (name, stage, part) in enumerate(parts)
     )
     note = (
-        "429: share of sent operations that ended throttled; Expected: by a replay of the assumed limiter. "
+        "ok and 429: shares of operations that were sent. Expected: 429s by a replay of the assumed limiter. "
         f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
-    return table_of("summary", "Summary", columns, rows, note)
+    entry = main_entry(findings)
+    chosen = set() if entry is None else {(entry.traffic, stage.name) for stage in entry.stages}
+    decides = sorted(range(len(parts)), key=lambda place: (parts[place][:2] not in chosen, _ok(parts[place][2]) or 0.0))
+    columns += " | Polled" * any(polled.values())
+    return replace(table_of("summary", "Summary", columns, rows, note), decides=tuple(decides))
+
+
+def _ok(figures: OperationStage) -> float | None:
+    counts = figures.operations
+    return counts.ok / counts.sent if counts.sent else None
 
 
 def _summary_row(figures: OperationStage) -> Row:
@@ -102,7 +135,7 @@ def _summary_row(figures: OperationStage) -> Row:
     return (
         count(operations.offered),
         rate(operations.offered_rate),
-        count(operations.ok),
+        share(_ok(figures)),
         share(figures.throttled_rate),
         TableCell(share(figures.expected_throttled_rate), tone="faint"),
         *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),

@@ -1,7 +1,7 @@
-"""What a record shows of the target: as sentences for the first screen, and as tables.
+"""Findings about the target: lines for the first screen, and tables.
 
-A verdict is on thresholds alone. That executionTimes are impossible, that results are wrong, that one key waits for the
-others or that 429s came without need, no threshold may have asked; the first screen says it all the same.
+A verdict rests on thresholds alone. The first screen also shows impossible executionTimes, wrong results, slow keys
+and unexplained 429s, even if no threshold asks for them.
 """
 
 from collections.abc import Iterator
@@ -13,30 +13,30 @@ from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import requests_sent
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.page import Row, Table, TableCell, table_of
+from loadtest.report.page import Point, Row, Table, TableCell, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
 
 _ANOMALY_WORDS: Final = {
-    "negative": "gave an executionTime below zero, which is in no percentile",
-    "longer_than_seen": "gave an executionTime longer than the client waited",
-    "no_time": "gave an executionTime above a day, which is in no percentile",
-    "seconds": "gave an executionTime near a thousandth of what was waited, as if in seconds: it is documented in ms",
-    "unknown_state": "gave a job state that is not documented, and counts as pending",
-    "wrong_result": "held a result that is not that of what was asked",
+    "negative": "an executionTime below zero, which is in no percentile",
+    "longer_than_seen": "an executionTime longer than the client waited",
+    "no_time": "an executionTime above a day, which is in no percentile",
+    "seconds": "an executionTime as if in seconds instead of ms",
+    "unknown_state": "a job state that is not documented, and counts as pending",
+    "wrong_result": "a result that is not that of the request",
 }
 
 
-def about_target(findings: Findings) -> tuple[str, ...]:
-    """Every finding about the target as a sentence, keys by their index; empty where there is nothing to say."""
+def about_target(findings: Findings) -> tuple[Point, ...]:
+    """Every finding about the target in a line, keys by their index, with an example as its detail."""
     return tuple(
-        sentence
-        for part in (_shape_findings, _anomaly_findings, _job_findings, _refusal_findings, _key_findings)
-        for sentence in part(findings)
+        point
+        for part in (_shape_findings, _anomaly_findings, _job_findings, _rejection_findings, _key_findings)
+        for point in part(findings)
     )
 
 
-def _shape_findings(findings: Findings) -> Iterator[str]:
-    """Answers of another shape than the documented one, by what is amiss with them."""
+def _shape_findings(findings: Findings) -> Iterator[Point]:
+    """Answers of another shape than the documented one."""
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -44,52 +44,45 @@ def _shape_findings(findings: Findings) -> Iterator[str]:
             sent = requests_sent(findings, kind)
             known = ", ".join(f"{one.code} ({count(one.count)})" for one in groups if one.code)
             wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
-            shape = f"in another shape than the documented one{f': {known}' if known else ''}"
-            yield f"{least}{wrong} {kind.several} were answered {shape}{_first(groups[0].request_id)}."
+            text = f"{least}{wrong} {kind.several} were answered in another shape than the documented one."
+            yield Point(text, ". ".join(part for part in (known, _first(groups[0].request_id)) if part))
 
 
-def _anomaly_findings(findings: Findings) -> Iterator[str]:
+def _anomaly_findings(findings: Findings) -> Iterator[Point]:
     for one in findings.anomalies:
-        worst = "" if one.worst_ms is None else f", at worst {duration_ms(one.worst_ms)}"
-        if one.name == "seconds":
-            worst = f" (at most {duration_ms(one.worst_ms)})"
+        worst = "" if one.worst_ms is None else f" ({duration_ms(one.worst_ms)} at worst)"
         worst += f" (“{one.example}”)" if one.example else ""
-        worst += _first(one.request_id)
-        yield f"{count(one.count)} of {count(one.possible)} answers {_ANOMALY_WORDS[one.name]}{worst}."
+        text = f"{count(one.count)} of {count(one.possible)} answers gave {_ANOMALY_WORDS[one.name]}{worst}."
+        yield Point(text, _first(one.request_id))
 
 
 def _first(request_id: str | None) -> str:
-    return f"; the first is of trace {request_id}" if request_id else ""
+    return f"The first has the trace {request_id}." if request_id else ""
 
 
-def _job_findings(findings: Findings) -> Iterator[str]:
+def _job_findings(findings: Findings) -> Iterator[Point]:
     ledger = findings.ledger
     for number, words in (
         (ledger.back_to_pending, "came back as pending after they had ended"),
         (ledger.changed, "came back both as completed and as failed"),
         (ledger.duplicated, "got the id of an earlier job"),
-        (ledger.lost, "got lost: the target did not know them any more before they were seen to end"),
+        (ledger.lost, "got lost: the target no longer knew them before they were seen to end"),
     ):
         if number:
-            yield f"{count(number)} of {count(ledger.submitted)} jobs {words}."
+            yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
 
 
-def _refusal_findings(findings: Findings) -> Iterator[str]:
+def _rejection_findings(findings: Findings) -> Iterator[Point]:
     for name in findings.observed_429.limits:
         if (found := unexplained_429s(findings, name)) is not None:
             wrong = f"{count(found.unexplained)} of {count(found.throttled)} 429s of the {limit_name(name)}"
-            assumed = "though it had room, as it was assumed to be, and no other known limiter explains them"
-            yield f"{wrong} came {assumed}."
+            yield Point(f"{wrong} came below it, and no known limiter explains them.")
 
 
-def _key_findings(findings: Findings) -> Iterator[str]:
+def _key_findings(findings: Findings) -> Iterator[Point]:
     for slow in findings.slow_keys:
-        share = {"p50": "half", "p95": "5\u00a0%"}[slow.statistic]
-        yield (
-            f"Key {slow.key} is slower than the others: {share} of its {count(slow.n)} operations of {slow.traffic} "
-            f"took {duration_ms(slow.value_ms)} or more, {times_as(slow.factor)} times as long as with all other keys "
-            f"({duration_ms(slow.others_ms)})."
-        )
+        times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
+        yield Point(f"Key {slow.key} is slow: {times} that of the other keys.", f"n = {count(slow.n)}")
 
 
 _MOST: Final = 30

@@ -10,7 +10,7 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.report import write
-from loadtest.report.run import Report
+from loadtest.report.page import Page
 
 
 def made(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], dict[str, dict[str, str]]]:
@@ -30,7 +30,7 @@ def read(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], d
     return metrics, suite, performance, rows
 
 
-def test_the_same_numbers_in_every_form(toured: tuple[Path, Report]) -> None:
+def test_the_same_numbers_in_every_form(toured: tuple[Path, Page]) -> None:
     """Counts, rates and percentiles of metrics.json are those of the tables that CI systems read."""
     metrics, suite, performance, rows = read(toured[0])
     overall = metrics["overall"]["requests"]

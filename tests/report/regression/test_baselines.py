@@ -11,7 +11,8 @@ from loadtest.cli import main
 from loadtest.compare.measurements import FILE_NAME
 from loadtest.errors import ExitCode, InputError
 from loadtest.report import write
-from loadtest.report.write import differences, load_measurements
+from loadtest.report.run import differences
+from loadtest.report.write import load_measurements
 
 RUN = made.a_run(made.SLOWER, 100)
 
@@ -20,9 +21,9 @@ def test_few_baselines_are_learning() -> None:
     """Values stand side by side, and nothing is judged."""
     found = differences(RUN, [made.a_run(made.PLAIN, k) for k in range(2)])
     assert found.title == "Against 2 baselines"
-    assert found.sentence.startswith("Learning: 2 of 5")
+    assert found.text.startswith("Learning: 2 of 5")
     assert found.tone == "unsure"
-    assert len(found.table.rows) == 24
+    assert len(found.tables[0].rows) == 24
 
 
 def test_five_baselines_are_judged_whatever_their_order() -> None:
@@ -30,7 +31,7 @@ def test_five_baselines_are_judged_whatever_their_order() -> None:
     baselines = [made.a_run(made.PLAIN, k) for k in range(6)]
     found = differences(RUN, [*reversed(baselines), baselines[0]])
     assert found.title == "Against 6 baselines"
-    assert found.sentence.startswith("greetings: executionTime p50 +")
+    assert found.text.startswith("greetings: executionTime p50 +")
     assert found.tone == "unsure"  # suspected, as of a first check
     assert found == differences(RUN, baselines)
 
@@ -38,9 +39,9 @@ def test_five_baselines_are_judged_whatever_their_order() -> None:
 def test_other_limits_are_named() -> None:
     """What is not comparable says in which field."""
     found = differences(RUN, [made.a_run(made.PLAIN, k, target=made.OTHER_LIMITS) for k in range(5)])
-    assert "limits" in found.sentence
+    assert "limits" in found.text
     assert found.tone == "bad"
-    assert not found.table.rows
+    assert not found.tables
 
 
 def test_a_run_is_not_its_own_baseline() -> None:
@@ -56,9 +57,9 @@ def test_a_report_with_a_baseline(tmp_path: Path) -> None:
     verdict = write.make(run, plots=False).verdict
     info.id = "20250101T000000Z-earlier-000000"
     baseline = maker.save(tmp_path / "baseline", info, rows)
-    report = write.make(run, plots=False, baselines=[baseline])
-    assert report.verdict == verdict
-    assert report.differences.sentence in (run / "report.html").read_text(encoding="utf-8")
+    page = write.make(run, plots=False, baselines=[baseline])
+    assert page.verdict == verdict
+    assert "Against 1 baseline" in (run / "report.html").read_text(encoding="utf-8")
     assert "Against 1 baseline" in (run / "report.md").read_text(encoding="utf-8")
     # It was measured from the record, and what the report writes is the same.
     assert not (baseline / FILE_NAME).exists()

@@ -44,9 +44,8 @@ def test_the_page_shows_runs_decisions_and_segments(tmp_path: Path) -> None:
 def test_an_empty_history_says_so(tmp_path: Path) -> None:
     """A file without a line is a page without pictures."""
     page = history_page.build(history.History(), tmp_path / "regression.jsonl")
-    assert page.sentence == "No run has been checked yet."
-    assert [plot.svg for plot in page.plots] == []
-    assert not page.runs.rows
+    assert page.statements == ("No run has been checked yet.",)
+    assert not [*page.plots, *page.tables]
 
 
 def test_a_history_that_is_not_there_or_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,10 +6,11 @@ from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import LimitInfo, TargetInfo
+from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.page import Table
 from loadtest.report.plots import finished, limits
 from loadtest.report.plots.drawing import NoData
-from loadtest.report.run import build, render_markdown, without_plots
+from loadtest.report.run import build
 from loadtest.report.tables.limits import chance, observed_429_tables
 
 
@@ -102,7 +103,7 @@ def test_whatever_is_missing_is_said_in_a_sentence(tmp_path: Path, case: str) ->
 def test_the_report_has_it_all(tmp_path: Path) -> None:
     """The tables are in the page and in Markdown, and the plot is drawn."""
     found = findings(tmp_path / "run", *above())
-    page = without_plots(build(found))
+    page = build(found)
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
     assert "Its answers are those of a fixed window" in render_markdown(page)
     plot = finished("windows", limits.draw_windows(found), png=False)
