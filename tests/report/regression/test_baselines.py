@@ -21,7 +21,7 @@ def test_few_baselines_are_learning() -> None:
     """Values stand side by side, and nothing is judged."""
     found = differences(RUN, [made.a_run(made.PLAIN, k) for k in range(2)])
     assert found.title == "Against 2 baselines"
-    assert found.text.startswith("Learning: 2 of 5")
+    assert found.text.startswith("Learning: 3 of 5")
     assert found.tone == "unsure"
     assert len(found.tables[0].rows) == 24
 
