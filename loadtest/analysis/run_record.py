@@ -116,6 +116,10 @@ class Record:
 
     def limits(self) -> list[str]:
         """The limits that are assumed to be in force and were asked anything, as ``on_limit`` takes them."""
+        return list(self._limits)
+
+    @cached_property
+    def _limits(self) -> list[str]:
         assumed = self.assumed_limits
         names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -98,7 +98,7 @@ def render_html(page: Page) -> str:
     # A drawing is made by matplotlib, which escapes the names in it.
     environment.filters |= {
         "drawing": Markup, "script": Markup, "linked": partial(linked, terms=terms),
-        "explained": partial(explained, terms=terms),
+        "explained": cache(partial(explained, terms=terms)),
     }  # fmt: skip
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.get_template("page.html.j2").render(

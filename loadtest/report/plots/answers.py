@@ -9,6 +9,7 @@ from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, value, worse_word
+from loadtest.report.plots.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows
 from loadtest.report.tables.answers import answer_tables
@@ -34,6 +35,7 @@ def draw(findings: Findings) -> Drawing | None:
     ]
     if not drawn:
         return None
+    left, drawn = len(drawn) - MOST, drawn[:MOST]
     most = max(len(found.sides) for found, _ in drawn)
     figure, axes = panels(len(drawn), 0.62 + _ROW_IN * most, columns=min(2, len(drawn)), share_x=False)
     for panel, (found, place) in zip(axes, drawn, strict=True):
@@ -43,6 +45,8 @@ def draw(findings: Findings) -> Drawing | None:
         "left is less. Whether two sides can be told apart is said by the interval of their difference, in the table, "
         "and not by lines that overlap."
     )
+    if left > 0:
+        caption += f" {left} more are in the tables."
     return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))
 
 

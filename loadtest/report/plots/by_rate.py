@@ -12,6 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.page import Table, table_of
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import INK, MUTED, entries, log, names_or_count, note, panels, plain
 
@@ -50,15 +51,17 @@ def draw(findings: Findings) -> Drawing | NoData | None:
             found[name] = points
     if not found:
         return None
-    figure, axes = panels(len(found), 2.2, columns=min(2, len(found)), share_x=False)
-    for panel, name, colour in entries(record, axes, found):
-        _panel(panel, found[name], colour)
+    shown, left_out = deciding_of(findings, found)
+    figure, axes = panels(len(shown), 2.2, columns=min(2, len(shown)), share_x=False)
+    for panel, name, colour in entries(record, axes, shown):
+        _panel(panel, shown[name], colour)
     axes[0].set_ylabel("response time, ms (log)")
     caption = (
         "Each stage at the rate that was offered on average; lower is better. Bars are 95 % intervals (sampling only). "
         "Of operations that were ok or timed out: 429s are in no line, so that a limit can make a stage look fast."
     )
-    return Drawing(_title(found), caption, figure, tuple(_table(name, points) for name, points in found.items()))
+    tables = tuple(_table(name, points) for name, points in shown.items())
+    return Drawing(_title(found), caption, figure, tables, left_out)
 
 
 def _points(stages: Mapping[str, OperationStage]) -> list[_Point]:

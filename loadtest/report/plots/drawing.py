@@ -22,10 +22,10 @@ from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
-from loadtest.report.page import Plot, Table, TableCell
+from loadtest.report.page import Plot, Table, TableCell, table_of
 from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
-from loadtest.words import NOTHING, times_as
+from loadtest.words import NOTHING, count, times_as
 
 _MOST_ROWS: Final = 16
 """Rows of a table in the page: evenly picked where there are more."""
@@ -33,6 +33,9 @@ _MOST_POINTS: Final = 2_000
 """Points of a series in the CSV, likewise."""
 
 
+_LEFT_OUT: Final = (
+    "{} entries with fewer failures or operations are left out of the picture; they are listed with its numbers."
+)
 _DPI: Final = 144
 _TITLE_PT: Final = 10.5
 _TITLE_LINE_IN: Final = 0.19
@@ -42,14 +45,15 @@ _TITLE_LINE_IN: Final = 0.19
 class Drawing:
     """A plot: what it shows in a sentence, how to read it, and the figure.
 
-    ``data`` are its numbers, if they are not to be read off the figure's own lines. It gets a legend of what its panels
-    label, unless it has one.
+    ``data`` are its numbers, if they are not to be read off the figure's own lines; ``left_out`` are traffic entries
+    that it doesn't show. It gets a legend of what its panels label, unless it has one.
     """
 
     title: str
     caption: str
     figure: Figure
     data: tuple[Table, ...] | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.figure.legends:
@@ -72,7 +76,12 @@ def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
         numbers = tables(drawn.figure) if drawn.data is None else drawn.data
         listed, svg = as_csv(drawn.figure, numbers), to_svg(drawn.figure)
         picture = to_png(drawn.figure, drawn.title) if png else b""
-    return Plot(name, drawn.title, drawn.caption, svg, picture, numbers, listed)
+    caption = drawn.caption
+    if drawn.left_out:
+        caption += f" {_LEFT_OUT.format(count(len(drawn.left_out)))}"
+        rows = ((entry,) for entry in drawn.left_out)
+        numbers += (table_of("data", "Traffic entries that the picture leaves out", "Entry", rows),)
+    return Plot(name, drawn.title, caption, svg, picture, numbers, listed)
 
 
 def to_svg(figure: Figure) -> str:

@@ -1,7 +1,6 @@
 """executionTime, as the server says: as a part of what the client saw, over time, and against what the client saw."""
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -15,6 +14,7 @@ from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import marks, style
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 
 _FRAME_IN: Final = 0.55
@@ -25,8 +25,6 @@ _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 _MOST_TIMES: Final = 5
 """By how much the longest bar of an operation may exceed that of another entry on the same scale."""
-_MOST_PANELS: Final = 6
-"""Traffic entries that are drawn over time."""
 _SAME: Final = 1.1
 """Medians of stages that are no further apart than that are given as one."""
 
@@ -55,14 +53,15 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
         return NoData("Where the time goes", "no operation succeeded")
-    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in found.values()])
-    longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in found.items()}
-    for panel, name, colour in style.entries(record, axes, found):
+    shown, left_out = deciding_of(findings, found)
+    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in shown.values()])
+    longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
+    for panel, name, colour in style.entries(record, axes, shown):
         operation = record.info.traffic[name].operation
-        alike = [longest[each] for each in found if record.info.traffic[each].operation == operation]
+        alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
-        _bars(panel, found[name], colour, max(alike) if shared else longest[name])
+        _bars(panel, shown[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     looks = _looks(style.MUTED)
     style.keys(
@@ -80,8 +79,8 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
         "Entries of one operation have the same scale unless one took more than 5 times as long."
     )
-    tables = tuple(_table(name, bars) for name, bars in found.items())
-    return Drawing(_decomposition_title(findings, found), caption, figure, tables)
+    tables = tuple(_table(name, bars) for name, bars in shown.items())
+    return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)
 
 
 def _table(name: str, bars: list[_Row]) -> Table:
@@ -178,7 +177,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
     """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
     if why := why_none(findings):
         return NoData("executionTime over time", why)
-    record, shown = findings.record, dict(islice(findings.executions.items(), _MOST_PANELS))
+    record, (shown, left_out) = findings.record, deciding_of(findings, findings.executions)
     figure, axes = style.panels(len(shown), 1.7)
     for panel, name, colour in style.entries(record, axes, shown):
         entry = shown[name]
@@ -193,7 +192,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
         "it rises itself, work is done more slowly. Lines are dotted where a bin holds too few to carry them. The "
         "scale is logarithmic and doesn’t start at zero."
     )
-    return Drawing(_over_time_title(findings), caption, figure)
+    return Drawing(_over_time_title(findings), caption, figure, left_out=left_out)
 
 
 def against_latency(findings: Findings) -> Drawing | None:
@@ -202,7 +201,7 @@ def against_latency(findings: Findings) -> Drawing | None:
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
-    shown = dict(islice(anomalous.items(), _MOST_PANELS))
+    shown, left_out = deciding_of(findings, anomalous)
     figure, axes = style.panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
     for panel, name, colour in style.entries(record, axes, shown):
         _square(panel, shown[name], colour)
@@ -218,7 +217,7 @@ def against_latency(findings: Findings) -> Drawing | None:
     count = sum(entry.anomaly_count for entry in anomalous.values())
     which = f"executionTime{'' if count == 1 else 's'} of {', '.join(anomalous)}"
     title = f"{words.count(count)} {which} cannot be: below zero, or longer than the client waited"
-    return Drawing(title, caption, figure)
+    return Drawing(title, caption, figure, left_out=left_out)
 
 
 def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:

@@ -12,6 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import POLLED_OPERATIONS, Operation
+from loadtest.report.plots.deciding import MOST, deciding
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows
 from loadtest.report.tables.jobs import polling_table
@@ -41,7 +42,10 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     if why := _why_none(findings):
         return NoData("What polling costs", why)
     figure, (left, right) = panels(2, 2.4, columns=2, share_x=False)
-    _per_job(left, findings)
+    plans = {name: plan for name, plan in findings.record.info.traffic.items() if plan.operation in POLLED_OPERATIONS}
+    lines = max(len(plan.stages) for plan in plans.values())
+    names, left_out = deciding(findings, plans, max(1, MOST // lines))
+    _per_job(left, findings, names)
     _spent(right, figure, findings)
     caption = (
         "On the left, of jobs that ended or were given up, the share that took at most so many polls. On the right, "
@@ -49,14 +53,16 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
         "beyond the line, some must be refused. Each job needs one retrieval at least; the rest is the price of the "
         "polling interval."
     )
-    return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),))
+    return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
 
 
-def _per_job(panel: Axes, findings: Findings) -> None:
+def _per_job(panel: Axes, findings: Findings, names: list[str]) -> None:
     record, lines, most = findings.record, cycle(_LINES), 1.0
-    for stage in [stage for each in POLLED_OPERATIONS for stage in record.stages(operation=each)]:
-        polls = record.time("polls", [stage])
-        if polls.n:
+    for name in names:
+        for stage in record.stages(traffic=name):
+            polls = record.time("polls", [stage])
+            if not polls.n:
+                continue
             operation = record.info.traffic[stage.traffic].operation
             look = {"color": OPERATIONS[operation], "ls": next(lines), "lw": 1.5}
             ecdf(panel, polls, floor=None, label=f"{stage.traffic} · {stage.stage.name}", **look)

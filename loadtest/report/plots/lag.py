@@ -10,6 +10,7 @@ from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import mark_stages, time_axis
 from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels
@@ -26,7 +27,8 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not findings.lags:
         return NoData("How late operations left", "no operation was sent")
     figure, (panel, spread) = panels(2, 1.9, share_x=False)
-    for name, lags in findings.lags.items():
+    shown, left_out = deciding_of(findings, findings.lags)
+    for name, lags in shown.items():
         _lines(panel, lags, f"{name}: worst of a bin", line_of(record, name))
     worst = np.concatenate([lags.start_lag for lags in findings.lags.values()])
     top = 4 * float(np.max(worst, where=np.isfinite(worst), initial=DISPATCH_LAG_MS))
@@ -41,7 +43,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         "after a user was free, the generator’s own. Above, the worst of each bin; below, how many operations left at "
         "most so late, warm-up not counted. Both scales of lag are logarithmic."
     )
-    return Drawing(_title(findings), caption, figure)
+    return Drawing(_title(findings), caption, figure, left_out=left_out)
 
 
 def _lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:

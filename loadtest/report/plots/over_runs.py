@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
@@ -36,7 +37,7 @@ _MOST_BEFORE: Final = 40
 """Runs of earlier segments that are drawn."""
 _FIRST: Final = 6
 """Panels of the first figure."""
-_MOST: Final = 36
+_MOST: Final = 12
 """Panels of the second one."""
 _COLUMNS: Final = 3
 _PANEL_IN: Final = 1.45
@@ -57,8 +58,12 @@ def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing 
 
 
 def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
-    """All other gated metrics."""
-    return _draw(comparison, _chosen(comparison)[_FIRST:][:_MOST], before)
+    """The other gated metrics that changed most."""
+    others = _chosen(comparison)[_FIRST:]
+    drawn = _draw(comparison, others[:_MOST], before)
+    if drawn is None or len(others) <= _MOST:
+        return drawn
+    return replace(drawn, caption=f"{drawn.caption} The {_MOST} of {len(others)} that changed most; the table has all.")
 
 
 def segments_before(comparison: RunComparison, history: History) -> Before:

@@ -11,6 +11,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.report.plots import style
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.execution import ended_share, medians_title, why_none
 
@@ -26,9 +27,9 @@ def draw(findings: Findings) -> Drawing | NoData:
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
-    shown = dict(list(shown.items())[:_MOST_ROWS])
     if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
+    shown, left_out = deciding_of(findings, shown, _MOST_ROWS)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
     for place, (panel, name, colour) in enumerate(style.entries(findings.record, axes[::columns], shown)):
@@ -47,7 +48,7 @@ def draw(findings: Findings) -> Drawing | NoData:
             "or some came all at once, with the 95 % interval (sampling only) of its median; a thin line leads to the "
             "rate that was offered, where that is another. Overhead that grows with the rate is queueing."
         )
-    return Drawing(_title(findings, list(shown)), caption, figure)
+    return Drawing(_title(findings, list(shown)), caption, figure, left_out=left_out)
 
 
 def _spread(panel: Axes, record: Record, name: str, colour: str) -> None:

@@ -15,6 +15,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
+from loadtest.report.plots.deciding import deciding, deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData, picked
 from loadtest.stats.order_statistics import interval_ranks, rank
 
@@ -28,6 +29,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
         return NoData("Response time of each operation", "no operation was sent")
+    names, left_out = deciding(findings, names)
     figure, axes = style.panels(len(names), 1.85)
     marked = False
     for panel, name, colour in style.entries(record, axes, names):
@@ -45,7 +47,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     )
     if marked:
         caption += f" {marks.window_words(record)}"
-    return Drawing(_scatter_title(findings), caption, figure)
+    return Drawing(_scatter_title(findings), caption, figure, left_out=left_out)
 
 
 def _scatter_title(findings: Findings) -> str:
@@ -136,6 +138,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     names = [name for name in names if record.time("response_time_ms", stages[name]).n]
     if not names:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
+    names, left_out = deciding(findings, names)
     figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
     for panel, name, colour in style.entries(record, axes, names):
         style.ecdf(
@@ -151,7 +154,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
         "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
         "take the colour of the operation. Jobs are not here: each is many requests."
     )
-    return Drawing(_service_title(findings), caption, figure)
+    return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 
 def _service_title(findings: Findings) -> str:
@@ -172,9 +175,9 @@ def _service_title(findings: Findings) -> str:
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
-    heats = findings.heats
-    if not heats:
+    if not findings.heats:
         return None
+    heats, left_out = deciding_of(findings, findings.heats)
     figure, axes = style.panels(len(heats), 1.9)
     for panel, name, colour in style.entries(findings.record, axes, heats):
         _heat_panel(figure, panel, heats[name], colour)
@@ -185,7 +188,7 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
         "column that reaches up, slow drift a band that climbs."
     )
     tables = tuple(_heat_table(name, heat) for name, heat in heats.items())
-    return Drawing(_heat_title(findings), caption, figure, tables)
+    return Drawing(_heat_title(findings), caption, figure, tables, left_out)
 
 
 def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:

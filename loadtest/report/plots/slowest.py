@@ -9,6 +9,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, entries, keys, note, plain, rows, stacked
 from loadtest.report.tables.target import slowest, slowest_table
@@ -31,6 +32,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not found:
         return NoData("The slowest operations", "no operation was answered")
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
+    shown, left_out = deciding_of(findings, shown)
     figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(each)) for each in shown.values()])
     for panel, name, colour in entries(findings.record, axes, shown):
         for place, one in enumerate(shown[name]):
@@ -53,7 +55,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
         "what lies between is the policy’s wait: a poll interval or a backoff."
     )
-    return Drawing(_title(found[0]), caption, figure, (slowest_table(findings),))
+    return Drawing(_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
 
 
 def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:

@@ -10,6 +10,7 @@ from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.report.plots import marks
+from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import FADED, PAPER, line_of, log, names_or_count, panels
 from loadtest.stats.order_statistics import interval_ranks
@@ -32,6 +33,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     found = {name: values for name, values in found.items() if values.n}
     if not found:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
+    found, left_out = deciding_of(findings, found)
     figure, (panel,) = panels(1, 2.2)
     for name, values in found.items():
         look = line_of(record, name)
@@ -52,7 +54,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         "the run is too short to carry a percentile: no upper 95 % bound exists for it. A thick dash is the "
         "longest time that a threshold allows; a diamond is what was measured in the stage that it holds for."
     )
-    return Drawing(_title(findings), caption, figure)
+    return Drawing(_title(findings), caption, figure, left_out=left_out)
 
 
 def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:

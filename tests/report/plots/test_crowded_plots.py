@@ -11,9 +11,9 @@ from matplotlib.text import Annotation
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import execution, lag, limits, overhead
+from loadtest.report.plots import draw_all, execution, lag, limits, overhead, response_time, spectrum
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import styled
+from loadtest.report.plots.style import DOT, styled
 
 NAMES = ("calm", "latency", "slow", "frozen", "errors", "broken", "refused", "wrong", "untimed")
 
@@ -77,3 +77,18 @@ def test_a_legend_of_many_entries_stays_inside(tmp_path: Path) -> None:
         (line.get_color(), line.get_marker()) for line in figure.axes[0].lines if str(line.get_label()).startswith("a ")
     }
     assert len(looks) == len(traffic)
+
+
+def test_of_many_entries_those_that_decide_are_drawn(tmp_path: Path) -> None:
+    """Twelve panels at most: the entry of a broken threshold is among them, and the page lists the others."""
+    traffic = {f"entry {k}": maker.plan("sync_run", [maker.stage("steady", 0, 20 - k, 1)]) for k in range(15)}
+    rows = maker.Simulation(traffic, limits={**maker.DOCUMENTED, "sync_run": (1000, 60.0)}).run()
+    run = maker.info(traffic, thresholds=[{"require": "response_time.p50 < 1ms", "traffic": "entry 14"}])
+    found = maker.findings(tmp_path / "run", run, rows)
+    panels = [panel.get_title(loc="left") for panel in drawn(found, response_time.draw_scatter).axes]
+    assert panels == [f"entry {k}{DOT}sync_run" for k in (*range(11), 14)]
+    assert len(drawn(found, spectrum.draw).axes[0].get_legend_handles_labels()[0]) == 13
+    plots = {plot.name: plot for plot in draw_all(found)}
+    assert "3 entries" in plots["response-time"].caption
+    listed = plots["response-time"].data[-1]
+    assert [row[0].text for row in listed.rows] == ["entry 11", "entry 12", "entry 13"]
