@@ -112,8 +112,9 @@ def find(record: Record) -> Findings:
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
     scan(record.directory, record.vocabulary, [*visitors, values])
-    judged = [judge_any(each, record, metrics, values) for each in thresholds] + nothing_ok(record.info, metrics)
-    checks = check(record, metrics.overall, evenness.result())
+    intervals = metric_intervals(record, expectation, metrics, blocks)
+    judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
+    judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, evenness.result())
     return Findings(
         record=record,
         expectation=expectation,
@@ -135,7 +136,7 @@ def find(record: Record) -> Findings:
         blocks=blocks,
         answers=answer_all(record, metrics, values),
         on_purpose=deliberate_errors(record, metrics),
-        intervals=metric_intervals(record, expectation, metrics, blocks),
+        intervals=intervals,
         checks=checks,
         judged=judged,
         verdict=decide(record.info, checks, judged),

@@ -6,19 +6,17 @@
   requests are correlated.
 * Where neither is sound there is none, and it says why.
 
-How the events of neighbouring bins of time vary together tells to how many independent requests those of the stage
-amount (``loadtest.stats.means``). A share has Wilson's score interval at that n, with Student's t for z, since blocks
-are few (Brown, Cai & DasGupta, Statistical Science 2001). A percentile's interval is every value of which that score
-does not say that more or fewer lie below than should: the inverted test (Francisco & Fuller, "Quantile estimation with
-a complex survey design", Annals of Statistics 1991). Where all times of a moment move together, no percentile above the
-median is known better than that movement: in a stage that met few slow moments, too little lies in the tail to show how
-it varies. ``docs/intervals.md`` has what the intervals cover.
+How counts in neighbouring bins of time vary together tells to how many independent requests those of the stage amount
+(``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
+Science 2001). A percentile's interval is every value of which the share below does not say that it is too low or too
+high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics
+1991). It is at least as wide as what all times together may be off by. ``docs/intervals.md`` has what intervals cover.
 
 Intervals from order statistics, which take requests for independent, stand beside these: see ``results.Summary``.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -33,16 +31,18 @@ from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONS
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
 from loadtest.record.effective_scenario import written_entry
-from loadtest.stats.means import (
-    DRIFT,
-    binned_shares,
-    bins_of_batch,
-    common_movement,
-    drifts,
-    fill_batches,
-    level_of,
-    median_regression,
+from loadtest.stats.correlated_bins import (
+    NORMAL,
+    effective_n,
+    may_be_off,
+    normal_quantile,
+    normal_share,
+    pace_of,
+    percentile_reach,
+    score_density,
+    share_reach,
 )
+from loadtest.stats.means import bins_of_batch, fill_batches, level_of
 from loadtest.stats.order_statistics import QUANTILES
 from loadtest.stats.shares import wilson
 
@@ -52,14 +52,16 @@ GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _STATISTICS: Final = ("p50", "p90", "p95")
 _MEDIAN: Final = 0.5
+_MOST_REACH: Final = 2.0
+"""Normal scores. A percentile that may be off by more says nothing of a stage."""
 _SLACK: Final = 0.01
 """Share of the requests by which what was seen may be outside of the range: those that are decided at a boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
-TOO_FEW: Final = "too few blocks of the stage hold anything"
+TOO_FEW: Final = "too few independent samples: most of the stage holds none"
 CONSTANT: Final = "it was the same all along, so that nothing shows how it varies"
-DRIFTS: Final = "it drifts through the stage, longer than blocks can tell"
-NO_BOUND: Final = "too few independent values for a bound on both sides"
+DRIFTS: Final = "too few independent samples: it drifts through the stage"
+NO_BOUND: Final = "too few independent samples"
 TIME_OUTS: Final = "its upper bound reaches time-outs"
 _SHORT: Final = "the stage is too short for blocks"
 _LATE: Final = "it is below the generator’s own dispatch lag p95: the machine decides it"
@@ -110,7 +112,7 @@ def metric_intervals(
     return found
 
 
-def find_interval(intervals: list[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
+def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
     """One of them; None where the figure has no value."""
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
 
@@ -251,24 +253,26 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
     Args:
         events: in each bin.
         whole: of how many.
-        pace: times of the stage: what their median shows of correlation holds for a share, too.
+        pace: times of the stage: what they show of correlation holds for a share, too.
     """
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
-    share = float(events.sum() / whole.sum())
+    n = int(whole.sum())
+    share = float(events.sum() / n)
     if share in (0.0, 1.0):
         return _CONSTANT
-    steady = median_regression(pace.counts) if pace is not None and fill_batches(pace.counts.sum(axis=1)) else -1.0
-    # What moves all times has no part in a share, so that more of what few bins do not know is added to it.
-    found = binned_shares(events[:, None], whole, steady, long=DRIFT / 2)
-    n = float(found.n[0])
-    if drifts(found.regression, len(whole)):
-        return FoundInterval(effective_n=n, why_not=DRIFTS)
-    return FoundInterval(*wilson(share, n, found.t), n, kind="blocks")
+    known = None if pace is None or not fill_batches(pace.counts.sum(axis=1)) else pace_of(pace.counts)
+    effective = effective_n(share_reach(events, whole, known), n)
+    if known is not None and known.drifts:
+        return FoundInterval(effective_n=effective, why_not=DRIFTS)
+    return FoundInterval(*wilson(share, effective, NORMAL), effective, kind="blocks")
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
     """The interval of a percentile, in ms.
+
+    It is what all times together may be off by, from their normal scores. Above the median it also holds the values of
+    which the share below does not say that they are too low or too high: the tail may vary by itself.
 
     Args:
         times: by bin and level.
@@ -278,29 +282,29 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
     whole = times.counts.sum(axis=1)
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
-    steady = median_regression(times.counts)
+    pace = pace_of(times.counts)
+    reach, deviate = percentile_reach(pace, quantile), normal_quantile(quantile)
+    effective = effective_n(reach * score_density(quantile), pace.n)
+    if pace.drifts or reach > _MOST_REACH:
+        return FoundInterval(effective_n=effective, why_not=DRIFTS if pace.drifts else NO_BOUND)
     below = np.cumsum(times.counts, axis=1)
-    found = binned_shares(below, whole, steady)
-    level = level_of(found.share, quantile)
-    n = float(found.n[level]) if 0 < found.share[level] < 1 else None
-    if drifts(steady, len(whole)):
-        return FoundInterval(effective_n=n, why_not=DRIFTS)
-    near = np.abs(found.share - quantile) <= found.t * np.sqrt(quantile * (1 - quantile) / found.n)
-    # Levels that no value or every value lies below tell of nothing, and are no bounds.
-    known = (found.share > 0) & (found.share < 1)
-    inside = np.flatnonzero(near & known)
-    if not len(inside) or not known[inside[0] - 1] or not known[inside[-1] + 1]:
-        return FoundInterval(effective_n=n, why_not=NO_BOUND)
-    low, high = float(times.cuts[inside[0]]), float(times.cuts[inside[-1] + 1])
+    n_below = below.sum(axis=0)
+    share = n_below / pace.n
+    first, last = (level_of(share, normal_share(deviate + side * reach)) for side in (-1, 1))
+    # Levels that every value lies below tell of nothing.
+    tried = np.flatnonzero((share > 2 * quantile - 1.1) & (share < 1))
+    if quantile > _MEDIAN and len(tried):
+        off = np.abs(share[tried] - quantile) / math.sqrt(quantile * (1 - quantile))
+        inside = tried[may_be_off(below[:, tried], whole, pace, off)]
+        first, last = min([first, *inside[:1]]), max([last, *(inside[-1:] + 1)])
+    low, high = float(times.cuts[first]), float(times.cuts[last])
     if quantile > _MEDIAN:
-        value, factor = (
-            float(times.cuts[level]),
-            common_movement(times.counts, np.log(np.maximum(times.cuts, LEAST_MS)), steady),
-        )
-        low, high = min(low, value / factor), max(high, value * factor)
+        # A stage that met few slow moments has a short tail.
+        median, value = (max(float(times.cuts[level_of(share, each)]), LEAST_MS) for each in (_MEDIAN, quantile))
+        high = max(high, value * (value / median) ** (reach / deviate))
     if values.late is not None:
         # The low end is that with each time-out at the time it took, the high one that with each at infinity.
-        high = max(high, values.greatest_at(min(int(below[:, inside[-1] + 1].sum()), values.n)))
+        high = max(high, values.greatest_at(min(int(n_below[last]), values.n)))
     if high == math.inf:
-        return FoundInterval(effective_n=n, why_not=TIME_OUTS)
-    return FoundInterval(low, high, n, kind="blocks")
+        return FoundInterval(effective_n=effective, why_not=TIME_OUTS)
+    return FoundInterval(low, high, effective, kind="blocks")

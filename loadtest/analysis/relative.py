@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from loadtest.analysis.arrival_values import ArrivalValues
+from loadtest.analysis.intervals import MetricInterval
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
@@ -97,10 +98,16 @@ def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:
     return found
 
 
-def judge_any(threshold: Threshold, record: Record, metrics: RunFigures, values: ArrivalValues) -> Judged:
+def judge_any(
+    threshold: Threshold,
+    record: Record,
+    metrics: RunFigures,
+    values: ArrivalValues,
+    intervals: Sequence[MetricInterval],
+) -> Judged:
     """Judge a threshold, relative or not; what the record can't answer is inconclusive, and says why."""
     if threshold.reference is None:
-        return judge_one(threshold, metrics)
+        return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)
     judged = judged_by(threshold)
     sides = [find_figures(each, metrics) for each in (threshold, base)]

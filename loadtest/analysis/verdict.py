@@ -1,5 +1,6 @@
 """The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
@@ -8,6 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from loadtest.analysis.intervals import TIME_OUTS, MetricInterval, find_interval
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.results import (
     Count,
@@ -38,7 +40,7 @@ class Judged(Result, frozen=True, kw_only=True):
         require: the requirement, as it was written.
         value: null where samples are too few.
         bounds: where the value is known only within them; null: no upper one.
-        interval: 95 % interval of a percentile, from order statistics: sampling only.
+        interval: 95 % interval of a percentile from blocks of time; null where there is none.
         expected: of metrics that have an expected value.
         margin: distance to the nearest edge of what is allowed: above zero inside, below zero outside.
         marginal: whether it holds, or fails, by its value only: in a part of the interval it is the other way round.
@@ -124,17 +126,22 @@ def judged_by(threshold: Threshold) -> "partial[Judged]":
     )
 
 
-def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
+def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:
     """Judge one threshold that is not relative; what the record can't answer is inconclusive, and says why."""
     judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:
         return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
-    measured = measure(threshold.metric, figures)
+    measured, unsure = measure(threshold.metric, figures), ""
+    if threshold.metric.rpartition(".")[2] in PERCENTILES and measured.value is not None:
+        interval, unsure = _interval(threshold, metrics, intervals)
+        measured = measured._replace(interval=interval)
     expected = _expected(threshold.metric, figures)
     judgement = judge(threshold, measured.bounds or measured.value, expected)
-    marginal = judgement != "inconclusive" and _marginal(threshold, measured, judgement)
-    if marginal and threshold.confident:
+    marginal = judgement != "inconclusive" and not unsure and _marginal(threshold, measured, judgement)
+    if judgement == "inconclusive" or not threshold.confident:
+        unsure = ""
+    if threshold.confident and (marginal or unsure):
         judgement = "inconclusive"
     bounds = measured.bounds
     return judged(
@@ -147,8 +154,27 @@ def judge_one(threshold: Threshold, metrics: RunFigures) -> Judged:
         margin=_margin(threshold, measured.value, expected),
         marginal=marginal,
         n=measured.n,
-        why=_why(threshold, measured, expected, marginal=marginal) if judgement == "inconclusive" else "",
+        why=(unsure or _why(threshold, measured, expected, marginal=marginal)) if judgement == "inconclusive" else "",
     )
+
+
+def _interval(
+    threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
+) -> tuple[Interval | None, str]:
+    """Return a percentile's 95 % interval from blocks of time, or why it has none; neither where time-outs bound it."""
+    stages = [
+        (traffic, stage)
+        for traffic, figures in metrics.traffic.items()
+        if threshold.traffic in (None, traffic) and threshold.operation is None
+        for stage in figures.stages
+        if threshold.stage in (None, stage)
+    ]
+    if len(stages) != 1:
+        return None, "no confidence interval over several stages: name one traffic entry and stage"
+    found = find_interval(intervals, *stages[0], threshold.metric)
+    if found is None or (found.low is None and found.why_not != TIME_OUTS):
+        return None, f"no confidence interval: {found.why_not if found else 'of this percentile there is none'}"
+    return (None, "") if found.low is None or found.high is None else ((found.low, found.high), "")
 
 
 def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
@@ -192,13 +218,13 @@ class Measured(NamedTuple):
         value: None where samples are too few, or nothing was measured.
         bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
             time to result lies somewhere within the last poll interval.
-        interval: 95 % interval of a percentile, sampling only.
+        interval: 95 % interval of a percentile.
         n: how many values, requests or operations it rests on.
     """
 
     value: float | None
     bounds: tuple[float, float] | None = None
-    interval: tuple[float, float] | None = None
+    interval: Interval | None = None
     n: int | None = None
 
 
@@ -220,7 +246,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: CountedFig
     if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
         least = figures.time_to_result_lower_ms.get(statistic)
         lower = upper if least.value is None else least.value
-    return Measured(found.value, None if lower == upper else (lower, upper), found.interval, summary.n)
+    return Measured(found.value, None if lower == upper else (lower, upper), n=summary.n)
 
 
 def _expected(metric: str, figures: CountedFigures) -> float | None:

@@ -75,16 +75,14 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
     if found is None or found.value is None or entry.quantile is None:
         longest = ("≥\u00a0" if entry.times.late else "") + words.duration_ms(entry.times.most)
         return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
-    high = words.duration_ms(found.high) if found.interval else "no upper bound: it reaches time-outs"
     name = entry.quantile[0]
     blocks = find_interval(findings.intervals, entry.traffic, stage, f"response_time.{name}")
-    from_blocks = "" if blocks is None or blocks.kind is None else f"{in_words(blocks)}; "
     return KeyFigure(
         f"{name} response time, {where}",
         bounded(found),
-        f"{from_blocks}sampling only: {words.duration_ms(found.low)} to {high}",
+        in_words(blocks) if blocks is not None and blocks.kind is not None else "",
         n,
-        f"no interval from blocks: {blocks.why_not}" if blocks is not None and blocks.kind is None else "",
+        f"no confidence interval: {blocks.why_not}" if blocks is not None and blocks.kind is None else "",
     )
 
 

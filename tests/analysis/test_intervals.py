@@ -37,11 +37,11 @@ def cells() -> Grid:
     return found
 
 
-@pytest.mark.parametrize("regime", ["1 s", "stalls", "drift"])
+@pytest.mark.parametrize("regime", ["1 s", "stalls", "10 s"])
 def test_intervals_from_blocks_hold_the_truth(regime: str) -> None:
     """The short form of ``bench/interval_coverage.py``: of 60 runs at least 51 hold it."""
     for metric, found in bench.coverage(regime, RUNS, truth_runs=400).items():
-        assert found.stated >= (0.9 if bench.REGIMES[regime].told else 0.3) * RUNS, metric
+        assert found.stated >= 0.7 * RUNS, metric
         assert found.held >= 0.85 * found.stated, metric
 
 

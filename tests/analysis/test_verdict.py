@@ -151,7 +151,7 @@ def test_time_outs_fail_a_threshold_only_beyond_what_is_known(tmp_path: Path) ->
 
 def test_a_threshold_within_its_interval_is_marginal(tmp_path: Path) -> None:
     """It passes or fails by its value, visibly so; one that is to be confident is inconclusive instead."""
-    rows = [row for k in range(100) for row in maker.both("t", k, k * 100.0, k * 100.0 + k)]
+    rows = [row for k in range(100) for row in maker.both("t", k, k * 100.0, k * 100.0 + k * 37 % 100)]
     require = [f"response_time.p50 {bound}" for bound in ("< 52ms", "< 48ms", "< 70ms", "< 20ms")]
     found = find(simple(tmp_path / "run", rows=rows, require=require))
     assert [(one.judgement, one.marginal) for one in found.judged] == [
@@ -163,6 +163,8 @@ def test_a_threshold_within_its_interval_is_marginal(tmp_path: Path) -> None:
     assert [one.judgement for one in find(found.record).judged] == [
         "inconclusive", "inconclusive", "pass", "fail",
     ]  # fmt: skip
+    scenario.effective["threshold"] = [{"require": "service_time.p50 < 1s", **sure}]
+    assert find(found.record).judged[0].why.startswith("no confidence interval"), "sampling alone is none"
     scenario.effective["threshold"] = [{"require": require[0], "traffic": "t"}]
     verdict = decide(found.record.info, [], find(found.record).judged)
     assert verdict.word == "pass"
