@@ -1,6 +1,6 @@
 """How often the intervals of a run hold the truth: 95 % intervals from blocks, and ranges over the server's phases.
 
-``docs/intervals.md`` has the last results. ``python bench/interval_coverage.py`` simulates 1,000 runs of each regime
+``bench/README.md`` has the last results. ``python bench/interval_coverage.py`` simulates 1,000 runs of each regime
 (about a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets another number,
 ``--seed`` another seed. The intervals were tuned on other seeds than the default. ``--records FOLDER`` takes real runs
 instead: every run directory below the folder, all of one scenario and seed.

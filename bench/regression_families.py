@@ -1,7 +1,7 @@
 """Families of measurements for ``regression_power.py``: the regimes with their seeds, and how scores are drawn.
 
 A family is what one check looks at: a history, a run and its rerun, or pairs of blocks and the pairs of the rerun. The
-regimes and seeds were fixed before the rule was first run on them; ``docs/regression.md`` lists them, and a test holds
+regimes and seeds were fixed before the rule was first run on them; ``bench/README.md`` lists them, and a test holds
 the two together.
 """
 
@@ -137,7 +137,7 @@ than their regime does, since the machine was shared: the bars are for blocks of
 
 
 def rows() -> Iterator[str]:
-    """The tables of ``docs/regression.md``."""
+    """The tables of regimes in ``bench/README.md``."""
     yield "| regime | sd | correlation | noise | what else | seed |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for name, regime in {**HISTORY, **PAIRED}.items():

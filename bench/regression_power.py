@@ -1,6 +1,6 @@
 """How often a regression check alarms without cause, and how often it finds a change; beside other rules.
 
-``docs/regression.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
+``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
 form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 20 minutes of CPU time);
 beside Otava and inference-doctor: ``--peers PYTHON``, an interpreter that has both.
 """
@@ -116,7 +116,7 @@ class Bar(NamedTuple):
 
 
 def bars() -> list[Bar]:
-    """The bars of ``docs/regression.md``."""
+    """The bars of ``bench/README.md``."""
     calm = tuple(name for name, regime in HISTORY.items() if regime.total_sd <= 0.03)
     # Of real blocks, some metrics always vary by more.
     noisy = (*(name for name in HISTORY if name not in calm), *HISTORY_REAL)

@@ -7,7 +7,7 @@ those that nginx logged between them. A ratio is the median over the rounds of b
 
 Then the highest rate of one process is looked for, at which its run is valid. Exits with 1 where a bar doesn't hold,
 with 0 and the reason where nginx is missing. Run: ``python bench/whole_path.py``; ``--markdown`` prints the table of
-``docs/scale.md``.
+``bench/README.md``.
 """
 
 import argparse

@@ -222,7 +222,7 @@ ERRORS: Final = frozenset({Outcome.FAILED, Outcome.TIMED_OUT})
 class Reason(Word):
     """The reasons why a request or operation is not ok, each with a ``sentence`` that explains it.
 
-    ``docs/client.md`` lists them all.
+    ``docs/record.md`` lists them all.
     """
 
     sentence: str

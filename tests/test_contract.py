@@ -44,8 +44,8 @@ def test_every_reason_is_produced() -> None:
 
 
 def test_every_reason_is_documented() -> None:
-    """The table in docs/client.md names each reason, and no other, beside an outcome that there is."""
-    table = (ROOT / "docs/client.md").read_text(encoding="utf-8")
+    """The table in docs/record.md names each reason, and no other, beside an outcome that there is."""
+    table = (ROOT / "docs/record.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| *(`\w+`)? *\| (`.*?`) \| .* \|$", table, re.MULTILINE)
     assert {word for _, words in rows for word in re.findall(r"`(\w+)`", words)} == set(Reason)
     outcomes = [outcome.strip("`") for outcome, _ in rows if outcome]

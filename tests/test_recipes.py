@@ -117,7 +117,7 @@ def check_a_verb(followed: Followed) -> None:
 def check_a_metric(followed: Followed) -> None:
     """It is shown, judged, watched during the run, compared within it, and measured for comparisons with others."""
     files = {"loadtest/metrics.py", "loadtest/analysis/results.py", "loadtest/compare/measurements.py"}
-    assert followed.touched["A metric"] == {*files, "docs/scenarios.md", "scenarios/polled.toml"}
+    assert followed.touched["A metric"] == {*files, "docs/metrics.md", "scenarios/polled.toml"}
     assert "requests.polled_rate" in followed.printed[".venv/bin/loadtest metrics"]
     (directory,) = followed.copy.folder.glob("reports/*-polled-*")
     metrics = msgspec.json.decode((directory / "metrics.json").read_bytes())
@@ -148,7 +148,7 @@ def check_an_outcome_reason(followed: Followed) -> None:
     assert followed.touched["An outcome reason"] == {
         "loadtest/contract.py",
         "loadtest/load/client.py",
-        "docs/client.md",
+        "docs/record.md",
     }
 
 
@@ -183,7 +183,7 @@ def check_a_scenario_key(followed: Followed) -> None:
 def check_a_limiter(followed: Followed) -> None:
     """It is planned with, has every property of a limiter, and where it is in force 429s and a probe tell its name."""
     rooms = ("limiters", "algorithms", "loads", "replays", "probing/models")
-    assert followed.touched["A limiter"] == {*(f"loadtest/limits/{each}.py" for each in rooms), "docs/limiters.md"}
+    assert followed.touched["A limiter"] == {*(f"loadtest/limits/{each}.py" for each in rooms), "docs/rate-limits.md"}
     assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
     named = """
 import sys; sys.path[:0] = ["tests/limits", "."]

@@ -39,7 +39,7 @@ FAULTS: Final = {
     "cold-start": 'ms = 800\nidle = "10s"',
     "starve": "key = 0",
 }
-"""Each kind of docs/faults.md, with keys that let it hit some of a short run."""
+"""Each kind of docs/reference-api.md, with keys that let it hit some of a short run."""
 WORKERS: Final = (1, 2, 4)
 OUTCOMES: Final = ("ok", "throttled", "failed", "timed_out", "dropped", "lost")
 SCENARIO: Final = """

@@ -10,7 +10,7 @@ How counts in neighbouring bins of time vary together tells to how many independ
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
 Science 2001). A percentile's interval is every value of which the share below does not say that it is too low or too
 high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics
-1991). It is at least as wide as what all times together may be off by. ``docs/intervals.md`` has what intervals cover.
+1991). It is at least as wide as what all times together may be off by. ``bench/README.md`` has what intervals cover.
 
 Intervals from order statistics, which take requests for independent, stand beside these: see ``results.Summary``.
 """

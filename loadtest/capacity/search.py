@@ -25,7 +25,7 @@ from loadtest.contract import POLLED_OPERATIONS
 from loadtest.scenario import Scenario
 
 # Values without a derivation were tuned with bench/capacity_settings.py, on seeds 101 to 103 and 501 to 503. The table
-# of accuracy in docs/capacity.md was made with them, on seeds not used for tuning.
+# of accuracy in bench/README.md was made with them, on seeds not used for tuning.
 LOWEST: Final = 1 / 64
 HIGHEST: Final = 64.0
 """Range of multipliers of the scenario's own rate: six octaves, as for a limit's forecast."""

@@ -68,7 +68,7 @@ require = "{latency}"
 
 _TARGETS_TEXT: Final = """\
 # Hosts that may be loaded, and how much. Only this machine's loopback needs no entry. Do not put API keys here:
-# export them as WORKFLOW_API_KEYS. docs/targets.md lists all keys of an entry.
+# export them as WORKFLOW_API_KEYS. docs/own-api.md lists all keys of an entry.
 """
 
 _ENTRY_TEXT: Final = """\
@@ -82,7 +82,7 @@ max_requests = 1000                      # per run, including retries, polls and
 # limits = {{ sync_run = "100/60s", async_submit = "1000/60s", retrieval = "500/60s" }}   # if not as documented
 # price_per_execution = 0.01
 # max_cost = 5.0                         # per run, in the same currency
-# allowed_hours = "08:00-18:00"          # see docs/targets.md for time zones and days
+# allowed_hours = "08:00-18:00"          # see docs/own-api.md for time zones and days
 # expires = 2030-12-31                   # the last day of the entry
 """
 
@@ -168,7 +168,7 @@ def _print_next(folder: Path, request: CurlRequest | None, name: str) -> None:
         if request.dropped:
             click.echo(
                 f"note    these headers will not be sent: {', '.join(request.dropped)}"
-                " (an entry of targets.toml can add headers: docs/client.md)"
+                " (an entry of targets.toml can add headers: docs/own-api.md)"
             )
         secret = "the command's key was not saved: " if request.key else ""
         click.echo(f"next    {secret}export {KEYS_VARIABLE}=… before a run")

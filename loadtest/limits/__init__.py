@@ -1,7 +1,7 @@
 """Rate limiters as pure classes: the caller passes the time, no clock is read.
 
 The reference API passes the present time; the plan and the analysis replay planned or recorded times through fresh
-limiters. ``docs/limiters.md`` describes what each accepts.
+limiters. ``docs/rate-limits.md`` describes what each accepts.
 """
 
 from loadtest.limits.algorithms import (

@@ -254,7 +254,7 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
             sys.path.insert(0, folder)
     found = _imported(where, module, attribute, base)
     if not (isinstance(found, type) and issubclass(found, base_class)):
-        raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/user-classes.md.")
+        raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/locust.md#user-classes.")
     return found
 
 

@@ -33,7 +33,7 @@ from loadtest.targets import (
 _LEAST_TIMEOUT: Final = 10.0
 _JOBS: Final = JOBS_PATH.removeprefix("/")
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
-_TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/client.md)."
+_TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
 """Range of the ratio of an answer's duration to its executionTime that suggests seconds."""

@@ -3,7 +3,7 @@
 It keeps the documented contract (``ARCHITECTURE.md``). Where the documentation is silent it makes assumptions, labelled
 "Assumption" where they are implemented. A real service may differ, so the harness measures and never assumes.
 
-Custom workflow modules import what they need from here (see ``docs/workflows.md``), without importing the server.
+Custom workflow modules import what they need from here (see ``docs/reference-api.md``), without importing the server.
 """
 
 import threading

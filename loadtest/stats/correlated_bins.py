@@ -6,7 +6,7 @@ restricted likelihood (Harville, "Bayesian inference for variance components", B
 of the mixture.
 
 The weights before any data were tuned with simulated runs, on other seeds than those of ``bench/interval_coverage.py``;
-the table "How often they hold" of ``docs/intervals.md`` fixes them.
+the table "How often they hold" of ``bench/README.md`` fixes them.
 """
 
 import math

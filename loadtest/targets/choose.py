@@ -78,7 +78,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
         if targets is None and not path.is_file():
             raise InputError(
                 f"--target {target}: there is no {path} here",
-                "Create one (see docs/targets.md), or use --targets FILE.",
+                "Create one (see docs/own-api.md), or use --targets FILE.",
             )
         entry = entry_named(path, target)
         return _with_entry(path, target, entry, entry.url)
@@ -99,7 +99,7 @@ def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> 
         raise InputError(
             f"{found.server_name!r} is not a loopback address, and no entry in {path} matches the scheme, host and "
             f"port of {found.url}",
-            f"Add an entry to {path} after its owner has agreed (see docs/targets.md), or omit --host to load the "
+            f"Add an entry to {path} after its owner has agreed (see docs/own-api.md), or omit --host to load the "
             "embedded target.",
         )
     if len(matches) > 1:

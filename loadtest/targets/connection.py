@@ -102,7 +102,7 @@ def allow(url: str, *, listed: bool = False) -> Target:
     if not target.loopback and not listed:
         raise InputError(
             f"{target.server_name!r} is not a loopback address, and without an entry only this machine may be loaded",
-            f"Add an entry to {TARGETS_FILE} (see docs/targets.md), or use http://127.0.0.1:PORT.",
+            f"Add an entry to {TARGETS_FILE} (see docs/own-api.md), or use http://127.0.0.1:PORT.",
         )
     return target
 
@@ -235,7 +235,7 @@ def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.en
     return values
 
 
-_PEM_FILE: Final = "Give a readable PEM file (see docs/client.md)."
+_PEM_FILE: Final = "Give a readable PEM file (see docs/own-api.md)."
 
 
 def tls_context(info: TlsInfo | None) -> ssl.SSLContext:

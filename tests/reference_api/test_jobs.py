@@ -51,8 +51,8 @@ def test_only_the_tables_transitions_exist(state: State, following: State) -> No
 
 
 def test_the_documented_table_is_the_one_in_code() -> None:
-    """docs/jobs.md names every state with its documented status and what follows it, and no others."""
-    text = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text(encoding="utf-8")
+    """docs/reference-api.md names every state with its documented status and what follows it, and no others."""
+    text = (Path(__file__).parents[2] / "docs" / "reference-api.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \|.*\| (?:`(\w+)`|–) \| (.*) \|$", text, re.MULTILINE)
     assert {state: status or None for state, status, _ in rows} == STATUS
     assert {state: tuple(re.findall(r"`(\w+)`", following)) for state, _, following in rows} == FOLLOWING

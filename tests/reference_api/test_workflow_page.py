@@ -1,4 +1,4 @@
-"""What docs/workflows.md shows is what happens."""
+"""What docs/reference-api.md shows is what happens."""
 
 import json
 import re
@@ -14,12 +14,14 @@ from loadtest.runs.target import child_environment, embedded_target, own_credent
 from loadtest.scenario import load_scenario
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "workflows.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "reference-api.md").read_text(encoding="utf-8")
 RUN, JOBS = "/v1/workflows/run", "/v1/workflows/jobs"
 
 
 def block(language: str) -> str:
-    match = re.search(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+    match = re.search(
+        rf"^```{language}\n(.*?)^```", TEXT.partition("\n## Workflows of your own\n")[2], re.MULTILINE | re.DOTALL
+    )
     return match[1]
 
 

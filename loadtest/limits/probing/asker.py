@@ -17,12 +17,12 @@ from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
-"""Common window lengths in seconds; docs/probe.md states this range."""
+"""Common window lengths in seconds; bench/README.md states this range."""
 REACH_S: Final = 0.6
-"""Maximum difference of the server's clock from ours in seconds: 0.5 s (docs/probe.md) and 0.1 s for the network."""
+"""Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
 _PATIENCE_S: Final = 0.25
 """Seconds without an answer after which a request counts as accepted and in progress or held: more than twice the 50 ms
-each way that docs/probe.md allows for the network."""
+each way that bench/README.md allows for the network."""
 _PARTS_MOST: Final = 60
 """Maximum number of bursts into which a stream is divided: bounds the size of the models' matrices."""
 _FEW: Final = 4
@@ -43,7 +43,7 @@ _FEWER: Final = -1.0
 "can't tell"."""
 _UNLIKELY: Final = -3.5
 """log10 of the probability treated as impossible: 1 in 3,000. At this value no scope in the bench's 528 probes was
-wrong (docs/probe.md)."""
+wrong (bench/README.md)."""
 
 
 class Asker:

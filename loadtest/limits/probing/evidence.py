@@ -12,7 +12,7 @@ from loadtest.arrays import Floats
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
 OWN_SHARE: Final = 5
-"""Our own requests for each request of another client in a mixed stream (docs/probe.md)."""
+"""Our own requests for each request of another client in a mixed stream (bench/README.md)."""
 ProbedRequest = tuple[float, float, bool, int]
 """Send time, answer time, whether it was accepted, and the index of its burst."""
 Who = Literal["own", "other key", "other limit"]

@@ -31,7 +31,7 @@ _CELLS: Final = 24
 """Maximum number of cells of one model that are replayed: likewise."""
 _PER_MISS: Final = 3.0
 """Natural log of the factor by which each surplus or missing accepted request of a burst makes a draw less likely: 20
-times, checked by the table of docs/probe.md."""
+times, checked by the table of bench/README.md."""
 _ENTROPY: Final = 2 * np.pi * np.e
 """2πe of a normal distribution: twice its entropy is the logarithm of this times its variance."""
 _APART: Final = 3.0
@@ -45,7 +45,7 @@ _VARIANCE: Final = 0.25
 """Minimum variance of a count, in requests²: counts are whole, and off by 0.5 at most."""
 _FAR: Final = 6.5
 """Natural log of the likelihood ratio to a model's best parameters that discards a parameter set: slightly above two
-requests (`_PER_MISS`; docs/probe.md)."""
+requests (`_PER_MISS`; bench/README.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,11 +233,11 @@ def stream(begin: float, pace: float, count: int) -> EvenStream:
 
 
 _TRIED: Final = 240
-"""Number of experiments compared (docs/probe.md)."""
+"""Number of experiments compared (bench/README.md)."""
 _VOLLEYS: Final = 3
-"""Maximum number of bursts in one experiment (docs/probe.md)."""
+"""Maximum number of bursts in one experiment (bench/README.md)."""
 _OF_EACH: Final = 16
-"""Number of cases that represent one model (docs/probe.md)."""
+"""Number of cases that represent one model (bench/README.md)."""
 _MOMENTS: Final = (3, 8)
 """Minimum and maximum number of arrival times in a simulated burst: bounds the time."""
 _ALIKE: Final = 0.2

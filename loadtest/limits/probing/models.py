@@ -21,7 +21,7 @@ RATES: Final = 30.0
 of the documented one)."""
 _NEAR: Final = 0.1
 """Relative width of the range around the documented rate that holds half of the prior probability of buckets: wide
-enough for the ± 4 % to which rates are narrowed (docs/probe.md)."""
+enough for the ± 4 % to which rates are narrowed (bench/README.md)."""
 
 
 class Log(Model):

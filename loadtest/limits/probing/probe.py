@@ -13,34 +13,34 @@ from loadtest.limits.probing.models import Bucket, Concurrency
 from loadtest.units import Limit
 
 REQUESTS: Final = 4.0
-"""Request budget of a probe, in documented counts (docs/probe.md)."""
+"""Request budget of a probe, in documented counts (bench/README.md)."""
 SCOPE_REQUESTS: Final = 1.5
 """Additional budget to find out which clients share the limit, in documented counts: the rest of the 5.5 in
-docs/probe.md."""
+bench/README.md."""
 WINDOWS: Final = 8.0
-"""Time budget of a probe, in documented windows (docs/probe.md)."""
+"""Time budget of a probe, in documented windows (bench/README.md)."""
 _SURE_BURSTS: Final = 1
-"""Agreeing bursts needed if the parameters are as documented (docs/probe.md)."""
+"""Agreeing bursts needed if the parameters are as documented (bench/README.md)."""
 _OTHER_BURSTS: Final = (3, 12)
 """Minimum and maximum number of agreeing bursts for other parameters. In bench/probe_confusion.py, clients that used 60
 % of a quota left the same 40 of 100 three times in a row. Between these, as many as use up the documented count."""
 _PHASE: Final = 0.1
 """Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
-window even if the clocks are 0.5 s apart (docs/probe.md); windows below 7 s wait for `REACH_S` instead."""
+window even if the clocks are 0.5 s apart (bench/README.md); windows below 7 s wait for `REACH_S` instead."""
 _ROUND: Final = (10, 12, 15, 20, 25, 30, 40, 50, 60, 75, 80, 90)
-"""Leading two digits of round counts: the preferred numbers of limits (docs/probe.md)."""
+"""Leading two digits of round counts: the preferred numbers of limits (bench/README.md)."""
 _SMALL: Final = 20
-"""Count below which every count is round, because there is no coarser scale (docs/probe.md)."""
+"""Count below which every count is round, because there is no coarser scale (bench/README.md)."""
 _SHARED: Final = 0.85
-"""Lowest part of a documented rate that other clients' traffic may explain (docs/probe.md)."""
+"""Lowest part of a documented rate that other clients' traffic may explain (bench/README.md)."""
 _SEEN: Final = 1.05
-"""Highest part of a documented rate that the network may explain (docs/probe.md); all wrong results of the bench were
+"""Highest part of a documented rate that the network may explain (bench/README.md); all wrong results of the bench were
 buckets 2 to 4 % too fast."""
 _NEAR: Final = 0.04
 """Relative uncertainty of a bucket's rate accepted while requests are left. At up to 10 %, bench/probe_confusion.py
 took a rate 5 % off for the documented one in 10 of 40 probes, at 4 % in none."""
 _NEAR_ENOUGH: Final = 0.2
-"""Relative uncertainty of a bucket's rate accepted at the end if the documented rate is possible (docs/probe.md)."""
+"""Relative uncertainty of a bucket's rate accepted at the end if the documented rate is possible (bench/README.md)."""
 _BURST_ENOUGH: Final = 0.05
 """Relative uncertainty of a burst size accepted at the end: one request in 20, the ± 1 that the bench accepts for a
 burst of 20."""
@@ -48,9 +48,9 @@ RATE_SAME: Final = 0.02
 """Maximum relative difference of a rate that equals the documented rate: the ± 2 % that the bench accepts."""
 _SMALL_LIMIT: Final = 50
 """Count below which a stricter limit may be other clients' traffic, which is then too regular to average out
-(docs/probe.md)."""
+(bench/README.md)."""
 _BETTER: Final = 7.0
-"""Natural log of the likelihood ratio that excludes a model: e^7 = 1,100 (docs/probe.md)."""
+"""Natural log of the likelihood ratio that excludes a model: e^7 = 1,100 (bench/README.md)."""
 _LIKELIER: Final = 3.0
 """Natural log of the same ratio for a model's best parameters: one request more or less (`experiments._PER_MISS`)."""
 _ILL: Final = -15.0
@@ -67,10 +67,10 @@ _SLOW: Final = 1.5
 """Requests refilled during the time to a rejection, below which streams show less than bursts at chosen times: checked
 by the buckets of bench/probe_confusion.py."""
 _OVER: Final = 1.35
-"""Pace of a stream relative to the rate being measured, so that some requests are always rejected (docs/probe.md)."""
+"""Pace of a stream relative to the rate being measured, so that some requests are always rejected (bench/README.md)."""
 _OVER_ONE: Final = 5.0
 """The same pace where the burst size may be 1: the time of the next acceptance is known no better than the distance
-between requests. In the bench, pace 5 named 7 of 24, alternating 1.1 and 4 only 4 (docs/probe.md)."""
+between requests. In the bench, pace 5 named 7 of 24, alternating 1.1 and 4 only 4 (bench/README.md)."""
 
 ProbeOutcome = Literal["named", "several", "none", "unlimited"]
 

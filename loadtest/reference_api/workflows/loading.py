@@ -27,7 +27,7 @@ from loadtest.reference_api.http.messages import ApiError, explain
 from loadtest.reference_api.workflows.execution import Call, Threads, Workflow
 from loadtest.reference_settings import ServerConfig
 
-_DOCUMENT: Final = "docs/workflows.md shows how to write one."
+_DOCUMENT: Final = "docs/reference-api.md shows how to write one."
 
 
 Millis = Annotated[float, msgspec.Meta(ge=0, le=600_000)]

@@ -1,0 +1,406 @@
+"""README and docs: their commands work, their examples are valid, and their links lead somewhere.
+
+A page's commands run in their order, in a folder of its own that looks like the checkout and has the files that the
+page shows. Runs are replaced by a run of ``smoke`` with stages of a second and the same options. Comparisons and
+capacity searches, which take minutes, only plan.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+from plugins.verbs import CARRIED_OUT, Said, until_valid
+
+from loadtest.cli import app
+from loadtest.errors import ExitCode
+from loadtest.targets import load_targets
+
+pytestmark = pytest.mark.judged  # exit code 0 takes a valid run
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LOADTEST = ".venv/bin/loadtest"
+SERVED = "http://127.0.0.1:8000"
+CONTROL = "http://127.0.0.1:8001"
+SEVERAL = "--processes"
+"""Makes a run on more processes than these cores serve beside other tests: it may be late."""
+PLANNED = ("compare", "capacity")
+ROOMY = '{sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}'
+"""Limits of the embedded target that hold a shortened check."""
+VALID = (ExitCode.PASS, ExitCode.INCONCLUSIVE, ExitCode.INVALID)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Return the blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(document: Path) -> list[str]:
+    """Return the commands of a page, without comments."""
+    lines = [line for block in blocks(document.read_text(encoding="utf-8"), "sh") for line in block.splitlines()]
+    return [command for line in lines if (command := line.partition("  #")[0].strip())]
+
+
+def shown(document: Path) -> dict[str, str]:
+    """Return the files that a page shows: blocks that begin with a file's name."""
+    text = document.read_text(encoding="utf-8")
+    found = re.findall(r"^```(?:toml|python)\n# ([\w./-]+\.(?:toml|py))\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return dict(found)
+
+
+def shortened(scenario: str) -> list[str]:
+    """Return the overrides that make each stage of a shipped scenario last a second."""
+    traffic = tomllib.loads((ROOT / "scenarios" / f"{scenario}.toml").read_text(encoding="utf-8"))["traffic"]
+    stages = [f"{name}.stages.{each['name']}" for name, entry in traffic.items() for each in entry["stages"]]
+    sets = ["warmup=0s", *(f"traffic.{stage}.duration=1s" for stage in stages)]
+    return [part for each in sets for part in ("--set", each)]
+
+
+def run(line: list[str], folder: Path, **environment: str) -> Said:
+    """Run a command as a process, without plots: tests of the report draw them."""
+    done = subprocess.run(
+        line,
+        cwd=folder,
+        env={**os.environ, "LOADTEST_PLOTS": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def folder_like_the_checkout(folder: Path, reports: Path) -> Path:
+    """Make a folder in which commands find what the checkout has, with scenarios of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("loadtest", "pyproject.toml", "README.md", "Makefile", "docs"):
+        (folder / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "scenarios", folder / "scenarios")
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    for name in ("loadtest", "locust"):
+        (folder / ".venv" / "bin" / name).symlink_to(Path(sys.executable).parent / name)
+    reports.mkdir(exist_ok=True)
+    if not (folder / "reports").exists():
+        (folder / "reports").symlink_to(reports)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder whose reports all pages share."""
+    folder = tmp_path_factory.mktemp("checkout")
+    return folder_like_the_checkout(folder, folder / "reports")
+
+
+@pytest.fixture(scope="module")
+def tiny_run(checkout: Path) -> Callable[..., Said]:
+    """Run ``smoke`` with stages of a second and further options, once for the same options."""
+    made: dict[tuple[str, ...], Said] = {}
+
+    def make(*options: str) -> Said:
+        if options not in made:
+            line = [LOADTEST, "run", "smoke", *options, *shortened("smoke")]
+            made[options] = run(line, checkout) if SEVERAL in options else until_valid(lambda: run(line, checkout))
+        return made[options]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def recorded(checkout: Path, tiny_run: Callable[..., Said]) -> Path:
+    """The directory of a run that passed."""
+    done = tiny_run()
+    assert done.code == 0, done.out + done.err
+    return next(path for path in (checkout / "reports").glob("*-smoke-*") if (path / "report.html").exists())
+
+
+@pytest.fixture(scope="module")
+def checked(checkout: Path) -> Said:
+    """What the check of the documents says in a checkout that never made one."""
+    line = [LOADTEST, "regression", "check", "regression", *shortened("regression"), "--set", f"target.enforce={ROOMY}"]
+    return until_valid(lambda: run(line, checkout))
+
+
+class Page:
+    """A page in a folder of its own, whose commands are carried out.
+
+    Args:
+        document: the page.
+        folder: where its commands run.
+        request: gives the fixtures that a command needs.
+    """
+
+    def __init__(self, document: Path, folder: Path, request: pytest.FixtureRequest) -> None:
+        self.folder = folder
+        self._fixture = request.getfixturevalue
+        self._lines = commands(document)
+        self._served: subprocess.Popen[str] | None = None
+        self._urls = {SERVED: "", CONTROL: ""}
+        exported = dict(re.findall(r"^export (\w+)=(\S+)$", "\n".join(self._lines), re.MULTILINE))
+        serves = any(f"{LOADTEST} serve" in line for line in self._lines)
+        if not serves and any("--target" in line or SERVED in line for line in self._lines):
+            self._urls[SERVED] = self._fixture("servers").start(strict=True, env=exported).url
+        for name, text in shown(document).items():
+            (folder / name).write_text(re.sub(r"https://[\w.-]+", self._urls[SERVED], text), encoding="utf-8")
+
+    def carry_out(self, line: str) -> Said:
+        """Carry out a command; gives what it said."""
+        first, *rest = shlex.split(line)
+        if first == "make":
+            return run(["make", "-n", *rest], ROOT)
+        if first == "export":
+            self._fixture("monkeypatch").setenv(*rest[0].split("=", 1))
+            return Said(0, line, "")
+        if first == "curl":
+            return self._curl(rest)
+        if first != LOADTEST:
+            return self._locust(rest)
+        verb = rest[0]
+        if verb == "serve":
+            return self._serve(rest)
+        if verb == "run" and not {"--host", "--target"} & set(rest):
+            return self._fixture("tiny_run")(*(rest[2:] if rest[1] == "smoke" else ()))
+        if rest[:2] == ["regression", "check"]:
+            assert rest[2:] == ["regression"]
+            return self._fixture("checked")
+        return self._verb(verb, rest)
+
+    def _verb(self, verb: str, rest: list[str]) -> Said:
+        """Run a verb in this process, short."""
+        if verb == "regression":
+            self._fixture("checked")
+        if verb in PLANNED and "--plan" not in rest:
+            rest = [*rest, "--plan"]
+        if verb == "plan" and "--start" not in rest:  # many starts take their time, and tests of plans try them
+            rest = [*rest, "--start", "12:00:00"]
+        if verb == "run":
+            rest = [*rest, *shortened(rest[1])]
+        url = self._urls[SERVED]
+        if verb == "probe":
+            rest = [*rest, "--documented", "retrieval=10/1s"]
+            url = self._fixture("servers").start("--limit", "retrieval=10/1s").url
+        return self._fixture("loadtest")(*(word.replace(SERVED, url) for word in rest))
+
+    def _locust(self, rest: list[str]) -> Said:
+        """Run plain Locust on a shortened copy of its scenario."""
+        text = (ROOT / "scenarios" / "smoke.toml").read_text(encoding="utf-8")
+        (self.folder / "tiny.toml").write_text(re.sub(r'duration = "\d+s"', 'duration = "1s"', text), encoding="utf-8")
+        line = [*rest, "--host", self._fixture("servers").start(strict=True).url]
+        return until_valid(lambda: run(line, self.folder, LOADTEST_SCENARIO="tiny.toml"))
+
+    def _serve(self, rest: list[str]) -> Said:
+        """Start the server of the page, which runs until its end."""
+        line = [LOADTEST, *rest, "--port", "0", *(("--control-port", "0") if "--control-port" in rest else ())]
+        self._served = subprocess.Popen(line, cwd=self.folder, stdout=subprocess.PIPE, text=True)
+        for wanted, word in ((SERVED, "Workflow API (reference) on "), (CONTROL, "control on ")):
+            if wanted == SERVED or "--control-port" in rest:
+                while not (said := self._served.stdout.readline().strip()).startswith(word):
+                    assert said, "the server ended"
+                self._urls[wanted] = said.removeprefix(word)
+        return Said(0, self._urls[SERVED], "")
+
+    def _curl(self, rest: list[str]) -> Said:
+        """Send the request of a curl command to the page's server."""
+        if not shutil.which("curl"):
+            pytest.skip("curl is missing")
+        words = [re.sub(r"http://127.0.0.1:800[01]", lambda url: self._urls[url[0]], word) for word in rest]
+        return run(["curl", "--silent", "--show-error", "--fail", *words], self.folder)
+
+    def end(self) -> int:
+        """End the page's server; gives its exit code."""
+        if self._served is None:
+            return 0
+        self._served.terminate()
+        code = self._served.wait(20)
+        self._served.stdout.close()
+        return code
+
+
+@pytest.fixture
+def page(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, checkout: Path, recorded: Path
+) -> Page:
+    """The page of a test; ``latest`` is the run that passed, whatever ran since."""
+    document: Path = request.param
+    folder = folder_like_the_checkout(tmp_path_factory.mktemp(document.stem), checkout / "reports")
+    latest = checkout / "reports" / "latest"
+    latest.unlink()
+    latest.symlink_to(recorded.name)
+    request.getfixturevalue("loadtest")
+    request.getfixturevalue("monkeypatch").chdir(folder)
+    return Page(document, folder, request)
+
+
+def expected(line: str) -> tuple[int, ...]:
+    """Return the exit codes with which a command was carried out."""
+    if "bin/locust" in line or re.search(r" run .*--(host|target)", line):
+        return VALID  # a second is too short for its percentiles
+    if SEVERAL in line:
+        return CARRIED_OUT
+    return (ExitCode.PASS, ExitCode.INCONCLUSIVE) if " probe " in line else (ExitCode.PASS,)
+
+
+@pytest.mark.parametrize(
+    "page", [each for each in DOCUMENTS if commands(each)], ids=lambda path: path.stem, indirect=True
+)
+def test_the_commands_of_a_page_work(page: Page, request: pytest.FixtureRequest) -> None:
+    """Each command ends as it should, and says something."""
+    document: Path = request.node.callspec.params["page"]
+    try:
+        for line in commands(document):
+            done = page.carry_out(line)
+            assert done.code in expected(line), f"{line}\n{done.out}{done.err}"
+            assert done.out.strip(), line
+            if " run " in line:
+                assert "http://127.0.0.1:" in done.out
+                assert re.search(r"^report +\S+ \S+/report\.html", done.out, re.MULTILINE), done.out
+    finally:
+        assert page.end() == 0
+
+
+def test_every_page_of_docs_begins_with_its_task() -> None:
+    """A title, a paragraph, and a block of commands before the first heading."""
+    for document in DOCUMENTS[1:]:
+        head = document.read_text(encoding="utf-8").partition("\n## ")[0]
+        assert re.match(r"# [^\n]+\n\n[A-Z`]", head), document.name
+        assert "```sh\n" in head, document.name
+
+
+def test_every_command_is_one_that_runs_here() -> None:
+    """A block of commands holds these only, and no other block holds a command: it would go unchecked."""
+    known = re.compile(rf"make\b|export \w+=|curl |{LOADTEST} |LOADTEST_SCENARIO=smoke \.venv/bin/locust --headless ")
+    assert [line for each in DOCUMENTS for line in commands(each) if not known.match(line)] == []
+    for document in DOCUMENTS:
+        for block in blocks(document.read_text(encoding="utf-8"), r"(?!sh\b)\w*"):
+            assert not re.search(r"^(\$ |make |curl |loadtest |locust |\.venv/|docker |git )", block, re.MULTILINE), (
+                block
+            )
+
+
+def test_commands_within_sentences_exist() -> None:
+    """Their verb and options are those of the command line; so are those of lines with a prompt."""
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for said in re.findall(r"`loadtest ([a-z][^`]*)`|^\w+\$ loadtest (.+)$", text, re.MULTILINE):
+            verb, *rest = "".join(said).split()
+            command = app.get_command(click.Context(app), verb)
+            if isinstance(command, click.Group) and rest:
+                command = command.get_command(click.Context(command), rest[0])
+            assert command is not None, said
+            options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+            assert {word for word in rest if word.startswith("--")} <= options, said
+
+
+def test_make_lists_the_targets_that_are_shown() -> None:
+    """Every make target of the documents has a line in make's own list."""
+    listed = run(["make"], ROOT).out
+    for line in {line for each in DOCUMENTS for line in commands(each) if line.startswith("make")}:
+        target = next((word for word in line.split()[1:] if "=" not in word), "help")
+        assert f"make {target} " in listed
+
+
+def test_a_first_check_learns(checked: Said) -> None:
+    """On a bare clone there is nothing to compare with: it says so, and passes."""
+    assert checked.code == 0, checked.out + checked.err
+    assert "learning" in checked.out.lower()
+
+
+def test_targets_that_are_shown_are_read(tmp_path: Path) -> None:
+    """Entries of ``targets.toml`` miss nothing; certificates of an example need not exist."""
+    entries = [
+        block for each in DOCUMENTS for block in blocks(each.read_text(encoding="utf-8"), "toml") if "\nurl = " in block
+    ]
+    assert len(entries) >= 2
+    for text in entries:
+        (tmp_path / "targets.toml").write_text(text, encoding="utf-8")
+        (entry,) = load_targets(tmp_path / "targets.toml").values()
+        assert entry.owner == "team@example.com"
+
+
+def test_the_scenarios_and_user_classes_shown_work(
+    checkout: Path, tmp_path: Path, page_runner: Callable[..., Said]
+) -> None:
+    """README's scenario, the example of a user class and the user that moved over run beside each other, in one."""
+    folder = folder_like_the_checkout(tmp_path / "shown", checkout / "reports")
+    files = {name: text for each in DOCUMENTS for name, text in shown(each).items() if name.startswith("scenarios/")}
+    assert {"scenarios/greetings.toml", "scenarios/patient.toml", "scenarios/moved.toml"} <= files.keys()
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    names = sorted(name for name in files if name.endswith(".toml"))
+    done = page_runner(folder, "validate", *names)
+    assert done.code == 0, done.err
+    with (folder / "scenarios/patient.toml").open("a", encoding="utf-8") as together:
+        for name in ("greetings", "moved"):
+            text = files[f"scenarios/{name}.toml"].replace("traffic.greetings", f"traffic.{name}")
+            text = text.replace('"greetings"', f'"{name}"').replace('duration = "60s"', 'duration = "1s"')
+            together.write(text[text.index("[traffic") :].partition("[[compare]]")[0])
+    more = ("--set", "traffic.greetings.stages.within.rate=10/s")
+    done = until_valid(lambda: page_runner(folder, "run", "scenarios/patient.toml", *more))
+    assert done.code in {ExitCode.PASS, ExitCode.FAIL}, done.out + done.err
+    assert re.search(r"^moved +steady +20 +20 ", done.out, re.MULTILINE), done.out
+    assert re.search(r"^greetings +within +10 +10 ", done.out, re.MULTILINE), done.out
+
+
+@pytest.fixture
+def page_runner(loadtest: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
+    """Run a verb in this process, in a folder."""
+
+    def run_in(folder: Path, *arguments: str) -> Said:
+        monkeypatch.chdir(folder)
+        return loadtest(*arguments)
+
+    return run_in
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def missing(link: str, folder: Path) -> bool:
+    """Whether a link leads to no file of this repository, or to no heading of it."""
+    name, _, anchor = link.partition("#")
+    path = folder / name
+    return not path.exists() or bool(anchor and anchor not in anchors(path))
+
+
+def test_every_link_leads_somewhere() -> None:
+    """Links and pictures of the documents lead to files and headings that exist."""
+    others = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    others += [ROOT / name / "README.md" for name in ("bench", "deploy", "reports")]
+    for document in (*DOCUMENTS, *others):
+        for link in re.findall(r"\]\((?!http)([^)\s]+)\)", document.read_text(encoding="utf-8")):
+            there = f"{document.name}{link}" if link.startswith("#") else link
+            assert not missing(there, document.parent), f"{document.name}: {link}"
+
+
+def test_every_page_that_is_named_exists() -> None:
+    """Messages, comments, templates and notebooks name pages and headings that exist."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    named = set()
+    for name in listed:
+        if name.endswith((".py", ".toml", ".yml", ".yaml", ".md", ".service", "Jenkinsfile", "Makefile")):
+            text = (ROOT / name).read_text(encoding="utf-8")
+            named |= {(name, page) for page in re.findall(r"\b((?:docs|bench|deploy)/[\w-]+\.md(?:#[\w-]+)?)", text)}
+    assert len(named) > 30
+    assert [(name, page) for name, page in sorted(named) if missing(page, ROOT)] == []
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize("page", [DOCUMENTS[0]], ids=["README"], indirect=True)
+def test_the_lines_of_python_shown_give_a_data_frame() -> None:
+    """``loadtest.analysis.operations`` gives a DataFrame in one line, as the README shows."""
+    (code,) = blocks(DOCUMENTS[0].read_text(encoding="utf-8"), "python")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert type(names["df"]).__name__ == "DataFrame"
+    assert len(names["df"]) > 0
