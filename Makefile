@@ -102,8 +102,6 @@ $(RUN_READY) $(ALL_READY): pyproject.toml
 		{ echo "loadtest needs Python 3.11 or newer; $(PYTHON) is another. Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
-	@echo "Setting up $(VENV) from $(LOCK) (once; about half a minute) ..." >&2
-	@test -x $(VENV)/bin/python && test -e $(RUN_READY) || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps --no-compile -r $(LOCK)
-	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-compile -e .
+	@test -x $(VENV)/bin/python && test -e $(RUN_READY) || rm -rf $(VENV)
+	@$(PYTHON) tools/install.py $(VENV) $(LOCK)
 	@touch $(RUN_READY) $@

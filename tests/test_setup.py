@@ -2,6 +2,7 @@
 
 import os
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def installed(target: str, venv: Path) -> list[str]:
     """The locks that `make TARGET` would install."""
     command = ["make", "--dry-run", f"VENV={venv}", target]
     said = subprocess.check_output(command, cwd=ROOT, text=True, env={**os.environ, "MAKEFLAGS": ""})
-    return re.findall(r"-r (\S+)", said)
+    return re.findall(r"install\.py \S+ (\S+)", said)
 
 
 @pytest.fixture
@@ -55,3 +56,15 @@ def test_a_run_has_the_versions_that_are_tested() -> None:
     assert pins("requirements-run.lock") < pins("requirements.lock")
     assert not {"mypy", "ruff", "playwright"} & {pin.partition("==")[0] for pin in pins("requirements-run.lock")}
     assert not any("://" in (ROOT / lock).read_text() for lock in ("requirements-run.lock", "requirements.lock"))
+
+
+def test_each_requirement_is_installed_by_one_pip() -> None:
+    """The parts of a lock are the whole lock with all hashes, and none of them is much more work than another."""
+    lock = (ROOT / "requirements-run.lock").read_text()
+    script = runpy.run_path(str(ROOT / "tools" / "install.py"))
+    parts = script["divided"](script["requirements_of"](lock), 3)
+    together = [requirement for part in parts for requirement in part]
+    assert {each.split()[0] for each in together} == pins("requirements-run.lock")
+    assert sum(each.count("--hash") for each in together) == lock.count("--hash")
+    sizes = [sum(map(len, part)) for part in parts]
+    assert max(sizes) < 1.5 * min(sizes)
