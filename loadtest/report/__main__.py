@@ -34,6 +34,7 @@ def _make(options: Namespace) -> int:
     from loadtest.report import run, write  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
+    gc.freeze()  # what was imported stays
     gc.enable()
 
     page = write.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)

@@ -1,5 +1,6 @@
 """Writing a run's report into its directory, from its record alone, with a progress bar where that takes long."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +96,11 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
 
 
 def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:
+    gc.disable()  # as in loadtest.load
     from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
 
+    gc.freeze()  # children share what they don't look through for garbage
+    gc.enable()
     return draw_all(findings, png=png)
 
 

@@ -11,7 +11,7 @@ from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, value, worse_word
 from loadtest.report.plots.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows
+from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows, short
 from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
 from loadtest.words import quoted
@@ -57,7 +57,7 @@ def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int)
     if unit_name == "ms" and longest >= _SECOND:
         factor, unit_name = 1 / _SECOND, "s"
     right = longest * factor * 1.12 or 1.0
-    rows(panel, [side.name for side in found.sides])
+    rows(panel, [short(side.name) for side in found.sides])
     panel.tick_params(axis="y", labelcolor=INK)
     for row, (side, each) in enumerate(zip(found.sides, figures, strict=True)):
         operation = findings.record.info.traffic[found.entry or side.name].operation

@@ -133,7 +133,7 @@ def _bars(panel: Axes, bars: list[_Row], colour: str, longest: float) -> None:
             panel.plot([begin, begin, end, end], [y + 0.07, y, y, y + 0.07], color=style.MUTED, lw=1.0)
         style.note(panel, text, (left, place), (5, 0), va="center", fontsize=8)
     style.rows(panel, [f"{bar.stage}\nn = {words.count(bar.n)}" for bar in bars], top=-0.62)
-    panel.set_xlim(0, longest * 1.28)
+    panel.set_xlim(0, longest * 1.32)
     style.plain(panel.xaxis)
     panel.spines["left"].set_visible(False)
 

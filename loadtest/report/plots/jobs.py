@@ -14,7 +14,7 @@ from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import POLLED_OPERATIONS, Operation
 from loadtest.report.plots.deciding import MOST, deciding
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows
+from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows, short
 from loadtest.report.tables.jobs import polling_table
 
 _LINES: Final[tuple[Any, ...]] = (
@@ -65,7 +65,7 @@ def _per_job(panel: Axes, findings: Findings, names: list[str]) -> None:
                 continue
             operation = record.info.traffic[stage.traffic].operation
             look = {"color": OPERATIONS[operation], "ls": next(lines), "lw": 1.5}
-            ecdf(panel, polls, floor=None, label=f"{stage.traffic} · {stage.stage.name}", **look)
+            ecdf(panel, polls, floor=None, label=short(f"{stage.traffic} · {stage.stage.name}"), **look)
             most = max(most, polls.most)
     plain(panel.xaxis)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -93,7 +93,7 @@ def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
             fontsize=8, zorder=4, bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1},
         )  # fmt: skip
         longest = max(longest, polls + rest)
-    rows(panel, list(stages), top=-0.75)
+    rows(panel, [short(name) for name in stages], top=-0.75)
     panel.set_xlim(0, longest * 1.05)
     plain(panel.xaxis)
     if of_limit:

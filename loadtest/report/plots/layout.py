@@ -36,6 +36,7 @@ _BAR_IN: Final = 0.75
 """A colour bar with its labels."""
 _LEAST_IN: Final = 0.3
 """The least height of a panel without its labels."""
+_NEAR: Final = "bottom", "left"
 _TICK_PT: Final = 3.5
 _MINOR_PT: Final = 2.0
 _PAD_PT: Final = 7.0
@@ -51,6 +52,13 @@ class _TicksAtOnce(Axis):
     labelled = True
     """Whether tick labels are drawn; of axes that panels share, only the last one's are."""
 
+    def reset_ticks(self) -> None:
+        """Remember how ticks look in the style in force, as Matplotlib's own do."""
+        super().reset_ticks()
+        rc = mpl.rcParams
+        self._grid = rc["grid.linewidth"], rc["grid.color"]
+        self._widths, self._colour = (rc["xtick.major.width"], rc["xtick.minor.width"]), rc["xtick.color"]
+
     def labels(self) -> list[tuple[float, str, bool]]:
         """The marks in view: place, label, and whether it is a major one."""
         low, high = sorted(self.get_view_interval())
@@ -63,8 +71,8 @@ class _TicksAtOnce(Axis):
 
     def look(self) -> dict[str, Any]:
         """Whether there are a grid, ticks and labels, and how they look, by Matplotlib's names for the near side."""
-        near = ("bottom", "left")[self.along]
-        given = {"length": _TICK_PT, "rotation": 0, "labelcolor": mpl.rcParams["xtick.color"]}
+        near = _NEAR[self.along]
+        given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour}
         given |= self.get_tick_params()
         return given | {"ticks": given[near], "labels": self.labelled and given[f"label{near}"]}
 
@@ -79,13 +87,11 @@ class _TicksAtOnce(Axis):
         major = np.array([is_major for _, _, is_major in labels], bool)
         near, far = ((box.y0, box.y1), (box.x0, box.x1))[self.along]
         if look["gridOn"]:
-            width, colour = mpl.rcParams["grid.linewidth"], mpl.rcParams["grid.color"]
-            self._strokes(renderer, width, colour, pixels[major], (near, far))
+            self._strokes(renderer, *self._grid, pixels[major], (near, far))
         if look["ticks"] and look["length"]:
-            widths = mpl.rcParams["xtick.major.width"], mpl.rcParams["xtick.minor.width"]
-            for chosen, width, length in zip((major, ~major), widths, (look["length"], _MINOR_PT), strict=True):
-                ends = (near - length * scale, near)
-                self._strokes(renderer, width, mpl.rcParams["xtick.color"], pixels[chosen], ends)
+            lengths = look["length"], _MINOR_PT
+            for chosen, width, length in zip((major, ~major), self._widths, lengths, strict=True):
+                self._strokes(renderer, width, self._colour, pixels[chosen], (near - length * scale, near))
         if look["labels"]:
             self._texts(renderer, [text for _, text, _ in labels], pixels, near - _PAD_PT * scale, look)
         self.label.draw(renderer)
@@ -151,7 +157,7 @@ class Margins(LayoutEngine):
     """Places a grid of panels: margins hold the labels, and what is left is divided by the heights asked for.
 
     Attributes:
-        key_rows: rows of the legend above the panels.
+        key_rows: rows of the legend above the panels; see ``make_room``.
         head_in: room above the legend.
     """
 
@@ -162,6 +168,12 @@ class Margins(LayoutEngine):
         super().__init__()
         self._heights, self._columns = np.array(heights_in), columns
         self.key_rows, self.head_in = 0, 0.0
+
+    def make_room(self, figure: Figure, key_rows: int) -> None:
+        """Let a legend have so many rows; from the third on they make the figure higher."""
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(width, height + _KEYS_IN * max(0, key_rows - 2))
+        self.key_rows = key_rows
 
     def execute(self, fig: Figure) -> None:
         """Set the place of each panel and of the labels of its axes."""
@@ -186,6 +198,7 @@ class Margins(LayoutEngine):
         x = np.cumsum(left + np.r_[0, wide + right[:-1]])
         for row, column, panel in cells:
             panel.set_position((x[column] / width, y[row] / height, wide / width, heights[row] / height))
+            _cut_title(panel, wide + right[column])
             if panel in needs:
                 panel.xaxis.set_label_coords(0.5, -(needs[panel][1] - 0.03) / heights[row])
                 panel.yaxis.set_label_coords(-(left[column] - _EDGE_IN) / wide, 0.5)
@@ -209,10 +222,20 @@ def _needs(panel: Panel) -> tuple[float, float, float, float]:
     return above, below, left, right
 
 
+def _cut_title(panel: Panel, wide: float) -> None:
+    """Let a title end where the next panel begins."""
+    title = panel.get_title(loc="left")
+    texts = [one for one in panel.get_children() if isinstance(one, Text) and one.get_text() == title]
+    for text in texts if title else ():
+        needed = text_in(title, text.get_fontsize(), text.get_fontweight())
+        if needed > wide:
+            text.set_text(f"{title[: int(len(title) * wide / needed) - 2]}…")
+
+
 @cache
-def text_in(text: str, size_pt: float = _SIZE_PT) -> float:
+def text_in(text: str, size_pt: float = _SIZE_PT, weight: str | int = "normal") -> float:
     """How wide a text is, in inches; of several lines the widest."""
-    font = FontProperties(size=size_pt)
+    font = FontProperties(size=size_pt, weight=weight)
     return max(text_to_path.get_text_width_height_descent(line, font, False)[0] / 72 for line in text.split("\n"))
 
 

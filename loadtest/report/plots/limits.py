@@ -86,14 +86,14 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
         np.where(enough, counted / np.maximum(lengths, 1e-9), np.nan) * unit_s
         for counted in (series.accepted, series.sent, series.throttled, series.offered)
     )
-    panel.stairs(np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
+    style.stairs(panel, np.nan_to_num(accepted), cuts, fill=True, color=colour, alpha=0.28, lw=0, label="accepted")
     lines: dict[str, tuple[Floats, dict[str, Any]]] = {
         "sent": (sent, {"color": colour, "lw": 1.4}),
         "429": (throttled, {"color": style.THROTTLED, "lw": 1.4, "ls": (0, (4, 1))}),
         "offered": (offered, {"color": style.INK, "lw": 0.9, "ls": (0, (1, 1.6))}),
     }
     for label, (rates, look) in lines.items():
-        panel.stairs(rates, cuts, baseline=None, label=label, **look)
+        style.stairs(panel, rates, cuts, baseline=None, label=label, **look)
     quotas = record.quotas_on(name)
     allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
     if np.isfinite(allowed):  # a limit on concurrency is no rate
@@ -119,7 +119,7 @@ def _cut_off(
     panel.set_ylim(0, highest * 1.08)
     for rates, look in lines.values():
         beyond = np.where(rates > highest * 1.08, highest * 1.05, np.nan)
-        panel.stairs(beyond, cuts, baseline=None, **{**look, "lw": 1.4})
+        style.stairs(panel, beyond, cuts, baseline=None, **{**look, "lw": 1.4})
     at = float(cuts[int(np.nanargmax(lines[label][0]))])
     offset, side = ((-4, -4), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -4), "left")
     text = f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off"
@@ -146,13 +146,15 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
         cuts = distribution.edges(0, record.covered_s, width, float(begins[0]) if len(begins) else 0.0)
         seconds = own["start"].to_numpy(dtype=float) / 1e9
         observed = _shares(seconds, own["observed"].to_numpy(dtype=float), cuts)
-        panel.stairs(
-            np.nan_to_num(observed), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed"
+        style.stairs(
+            panel, np.nan_to_num(observed), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed"
         )
-        panel.stairs(observed, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
+        style.stairs(panel, observed, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
         if own["expected"].notna().any():
             expected = _shares(seconds, own["expected"].to_numpy(dtype=float), cuts)
-            panel.stairs(expected, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected")
+            style.stairs(
+                panel, expected, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected"
+            )
         for begin in begins:
             marks.mark_window(panel, begin)
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))

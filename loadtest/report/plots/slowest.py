@@ -1,8 +1,11 @@
 """The slowest operations as a waterfall: where the time of each went."""
 
+from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from loadtest import words
@@ -19,6 +22,10 @@ _FRAME_IN: Final = 0.5
 _ROW_IN: Final = 0.21
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
+_HALF: Final = 0.31
+"""Of a bar's height, in rows."""
+_Bar = tuple[int, float, float]
+"""Row, begin and end."""
 _ENDED: Final[dict[str, str]] = {
     Outcome.THROTTLED: "was throttled (429) after",
     Outcome.FAILED: "failed after",
@@ -35,8 +42,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     shown, left_out = deciding_of(findings, shown)
     figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(each)) for each in shown.values()])
     for panel, name, colour in entries(findings.record, axes, shown):
-        for place, one in enumerate(shown[name]):
-            _row(panel, place, one, colour)
+        _rows(panel, shown[name], colour)
         rows(panel, [words.count(one.arrival) for one in shown[name]])
         panel.set_xlim(0, max(one.response_ms for one in shown[name]) * 1.14)
         plain(panel.xaxis)
@@ -58,20 +64,37 @@ def draw(findings: Findings) -> Drawing | NoData:
     return Drawing(_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
 
 
-def _row(panel: Axes, place: int, one: SlowOperation, colour: str) -> None:
-    panel.barh(place, one.response_ms, height=0.62, color=SHADE)
-    if one.start_lag_ms > 0:
-        panel.barh(place, one.start_lag_ms, height=0.62, color=INK)
-    least = one.response_ms * 0.002  # what is shorter would not be seen
-    for phase in one.phases:
-        end = one.response_ms if phase.end_ms is None else phase.end_ms
-        first = end if phase.first_byte_ms is None else phase.first_byte_ms
-        ink = THROTTLED if phase.status == THROTTLED_STATUS else colour
-        panel.barh(place, max(first - phase.start_ms, least), left=phase.start_ms, height=0.62, color=ink)
-        panel.barh(place, end - first, left=first, height=0.62, color=ink, alpha=0.4)
-    ended = "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
-    at = (one.response_ms, place)
-    note(panel, f"{words.duration_ms(one.response_ms)}{ended}", at, (4, 0), va="center", fontsize=7, color=MUTED)
+def _rows(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
+    """Draw all bars of a kind at once: one by one they would take longer than all the rest of the picture."""
+    waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
+    lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms > 0]
+    requests: dict[str, list[_Bar]] = {colour: [], THROTTLED: []}
+    answers: dict[str, list[_Bar]] = {colour: [], THROTTLED: []}
+    for place, one in enumerate(shown):
+        least = one.response_ms * 0.002  # what is shorter would not be seen
+        for phase in one.phases:
+            end = one.response_ms if phase.end_ms is None else phase.end_ms
+            first = end if phase.first_byte_ms is None else phase.first_byte_ms
+            ink = THROTTLED if phase.status == THROTTLED_STATUS else colour
+            requests[ink].append((place, phase.start_ms, max(first, phase.start_ms + least)))
+            answers[ink].append((place, first, end))
+        ended = "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
+        at = (one.response_ms, place)
+        note(panel, f"{words.duration_ms(one.response_ms)}{ended}", at, (4, 0), va="center", fontsize=7, color=MUTED)
+    _bars(panel, waits, SHADE)
+    _bars(panel, lags, INK)
+    for ink in (colour, THROTTLED):
+        _bars(panel, requests[ink], ink)
+        _bars(panel, answers[ink], ink, alpha=0.4)
+
+
+def _bars(panel: Axes, bars: list[_Bar], colour: str, alpha: float = 1.0) -> None:
+    if not bars:
+        return
+    row, begin, end = np.array(bars, float).T
+    low, high = row - _HALF, row + _HALF
+    corners = np.stack([begin, low, end, low, end, high, begin, high], axis=1).reshape(-1, 4, 2)
+    panel.add_collection(PolyCollection(list(corners), color=colour, alpha=alpha, lw=0), autolim=False)
 
 
 def _title(worst: SlowOperation) -> str:

@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import StepPatch
 from matplotlib.ticker import (
     FixedFormatter,
     FixedLocator,
@@ -30,6 +31,7 @@ from matplotlib.ticker import (
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.run_record import Record
+from loadtest.arrays import Floats
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
@@ -166,10 +168,16 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
     """Label rows from the top down, the first at 0, without lines across; ``top`` leaves room above the first."""
     panel.yaxis.set_major_locator(FixedLocator(range(len(labels))))
-    panel.yaxis.set_major_formatter(FixedFormatter(labels))
+    shown = ["\n".join(short(line, _ROW_LETTERS) for line in label.split("\n")) for label in labels]
+    panel.yaxis.set_major_formatter(FixedFormatter(shown))
     panel.set_ylim(len(labels) - 0.4, top)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
+
+
+def stairs(panel: Axes, values: Floats, edges: Floats, **look: Any) -> None:
+    """As ``panel.stairs``, which looks for its limits point by point; those of panels over time are set."""
+    panel.add_artist(StepPatch(values, edges, **{"fill": False, **look}))
 
 
 def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
@@ -263,7 +271,7 @@ def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
         markerscale=1.7,
     )  # fmt: skip
     if isinstance(layout := figure.get_layout_engine(), Margins):
-        layout.key_rows = -(-len(handles) // columns)
+        layout.make_room(figure, -(-len(handles) // columns))
     for handle in made.legend_handles:
         if isinstance(handle, PathCollection):
             handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
@@ -296,6 +304,8 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
 }
 """Colour and marker: told apart in grey, too."""
 _NAME_LETTERS: Final = 30
+_ROW_LETTERS: Final = 64
+"""Of a row's label: at most half of the figure's width."""
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
 """So many labels would fill an axis."""
