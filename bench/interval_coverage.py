@@ -266,10 +266,10 @@ def windows_held(regime: Windows, runs: int = RUNS, seed: int = SEED) -> tuple[i
     for run, phase in enumerate(phases.tolist()):
         sent = np.sort(intended + random.exponential(_LAG_S, len(intended)))
         if run % replayed == 0:
-            refused = rejected_by_phase(regime.spec, limit, [(sent, counted)])
-            if refused is None:
+            found = rejected_by_phase(regime.spec, limit, [(sent, counted)])
+            if found is None:
                 raise ValueError("too many requests")
-            ranges.append(extent(regime.spec, refused, len(intended)))
+            ranges.append(extent(regime.spec, found.rejected, len(intended)))
         decided = np.sort(sent + random.exponential(_LAG_S, len(sent)))
         seen.append(int((~replay(regime.spec, limit, decided + phase) & counted[:, 0]).sum()))
     lows, highs = np.array(ranges).T

@@ -34,7 +34,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
         count: how many, warm-up and set-up left out.
         first_s: when the first of them was sent, in s since the epoch.
         last_s: when the last was.
-        traffic: the entry of the first.
+        traffic: their entry.
         request_id: the ``traceparent`` of the first.
     """
 
@@ -68,7 +68,8 @@ class Errors:
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)
-        columns: list[NDArray[Any]] = [status, *(rows.words(name) for name in ("kind", "error_code", "reason"))]
+        names = ("kind", "error_code", "reason", "traffic")
+        columns: list[NDArray[Any]] = [status, *map(rows.words, names)]
         alike = np.zeros(len(rows), np.int64)
         for column in columns:
             alike = alike * (int(column.max()) + 2) + column + 1
@@ -94,7 +95,7 @@ class Errors:
                 self.beyond += count
                 return
             words = self._vocabulary.words
-            status, kind, code, reason = key
+            status, kind, code, reason, traffic = key
             self._groups[key] = ErrorGroup(
                 kind=KINDS[kind],
                 status=status if status >= 0 else None,
@@ -103,7 +104,7 @@ class Errors:
                 count=count,
                 first_s=first_s,
                 last_s=last_s,
-                traffic=words["traffic"][rows.words("traffic")[row]],
+                traffic=words["traffic"][traffic],
                 request_id=rows.text("request_id", row),
             )
             return

@@ -132,13 +132,14 @@ def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
     yield from zip(places.tolist(), counts.tolist(), strict=True)
 
 
-NAMES: Final = ("start_lag", "response", "execution", "submit", "pending_lower")
+NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pending_lower")
 
 
 class Means:
     """Sums of the parts of ok operations' times in ms, by stage; without those that were wrong on purpose.
 
-    ``start_lag`` counts from zero; ``pending_lower`` is the lower bound of the time to result.
+    ``start_lag`` counts from zero; ``retries`` is from the first request to the accepted one; ``pending_lower`` ends
+    with the last request that saw the job pending.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -171,6 +172,7 @@ class Means:
         pending = rows.floats("pending_seen") - rows.floats("intended_start")
         parts = {
             "start_lag": np.maximum(start_lag(rows), 0.0),
+            "retries": (rows.floats("accepted_start") - rows.floats("start")) / 1e6,
             "response": response_time(rows),
             "execution": rows.floats("execution_time_ms"),
             "submit": submit_time(rows),

@@ -1,7 +1,7 @@
 """How sure the figures of each stage are: a range over the server's phases, or an interval from blocks of time.
 
 * Where windows that begin by the server's clock refuse, nothing is left to chance but the second at which a run meets
-  them: the 429 rate and goodput have the range over all phases (``rejections.expected_429``).
+  them: the 429 rate and goodput have the range over 95 % of phases (``rejections.expected_429``).
 * Elsewhere the service varies: shares, goodput and percentiles have 95 % intervals from blocks, which survive that
   requests are correlated.
 * Where neither is sound there is none, and it says why.
@@ -75,7 +75,7 @@ class MetricInterval(Result, frozen=True, kw_only=True):
     Attributes:
         metric: named as in thresholds.
         value: in ms, per second, or a share.
-        kind: ``phases``: what the same sends would have had at any other second, by a replay of the assumed limiter;
+        kind: ``phases``: what the same sends have at 95 % of other seconds, by a replay of the assumed limiter;
             ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the first,
             and the second of the share of accepted operations that end well; null without any.
         low: of the range or interval.
@@ -203,8 +203,15 @@ class _Stage:
         counts, found = self._figures.operations, self._range
         if found is None:
             return self._share(lambda of: (of.throttled, of.sent))
-        low, high = min(found.least, counts.throttled) / counts.sent, max(found.most, counts.throttled) / counts.sent
+        low, high = (each / counts.sent for each in self._usual(found))
         return FoundInterval(low, high, kind="phases", phases=found.phases)
+
+    def _usual(self, found: PhaseRange) -> tuple[int, int]:
+        """Requests rejected at 95 % of the phases; what was seen is in it, if only a boundary decided otherwise."""
+        counts, (low, high) = self._figures.operations, found.usual
+        slack = max(1.0, _SLACK * counts.sent)
+        near = low - slack <= counts.throttled <= high + slack
+        return (min(low, counts.throttled), max(high, counts.throttled)) if near else (low, high)
 
     def _share(self, counts: Callable[[StageBlocks], tuple[Ints, Ints]], whole: float = 1.0) -> FoundInterval:
         """The interval of a share from blocks, times what it is a share of."""
@@ -223,8 +230,7 @@ class _Stage:
             return self._share(lambda of: (of.ok, of.offered), counts.offered / seconds)
         if self._waits:
             return FoundInterval(why_not=self._waits)
-        least = counts.sent - max(found.most, counts.throttled)
-        most = counts.sent - min(found.least, counts.throttled)
+        least, most = (counts.sent - rejected for rejected in reversed(self._usual(found)))
         if counts.ok == counts.sent - counts.throttled:
             return FoundInterval(least / seconds, most / seconds, kind="phases", phases=found.phases)
         well = FoundInterval(why_not=_SHORT)

@@ -166,7 +166,7 @@ class _Stage:
             RESPONSE: record.response_times(key.traffic).get([self.index]),
             **{name: record.times[name].get([self.index]) for name in (EXECUTION, OVERHEAD)},
         }
-        self.lower = record.times["time_to_result_lower_ms"].get([self.index])
+        self.lower = record.times.last_pending.get([self.index])
 
     def measurements(self) -> list[Measurement]:
         """All of them, in the order of ``Metric``; none of what there is no sample of."""

@@ -11,7 +11,7 @@ import pandas as pd
 
 from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals, Extent
-from loadtest.analysis.columns import OK, StageKey, Vocabulary
+from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
@@ -21,7 +21,7 @@ from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequ
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import FIRST_KINDS, LIMIT_NAMES
+from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 
@@ -165,6 +165,12 @@ class Record:
     def response_times(self, traffic: str) -> Distributions:
         """Those of a traffic entry by stage; of one of ``not_found_entries`` those of its 404s."""
         return self.times.not_found if traffic in self.not_found_entries else self.times["response_time_ms"]
+
+    def cut_off(self, stages: Sequence[StageKey]) -> int:
+        """How many operations of some stages the end of the run cut off; they are among those that timed out."""
+        (drain,) = self.vocabulary.codes("reason", [Reason.DRAIN])
+        cells = self.counts.of_operations(self.stage_indices(stages))
+        return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
     def time(self, name: str, stages: Sequence[StageKey]) -> Distribution:
         """The distribution of a time, named as in ``metrics.json``, in some stages together."""

@@ -73,7 +73,18 @@ def first_byte(rows: Rows) -> Floats:
 
 
 def time_to_result_lower(rows: Rows) -> Floats:
-    """Lower bound of the time to result of jobs, in ms: the last that saw it pending − intended start, from zero on."""
+    """Return the lower bound of the time to result of jobs, in ms.
+
+    A result is not ready before the last request that saw the job pending, nor sooner after the submit than its
+    executionTime, where that can be true.
+    """
+    executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
+    executed = np.where(executed <= rows.floats("end"), executed, np.nan)
+    return np.fmax(last_pending(rows), np.maximum((executed - rows.floats("intended_start")) / 1e6, 0.0))
+
+
+def last_pending(rows: Rows) -> Floats:
+    """Return the last request that saw a job pending − intended start, in ms; at least zero."""
     return np.maximum((rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6, 0.0)
 
 
@@ -108,6 +119,8 @@ class TimeDistributions:
         self._by_name = {name: Distributions(len(vocabulary.stage_keys)) for name in TIMES}
         self.ended = Distributions(len(vocabulary.stage_keys))
         """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
+        self.last_pending = Distributions(len(vocabulary.stage_keys))
+        """Of jobs: what the last poll interval hides lies between it and ``time_to_result_ms``."""
         self.not_found = Distributions(len(vocabulary.stage_keys))
         """Response times of operations that are ok because they were answered 404, deliberate mistakes included."""
         self.waited = Distributions(len(vocabulary.stage_keys))
@@ -150,6 +163,7 @@ class TimeDistributions:
         self._by_name["submit_ms"].add_to(stage_index, submit_time(rows))
         self._by_name["time_to_result_ms"].add_to(stage_index, response, rows.late)
         self._by_name["time_to_result_lower_ms"].add_to(stage_index, time_to_result_lower(rows))
+        self.last_pending.add_to(stage_index, last_pending(rows))
         self._by_name["polls"].add_to(stage_index, rows.floats("poll"), rows.late)
         rows = rows.ok
         self.ended.add_to(stage_index, response_time(rows))

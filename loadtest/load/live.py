@@ -12,7 +12,7 @@ from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
 from loadtest.record.progress import EntryProgress
-from loadtest.record.samples import Sample
+from loadtest.record.samples import SETUP, Sample
 from loadtest.stats.log_histogram import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
@@ -189,9 +189,9 @@ class EntryFigures:
 
     @property
     def total(self) -> LiveStage:
-        """The counts of all stages together."""
+        """The counts of all stages together; requests that seed jobs are in none."""
         total = LiveStage()
-        for stage in self.stages.values():
+        for stage in (stage for name, stage in self.stages.items() if name != SETUP):
             total.requests.update(stage.requests)
             total.operations.update(stage.operations)
         return total

@@ -101,9 +101,10 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
         found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or offer less.")
     if findings.expectation.why_not:
         found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
-    late = {name: figures.operations.timed_out for name, figures in findings.metrics.traffic.items()}
-    for name, number in late.items():
-        if number:
+    for name, figures in findings.metrics.traffic.items():
+        if cut := findings.record.cut_off(findings.record.stages(traffic=name)):
+            found.append(f"The end of the run cut off {counted(cut, 'operation')} of {name}: allow a longer drain.")
+        if number := figures.operations.timed_out - cut:
             jobs = info.traffic[name].operation in POLLED_OPERATIONS
             remedy = "give_up or timeout" if jobs else "timeout"
             timed_out = f"{counted(number, 'operation')} of {name} timed out"

@@ -20,6 +20,7 @@ from loadtest.report.limits import overdrawn
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import capital, count, counted, duration_ms, nearest, seconds, share
 
+_CUT_OFF: Final = "were cut off by the end of the run"
 _NAMED: Final = 0.01
 """Share of an entry's operations in a stage that fail or time out, from which a sentence mentions it."""
 
@@ -170,7 +171,9 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
         return "", 0.0
     name, stage, counts = max(found, key=lambda each: (each[2].failed + each[2].timed_out) / each[2].sent)
     rate = (counts.failed + counts.timed_out) / counts.sent
-    ends = "failed" if not counts.timed_out else "timed out" if not counts.failed else "failed or timed out"
+    cut = findings.record.cut_off([key for key in findings.record.stages(traffic=name) if key.stage.name == stage])
+    numbers = {"failed": counts.failed, "timed out": counts.timed_out - cut, _CUT_OFF: cut}
+    ends = " or ".join(word for word, number in numbers.items() if number)
     worst = f"{share(rate)} of {findings.record.info.traffic[name].operation.several} in “{stage}” {ends}"
     if len(found) > 1:
         return (

@@ -1,7 +1,6 @@
 """The numbers of the first screen: each of one traffic entry in one stage, with what is known of how sure it is.
 
-An interval says what it is: over all phases of the server's windows, from blocks of time, or from order statistics,
-which know of sampling only.
+An interval says what it is: over 95 % of the phases of the server's windows, or from blocks of time.
 """
 
 from collections.abc import Iterator
@@ -137,7 +136,10 @@ def _not_ok(findings: Findings) -> KeyFigure:
     if not _bad(worst.figures):
         sent = findings.metrics.overall.operations.sent
         return KeyFigure("not ok, of operations sent", words.share(0.0), n=f"n = {words.count(sent)}")
-    shares = {"429": counts.throttled, Outcome.FAILED: counts.failed, "timed out": counts.timed_out}
+    keys = [key for key in findings.record.stages(traffic=worst.traffic) if key.stage.name == worst.stage]
+    cut = findings.record.cut_off(keys)
+    shares = {"429": counts.throttled, Outcome.FAILED: counts.failed, "timed out": counts.timed_out - cut}
+    shares |= {"cut off": cut} if cut else {}
     return KeyFigure(
         f"not ok, {worst.label}" + (", the worst" if len(parts) > 1 else ""),
         words.share(_bad(worst.figures) / counts.sent),
@@ -151,6 +153,9 @@ def _bad(figures: OperationStage) -> int:
     return counts.throttled + counts.failed + counts.timed_out
 
 
+_PHASES: Final = ", depending on when in a rate-limit window the run starts (95 % of phases)"
+
+
 def in_words(found: MetricInterval) -> str:
     """An interval with what it is; empty where there is none."""
     if found.kind is None or found.low is None or found.high is None:
@@ -160,9 +165,9 @@ def in_words(found: MetricInterval) -> str:
     if found.kind == "phases" and found.low == found.high:
         return "the same at every phase of the server’s windows"
     if found.kind == "phases":
-        return f"{ends} over all phases of the server’s windows"
+        return f"{ends}{_PHASES}"
     if found.kind == "phases and blocks":
-        return f"{ends} over all phases of the server’s windows, and 95\u00a0% from blocks"
+        return f"{ends}{_PHASES}, and 95\u00a0% from blocks"
     return f"95\u00a0% from blocks: {ends}"
 
 

@@ -22,6 +22,8 @@ from loadtest.words import joined, limit_name, rate, seconds, share, times_as, t
 
 AGREES: Final = 0.02
 """Observed and expected 429 rate differ by no more than this: predicted."""
+_SHOWN_S: Final = 0.05
+"""An uncertainty below it reads 0.0 s."""
 _MOST: Final = 0.5
 """Share of a limit's 429s from which they are called unexplained: a few at window edges are always in doubt."""
 _SLOWER: Final = 2.0
@@ -125,7 +127,8 @@ def window_phase(findings: Findings) -> str:
         for window in windows
         if unsure < window / 2
     )
-    return f"the run began {begun} (± {unsure:.1f} s)" if begun else ""
+    reach = f" (± {unsure:.1f} s)" if unsure >= _SHOWN_S else ""
+    return f"the run began {begun}{reach}" if begun else ""
 
 
 class Unexplained429s(NamedTuple):

@@ -138,7 +138,9 @@ def test_every_phase_is_replayed() -> None:
     counted = times > 1010
     refused = rejected_by_phase(LimiterSpec(), limit, [(times, counted[:, None])])
     tried = brute(limit, LimiterSpec(), times, counted, np.linspace(0, 5, 300, endpoint=False))
-    assert (refused.min(), refused.max()) == (min(tried), max(tried))
+    assert (refused.rejected.min(), refused.rejected.max()) == (min(tried), max(tried))
+    few, many = refused.usual(0).tolist()
+    assert 0.95 <= np.mean([few <= one <= many for one in tried]) <= 1
 
 
 @pytest.mark.parametrize("regime", ["2.5 times 100 per minute, 2 min", "2 times 50 per 5 s, 32 s"])
@@ -196,7 +198,7 @@ def test_entries_with_polls_or_retries_have_no_range(tmp_path: Path) -> None:
         assert one.kind is None
         assert "“jobs” sends polls" in one.why_not
     # What the documented limits' tour spans; the limiter of submits sees no polls.
-    for traffic, least, most in (("greetings", 0.46, 0.6), ("jobs", 0.08, 0.17)):
+    for traffic, least, most in (("greetings", 0.47, 0.59), ("jobs", 0.08, 0.16)):
         rate = find_interval(found.intervals, traffic, "above", "throttled_rate")
         assert rate.low is not None
         assert rate.high is not None

@@ -44,6 +44,8 @@ _FITTED: Final = 50_000
 """Requests of each limiter on which the clock's shift is fitted."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 """By how much sooner than we saw it a server may have ended a request, at which a limit on concurrency is tried."""
+_RARE: Final = 0.025
+"""Share of the phases that are left out on each side of a range."""
 _MOST_PLACES: Final = 4_000_000
 """Phases × windows of one limiter beyond which phases are taken evenly apart."""
 _MOST_DECISIONS: Final = 200_000
@@ -176,6 +178,7 @@ class PhaseRange(NamedTuple):
     Attributes:
         least: requests rejected at the phase that rejects the fewest.
         most: at the phase that rejects the most.
+        usual: requests rejected at 95 % of the phases, from the 2.5 % to the 97.5 % point.
         sent: requests of the stage.
         phases: that were replayed.
         why_not: empty with a range.
@@ -183,6 +186,7 @@ class PhaseRange(NamedTuple):
 
     least: int = 0
     most: int = 0
+    usual: tuple[int, int] = (0, 0)
     sent: int = 0
     phases: int = 0
     why_not: str = ""
@@ -211,7 +215,7 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
 
 
 def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRange]:
-    """Return the range of 429s over all phases, by stage index; empty where windows do not begin by the server's clock.
+    """Return the 429s over 95 % of phases, by stage index; empty where windows do not begin by the server's clock.
 
     Of the requests that begin a stage's operations: of jobs the submits, whose limiter mostly sees no polls.
     """
@@ -280,13 +284,15 @@ def _over_phases(
         known = np.flatnonzero(stage >= 0)
         counted[len(group.before) + known, np.searchsorted(present, stage[known])] = True
         asked.append((np.concatenate((group.before, group.times)), counted))
-    rejected = rejected_by_phase(spec, groups[0].limit, asked)
-    if rejected is None:
+    replayed = rejected_by_phase(spec, groups[0].limit, asked)
+    if replayed is None:
         return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
     found = {}
     for place, index in enumerate(present):
         sent = int(np.sum([counted[:, place].sum() for _, counted in asked]))
-        found[index] = PhaseRange(*extent(spec, rejected[:, place], sent), sent, len(rejected))
+        rejected = replayed.rejected[:, place]
+        usual = extent(spec, replayed.usual(place), sent)
+        found[index] = PhaseRange(*extent(spec, rejected, sent), usual, sent, len(rejected))
     return found
 
 
@@ -296,8 +302,27 @@ def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
 
 
-def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Ints | None:
-    """``[phase, stage]``: requests rejected at each phase of the windows; None where there are too many to replay.
+class Replayed(NamedTuple):
+    """Requests rejected at each phase of the windows.
+
+    Attributes:
+        rejected: ``[phase, stage]``.
+        lasting: the share of a window that each phase stands for.
+    """
+
+    rejected: Ints
+    lasting: Floats
+
+    def usual(self, stage: int) -> Ints:
+        """Return the numbers of a stage that leave out 2.5 % of a window on each side."""
+        ordered = np.argsort(self.rejected[:, stage], kind="stable")
+        reached = np.cumsum(self.lasting[ordered])
+        places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)
+        return np.asarray(self.rejected[ordered[places], stage])
+
+
+def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
+    """Replay requests at each phase of the windows; None where there are too many.
 
     Args:
         spec: of limiters whose windows begin by the server's clock.
@@ -312,7 +337,7 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
     most = _MOST_PLACES // windows if fixed else _MOST_DECISIONS // requests
     if most < _LEAST_PHASES:
         return None
-    phases = _phases(np.concatenate(times) - base, limit.window, most, exact=fixed)
+    phases, lasting = _phases(np.concatenate(times) - base, limit.window, most, exact=fixed)
     total = np.zeros((len(phases), asked[0][1].shape[1]), np.int64)
     for each, counted in asked:
         if fixed:
@@ -320,16 +345,20 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
         else:
             shifted = (each - base - phase + limit.window for phase in phases.tolist())
             total += np.stack([counted[~replay(spec, limit, at)].sum(axis=0) for at in shifted])
-    return total
+    return Replayed(total, lasting)
 
 
-def _phases(times: Floats, window: float, most: int, *, exact: bool) -> Floats:
-    """Moments within the first window at which it may begin: one between each two neighbours of the sends."""
+def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
+    """Return moments within the first window at which it may begin, and the share of a window that each stands for.
+
+    There is one between each two neighbours of the sends.
+    """
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):
-        return np.linspace(0.0, window, number, endpoint=False)
-    return np.asarray((places + np.append(places[1:], places[0] + window)) / 2 % window)
+        return np.linspace(0.0, window, number, endpoint=False), np.full(number, 1 / number)
+    after = np.append(places[1:], places[0] + window)
+    return np.asarray((places + after) / 2 % window), (after - places) / window
 
 
 def _fixed_windows(limit: Limit, times: Floats, counted: Bools, phases: Floats, windows: int) -> Ints:

@@ -236,10 +236,10 @@ def _look(
 ) -> tuple[LimitObserved429, Fit]:
     spec, (offset, reach) = record.assumed_limits.spec, clock(record.info)
     inferred = infer(requests, spec, offset, reach)
-    shift = expectation.shift_s if expectation.shift_s is not None else offset
-    fit = inferred.assumed
-    if fit is None or len(requests.times) > FITTED:
-        fit = compare_with(requests, spec, fit.shift_s if fit and fit.shift_s is not None else shift)
+    fit, shift = inferred.assumed, expectation.shift_s
+    # A report has one clock: the shift by which the requests of all limits were replayed.
+    if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
+        fit = compare_with(requests, spec, offset if shift is None else shift)
     rows = record.sent_requests[["start", "status", "error_code", "retry_after"]]
     rows = rows.iloc[requests.place[requests.judged]]
     since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
@@ -250,6 +250,8 @@ def _look(
     code = throttled["error_code"].astype(object).fillna(NO_CODE).value_counts()
     # By the windows of the limiter that is named, else of the assumed one.
     shown = inferred.named[0] if inferred.word == "named" else fit
+    if (shown.spec, shown.limit) == (fit.spec, fit.limit):
+        shown = fit
     windowed = ALGORITHMS[shown.spec.algorithm].windowed
     looked = LimitObserved429(
         sent=len(rows),

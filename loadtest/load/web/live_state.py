@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, Operation, Outcome, RequestKind
+from loadtest.contract import LIMIT_OF_KIND, OPERATIONS, POLLED_OPERATIONS, Operation, Outcome, RequestKind
 from loadtest.load.abort import LiveThreshold
 from loadtest.load.engine import LoadGenerator
 from loadtest.load.live import PERCENTILES, LiveFigures, RecentTimes
@@ -263,7 +263,7 @@ def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> Entry
         got_429=seen.throttled,
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
-        polls_per_job=round(polls / jobs, 2) if jobs else None,
+        polls_per_job=round(polls / jobs, 2) if jobs and info.traffic[name].operation in POLLED_OPERATIONS else None,
     )
 
 

@@ -12,6 +12,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
+from loadtest.record.effective_scenario import written_entry
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.deciding import deciding_of
@@ -68,6 +69,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         figure,
         {
             "start lag": Patch(**looks["lag"]),
+            "429s and waits before retries": Patch(**looks["retries"]),
             "execution / seen pending": Patch(**looks["execution"]),
             "overhead: transport, submit": Patch(**looks["overhead"]),
             "between two polls": Patch(**looks["between"]),
@@ -91,11 +93,15 @@ def _table(name: str, bars: list[_Row]) -> Table:
 
 
 def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
-    lag, total, submit, lower = (
-        record.means.mean(stage_index, name) or 0.0 for name in ("start_lag", "response", "submit", "pending_lower")
+    lag, retries, total, submit, lower = (
+        record.means.mean(stage_index, name) or 0.0
+        for name in ("start_lag", "retries", "response", "submit", "pending_lower")
     )
     execution = record.means.mean(stage_index, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
+    if written_entry(record.info, record.vocabulary.stage_keys[stage_index].traffic).retries:
+        parts += [("429s and waits before retries", retries, "retries")]
+    lag += retries
     if operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
         parts += [("execution", spent, "execution"), ("overhead", total - lag - spent, "overhead")]
@@ -113,6 +119,7 @@ def _looks(colour: str) -> dict[str, dict[str, Any]]:
     return {
         "lag": {"color": style.INK},
         "execution": {"color": colour},
+        "retries": {"facecolor": style.PAPER, "edgecolor": colour, "hatch": "....", "linewidth": 0.6},
         "overhead": {"color": colour, "alpha": 0.45},
         "between": {"facecolor": style.PAPER, "edgecolor": colour, "hatch": "////", "linewidth": 0.6},
     }

@@ -40,7 +40,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     axes[-columns].set_xlabel("ms (log)")
     caption = (
         "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
-        "polling too, so that it can’t be shorter than the first poll’s wait. Lower is better."
+        "polling too. Lower is better."
     )
     if columns > 1:
         caption += (

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import bounded
+from loadtest.analysis.results import OperationFigures, bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
@@ -19,6 +19,8 @@ from loadtest.report.plots.deciding import deciding, deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData, picked
 from loadtest.stats.order_statistics import interval_ranks, rank
 
+_NEARLY_ALL: Final = 0.99
+"""Share of the operations from which their times are those of all."""
 _LEAST_SPAN: Final = 4.0
 """Factor from the lower to the upper end of the axis, at least."""
 
@@ -71,13 +73,23 @@ def _scatter_title(findings: Findings) -> str:
         late = [name for name, half in halves.items() if half.most != medians[name]]
         known = {name: median for name, median in medians.items() if name not in late}
         open_ = f"time-outs leave that of {style.names_or_count(late)} open" if late else ""
-        return f"Median response time: {'; '.join(filter(None, (words.listed(known, words.duration_ms), open_)))}"
+        few = {name: _answered(traffic[name]) for name in medians}
+        of = "" if min(few.values()) > _NEARLY_ALL else " of operations that were ok"
+        return f"Median response time{of}: {'; '.join(filter(None, (words.listed(known, words.duration_ms), open_)))}"
     parts = [
         f"{name} {bounded(block.get('p50'))}" + (f" ({bounded(block.get('p95'))})" if block.p95 is not None else "")
         for name, block in blocks.items()
         if name in medians
     ]
-    return f"Median (p95) response time: {', '.join(parts)}" if parts else "Too few answers for a median response time"
+    if not parts:
+        return "Too few answers for a median response time"
+    of = "" if all(_answered(figures) > _NEARLY_ALL for figures in traffic.values()) else " of operations that were ok"
+    return f"Median (p95) response time{of}: {', '.join(parts)}"
+
+
+def _answered(figures: OperationFigures) -> float:
+    """The share of the sent operations that response times are of."""
+    return figures.response_time_ms.n / max(1, figures.operations.sent)
 
 
 def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:

@@ -317,7 +317,7 @@ _SHOWN: Final = (
     "throttled_rate", "error_rate", "goodput", "response_time.p50", "response_time.p90", "response_time.p95",
     "execution_time.p50", "execution_time.p95",
 )  # fmt: skip
-_KINDS: Final = {"phases": "all phases", "blocks": "blocks, 95 %", "phases and blocks": "all phases, blocks"}
+_KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and blocks": "phases, blocks"}
 
 
 def intervals(findings: Findings) -> Table:
@@ -325,7 +325,7 @@ def intervals(findings: Findings) -> Table:
     columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
     rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
     note = (
-        "All phases: what the same sends would have had at any other second, by a replay of the assumed limiter. "
+        "Phases: what the same sends have at 95 % of other seconds, by a replay of the assumed limiter. "
         "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
         "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
         "requests for independent (sampling only); thresholds use it."

@@ -146,7 +146,10 @@ def _anomalies(findings: Findings) -> Table:
     rows += [
         (words, TableCell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n
     ]
-    note = "Findings about the target: these cannot be true. Nothing is corrected; figures are as the target gave them."
+    note = (
+        "These cannot be true. An executionTime below zero or above a day is in no figure; all other values stand as "
+        "the target gave them."
+    )
     return table_of("oddities", "Impossible values", columns, rows, note)
 
 
@@ -154,12 +157,15 @@ def _jobs(findings: Findings) -> Table:
     ledger = findings.ledger
     counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
     rows: list[Row] = []
+    labels = dict(_JOBS)
+    if findings.record.info.end != "finished":
+        labels[JobState.PENDING] = "pending when the run was cut off"
     if ledger.submitted:
         rows = [
             ("submitted", count(ledger.submitted), ""),
             *(
                 (TableCell(name, words, "head"), count(number), f"{number / ledger.submitted * 100:.2f}\u00a0%")
-                for (name, words), number in zip(_JOBS.items(), counts, strict=True)
+                for (name, words), number in zip(labels.items(), counts, strict=True)
             ),
         ]
     note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
