@@ -27,6 +27,15 @@ def run(k: int, took_ms: float, **more: Any) -> list[Sample]:
     return maker.both("t", k, start, start + took_ms, **both)
 
 
+def test_errors_of_each_traffic_entry_are_counted_apart(tmp_path: Path) -> None:
+    """The same 429 of two entries are two groups, each with its own count."""
+    fate = {"outcome": "throttled", "status": 429, "reason": "throttled"}
+    rows = [row for name, n in (("a", 1), ("b", 3)) for k in range(n) for row in maker.both(name, k, k, k + 1, **fate)]
+    traffic = {name: maker.plan("sync_run", [maker.stage("within", 0, 1, 0.1)]) for name in ("a", "b")}
+    errors = maker.findings(tmp_path / "run", maker.info(traffic), rows).errors
+    assert [(group.traffic, group.count) for group in errors] == [("b", 3), ("a", 1)]
+
+
 def test_errors_are_grouped_by_what_they_are(tmp_path: Path) -> None:
     """Status, code and reason make a group; each has its count, its first and last second, and one to look up."""
     broken = {"status": 500, "outcome": "failed", "reason": "unexpected_status", "error_code": "internal"}

@@ -18,6 +18,9 @@ from loadtest.report.plots import marks, style
 from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 
+_RETRIES: Final = "429s and waits before retries"
+_NOTHING: Final = 0.01
+"""Share of executionTime below which a title names what takes most of the time instead."""
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
@@ -65,11 +68,12 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         _bars(panel, shown[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     looks = _looks(style.MUTED)
+    retried = any(look == "retries" for bars in found.values() for _, _, look in bars[0].parts)
     style.keys(
         figure,
         {
             "start lag": Patch(**looks["lag"]),
-            "429s and waits before retries": Patch(**looks["retries"]),
+            **({_RETRIES: Patch(**looks["retries"])} if retried else {}),
             "execution / seen pending": Patch(**looks["execution"]),
             "overhead: transport, submit": Patch(**looks["overhead"]),
             "between two polls": Patch(**looks["between"]),
@@ -100,7 +104,7 @@ def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
     execution = record.means.mean(stage_index, "execution")
     parts: list[tuple[str, float, str]] = [("start lag", lag, "lag")]
     if written_entry(record.info, record.vocabulary.stage_keys[stage_index].traffic).retries:
-        parts += [("429s and waits before retries", retries, "retries")]
+        parts += [(_RETRIES, retries, "retries")]
     lag += retries
     if operation == Operation.SYNC_RUN:
         spent = min(execution or 0.0, total - lag)
@@ -154,10 +158,25 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
             shares[name] = min(sum(n * execution for n, _, execution in known) / n / total, 1.0)
     if not shares:
         return "Where the time of an operation goes"
+    if max(shares.values()) < _NOTHING:
+        return f"Of the mean time of an ok operation, {_largest_parts(found)}"
     said = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
     if len(shares) > style.MOST_NAMED:
         said = words.listed(shares, words.share)
     return f"Of the mean time of an ok operation, executionTime is {said}"
+
+
+def _largest_parts(found: dict[str, list[_Row]]) -> str:
+    """Return the largest part of each entry's time: ``overhead is 95 % (none)``."""
+    said: dict[str, list[str]] = {}
+    for name, bars in found.items():
+        sums: dict[str, float] = {}
+        for bar in bars:
+            for label, ms, _ in bar.parts:
+                sums[label] = sums.get(label, 0.0) + bar.n * ms
+        label = max(sums, key=lambda each: sums[each])
+        said.setdefault(label, []).append(f"{words.share(sums[label] / (sum(sums.values()) or 1.0))} ({name})")
+    return "; ".join(f"{label}: {', '.join(each)}" for label, each in said.items())
 
 
 def ended_share(findings: Findings, name: str) -> str:

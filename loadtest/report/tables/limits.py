@@ -13,7 +13,7 @@ from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, same, words
 from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.report.tables.cells import alarm
-from loadtest.report.tables.rejections import refused_limits, rejection_tables
+from loadtest.report.tables.rejections import refused_limits, rejection_tables, unknown_order
 from loadtest.words import NOTHING, count
 
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -242,6 +242,9 @@ def _windows(findings: Findings) -> Table:
     seen = (f"{name} {count(found.spread[1])} of {count(found.count)}" for name, found in limits if found.spread)
     passed = ", ".join(seen)
     heading = f"A window that refused something let pass: {passed}" if passed else "No whole window refused anything"
+    reordered = findings.expectation.reordered
+    if reordered and any(found.spread and found.spread[0] < found.count for _, found in limits):
+        heading += f"; {unknown_order(reordered)}"
     note = (
         "Saturated: a request was refused in it. Most in any W: the most that one limiter accepted in any time as long "
         "as a window; up to twice N may pass across a fixed window’s edge."

@@ -9,7 +9,7 @@ from loadtest.analysis.rejections.observed_429 import NO_CODE, LimitObserved429
 from loadtest.contract import ALL
 from loadtest.report.page import Row, Table, TableCell, table_of
 from loadtest.report.tables.cells import alarm, listed, ratio, share_of
-from loadtest.words import NOTHING, count, duration_ms, rate, seconds, share, times_as
+from loadtest.words import NOTHING, count, counted, duration_ms, rate, seconds, share, times_as
 
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _UNKNOWN: Final = TableCell(NOTHING)
@@ -20,7 +20,7 @@ def rejection_tables(findings: Findings) -> tuple[Table, ...]:
     refused = refused_limits(findings)
     return (
         _codes(refused),
-        _retry_after(refused),
+        _retry_after(refused, findings.expectation.reordered),
         _headers(refused_limits(findings, refused=False)),
         _recovery(refused),
         _retries(findings),
@@ -49,7 +49,14 @@ def _codes(refused: _Limits) -> Table:
     return table_of("limits-codes", heading, "Limit | #429s | By error code", rows)
 
 
-def _retry_after(refused: _Limits) -> Table:
+def unknown_order(reordered: int) -> str:
+    """Return why requests of bursts prove nothing: they arrive in another order than they were sent in."""
+    return (
+        f"the order in which {counted(reordered, 'request')} of bursts arrived is unknown, so the rest is no evidence"
+    )
+
+
+def _retry_after(refused: _Limits, reordered: int) -> Table:
     columns = "Limit | #429s | #With Retry-After | #Wait s | #Compared | #True | #Too short | #Too long"
     carried = [(name, each.retry_after) for name, each in refused if each.retry_after.carried]
     rows: list[Row] = []
@@ -74,6 +81,8 @@ def _retry_after(refused: _Limits) -> Table:
     heading = "Retry-After could be compared with nothing"
     if judged:
         heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
+        if reordered and honest < judged:
+            heading = f"Retry-After was true in {count(honest)} of {count(judged)} cases; {unknown_order(reordered)}"
     note = (
         "Compared with the next request of that limiter that passed. Too short: one sent after the wait got 429 all "
         "the same; too long: one sent more than a second before its end passed. Whole seconds are rounded up."

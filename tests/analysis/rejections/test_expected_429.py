@@ -10,6 +10,7 @@ from plugins import record_maker as maker
 from loadtest import limits
 from loadtest.analysis.findings import find
 from loadtest.analysis.rejections.expected_429 import boundaries, expect
+from loadtest.analysis.rejections.observed_429 import look_into
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.run_record import load_record
 from loadtest.limits import LimiterSpec
@@ -92,6 +93,8 @@ def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
     rows = maker.Simulation(traffic, shift_s=0.25).run()
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
     found = expect(record)
+    fits = [each.assumed for each in look_into(record, found).limits.values()]
+    assert {fit.shift_s for fit in fits if fit is not None} == {found.shift_s}, "a report has one clock"
     server = boundaries(record, found, 60.0) + maker.EPOCH / 1e9 + found.shift_s
     assert len(server) == 2
     assert np.allclose(server % 60, 0) or np.allclose(server % 60, 60)
