@@ -88,8 +88,9 @@ def _scatter_title(findings: Findings) -> str:
 
 
 def _answered(figures: OperationFigures) -> float:
-    """The share of the sent operations that response times are of."""
-    return figures.response_time_ms.n / max(1, figures.operations.sent)
+    """Return the share of the sent operations that were ok or timed out."""
+    counts = figures.operations
+    return (counts.ok + counts.timed_out) / max(1, counts.sent)
 
 
 def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:

@@ -241,7 +241,9 @@ def _windows(findings: Findings) -> Table:
     )
     seen = (f"{name} {count(found.spread[1])} of {count(found.count)}" for name, found in limits if found.spread)
     passed = ", ".join(seen)
-    heading = f"A window that refused something let pass: {passed}" if passed else "No whole window refused anything"
+    heading = "Nothing was refused in a window that the run covered whole"
+    if passed:
+        heading = f"A window that refused something let pass: {passed}"
     reordered = findings.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in limits):
         heading += f"; {unknown_order(reordered)}"
