@@ -330,7 +330,7 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
         return "aborted", f"{why}.", [why]
     if failed := [sentence(one) for one in judged if one.judgement == "fail"]:
         rest = f"{len(failed)} of {_count(len(judged))} {'does' if len(failed) == 1 else 'do'} not hold"
-        return "fail", f"{rest}: {failed[0]}{_more(len(failed) - 1)}.", failed
+        return "fail", f"{rest}: {failed[0]}{_more(len(failed) - 1)}.", [*failed, *_notes(info, judged)]
     if unclear := [sentence(one) for one in judged if one.judgement == "inconclusive"]:
         rest = f"{len(unclear)} of {_count(len(judged))} cannot be judged"
         return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
@@ -370,6 +370,14 @@ def amount(one: Judged) -> str:
     if one.base:
         return f"{quantity(one.value, one.unit)}, {one.value / one.base:.3g}x of {quantity(one.base, one.unit)}"
     return quantity(one.value, one.unit)
+
+
+def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
+    """Return the notes that the scenario gives for the thresholds that failed, a line each."""
+    failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
+    pairs = zip(written_thresholds(info), thresholds_of(info), strict=True)
+    found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]
+    return [line for note in found for line in note.splitlines()]
 
 
 def _more(count: int) -> str:

@@ -76,6 +76,7 @@ class WrittenThreshold(msgspec.Struct):
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
+    note: str = ""
 
 
 class WrittenComparison(msgspec.Struct):

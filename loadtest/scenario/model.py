@@ -90,6 +90,8 @@ class ThresholdEntry(Strict):
     confident: bool = False
     """Judge the 95 % confidence interval of the percentile instead of its value; a partly valid interval is
     inconclusive."""
+    note: str = ""
+    """A hint for the reader, shown with the verdict if the threshold fails."""
 
     @cached_property
     def parsed(self) -> Threshold:
