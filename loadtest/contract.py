@@ -25,7 +25,6 @@ class Word(StrEnum):
 
     @classmethod
     def _made(cls, word: str, **about: str | int) -> Self:
-        """Make a member with attributes in addition to its text."""
         member = str.__new__(cls, word)
         member._value_ = word
         vars(member).update(about)

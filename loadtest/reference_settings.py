@@ -61,7 +61,6 @@ class Setting(NamedTuple):
 
     @property
     def option(self) -> str:
-        """The option by which it is given to ``loadtest serve``."""
         return "--" + (self.about.option or self.name).replace("_", "-")
 
 

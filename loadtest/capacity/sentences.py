@@ -81,7 +81,6 @@ def rates(multiplier: float, offered: Offered) -> str:
 
 
 def _stopped_by(constraint: Constraint, level: Level) -> str:
-    """The bottleneck, as the second part of the answer."""
     broken = f"at {level.multiplier:.3g} times its rate: " + ", ".join(level.broken)
     match constraint:
         case Constraint.LIMIT:
@@ -144,7 +143,6 @@ def paced(levels: Sequence[Level], offered: Offered) -> str:
 
 
 def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
-    """Polls per job in passing runs."""
     return [
         entry.requests_per_operation - 1
         for level in levels

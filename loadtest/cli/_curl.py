@@ -161,7 +161,6 @@ def _data(given: dict[str, Sequence[str]]) -> str:
 
 
 def _split_url(url: str) -> tuple[str, str]:
-    """The base URL, and the path from ``/v1`` on."""
     if not url:
         raise InputError("the curl command has no URL", "Use curl -X POST http://127.0.0.1:8000/v1/workflows/run …")
     try:

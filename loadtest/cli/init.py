@@ -131,7 +131,6 @@ def command(folder: Path, curl: str | None, shipped: str | None) -> None:
 
 
 def _copies(name: str) -> dict[Path, str]:
-    """A shipped scenario, with its input files."""
     path = find_scenario(name, SHIPPED, SHIPPED)
     entries = load_scenario(path).scenario.traffic.values()
     named = {entry.inputs for entry in entries if entry.inputs is not None}

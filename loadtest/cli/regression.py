@@ -148,7 +148,6 @@ def _read(path: Path) -> History:
 
 
 def _history_files(place: Path, scenario: str | None) -> list[Path]:
-    """The history of a scenario, or all in a folder."""
     if scenario is None and place.suffix != history_file.ENDING:
         found, missing = sorted(place.glob(f"*{history_file.ENDING}")), f"there is no history in {place}"
     else:

@@ -70,7 +70,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         accepted: number of accepted runs.
-        replayed: number of replayed runs; a segment of fewer than ``LEAST`` runs is not replayed.
+        replayed: number of replayed runs; a baseline period of fewer than ``LEAST`` runs is not replayed.
         segments: baseline periods of comparable runs between accepted changes.
         false_alarms: checks suspected and confirmed by the next run.
         reruns: suspected checks: each would have cost a rerun.
@@ -117,7 +117,6 @@ def _rate(count: int, of: int) -> AlarmRate:
 
 
 def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
-    """Groups of mutually comparable runs, in order."""
     groups: list[list[HistoryRun]] = []
     for run in runs:
         for group in groups:

@@ -85,7 +85,7 @@ class MetricChange:
         head: value of the head side, likewise.
         resolution_ms: resolution given by the poll interval; smaller differences count as none.
         looks: number of tests for the change, each with its own baseline; p is multiplied by it.
-        anchored: whether the baseline is the segment's first runs (slow drift) instead of the latest.
+        anchored: whether the baseline is the first runs of its period (slow drift) instead of the latest.
         earlier: values of the base side, in order.
         later: values of the head side, in order.
     """

@@ -36,7 +36,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
         n: runs of the history, or pairs.
         suspect: whether it is suspected, so that a rerun must confirm it.
-        drift: whether the baseline is the segment's first runs, which shows slow drift, instead of the latest.
+        drift: whether the baseline is the first runs of its period, which shows slow drift, instead of the latest.
         gated: whether the verdict may use it.
         why: why it is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for pictures.

@@ -1,7 +1,7 @@
 """The rule for a run against accepted earlier runs: a prediction interval per metric, and one decision over all.
 
-Each metric is compared on its scale with two baselines: the latest runs of the segment (a sudden change), and, if there
-are enough, the first runs (a slow drift, which a moving window never detects). ``changes.py`` defines effects,
+Each metric is compared on its scale with two baselines: the latest runs of the baseline period (a sudden change), and,
+if there are enough, its first runs (a slow drift, which a moving window never detects). ``changes.py`` defines effects,
 ``noise.py`` the standard deviation, and ``verdict.py`` the verdict.
 """
 
@@ -25,9 +25,9 @@ LEAST_RUNS: Final = 5
 WINDOW: Final = 20
 """Number of latest runs compared for a sudden change."""
 ANCHOR: Final = 10
-"""Number of first runs of a segment compared for a slow drift …"""
+"""Number of first runs of a baseline period compared for a slow drift."""
 ANCHORED_FROM: Final = 15
-"""… if the segment has so many: with fewer, both baselines are nearly the same runs."""
+"""Minimum length of a baseline period for this comparison; below it, both baselines are nearly the same runs."""
 LEVELS: Final = Levels(suspect=0.15, confirm=0.025, holm_when_confirming=False)
 
 

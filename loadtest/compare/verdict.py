@@ -322,7 +322,6 @@ def _reasons(
     moved: Sequence[ControlComparison],
     word: ComparisonVerdict,
 ) -> tuple[str, ...]:
-    """Further notes for the reader, the most important first."""
     reasons = []
     if word == "inconclusive" and moved:
         reasons.append("Repeat the run at another time or on another machine.")

@@ -134,7 +134,6 @@ def _value(key: str, value: object) -> Any:
 
 
 def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
-    """Reject an unknown word, with the nearest known word."""
     known: dict[str, Sequence[Any]] = {"on": kind.ON}
     for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # that of a Struct has them
         inner = field.type.type if isinstance(field.type, inspect.Metadata) else field.type

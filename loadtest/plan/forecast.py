@@ -121,7 +121,6 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
 
 
 def _durations(question: Question) -> dict[str, JobDuration]:
-    """Assumed durations of jobs, and of runs if the limiter depends on them."""
     return {
         name: job_duration(each, question.job_s)
         for name, each in question.scenario.traffic.items()
@@ -151,7 +150,6 @@ def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
 
 
 def _stretches(plans: Mapping[str, TrafficPlan]) -> list[Stretch]:
-    """All periods between two stage boundaries, without warm-up."""
     stages = [stage for plan in plans.values() for stage in plan.stages if not stage.warmup]
     edges = sorted({edge for stage in stages for edge in (stage.start_s, stage.end_s)})
     found = []

@@ -63,7 +63,6 @@ class Question:
 
     @property
     def random(self) -> bool:
-        """Whether arrivals depend on the seed."""
         return any(plan.arrivals == "poisson" for plan in self.plans.values())
 
 

@@ -64,7 +64,6 @@ class Checks:
         self._replies: list[PreflightReply] = []
 
     def run(self) -> Preflight:
-        """Make the checks in order, until one fails."""
         if self._api() and self._other_keys():
             self._workflow()
         self._clock()

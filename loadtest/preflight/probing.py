@@ -154,7 +154,6 @@ class Sender:
         reply.body = None if data is None else decode(data)
 
     async def end(self) -> None:
-        """Cancel pending requests, and close all connections."""
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)

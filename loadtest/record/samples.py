@@ -239,7 +239,6 @@ class SampleWriter:
         self.count += batch.num_rows
 
     def close(self) -> None:
-        """End the stream with Arrow's end mark."""
         self._stream.close()
         self._file.close()
 

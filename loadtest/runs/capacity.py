@@ -280,7 +280,6 @@ class _Search:
 
 
 def _line(level: Level) -> str:
-    """A level as a line of text: rates, times and 429s."""
     outcome = f"exploratory, {level.stage_s:g} s" if level.scout else level.outcome
     parts = [f"{level.multiplier:.3g} times the rate: {outcome}"]
     for name, entry in level.entries.items():

@@ -84,7 +84,6 @@ class EmbeddedTarget:
 
     @property
     def crashed(self) -> bool:
-        """Whether it ended by itself."""
         return self._process.poll() is not None
 
     def write_log(self, path: Path) -> None:

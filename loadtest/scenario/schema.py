@@ -70,5 +70,4 @@ def _cleaned(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(text: str) -> str:
-    """The first paragraph of a docstring, without code marks."""
     return " ".join(inspect.cleandoc(text).partition("\n\n")[0].replace("``", "").split())

@@ -143,7 +143,6 @@ class Mistakes(Strict):
 
     @cached_property  # read for each arrival
     def shares(self) -> dict[MistakeKind, float]:
-        """The shares above zero, by kind."""
         return {kind: share for kind in MISTAKE_STATUS if (share := getattr(self, kind)) > 0}
 
     def pick(self, seed: int, traffic: str, number: int) -> MistakeKind | None:
@@ -292,7 +291,6 @@ class Traffic(Strict):
 
     @property
     def stage_names(self) -> list[str]:
-        """Names of all stages, with each step's own."""
         return [name for stage in self.stages for name, _, _ in stage.parts]
 
     @property

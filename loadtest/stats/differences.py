@@ -189,7 +189,6 @@ def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: flo
 
 
 def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool, factor: float) -> Difference:
-    """Head − factor × base, by MOVER."""
     correlation = _correlation(base.influence, head.influence) if paired else 0.0
     low = _reach(head.value - head.low, factor * (base.high - base.value), correlation)
     high = _reach(head.high - head.value, factor * (base.value - base.low), correlation)

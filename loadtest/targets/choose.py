@@ -47,7 +47,6 @@ class ChosenTarget:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Additional headers of every request, from the entry."""
         return {} if self.entry is None else dict(self.entry.headers)
 
 

@@ -156,7 +156,6 @@ class TargetEntry(Strict):
 
     @property
     def limiter(self) -> LimiterSpec:
-        """The assumed limiter."""
         assumed = LimiterSpec()
         return LimiterSpec(
             self.algorithm or assumed.algorithm, self.burst, self.count_rejected, self.limit_scope or assumed.scope
@@ -172,7 +171,6 @@ class TargetEntry(Strict):
 
     @property
     def expiry(self) -> datetime | None:
-        """The end of the entry's validity."""
         if self.expires is None:
             return None
         midnight = datetime(self.expires.year, self.expires.month, self.expires.day, tzinfo=UTC)

@@ -78,7 +78,6 @@ class Model:
 
     @property
     def stands(self) -> bool:
-        """Whether any cell remains."""
         return len(self.low) > 0
 
     def _start(self) -> None:
@@ -155,7 +154,6 @@ class Model:
         return float(part) * (0.5 if wanted else 0.5 / other)
 
     def replay(self, counts: Floats, values: Floats, cells: Ints) -> LimiterReplay:
-        """Limiters for the given counts, parameter values and cells."""
         none = np.zeros_like(values)
         if self.aligned:
             return self.kind(counts, self.windows[cells, None] + none, values, count_rejected=self.count_rejected)

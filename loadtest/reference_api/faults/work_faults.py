@@ -38,7 +38,6 @@ _ABSENT: Final = b',"executionTime":null'
 
 
 def _note_hits(faults: Iterable[AnyFault]) -> None:
-    """Record faults of the current request, if there is one."""
     if (hits := HITS.get(None)) is not None:
         hits.extend(fault for fault in faults if fault not in hits)
 
@@ -73,7 +72,6 @@ class WorkFaults:
         return self._marks.get(job_id, [])
 
     async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
-        """Execute a synchronous run ``work`` for an owner."""
         key = self._keys[owner]
         faults = self._struck(LimitName.SYNC_RUN, owner)
         _note_hits(faults)
@@ -133,7 +131,6 @@ class WorkFaults:
         return without_time(answer)
 
     def _struck(self, name: LimitName, owner: object) -> list[AnyFault]:
-        """The faults of a request's execution, job or result."""
         return [fault for fault, _ in self.active.strikes(name, self._keys[owner], work=True)]
 
     async def _execute(
