@@ -157,7 +157,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """Fresh limiters by limit name (in the order of ``LIMIT_NAMES``) and key; shared ones are the same object."""
+        """New limiters by limit name (in the order of ``LIMIT_NAMES``) and key; shared limiters are one object."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

@@ -45,8 +45,8 @@ def csv_text(text: str) -> str:
 class KeyFilter:
     """Redacts our API keys, and other secrets that we send, from a service's text.
 
-    It finds a secret as sent, in another case, and URL-encoded. One shorter than 8 characters is redacted only where it
-    stands alone.
+    It finds a secret as sent, in another case, and URL-encoded. A secret shorter than 8 characters is redacted only
+    where it stands alone.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:

@@ -10,7 +10,7 @@ _ENDLESS: Final = 1e18
 
 
 def package_version(package: str = PACKAGE) -> str:
-    """Return the version of a package, by default this one; ``unknown`` if it is not installed."""
+    """Return the version of a package; ``unknown`` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -207,10 +207,10 @@ EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expecte
 
 
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
-    """Return the value of a count.
+    """Sum the cells that belong to a count metric.
 
     Args:
-        name: a key of ``PARTS``.
+        name: the metric, a key of ``PARTS``.
         operations: the number of operations in each cell.
         requests: the number of requests in each cell.
     """

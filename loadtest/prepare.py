@@ -158,7 +158,7 @@ def endpoint_digest(endpoint: str) -> str:
 
 
 def current_commit() -> str:
-    """Return the commit that a CI system builds, or the one checked out in the working directory; empty if unknown."""
+    """Return the commit that a CI system builds, or the working directory's commit; empty if unknown."""
     for name in COMMIT_VARIABLES:
         if commit := os.environ.get(name, "").strip():
             return commit[:64]
@@ -176,7 +176,7 @@ def _limit_info(limit: Limit) -> LimitInfo:
 
 
 def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
-    """Return the embedded target's own limits, or the documented ones with the changes of the target's entry."""
+    """Return the embedded target's own limits, or the documented limits with the changes of the target's entry."""
     entry = None if chosen is None else chosen.entry
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)

@@ -130,8 +130,8 @@ class ReferenceSettings:
     workers: Annotated[int, About("Jobs that execute at the same time.", 1, 10_000)] = 64
     threads: Annotated[int, About("Non-async workflow functions that execute at the same time.", 1, 1000)] = 64
     queue: Annotated[int, About("Maximum number of queued jobs.", 0, 1_000_000)] = 10_000
-    retention: Annotated[float, About("How long a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
-    run_timeout: Annotated[float, About("How long a synchronous run may execute.", 0, _WEEK, seconds=True)] = 60.0
+    retention: Annotated[float, About("Time that a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
+    run_timeout: Annotated[float, About("Maximum duration of a synchronous run.", 0, _WEEK, seconds=True)] = 60.0
     workflows: Annotated[tuple[str, ...], About("Module or .py file with more workflow functions.", form="MODULE")] = ()
     answers: Annotated[
         Mapping[str, Recode],
@@ -196,14 +196,14 @@ class ServerConfig(ReferenceSettings):
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, About("TCP port; 0 takes a free one.", 0, 65535)] = 8000
+    port: Annotated[int, About("TCP port; 0 selects a free port.", 0, 65535)] = 8000
     fault_seed: Annotated[int, About("Seed that selects the requests a fault affects.", 0)] = 1
     fault_clock: Annotated[
         FaultClock,
         About("Time 0 of a fault's start: when the server is ready, or POST /epoch to the control endpoint."),
     ] = "ready"
     control_port: Annotated[
-        int | None, About("Port where faults can be set and removed; 0 takes a free one.", 0, 65535)
+        int | None, About("Port where faults can be set and removed; 0 selects a free port.", 0, 65535)
     ] = None
     keys: tuple[str, ...] = field(default=(LOCAL_KEY,), repr=False)
     endpoint: str | None = None

@@ -202,7 +202,7 @@ def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float 
 
 
 def _beside(guess: Guess, between: Bracket, step: float) -> float | None:
-    """One of the two multipliers that confirm a guess, or a step on the way; None if both have run."""
+    """One of the two multipliers that confirm a guess, or a step towards them; None if both have run."""
     low, high = between.ends
     below, above = _around(guess)
     if guess.constraint == Constraint.SERVICE:

@@ -24,7 +24,7 @@ _WHOLE: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95, Metric.TIME
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final = ("failing", "throttled", "grown", "less", "moved")
 _SYMPTOM_LEVEL: Final = 0.05
-"""Level of the p of a symptom alone."""
+"""Maximum p of a symptom, without adjustment for other metrics."""
 _OPPOSITE: Final = 0.5
 """Minimum share of a growth that the other part must have lost for time to have moved."""
 _PART: Final = 0.25

@@ -133,9 +133,9 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEvidence:
     """The mean difference of the pairs: SE = s ÷ √n.
 
-    The variance of a pair's difference is the larger of the variance between pairs and that within them. Within a pair
-    it is the blocks' own estimate. Between pairs, a few differences may agree by chance. For shares, it is the variance
-    beyond counting error.
+    The variance of a pair's difference is the larger of the variance between pairs, which is too small if a few
+    differences agree by chance, and the variance within pairs, estimated from each block. For shares, it is the
+    variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     moves = [head.score - base.score for base, head in column]

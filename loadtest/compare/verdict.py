@@ -115,7 +115,7 @@ def judge_family(
     Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
     inconclusive. Metrics that are only ``shown`` stay as they are, or are unsettled if a rerun should confirm them.
 
-    Holm counts only tests that could reject: a share without events on both sides is no test (Tarone, "A modified
+    Holm counts only tests that could reject: a share without events on both sides does not count (Tarone, "A modified
     Bonferroni method for discrete data", Biometrics 1990), which applies to most error rates.
     """
     raw = {one.key: one.p() for one in changes}

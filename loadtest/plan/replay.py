@@ -32,7 +32,7 @@ class _Operation(NamedTuple):
 
 _Due = tuple[float, int, _Operation, int, float | None]
 """A future retry or poll: time; serial number, which orders equal times; operation; requests of this kind sent so far;
-time of its submit, None for a retry. A plain tuple, because millions are made."""
+time of its submit, None for a retry. It is a plain tuple because millions are created."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ class VolleyOrder:
             progress, or held.
         who: whose quota they consume.
         spread: seconds over which they are sent, instead of all at once.
-        also: other clients that send some of them, each a fifth of what ``who`` sends.
+        also: other clients that send some of them, each a fifth as many as ``who``.
     """
 
     at: float
@@ -154,8 +154,8 @@ class ProbeEvidence:
     def renewals(self, place: int) -> tuple[float, float]:
         """Bounds from a stream, given its last burst, for windows that each start with the full allowance.
 
-        If a request was rejected, a later one accepted and a still later one rejected, all N of a window were accepted
-        in between. Two changes from rejected to accepted lie in two windows.
+        If accepted requests lie between two rejected requests, they include all N of a window. Two changes from
+        rejected to accepted lie in two windows.
 
         Returns:
             Upper bounds on N and W.

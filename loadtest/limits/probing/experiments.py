@@ -30,8 +30,8 @@ _AT_ONCE: Final = 2400
 _CELLS: Final = 24
 """Maximum number of cells of one model that are replayed: likewise."""
 _PER_MISS: Final = 3.0
-"""Natural log of the factor by which each surplus or missing accepted request of a burst makes a draw less likely: 20
-times, checked by the table of bench/README.md."""
+"""Each surplus or missing accepted request of a burst makes a draw e³ = 20 times less likely; checked by the table of
+bench/README.md."""
 _ENTROPY: Final = 2 * np.pi * np.e
 """2πe of a normal distribution: twice its entropy is the logarithm of this times its variance."""
 _APART: Final = 3.0

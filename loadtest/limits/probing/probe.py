@@ -42,8 +42,8 @@ took a rate 5 % off for the documented one in 10 of 40 probes, at 4 % in none.""
 _NEAR_ENOUGH: Final = 0.2
 """Relative uncertainty of a bucket's rate accepted at the end if the documented rate is possible (bench/README.md)."""
 _BURST_ENOUGH: Final = 0.05
-"""Relative uncertainty of a burst size accepted at the end: one request in 20, the ± 1 that the bench accepts for a
-burst of 20."""
+"""Relative uncertainty of a burst size accepted at the end: ± 1 request for a burst of 20, which the bench
+accepts."""
 RATE_SAME: Final = 0.02
 """Maximum relative difference of a rate that equals the documented rate: the ± 2 % that the bench accepts."""
 _SMALL_LIMIT: Final = 50
@@ -318,8 +318,9 @@ class Prober(Asker):
     def _chosen(self, model: Model) -> bool:
         """Whether plausible configured parameters remain; another client's traffic leaves arbitrary numbers.
 
-        In the documented window another count is plausible. In another window, a short one resembles a bucket with
-        other clients' traffic. So does a rate slightly below the documented one, or a count below a small limit.
+        Plausible are round numbers with the documented window: a shorter window resembles a bucket with other clients'
+        traffic. Such traffic may also explain a rate slightly below the documented rate, or a count below a small
+        limit.
         """
         documented = self._documented
         (least, most), (low, high) = model.window(), model.count()

@@ -69,8 +69,8 @@ class ApiError(Exception):
 def answer_headers(reply: ServerReply) -> list[Header]:
     """Return the headers of a response, with a ``Date`` exact to the second.
 
-    The harness derives the server's clock from ``Date``. The server library's own is refreshed by a timer and may lag a
-    full second, so this one is computed from the clock and cached only within its second.
+    The harness derives the server's clock from ``Date``. The server library refreshes its own ``Date`` by a timer,
+    up to a second late, so the header is computed from the clock here and cached only within its second.
     """
     length = len(reply.body)
     content_length = _LENGTHS[length] if length < len(_LENGTHS) else (b"content-length", b"%d" % length)
