@@ -1,12 +1,12 @@
-"""The uncertainty of shares and percentiles whose values are correlated, from their counts in bins of time.
+"""The uncertainty of shares and percentiles of correlated values, from counts in bins of time.
 
-All values of a moment share a pace: an autoregression of first order, with noise that each value has alone. Few bins
-leave open how long the pace lasts and how much of the variance it makes. So every pair of a grid is weighted by its
-restricted likelihood (Harville, "Bayesian inference for variance components", Biometrika 1974). A bound is a quantile
-of the mixture.
+The model: each value is the sum of a pace, which all values at one time share (a first-order autoregression), and of
+independent noise. A few bins do not determine the pace's correlation time and its part of the variance. Every pair of a
+grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
+Biometrika 1974). A bound is a quantile of the mixture of all pairs.
 
-The weights before any data were tuned with simulated runs, on other seeds than those of ``bench/interval_coverage.py``;
-the table "How often they hold" of ``bench/README.md`` fixes them.
+The prior weights were tuned with simulated runs, with other seeds than those of ``bench/interval_coverage.py``. The
+table "How often they hold" of ``bench/README.md`` was measured with them.
 """
 
 import math
@@ -18,38 +18,38 @@ import numpy as np
 from loadtest.arrays import Bools, Floats, Ints
 
 _LASTS: Final = np.array([0.004, 0.012, 0.025, 0.045, 0.075, 0.12, 0.2, 0.33, 0.6])
-"""Shares of the stage after which the pace's correlation has fallen to 1/e …"""
+"""Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage."""
 _LASTS_WEIGHTS: Final = np.array([1, 1, 1, 0.8, 0.4, 0.4, 0.7, 0.7, 0.1])
-"""… and their weights before any data."""
+"""Prior weights of ``_LASTS``."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
-"""Share of the variance of zeros and ones that the pace makes …"""
+"""The pace's part of the variance of events (0 or 1)."""
 _PARTS_WEIGHTS: Final = np.array([8, 1, 1, 1, 1, 1, 1, 1, 1, 1])
-"""… and their weights before any data."""
+"""Prior weights of ``_PARTS``."""
 _TAILS: Final = (0.035, 0.06)
-"""Of the mixture, on each side of an interval of p50 and of a higher percentile, which the other bounds widen."""
+"""Probability of the mixture beyond each end of an interval, for p50 and for a higher percentile."""
 _SHARE_TAIL: Final = 0.0125
-"""Likewise of a share …"""
+"""The same for a share."""
 _LEVEL_TAIL: Final = 0.02
-"""… and of the share below a value, by which it may be a percentile."""
+"""The same for the share of values below a value, which decides whether that may be a percentile."""
 _DRIFT: Final = 3
-"""The last so many of ``_LASTS`` are so long that nothing in the stage repeats."""
+"""Number of the last ``_LASTS`` that are too long for the pace to vary repeatedly within the stage."""
 _HALVINGS: Final = 30
-"""A bound is exact to so many binary digits."""
+"""Number of bisections for a bound: its precision in binary digits."""
 NORMAL: Final = 1.959963984540054
 """Normal deviate of a two-sided 95 % interval."""
 
 
 class PaceModels(NamedTuple):
-    """Weighted models of what all values of a moment share, ``[lasting, variance]``; in units of normal scores.
+    """Weighted models of the pace, ``[correlation time, variance]``, in units of normal scores.
 
     Attributes:
-        weights: of the models.
-        own: variance of what each value has alone.
+        weights: posterior probabilities of the models.
+        own: variance of the independent noise.
         shared: variance of the pace.
         of_mean: variance of the mean pace of the stage ÷ ``shared``.
-        n: values.
+        n: number of values.
     """
 
     weights: Floats
@@ -60,7 +60,7 @@ class PaceModels(NamedTuple):
 
     @property
     def drifts(self) -> bool:
-        """Whether correlation probably lasts for a fifth of the stage or longer: nothing in it repeats."""
+        """Whether the correlation time is probably a fifth of the stage or longer, so that nothing repeats in it."""
         return bool(self.weights[-_DRIFT:, 1:].sum() > 0.9)
 
 
@@ -68,7 +68,7 @@ def pace_of(counts: Ints) -> PaceModels:
     """Weigh the models of a stage's pace.
 
     Args:
-        counts: ``[bin, level]`` values.
+        counts: number of values, ``[bin, level]``.
     """
     of_each, of_bin = counts.sum(axis=0), counts.sum(axis=1)
     n, bins = int(of_each.sum()), len(of_bin)
@@ -90,7 +90,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def percentile_reach(pace: PaceModels, quantile: float) -> float:
-    """Return by how much a percentile of normal scores may be off, so far as all values of a moment move together."""
+    """Return half the width of a percentile's interval in normal scores, given the pace."""
     deviate = normal_quantile(quantile)
     density = _density(deviate)
     total = pace.own + pace.shared
@@ -102,31 +102,31 @@ def percentile_reach(pace: PaceModels, quantile: float) -> float:
 
 
 def share_reach(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return by how many standard deviations of a single zero or one a share may be off.
+    """Return half the width of a share's interval, in standard deviations of a single event (0 or 1).
 
     Args:
-        events: by bin.
-        whole: likewise; of how many.
-        pace: of the same operations: what it shows of lasting holds here, too.
+        events: number of events in each bin.
+        whole: number of values in each bin.
+        pace: models of the same operations, whose correlation times apply here too.
     """
     return float(_mixed(*_weigh_shares(events[:, None], whole, pace), _SHARE_TAIL)[0])
 
 
 def may_be_off(events: Ints, whole: Ints, pace: PaceModels, deviations: Floats) -> Bools:
-    """Return whether shares of columns of events may be off by so many standard deviations of a single zero or one.
+    """Return whether the error of each column's share may reach a deviation.
 
     Args:
-        events: ``[bin, column]``.
+        events: number of events, ``[bin, column]``.
         whole: as for ``share_reach``.
-        pace: likewise.
-        deviations: by column.
+        pace: as for ``share_reach``.
+        deviations: by column, in standard deviations of a single event (0 or 1).
     """
     weights, errors = _weigh_shares(events, whole, pace)
     return np.asarray(_beyond(weights, errors, deviations) >= _LEVEL_TAIL)
 
 
 def _weigh_shares(events: Ints, whole: Ints, pace: PaceModels | None) -> tuple[Floats, Floats]:
-    """Weigh the models of columns; and return the standard error that each model gives a share."""
+    """Return the weights of each column's models, and the standard error of a share by each model."""
     bins, total = len(whole), float(whole.sum())
     each, share = total / bins, events.sum(axis=0) / total
     rest = (events - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
@@ -139,7 +139,7 @@ def _weigh_shares(events: Ints, whole: Ints, pace: PaceModels | None) -> tuple[F
 
 
 def effective_n(reach: float, n: float) -> float:
-    """Return to how many independent values n amount whose share may be off by so many standard deviations of one."""
+    """Return the number of independent values whose share is as uncertain; ``reach`` is as of ``share_reach``."""
     return min(n, (NORMAL / max(reach, 1e-9)) ** 2)
 
 
@@ -147,8 +147,8 @@ class _Spectrum(NamedTuple):
     """The correlation of bin means of a pace: its eigenvalues, vectors (in rows) and the sum of each vector.
 
     Attributes:
-        of_bin: variance of the mean of a bin ÷ that of the pace.
-        of_mean: likewise of the mean of all bins.
+        of_bin: variance of the mean of a bin ÷ variance of the pace.
+        of_mean: variance of the mean of all bins ÷ variance of the pace.
     """
 
     powers: Floats
@@ -160,7 +160,7 @@ class _Spectrum(NamedTuple):
 
 @lru_cache(maxsize=32)
 def _spectra(bins: int) -> list[_Spectrum]:
-    """Return the spectrum of each of ``_LASTS``; of an Ornstein–Uhlenbeck process, averaged over each bin."""
+    """Return the spectrum for each of ``_LASTS``: an Ornstein–Uhlenbeck process, averaged over each bin."""
     apart = np.abs(np.subtract.outer(np.arange(bins), np.arange(bins)))
     found = []
     for lasts in (_LASTS * bins).tolist():
@@ -177,9 +177,9 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
     """Return the restricted log likelihood ``[column, model]``.
 
     Args:
-        spectrum: of the pace.
-        rest: ``[bin, column]``; what each bin is off the mean by.
-        models: ``[bin, model]``; variances along the spectrum.
+        spectrum: the pace's spectrum.
+        rest: deviation of each bin from the mean, ``[bin, column]``.
+        models: variances along the spectrum, ``[bin, model]``.
     """
     seen, precision = spectrum.vectors @ rest, 1 / models
     information = spectrum.sums**2 @ precision
@@ -189,20 +189,20 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
 
 
 def _normalised(logs: Floats) -> Floats:
-    """Return weights of models, which are the last two axes, from logarithms."""
+    """Convert logarithms to weights with the sum 1 over the last two axes, the models."""
     weights = np.exp(logs - logs.max(axis=(-2, -1), keepdims=True))
     return np.asarray(weights / weights.sum(axis=(-2, -1), keepdims=True))
 
 
 def _beyond(weights: Floats, errors: Floats, deviations: Floats) -> Floats:
-    """Return the probability that mixtures of normal distributions exceed deviations."""
+    """Probability that mixtures of normal distributions exceed deviations."""
     from scipy.special import ndtr  # noqa: PLC0415 - slow to import, and most commands need none of it
 
     return np.asarray((weights * ndtr(-deviations[..., None, None] / errors)).sum(axis=(-2, -1)))
 
 
 def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
-    """Return the deviation that mixtures of normal distributions exceed with the probability ``tail``."""
+    """Deviation that mixtures of normal distributions exceed with the probability ``tail``."""
     low, high = np.zeros(weights.shape[:-2]), np.full(weights.shape[:-2], 10 * errors.max())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -212,7 +212,7 @@ def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
 
 
 def normal_quantile(share: float) -> float:
-    """Return the normal deviate that a share of the values is below."""
+    """Return the normal deviate below which this share of the values lies."""
     return float(_normal_quantiles(np.array(share)))
 
 
@@ -222,7 +222,7 @@ def normal_share(deviate: float) -> float:
 
 
 def score_density(quantile: float) -> float:
-    """Return the density of normal scores at a quantile, in standard deviations of being below it."""
+    """Return the density of normal scores at a quantile ÷ √(q(1 − q)), the standard deviation of being below it."""
     return _density(normal_quantile(quantile)) / math.sqrt(quantile * (1 - quantile))
 
 
@@ -238,7 +238,7 @@ def _normal_quantiles(shares: Floats) -> Floats:
 
 @lru_cache(maxsize=16)
 def _together(deviate: float) -> tuple[Floats, Floats]:
-    """Return parts of the variance that normal values share, and the covariance of their being below a deviate."""
+    """Shared parts of the variance of two normal values, and for each the covariance of both being below a deviate."""
     parts = np.linspace(0, 0.99, 100)
     middles = (parts[1:] + parts[:-1]) / 2
     density = np.exp(-(deviate**2) / (1 + middles)) / (2 * math.pi * np.sqrt(1 - middles**2))

@@ -1,4 +1,4 @@
-"""Means of correlated values in order of time: their effective number.
+"""Effective number of correlated values in order of time, for their mean.
 
 It is n ÷ (variance of batch means ÷ variance of independent values) (Kish, *Survey Sampling*, 1965).
 """
@@ -17,7 +17,7 @@ LEAST_BATCH: Final = 4
 MOST_BATCHES: Final = 20
 """Maximum number of batches of values in order of time."""
 _BATCHES: Final = 8
-"""Batches in a stage."""
+"""Number of batches in a stage."""
 
 
 @lru_cache(maxsize=1024)
