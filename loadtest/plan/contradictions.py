@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from loadtest.contract import (
     ALL,
@@ -23,11 +24,13 @@ from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.threshold import Threshold
-from loadtest.words import nearest
+from loadtest.words import duration_ms, nearest
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times available for every operation sent; all other times exclude rejected operations."""
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
+_DRAWS: Final = 1001
+"""Durations drawn for the median of an entry's jobs."""
 _SAME: Final = 0.01
 """Shares of 429s that differ by less than this do not depend on the start of the run."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
@@ -44,7 +47,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
-    ``multiplier``, ``wait``."""
+    ``multiplier``, ``wait``, ``polling``."""
     key: str
     """The scenario's key, as --set names it."""
     message: str
@@ -55,7 +58,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     """Return all contradictions of a plan, in the order to fix them."""
     found = [*unknown_workflows(question.scenario), *_multiplier(question), *_pools(question), *_retries(question)]
     if forecast.phases:
-        found += [*_waits(forecast), *_read_back(question, forecast)]
+        found += [*_waits(forecast), *_read_back(question, forecast), *_seldom_polled(forecast)]
         # With a throttle fault, limits alone determine nothing.
         throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
         for number, entry in enumerate(question.scenario.threshold):
@@ -192,6 +195,28 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
                 message=f"{made:,.0f} jobs a minute cause {asked:,.0f} {kind} a minute by polling, but only "
                 f"{allowed:,.0f} are allowed",
                 remedy="Lengthen polling.interval, set polling.pace, or lower the rate.",
+            )
+
+
+def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
+    """Polling intervals longer than the jobs: the interval then decides when a result is seen, and not the service."""
+    for entry in forecast.made:
+        if (
+            entry.job is None
+            or not entry.job.known
+            or entry.traffic.inputs
+            or entry.plan.operation not in POLLED_OPERATIONS
+        ):
+            continue
+        interval = entry.traffic.polling.interval
+        takes = float(np.median(entry.job.draw(np.random.default_rng(0), _DRAWS)))
+        if interval > takes:
+            yield Contradiction(
+                kind="polling",
+                key=f"traffic.{entry.name}.polling.interval",
+                message=f"jobs are polled every {duration_ms(interval * 1e3)} but expected to take "
+                f"{duration_ms(takes * 1e3)}: their response time mostly shows the interval",
+                remedy="Shorten the interval, or judge jobs by executionTime and time_to_result.",
             )
 
 

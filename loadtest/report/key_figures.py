@@ -13,6 +13,7 @@ from loadtest.analysis.rejections.expected_429 import depends_on_phase
 from loadtest.analysis.results import OperationStage, bounded
 from loadtest.contract import Outcome
 from loadtest.metrics import UNITS
+from loadtest.record.effective_scenario import polling
 from loadtest.report.headline import MainEntry, main_entry
 from loadtest.report.limits import window_phase
 from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
@@ -69,7 +70,8 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
         return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
     stage = entry.stages[0].name
     where = f"{entry.traffic} within the limits" if entry.within and entry.only else f"{entry.traffic} in “{stage}”"
-    n = f"n = {words.count(entry.times.n)} {entry.words}"
+    polled = polling(findings.record.info, entry.traffic)
+    n = f"n = {words.count(entry.times.n)} {entry.words}{f', {polled}' if polled else ''}"
     found = entry.percentile
     if found is None or found.value is None or entry.quantile is None:
         longest = ("≥\u00a0" if entry.times.late else "") + words.duration_ms(entry.times.most)

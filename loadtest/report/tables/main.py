@@ -150,7 +150,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _outcomes(findings),
         _limits(findings),
         *observed_429_tables(findings),
-        *(_latency(name, figures) for name, figures in findings.metrics.traffic.items()),
+        *(_latency(name, one, polling(findings.record.info, name)) for name, one in findings.metrics.traffic.items()),
         intervals(findings),
         *job_tables(findings),
         _answers(findings),
@@ -209,7 +209,7 @@ def _busiest(use: LimitUsage) -> str:
     return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
 
 
-def _latency(name: str, figures: OperationStage) -> Table:
+def _latency(name: str, figures: OperationStage, polled: str) -> Table:
     columns = f"ms | #n | #mean | {' | '.join(f'#{p}' for p in _PERCENTILES)} | #max"
     rows: list[Row] = [
         (
@@ -223,7 +223,7 @@ def _latency(name: str, figures: OperationStage) -> Table:
         if isinstance(block := getattr(figures, key), Summary) and block.n
     ]
     note = "Small print: 95 % intervals, sampling only, over all stages; those that know of correlation: see below."
-    return table_of(f"latency-{name}", f"Times of {name}", columns, rows, note)
+    return table_of(f"latency-{name}", f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
 
 
 def _answers(findings: Findings) -> Table:
