@@ -82,7 +82,8 @@ def test_a_warning_does_not_fail_a_plan(loadtest: Verb) -> None:
     """A plan that contradicts itself is a plan: the warning names the key, and the exit code is 0."""
     said = loadtest("plan", str(ROOT / "scenarios" / "tour.toml"), "--start", "12:00:00")
     assert said.code == 0
-    assert "1 warning:\n- traffic.jobs.stages.above: " in said.out
+    assert "2 warnings:\n- traffic.jobs.stages.above: " in said.out
+    assert "- traffic.jobs.polling.interval: jobs are polled every 2.00\u00a0s" in said.out
 
 
 def test_options_change_the_plan(loadtest: Verb, monkeypatch: pytest.MonkeyPatch) -> None:

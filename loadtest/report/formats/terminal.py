@@ -131,7 +131,7 @@ class _Printer:
         shown = table if self._rows is None else table.brief(self._rows)
         self._console.print(_rich(shown, details=self._rows is None))
         if left := len(table.rows) - len(shown.rows):
-            self.line(f"{left} more of {len(table.rows)} rows: --full", "dim")
+            self.line(f"{left} more of {len(table.rows)} rows", "dim")
 
 
 def _grid(*, head: bool = True) -> RichTable:

@@ -120,7 +120,7 @@ def _p(one: MetricComparison) -> TableCell:
 
 def controls_table(comparison: RunComparison) -> Table:
     """What the service cannot touch, on both sides."""
-    columns = "Control | Result | #Base | #Head | #Change"
+    columns = "Control | Result | ~#Base | ~#Head | #Change"
     rows = tuple(
         (
             one.name,
@@ -169,7 +169,7 @@ def identities_table(comparison: RunComparison) -> Table:
         rows.append((label, _listed(base), TableCell(_listed(head), "differs" if differs else "")))
     rows.append(("Runs", _period(comparison.base_runs), _period(comparison.head_runs)))
     columns = " | Base | Head"
-    return table_of("identities", "Who was measured by whom", columns, rows)
+    return table_of("identities", "Test environment", columns, rows)
 
 
 def _distinct(runs: Sequence[RunMeasurements], field: Callable[[RunMeasurements], str]) -> list[str]:

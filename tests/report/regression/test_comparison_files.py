@@ -119,7 +119,7 @@ def test_the_terminal_shows_the_finding_first_and_only_what_matters(tmp_path, ca
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("Regressed. greetings: executionTime p50 +")
     assert sum("regressed" in line for line in lines) == 4
-    assert "20 more of 24 rows: --full" in lines
+    assert "20 more of 24 rows" in lines
     assert not any(line.startswith("jobs") for line in lines)
     command = typed(f"loadtest regression accept {CASES['slower'].runs[-1]} --reason '…'")
     assert f"  {command}" in lines
