@@ -184,7 +184,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
         return Bottleneck("capacity", text)
     if use.busiest > 1:
         return Bottleneck("none", f"None: no request got 429, though “{use.stretch}” asked {asked} the {called}.")
-    return Bottleneck("none", f"None was reached; nearest was “{use.stretch}”, which asked {asked} the {called}.")
+    return Bottleneck("none", f"None was reached; nearest was “{use.stretch}”: {asked} the {called}.")
 
 
 def _polling(findings: Findings) -> float | None:

@@ -161,7 +161,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
 
 
 def identities_table(comparison: RunComparison) -> Table:
-    """Who was measured by whom, on both sides; what differs is marked."""
+    """The test environment of both sides; what differs is marked."""
     rows: list[Row] = []
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
