@@ -345,8 +345,8 @@ def test_the_scenarios_and_user_classes_shown_work(
     more = ("--set", "traffic.greetings.stages.within.rate=10/s")
     done = until_valid(lambda: page_runner(folder, "run", "scenarios/patient.toml", *more))
     assert done.code in {ExitCode.PASS, ExitCode.FAIL}, done.out + done.err
-    assert re.search(r"^moved +steady +20 +20 ", done.out, re.MULTILINE), done.out
-    assert re.search(r"^greetings +within +10 +10 ", done.out, re.MULTILINE), done.out
+    assert re.search(r"^moved +steady +20 +100 % ", done.out, re.MULTILINE), done.out
+    assert re.search(r"^greetings +within +10 +100 % ", done.out, re.MULTILINE), done.out
 
 
 @pytest.fixture

@@ -20,13 +20,13 @@ NO_ASSUMPTIONS = {"--host", "--port", "--fault", "--fault-seed", "--fault-clock"
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Return every line of the tables without their heads: question, assumption, option."""
+    """Return every line of the tables without their heads: subject, assumption, option."""
     found = []
     for line in PAGE.splitlines():
         cells = [cell.strip() for cell in line.strip().strip("|").split(" | ")]
-        if line.startswith("| ") and not cells[0].startswith(("question", "---")):
-            question, assumption, option = cells
-            found.append((question, assumption, option))
+        if line.startswith("| ") and not cells[0].startswith(("subject", "---")):
+            subject, assumption, option = cells
+            found.append((subject, assumption, option))
     return found
 
 
