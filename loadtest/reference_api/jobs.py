@@ -7,6 +7,7 @@ timer frees them in small steps.
 import asyncio
 import logging
 import secrets
+import struct
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -27,6 +28,10 @@ SWEEP_EVERY: Final = 1.0
 
 FREED_PER_STEP: Final = 500
 """Maximum number of jobs freed before other requests are handled: less than 1 ms of work."""
+
+
+_HEAD: Final = struct.Struct("<dI?")
+"""Fields before a finished job's answer: monotonic seconds of its expiry, its owner's place, whether it failed."""
 
 
 class State(StrEnum):
@@ -61,24 +66,18 @@ STATUS: Final[dict[State, JobState | None]] = {
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
-    """One submitted run.
+    """One submitted run that has not ended.
 
-    It is excluded from garbage collection, which would scan all stored jobs. It is in no reference cycle, provided that
-    arguments do not refer to their job.
+    The garbage collector does not track it; it is in no cycle, as long as no arguments refer to their job.
     """
 
     owner: object
-    workflow: Workflow | None
-    """None after the run, as ``call``."""
-    call: Call | None
+    workflow: Workflow
+    call: Call
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
     state: State = State.QUEUED
     started: float = 0.0
-    """Monotonic seconds of its start; 0 before and after its execution."""
-    expires: float = 0.0
-    """Monotonic seconds of its expiry; 0 before its end."""
-    answer: bytes = b""
-    """The response to every retrieval after its end; empty before."""
+    """Monotonic seconds at which its execution began; 0 before."""
 
     def move(self, state: State) -> None:
         """Change the state.
@@ -89,13 +88,6 @@ class Job(msgspec.Struct, gc=False, eq=False):
         if state not in FOLLOWING[self.state]:
             raise RuntimeError(f"a job that is {self.state} cannot become {state}")
         self.state = state
-
-    def finish(self, state: State, answer: bytes, expires: float) -> None:
-        """Set a terminal state and the answer, and drop everything that only the execution needed."""
-        self.move(state)
-        self.answer, self.expires = answer, expires
-        self.workflow = self.call = None
-        self.started = 0.0
 
 
 class FaultHooks(Protocol):
@@ -113,8 +105,8 @@ class FaultHooks(Protocol):
     async def execute(self, job: Job) -> ExecutionOutcome | None:
         """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
 
-    def retrieved(self, job: Job, answer: bytes) -> bytes:
-        """Return the response to a retrieval, to replace ``answer``."""
+    def retrieved(self, owner: object, job_id: str, answer: bytes, *, ended: bool) -> bytes:
+        """Return the response to a retrieval, to replace ``answer``; ``ended`` is whether the job has ended."""
 
 
 class QueueFullError(Exception):
@@ -145,8 +137,15 @@ class JobStore:
         self._pending_time = pending_time
         self._fault_hooks = fault_hooks
         self._jobs: dict[str, Job] = {}
+        """Those that have not ended."""
         self._waiting: deque[Job] = deque()
-        self._finished: deque[Job] = deque()
+        self._finished: dict[str, bytes] = {}
+        """Finished jobs by id: ``_HEAD``, then their answer from behind its id on. One object takes a third of the
+        memory of a ``Job`` with its answer."""
+        self._expiring: deque[str] = deque()
+        """Ids of finished jobs, in the order of their ends."""
+        self._owners: list[object] = []
+        """Owners of finished jobs; ``_HEAD`` holds a place in it."""
         self._failed = 0
         self.accepted = 0
         """Since the server started."""
@@ -155,7 +154,7 @@ class JobStore:
         self._timer: asyncio.Handle | None = None
 
     def __len__(self) -> int:
-        return len(self._jobs)
+        return len(self._jobs) + len(self._finished)
 
     @property
     def waiting(self) -> int:
@@ -210,16 +209,22 @@ class JobStore:
 
     def retrieve(self, owner: object, job_id: str) -> bytes | None:
         """Return the response to a retrieval; None if the owner has no such job, or no longer."""
-        job = self._jobs.get(job_id)
-        if job is None or job.owner is not owner:
-            return None
-        if job.answer:
-            if self._clock() >= job.expires:
+        if (job := self._jobs.get(job_id)) is not None:
+            if job.owner is not owner:
                 return None
-            answer = job.answer
-        else:
             answer = self._pending(job)
-        return answer if self._fault_hooks is None else self._fault_hooks.retrieved(job, answer)
+        elif (kept := self._finished.get(job_id)) is not None:
+            expires, place, _ = _HEAD.unpack_from(kept)
+            if self._owners[place] is not owner or self._clock() >= expires:
+                return None
+            answer = b'{"jobId":"%b",%b' % (job_id.encode(), kept[_HEAD.size :])
+        else:
+            return None
+        return (
+            answer
+            if self._fault_hooks is None
+            else self._fault_hooks.retrieved(owner, job_id, answer, ended=job is None)
+        )
 
     def wake(self) -> None:
         """Let idle workers look for jobs again, which a fault had held back."""
@@ -227,15 +232,13 @@ class JobStore:
             self._employ(job)
 
     def expire(self) -> bool:
-        """Free expired jobs, up to ``FREED_PER_STEP``; True if there are more."""
-        now, finished = self._clock(), self._finished
+        """Free jobs whose retention is over, some at a time; True if there are more."""
+        now, finished, expiring = self._clock(), self._finished, self._expiring
         for _ in range(FREED_PER_STEP):
-            if not finished or finished[0].expires > now:
+            if not expiring or self._expiry() > now:
                 return False
-            job = finished.popleft()
-            self._failed -= job.state is State.FAILED
-            job.move(State.EXPIRED)
-            del self._jobs[job.id]
+            *_, failed = _HEAD.unpack_from(finished.pop(expiring.popleft()))
+            self._failed -= failed
         return True
 
     def close(self) -> None:
@@ -269,42 +272,48 @@ class JobStore:
                 self._tasks.discard(task)
 
     async def _run(self, job: Job) -> None:
-        workflow, call = job.workflow, job.call
-        if workflow is None or call is None:
-            raise RuntimeError(f"job {job.id} has already run")
         job.move(State.RUNNING)
         job.started = self._clock()
         outcome: ExecutionOutcome | None
         try:
             if self._fault_hooks is None:
-                outcome = await execute(workflow, call)
+                outcome = await execute(job.workflow, job.call)
             else:
                 outcome = await self._fault_hooks.execute(job)
         except Exception:
-            logger.exception("workflow %s broke", workflow.name)
+            logger.exception("workflow %s broke", job.workflow.name)
             outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - job.started) * 1000, 3))
         if outcome is not None:
             self._finish(job, outcome)
 
     def _finish(self, job: Job, outcome: ExecutionOutcome) -> None:
-        body: dict[str, Any] = {"jobId": job.id}
+        body: dict[str, Any]
         if outcome.result is None:
-            state = State.FAILED
-            body.update(status=JobState.FAILED, error=outcome.error)
+            state, body = State.FAILED, {"status": JobState.FAILED, "error": outcome.error}
         else:
-            state = State.COMPLETED
-            body.update(status=JobState.COMPLETED, result=msgspec.Raw(outcome.result))
+            state, body = State.COMPLETED, {"status": JobState.COMPLETED, "result": msgspec.Raw(outcome.result)}
         body["executionTime"] = outcome.milliseconds
-        job.finish(state, encode(body), self._clock() + self._retention)
+        job.move(state)
+        if job.owner not in self._owners:
+            self._owners.append(job.owner)
+        head = _HEAD.pack(self._clock() + self._retention, self._owners.index(job.owner), state is State.FAILED)
+        # The id stands before the rest in every answer, and is the key.
+        self._finished[job.id] = head + encode(body)[1:]
+        self._expiring.append(job.id)
+        del self._jobs[job.id]
         self.ended[state] += 1
         self._failed += state is State.FAILED
-        self._finished.append(job)
         if self._timer is None:
             self._sweep_later()
 
     def _sweep_later(self) -> None:
-        seconds = max(SWEEP_EVERY, self._finished[0].expires - self._clock())
+        seconds = max(SWEEP_EVERY, self._expiry() - self._clock())
         self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
+
+    def _expiry(self) -> float:
+        """Monotonic seconds at which the next finished job expires."""
+        expires: float = _HEAD.unpack_from(self._finished[self._expiring[0]])[0]
+        return expires
 
     def _sweep(self) -> None:
         self._timer = None

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from loadtest.errors import InputError
-from loadtest.load.payloads import JobIds, read_job_ids
+from loadtest.load.payloads import JobIds, JobNumbers, read_job_ids
 
 
 def test_each_arrival_asks_for_its_keys_jobs_in_turn() -> None:
@@ -17,6 +17,26 @@ def test_each_arrival_asks_for_its_keys_jobs_in_turn() -> None:
         *("job-0", "job-1", "job-2", "job-3", "job-4", "job-5"),
         *("job-0", "job-1"),
     ]
+
+
+def test_many_ids_are_picked_in_turn() -> None:
+    """Ids that are kept packed come as those that are not yet, whatever characters they have."""
+    known, ids = JobIds(2), [f"job\n\0ä-{number}" for number in range(1001)]
+    for number, job_id in enumerate(ids):
+        known.add(job_id, number % 2)
+    assert [known.pick(number, number % 2) for number in range(1001)] == ids
+    assert sorted(known.all()) == sorted((job_id, number % 2) for number, job_id in enumerate(ids))
+
+
+def test_each_job_has_a_number_of_its_own() -> None:
+    """Set in any order and set again, among so many that several share a part of the table."""
+    numbers = JobNumbers()
+    wanted = {f"job-{number * 7 % 5000}": number for number in range(8000)}
+    for job_id, number in wanted.items():
+        numbers[job_id] = number
+    numbers["job-1"] = wanted["job-1"] = 2**61
+    assert {job_id: numbers[job_id] for job_id in wanted} == wanted
+    assert numbers["job"] == 0
 
 
 def test_there_may_be_no_job_yet() -> None:

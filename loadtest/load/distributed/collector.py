@@ -19,6 +19,7 @@ from loadtest.arrays import Ints
 from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason, RequestKind
 from loadtest.load.distributed.assignment import Assignment
 from loadtest.load.distributed.protocol import Batch
+from loadtest.load.payloads import JobNumbers
 from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
 from loadtest.record.samples import SCHEMA, Packer, Sample, warm_up
 from loadtest.schedule import Arrival, TrafficSchedule
@@ -154,7 +155,7 @@ class DuplicateJobIds:
     """
 
     def __init__(self) -> None:
-        self._accepted: set[str] = set()
+        self._accepted = JobNumbers()
         self._found: set[tuple[str, int]] = set()
         """Arrivals whose submit was answered with a known id, and whose operation is not in the record yet."""
 
@@ -166,9 +167,9 @@ class DuplicateJobIds:
         for traffic, arrival, job_id in _columns(submits, "traffic", "parent_arrival", "job_id"):
             if job_id is None:
                 continue
-            if job_id in self._accepted:
+            if self._accepted[job_id]:
                 self._found.add((traffic, arrival))
-            self._accepted.add(job_id)
+            self._accepted[job_id] = 1
         return self._corrected(rows) if self._found else rows
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -111,7 +111,7 @@ class WorkFaults:
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
             endless = any(isinstance(fault, kinds.NeverFinish) for fault in faults)
-            if job.workflow is None or job.call is None or endless:
+            if endless:
                 return None
             return await self._execute(key, execute(job.workflow, job.call), faults)
         finally:
@@ -119,15 +119,15 @@ class WorkFaults:
                 self._counted.discard(job.id)
                 self._at_work[key] -= 1
 
-    def retrieved(self, job: Job, answer: bytes) -> bytes:
-        _note_hits(self.marks(job.id))
-        faults = self._struck(LimitName.RETRIEVAL, job.owner)
-        if not job.answer:
+    def retrieved(self, owner: object, job_id: str, answer: bytes, *, ended: bool) -> bytes:
+        _note_hits(self.marks(job_id))
+        faults = self._struck(LimitName.RETRIEVAL, owner)
+        if not ended:
             return answer
-        if any(isinstance(fault, kinds.BackToPending) for fault in faults) and job.id in self._ended:
+        if any(isinstance(fault, kinds.BackToPending) for fault in faults) and job_id in self._ended:
             _note_hits(faults)
-            return encode({"jobId": job.id, "status": JobState.PENDING, "executionTime": 0})
-        _remember(self._ended, job.id, True)
+            return encode({"jobId": job_id, "status": JobState.PENDING, "executionTime": 0})
+        _remember(self._ended, job_id, True)
         return without_time(answer)
 
     def _struck(self, name: LimitName, owner: object) -> list[AnyFault]:

@@ -1,0 +1,137 @@
+"""How much a run of half an hour grows: the load process with its web UI, and the reference API, minute by minute.
+
+A third of the arrivals each are runs, submitted jobs that are polled, and retrievals of the run's own jobs. A reader of
+the live page's events and a client that asks for what Locust's page asks for stand for two browsers. Held (the command
+fails otherwise): resident memory of each process grows by less than 10 MB after the eleventh minute, from which on as
+many finished jobs expire as end. Run: ``python bench/half_hour.py`` (half an hour, a sixth of a core). Growth shows
+sooner with ``--minutes 5 --rate 1000 --retention 60``.
+"""
+
+import argparse
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+from exchanging import NO_LIMITS, SERVE, Server, started
+
+BAR_MB: Final = 10.0
+SETTLED_MIN: Final = 11
+SCENARIO: Final = """
+title = "A mixture for half an hour"
+seed = 1
+[breakers]
+pending_jobs = 1_000_000
+""" + "".join(
+    f"""
+[traffic.{name}]
+operation = "{operation}"
+{"job_ids = 'run'" if name == "lookups" else "workflow = 'say-hello'"}
+{"polling = {{ interval = '500ms', give_up = '20s' }}" if name == "jobs" else ""}
+stages = [{{{{ name = "steady", rate = "{{rate}}/s", duration = "{{seconds}}s" }}}}]
+"""
+    for name, operation in (("runs", "sync_run"), ("jobs", "async_run"), ("lookups", "retrieval"))
+)
+
+
+def watch_events(url: str) -> None:
+    """Read the live page's events for as long as they come."""
+    with suppress(httpx.HTTPError), httpx.stream("GET", f"{url}/workflow/events", timeout=None) as answer:
+        for _ in answer.iter_bytes():
+            pass
+
+
+def watch_locust(url: str) -> None:
+    """Ask for what Locust's page asks for, until the web UI is gone."""
+    with suppress(httpx.HTTPError), httpx.Client(base_url=url) as client:
+        while True:
+            for path in ("/stats/requests", "/exceptions", "/runs.json"):
+                client.get(path)
+            time.sleep(2)
+
+
+def answers(url: str) -> bool:
+    """Whether the web UI is there."""
+    with suppress(httpx.HTTPError):
+        return httpx.get(url).is_success
+    return False
+
+
+def memory_mb(pid: int) -> tuple[float, float]:
+    """RSS of a process, and its anonymous part, which mapped files and whoever else maps them do not change."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return tuple(int(re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[1]) / 1e3 for name in ("Rss", "Anonymous"))
+
+
+def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dict[str, tuple[float, float]]]:
+    """Run it; gives RSS and anonymous memory of both processes in MB, at each full minute of the load."""
+    path = folder / "mixture.toml"
+    path.write_text(SCENARIO.format(rate=rate / 3, seconds=minutes * 60 + 5))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "loadtest.cli", "ui", str(path), "--host", f"http://127.0.0.1:{server.port}"]
+    command += ["--port", str(port), "--output-dir", str(folder), "--no-preflight", "--no-plots"]
+    url = f"http://127.0.0.1:{port}"
+    found = []
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
+    with (
+        (folder / "ui.log").open("wb") as log,
+        subprocess.Popen(command, stdout=log, stderr=log, env=environment) as ui,
+    ):
+        try:
+            while not answers(url):
+                time.sleep(0.1)
+            load = max(psutil.Process(ui.pid).children(recursive=True), key=lambda each: each.memory_info().rss)
+            httpx.post(f"{url}/swarm", data={"host": f"http://127.0.0.1:{server.port}"}, timeout=60).raise_for_status()
+            begun = time.monotonic()
+            for watch in (watch_events, watch_locust):
+                threading.Thread(target=watch, args=(url,), daemon=True).start()
+            for minute in range(1, minutes + 1):
+                time.sleep(max(0.0, begun + minute * 60 - time.monotonic()))
+                found.append({"load and web UI": memory_mb(load.pid), "reference API": memory_mb(server.pid)})
+                text = " · ".join(
+                    f"{name} RSS {rss:.1f}, anonymous {own:.1f} MB" for name, (rss, own) in found[-1].items()
+                )
+                print(f"minute {minute:2}: {text} · CPU s {sum(load.cpu_times()[:2]):.0f}", flush=True)
+            counts = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text
+            print(*re.findall(r"^workflow_(?:requests_total|jobs)\{.*", counts, re.MULTILINE), sep="\n", flush=True)
+        finally:
+            ui.terminate()
+            ui.wait()
+    return found
+
+
+def main() -> int:
+    """Measure, print, and say whether the bar holds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rate", type=float, default=300.0, help="arrivals per second")
+    parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--retention", type=float, default=600.0, help="seconds that finished jobs are kept")
+    arguments = parser.parse_args()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        started(*SERVE, *NO_LIMITS, "--retention", str(arguments.retention)) as server,
+    ):
+        found = measure(server, arguments.rate, arguments.minutes, Path(folder))
+    settled = min(SETTLED_MIN, len(found) - 1) - 1
+    held = True
+    for name in found[0]:
+        rss, own = (found[-1][name][kind] - found[settled][name][kind] for kind in (0, 1))
+        held &= rss < BAR_MB
+        print(
+            f"{name}: RSS {rss:+.1f} MB, anonymous {own:+.1f} MB since minute {settled + 1} (less than {BAR_MB:g} wanted)"
+        )
+    return 0 if held else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
