@@ -127,9 +127,7 @@ def main() -> int:
     for name in found[0]:
         rss, own = (found[-1][name][kind] - found[settled][name][kind] for kind in (0, 1))
         held &= rss < BAR_MB
-        print(
-            f"{name}: RSS {rss:+.1f} MB (< {BAR_MB:g} wanted), anonymous {own:+.1f} MB since minute {settled + 1}"
-        )
+        print(f"{name}: RSS {rss:+.1f} MB (< {BAR_MB:g} wanted), anonymous {own:+.1f} MB since minute {settled + 1}")
     return 0 if held else 1
 
 

@@ -49,7 +49,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 class Timer:
-    """Lets one greenlet at a time wait until a moment of the monotonic clock, to about 0.1 ms.
+    """Calls a function at moments of the monotonic clock, to about 0.1 ms, while a greenlet waits.
 
     ``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
     Elsewhere, sleeping has to do.
@@ -61,6 +61,7 @@ class Timer:
         if self._library is not None:
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
         self._setting = _Setting()
+        self._step: Callable[[], int | None] | None = None
         self._waiting: Any = None
         self._hub: Any = get_hub()
         loop = self._hub.loop
@@ -69,30 +70,46 @@ class Timer:
         if self._watcher is not None:
             self._watcher.start(self._on_due)
 
-    def wait_until(self, moment_ns: int) -> None:
-        """Wait until ``time.monotonic_ns()`` reaches a moment; return at once if it has passed."""
-        if self._watcher is None or self._library is None:
-            gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+    def serve(self, step: Callable[[], int | None]) -> None:
+        """Call ``step``, and again each time when the moment (ns) has come that it returned, until it returns None.
+
+        It is called by the event loop, in which it must not wait.
+        """
+        while (moment_ns := step()) is not None:
+            if self._watcher is None:
+                gevent.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
+                continue
+            self._set(moment_ns)
+            self._step, self._waiting = step, getcurrent()
+            try:
+                self._hub.switch()
+            finally:
+                self._step = self._waiting = None
             return
-        if moment_ns <= time.monotonic_ns():
-            return
+
+    def _set(self, moment_ns: int) -> None:
+        # It is not ready to be read any longer, either. Of 0, it would never be ready.
         value = self._setting.value
-        value.seconds, value.nanoseconds = divmod(moment_ns, 1_000_000_000)
-        # It is not ready to be read any longer, either.
-        self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._setting), None)
-        self._waiting = getcurrent()
-        try:
-            self._hub.switch()
-        finally:
-            self._waiting = None
+        value.seconds, value.nanoseconds = divmod(max(1, moment_ns), 1_000_000_000)
+        if self._library is not None:
+            self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._setting), None)
 
     def _on_due(self) -> None:
-        if (waiting := self._waiting) is not None:
-            waiting.switch()
-        else:
-            # Nobody has set it anew: it would be reported until it is read.
+        step, waiting = self._step, self._waiting
+        if step is None:
+            # It is not set anew: it would be reported until it is read.
             with suppress(BlockingIOError):
                 os.read(self._fd, 8)
+            return
+        try:
+            moment_ns = step()
+        except Exception as error:  # noqa: BLE001 - the loop would only print it
+            waiting.throw(error)
+            return
+        if moment_ns is None:
+            waiting.switch()
+        else:
+            self._set(moment_ns)
 
     def close(self) -> None:
         if self._watcher is not None:
@@ -184,7 +201,6 @@ class Dispatcher:
         self._pools = pools
         self._live = live
         self._partition = partition or Partition(ALL, last=True)
-        self._late = 0
 
     def run(self, epoch_ns: int) -> None:
         """Offer every arrival of the partition; returns only where no other stride can follow."""
@@ -205,31 +221,32 @@ class Dispatcher:
         partition = self._partition
         schedules = self._schedules if stride.step else ()
         by_entry = [schedule.share(stride.place, stride.step, stride.from_ns) for schedule in schedules]
-        for arrival in heapq.merge(*by_entry, key=attrgetter("intended_ns")):
-            if not self._await(arrival, timer, epoch_ns):
-                return
-            partition.reached_ns = arrival.intended_ns
-            self.offer(arrival)
-        partition.exhausted = True
+        arrivals = heapq.merge(*by_entry, key=attrgetter("intended_ns"))
+        following = next(arrivals, None)
 
-    def _await(self, arrival: Arrival, timer: Timer, epoch_ns: int) -> bool:
-        """Wait until an arrival is due; whether it is still ours then."""
-        partition, due = self._partition, epoch_ns + arrival.intended_ns
+        def offer_due() -> int | None:
+            """Offer what is due; gives the next moment to look, or None where no arrival may be offered now."""
+            nonlocal following
+            for _ in range(_YIELD_EVERY):
+                if following is None or following.intended_ns >= partition.until_ns:
+                    return None
+                now, due = time.monotonic_ns(), epoch_ns + following.intended_ns
+                if due > now:
+                    return min(due, now + _LOOK_NS)
+                if partition.held():
+                    return None
+                partition.reached_ns = following.intended_ns
+                self.offer(following)
+                following = next(arrivals, None)
+            # Behind the schedule: users that were handed an arrival must get to send it.
+            return now
+
         while True:
-            now = time.monotonic_ns()
-            if arrival.intended_ns >= partition.until_ns:
-                # It is another worker's, or still ours if the next stride turns out to begin later.
-                if partition.superseded:
-                    return False
-                gevent.sleep(_HELD)
-            elif due > now:
-                timer.wait_until(min(due, now + _LOOK_NS))
-                self._late = 0
-            elif partition.held():
-                gevent.sleep(_HELD)
-            else:
-                self._late += 1
-                if self._late % _YIELD_EVERY == 0:
-                    # Behind the schedule: those who were handed an arrival must get to send it.
-                    gevent.sleep(0)
-                return True
+            timer.serve(offer_due)
+            if following is None:
+                partition.exhausted = True
+                return
+            # It is another worker's, or still ours if the next stride turns out to begin later; or all are held.
+            if following.intended_ns >= partition.until_ns and partition.superseded:
+                return
+            gevent.sleep(_HELD)

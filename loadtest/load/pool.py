@@ -166,7 +166,12 @@ def _hand(user: Any, arrival: Arrival) -> None:
 
     By way of a queue, the user would begin after everything else that the event loop has to do in this turn.
     """
-    back = get_hub().loop.run_callback(getcurrent().switch)
+    current, hub = getcurrent(), get_hub()
+    if current is hub:
+        # As every greenlet that waits, it comes back to the event loop.
+        user.switch(arrival)
+        return
+    back = hub.loop.run_callback(current.switch)
     try:
         user.switch(arrival)
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import gevent
+from gevent import get_hub
 
 from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
 from loadtest.foreign_text import KeyFilter
@@ -22,7 +23,8 @@ FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 40_000
-_PAUSE_S: Final = 0.001
+_TURN_S: Final = 1e-6
+"""A sleep that the event loop ends in its next turn; zero would end it before sockets and timers are looked at."""
 _MUCH: Final = 20_000
 _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
 """What a service's words are in."""
@@ -106,6 +108,8 @@ class Recorder:
         self._buffer: deque[Sample] = deque()
         self._ids: list[tuple[str, int]] = []
         self._rested_ns = 0
+        loop = get_hub().loop
+        self._idle = loop.idle(priority=loop.MINPRI)
         self._flusher = gevent.spawn(self._flush_forever)
 
     @property
@@ -140,6 +144,7 @@ class Recorder:
 
     def close(self) -> None:
         self._flusher.kill()
+        self._idle.close()
         try:
             self.flush()
             self.output.end(self.pending)
@@ -168,10 +173,12 @@ class Recorder:
             raise
 
     def _rest(self) -> None:
-        """Let users run in the middle of packing, unless samples come faster than that."""
-        if time.perf_counter_ns() - self._rested_ns > _STEP_NS and len(self._buffer) < _MUCH:
-            # After a sleep of zero, sockets and timers would not be looked at.
-            gevent.sleep(_PAUSE_S)
+        """Let users run in the middle of packing, until none is ready; for one turn only where samples come faster."""
+        if time.perf_counter_ns() - self._rested_ns > _STEP_NS:
+            if len(self._buffer) < _MUCH:
+                get_hub().wait(self._idle)
+            else:
+                gevent.sleep(_TURN_S)
             self._rested_ns = time.perf_counter_ns()
 
     def _write_ids(self) -> None:
