@@ -19,6 +19,7 @@ from loadtest.load.epoch import Seeder, set_epoch
 from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session
+from loadtest.record.generator_limits import bottleneck
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_directory import save
 from loadtest.record.run_info import RunInfo
@@ -119,7 +120,7 @@ class Engine:
         session.endpoint.budget.on_spent = self.abort
         # One greenlet each: an error in one of them leaves the others at work.
         self._helpers = [
-            gevent.spawn(self._look_after, session),
+            gevent.spawn(self._look_after, session, generator),
             gevent.spawn(self._check_breakers, session, breakers),
             gevent.spawn(self._tick, session),
         ]
@@ -249,10 +250,15 @@ class Engine:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
 
-    def _look_after(self, session: Session) -> None:
+    def _look_after(self, session: Session, generator: LoadGenerator) -> None:
         """Report progress, and end the run where a full disk or an error of our own ends it."""
+        warned = False
         while True:
-            self._on_progress(session.progress(self.phase))
+            why = bottleneck(generator.cpu, session.live.dispatch_lag_ms(0.99)) if self.phase == "running" else ""
+            if why and not warned:
+                logger.warning("%s", why)  # Locust's web UI shows its log
+                warned = True
+            self._on_progress(session.progress(self.phase, why))
             gevent.sleep(_LOOK_INTERVAL)
             if session.recorder.failure is not None and self.error is None:
                 self._fail(

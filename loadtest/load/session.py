@@ -160,13 +160,19 @@ class Session:
             request_id=self.trace_id(entry, arrival.number),
         )
 
-    def progress(self, phase: Phase) -> Progress:
+    def progress(self, phase: Phase, bottleneck: str = "") -> Progress:
         elapsed = self.elapsed_s
         entries = {
             name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])
             for name, plan in self.info.traffic.items()
         }
-        return Progress(phase=phase, elapsed_s=round(elapsed, 1), total_s=self.duration, entries=entries)
+        return Progress(
+            phase=phase,
+            elapsed_s=round(elapsed, 1),
+            total_s=self.duration,
+            entries=entries,
+            bottleneck=bottleneck,
+        )
 
 
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:

@@ -1,5 +1,6 @@
 """Limits beyond which a load generator counts as the bottleneck, for the live page and the verdict."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -18,6 +19,11 @@ PAUSES_LEAST_MS: Final = 500.0
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals without a free user: a larger share affects the p99, and the load is not an open model."""
 
+_SOON_S: Final = 3
+"""Seconds above ``CPU_PERCENT`` after which a run says so while it goes on."""
+_ROOM: Final = 70.0
+"""Percent of a core that an estimated process should use."""
+
 LAG_LIMIT: Final = f"≤ {DISPATCH_LAG_MS:g} ms"
 CPU_LIMIT: Final = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
 USERS_LIMIT: Final = f"≤ {WAITED_SHARE:.0%} waited for a user"
@@ -32,6 +38,28 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
         current[sample.worker] = current.get(sample.worker, 0) + 1 if busy else 0
         longest = max(longest, current[sample.worker])
     return longest
+
+
+def bottleneck(cpu: Iterable[CpuSample], lag_ms: float | None) -> str:
+    """Say why the load generator cannot keep up right now, and what to do; empty while it can.
+
+    Args:
+        cpu: samples of all processes that send.
+        lag_ms: recent dispatch lag, p99.
+    """
+    samples = list(cpu)
+    newest = max((sample.t_s for sample in samples), default=0.0)
+    recent = [sample for sample in samples if sample.t_s > newest - _SOON_S]
+    workers = {sample.worker for sample in recent}
+    busy = longest_busy(recent) >= _SOON_S
+    late = lag_ms is not None and lag_ms > DISPATCH_LAG_MS
+    if not busy and not late:
+        return ""
+    why = f"above {CPU_PERCENT:g} % CPU for {_SOON_S} s" if busy else f"requests leave {lag_ms:.0f} ms late (p99)"
+    used = sum(sample.percent for sample in recent) / _SOON_S
+    # A process that is always busy does not show how much more it would need.
+    wanted = max(len(workers) + 1, math.ceil(used / _ROOM))
+    return f"The load generator cannot keep up: {why}. Use --processes {wanted} or more, or offer less."
 
 
 def allowed_pauses_ms(watched_s: float) -> float:

@@ -55,6 +55,8 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     total_s: float
     entries: dict[str, EntryProgress]
     """By traffic entry."""
+    bottleneck: str = ""
+    """Why the load generator cannot keep up, and what to do; empty while it can."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):

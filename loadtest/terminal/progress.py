@@ -46,6 +46,7 @@ class ProgressDisplay:
         self._live = None if terminal is None else Live(console=terminal, transient=True, auto_refresh=False)
         self._next_line = 0.0
         self._shown = ""
+        self._warned = False
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -64,10 +65,18 @@ class ProgressDisplay:
             self._block = self._block_line(message)
             self._say(self._block)
         elif self._live is not None:
-            above = [self._block] if self._block else []
+            above: list[RenderableType] = [self._block] if self._block else []
+            above += [Text(message.bottleneck, "bold red")] if message.bottleneck else []
             self._live.update(Group(*above, _bar(message), _table(message), Text(_OF_WHAT, "dim")), refresh=True)
-        elif not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
-            # Of a comparison a line a block is enough in a log.
+        else:
+            self._log(message)
+
+    def _log(self, message: Progress) -> None:
+        if message.bottleneck and not self._warned:
+            self._warned = True
+            print(message.bottleneck, flush=True)
+        # Of a comparison a line a block is enough in a log.
+        if not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
             self._shown = message.phase
             self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
             print(_line(message), flush=True)

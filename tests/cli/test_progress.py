@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from rich.console import Console
 
 from loadtest.errors import ExitCode
+from loadtest.record.generator_limits import bottleneck
 from loadtest.record.progress import BlockBegins, EntryProgress, Phase, Progress, encode_progress
+from loadtest.record.run_info import CpuSample
 from loadtest.runs import run as runs
 from loadtest.terminal.progress import ProgressDisplay
 
@@ -53,6 +56,21 @@ def test_a_log_stays_short(total: float, lines: int, capsys: pytest.CaptureFixtu
         for half in range(int(total * 2) + 1):
             display.show(progress(half / 2, total=total))
     assert len([line for line in capsys.readouterr().out.splitlines() if "offered" in line]) == lines
+
+
+def test_a_generator_that_cannot_keep_up_says_so_once_while_it_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """After three seconds above 90 % CPU, or where requests leave late; with a number of processes that is larger."""
+    cpu = [CpuSample(t_s=t, percent=97.0, worker=worker) for t in range(1, 4) for worker in (1, 2)]
+    calm = [CpuSample(t_s=4.0, percent=50.0, worker=worker) for worker in (1, 2)]
+    assert bottleneck(cpu[:4], 1.0) == bottleneck([*cpu, *calm], 1.0) == bottleneck([], None) == ""
+    assert "60 ms late" in bottleneck(calm, 60.0)
+    why = bottleneck(cpu, 1.0)
+    assert "above 90 % CPU for 3 s" in why
+    assert "--processes 3" in why
+    with ProgressDisplay() as display:
+        for elapsed in (3.0, 3.5, 4.0):
+            display.show(msgspec.structs.replace(progress(elapsed), bottleneck=why))
+    assert capsys.readouterr().out.count(why) == 1
 
 
 def test_blocks_of_a_comparison_have_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from loadtest.record.generator_limits import (
     PAUSE_MS,
     USERS_LIMIT,
     WAITED_SHARE,
+    bottleneck,
     excess_pauses,
     longest_busy,
     pauses_limit,
@@ -313,6 +314,8 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
         _pauses("garbage collection", sending, lambda one: one.collections),
         Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
     ]
+    if why := bottleneck(generator.cpu, live.dispatch_lag_ms(0.99)):
+        found.insert(0, Light("generator", why, "keeps up", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
         found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} are there", "none lost", not lost))
