@@ -190,8 +190,8 @@ def test_the_servers_clock_matters_where_windows_are_aligned(name: str) -> None:
 
 def test_every_algorithm_is_documented() -> None:
     """The page for users describes each by the name that options take."""
-    page = (Path(__file__).parents[2] / "docs" / "limiters.md").read_text(encoding="utf-8")
-    assert [name for name in ALGORITHMS if f"\n`{name}`\n: " in page] == list(ALGORITHMS)
+    page = (Path(__file__).parents[2] / "docs" / "rate-limits.md").read_text(encoding="utf-8")
+    assert [name for name in ALGORITHMS if f"\n| `{name}`" in page] == list(ALGORITHMS)
 
 
 @pytest.mark.parametrize(
