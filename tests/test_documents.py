@@ -326,7 +326,7 @@ def test_targets_that_are_shown_are_read(tmp_path: Path) -> None:
 
 
 def test_the_scenarios_and_user_classes_shown_work(
-    checkout: Path, tmp_path: Path, page_runner: Callable[..., Said]
+    checkout: Path, tmp_path: Path, loadtest: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """README's scenario, the example of a user class and the user that moved over run beside each other, in one."""
     folder = folder_like_the_checkout(tmp_path / "shown", checkout / "reports")
@@ -335,7 +335,8 @@ def test_the_scenarios_and_user_classes_shown_work(
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     names = sorted(name for name in files if name.endswith(".toml"))
-    done = page_runner(folder, "validate", *names)
+    monkeypatch.chdir(folder)
+    done = loadtest("validate", *names)
     assert done.code == 0, done.err
     with (folder / "scenarios/patient.toml").open("a", encoding="utf-8") as together:
         for name in ("greetings", "moved"):
@@ -343,21 +344,10 @@ def test_the_scenarios_and_user_classes_shown_work(
             text = text.replace('"greetings"', f'"{name}"').replace('duration = "60s"', 'duration = "1s"')
             together.write(text[text.index("[traffic") :].partition("[[compare]]")[0])
     more = ("--set", "traffic.greetings.stages.within.rate=10/s")
-    done = until_valid(lambda: page_runner(folder, "run", "scenarios/patient.toml", *more))
+    done = until_valid(lambda: loadtest("run", "scenarios/patient.toml", *more))
     assert done.code in {ExitCode.PASS, ExitCode.FAIL}, done.out + done.err
-    assert re.search(r"^moved +steady +20 +100 % ", done.out, re.MULTILINE), done.out
-    assert re.search(r"^greetings +within +10 +100 % ", done.out, re.MULTILINE), done.out
-
-
-@pytest.fixture
-def page_runner(loadtest: Callable[..., Said], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Said]:
-    """Run a verb in this process, in a folder."""
-
-    def run_in(folder: Path, *arguments: str) -> Said:
-        monkeypatch.chdir(folder)
-        return loadtest(*arguments)
-
-    return run_in
+    assert re.search(r"^moved +steady +20 +100.% ", done.out, re.MULTILINE), done.out
+    assert re.search(r"^greetings +within +10 +100.% ", done.out, re.MULTILINE), done.out
 
 
 def anchors(path: Path) -> set[str]:
