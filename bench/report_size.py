@@ -2,9 +2,9 @@
 
 Records are generated with a fixed seed: two operations in each of three stages, every operation with its requests.
 Run: ``python bench/report_size.py`` (10 million samples), ``--samples 100000000`` for the largest that is promised
-(18 GiB of disk; DuckDB keeps every value of it, so leave it out with ``--no-peer`` where memory is short). Both passes
-are measured in turns, in seconds and in CPU seconds: DuckDB uses every core, the analysis one. Exits with 1 where a bar
-doesn't hold.
+(18 GiB of disk, with ``--ids`` 24 GiB; DuckDB keeps every value, so add ``--no-peer`` where memory is short). ``--ids``
+adds the ids that real runs record. Both passes are measured in turns, in seconds and in CPU seconds: DuckDB uses every
+core, the analysis one. Exits with 1 where a bar doesn't hold.
 """
 
 import argparse
@@ -63,14 +63,18 @@ def plan(arrivals: int) -> RunInfo:
     )  # fmt: skip
 
 
-def batches(arrivals: int) -> Iterator[pa.RecordBatch]:
+def batches(arrivals: int, *, ids: bool) -> Iterator[pa.RecordBatch]:
     """Every batch of the record: of each arrival its request, then its operation."""
     rng = np.random.default_rng(1)
     edges = np.cumsum([share for _, share in STAGES])[:-1] * arrivals
     for begin in range(0, arrivals, BATCH // 4):
         number = np.arange(begin, min(begin + BATCH // 4, arrivals))
         for name, operation in ENTRIES.items():
-            yield one(rng, name, operation, number, np.searchsorted(edges, number, side="right"))
+            named = ids_of(list(ENTRIES).index(name), operation, number) if ids else {}
+            made = one(rng, name, operation, number, np.searchsorted(edges, number, side="right"))
+            for column, values in named.items():
+                made = made.set_column(samples.SCHEMA.get_field_index(column), samples.SCHEMA.field(column), values)
+            yield made
 
 
 def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: Any) -> dict[str, Any]:
@@ -81,9 +85,31 @@ def words_of(name: str, operation: str, stage: Any, refused: Any, is_request: An
         "stage": (stage, [s for s, _ in STAGES]), "outcome": (refused, ["ok", "throttled"]),
     }  # fmt: skip
     both = {column: word(np.asarray(codes).astype(np.int32), known) for column, (codes, known) in words.items()}
-    for column, missing, known in (("kind", ~is_request, KINDS[operation]), ("reason", ~refused, "throttled")):
+    one_word = {"kind": (~is_request, KINDS[operation]), "reason": (~refused, "throttled")}
+    if operation == "retrieval":
+        one_word["job_state"] = (refused, "completed")
+    for column, (missing, known) in one_word.items():
         both[column] = pa.DictionaryArray.from_arrays(pa.array(none, mask=missing), pa.array([known]))
     return both
+
+
+def ids_of(entry: int, operation: str, number: Any) -> dict[str, pa.Array]:
+    """The columns of ids: a ``traceparent`` per request, its trace id per operation, the job per retrieval."""
+    trace = np.char.add(f"deba1aea3f07b3be{entry:04x}", in_hex(number, 12))
+    parent = np.char.add(np.char.add("00-", trace), np.char.add(np.char.add("-", in_hex(number, 16)), "-01"))
+    found = {"request_id": pa.array(np.stack([parent, trace.astype(parent.dtype)], axis=1).reshape(-1))}
+    if operation == "retrieval":
+        jobs = np.char.add(in_hex(number * 2_654_435_761, 16), in_hex(number, 8))
+        found["job_id"] = pa.array(np.repeat(jobs, 2))
+    return found
+
+
+def in_hex(numbers: Any, digits: int) -> Any:
+    """Numbers as text of so many hexadecimal digits."""
+    shifts = np.arange(4 * digits - 4, -1, -4, dtype=np.uint64)
+    places = (np.asarray(numbers, np.uint64)[:, None] >> shifts) & np.uint64(15)
+    letters = np.frombuffer(b"0123456789abcdef", np.uint8).astype(np.uint32)[places.astype(np.intp)]
+    return letters.view(f"<U{digits}").reshape(-1)
 
 
 def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage: Any) -> pa.RecordBatch:
@@ -119,13 +145,13 @@ def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage:
     return pa.record_batch(columns, schema=samples.SCHEMA)
 
 
-def generate(directory: Path, count: int) -> None:
+def generate(directory: Path, count: int, *, ids: bool) -> None:
     """Write a record of ``count`` samples."""
     arrivals = count // 4
     options = pa.ipc.IpcWriteOptions(emit_dictionary_deltas=False)
     with (directory / samples.FILE_NAME).open("wb") as file:
         stream = pa.ipc.new_stream(file, samples.SCHEMA, options=options)
-        for batch in batches(arrivals):
+        for batch in batches(arrivals, ids=ids):
             stream.write_batch(batch)
         stream.close()
     run_directory.save(plan(arrivals), directory)
@@ -260,15 +286,17 @@ def main() -> int:
     """Generate, measure, compare and print; 1 where a bar doesn't hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=10_000_000)
+    parser.add_argument("--ids", action="store_true", help="with the ids that real runs record")
     parser.add_argument("--rounds", type=int, default=3, help="how often both passes are measured (the median counts)")
     parser.add_argument("--no-peer", action="store_true", help="leave DuckDB out")
-    count = (arguments := parser.parse_args()).samples
+    arguments = parser.parse_args()
+    count = arguments.samples
     # 12 s for 10 million, 60 s for 100 million.
     wanted = 12.0 + max(0, count - 10_000_000) * 48.0 / 90_000_000
     directory = Path(tempfile.mkdtemp(prefix="report-size-")) / "run"
     directory.mkdir()
     try:
-        generate(directory, count)
+        generate(directory, count, ids=arguments.ids)
         size = (directory / samples.FILE_NAME).stat().st_size / 2**30
         print(f"{count:,} samples, {size:.2f} GiB")
         held = passes(directory, arguments.rounds, peer=not arguments.no_peer)

@@ -64,7 +64,7 @@ class Errors:
     def add(self, chunk: Chunk) -> None:
         rows = chunk.requests
         rows = rows.where((rows.words("outcome") != OK) & (rows.stage_index >= 0))
-        rows = rows.where(self._vocabulary.in_figures[rows.stage_index])
+        rows = rows.where(self._vocabulary.in_figures[rows.stage_index]).as_recorded()
         if not len(rows):
             return
         status = np.fmax(rows.floats("status"), -1.0).astype(np.int64)

@@ -108,7 +108,7 @@ class ArrivalValues:
         room = MOST - kept
         if len(rows) > room:
             self.cut = True
-            rows = rows.at(np.arange(room))
+            rows = rows.some(slice(0, room))
         self._kept[what, index] = kept + len(rows)
         return rows
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
@@ -132,8 +131,7 @@ class Extent:
 
     def add(self, chunk: Chunk) -> None:
         for name in ("start", "end"):
-            last = pc.max(chunk.columns.arrow(name)).as_py()
-            self.last = max(self.last, -np.inf if last is None else float(last))
+            self.last = float(np.fmax(self.last, np.fmax.reduce(chunk.everything.floats(name))))
         for stage_index, rows in chunk.operations.by_stage:
             sent = rows.where(~np.isnan(start_lag(rows)))
             if not chunk.vocabulary.in_figures[stage_index] or not len(sent):

@@ -1,12 +1,14 @@
 """Some rows of a record as NumPy columns, and what the integers in them stand for.
 
 Words are integers, the same in all of the record: their place in ``Vocabulary``. Numbers are float64 with NaN for null:
-2^53 ns is 104 days. A column is taken out of Arrow's memory for the rows that are looked at, and kept with them, so
-that whoever looks at the same rows shares it; rows that all fulfil a condition stay the same ones.
+2^53 ns is 104 days. Each column is converted and sorted once a chunk, when it is first looked at. The rows of a stage
+are slices of it; other parts of rows copy what they need and share it. A selection that keeps every row returns the
+same object.
 """
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -104,7 +106,11 @@ def _most_arrivals(plan: TrafficPlan) -> float:
 
 
 Words = NDArray[np.int32]
+_Element = TypeVar("_Element", bound=np.generic)
 
+OPERATION: Final = 0
+REQUEST: Final = 1
+"""Words of the column ``row``."""
 OK: Final = OUTCOMES.index(Outcome.OK)
 TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
 DAY_MS: Final = 86_400_000.0
@@ -115,62 +121,80 @@ _FEW: Final = 12
 
 
 class Columns:
-    """The columns of a few record batches."""
+    """The columns of a few record batches, sorted by kind of row and stage so that the rows of a stage are a slice.
+
+    Attributes:
+        order: of each row, its place in the batches. Rows of one kind and stage keep the order of the record.
+        stage_index: of each row, the index of its stage; -1 for the set-up.
+        operations: the rows of operations that belong to a stage.
+        requests: the rows of requests, those of the set-up included.
+    """
 
     def __init__(self, batches: list[pa.RecordBatch], vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         self.count = sum(batch.num_rows for batch in batches)
-        self._batches = batches
-        self._plain: dict[str, tuple[NDArray[Any], Bools | None] | None] = {}
-        self._words: dict[str, Words | None] = {}
+        self._table = pa.Table.from_batches(batches)
+        self._floats: dict[str, Floats] = {}
+        self._words: dict[str, Words] = {}
+        row, traffic, stage = (self._codes(name) for name in ("row", "traffic", "stage"))
+        stage_index, width = vocabulary.stage_index(traffic, stage), len(vocabulary.stage_keys) + 1
+        kind = np.where((row == OPERATION) | (row == REQUEST), row, REQUEST + 1)
+        sorted_by = (kind * width + stage_index + 1).astype(np.uint16)  # so few bits are sorted in linear time
+        self.order: Ints = np.argsort(sorted_by, kind="stable")
+        self.stage_index: Ints = stage_index.take(self.order)
+        first, second, third = np.searchsorted(sorted_by.take(self.order), (1, width, 2 * width)).tolist()
+        self.operations, self.requests = slice(first, second), slice(second, third)
 
-    def arrow(self, name: str) -> pa.ChunkedArray:
-        """A column as Arrow has it."""
-        return pa.chunked_array([batch.column(name) for batch in self._batches])
+    def arrow(self, name: str) -> pa.Array:
+        """A column as Arrow has it, in the order of the record."""
+        column = self._table.column(name)
+        return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
-    def text(self, name: str, row: int) -> str | None:
-        """One value of a text column that is no word column."""
-        for batch in self._batches:
-            if row < batch.num_rows:
-                found: str | None = batch.column(name)[row].as_py()
-                return found
-            row -= batch.num_rows
-        raise IndexError(row)
-
-    def plain(self, name: str) -> tuple[NDArray[Any], Bools | None] | None:
-        """A column of numbers as it lies in memory, and where it is not null; None instead of them if nowhere."""
-        if name not in self._plain:
-            column = self._whole(name)
-            self._plain[name] = None if column is None else _buffers(column)
-        return self._plain[name]
+    def text(self, name: str, place: int) -> str | None:
+        """The text at a place in the batches."""
+        found: str | None = self._table.column(name)[place].as_py()
+        return found
 
     def finite(self, name: str) -> Bools:
         """Where a column of numbers is null or a number: neither infinite nor NaN."""
-        plain = self.plain(name)
-        if plain is None:
+        if self._empty(name):
             return np.ones(self.count, bool)
-        values, known = plain
-        finite: Bools = np.isfinite(values)
-        return finite if known is None else finite | ~known
+        values, known = _buffers(self.arrow(name))
+        finite: Bools = np.isfinite(values) if known is None else np.isfinite(values) | ~known
+        return finite.take(self.order)
 
-    def words(self, name: str) -> Words | None:
-        """A word column as integers, -1 for null; None if all are."""
+    def floats(self, name: str) -> Floats:
+        """A column of numbers, NaN for null."""
+        if name not in self._floats:
+            self._floats[name] = self._numbers(name)
+        return self._floats[name]
+
+    def words(self, name: str) -> Words:
+        """A word column as integers, -1 for null."""
         if name not in self._words:
-            column = self._whole(name)
-            self._words[name] = None if column is None else self._codes(name, column)
+            self._words[name] = self._codes(name).take(self.order)
         return self._words[name]
 
-    def _whole(self, name: str) -> pa.Array | None:
-        """A column in one piece; None if nothing is in it. Dictionaries that differ become one."""
-        pieces = [batch.column(name) for batch in self._batches]
-        if all(piece.null_count == len(piece) for piece in pieces):
-            return None
-        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces)
+    def _empty(self, name: str) -> bool:
+        return bool(self._table.column(name).null_count == self.count)
 
-    def _codes(self, name: str, column: pa.DictionaryArray) -> Words:
-        places, known = _buffers(column.indices)
+    def _numbers(self, name: str) -> Floats:
+        if self._empty(name):
+            return np.full(self.count, np.nan)
+        values, known = _buffers(self.arrow(name))
+        found = values.astype(np.float64)
+        if known is not None:
+            found = np.where(known, found, np.nan)
+        return found.take(self.order)
+
+    def _codes(self, name: str) -> Words:
+        """A word column in the order of the record. Dictionaries that differ become one."""
+        if self._empty(name):
+            return np.full(self.count, -1, np.int32)
+        whole = self.arrow(name)
+        places, known = _buffers(whole.indices)
         # Below a null there may be any number; -1 takes the last code, which stands for null.
-        codes = self.vocabulary.of_dictionary(name, column.dictionary)
+        codes = self.vocabulary.of_dictionary(name, whole.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
 
 
@@ -190,28 +214,33 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
 
 
 class Rows:
-    """Some rows.
+    """Some rows; those of a stage lie together, unless they are ``as_recorded``.
 
     Attributes:
         columns: that they are rows of.
-        places: of the rows in them.
+        at: where in the columns; a slice where they follow each other, so that their values are not copied.
     """
 
-    def __init__(self, columns: Columns, places: Ints) -> None:
+    def __init__(self, columns: Columns, at: Ints | slice) -> None:
         self.columns = columns
-        self.places = places
-        self._floats: dict[str, Floats] = {}
-        self._words: dict[str, Words] = {}
+        self.at = at
         self._parts: dict[str, Rows | None] = {}
         self._splits: dict[str, list[tuple[int, Rows | None]]] = {}
+        self._floats: dict[str, Floats] = {}
+        self._words: dict[str, Words] = {}
 
     def __len__(self) -> int:
-        return len(self.places)
+        return self.at.stop - self.at.start if isinstance(self.at, slice) else len(self.at)
+
+    @property
+    def places(self) -> Ints:
+        """Their places in the batches."""
+        return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
         """A column of numbers, NaN for null. Not to be written to: it is shared."""
         if name not in self._floats:
-            self._floats[name] = self.execution_believed if name == _GIVEN else self._numbers(name)
+            self._floats[name] = self.execution_believed if name == _GIVEN else self._chosen(self.columns.floats(name))
         return self._floats[name]
 
     @property
@@ -223,13 +252,12 @@ class Rows:
     @cached_property
     def execution_given(self) -> Floats:
         """Each executionTime as the target gave it, in ms."""
-        return self._numbers(_GIVEN)
+        return self._chosen(self.columns.floats(_GIVEN))
 
     def words(self, name: str) -> Words:
         """A word column as integers, -1 for null. Not to be written to, either."""
         if name not in self._words:
-            whole = self.columns.words(name)
-            self._words[name] = np.full(len(self), -1, np.int32) if whole is None else whole.take(self.places)
+            self._words[name] = self._chosen(self.columns.words(name))
         return self._words[name]
 
     def text(self, name: str, place: int) -> str | None:
@@ -238,26 +266,35 @@ class Rows:
 
     def where(self, condition: Bools) -> "Rows":
         """Those that fulfil a condition."""
-        return self if condition.all() else self.at(np.flatnonzero(condition))
+        return self if condition.all() else self.some(np.flatnonzero(condition))
 
-    def at(self, places: Ints) -> "Rows":
+    def some(self, places: Ints | slice) -> "Rows":
         """Those at some places of these rows."""
-        return Rows(self.columns, self.places.take(places))
+        if not isinstance(self.at, slice):
+            return Rows(self.columns, self.at[places])
+        start = self.at.start
+        inside = slice(start + places.start, start + places.stop) if isinstance(places, slice) else places + start
+        return Rows(self.columns, inside)
+
+    def as_recorded(self) -> "Rows":
+        """The same rows in the order of the record."""
+        places = self.places
+        return self if (places[1:] > places[:-1]).all() else self.some(np.argsort(places))
 
     @cached_property
     def stage_index(self) -> Ints:
         """The index of each row's stage; -1 for the set-up."""
-        return self.columns.vocabulary.stage_index(self.words("traffic"), self.words("stage"))
+        return self._chosen(self.columns.stage_index)
 
     @property
     def by_stage(self) -> "list[tuple[int, Rows]]":
         """The rows of each stage that any are of; those of the set-up are of none."""
-        return self._split("stage", lambda: self.stage_index)
+        return self._split("stage", lambda: _runs(self.stage_index))
 
     @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
         """The rows of each kind of request that there are any of."""
-        return self._split("kind", lambda: self.words("kind"))
+        return self._split("kind", lambda: groups(self.words("kind")))
 
     @property
     def ok(self) -> "Rows":
@@ -282,13 +319,10 @@ class Rows:
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # Rows that held themselves would be freed by the garbage collector only, long after they are done with: what is
-    # kept of parts is None for the whole.
-
-    def _split(self, name: str, codes: Callable[[], Ints | Words]) -> "list[tuple[int, Rows]]":
+    # None stands for the whole: rows that held themselves would wait for the garbage collector.
+    def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
-            found = groups(codes())
-            self._splits[name] = [(code, None if at is None else self.at(at)) for code, at in found if code >= 0]
+            self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
         return [(code, self if rows is None else rows) for code, rows in self._splits[name]]
 
     def _part(self, name: str, condition: Callable[[], Bools]) -> "Rows":
@@ -298,15 +332,20 @@ class Rows:
         part = self._parts[name]
         return self if part is None else part
 
-    def _numbers(self, name: str) -> Floats:
-        plain = self.columns.plain(name)
-        if plain is None:
-            return np.full(len(self), np.nan)
-        values, known = plain
-        found = values.take(self.places).astype(np.float64, copy=False)
-        if known is not None and not (there := known.take(self.places)).all():
-            found[~there] = np.nan
-        return found
+    def _chosen(self, column: NDArray[_Element]) -> NDArray[_Element]:
+        return column[self.at] if isinstance(self.at, slice) else column.take(self.at)
+
+
+Groups = Sequence[tuple[int, Ints | slice | None]]
+"""The places of each distinct code; None for the places of all."""
+
+
+def _runs(codes: NDArray[Any]) -> Groups:
+    """The groups of codes of which equal ones lie together."""
+    begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
+    if len(begins) == 1:
+        return [(int(codes[0]), None)]
+    return [(int(codes[begin]), slice(begin, end)) for begin, end in pairwise([*begins, len(codes)])]
 
 
 def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
@@ -341,9 +380,6 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
         return
     found = np.bincount(codes - least)[max(0, -least) :]
     counts[max(0, least) : most + 1] += found
-
-
-_Element = TypeVar("_Element", bound=np.generic)
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:

@@ -87,7 +87,7 @@ class Consistency:
         looked_at = (self._times(rows), self._words(rows), self._outcomes(chunk))
         for what, wrong in chain(chunk.meaningless.items(), *looked_at):
             if wrong.any():
-                places = np.flatnonzero(wrong)
+                places = np.sort(rows.places[wrong])
                 count, named = self._found.get(what, (0, ()))
                 named += tuple((places[: NAMED - len(named)] + self._before + 1).tolist())
                 self._found[what] = count + len(places), named
@@ -180,8 +180,9 @@ class Consistency:
     def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
         """Operations that their requests contradict, and those of an arrival that has an outcome already."""
         again, more, late = np.zeros((3, chunk.columns.count), bool)
-        operations = _of_entries(chunk.operations, "arrival")
-        requests = _of_entries(chunk.requests.where(chunk.requests.stage_index >= 0), "parent_arrival")
+        operations = _of_entries(chunk.operations.as_recorded(), "arrival")
+        planned = chunk.requests.where(chunk.requests.stage_index >= 0)
+        requests = _of_entries(planned.as_recorded(), "parent_arrival")
         for entry in operations.keys() | requests.keys():
             (own, number), (sent, parents) = (each.get(entry, (None, _NOTHING)) for each in (operations, requests))
             largest = max(number.max(initial=-1), parents.max(initial=-1))
@@ -196,6 +197,7 @@ class Consistency:
             late[own.places] = ~own.late & (own.floats("end") > last_end)
             again[own.places] = seen[number] | _repeats(number)
             seen[number] = True
+        again, more, late = (wrong[chunk.columns.order] for wrong in (again, more, late))
         yield "gives an arrival a second outcome", again
         yield "belongs to an arrival with more requests than attempts and polls", more & ~again
         yield "did not time out, and ended after its last request", late & ~again
@@ -209,7 +211,7 @@ class Consistency:
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
     """The rows of each traffic entry that are of an arrival, and its number, which is in a column."""
     rows = rows.where(~np.isnan(rows.floats(column)))
-    found = {entry: rows if places is None else rows.at(places) for entry, places in groups(rows.words("traffic"))}
+    found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
 
 

@@ -62,7 +62,7 @@ class _Part:
 
     def recorded(self, name: str) -> pa.Array:
         """A column of the record that holds no words."""
-        return self.rows.columns.arrow(name).take(pa.array(self.rows.places)).combine_chunks()
+        return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 
 @dataclass(frozen=True)
@@ -323,7 +323,7 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
     schema = _schema(name)
     for chunk in read_chunks(directory, vocabulary):
         (code,) = vocabulary.codes("row", [word])
-        rows = chunk.everything.where(chunk.everything.words("row") == code)
+        rows = chunk.everything.where(chunk.everything.words("row") == code).as_recorded()
         counted: Rows = getattr(chunk, name)
         part = _Part(run, info.epoch_unix_ns, before, rows, counted)
         yield pa.table([column.values(part) for column in columns], schema)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from loadtest.analysis.columns import KINDS, OK, Vocabulary
+from loadtest.analysis.columns import KINDS, OK, Vocabulary, groups
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.contract import JobState, RequestKind
@@ -20,7 +20,9 @@ JOBS: Final = 5_000_000
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
-_COLUMNS: Final = ("accepted", JobState.COMPLETED, JobState.FAILED, "gone")
+_ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
+"""What was seen of a job, as bits."""
+_COLUMNS: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, JobState.PENDING: np.float64}
 
 
 class Ledger(Result, frozen=True, kw_only=True):
@@ -55,7 +57,8 @@ class JobTracker:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._complete = True
-        self._table = _no_jobs()
+        self._submitted = 0
+        self._table = {name: np.zeros(0, kind) for name, kind in _COLUMNS.items()}
         self._parts: list[dict[str, NDArray[Any]]] = []
         self._rows = 0
 
@@ -64,10 +67,11 @@ class JobTracker:
         if not self._complete or column.null_count == len(column):
             return
         rows = chunk.requests
-        known = column.is_valid().to_numpy().take(rows.places)
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
         # What was wrong on purpose (a bad key) is ok, and its answer tells nothing of the job.
-        rows = rows.where(known & ended_or_gone & (rows.words("mistake") < 0))
+        rows = rows.where(ended_or_gone & (rows.words("mistake") < 0))
+        known = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False).take(rows.places))
+        rows = rows.some(known)
         if not len(rows):
             return
         gone, kind, state = rows.floats("status") == _GONE, rows.words("kind"), rows.words("job_state")
@@ -75,15 +79,12 @@ class JobTracker:
             state == code for code in self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
         )
         ended, submit = completed | failed, kind == _SUBMIT
-        pending = ~ended & ~gone & ~submit
-        ids = column.take(rows.places).to_numpy()
+        pending, accepted = ~ended & ~gone & ~submit, submit & ~gone
+        self._submitted += int(np.count_nonzero(accepted))
         self._parts.append(
             {
-                "id": pd.util.hash_array(ids, categorize=False),
-                "accepted": (submit & ~gone).astype(np.int32),
-                JobState.COMPLETED: completed.astype(np.int32),
-                JobState.FAILED: failed.astype(np.int32),
-                "gone": gone.astype(np.int32),
+                "id": _hashes(column.take(pa.array(rows.places))),
+                "seen": accepted * _ACCEPTED | completed * _COMPLETED | failed * _FAILED | gone * _LOST,
                 "ended": np.where(ended, rows.floats("end"), np.inf),
                 JobState.PENDING: np.where(pending, rows.floats("start"), -np.inf),
             }
@@ -96,43 +97,51 @@ class JobTracker:
         self._compact()
         jobs = self._table
         # Jobs of other runs are asked for, too: only those that this one submitted are in the ledger.
-        own = jobs["accepted"] > 0
-        completed, failed, gone = (own & (jobs[name] > 0) for name in _COLUMNS[1:])
+        own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
-        submitted = int(jobs["accepted"].sum())
         return Ledger(
-            submitted=submitted,
-            completed=int(completed.sum()),
-            failed=int((failed & ~completed).sum()),
+            submitted=self._submitted,
+            completed=int((own & completed).sum()),
+            failed=int((own & failed & ~completed).sum()),
             pending=int((own & ~ended & ~gone).sum()),
             lost=int((own & gone & ~ended).sum()),
-            duplicated=submitted - int(own.sum()),
+            duplicated=self._submitted - int(own.sum()),
             back_to_pending=int((jobs[JobState.PENDING] > jobs["ended"]).sum()),
-            changed=int(((jobs[JobState.COMPLETED] > 0) & (jobs[JobState.FAILED] > 0)).sum()),
+            changed=int((completed & failed).sum()),
             complete=self._complete,
         )
 
     def _compact(self) -> None:
-        """One row for each job."""
-        parts = [self._table, *self._parts]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in self._table}
-        order = np.argsort(joined["id"], kind="stable")
-        ids = joined["id"][order]
-        starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.zeros(0, np.int64)
-        table = {"id": ids[starts]}
-        for name, add in (
-            *((name, np.add) for name in _COLUMNS),
-            ("ended", np.minimum),
-            (JobState.PENDING, np.maximum),
-        ):
-            table[name] = add.reduceat(joined[name][order], starts) if len(starts) else joined[name][:0]
-        self._table, self._parts, self._rows = table, [], 0
+        """Leave one row for each job."""
+        if not self._parts:
+            return
+        parts, self._parts, self._rows = [self._table, *self._parts], [], 0
+        ids = np.concatenate([part["id"] for part in parts])
+        order = np.argsort(ids)
+        ids = ids[order]
+        starts = np.flatnonzero(np.concatenate(([True], ids[1:] != ids[:-1])))
+        self._table = {"id": ids[starts]}
+        for name, joined in (("seen", np.bitwise_or), ("ended", np.minimum), (JobState.PENDING, np.maximum)):
+            self._table[name] = joined.reduceat(np.concatenate([part[name] for part in parts])[order], starts)
         self._complete = len(starts) <= JOBS
 
 
-def _no_jobs() -> dict[str, NDArray[Any]]:
-    counts = {name: np.zeros(0, np.int32) for name in _COLUMNS}
-    return {"id": np.zeros(0, np.uint64), **counts, "ended": np.zeros(0), JobState.PENDING: np.zeros(0)}
+def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
+    """A hash of each id (none is null): its bytes by eight, mixed as splitmix64 does (Steele et al., OOPSLA 2014)."""
+    offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
+    data, lengths = np.frombuffer(ids.buffers()[2], np.uint8), np.diff(offsets)
+    padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)
+    for length, at in groups(lengths):
+        if at is None:
+            padded[:, :length] = data[offsets[0] : offsets[-1]].reshape(-1, length)
+        else:
+            padded[at, :length] = data[offsets[at][:, None] + np.arange(length)]
+    found = lengths.astype(np.uint64)
+    for word in padded.view(np.uint64).T:
+        found = (found ^ word) * np.uint64(0xBF58476D1CE4E5B9)
+        found = (found ^ (found >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        found ^= found >> np.uint64(31)
+    return found
 
 
 FIRST: Final = 20

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 import numpy as np
 import pyarrow as pa
 
-from loadtest.analysis.columns import KINDS, OUTCOMES, Columns, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, OPERATION, OUTCOMES, REQUEST, Columns, Rows, Vocabulary
 from loadtest.arrays import Bools
 from loadtest.record.samples import read_batches
 
@@ -36,48 +36,56 @@ class Chunk:
     @cached_property
     def everything(self) -> Rows:
         """Every row, those that mean nothing included."""
-        return Rows(self.columns, np.arange(self.columns.count))
+        return Rows(self.columns, slice(0, self.columns.count))
 
     @cached_property
     def meaningless(self) -> dict[str, Bools]:
-        """Rows that nothing can be counted by, each kind by what is wrong with it, as what follows "a row that"."""
+        """Rows that nothing can be counted by, by what is wrong with them, as what follows "a row that"."""
         rows, row = self.everything, self.everything.words("row")
-        operation, request = (row == code for code in self.vocabulary.codes("row", ["operation", "request"]))
         outcome, kind = rows.words("outcome"), rows.words("kind")
-        late = np.zeros(len(rows), bool)
-        for name in _TIMES:
-            late |= np.abs(rows.floats(name)) > LATEST_NS
-        most = np.append(self.vocabulary.most_arrivals, np.inf)
-        entry = np.where(rows.words("traffic") < len(self.vocabulary.entries), rows.words("traffic"), -1)
-        number = np.where(operation, rows.floats("arrival"), rows.floats("parent_arrival"))
-        return {
-            "is neither an operation nor a request": ~(operation | request),
+        checks = {
+            "is neither an operation nor a request": (row != OPERATION) & (row != REQUEST),
             "has no known outcome": (outcome < 0) | (outcome >= len(OUTCOMES)),
-            "is a request of no known kind": request & ((kind < 0) | (kind >= len(KINDS))),
-            "has a time more than 104 days from the epoch": late,
+            "is a request of no known kind": (row == REQUEST) & ((kind < 0) | (kind >= len(KINDS))),
+            "has a time more than 104 days from the epoch": self._late(rows),
             "has a time that is no number": ~(self.columns.finite("connect_ms") & self.columns.finite(_EXECUTION)),
-            "is of an arrival that was never due": (number < 0) | (number >= most[entry]),
+            "is of an arrival that was never due": self._never_due(rows),
         }
+        return {what: wrong for what, wrong in checks.items() if wrong.any()}
 
     @cached_property
     def operations(self) -> Rows:
         """Operation rows that belong to a stage."""
-        rows = self._of_kind("operation")
-        return rows.where(rows.stage_index >= 0)
+        return self._meaningful(self.columns.operations)
 
     @cached_property
     def requests(self) -> Rows:
         """Request rows that were sent, those of the set-up included."""
-        rows = self._of_kind("request")
+        rows = self._meaningful(self.columns.requests)
         return rows.where(~np.isnan(rows.floats("start")))
 
-    def _of_kind(self, kind: str) -> Rows:
-        (code,) = self.vocabulary.codes("row", [kind])
-        chosen = self.everything.words("row") == code
+    def _meaningful(self, at: slice) -> Rows:
+        rows = Rows(self.columns, at)
         for wrong in self.meaningless.values():
-            if wrong.any():
-                chosen &= ~wrong
-        return Rows(self.columns, np.flatnonzero(chosen))
+            rows = rows.where(~wrong[rows.at])
+        return rows
+
+    @staticmethod
+    def _late(rows: Rows) -> Bools:
+        late = np.zeros(len(rows), bool)
+        for name in _TIMES:
+            times = rows.floats(name)
+            if max(np.fmax.reduce(times), -np.fmin.reduce(times)) > LATEST_NS:
+                late |= np.abs(times) > LATEST_NS
+        return late
+
+    def _never_due(self, rows: Rows) -> Bools:
+        most = self.vocabulary.most_arrivals
+        number = np.where(rows.words("row") == OPERATION, rows.floats("arrival"), rows.floats("parent_arrival"))
+        if np.fmin.reduce(number) >= 0 and np.fmax.reduce(number) < most.min(initial=np.inf):
+            return np.zeros(len(rows), bool)
+        entry = np.where(rows.words("traffic") < len(most), rows.words("traffic"), -1)
+        return (number < 0) | (number >= np.append(most, np.inf)[entry])
 
 
 class Visitor(Protocol):

@@ -54,9 +54,9 @@ def test_columns_are_what_was_written(rows: list[dict[str, Any]], pieces: int, s
     chunk = chunk_of(rows, pieces, skip)
     for name in NUMBERS:
         wanted = [np.nan if row[name] is None else float(row[name]) for row in rows]
-        np.testing.assert_array_equal(chunk.requests.floats(name), wanted)
+        np.testing.assert_array_equal(chunk.requests.as_recorded().floats(name), wanted)
     known = chunk.vocabulary.words["reason"]
-    found = [known[code] if code >= 0 else None for code in chunk.requests.words("reason").tolist()]
+    found = [known[code] if code >= 0 else None for code in chunk.requests.as_recorded().words("reason").tolist()]
     assert found == [row["reason"] for row in rows]
 
 
@@ -76,7 +76,7 @@ def test_cells_part_the_rows(rows: list[dict[str, Any]], pieces: int) -> None:
 @given(rows=ROWS)
 def test_parts_hold_what_their_name_says(rows: list[dict[str, Any]]) -> None:
     """Whoever asks for the same part gets the same rows; where it is all of them, these themselves."""
-    requests = chunk_of(rows, 1).requests
+    requests = chunk_of(rows, 1).requests.as_recorded()
     outcomes = [row["outcome"] for row in rows]
     assert requests.ok.places.tolist() == [k for k, word in enumerate(outcomes) if word == "ok"]
     assert requests.answered.places.tolist() == [k for k, word in enumerate(outcomes) if word != "throttled"]

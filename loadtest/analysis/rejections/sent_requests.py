@@ -55,7 +55,10 @@ class SentRequests:
         self._headers_kept = 0
 
     def add(self, chunk: Chunk) -> None:
-        rows = chunk.requests
+        if not self._room.any():
+            self.complete &= not len(chunk.requests)
+            return
+        rows = chunk.requests.as_recorded()
         limit = _LIMIT[rows.words("kind")]
         if len(rows) > self._room.min():
             keep = self._first(limit)
@@ -106,7 +109,7 @@ class SentRequests:
         if headers.null_count == len(headers):
             return
         own = headers.take(rows.places)
-        places = np.flatnonzero(own.is_valid().to_numpy())[: HEADERS_KEPT - self._headers_kept]
+        places = np.flatnonzero(own.is_valid().to_numpy(zero_copy_only=False))[: HEADERS_KEPT - self._headers_kept]
         if len(places):
             self._headers.append((places + self._kept, own.take(places).to_pylist()))
             self._headers_kept += len(places)
