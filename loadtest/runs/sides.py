@@ -215,7 +215,7 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: boo
     again = ", and as long again for a rerun" if rerun else ""
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
     print(
-        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs, after a discarded first pair; at least  "
+        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs, after a discarded first pair; at least "
         f"{time}{again}."
     )
     if pace.silence_s:
