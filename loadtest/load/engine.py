@@ -254,7 +254,8 @@ class Engine:
         """Report progress, and end the run where a full disk or an error of our own ends it."""
         warned = False
         while True:
-            why = bottleneck(generator.cpu, session.live.dispatch_lag_ms(0.99)) if self.phase == "running" else ""
+            late = session.live.late_starts.sustained(session.elapsed_s)
+            why = bottleneck(generator.recent_cpu, late=late) if self.phase == "running" else ""
             if why and not warned:
                 logger.warning("%s", why)  # Locust's web UI shows its log
                 warned = True

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
+from loadtest.record.generator_limits import DISPATCH_LAG_MS, LATE_SHARE, SOON_S
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import SETUP, Sample
 from loadtest.stats.log_histogram import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
+_LATE_KEPT_S: Final = 10
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -138,6 +140,33 @@ class RecentTimes:
         return recent.quantile(share)
 
 
+class LateStarts:
+    """Operations by the second of the run in which they started, and how many of these were late."""
+
+    def __init__(self) -> None:
+        self._started: Counter[int] = Counter()
+        self._late: Counter[int] = Counter()
+
+    def add(self, start_ns: int, lag_ms: float) -> None:
+        second = start_ns // 1_000_000_000
+        if second not in self._started:
+            self._forget(second - _LATE_KEPT_S)
+        self._started[second] += 1
+        if lag_ms > DISPATCH_LAG_MS:
+            self._late[second] += 1
+
+    def sustained(self, elapsed_s: float) -> bool:
+        """Whether too many were late in each of the last ``SOON_S`` seconds, which follow one another."""
+        last = sorted(second for second in self._started if second < int(elapsed_s))[-SOON_S:]
+        late = [second for second in last if self._late[second] > LATE_SHARE * self._started[second]]
+        return len(late) == SOON_S and late[-1] - late[0] == SOON_S - 1
+
+    def _forget(self, before_s: int) -> None:
+        for counts in (self._started, self._late):
+            for second in [second for second in counts if second < before_s]:
+                del counts[second]
+
+
 class LiveStage:
     """What was seen of one traffic entry in one stage."""
 
@@ -170,7 +199,7 @@ class LiveStage:
 class EntryFigures:
     """What was seen of one traffic entry; its window is that of the limit that it draws on first."""
 
-    def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
+    def __init__(self, traffic: str, window_s: float, series: LiveSeries, late_starts: LateStarts) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
         """Of operations that were ok or timed out."""
@@ -180,6 +209,7 @@ class EntryFigures:
         """Of operations that were sent."""
         self._traffic = traffic
         self._series = series
+        self._late_starts = late_starts
         self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
     @property
@@ -227,7 +257,9 @@ class EntryFigures:
             return
         stage.operations_sent[sample.outcome] += 1
         free = sample.user_free
-        self.dispatch_lag.add((start - (intended if free is None or free < intended else free)) / 1e6)
+        lag = (start - (intended if free is None or free < intended else free)) / 1e6
+        self.dispatch_lag.add(lag)
+        self._late_starts.add(start, lag)
         if sample.outcome in TIMED and sample.end is not None:
             took = (sample.end - intended) / 1e6
             stage.response_time.add(took)
@@ -280,6 +312,7 @@ class LiveFigures:
         self.entries: dict[str, EntryFigures] = {}
         """By traffic; only those that have samples."""
         self.series = LiveSeries()
+        self.late_starts = LateStarts()
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
         self._lag: Track = self.series.track("dispatch_lag", "p99", counts=False)
@@ -294,7 +327,7 @@ class LiveFigures:
     def entry(self, traffic: str) -> EntryFigures:
         if (figures := self.entries.get(traffic)) is None:
             window = self._windows.get(traffic, _DEFAULT_WINDOW_S)
-            figures = self.entries[traffic] = EntryFigures(traffic, window, self.series)
+            figures = self.entries[traffic] = EntryFigures(traffic, window, self.series, self.late_starts)
         return figures
 
     def count(self, sample: Sample) -> None:

@@ -1,6 +1,7 @@
 """Limits beyond which a load generator counts as the bottleneck, for the live page and the verdict."""
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -19,8 +20,10 @@ PAUSES_LEAST_MS: Final = 500.0
 WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals without a free user: a larger share affects the p99, and the load is not an open model."""
 
-_SOON_S: Final = 3
-"""Seconds above ``CPU_PERCENT`` after which a run says so while it goes on."""
+SOON_S: Final = 3
+"""Seconds of overload after which a run says so: more than a stall of one second can affect."""
+LATE_SHARE: Final = 0.2
+"""Share of a second's operations that started late, above which the second counts as overload."""
 _ROOM: Final = 70.0
 """Percent of a core that an estimated process should use."""
 
@@ -40,26 +43,27 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
     return longest
 
 
-def bottleneck(cpu: Iterable[CpuSample], lag_ms: float | None) -> str:
+def bottleneck(cpu: Iterable[CpuSample], *, late: bool) -> str:
     """Say why the load generator cannot keep up right now, and what to do; empty while it can.
 
     Args:
-        cpu: samples of all processes that send.
-        lag_ms: recent dispatch lag, p99.
+        cpu: the last ``SOON_S`` samples of each process.
+        late: whether requests have left late for ``SOON_S`` seconds.
     """
     samples = list(cpu)
-    newest = max((sample.t_s for sample in samples), default=0.0)
-    recent = [sample for sample in samples if sample.t_s > newest - _SOON_S]
-    workers = {sample.worker for sample in recent}
-    busy = longest_busy(recent) >= _SOON_S
-    late = lag_ms is not None and lag_ms > DISPATCH_LAG_MS
+    workers = {sample.worker for sample in samples if sample.worker}
+    # A master sends nothing itself.
+    sending = [sample for sample in samples if sample.worker or not workers]
+    busy = longest_busy(sending) >= SOON_S
     if not busy and not late:
         return ""
-    why = f"above {CPU_PERCENT:g} % CPU for {_SOON_S} s" if busy else f"requests leave {lag_ms:.0f} ms late (p99)"
-    used = sum(sample.percent for sample in recent) / _SOON_S
+    why = f"above {CPU_PERCENT:g} % CPU" if busy else f"requests left more than {DISPATCH_LAG_MS:g} ms late"
     # A process that is always busy does not show how much more it would need.
-    wanted = max(len(workers) + 1, math.ceil(used / _ROOM))
-    return f"The load generator cannot keep up: {why}. Use --processes {wanted} or more, or offer less."
+    used = sum(sample.percent for sample in sending) / SOON_S
+    wanted = max(len(workers or [0]) + 1, math.ceil(used / _ROOM))
+    where = " on a machine with more cores" if wanted > (os.cpu_count() or 1) else ""
+    remedy = f"Use --processes {wanted} or more{where}, or offer less."
+    return f"The load generator cannot keep up: {why} for {SOON_S} s. {remedy}"
 
 
 def allowed_pauses_ms(watched_s: float) -> float:

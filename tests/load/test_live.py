@@ -74,6 +74,20 @@ def test_dispatch_lag_begins_when_the_user_was_free() -> None:
     assert live.dispatch_lag_ms(0.99) == pytest.approx(300, rel=0.04)
 
 
+def test_only_three_seconds_of_late_starts_are_overload() -> None:
+    """A stall of one second makes its arrivals late in two seconds at most, however long the operations take."""
+    live = LiveFigures()
+    for at in range(40):
+        stalled = 10 <= at < 14  # four arrivals a second, the third second of them late
+        live.count(operation(at / 4, 1_500, start=int(3.5 * SECOND) if stalled else None))
+    assert not any(live.late_starts.sustained(elapsed) for elapsed in range(14))
+    for at in range(40, 60):
+        live.count(operation(at / 4, 9_000, start=int((at / 4 + 0.2) * SECOND)))
+    assert not live.late_starts.sustained(12.9)
+    assert live.late_starts.sustained(13.0)
+    assert live.late_starts.sustained(15.4)
+
+
 def test_buckets_become_wider_and_never_more() -> None:
     """A soak of a day: nothing counted is lost, and a gauge shows its later value."""
     series = LiveSeries()

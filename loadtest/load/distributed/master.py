@@ -24,6 +24,7 @@ from loadtest.load.payloads import JobIds
 from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
+from loadtest.record.generator_limits import SOON_S
 from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,15 @@ class DistributedGenerator:
     @property
     def cpu(self) -> list[CpuSample]:
         return [*self._health.cpu, *(sample for member in self._members.values() for sample in member.cpu)]
+
+    @property
+    def recent_cpu(self) -> list[CpuSample]:
+        """The last ``SOON_S`` samples of each process that is there."""
+        return [
+            sample
+            for samples in (self._health.cpu, *(member.cpu for member in self._alive()))
+            for sample in samples[-SOON_S:]
+        ]
 
     @property
     def generators(self) -> list[GeneratorInfo]:

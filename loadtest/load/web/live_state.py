@@ -191,7 +191,7 @@ class LiveRun:
             end=(f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
             pending_jobs=len(session.recorder.pending),
             entries=[_entry(info, name, live, elapsed) for name in info.traffic],
-            lights=lights(self._generator, live),
+            lights=lights(self._generator, live, elapsed),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
             budget=budget_rows(info.target.budget, used),
             series=SeriesTail(first, series.width_s, tracks),
@@ -299,7 +299,7 @@ def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
     return rows
 
 
-def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
+def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> list[Light]:
     """Every check that can be made while a run goes on; the report has them of the whole run."""
     processes = generator.generators
     workers = [one for one in processes if one.worker]
@@ -314,7 +314,7 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
         _pauses("garbage collection", sending, lambda one: one.collections),
         Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
     ]
-    if why := bottleneck(generator.cpu, live.dispatch_lag_ms(0.99)):
+    if why := bottleneck(generator.recent_cpu, late=live.late_starts.sustained(elapsed_s)):
         found.insert(0, Light("generator", why, "keeps up", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
