@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
-from loadtest.record.generator_limits import DISPATCH_LAG_MS, LATE_SHARE, SOON_S
+from loadtest.record.generator_limits import DISPATCH_LAG_MS, LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import SETUP, Sample
 from loadtest.stats.log_histogram import LogHistogram
@@ -158,7 +158,7 @@ class LateStarts:
     def sustained(self, elapsed_s: float) -> bool:
         """Whether too many were late in each of the last ``SOON_S`` seconds, which follow one another."""
         last = sorted(second for second in self._started if second < int(elapsed_s))[-SOON_S:]
-        late = [second for second in last if self._late[second] > LATE_SHARE * self._started[second]]
+        late = [second for second in last if self._late[second] >= max(LEAST_LATE, LATE_SHARE * self._started[second])]
         return len(late) == SOON_S and late[-1] - late[0] == SOON_S - 1
 
     def _forget(self, before_s: int) -> None:

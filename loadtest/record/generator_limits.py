@@ -22,8 +22,12 @@ WAITED_SHARE: Final = 0.01
 
 SOON_S: Final = 3
 """Seconds of overload after which a run says so: more than a stall of one second can affect."""
-LATE_SHARE: Final = 0.2
+LATE_SHARE: Final = 0.01
 """Share of a second's operations that started late, above which the second counts as overload."""
+LEAST_LATE: Final = 5
+"""Operations that started late in a second of overload, at least: fewer are ordinary on a busy machine."""
+_FULL: Final = 95.0
+"""Percent of a machine's cores in use, above which another process would not find one."""
 _ROOM: Final = 70.0
 """Percent of a core that an estimated process should use."""
 
@@ -61,7 +65,8 @@ def bottleneck(cpu: Iterable[CpuSample], *, late: bool) -> str:
     # A process that is always busy does not show how much more it would need.
     used = sum(sample.percent for sample in sending) / SOON_S
     wanted = max(len(workers or [0]) + 1, math.ceil(used / _ROOM))
-    where = " on a machine with more cores" if wanted > (os.cpu_count() or 1) else ""
+    full = bool(sending) and all((sample.machine or 0.0) > _FULL for sample in sending)
+    where = " on a machine with idle cores" if full or wanted > (os.cpu_count() or 1) else ""
     remedy = f"Use --processes {wanted} or more{where}, or offer less."
     return f"The load generator cannot keep up: {why} for {SOON_S} s. {remedy}"
 

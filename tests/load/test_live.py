@@ -77,12 +77,12 @@ def test_dispatch_lag_begins_when_the_user_was_free() -> None:
 def test_only_three_seconds_of_late_starts_are_overload() -> None:
     """A stall of one second makes its arrivals late in two seconds at most, however long the operations take."""
     live = LiveFigures()
-    for at in range(40):
-        stalled = 10 <= at < 14  # four arrivals a second, the third second of them late
-        live.count(operation(at / 4, 1_500, start=int(3.5 * SECOND) if stalled else None))
+    for at in range(100):
+        stalled = 35 <= at < 45  # of ten arrivals a second, five start late in one second and five in the next
+        live.count(operation(at / 10, 1_500, start=int((at / 10 + 0.6) * SECOND) if stalled else None))
     assert not any(live.late_starts.sustained(elapsed) for elapsed in range(14))
-    for at in range(40, 60):
-        live.count(operation(at / 4, 9_000, start=int((at / 4 + 0.2) * SECOND)))
+    for at in range(100, 150):
+        live.count(operation(at / 10, 9_000, start=int((at / 10 + 0.06) * SECOND)))
     assert not live.late_starts.sustained(12.9)
     assert live.late_starts.sustained(13.0)
     assert live.late_starts.sustained(15.4)
