@@ -11,6 +11,8 @@ from typing import Final, Literal
 
 from markupsafe import Markup
 
+from loadtest.words import counted
+
 Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 
 ANSWER: Final = "answer"
@@ -95,7 +97,16 @@ class Table:
         if len(kept) == len(self.rows):
             return self
         rows = (self._headed(place) if place - 1 not in kept else self.rows[place] for place in kept)
-        return replace(self, rows=tuple(rows), decides=())
+        decides = (kept.index(place) for place in self.decides[:most])
+        return replace(self, rows=tuple(rows), decides=tuple(decides))
+
+    def listed(self) -> "Table":
+        """The table with at most ``MOST_LISTED`` rows, those that decide; its note counts the others."""
+        left_out = len(self.rows) - MOST_LISTED
+        if left_out <= 0:
+            return self
+        note = f"{self.note} {counted(left_out, 'further row')} left out; the files beside this page have all numbers."
+        return replace(self.brief(MOST_LISTED), note=note.strip())
 
     def _headed(self, place: int) -> tuple[TableCell, ...]:
         """A row with the name that it shares with rows above it."""
@@ -193,6 +204,8 @@ class Point:
 
 Look = Literal["plain", "columns", "notice", "warnings", "contents", "aside", "chapter"]
 """How a section is shown: ``aside`` and ``chapter`` unfold by a click, and tables of ``aside`` have no caption."""
+MOST_LISTED: Final = 150
+"""Rows of a table on a page; more would fill megabytes."""
 MOST_ROWS: Final = 8
 """Rows of a table on the first screen of a page; the others unfold by a click."""
 

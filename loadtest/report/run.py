@@ -16,6 +16,7 @@ from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.program import typed
 from loadtest.report.comparison import WORD_TONES
+from loadtest.report.deciding import listed
 from loadtest.report.facts import caveats, facts, not_tested
 from loadtest.report.headline import headline
 from loadtest.report.key_figures import key_figures, outcome_bars
@@ -82,7 +83,7 @@ def _first_screen(findings: Findings, plots: Sequence[Plot], differs: Section) -
     yield Section("Compared" if answers else "", tables=answers, brief=True)
     # What is compared is no key figure: its own metrics are, and the table above has them.
     yield Section(figures=() if findings.answers else key_figures(findings))
-    yield Section(tables=filled(main.summary(findings)), brief=True, bars=outcome_bars(findings))
+    yield Section(tables=filled(listed(findings, main.summary(findings))), brief=True, bars=outcome_bars(findings))
     yield Section(tables=(main.thresholds(findings.judged),) if findings.judged else (), brief=True)
     yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
     yield Section(look="warnings", points=(*_broken(findings), *caveats(findings)), brief=True)
@@ -110,7 +111,7 @@ def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
     answered = any(plot.name == ANSWER and plot.svg for plot in plots)
     shown = _leading(plots, _LEADING - answered)
     folded = [plot for plot in plots if plot.svg and plot.name != ANSWER and plot not in shown]
-    tables = filled(*main.all_others(findings))
+    tables = tuple(listed(findings, table) for table in filled(*main.all_others(findings)))
     for chapter in Chapter:
         section = Section(
             chapter,

@@ -9,7 +9,7 @@ from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
 from loadtest.metrics import TIMES
 from loadtest.report.answers import label, matters, value, worse_word
-from loadtest.report.plots.deciding import MOST
+from loadtest.report.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows, short
 from loadtest.report.tables.answers import answer_tables

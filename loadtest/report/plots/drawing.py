@@ -22,7 +22,7 @@ from matplotlib.patches import StepPatch
 
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
-from loadtest.report.page import Plot, Table, TableCell, table_of
+from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
 from loadtest.words import NOTHING, count, times_as
@@ -33,9 +33,7 @@ _MOST_POINTS: Final = 2_000
 """Points of a series in the CSV, likewise."""
 
 
-_LEFT_OUT: Final = (
-    "{} entries with fewer failures or operations are left out of the picture; they are listed with its numbers."
-)
+_LEFT_OUT: Final = "{} entries with fewer failures or operations are not drawn; metrics.json has their figures."
 _DPI: Final = 144
 _TITLE_PT: Final = 10.5
 _TITLE_LINE_IN: Final = 0.19
@@ -79,9 +77,7 @@ def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
     caption = drawn.caption
     if drawn.left_out:
         caption += f" {_LEFT_OUT.format(count(len(drawn.left_out)))}"
-        rows = ((entry,) for entry in drawn.left_out)
-        numbers += (table_of("data", "Traffic entries that the picture leaves out", "Entry", rows),)
-    return Plot(name, drawn.title, caption, svg, picture, numbers, listed)
+    return Plot(name, drawn.title, caption, svg, picture, tuple(table.listed() for table in numbers), listed)
 
 
 def to_svg(figure: Figure) -> str:
@@ -102,6 +98,8 @@ def to_svg(figure: Figure) -> str:
     salt = str(mpl.rcParams["svg.hashsalt"])
     for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
         text = text.replace(clip, f"clip-{salt}-{place}")
+    text = re.sub(r' transform="rotate\(-?0 [\d. -]+\)"', "", text)
+    text = re.sub(r"<(?:path|use) [^>]*>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     return re.sub(r">\s*\n\s*<", ">\n<", text)

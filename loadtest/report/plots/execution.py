@@ -13,9 +13,9 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.record.effective_scenario import written_entry
+from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 
 _RETRIES: Final = "429s and waits before retries"
@@ -25,6 +25,10 @@ _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
 """Height of a row, which is two lines of text."""
+_MOST_ROWS: Final = 30
+"""Rows of the figure, divided among its panels."""
+_LEAST_ROWS: Final = 5
+"""Rows that every panel may have."""
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 _MOST_TIMES: Final = 5
@@ -58,6 +62,9 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     if not found:
         return NoData("Where the time goes", "no operation succeeded")
     shown, left_out = deciding_of(findings, found)
+    tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
+    cut = max(map(len, shown.values())) > most
+    shown = {name: _longest(bars, most) for name, bars in shown.items()}
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in shown.values()])
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
     for panel, name, colour in style.entries(record, axes, shown):
@@ -85,8 +92,15 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
         "Entries of one operation have the same scale unless one took more than 5 times as long."
     )
-    tables = tuple(_table(name, bars) for name, bars in shown.items())
+    if cut:
+        caption += f" Of an entry with more stages, the {most} that took longest are drawn; the numbers have all."
     return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)
+
+
+def _longest(bars: list[_Row], most: int) -> list[_Row]:
+    """The stages that took longest, in their order."""
+    kept = sorted(bars, key=lambda bar: -bar.ms)[:most]
+    return [bar for bar in bars if bar in kept]
 
 
 def _table(name: str, bars: list[_Row]) -> Table:

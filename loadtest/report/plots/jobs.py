@@ -12,7 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import POLLED_OPERATIONS, Operation
-from loadtest.report.plots.deciding import MOST, deciding
+from loadtest.report.deciding import MOST, deciding
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows, short
 from loadtest.report.tables.jobs import polling_table

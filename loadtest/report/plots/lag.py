@@ -10,7 +10,7 @@ from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
-from loadtest.report.plots.deciding import deciding_of
+from loadtest.report.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import mark_stages, time_axis
 from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels

@@ -121,7 +121,8 @@ def _cut_off(
         beyond = np.where(rates > highest * 1.08, highest * 1.05, np.nan)
         style.stairs(panel, beyond, cuts, baseline=None, **{**look, "lw": 1.4})
     at = float(cuts[int(np.nanargmax(lines[label][0]))])
-    offset, side = ((-4, -4), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -4), "left")
+    # Below the names of stages.
+    offset, side = ((-4, -15), "right") if at > cuts[0] + (cuts[-1] - cuts[0]) * 0.6 else ((4, -15), "left")
     text = f"↑ {label}: peak {count(peaks[label])} / {unit}, cut off"
     style.note(panel, text, (at, highest), offset, ha=side, va="top", color=style.INK, bbox=style.PAPERED)
 

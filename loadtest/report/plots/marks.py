@@ -67,6 +67,7 @@ def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> 
     middles = (cuts[:-1] + cuts[1:]) / 2
     for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
         found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan for each in binned])
+        found[found <= 0] = np.nan  # a log axis has no zero
         carried = np.array([interval_ranks(each.n, quantile) is not None for each in binned])
         panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
         panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")

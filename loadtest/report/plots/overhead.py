@@ -10,8 +10,8 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.analysis.run_record import Record
+from loadtest.report.deciding import deciding_of
 from loadtest.report.plots import style
-from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.execution import ended_share, medians_title, why_none
 

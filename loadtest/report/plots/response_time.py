@@ -13,9 +13,9 @@ from loadtest.analysis.results import OperationFigures, bounded
 from loadtest.analysis.timelines import Heat
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
+from loadtest.report.deciding import deciding, deciding_of
 from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.deciding import deciding, deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData, picked
 from loadtest.stats.order_statistics import interval_ranks, rank
 

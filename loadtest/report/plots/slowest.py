@@ -12,7 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.report.plots.deciding import deciding_of
+from loadtest.report.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, entries, keys, note, plain, rows, stacked
 from loadtest.report.tables.target import slowest, slowest_table

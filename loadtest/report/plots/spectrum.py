@@ -9,8 +9,8 @@ from matplotlib.ticker import NullLocator
 from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.report.deciding import deciding_of
 from loadtest.report.plots import marks
-from loadtest.report.plots.deciding import deciding_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import FADED, PAPER, line_of, log, names_or_count, panels
 from loadtest.stats.order_statistics import interval_ranks

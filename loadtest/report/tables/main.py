@@ -17,6 +17,7 @@ from loadtest.contract import Outcome
 from loadtest.metrics import METRICS, UNITS
 from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import PauseInfo
+from loadtest.report.deciding import deciding
 from loadtest.report.headline import main_entry
 from loadtest.report.page import Row, Table, TableCell, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
@@ -25,7 +26,7 @@ from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
 from loadtest.threshold import parse_threshold
-from loadtest.words import NOTHING, count, duration_ms, measured, milliseconds, quantity, rate, share, signed
+from loadtest.words import NOTHING, count, counted, duration_ms, measured, milliseconds, quantity, rate, share, signed
 
 _TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
@@ -150,7 +151,7 @@ def all_others(findings: Findings) -> tuple[Table, ...]:
         _outcomes(findings),
         _limits(findings),
         *observed_429_tables(findings),
-        *(_latency(name, one, polling(findings.record.info, name)) for name, one in findings.metrics.traffic.items()),
+        *_latencies(findings),
         intervals(findings),
         *job_tables(findings),
         _answers(findings),
@@ -207,6 +208,15 @@ def _busiest(use: LimitUsage) -> str:
     if not use.uneven:
         return ""
     return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
+
+
+def _latencies(findings: Findings) -> Iterator[Table]:
+    """One table for each traffic entry; of very many, those that decide, and the last one counts the others."""
+    shown, left_out = deciding(findings, findings.metrics.traffic)
+    for name in shown:
+        table = _latency(name, findings.metrics.traffic[name], polling(findings.record.info, name))
+        more = f" Of {counted(len(left_out), 'further entry', 'further entries')}, metrics.json has the times."
+        yield replace(table, note=table.note + more) if left_out and name == shown[-1] else table
 
 
 def _latency(name: str, figures: OperationStage, polled: str) -> Table:

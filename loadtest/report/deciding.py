@@ -1,9 +1,11 @@
-"""Which traffic entries a plot shows where there are very many: those on which the verdict rests."""
+"""The traffic entries that a page shows where there are very many: those that decide the verdict."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from loadtest.analysis.findings import Findings
+from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
 """Panels of a plot, or lines of a panel: more would be too small to read, or too long to draw."""
@@ -29,6 +31,20 @@ def deciding_of(
     """As ``deciding``, with what was found of each chosen entry."""
     chosen, left_out = deciding(findings, found, most)
     return {name: found[name] for name in chosen}, left_out
+
+
+def listed(findings: Findings, table: Table) -> Table:
+    """Cut a table that is too long for a page: its first screen stays, then come the entries in its first column."""
+    if len(table.rows) <= MOST_LISTED:
+        return table
+    first = {place: order for order, place in enumerate(table.decides[:MOST_ROWS])}
+    ranks, head = list[tuple[int, ...]](), ""
+    for place, row in enumerate(table.rows):
+        head = row[0].text or head
+        # A row that belongs to no entry, such as a total, comes before those that do.
+        entry = _rank(findings, head) if head in findings.metrics.traffic else (-1, 0, 0)
+        ranks.append((first.get(place, MOST_ROWS), *entry))
+    return replace(table, decides=tuple(sorted(range(len(ranks)), key=ranks.__getitem__))).listed()
 
 
 def _rank(findings: Findings, name: str) -> tuple[int, int, int]:
