@@ -1,1 +1,1 @@
-"""Showing what the analysis found: terminal, HTML, Markdown, plots. ``python -m loadtest.report RUN_DIR`` makes all."""
+"""Reports of a run: terminal, HTML, Markdown and plots. ``python -m loadtest.report RUN_DIR`` makes all."""

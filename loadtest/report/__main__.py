@@ -1,6 +1,6 @@
-"""``python -m loadtest.report RUN_DIR``: make a run's report from its record; ends as its verdict says.
+"""``python -m loadtest.report RUN_DIR``: make a run's report from its record and exit with the verdict's code.
 
-A process of its own, because a run's process has been patched by gevent and must not draw.
+It runs in a separate process because gevent has patched the run's process, which must not draw.
 """
 
 import atexit
@@ -45,7 +45,7 @@ def _make(options: Namespace) -> int:
 
 
 def guarded(make: Callable[[], int], what: str) -> int:
-    """Make pages, and give the exit code: theirs, or that of the error that prevented them, in one line on stderr."""
+    """Make pages and return the exit code; an error is printed to stderr without a traceback."""
     atexit.register(gc.freeze)  # or Python's end looks for garbage in all that was imported: 0.1 s
     try:
         return make()
@@ -66,7 +66,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
 
 
 def short(directory: Path) -> Path:
-    """The directory relative to where we are, if it lies below: shorter to read and to type."""
+    """Return a directory relative to the current directory if it is below it."""
     try:
         return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
     except ValueError:  # another drive

@@ -1,4 +1,4 @@
-"""How values, differences and intervals of a compared metric read: ``+66 ms``, ``+69 %``, ``+2.1 points``."""
+"""Formatted values, differences and intervals of a compared metric: ``+66 ms``, ``+69 %``, ``+2.1 points``."""
 
 import math
 from typing import Final
@@ -10,38 +10,38 @@ from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share, s
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
-"""Metrics whose value is a difference by itself: observed − expected."""
+"""Metrics whose value is itself a difference: observed − expected."""
 _FACTOR_FROM: Final = 3.0
-"""From this ratio on, a factor reads better than a percentage."""
+"""Ratio from which a factor is easier to read than a percentage."""
 
 
 def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """The metrics that the verdict may rest on; those that will be, once there are runs enough, too."""
+    """Return the metrics that decide the verdict, including those that will once there are enough runs."""
     return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
 
 
 def is_changed(one: MetricComparison) -> bool:
-    """Whether it is suspected, regressed or improved."""
+    """Whether a metric is suspected, regressed or improved."""
     return one.suspect or one.verdict in ("regressed", "improved")
 
 
 def name(one: MetricComparison) -> str:
-    """``executionTime p50``."""
+    """Return a metric's name: ``executionTime p50``."""
     return NATURES[one.metric].name
 
 
 def where(one: MetricComparison, *, stages: bool) -> str:
-    """``greetings``, or with its stage where a scenario has several: ``greetings / within``."""
+    """Return the traffic entry, with its stage if ``stages``: ``greetings / within``."""
     return f"{one.traffic} / {one.stage}" if stages else one.traffic
 
 
 def has_stages(metrics: tuple[MetricComparison, ...]) -> bool:
-    """Whether a traffic entry is compared in several stages, so that its name alone does not say which."""
+    """Whether a traffic entry is compared in several stages."""
     return len({(one.traffic, one.stage) for one in metrics}) > len({one.traffic for one in metrics})
 
 
 def value(metric: Metric, amount: float | None) -> str:
-    """A value with its unit."""
+    """Format a value with its unit."""
     if amount is None:
         return NOTHING
     unit = NATURES[metric].unit
@@ -53,7 +53,7 @@ def value(metric: Metric, amount: float | None) -> str:
 
 
 def difference(metric: Metric, amount: float | None) -> str:
-    """A difference with sign and unit: ms, percentage points, operations a second."""
+    """Format a difference with sign and unit: ms, percentage points, operations a second."""
     if amount is None:
         return NOTHING
     unit = NATURES[metric].unit
@@ -65,7 +65,7 @@ def difference(metric: Metric, amount: float | None) -> str:
 
 
 def difference_interval(one: MetricComparison) -> str:
-    """``95 %: +58 to +75 ms``; empty where there is none."""
+    """Return ``95 %: +58 to +75 ms``; empty without an interval."""
     if one.difference_interval is None:
         return ""
     low, high = one.difference_interval
@@ -78,14 +78,14 @@ def difference_interval(one: MetricComparison) -> str:
 
 
 def change(one: MetricComparison) -> str:
-    """How much a time or rate changed: ``+69 %``, ``× 4.2``. Shares change by points: see ``difference``."""
+    """Return the relative change of a time or rate: ``+69 %``, ``× 4.2``. For shares, use ``difference``."""
     if one.ratio is None or is_share(one):
         return NOTHING
     return percent(one.ratio)
 
 
 def change_interval(one: MetricComparison) -> str:
-    """``95 %: +58 to +75 %``; empty where there is none, and of shares."""
+    """Return ``95 %: +58 to +75 %``; empty without an interval and for shares."""
     if one.ratio_interval is None or is_share(one):
         return ""
     low, high = one.ratio_interval
@@ -95,7 +95,7 @@ def change_interval(one: MetricComparison) -> str:
 
 
 def detectable(one: MetricComparison) -> str:
-    """The smallest change for the worse that is found: ``+12 %``; of short or polled times in ms, of shares as odds."""
+    """Return the minimum detectable change: ``+12 %``, in ms for short or polled times, as odds for shares."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
@@ -106,24 +106,24 @@ def detectable(one: MetricComparison) -> str:
 
 
 def detectable_log(one: MetricComparison) -> float:
-    """The same on the log scale; 0 where it is unknown."""
+    """Return the minimum detectable change on the log scale; 0 if it is unknown."""
     return math.log(one.detectable) if one.detectable and math.isfinite(one.detectable) else 0.0
 
 
 def size(log_ratio: float) -> str:
-    """A change on the log scale, without its sign: ``12 %``."""
+    """Format the size of a log ratio: ``12 %``."""
     return percent(math.exp(log_ratio)).removeprefix("+")
 
 
 def probability(p: float | None) -> str:
-    """A p value: two digits, none smaller than 0.0001."""
+    """Format a p value with two digits; the smallest is 0.0001."""
     if p is None:
         return NOTHING
     return f"<{_NBSP}0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
 def percent(ratio: float) -> str:
-    """A ratio as a change: ``+69 %``, ``−0.4 %``; from three times on as ``× 4.2``."""
+    """Format a ratio as a change: ``+69 %``, ``−0.4 %``; ``× 4.2`` from a factor of 3."""
     if ratio >= _FACTOR_FROM:
         return f"× {factor(ratio)}"
     amount = (ratio - 1) * 100
@@ -131,15 +131,14 @@ def percent(ratio: float) -> str:
 
 
 def is_share(one: MetricComparison) -> bool:
-    """Whether it is compared in percentage points, not by its ratio."""
+    """Whether a metric is compared in percentage points, not by its ratio."""
     return NATURES[one.metric].unit == "share"
 
 
 def worsening(one: MetricComparison) -> float:
-    """How much it changed for the worse, for sorting; negative if it became better.
+    """Return the log ratio of a change for the worse, for sorting; negative if the metric improved.
 
-    It is the logarithm of its ratio. A time below 20 ms counts as if it were of 20 ms, of which 1 ms is 5 %: otherwise
-    whatever does nothing would always have changed the most.
+    Times below 20 ms are compared as if they were 20 ms, or the shortest would always have changed most.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
@@ -149,7 +148,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """For sorting by what changed most: short and polled times after the others, whose percentages say more."""
+    """Sort key by size of change: short and polled times come last, since their percentages say little."""
     return in_percent(one), worsening(one)
 
 
@@ -162,14 +161,14 @@ def _bare_points(amount: float) -> str:
 
 
 def _digits(size: float) -> str:
-    """Whole numbers from ten on, two digits below."""
+    """Format as a whole number from 10, else with two digits."""
     if size >= 9.95:
         return grouped(size)
     return f"{size:.1f}" if size >= 0.995 else f"{size:.2g}" if size >= 0.001 else "0"
 
 
 def factor(ratio: float) -> str:
-    """A ratio as a number: two digits, or all of its whole ones; never with an exponent."""
+    """Format a ratio with two digits, or as a whole number; never with an exponent."""
     if ratio >= 99.5:
         return grouped(ratio)
     return f"{ratio:.2g}" if ratio >= 0.001 else "0.000…"

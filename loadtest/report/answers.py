@@ -29,16 +29,16 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""The least overhead, where jobs are compared: it is what passes from a job's end to the sight of its result."""
+"""For compared jobs, overhead is the time from a job's end until its result is seen."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""Stages that a sentence names; it counts more of them."""
+"""Maximum number of stages that a sentence names; it counts further stages."""
 
 
 def answer(findings: Findings) -> str:
-    """The answer as a clause without a full stop; empty where the scenario neither compares nor errs nor bursts."""
+    """Return the answer as a clause without a full stop; empty without comparisons, mistakes and bursts."""
     if not findings.answers:
         return _mistakes(findings) or _bursts(findings)
     if by_duration := _by_duration(findings):
@@ -49,7 +49,7 @@ def answer(findings: Findings) -> str:
 
 
 def label(metric: str) -> str:
-    """A metric in words: ``response time p50``, ``429 rate``, ``requests per operation``."""
+    """Return a metric's name: ``response time p50``, ``429 rate``, ``requests per operation``."""
     if metric in _LABELS:
         return _LABELS[metric]
     name, _, statistic = metric.partition(".")
@@ -58,14 +58,14 @@ def label(metric: str) -> str:
 
 
 def value(figure: SideFigure) -> str:
-    """A figure with its unit; ``never`` where an arrival that never became ok decides it."""
+    """Format a figure with its unit; ``never`` if an arrival that never became ok determines it."""
     if figure.infinite:
         return "never"
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
 
 
 def interval(bounds: Bounds | None, unit: Unit) -> str:
-    """An interval with its unit: ``104 ms to 120 ms``; empty without one."""
+    """Format an interval: ``104 ms to 120 ms``; empty without one."""
     if bounds is None:
         return ""
     low, high = bounds
@@ -74,7 +74,7 @@ def interval(bounds: Bounds | None, unit: Unit) -> str:
 
 
 def change(one: SideDifference) -> str:
-    """The interval of a difference: ``−3 ms to +5 ms``; why there is none."""
+    """Format the interval of a difference: ``−3 ms to +5 ms``; or the reason for having none."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
@@ -87,7 +87,7 @@ def change(one: SideDifference) -> str:
 
 
 def worse_word(metric: str) -> str:
-    """What the worse side of a metric is: ``slower`` by a time, else ``worse``."""
+    """Return the comparative of a metric: ``slower`` for times, else ``worse``."""
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
 
@@ -96,7 +96,7 @@ def _sentence(findings: Findings, found: ComparisonAnswer) -> str:
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """The best by the first metric and its price, and what is worst, or cheaper and not told apart."""
+    """Return the best side by the first metric, its price, and the worst or a cheaper equivalent side."""
     first = found.by[0]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
@@ -132,9 +132,9 @@ def _is_best(metric: str, figure: SideFigure, *, polled: bool) -> str:
 
 
 def _by_duration(findings: Findings) -> str:
-    """From which duration on jobs are better than sync runs; empty unless that is what each comparison compares.
+    """Return the durations at which jobs are better than sync runs; empty for other comparisons.
 
-    Every comparison has to be of a sync run and a job, and each work to take longer than the one before.
+    Each comparison must have a sync run and a job, with longer work than the comparison before it.
     """
     traffic, pairs = findings.metrics.traffic, []
     if any(found.kind == "effect" for found in findings.answers):
@@ -161,7 +161,7 @@ def _by_duration(findings: Findings) -> str:
 
 
 def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
-    """What jobs of several comparisons wait for, and how many requests they take."""
+    """Return the jobs' waits over several comparisons, and their requests per job."""
     waits = sorted((side.figures[0] for side in sides), key=lambda one: one.size)
     name, _, statistic = by[0].partition(".")
     verb = {"overhead": "wait {} beyond executionTime"}.get(name, f"{label(name)} of jobs is {{}}")
@@ -202,7 +202,7 @@ def _effect(found: ComparisonAnswer) -> str:
 
 
 def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
-    """Whether a difference may matter: a time's interval reaches the least effect that counts between runs."""
+    """Whether a difference may matter: a time's interval reaches the minimum effect used between runs."""
     if UNITS[one.metric] != "ms" or one.interval is None:
         return True
     base = found.side(one.base).figures[found.by.index(one.metric)].size
@@ -211,7 +211,7 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """How much worse than the baseline the worst of several can be."""
+    """Return the bound on the worst of several changes."""
     if any(one.interval is None for one in ones):
         return ""
     more = METRICS[ones[0].metric].more_is_better
@@ -223,7 +223,7 @@ def _at_most(ones: list[SideDifference]) -> str:
 
 
 def _mistakes(findings: Findings) -> str:
-    """How many deliberate mistakes were answered as documented; empty where none were to be made."""
+    """Return how many deliberate mistakes were answered as documented; empty if none were planned."""
     if all(one.kind == ERROR_EXPECTED for one in findings.on_purpose):
         return ""
     sent, good = sum(one.sent for one in findings.on_purpose), sum(one.as_documented for one in findings.on_purpose)
@@ -232,7 +232,7 @@ def _mistakes(findings: Findings) -> str:
     never = [one.kind for one in findings.on_purpose if not one.sent]
     untested = f"; {quoted(dict.fromkeys(never))} was not tested" if never else ""
     whole = findings.metrics.overall.operations
-    # Operations that were meant to be right count, too: a service that rejects everything is not correct.
+    # Correct operations count too: a service that rejects everything is not correct.
     others = whole.sent - sent
     rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others and not never else ""
     if good < sent:
@@ -243,7 +243,7 @@ def _mistakes(findings: Findings) -> str:
 
 
 def _bursts(findings: Findings) -> str:
-    """How many of a burst of a whole quota or more were accepted; empty without one."""
+    """Return how many operations of a burst of at least a quota were accepted; empty without such a burst."""
     record, told = findings.record, list[str]()
     agrees = []
     for name, plan in record.info.traffic.items():

@@ -1,6 +1,6 @@
 """``python -m loadtest.report.capacity DIR``: make the pages of DIR's capacity search from its ``capacity.json`` alone.
 
-They show its answer, times and 429s over the rate, and every level.
+The pages show the answer, times and 429s over the rate, and all levels.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The page of a comparison, made of ``comparison.json`` alone, and its files."""
+"""The page of a comparison and its files, made from ``comparison.json`` alone."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,11 +35,11 @@ WORD_TONES: Final[dict[ComparisonVerdict, Tone]] = {
 SUSPECTS: Final = "suspects.json"
 """The file that a check leaves for a rerun on another machine, beside ``comparison.json``."""
 FOLDER: Final = "comparison-plots"
-"""Where the plots' files are, beside ``comparison.json``; a run's own plots are elsewhere."""
+"""Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
 FOLDED: Final = ("over-runs-others",)
 """Plots that the page shows only when asked to."""
 MOST_BYTES: Final = 65_000
-"""Of the Markdown: GitHub cuts a comment at 65,536 characters."""
+"""Maximum length of the Markdown: GitHub cuts a comment at 65,536 characters."""
 _RUN_AGAIN: Final = "Read in the run’s own report why it is invalid, then run it again."
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
@@ -127,7 +127,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
 
 
 def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> MetricComparison | None:
-    """Where the first finding shows; without one the time or rate that changed most for the worse, if any did."""
+    """Return the first finding's metric; without a finding, the time or rate that worsened most, if any."""
     if comparison.findings:
         return comparison.findings[0].cause
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
@@ -135,7 +135,7 @@ def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> Me
 
 
 def _next_step(comparison: RunComparison, run: str, directory: Path) -> NextStep | None:
-    """What a reader does now; None where there is nothing to do."""
+    """Return the next step; None if there is nothing to do."""
     scenario, suspects = comparison.scenario, directory / SUSPECTS
     check = f"loadtest regression check {scenario}"
     match comparison.word, comparison.kind:
@@ -161,7 +161,7 @@ def _next_step(comparison: RunComparison, run: str, directory: Path) -> NextStep
 
 
 def render_comparison_markdown(page: Page) -> str:
-    """The page without plots as GitHub-flavoured Markdown; rows that exceed GitHub's limit are left out."""
+    """Return the page as GitHub-flavoured Markdown without plots, cut to GitHub's limit."""
     shown = replace(page, sections=tuple(replace(each, plots=()) for each in page.sections))
     rows = max((len(table.rows) for table in page.tables), default=0)
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:

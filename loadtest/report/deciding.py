@@ -1,4 +1,4 @@
-"""The traffic entries that a page shows where there are very many: those that decide the verdict."""
+"""Selection of the traffic entries that decide the verdict, for runs with very many."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
-"""Panels of a plot, or lines of a panel: more would be too small to read, or too long to draw."""
+"""Maximum panels of a plot, or lines of a panel: more are too small to read and slow to draw."""
 _WORSE_FIRST: Final = ("fail", "inconclusive", "pass")
 
 _Value = TypeVar("_Value")
@@ -18,7 +18,7 @@ def deciding(findings: Findings, names: Iterable[str], most: int = MOST) -> tupl
     """Choose entries to show: broken thresholds first, then most operations that were not ok, then most operations.
 
     Returns:
-        The chosen entries and the others, both in the order given.
+        The chosen and the remaining entries, both in the order given.
     """
     given = list(names)
     chosen = set(sorted(given, key=lambda name: _rank(findings, name))[:most])
@@ -28,7 +28,7 @@ def deciding(findings: Findings, names: Iterable[str], most: int = MOST) -> tupl
 def deciding_of(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """As ``deciding``, with what was found of each chosen entry."""
+    """Choose entries as ``deciding`` does, and return the chosen entries' values."""
     chosen, left_out = deciding(findings, found, most)
     return {name: found[name] for name in chosen}, left_out
 

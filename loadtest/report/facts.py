@@ -1,4 +1,4 @@
-"""What a run was, what a reader of its numbers has to know, and what it says nothing about."""
+"""A run's facts, its caveats, and the properties that it did not test."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -17,17 +17,17 @@ from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, seconds
 
 _WELL_KNOWN_S: Final = 0.05
-"""Uncertainty of the server's clock below which it is given in ms."""
+"""Clock uncertainty in s below which the offset is shown in ms."""
 _PEERS_NAMED: Final = 10
-"""Addresses of a target that are listed."""
+"""Maximum number of listed target addresses."""
 _LONG_S: Final = 3600.0
-"""A run that is shorter says nothing of leaks, drift or a day's rhythm."""
+"""Minimum run length that tests for leaks, drift or time-of-day effects."""
 _RESOLVED: Final = 0.1
-"""A time to result whose bounds lie farther apart than this share of it is not resolved by polling."""
+"""Relative width of the bounds above which polling does not resolve a time to result."""
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
-    """(label, value) pairs that say what a run was."""
+    """Return (label, value) pairs that describe a run."""
     info, target = record.info, record.info.target
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
     warm = f"{seconds(warmup)} warm-up are in no figure" if warmup else "none is warm-up"
@@ -80,7 +80,7 @@ def _assumed(target: TargetInfo) -> str:
 
 
 def _peers(peers: dict[str, PeerInfo]) -> str:
-    """The addresses of a target that has several; nothing of one that has a single one."""
+    """Return a target's addresses; empty for a single address."""
     if len(peers) < 2:
         return ""
     found = []
@@ -92,7 +92,7 @@ def _peers(peers: dict[str, PeerInfo]) -> str:
 
 
 def caveats(findings: Findings) -> tuple[Point, ...]:
-    """What limits the figures, each in a line with its remedy."""
+    """Return the limitations of the figures, each in a line with its remedy."""
     info, found = findings.record.info, []
     if info.end == "interrupted":
         after = seconds(findings.record.covered_s)
@@ -123,7 +123,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 
 class NotTested(NamedTuple):
-    """Something that was not tested, as a noun phrase; and why not, empty where that is plain."""
+    """An untested property as a noun phrase, and the reason, if it needs stating."""
 
     what: str
     why: str = ""
@@ -134,7 +134,7 @@ class NotTested(NamedTuple):
 
 
 def not_tested(findings: Findings) -> tuple[NotTested, ...]:
-    """What was not tested, derived from what the run did, the most important first."""
+    """Return the properties that the run did not test, the most important first."""
     return tuple(
         NotTested(*phrase.split(": ", 1))
         for found in (_cut_short, _mistakes, _target, _load, _limits, _few, _polls, _scope)

@@ -22,7 +22,7 @@ from loadtest.words import capital, count, counted, duration_ms, nearest, second
 
 _CUT_OFF: Final = "were cut off by the end of the run"
 _NAMED: Final = 0.01
-"""Share of an entry's operations in a stage that fail or time out, from which a sentence mentions it."""
+"""Minimum share of failed or timed-out operations of an entry in a stage that a sentence mentions."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MainEntry:
     """A traffic entry in one of its stages.
 
     Attributes:
-        stages: the one that is meant; none of an entry without stages.
+        stages: its stage; empty for an entry without stages.
         within: whether that was planned within the limits.
         only: whether it is the only such stage, so that it need not be named.
         times: response times of their operations that were ok or timed out.
@@ -45,7 +45,7 @@ class MainEntry:
 
     @property
     def quantile(self) -> tuple[str, float] | None:
-        """p95 where there are enough samples, else the highest that there are enough for (p90, p50), else None."""
+        """The highest of p95, p90 and p50 that has enough samples; None without any."""
         enough = (name for name in ("p95", "p90", "p50") if self.times.n >= needed(QUANTILES[name]))
         return next(((name, QUANTILES[name]) for name in enough), None)
 
@@ -59,15 +59,14 @@ class MainEntry:
 
 
 def within_limits(stage: StagePlan) -> bool:
-    """Whether a stage was planned within every limit, and no 429 is expected of it."""
+    """Whether a stage was planned within all limits, with no 429 expected."""
     return not stage.over and not stage.expect_429
 
 
 def main_entry(findings: Findings) -> MainEntry | None:
     """The entry whose times the first screen gives: sync runs before jobs before retrievals; None without traffic.
 
-    One that has times comes before one that has none, what a comparison chose or looks at before others, one within its
-    limits before one above them, and of several that do the same the one with the most times.
+    In order of priority: entries with times, chosen by a comparison, within their limits, with the most times.
     """
     order = list(Operation)
     answered = {each.entry or each.chosen for each in findings.answers}
@@ -90,7 +89,7 @@ def _entry(findings: Findings, name: str) -> MainEntry:
     planned = record.stages(traffic=name)
     calm = [key for key in planned if within_limits(key.stage)]
     within = bool(calm) and bool(record.time("response_time_ms", calm).n)
-    # Never a blend: of several, the stage that has the most times.
+    # Stages are never mixed: use the stage with the most times.
     found = [(record.time("response_time_ms", [key]), key.stage) for key in (calm if within else planned)]
     times, stage = max(found, key=lambda one: one[0].n, default=(Distribution(), None))
     stages = () if stage is None else (stage,)
@@ -123,7 +122,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _behaviour(findings: Findings, entry: MainEntry) -> str:
-    """How long the main operation took, and the greater of what 429s and errors made of the load."""
+    """Return the main operation's time, and the larger effect of 429s and errors."""
     if not entry.times.n:
         return _no_times(findings)
     times, failed = _times(findings, entry), _failed_stages(findings)
@@ -135,7 +134,7 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
 
 
 def _times(findings: Findings, entry: MainEntry) -> str:
-    """``p95 of sync runs is 480 ms``; of jobs with the interval at which they were polled."""
+    """Return ``p95 of sync runs is 480 ms``, with the polling interval for jobs."""
     found, n, polled = entry.percentile, entry.times.n, polling(findings.record.info, entry.traffic)
     alike = [plan.operation for plan in findings.record.info.traffic.values()].count(entry.operation) > 1
     whose = f"{entry.operation.several}{f' of “{entry.traffic}”' if alike else ''}"
@@ -149,7 +148,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 
 
 def _errors(findings: Findings) -> str:
-    """How many of all operations failed or timed out."""
+    """Return the share of operations that failed or timed out."""
     counts = findings.metrics.overall.operations
     if counts.sent == 1:
         return ""
@@ -159,7 +158,7 @@ def _errors(findings: Findings) -> str:
 
 
 def _failed_stages(findings: Findings) -> tuple[str, float]:
-    """Where most operations failed or timed out, and their share; 0 where fewer than 1 % did in every stage."""
+    """Return the worst stage by failures and time-outs, and its share; 0 if all stages are below 1 %."""
     parts = [
         (name, stage, part.operations)
         for name, figures in findings.metrics.traffic.items()
@@ -184,7 +183,7 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
 
 
 def _no_times(findings: Findings) -> str:
-    """Why there is no response time: what the only operations ended in."""
+    """Return why there is no response time: the outcomes of all operations."""
     counts = findings.metrics.overall.operations
     every = "the only operation" if counts.sent == 1 else f"all {count(counts.sent)} operations"
     if counts.throttled == counts.sent:
@@ -197,7 +196,7 @@ def _no_times(findings: Findings) -> str:
 
 
 def _named_error(findings: Findings) -> str:
-    """The most frequent error by its name, ``all 30 runs got 404 unknown_workflow; …``; empty where all are 429s."""
+    """Return the most frequent error, ``all 30 runs got 404 unknown_workflow; …``; empty if all are 429s."""
     groups = (group for group in findings.errors if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
@@ -209,12 +208,12 @@ def _named_error(findings: Findings) -> str:
 
 
 def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
-    """How many requests of a kind were sent; None where the record has more than are looked at one by one."""
+    """Return the number of requests of a kind; None if the record has too many to count by kind."""
     return int((findings.record.requests["kind"] == kind).sum()) if findings.record.sent.complete else None
 
 
 def _what(group: ErrorGroup) -> str:
-    """What came of a request, with the explanation of its reason where no code says it."""
+    """Return a request's outcome, with the reason explained if there is no error code."""
     if group.code and group.reason == Reason.WRONG_SHAPE:
         return f"got {group.status} in another shape than the documented one: {group.code}"
     if group.status is not None and group.code:

@@ -1,4 +1,4 @@
-"""The page of a history: what was checked, found and decided, and every metric over runs and segments."""
+"""The page of a history: its runs, verdicts and decisions, and all metrics over time."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ _VERDICTS: Final[dict[str, Tone]] = {
     "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
 }  # fmt: skip
 _STEPS: Final = 3
-"""Runs that wait for a decision, of which the page gives the command."""
+"""Maximum number of waiting runs for which the page prints the command."""
 
 
 def write(file: Path, output: Path) -> None:
@@ -85,7 +85,7 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
 
 
 def _segments(runs: Sequence[HistoryRun]) -> Table:
-    """Where a segment starts, by whose decision and why; empty while there is one segment."""
+    """Return each baseline period's start and reason; empty for a single period."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     rows = (
         (

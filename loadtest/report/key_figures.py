@@ -1,6 +1,6 @@
-"""The numbers of the first screen: each of one traffic entry in one stage, with what is known of how sure it is.
+"""Key figures of the first screen: each for one traffic entry in one stage, with its uncertainty.
 
-An interval says what it is: over 95 % of the phases of the server's windows, or from blocks of time.
+Each interval states its kind: 95 % of the phases of the server's windows, or blocks of time.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from loadtest.report.limits import window_phase
 from loadtest.report.page import KeyFigure, OutcomeBar, OutcomeShare
 
 _MOST_BARS: Final = 12
-"""Bars that are drawn: those with the greatest share that was not ok; the table below has all."""
+"""Maximum number of bars: those with the greatest share not ok. The table below has all."""
 _PARTS: Final = {
     Outcome.OK: Outcome.OK,
     Outcome.THROTTLED: "429",
@@ -41,7 +41,7 @@ class _Part(NamedTuple):
 
 
 def key_figures(findings: Findings) -> tuple[KeyFigure, ...]:
-    """Response time of the main operation, 429 rate and goodput where most got 429, and what was not ok."""
+    """Return the main response time, the 429 rate and goodput of the most rejected entry, and the share not ok."""
     entry = main_entry(findings)
     part = _most_throttled(findings, entry)
     return _response(findings, entry), _throttled(findings, part), _goodput(findings, part), _not_ok(findings)
@@ -55,7 +55,7 @@ def _parts(findings: Findings) -> Iterator[_Part]:
 
 
 def _most_throttled(findings: Findings, entry: MainEntry | None) -> _Part | None:
-    """Where most got 429: of the main entry, else of any; without one the main entry's stage."""
+    """Return the stage with the most 429s of the main entry, else of any; without 429s the main stage."""
     parts = list(_parts(findings))
     own = [part for part in parts if entry is not None and part.traffic == entry.traffic]
     for some in (own, parts):
@@ -100,7 +100,7 @@ def _throttled(findings: Findings, part: _Part | None) -> KeyFigure:
         )
     requests, operations = part.figures.requests, part.figures.operations
     found = find_interval(findings.intervals, part.traffic, part.stage, THROTTLED_RATE)
-    # Of retries and polls there is none: they are requests of which no operation ends in the 429.
+    # Retries and polls have no interval: a 429 to them does not end an operation.
     alike = (requests.sent, requests.throttled) == (operations.sent, operations.throttled)
     kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"
     why = f"no range: it sends {kind}, and what they meet depends on the serverâ€™s windows"
@@ -129,7 +129,7 @@ def _goodput(findings: Findings, part: _Part | None) -> KeyFigure:
 
 
 def _not_ok(findings: Findings) -> KeyFigure:
-    """429s apart from errors and time-outs: the first are a limit's doing, the others the service's."""
+    """Return 429s separately from errors and time-outs: limits cause the former, the service the latter."""
     parts = [part for part in _parts(findings) if part.figures.operations.sent]
     if not parts:
         return KeyFigure("not ok", words.NOTHING, why="no data, because no operation was sent")
@@ -159,7 +159,7 @@ _PHASES: Final = ", depending on when in a rate-limit window the run starts (95Â
 
 
 def in_words(found: MetricInterval) -> str:
-    """An interval with what it is; empty where there is none."""
+    """Format an interval with its kind; empty without one."""
     if found.kind is None or found.low is None or found.high is None:
         return ""
     unit = UNITS[found.metric]
@@ -174,7 +174,7 @@ def in_words(found: MetricInterval) -> str:
 
 
 def outcome_bars(findings: Findings) -> tuple[OutcomeBar, ...]:
-    """The bars, in the order of the scenario; none of what sent nothing."""
+    """Return outcome bars in scenario order, without stages that sent nothing."""
     found = [
         (name, stage, part.operations)
         for name, figures in findings.metrics.traffic.items()

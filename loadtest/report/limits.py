@@ -1,8 +1,8 @@
 """Limits in sentences: how far they were overdrawn, which limiter explains the 429s, and the run's bottleneck.
 
-Two limiters may reject the same share but other requests, so sentences rest on the decisions: where these contradict
-the assumed limiter, the one that explains them is named. A limit that does not explain its 429s is not the bottleneck:
-the target rejects for another reason, or another client shares the limit.
+Two limiters may reject the same share but different requests, so sentences rest on individual decisions. If these
+contradict the assumed limiter, the limiter that explains them is named. A limit that does not explain its 429s is not
+the bottleneck: the target rejects for another reason, or another client shares the limit.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -21,19 +21,19 @@ from loadtest.limits.inference import words as limiter_words
 from loadtest.words import joined, limit_name, rate, seconds, share, times_as, times_what
 
 AGREES: Final = 0.02
-"""Observed and expected 429 rate differ by no more than this: predicted."""
+"""Maximum difference between the observed and expected 429 rate that counts as predicted."""
 _SHOWN_S: Final = 0.05
-"""An uncertainty below it reads 0.0 s."""
+"""Smallest uncertainty in s that does not round to 0.0 s."""
 _MOST: Final = 0.5
-"""Share of a limit's 429s from which they are called unexplained: a few at window edges are always in doubt."""
+"""Minimum share of a limit's 429s to report as unexplained: some at window edges are always in doubt."""
 _SLOWER: Final = 2.0
-"""By how much the median has to grow from the least loaded stage to another for that to be a sign of capacity."""
+"""Growth factor of the median, from the least loaded stage, that indicates a capacity limit."""
 _MORE: Final = 1.2
-"""By how much more the other stage has to be offered."""
+"""Minimum ratio of the two stages' offered rates."""
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """The stretch in which a limit was overdrawn the most, and whether the assumed limiter explains its 429s.
+    """Return the most overdrawn stretch, and whether the assumed limiter explains its 429s.
 
     Args:
         findings: of the run.
@@ -63,7 +63,7 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
 
 
 def _first_429(findings: Findings, use: LimitUsage) -> str:
-    """At which rate a ramp met its first 429; empty without a ramp on the limit, or without a 429 in it."""
+    """Return a ramp's rate at its first 429; empty without a ramp on the limit or without a 429 in it."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
     refused = record.requests[record.requests["status"] == THROTTLED_STATUS]
@@ -79,7 +79,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Whether the assumed limiter explains the 429 rate of a stretch, or which one does; empty without a replay."""
+    """Return whether the assumed limiter, or another, explains a stretch's 429 rate; empty without a replay."""
     expected = _expected_rate(findings, use)
     if expected is None:
         return ""
@@ -95,7 +95,7 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
 
 
 def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
-    """The 429 rate that the assumed limiter would have had on a limit in a stretch; None if it was not replayed."""
+    """Return the assumed limiter's 429 rate on a limit in a stretch; None if it was not replayed."""
     sent = findings.record.on_limit(use.limit)
     sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
     if len(sent) < use.sent:  # only the first so many requests of a record are replayed
@@ -105,7 +105,7 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
 
 
 def _contradicted(findings: Findings, use: LimitUsage, found: LimitObserved429) -> bool:
-    """Whether the decisions are not those of the assumed limiter: another one explains them, or none."""
+    """Whether the decisions contradict the assumed limiter."""
     spec, limit = findings.record.assumed_limits.spec, findings.record.assumed_limits.limit_on(use.limit)
     return found.inference.word != "nothing" and not any(same(fit, spec, limit) for fit in found.inference.named)
 
@@ -116,7 +116,7 @@ def _called(findings: Findings, fit: Fit) -> str:
 
 
 def window_phase(findings: Findings) -> str:
-    """How far into a window of the server the run began, in words; empty where windows do not begin by its clock."""
+    """Return how far into a server window the run began; empty if windows are not clock-aligned."""
     record, shift = findings.record, findings.expectation.shift_s
     if shift is None or record.info.epoch_unix_ns is None:
         return ""
@@ -132,16 +132,16 @@ def window_phase(findings: Findings) -> str:
 
 
 class Unexplained429s(NamedTuple):
-    """How many of a limit's 429s came though the assumed limiter had room, and no other fits either."""
+    """429s of a limit that neither the assumed nor any other known limiter explains."""
 
     unexplained: int
     throttled: int
 
 
 def unexplained_429s(findings: Findings, limit: str) -> Unexplained429s | None:
-    """The unexplained 429s of a limit; None where it gave none, or where a limiter explains most of them.
+    """Return the unexplained 429s of a limit; None if there are none, or if a limiter explains most of them.
 
-    Where another limiter than the assumed one is named, or several fit, the limit binds, only otherwise than assumed.
+    If a limiter other than the assumed fits, or several do, the limit still binds.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
@@ -151,14 +151,14 @@ def unexplained_429s(findings: Findings, limit: str) -> Unexplained429s | None:
 
 
 class Bottleneck(NamedTuple):
-    """The binding constraint, and a sentence about it."""
+    """The bottleneck, and a sentence about it."""
 
     kind: Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
     words: str
 
 
 def bottleneck(findings: Findings) -> Bottleneck:
-    """The binding constraint: of several, the one without which the others say nothing comes first."""
+    """Return the bottleneck; the generator comes first, since an overloaded generator invalidates the rest."""
     if late := [check for check in findings.checks if not check.ok and check.name in OF_GENERATOR]:
         first = min(late, key=lambda check: OF_GENERATOR.index(check.name))
         return Bottleneck("generator", f"The generator: {first.name} was {first.value} ({first.limit}).")
@@ -188,7 +188,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
 
 
 def _polling(findings: Findings) -> float | None:
-    """Polls ÷ requests that drew on the retrieval limit, over all judged stages; None without any of either."""
+    """Return polls ÷ requests on the retrieval limit over all judged stages; None without either."""
     record = findings.record
     polls = retrieves = 0
     for name, plan in record.info.traffic.items():
@@ -202,14 +202,14 @@ def _polling(findings: Findings) -> float | None:
 
 
 def _called_limit(findings: Findings, use: LimitUsage) -> str:
-    """A limit with what it allows: ``sync_run limit (100 per minute, over 4 keys)``."""
+    """Return a limit's name and quota: ``sync_run limit (100 per minute, over 4 keys)``."""
     assumed, quotas = findings.record.assumed_limits, findings.record.quotas_on(use.limit)
     keys = f", over {quotas} keys" if quotas > 1 else ""
     return f"{limit_name(use.limit)} ({assumed.limit_text(assumed.limit_on(use.limit))}{keys})"
 
 
 def _asked(use: LimitUsage) -> str:
-    """``80 % of``, ``2.5 times``; of keys that have quotas of their own the busiest, where others ask for less."""
+    """Return ``80 % of`` or ``2.5 times``, for the busiest key if keys with own quotas differ."""
     return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
 
 
@@ -222,7 +222,7 @@ def _of_limit(findings: Findings, use: LimitUsage) -> str:
 
 
 def _capacity(findings: Findings) -> str:
-    """A stage that was offered more, got no 429 and was slower by far; empty where there is none."""
+    """Return a stage with more load, no 429 and much longer times; empty without one."""
     worst, text = _SLOWER, ""
     for name, figures in findings.metrics.traffic.items():
         stages = [(stage, part) for stage, part in figures.stages.items() if _median(part) and _rate(part)]

@@ -1,7 +1,6 @@
-"""A page as a value: a head with the verdict and the answer, and sections of lists, facts, plots and tables.
+"""A page's content: a head with the verdict and the answer, and sections of lists, facts, plots and tables.
 
-A run, a comparison, a history and a capacity search each fill one; ``formats`` writes it as HTML and as Markdown, and
-prints it.
+Runs, comparisons, histories and capacity searches each build a page; ``formats`` writes and prints it.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,11 +15,11 @@ from loadtest.words import counted
 Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 
 ANSWER: Final = "answer"
-"""Name of the plot that shows what a scenario compares."""
+"""Name of the plot of a scenario's comparisons."""
 
 
 class Chapter(StrEnum):
-    """Where a run's page has a plot or table, by the heading, in order."""
+    """A chapter of a run's page, by its heading, in order of appearance."""
 
     COMPARED = "What was compared"
     LIMITS = "Limits and 429s"
@@ -37,11 +36,10 @@ class KeyFigure:
     """A number as text.
 
     Attributes:
-        label: what it is.
         value: with its unit; a dash where there is none.
-        interval: what is known of how sure it is, as text; empty without.
-        n: on how many it rests, in words; empty without any.
-        why: why there is no value, or no interval, or what else it depends on; empty otherwise.
+        interval: its uncertainty as text, or empty.
+        n: the sample size in words, or empty.
+        why: the reason for a missing value or interval, or what else it depends on; may be empty.
     """
 
     label: str
@@ -52,13 +50,13 @@ class KeyFigure:
 
     @property
     def words(self) -> str:
-        """All that belongs beside the value and its label."""
+        """The text beside the value and its label."""
         return ", ".join(part for part in (self.interval, self.n, self.why) if part)
 
 
 @dataclass(frozen=True)
 class NextStep:
-    """What to do next: why, and a command where there is one."""
+    """A next step: its reason, and a command or None."""
 
     words: str
     command: str = ""
@@ -66,7 +64,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A cell: its text, a smaller detail beside it, and how it is meant."""
+    """A cell: its text, a smaller detail beside it, and its tone."""
 
     text: str
     detail: str = ""
@@ -92,7 +90,7 @@ class Table:
     decides: tuple[int, ...] = ()
 
     def brief(self, most: int) -> "Table":
-        """The table with the rows that decide, at most so many, in their order; it is itself if that is all of them."""
+        """Return the table with at most ``most`` deciding rows, in their order; itself if those are all."""
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
@@ -101,7 +99,7 @@ class Table:
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """The table with at most ``MOST_LISTED`` rows, those that decide; its note counts the others."""
+        """Return the table with at most ``MOST_LISTED`` deciding rows; its note counts the rest."""
         left_out = len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self
@@ -109,7 +107,7 @@ class Table:
         return replace(self.brief(MOST_LISTED), note=note.strip())
 
     def _headed(self, place: int) -> tuple[TableCell, ...]:
-        """A row with the name that it shares with rows above it."""
+        """Return a row with the name that it shares with rows above."""
         named = next((row[0] for row in self.rows[place::-1] if row[0].text), self.rows[place][0])
         return (named, *self.rows[place][1:])
 
@@ -118,14 +116,14 @@ Row = tuple[TableCell | str, ...]
 
 
 def filled(*tables: Table) -> tuple[Table, ...]:
-    """The tables that have rows."""
+    """Return the tables that have rows."""
     return tuple(table for table in tables if table.rows)
 
 
 def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str = "") -> Table:
-    """A table with columns as ``Limit | #429s | ~#Rate``, # for numbers and ~ for extra ones.
+    """Return a table with columns as ``Limit | #429s | ~#Rate``: # marks numbers, ~ extra columns.
 
-    A text is a cell, the first one of a row its head.
+    Strings become cells, the first in a row its head.
     """
     marked = columns.split(" | ")
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in marked)
@@ -179,7 +177,7 @@ class OutcomeShare:
 
 @dataclass(frozen=True)
 class OutcomeBar:
-    """The operations of a traffic entry that were sent in a stage, by outcome; only what there is any of."""
+    """Operations of a traffic entry sent in a stage, by outcome, without empty outcomes."""
 
     traffic: str
     stage: str
@@ -188,13 +186,13 @@ class OutcomeBar:
 
     @property
     def words(self) -> str:
-        """``ok 51.0 %, 429 49.0 % of 2 400``."""
+        """The bar in words: ``ok 51.0 %, 429 49.0 % of 2 400``."""
         return f"{', '.join(f'{part.label} {part.share}' for part in self.parts)} of {self.sent}"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a list: its text, a smaller detail, and of a check its name and how it ended."""
+    """A point of a list: its text, a smaller detail, and a check's name and result."""
 
     text: str
     detail: str = ""
@@ -203,20 +201,20 @@ class Point:
 
 
 Look = Literal["plain", "columns", "notice", "warnings", "contents", "aside", "chapter"]
-"""How a section is shown: ``aside`` and ``chapter`` unfold by a click, and tables of ``aside`` have no caption."""
+"""A section's display: ``aside`` and ``chapter`` unfold on a click; tables of ``aside`` have no caption."""
 MOST_LISTED: Final = 150
-"""Rows of a table on a page; more would fill megabytes."""
+"""Maximum rows of a table on a page; more would fill megabytes."""
 MOST_ROWS: Final = 8
-"""Rows of a table on the first screen of a page; the others unfold by a click."""
+"""Maximum rows of a table on a page's first screen; further rows unfold on a click."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, as far as it has text, points, facts, figures, plots, tables and bars, in this order.
+    """A part of a page: text, points, facts, figures, plots, tables and bars, in this order, each optional.
 
     Attributes:
         name: the anchor of a chapter.
-        brief: whether it belongs to the first screen, and so to what a terminal shows unless it is asked for all.
+        brief: whether it belongs to the first screen, which a terminal shows without ``--full``.
         tone: of a notice.
         figures: the numbers that matter most.
         bars: the outcomes of each traffic entry and stage.
@@ -239,7 +237,7 @@ class Section:
 
     @property
     def size(self) -> str:
-        """How much there is to see: ``2 plots, 1 table``."""
+        """The number of plots and tables: ``2 plots, 1 table``."""
         points = sum(len(part.points) for column in self.parts for part in column)
         sizes = (len(self.plots), len(self.tables), len(self.facts), points)
         counts = zip(sizes, ("plot", "table", "fact", "line"), strict=True)
@@ -247,7 +245,7 @@ class Section:
 
     @property
     def filled(self) -> bool:
-        """Whether there is anything in it."""
+        """Whether it has any content."""
         content = (self.text, self.points, self.facts, self.figures, self.plots, self.tables, self.bars)
         return self.look == "contents" or any(content) or any(part.filled for column in self.parts for part in column)
 

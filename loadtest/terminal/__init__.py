@@ -1,4 +1,4 @@
-"""What is shown on a terminal or in a log: plans, histories, and how a load gets on."""
+"""Output for a terminal or log: plans, histories, and progress of a load."""
 
 import sys
 from typing import Any, Final
@@ -12,13 +12,13 @@ WIDTH: Final = 100
 
 
 def page_console(*, fixed: bool = False) -> Console:
-    """A console for tables and sentences, as wide as the terminal; 100 columns elsewhere, or where it is ``fixed``."""
+    """Return a console as wide as the terminal; 100 columns elsewhere or if ``fixed``."""
     width = None if sys.stdout.isatty() and not fixed else WIDTH
     return Console(width=width, highlight=False, emoji=False, markup=False)
 
 
 def page_table(*columns: str | dict[str, Any]) -> Table:
-    """A table with a line below its head. A column's name may come with options; long names are folded."""
+    """Return a table with a ruled header. A column is a name or a dict of options; long names are folded."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
     for column in columns:
         table.add_column(**{"overflow": "fold", **({"header": column} if isinstance(column, str) else column)})

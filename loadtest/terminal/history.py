@@ -1,4 +1,4 @@
-"""Histories on the terminal: their runs, and their audit."""
+"""A history's runs and its audit, as terminal tables."""
 
 from pathlib import Path
 from typing import Final
@@ -12,7 +12,7 @@ from loadtest.words import counted, percent
 
 _COMMIT: Final = 8
 _TRIPLE: Final = 3.0
-"""From here on a factor is easier to read than percent."""
+"""Ratio from which a factor is easier to read than a percentage."""
 
 
 def show_history(path: Path, history: History) -> None:

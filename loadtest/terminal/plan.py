@@ -12,7 +12,7 @@ from loadtest.terminal import WIDTH, page_console, page_table
 from loadtest.words import percent
 
 _NAMES: Final = 2
-"""The first columns of each table are names: they may be long and are folded; figures are not."""
+"""Leading columns that hold names: these may be folded, figures may not."""
 _SHARED: Final = ("name", "global")
 """Scopes in which keys share a limiter."""
 

@@ -13,7 +13,7 @@ from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 20.0
-"""Seconds from one line of progress in a log to the next; longer in a long run, so that a log has about twenty."""
+"""Minimum seconds between lines in a log; long runs use more, for about 20 lines in all."""
 _BAR: Final = 24
 """Characters."""
 _COUNTS: Final = {
@@ -23,9 +23,9 @@ _COUNTS: Final = {
     Outcome.FAILED: Outcome.FAILED,
     Outcome.TIMED_OUT: "timed out",
 }
-"""Figures of an entry, as they are called here."""
+"""Displayed names of an entry's counts."""
 _ALWAYS: Final = {"offered", Outcome.OK, "429"}
-"""Figures that a line shows even where they are 0."""
+"""Counts that a line shows even if they are 0."""
 _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in the last ten seconds"
 
 
@@ -105,7 +105,7 @@ def _time(seconds: float) -> str:
 
 
 def _where(figures: Progress) -> str:
-    """Its phase; while it runs, the stages that it is in."""
+    """Return the phase, or the current stages while the load is running."""
     if figures.phase != "running":
         return figures.phase
     return " + ".join(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
@@ -117,7 +117,7 @@ def _figures(entry: EntryProgress) -> dict[str, str]:
 
 
 def _line(figures: Progress) -> str:
-    """All traffic in a line: its phase, its counts and the longest p95."""
+    """Return one line for all traffic: phase, counts and the longest p95."""
     if figures.phase in {"preparing", "over"}:
         return f"{figures.phase} …"
     entries = figures.entries

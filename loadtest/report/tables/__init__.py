@@ -1,1 +1,1 @@
-"""The tables of a report, as text that is ready to show."""
+"""Tables of a report, as formatted text."""

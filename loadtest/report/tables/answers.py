@@ -1,4 +1,4 @@
-"""Tables of the answer to a scenario's question: each comparison's sides, every pair of them, and its mistakes."""
+"""Tables that answer a scenario's question: a comparison's sides and pairs, and deliberate mistakes."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -21,7 +21,7 @@ _BURST: Final = (
 
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
-    """What belongs to the first screen: a table for each comparison; of mistakes where nothing is compared."""
+    """Return the first screen's tables: one per comparison, or the deliberate mistakes without a comparison."""
     if findings.answers:
         return tuple(
             _effect(f"answer-{number}", one) if one.kind == "effect" else _alternatives(f"answer-{number}", one)
@@ -33,7 +33,7 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def pair_tables(findings: Findings) -> Iterator[Table]:
-    """Every difference of alternatives: what the first screen has no room for."""
+    """Yield tables of all pairwise differences, for the chapters."""
     for number, one in enumerate(findings.answers, 1):
         if one.kind == "alternatives" and (len(one.sides) > 2 or len(one.by) > 1):
             yield _pairs(f"pairs-{number}", one)
@@ -128,7 +128,7 @@ def _difference(one: SideDifference) -> TableCell:
 
 
 def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
-    """How a side is, beside the best one by the first metric."""
+    """Return a side's difference from the best side by the first metric."""
     if found.best is None or side.name == found.best:
         return TableCell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
     one = found.between(found.best, side.name, found.by[0])
@@ -147,7 +147,7 @@ def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool) -> TableCell:
-    """What can be told of a difference, seen from its head or its base."""
+    """Return the verdict on a difference, for its head or its base."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:

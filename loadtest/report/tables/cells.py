@@ -10,7 +10,7 @@ UNKNOWN: Final = TableCell(NOTHING, tone="faint")
 
 
 def statistic(summary: Summary, name: str, *, interval: bool = True) -> TableCell:
-    """One statistic of a time in ms, with its interval: ≥ where it reaches a time-out."""
+    """Return a statistic of a time in ms with its interval; ≥ if it reaches a time-out."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN
@@ -21,20 +21,20 @@ def statistic(summary: Summary, name: str, *, interval: bool = True) -> TableCel
 
 
 def ratio(value: float | None) -> str:
-    """A ratio in three digits; a dash where there is none."""
+    """Format a ratio with three digits; a dash for None."""
     return NOTHING if value is None else f"{value:.3g}"
 
 
 def listed(counts: dict[str, int]) -> str:
-    """Counts by name: ``200: 80,  429: 20``."""
+    """Format counts by name: ``200: 80,  429: 20``."""
     return ",  ".join(f"{name}: {count(number)}" for name, number in counts.items()) or NOTHING
 
 
 def share_of(some: float, whole: float) -> TableCell:
-    """A share, and of what it is one."""
+    """Return a share with its denominator as detail."""
     return TableCell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
 
 
 def alarm(number: int) -> TableCell:
-    """How often something happened that should not."""
+    """Return a count that is highlighted unless it is 0."""
     return TableCell(count(number), tone="bad" if number else "")

@@ -1,4 +1,4 @@
-"""The tables of a comparison: findings with their symptoms, every metric, controls, who was compared with whom."""
+"""Tables of a comparison: findings with symptoms, metrics, controls, test environment, runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,14 +20,14 @@ TONES: Final[dict[MetricVerdict, Tone]] = {
     "not comparable": "unsure",
 }
 _SHA: Final = 12
-"""Digits of a commit that are shown."""
+"""Displayed digits of a commit."""
 _MOST_NAMED: Final = 3
 _LARGEST: Final = 3
-"""Metrics that decide where nothing was found."""
+"""Number of rows that decide if there is no finding."""
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """The metrics of the findings first, then what else changed; the rest as it is, what is not judged last."""
+    """Return metrics with findings first, then other changes, then the rest; metrics not judged come last."""
     found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
 
@@ -38,7 +38,7 @@ def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
 
 
 def findings_table(comparison: RunComparison) -> Table:
-    """The metric in which each finding shows first, and its symptoms below it."""
+    """Return each finding's leading metric, followed by its symptoms."""
     stages = amounts.has_stages(comparison.metrics)
     columns = "Traffic | Metric | #Base | #Head | #Difference | #Change | #p"
     rows = []
@@ -60,7 +60,7 @@ def findings_table(comparison: RunComparison) -> Table:
 
 
 def metrics_table(comparison: RunComparison) -> Table:
-    """Every metric that both sides have, those that matter first."""
+    """Return all metrics that both sides have, the most important first."""
     stages = amounts.has_stages(comparison.metrics)
     runs = "Pairs" if comparison.kind == "paired" else "Runs"
     columns = f"Traffic | Metric | Verdict | #Base | #Head | #Difference | #Change | ~#p | #Detectable | ~#{runs}"
@@ -89,7 +89,7 @@ def metrics_table(comparison: RunComparison) -> Table:
 
 
 def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
-    """The places of what is suspected, regressed or improved; without any, of the largest changes for the worse."""
+    """Return rows of suspected, regressed or improved metrics; without any, of the largest changes for the worse."""
     places = range(len(metrics))
     if changed := [place for place in places if amounts.is_changed(metrics[place])]:
         return tuple(changed)
@@ -106,7 +106,7 @@ def _change(one: MetricComparison) -> TableCell:
 
 
 def verdict(one: MetricComparison) -> TableCell:
-    """The verdict on a metric in a word: its own, or that it is suspected or not judged, and why."""
+    """Return a metric's verdict in a word: its own, suspected, or not judged with the reason."""
     if one.suspect:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
@@ -119,7 +119,7 @@ def _p(one: MetricComparison) -> TableCell:
 
 
 def controls_table(comparison: RunComparison) -> Table:
-    """What the service cannot touch, on both sides."""
+    """Return the controls, which the service cannot affect."""
     columns = "Control | Result | ~#Base | ~#Head | #Change"
     rows = tuple(
         (
@@ -140,7 +140,7 @@ def controls_table(comparison: RunComparison) -> Table:
 
 
 def commit(run: RunMeasurements) -> str:
-    """A commit, in so many digits as tell it from others."""
+    """Return an abbreviated commit."""
     return run.commit[:_SHA] or NOTHING
 
 
@@ -161,7 +161,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
 
 
 def identities_table(comparison: RunComparison) -> Table:
-    """The test environment of both sides; what differs is marked."""
+    """Return the test environment of both sides, with differences marked."""
     rows: list[Row] = []
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
@@ -191,7 +191,7 @@ def _period(runs: Sequence[RunMeasurements]) -> str:
 
 
 def runs_table(comparison: RunComparison) -> Table:
-    """Every run that the comparison rests on."""
+    """Return all runs in the comparison."""
     columns = "Side | Run | Started | Version | Commit | Its own verdict"
     rows = tuple(
         (

@@ -1,4 +1,4 @@
-"""Tables of jobs: what they waited for, what polling them cost, and which never ended."""
+"""Tables of jobs: waiting times, polling cost, and jobs that never ended."""
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
@@ -9,12 +9,12 @@ from loadtest.words import NOTHING, count, milliseconds, share
 
 
 def job_tables(findings: Findings) -> tuple[Table, ...]:
-    """Every one; those without rows are left out by whoever shows them."""
+    """Return all tables of jobs, empty ones too."""
     return _waits(findings), polling_table(findings), _pending(findings)
 
 
 def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
-    """(traffic, stage, figures) of everything that submits jobs."""
+    """Return (traffic, stage, figures) of each stage that submits jobs."""
     return [
         (name, stage, part)
         for name, figures in findings.metrics.traffic.items()
@@ -55,7 +55,7 @@ def _number(value: float | None) -> TableCell:
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
-    """Both bounds of a statistic; the lower one is nothing where there is no block of it."""
+    """Format both bounds of a statistic; the lower bound may be unknown."""
     least = 0.0 if lower is None else lower.get(statistic).value
     most = upper.get(statistic)
     if least is None or most.value is None:
@@ -65,7 +65,7 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 
 
 def polling_table(findings: Findings) -> Table:
-    """Polls of a job, and what of the retrieval limit they took, by traffic entry and stage."""
+    """Return polls per job and their share of the retrieval limit, by traffic entry and stage."""
     columns = (
         "Traffic | Stage | #Polls of a job: mean | #p50 | #p95 | #max | #Polls sent | #Of all retrievals | "
         "#Of what the limit allows"

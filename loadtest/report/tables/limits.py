@@ -1,6 +1,6 @@
-"""What the 429s tell, in sentences, one for each limit, and in tables; or why they tell nothing.
+"""Inferred limiters and rejections, as one sentence per limit and as tables.
 
-The names of the tables begin with ``limits``: they stand with the limits.
+Table names start with ``limits``, which puts them in that chapter.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def verdict(found: Inference) -> str:
-    """Which limiter it is, in a few words."""
+    """Return the inferred limiter in a few words."""
     if found.word == "nothing":
         return "nothing tells it"
     if found.word == "none":
@@ -32,7 +32,7 @@ def verdict(found: Inference) -> str:
 
 
 def sentence(name: str, found: LimitObserved429, findings: Findings) -> str:
-    """What the answers of one limit tell of its limiter."""
+    """Return a sentence about one limit's inferred limiter."""
     inferred = found.inference
     if inferred.word == "nothing":
         if not inferred.n:
@@ -80,7 +80,7 @@ def _confidence(found: Inference) -> str:
 
 
 def chance(log10_p: float | None) -> str:
-    """A probability from its logarithm: ``p < 10⁻²⁶``."""
+    """Format a probability given as log10: ``p < 10⁻²⁶``."""
     if log10_p is None:
         return "no p"
     if log10_p > -3:
@@ -98,7 +98,7 @@ def _assumed(name: str, found: LimitObserved429, findings: Findings) -> str:
 
 
 def shorter(fit: Fit) -> str:
-    """A limiter in fewer words, for where it stands beside others."""
+    """Return a limiter's short name, for tables."""
     return words(fit).replace(" (or GCRA, which decides alike)", " or GCRA")
 
 
@@ -131,7 +131,7 @@ def _title(findings: Findings) -> str:
 
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
-    """Every one; those without rows are left out by whoever shows them, and the last says why."""
+    """Return all tables, empty ones too; the last states why tables are empty."""
     return (
         _inferred(findings),
         _candidates(findings),

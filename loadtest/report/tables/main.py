@@ -1,4 +1,4 @@
-"""Every table of a report, as text that is ready to show; those of the figures and of the generator are made here."""
+"""All tables of a run's report; this module builds those of the figures and of the generator."""
 
 import math
 from collections.abc import Iterator
@@ -49,12 +49,12 @@ _LATENCIES: Final = {
 }
 _KEYS_NAMED: Final = 5
 _NEAREST: Final = 3
-"""Thresholds that are shown first where all hold: those that are nearest to failing."""
+"""Thresholds shown first if all hold: those nearest to failing."""
 _PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 
 def thresholds(judged: list[Judged]) -> Table:
-    """Each threshold with its value, margin and n; those that fail decide, then those that are nearest to it."""
+    """Return each threshold with value, margin and n; failed thresholds decide, then the nearest to failing."""
     columns = "Result | Where | Threshold | #Value | #Margin | ~#n"
     rows = tuple(
         (
@@ -76,7 +76,7 @@ def thresholds(judged: list[Judged]) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """For sorting: what fails, what cannot be judged, then what holds by the least share of what it allows."""
+    """Sort key: failed, inconclusive, then passed by the smallest relative margin."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
@@ -101,7 +101,7 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings) -> Table:
-    """One row for each traffic entry and stage; those with the most 429s and errors decide, and the main one."""
+    """Return a row per traffic entry and stage; the main row and those with most 429s and errors decide."""
     entries, info = findings.metrics.traffic, findings.record.info
     polled = {name: polling(info, name) for name in entries}
     parts = [(name, stage, part) for name, each in entries.items() for stage, part in each.stages.items()]
@@ -145,7 +145,7 @@ def _summary_row(figures: OperationStage) -> Row:
 
 
 def all_others(findings: Findings) -> tuple[Table, ...]:
-    """Every table but those of the first screen."""
+    """Return all tables except those of the first screen."""
     return (
         *pair_tables(findings),
         _outcomes(findings),
@@ -204,14 +204,14 @@ def _limits(findings: Findings) -> Table:
 
 
 def _busiest(use: LimitUsage) -> str:
-    """What the busiest keys ask of their own quotas, where those differ."""
+    """Return the busiest keys' use of their own quotas, where it differs between keys."""
     if not use.uneven:
         return ""
     return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
 
 
 def _latencies(findings: Findings) -> Iterator[Table]:
-    """One table for each traffic entry; of very many, those that decide, and the last one counts the others."""
+    """Yield a table per traffic entry; if there are very many, only for those that decide."""
     shown, left_out = deciding(findings, findings.metrics.traffic)
     for name in shown:
         table = _latency(name, findings.metrics.traffic[name], polling(findings.record.info, name))
@@ -264,7 +264,7 @@ def _load(findings: Findings) -> Table:
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
-    """A row for each generator process, and one for each of its pools; none of older records."""
+    """Return tables of generator processes and their pools; older records have none."""
     found = generators(findings.record.info)
     return (_generators(found), _pools(found)) if found else ()
 
@@ -331,7 +331,7 @@ _KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and
 
 
 def intervals(findings: Findings) -> Table:
-    """Each figure with its range or interval beside that of order statistics."""
+    """Return each figure with its range or interval, and the interval from order statistics."""
     columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
     rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
     note = (
@@ -357,7 +357,7 @@ def _row(findings: Findings, one: MetricInterval) -> Row:
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:
-    """The interval from order statistics; empty of shares and rates, which have none."""
+    """Return the interval from order statistics; empty for shares and rates."""
     name, _, statistic = one.metric.partition(".")
     summary = getattr(findings.metrics.traffic[one.traffic].stages[one.stage], f"{name}_ms", None)
     found = summary.get(statistic).interval if isinstance(summary, Summary) else None

@@ -1,4 +1,4 @@
-"""Tables of what came with the 429s, and of what followed them."""
+"""Tables of headers and codes of 429s, recovery, retries and interference between clients."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -16,7 +16,7 @@ _UNKNOWN: Final = TableCell(NOTHING)
 
 
 def rejection_tables(findings: Findings) -> tuple[Table, ...]:
-    """Every one; those without rows are left out by whoever shows them."""
+    """Return all tables of rejections, empty ones too."""
     refused = refused_limits(findings)
     return (
         _codes(refused),
@@ -32,7 +32,7 @@ _Limits = list[tuple[str, LimitObserved429]]
 
 
 def refused_limits(findings: Findings, *, refused: bool = True) -> _Limits:
-    """The limits that gave a 429, or all; each as it is called."""
+    """Return limits that returned a 429, or all, with their displayed names."""
     return [
         ("all requests" if name == ALL else name, each)
         for name, each in findings.observed_429.limits.items()
@@ -50,7 +50,7 @@ def _codes(refused: _Limits) -> Table:
 
 
 def unknown_order(reordered: int) -> str:
-    """Return why requests of bursts prove nothing: they arrive in another order than they were sent in."""
+    """Return why requests of bursts are no evidence: their order of arrival is unknown."""
     return (
         f"the order in which {counted(reordered, 'request')} of bursts arrived is unknown, so the rest is no evidence"
     )

@@ -27,7 +27,7 @@ _ANOMALY_WORDS: Final = {
 
 
 def about_target(findings: Findings) -> tuple[Point, ...]:
-    """Every finding about the target in a line, keys by their index, with an example as its detail."""
+    """Return each finding about the target as a line with an example; keys are given by index."""
     return tuple(
         point
         for part in (_shape_findings, _anomaly_findings, _job_findings, _rejection_findings, _key_findings)
@@ -36,7 +36,6 @@ def about_target(findings: Findings) -> tuple[Point, ...]:
 
 
 def _shape_findings(findings: Findings) -> Iterator[Point]:
-    """Answers of another shape than the documented one."""
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -86,7 +85,7 @@ def _key_findings(findings: Findings) -> Iterator[Point]:
 
 
 _MOST: Final = 30
-"""Groups of errors that are shown; metrics.json has all."""
+"""Maximum number of error groups shown; metrics.json has all."""
 SLOWEST: Final = 20
 _JOBS: Final = {
     JobState.COMPLETED: "seen completed",
@@ -98,7 +97,7 @@ _JOBS: Final = {
 
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
-    """Every one; those without rows are left out by whoever shows them."""
+    """Return all tables about the target, empty ones too."""
     return _errors(findings), _anomalies(findings), _jobs(findings), slowest_table(findings)
 
 
@@ -177,7 +176,7 @@ def _jobs(findings: Findings) -> Table:
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
-    """As many as are shown, the same number of each traffic entry, the slowest first."""
+    """Return the operations shown, slowest first, with the same number from each traffic entry."""
     entries = [found for found in findings.slowest.values() if found]
     each = -(-SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
@@ -185,7 +184,7 @@ def slowest(findings: Findings) -> list[SlowOperation]:
 
 
 def slowest_table(findings: Findings) -> Table:
-    """The slowest operations, a row each."""
+    """Return a table of the slowest operations."""
     columns = (
         "Traffic | #Arrival | Stage | #At s | #Response ms | #Start lag ms | #Exec. ms | #Tries | #Requests | "
         "Outcome | Trace id"
