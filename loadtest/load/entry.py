@@ -1,4 +1,4 @@
-"""What the users of one traffic entry need to know of it: what they send, when they poll, and what is expected."""
+"""Settings of one traffic entry for its users: request bodies, polling, expected responses."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,21 +16,21 @@ from loadtest.seeded_random import seeded_random
 def next_poll(
     polling: Polling, accepted_ns: int, last_answer_ns: int, number: int = 1, draw: float = 1.0
 ) -> int | None:
-    """When to poll next (ns), or None to give up.
+    """Return the time of the next poll (ns), or None to give up.
 
-    ``number`` is of the poll, from 1, ``draw`` evenly distributed from 0 to 1, for the jitter.
+    ``number`` is the poll's, from 1; ``draw`` is uniform from 0 to 1 and sets the jitter.
     """
     due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
     return due if due <= last_poll(polling, accepted_ns) else None
 
 
 def last_poll(polling: Polling, accepted_ns: int) -> int:
-    """The last moment (ns) at which a poll is sent."""
+    """Return the latest time (ns) of a poll."""
     return accepted_ns + round(polling.give_up * 1e9)
 
 
 class Pacer:
-    """Hands out moments so that no more than ``rate`` of them a second lie together: for all polls of an entry."""
+    """Spaces all polls of an entry so that at most ``rate`` are sent per second."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
@@ -38,11 +38,11 @@ class Pacer:
         self.share_by(1)
 
     def share_by(self, processes: int) -> None:
-        """Hand out one process's part of the rate only."""
+        """Reduce the rate to the share of one of ``processes``."""
         self._gap = round(1e9 / self._rate * processes)
 
     def slot(self, due: int) -> int:
-        """The first free moment (ns) not before ``due``, which is taken by this."""
+        """Reserve and return the first free time (ns) not before ``due``."""
         moment = max(due, self._next)
         self._next = moment + self._gap
         return moment
@@ -50,7 +50,7 @@ class Pacer:
 
 @dataclass(frozen=True, slots=True)
 class TrafficEntry:
-    """What the users of one traffic entry need to know of it."""
+    """Settings of one traffic entry, and its pool."""
 
     name: str
     index: int
@@ -61,31 +61,31 @@ class TrafficEntry:
     pool: Pool
     timeouts: Timeouts
     pacer: Pacer | None
-    """Of all its polls together; None where they are not paced."""
+    """Shared by all polls of the entry; None without pacing."""
     job_ids: JobIds
     bodies: Bodies
     matcher: Matcher | None
-    """Of results; None where any will do."""
+    """Checks results; None accepts all."""
     expected: dict[str, frozenset[int]]
-    """Statuses that are no failure to Locust, by stage."""
+    """Statuses that Locust counts as successes, by stage."""
 
     def key_index(self, number: int) -> int:
-        """The key of arrival ``number``: its retries and polls keep it."""
+        """Return the key index of an arrival, which its retries and polls keep."""
         return self.plan.key_start + number % self.plan.key_count
 
     def mistake(self, number: int) -> MistakeKind | None:
         return self.traffic.mistakes.pick(self.seed, self.name, number)
 
     def draw(self, *about: object) -> float:
-        """A number from 0 to 1, the same in every run with this seed."""
+        """Return a number from 0 to 1 that depends only on the seed and the arguments."""
         return seeded_random(self.seed, self.name, *about)
 
 
 def make_entry(name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> TrafficEntry:
-    """Make an entry ready; what the run's plan has of its inputs is filled in.
+    """Make a traffic entry, and fill in the number of input rows in the run's plan.
 
     Raises:
-        InputError: if a file that it names cannot be used.
+        InputError: if a file that the entry names cannot be used.
     """
     traffic = scenario.traffic[name]
     plan, expect, polling = info.traffic[name], traffic.expect, traffic.polling

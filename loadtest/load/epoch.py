@@ -1,7 +1,7 @@
-"""What happens before the first arrival: jobs are seeded for retrievals to ask for, and the epoch is set.
+"""Preparation of a run before the first arrival: seeding jobs for retrievals, and setting the epoch.
 
-The requests that seed jobs draw on limits like any other, so they are recorded: in a stage of their own, before the
-epoch. An embedded target with faults gets to know the epoch, since its faults count from there.
+Requests that seed jobs use up limits, so they are recorded in a separate stage before the epoch. An embedded target
+with faults receives the epoch, because its faults are scheduled relative to it.
 """
 
 import time
@@ -28,21 +28,21 @@ from loadtest.targets import allow, refused
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Where a request budget has bounds: impatience would soon spend its share of a limit."""
+"""Seconds between tries with a request budget, to spare its share of a limit."""
 _AHEAD_NS: Final = 100_000_000
-"""How far ahead the epoch is set, for the target to know of it before the first arrival."""
+"""Lead of the epoch, so that the target receives it before the first arrival."""
 _TRIES: Final = 5
 
 
 class Seeder:
-    """Seeds the jobs of every retrieval entry that asks for it."""
+    """Seeds the jobs of every retrieval entry with ``job_ids = "seeded"``."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._sent: list[tuple[TrafficEntry, RequestKind, Answer, str, int]] = []
 
     def seed(self) -> None:
-        """Submit the jobs and wait for their ends; raises ``TargetError`` if they take over 90 s, or it refuses."""
+        """Submit the jobs and wait until they end; raises ``TargetError`` after 90 s or if the target rejects them."""
         for entry in self._session.entries.values():
             if entry.operation in JOB_OPERATIONS and entry.traffic.job_ids == "seeded":
                 client = WorkflowClient(self._session.endpoint, entry.timeouts)

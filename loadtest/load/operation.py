@@ -1,4 +1,4 @@
-"""One arrival being carried out: its requests, and the one outcome that it ends in."""
+"""Execution of one arrival: its requests and its outcome."""
 
 import time
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from loadtest.schedule import Arrival
 
 
 class RunningOperation:
-    """Carries out one arrival: sends its requests, records each, and in the end records how the operation ended.
+    """Sends and records the requests of one arrival, then records its outcome.
 
-    Its user became free at ``free_ns`` (monotonic ns), and has one connection for all of them.
+    Its user became free at ``free_ns`` (monotonic) and has one connection.
     """
 
     def __init__(
@@ -29,13 +29,13 @@ class RunningOperation:
         self.arrival = arrival
         self.key_index = entry.key_index(arrival.number)
         self.mistake = entry.mistake(arrival.number)
-        """What it gets wrong on purpose, if anything."""
+        """Deliberate mistake in its first request; None without."""
         self.expected = MISTAKE_STATUS[self.mistake] if self.mistake else entry.traffic.expect.status
-        """Status that its first request is to be answered with; None for the documented one."""
+        """Expected status of its first response; None for the documented status."""
         self.matched: bool | None = None
-        """Whether the result was the expected one, where that was looked at."""
+        """Whether the result was as expected; None if it was not checked."""
         self.contradiction: Reason | None = None
-        """How one of its answers contradicted an earlier one of the run, if one did: it has failed for this reason."""
+        """Contradiction between an answer and an earlier answer of the run; it fails the operation."""
         self._session = session
         self._entry = entry
         self._free_ns = free_ns
@@ -50,7 +50,7 @@ class RunningOperation:
         self._ended = False
 
     def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
-        """Send the operation's first request, and again after each 429 for as long as the retry policy wants."""
+        """Send the operation's first request, and retry it after 429s as the policy allows."""
         intended: int | None = None
         while True:
             self._attempts += 1
@@ -79,10 +79,10 @@ class RunningOperation:
         """Send one request and record it.
 
         Args:
-            kind: of the request.
-            send: sends it, given its ``traceparent``.
-            intended_ns: when a policy wanted it (monotonic ns); None for the arrival's intended start.
-            poll: its number, if it is a poll.
+            kind: kind of request.
+            send: sends it with a ``traceparent``.
+            intended_ns: intended start (monotonic) of a retry or poll; None for the arrival's.
+            poll: number of the poll; None for other requests.
         """
         trace = self._session.traceparent(self._trace_id)
         intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns
@@ -96,8 +96,8 @@ class RunningOperation:
             raise
         try:
             if self._entry.pool.crowded:
-                # Answers that came at the same time have their ends noted first, which are late else: by 0.06 ms for
-                # each of them, after a server's pause.
+                # Let other greenlets note the ends of their answers first. After a server's pause, many answers come
+                # at once, and each would delay the others' ends by 0.06 ms.
                 gevent.sleep(0)
         finally:
             self._record_request(kind, answer, trace, intended, poll)
@@ -109,7 +109,7 @@ class RunningOperation:
         return self._start is not None
 
     def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
-        """Record how the operation ended; only the first call counts."""
+        """Record the outcome; only the first call counts."""
         if self._ended:
             return
         self._ended = True
@@ -196,7 +196,7 @@ def request_sample(
     intended: int | None = None,
     parent_arrival: int | None = None,
 ) -> Sample:
-    """The sample of one request: a first try, no poll, and nothing wrong on purpose, unless the caller says so."""
+    """Return the sample of a request. It describes a first attempt; the caller changes it for others."""
     exchange: HttpExchange = answer.exchange
     epoch = session.epoch_ns
     return Sample(
@@ -230,14 +230,14 @@ def request_sample(
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for.
+    """Return the seconds in a ``Retry-After`` header, at least 0.
 
     Args:
-        value: the header: seconds, or a date.
-        date: the answer's own ``Date``, against which a date is read, so that no clock of ours matters.
+        value: the header: seconds or a date.
+        date: the response's ``Date``, the reference for a date.
 
     Returns:
-        None where there is no header, or none that can be understood; never below zero.
+        None if the header is absent or invalid.
     """
     wanted = None if value is None else parse_retry_after(value)
     if not isinstance(wanted, datetime):

@@ -1,7 +1,7 @@
-"""What requests carry, and whether what comes back fits: bodies and mistakes, job ids, expected results, job histories.
+"""Request bodies and checks of responses: inputs, mistakes, job ids, expected results, job histories.
 
-Bodies vary by a file of inputs, or are wrong on purpose. Retrievals ask for jobs that were seeded, for those of the run
-itself, or for those of a file. A wrong result, or an answer that contradicts an earlier one, fails the operation.
+Bodies vary by a file of inputs, or contain deliberate mistakes. Retrievals use seeded jobs, jobs of the run, or jobs
+listed in a file. A wrong result, or an answer that contradicts an earlier answer, fails the operation.
 """
 
 import csv
@@ -23,10 +23,10 @@ from loadtest.seeded_random import seeded_random
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
 INVALID_BODY: Final = b'{"parameters": 42}'
-"""Without a name, and with parameters that are no object."""
+"""The name is missing, and the parameters are not an object."""
 _MAX_ROWS: Final = 1_000_000
 _BLOCK: Final = 64
-"""Job ids that are packed together: to unpack them takes about 2 µs."""
+"""Number of job ids packed together; unpacking them takes about 2 µs."""
 _pack: Final = msgspec.msgpack.Encoder().encode
 _unpack: Final = msgspec.msgpack.Decoder(list[str]).decode
 _PARTS: Final = 1024
@@ -38,10 +38,10 @@ class Bodies:
 
     Args:
         workflow: its name.
-        parameters: what every operation sends.
-        rows: inputs, each laid over ``parameters``; none sends ``parameters`` alone.
-        order: whether arrival n takes row n modulo their number, or one drawn for it.
-        seed: of the draw.
+        parameters: common to all operations.
+        rows: inputs, each merged over ``parameters``; without rows, only ``parameters`` are sent.
+        order: arrival n takes row n modulo the number of rows, or a random row.
+        seed: seed of the random choice.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Bodies:
         order: Literal["sequential", "random"] = "sequential",
         seed: tuple[int, str] = (0, ""),
     ) -> None:
-        # Encoded once and here: nothing is left to do on the way of a request.
+        # Encoded once here, so that no request waits for it.
         self._bodies = [
             msgspec.json.encode({"name": workflow, "parameters": {**parameters, **row}}) for row in rows or [{}]
         ]
@@ -73,10 +73,10 @@ class Bodies:
 def read_inputs(path: Path) -> list[dict[str, Any]]:
     """Read inputs: a JSON object a line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
-    A CSV value that reads as a JSON number, true, false or null is that; anything else is text.
+    A CSV value that is a JSON number, true, false or null is parsed as such; all others are text.
 
     Raises:
-        InputError: naming file and line, if it cannot be read, holds no row, or a row is no object.
+        InputError: if the file cannot be read or has no rows, or a row is not an object. It names file and line.
     """
     text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":
@@ -84,7 +84,7 @@ def read_inputs(path: Path) -> list[dict[str, Any]]:
     elif path.suffix in {".jsonl", ".ndjson"}:
         rows = _json_rows(path, text)
     else:
-        raise InputError(f"{path} is no kind of inputs that is known", "Name it .jsonl or .csv, as what it holds.")
+        raise InputError(f"{path} has an unknown format", "Rename it to .jsonl or .csv, depending on its content.")
     if not rows or len(rows) > _MAX_ROWS:
         raise InputError(f"{path} holds {len(rows)} rows of inputs", f"Give it at least one, at most {_MAX_ROWS:,}.")
     return rows
@@ -189,9 +189,9 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
 
 
 class JobNumbers:
-    """A number for each job id, 0 at first. It takes 16 bytes a job, where a dictionary of ids takes about 250.
+    """A number for each job id, initially 0. It takes 16 bytes a job; a dictionary of ids takes about 250.
 
-    Ids are told apart by 64-bit hashes: among a million ids, two collide with a probability of 3 in 100 million.
+    Ids are identified by 64-bit hashes: among a million ids, two collide with a probability of 3 in 100 million.
     """
 
     def __init__(self) -> None:
@@ -205,13 +205,13 @@ class JobNumbers:
     def __setitem__(self, job_id: str, number: int) -> None:
         part, place, found = self._find(job_id)
         if not found:
-            # Sorted parts of some hundred hashes: to move those behind takes well below a microsecond.
+            # Parts have a few hundred sorted hashes, so an insertion takes well below a microsecond.
             self._hashes[part].insert(place, hash(job_id) & _MASK)
             self._numbers[part].insert(place, 0)
         self._numbers[part][place] = number
 
     def _find(self, job_id: str) -> tuple[int, int, bool]:
-        """Part, place within it, and whether the id is there already."""
+        """Return the part, the place within it, and whether the id is known."""
         hashed = hash(job_id) & _MASK
         part = hashed % _PARTS
         hashes = self._hashes[part]
@@ -220,21 +220,21 @@ class JobNumbers:
 
 
 class JobHistory:
-    """Compares answers about jobs with earlier ones of the same run.
+    """Compares answers about jobs with earlier answers of the same run.
 
-    An answer that contradicts another one is a good answer of its request; the operation has failed.
+    A contradiction fails the operation, not the request.
     """
 
     def __init__(self) -> None:
         self._known = JobNumbers()
-        """Twice the ns at which a job was first seen to have ended (0 before), plus 1 if a submit gave its id."""
+        """Twice the ns of the first answer with a terminal state (0 before), plus 1 if a submit returned the id."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
-        """Take an answer into account.
+        """Add an answer, and return its contradiction of an earlier answer.
 
         Returns:
-            How it contradicts an earlier one, if it does. ``duplicate_job_id``: a submit was answered with the id of
-            another job. ``back_to_pending``: a job is pending that was seen to have ended before this was even asked.
+            ``duplicate_job_id``: a submit returned the id of another job. ``back_to_pending``: a job is pending though
+            an answer before this request showed its end.
         """
         job_id = answer.job_id
         if job_id is None or answer.outcome != Outcome.OK or answer.job_state is None:
@@ -256,8 +256,8 @@ class Matcher:
     """Compares results with what a scenario expects.
 
     Args:
-        subset: keys that must be there with these values, tables within tables alike; None accepts all.
-        schema: a JSON schema to meet; None accepts all.
+        subset: required keys and values, nested tables included; None accepts all.
+        schema: a JSON schema; None accepts all.
     """
 
     def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
@@ -271,7 +271,7 @@ class Matcher:
 
 
 def contains(value: Any, wanted: Any) -> bool:
-    """Whether ``value`` equals ``wanted``, or is a table that contains all of it. Lists must be equal throughout."""
+    """Whether ``value`` equals ``wanted`` or is a table that contains it. Lists must be equal."""
     if isinstance(wanted, dict):
         return isinstance(value, dict) and all(key in value and contains(value[key], wanted[key]) for key in wanted)
     # True == 1 in Python, not in JSON.
@@ -279,7 +279,7 @@ def contains(value: Any, wanted: Any) -> bool:
 
 
 def read_schema(path: Path) -> Any:
-    """Read a JSON schema; raises ``InputError`` if the file cannot be read, or holds none."""
+    """Read a JSON schema; raises ``InputError`` if the file cannot be read or is not a schema."""
     text = _read(path, "result_schema", "Name a file with a JSON schema.")
     schema, elsewhere = None, _Elsewhere()
     try:
@@ -289,16 +289,16 @@ def read_schema(path: Path) -> Any:
         if elsewhere.uri is not None:
             key = next((key for key, value in _references(schema, "$") if elsewhere.uri.endswith(value)), "$")
             raise InputError(
-                f"{path}: {key} leads to {elsewhere.uri!r}, and nothing outside of the file is read",
-                "Put that schema into this file, below $defs.",
+                f"{path}: {key} refers to {elsewhere.uri!r}, which is outside the file",
+                "Copy that schema into this file, below $defs.",
             ) from None
         reason = str(error).splitlines()[0] if str(error) else "it cannot be read"
-        raise InputError(f"{path} is no JSON schema: {reason}", "See json-schema.org.") from None
+        raise InputError(f"{path} is not a JSON schema: {reason}", "See json-schema.org.") from None
     return schema
 
 
 class _Elsewhere:
-    """Fetches nothing for a schema, which might lead to any host or file, and keeps what was asked for."""
+    """A retriever that fetches nothing, as references may lead to any host or file; it keeps the last URI."""
 
     uri: str | None = None
 
@@ -308,7 +308,7 @@ class _Elsewhere:
 
 
 def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Each reference in a schema that leads out of its document: its key, and the document."""
+    """Yield the key and document of each reference that leads out of a schema's document."""
     children = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
     for name, value in children:
         if name == "$ref" and isinstance(value, str) and not value.startswith("#"):
@@ -317,12 +317,12 @@ def _references(schema: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def _read(path: Path, key: str, remedy: str) -> str:
-    """The text of a regular file, as devices and pipes may never end; raises ``InputError`` if it cannot be read."""
+    """Read a regular file's text (devices and pipes may never end); raises ``InputError`` if that fails."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"cannot read {key} from {path}: it is not a regular file", remedy)
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        # ValueErrors are those of UTF-8, and of a path with a NUL in it.
+        # ValueErrors come from invalid UTF-8 and from paths with a NUL.
         why = (error.strerror or error) if isinstance(error, OSError) else error
         raise InputError(f"cannot read {key} from {path}: {why}", remedy) from error

@@ -1,4 +1,4 @@
-"""The pool of users of each traffic entry: which of them gets the next arrival, and how a pool grows."""
+"""Pools of users, one for each traffic entry: handing arrivals to users, and growth."""
 
 import fcntl
 import gc
@@ -24,41 +24,40 @@ if TYPE_CHECKING:  # importing it patches the interpreter, which not every user 
 logger = logging.getLogger(__name__)
 _CROWD: Final = 8
 _STEP: Final = 5
-"""Users made at once: 5 take about 0.25 ms, for which nothing is sent."""
+"""Users made at once: 5 take about 0.25 ms, during which nothing is sent."""
 _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
 
 
 class Taker(Protocol):
-    """What a pool needs of a user."""
+    """Interface of a user to its pool."""
 
     free_ns: int
-    """When it became free (monotonic ns); set by the pool."""
+    """Monotonic ns at which it became free; set by the pool."""
 
 
 class Pool:
-    """The users of one traffic entry, and the arrivals that wait for one of them.
+    """The users of one traffic entry, and arrivals that wait for a free user.
 
-    The longest-idle user is handed out last, so that connections stay as warm as a real client's. A pool starts with
-    ``size`` users and may grow to ``cap``; without one it stays as it is.
+    The most recently used user gets the next arrival, so that its connection is warm. A pool starts with ``size`` users
+    and may grow to ``cap``; without ``cap``, its size is fixed.
     """
 
     def __init__(self, size: int, cap: int | None = None) -> None:
         self.started = size
         self.size = size
-        """Users that it has, or is about to have."""
+        """Number of users, including those being started."""
         self.cap = size if cap is None else max(size, cap)
         self.backlog: deque[Arrival] = deque()
-        """Due arrivals that no user was free for."""
+        """Due arrivals that wait for a user."""
         self.on_scarce: Callable[[], None] = lambda: None
-        """Called at each arrival that leaves few users idle, for as long as the pool may grow (see ``Growth``)."""
+        """Called at each arrival that leaves few users idle, while the pool may grow (see ``Growth``)."""
         self._closed = False
-        # Greenlets by identity of their users, in the order in which they became idle: a list would be searched for
-        # each user that is stopped.
+        # Greenlets by identity of their users, in order of becoming idle. Removal from a list would need a search.
         self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
-        # Since when which arrival has been waiting, by its number, the oldest first.
+        # Start of the wait (monotonic ns) by number of the arrival, the oldest first.
         self._since: dict[int, int] = {}
         self._full_since: int | None = None
 
@@ -76,11 +75,11 @@ class Pool:
 
     @property
     def scarce(self) -> bool:
-        """Whether so few users are idle that it should grow, and it may."""
+        """Whether the pool should and may grow, because few users are idle."""
         return self.size < self.cap and len(self._idle) < self._reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
-        """Hand an arrival that is due to an idle user, which begins it before this returns, or let it wait for one."""
+        """Hand a due arrival to an idle user, which begins it before this returns; else put it into the backlog."""
         if self._idle and not self._closed:
             _hand(self._idle.popitem()[1], arrival)
         else:
@@ -89,14 +88,11 @@ class Pool:
             self.on_scarce()
 
     def take(self, user: Taker) -> Arrival:
-        """Wait for the next arrival, as a user that is free from now on.
-
-        A user that is stopped while it waits leaves nothing behind.
-        """
+        """Wait for the next arrival as a free user, which may be stopped meanwhile."""
         user.free_ns = time.monotonic_ns()
         self._all.add(id(user))
         if self.backlog:
-            # Nobody else would run for as long as arrivals wait and none of them has to be sent.
+            # Other greenlets need a turn while arrivals wait.
             gevent.sleep(0)
             if self.backlog and not self._closed:
                 return self._relieve(time.monotonic_ns())
@@ -109,7 +105,7 @@ class Pool:
         return arrival
 
     def close(self) -> None:
-        """Hand nothing out any longer: what waits stays in the backlog."""
+        """Stop handing out arrivals; the backlog stays."""
         self._closed = True
 
     def surrender(self) -> list[Arrival]:
@@ -123,7 +119,7 @@ class Pool:
         self.backlog.appendleft(arrival)
 
     def figures(self, now_ns: int) -> PoolInfo:
-        """How it fared until now, a moment of the monotonic clock."""
+        """Return the figures until ``now_ns`` (monotonic)."""
         oldest = next(iter(self._since.values()), now_ns)
         full = self._full_ns + (0 if self._full_since is None else now_ns - self._full_since)
         return PoolInfo(
@@ -137,13 +133,13 @@ class Pool:
 
     @property
     def _reserve(self) -> int:
-        """Users that had better be idle: a tenth, at least five, but no more than half of a small pool."""
+        """Wanted number of idle users: a tenth and at least five, but at most half of the pool."""
         return max(1, min(self.size // 2, max(5, self.size // 10)))
 
     def _wait(self, arrival: Arrival) -> None:
         self.backlog.append(arrival)
         if self._closed:
-            # Nobody was missing: nothing is handed out any longer.
+            # The arrival does not wait for a user: nothing is handed out any longer.
             return
         now = self._since[arrival.number] = time.monotonic_ns()
         self._waited += 1
@@ -162,27 +158,27 @@ class Pool:
 
 
 def _hand(user: Any, arrival: Arrival) -> None:
-    """Let an idle user go on with an arrival at once, and come back here as soon as it waits for something.
+    """Switch to an idle user with an arrival, and return as soon as it waits for something.
 
-    By way of a queue, the user would begin after everything else that the event loop has to do in this turn.
+    With a queue, the user would begin after all other work of the event loop's turn.
     """
     current, hub = getcurrent(), get_hub()
     if current is hub:
-        # As every greenlet that waits, it comes back to the event loop.
+        # When the user waits, it switches back to the event loop.
         user.switch(arrival)
         return
     back = hub.loop.run_callback(current.switch)
     try:
         user.switch(arrival)
     finally:
-        # Whoever is stopped meanwhile must not be woken up again.
+        # A greenlet that was stopped meanwhile must not be woken again.
         back.stop()
 
 
 class Growth:
-    """Makes more users of the class that is named after a pool when few of its users are idle.
+    """Adds users to pools that have few idle users.
 
-    They are users of Locust's runner, so that it stops them, too.
+    A user's class is named after its pool. Locust's runner owns the users, and stops them.
     """
 
     def __init__(self, environment: "Environment", pools: Mapping[str, Pool]) -> None:
@@ -207,7 +203,7 @@ class Growth:
             while scarce := [(name, pool) for name, pool in self._pools.items() if pool.scarce]:
                 for name, pool in scarce:
                     self._grow(name, pool)
-                    # Not zero, after which the event loop would not look at sockets and timers first.
+                    # With zero, the event loop would not look at sockets and timers first.
                     gevent.sleep(_PAUSE_S)
 
     def _grow(self, name: str, pool: Pool) -> None:
@@ -215,27 +211,26 @@ class Growth:
         if runner is None:
             return
         if runner.user_count + _STEP > self._most_users:
-            # A user that cannot connect would look like a target that cannot be connected to.
+            # A user that cannot open a socket would look like an unreachable target.
             pool.cap = pool.size
             logger.warning("The pool of %s stays at %d users: no more files may be open (ulimit -n).", name, pool.size)
             return
-        # As its spawn_users does it, which counts all users for its log at each call: ms, where there are many.
+        # Equivalent to spawn_users, which takes ms to count many users for its log.
         make = runner.user_classes_by_name[name]
         step = min(_STEP, pool.cap - pool.size)
         pool.size += step
         self._made += step
         if self._made % _FREEZE_EVERY < step:
-            # As at the epoch: users are no garbage, and to look through hundreds of new ones takes ms.
+            # Users are never garbage; a collection that scans hundreds of them takes ms.
             gc.freeze()
         for _ in range(step):
             make(self._environment).start(runner.user_greenlets)
 
 
 def _make_room(files: int) -> None:
-    """Have the system make room for so many files now.
+    """Enlarge the process's table of files now.
 
-    Linux doubles the table of a process's files when it is full, and lets a process with several threads wait for
-    5 to 15 ms each time.
+    Linux doubles a full table, which blocks a process with several threads for 5 to 15 ms each time.
     """
     with Path(os.devnull).open("rb") as file:
         os.close(fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, files - 1))

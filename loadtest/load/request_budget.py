@@ -155,20 +155,20 @@ class RequestBudget:
 
 
 class _LimitShare:
-    """The requests on one limit within its last window, of all keys together."""
+    """Requests on one limit within its last window, over all keys."""
 
     def __init__(self, share: float, limit: LimitInfo, keys: int) -> None:
         self.allowed = share * limit.count * keys
         self.part = 1
-        """Of how many processes this is one."""
+        """Number of processes that share it."""
         self.window = limit.window_s
         self.sent: deque[float] = deque()
 
     def take(self, now: float) -> bool:
-        """Note one more, unless it would be one too many.
+        """Count a request; False if it exceeds the share.
 
-        An even schedule at exactly the share has a request at both ends of a window, and may send the second a
-        little early: so one more is let through.
+        An even schedule at exactly the share has a request at both ends of a window, and may send the second early.
+        One more request is therefore accepted.
         """
         while self.sent and self.sent[0] <= now - self.window:
             self.sent.popleft()
@@ -199,14 +199,14 @@ class QuotaSplit:
                 executions=executions,
             )
         self._reserved: dict[str, BudgetUse] = {}
-        """What each worker may use in all, or will not pass before the next assignment."""
+        """Maximum total use of each worker until the next assignment."""
 
     def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
-        """Note what a worker will not pass before the next assignment."""
+        """Set a worker's maximum total use until the next assignment."""
         self._reserved[worker] = reserved
 
     def split(self, workers: Sequence[str]) -> dict[str, BudgetUse] | None:
-        """What each of these workers may use, in all since the run began; None without bounds."""
+        """Return each worker's maximum total use since the run began; None without bounds."""
         if self._quota is None:
             return None
         taken = summed([self._budget.used, *self._reserved.values()])
@@ -221,12 +221,12 @@ class QuotaSplit:
 
 
 def summed(uses: Sequence[BudgetUse]) -> BudgetUse:
-    """What several processes, or runs, have used together."""
+    """Return the total use of several processes or runs."""
     return BudgetUse(**{name: sum(getattr(each, name) for each in uses) for name in BudgetUse.__struct_fields__})
 
 
 def remaining(bounds: BudgetInfo, used: Sequence[BudgetUse]) -> BudgetInfo:
-    """What a budget for several runs leaves to the next one."""
+    """Return the part of a budget that earlier runs left over."""
     spent, left = summed(used), msgspec.structs.replace(bounds, used=None)
     if left.max_operations is not None:
         left.max_operations = max(0, left.max_operations - spent.operations)
