@@ -1,8 +1,8 @@
-"""One run, as everything that makes its load shares it: where to send, the record, and the clock.
+"""State of one run that its load shares: endpoint, record, clock.
 
-Samples become Locust's request events, too, which feed its statistics and a user's listeners. Locust's tables know
-requests by kind and name. A 429 is under a name of its own, since what a refusal took says nothing of how long answers
-take. A polled operation consists of requests, so its row is not counted in *Aggregated*.
+Samples also become Locust's request events, which feed its statistics and a user's listeners. Locust's tables list
+requests by kind and name. 429s have a separate name, because the time of a rejection is not a response time. A polled
+operation consists of requests, so its row is not counted in *Aggregated*.
 """
 
 import os
@@ -49,7 +49,7 @@ _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 
 def session_of(environment: Environment) -> "Session":
-    """The session under way in a Locust environment: Locust makes the users, and knows nothing of it."""
+    """Return the current session of a Locust environment, for users that Locust makes."""
     return _SESSIONS[environment]
 
 
@@ -57,16 +57,16 @@ class Session:
     """One run: its traffic, its record, its clock.
 
     Args:
-        environment: Locust's.
-        directory: of the run.
-        info: what ``run.json`` has so far; its plan will be scheduled.
-        scenario: the one in force.
-        endpoint: where to send.
-        base: what a relative path in the scenario starts from.
-        output: where samples go; into the run directory by default.
-        worker: which of several processes this is.
-        trace: first half of all trace ids, which is one in all processes of a run; drawn by default.
-        control: URL of the control endpoint of a target with faults; what the environment says by default.
+        environment: Locust's environment.
+        directory: the run directory.
+        info: contents of ``run.json`` so far; its plan will be scheduled.
+        scenario: the effective scenario.
+        endpoint: the target's endpoint.
+        base: folder that relative paths in the scenario start from.
+        output: receives samples; the run directory by default.
+        worker: index of this process; 0 without workers.
+        trace: first half of all trace ids of the run; random by default.
+        control: URL of the control endpoint of a target with faults; by default from the environment.
 
     Raises:
         InputError: if a file that the scenario names cannot be used.
@@ -107,9 +107,9 @@ class Session:
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
         self.bug: str | None = None
-        """The traceback of an error that is not the target's, which ends the run."""
+        """Traceback of an error that is not the target's; it ends the run."""
         self.user_error: str | None = None
-        """What it is in a sentence, where a user's own class made it; else it is ours."""
+        """One sentence about ``bug`` if a user's class raised it; None for the harness's errors."""
         self.trace = trace or secrets.token_hex(8)
         self.control = control or os.environ.get(CONTROL_VARIABLE)
         self._spans = count((worker << 48) + 1)
@@ -125,19 +125,19 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the epoch, below zero before it; 0 while it is not known."""
+        """Seconds since the epoch, negative before it; 0 while it is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
     def since_epoch(self, monotonic_ns: int | None) -> int | None:
-        """A moment of the monotonic clock as ns since the epoch."""
+        """Convert monotonic ns to ns since the epoch."""
         return None if monotonic_ns is None else monotonic_ns - self.epoch_ns
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
-        """The W3C trace id of an operation: 32 hex digits."""
+        """Return the W3C trace id of an operation: 32 hex digits."""
         return f"{self.trace}{entry.index + 1:04x}{arrival:012x}"
 
     def traceparent(self, trace_id: str) -> str:
-        """A ``traceparent`` for the next request of an operation (W3C Trace Context, version 00, sampled)."""
+        """Return a ``traceparent`` for an operation's next request (W3C Trace Context, version 00, sampled)."""
         return f"00-{trace_id}-{next(self._spans):016x}-01"
 
     def record(self, sample: Sample) -> None:
@@ -146,7 +146,7 @@ class Session:
         fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
     def unsent(self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome, reason: Reason) -> Sample:
-        """The sample of an operation of which nothing was sent."""
+        """Return the sample of an operation without requests."""
         return Sample(
             row="operation",
             traffic=entry.name,
@@ -176,7 +176,7 @@ class Session:
 
 
 def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, target: Target | None = None) -> Endpoint:
-    """The endpoint of a run's target, which is checked once more where it is not given.
+    """Make the endpoint of a run's target; without ``target``, the URL is checked again.
 
     Raises:
         InputError: if it may not be loaded, or a file for TLS, or a variable of a header's value, is missing here.
@@ -206,20 +206,20 @@ _PHRASES: Final[dict[int, str]] = {each.value: each.phrase for each in HTTPStatu
 _SENTENCES: Final[dict[str, str]] = {each.value: each.sentence for each in Reason}
 
 
-class RequestFailure(Exception):  # noqa: N818 - its name is what Locust shows as the error's type
-    """A request that failed, with status and meaning, for Locust's statistics."""
+class RequestFailure(Exception):  # noqa: N818 - Locust shows the name as the error's type
+    """A failed request with status and reason, for Locust's statistics."""
 
 
 def fire_request(environment: Environment, sample: Sample, expected: frozenset[int] | tuple[int, ...]) -> None:
-    """Fire Locust's event for a sample, if it is of a request or of a polled operation."""
+    """Fire Locust's event for the sample of a request or a polled operation."""
     kind: str
     if sample.row == "operation":
         if sample.operation not in POLLED_OPERATIONS or sample.outcome not in TIMED:
             return
-        # Other operations are their only request, retries aside.
+        # Other operations consist of one request, apart from retries.
         kind, since = sample.operation, sample.intended_start
     elif sample.kind is not None:
-        # A poll is a request of its own; the first request of an operation counts from when it was wanted.
+        # Polls count from their start, first requests from the intended start.
         kind = sample.kind
         since = sample.start if sample.kind == RequestKind.POLL else sample.intended_start
     else:
@@ -238,7 +238,7 @@ def fire_request(environment: Environment, sample: Sample, expected: frozenset[i
 
 
 def _meaning(sample: Sample) -> str:
-    """Status and code of an answer that is an error; else what went wrong, as a sentence."""
+    """Return status and code of an error response; else a sentence about the failure."""
     status = sample.status
     if status is not None and status >= HTTPStatus.BAD_REQUEST:
         return f"{status} {sample.error_code or _PHRASES.get(status, 'of no known meaning')}"
@@ -248,7 +248,7 @@ def _meaning(sample: Sample) -> str:
 
 
 def count_operations_apart(stats: RequestStats) -> None:
-    """Keep operations out of the total of Locust's statistics: their requests are in it."""
+    """Keep operations out of the total of Locust's statistics, which has their requests."""
     log_request, log_error = stats.log_request, stats.log_error
 
     def request(method: str, name: str, response_time: int, content_length: int) -> None:
@@ -265,5 +265,5 @@ def count_operations_apart(stats: RequestStats) -> None:
         found = stats.errors.setdefault(StatsError.create_key(method, name, error), StatsError(method, name, error))
         found.occurred()
 
-    # Of this environment's object alone; its runner has listeners that are bound to it already.
+    # Patch this environment's object only: its runner's listeners are already bound to it.
     vars(stats).update(log_request=request, log_error=error)

@@ -1,6 +1,6 @@
-"""The Locust user classes: each carries out the arrivals of one traffic entry, one at a time.
+"""Locust user classes: each user carries out the arrivals of one traffic entry, one at a time.
 
-An idle user waits for its arrival inside ``wait_time``, which is where Locust may stop a user at once.
+An idle user waits for its arrival inside ``wait_time``, where Locust can stop it at once.
 """
 
 import importlib
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry and carries each out, as ``perform`` of its subclass does."""
+    """Takes arrivals from the pool of its traffic entry; ``perform`` of a subclass carries each out."""
 
     abstract = True
     traffic_name: ClassVar[str]
@@ -64,13 +64,13 @@ class WorkflowUser(locust.User):
 
     @locust.task
     def operate(self) -> None:
-        """Carry out the arrival at hand; whatever happens, it ends in exactly one outcome."""
+        """Carry out the current arrival; it always ends in exactly one outcome."""
         arrival, self._arrival = self._arrival, None
         if arrival is None:
-            # Locust runs a task before it waits for the first time. After each wait it would sleep for no time at all,
-            # which is another turn of the event loop, in which every other greenlet that is ready goes first.
+            # Locust runs a task before its first wait. Its sleep(0) after each wait would let every other ready
+            # greenlet go first.
             task_set: Any = self._taskset_instance
-            task_set._sleep = lambda _: None  # noqa: SLF001 - it offers no other way
+            task_set._sleep = lambda _: None  # noqa: SLF001 - Locust has no public hook
             return
         operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
@@ -85,10 +85,10 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception as error:
-            # Not the target's. The arrival still counts, and the run ends as one that cannot be trusted.
+            # An error of the generator, not the target: the arrival counts, and the run is aborted.
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             if self.session.bug is None:
-                # Locust logs the traceback; those of others till the end would say the same.
+                # Locust logs the traceback once; later ones would repeat it.
                 self.session.bug = traceback.format_exc()
                 self.session.user_error = _blame(type(self).__bases__[0], error)
                 raise
@@ -97,7 +97,7 @@ class WorkflowUser(locust.User):
         raise NotImplementedError
 
     def conclude(self, operation: RunningOperation, answer: Answer) -> None:
-        """Finish an operation by its last answer: its outcome, the state of its job, and its result."""
+        """Finish an operation with the outcome, job state and result of its last answer."""
         expect = self.entry.traffic.expect
         if answer.outcome == Outcome.OK and operation.contradiction:
             operation.finish(Outcome.FAILED, operation.contradiction)
@@ -115,21 +115,21 @@ class WorkflowUser(locust.User):
         operation.finish_as(answer)
 
     def _begin_post(self, operation: RunningOperation, kind: RequestKind) -> Answer:
-        """Run or submit the entry's workflow with the inputs of the arrival."""
+        """Run or submit the entry's workflow with the arrival's inputs."""
         body = self.entry.bodies.of(operation.arrival.number)
         return operation.begin(
             kind, lambda trace: self.client.post(kind, body, operation.key_index, trace, operation.expected)
         )
 
     def on_stop(self) -> None:
-        """Give back an arrival that was taken but not begun, and hang up."""
+        """Return an arrival that was not begun to the pool, and close the connection."""
         if self._arrival is not None:
             self.entry.pool.give_back(self._arrival)
             self._arrival = None
         self.client.close()
 
     def _send_invalid(self, operation: RunningOperation) -> None:
-        """Send a request that is wrong on purpose, which is ok if it is answered as documented."""
+        """Send a deliberately wrong request; the documented error is ok."""
         wrong_key = operation.mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
         bodies = self.entry.bodies
@@ -156,7 +156,7 @@ class SyncRunUser(WorkflowUser):
 
 
 class AsyncRunUser(WorkflowUser):
-    """Submits a job and polls it until it is completed or has failed: one operation.
+    """Submits a job and polls it until it is completed or has failed, as one operation.
 
     A poll's 429 does not end it: the next poll follows.
     """
@@ -177,7 +177,7 @@ class AsyncRunUser(WorkflowUser):
             self.conclude(operation, answer)
 
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
-        """Poll until an answer ends the operation, which is returned; None where the policy gives up."""
+        """Poll until an answer ends the operation, and return it; None if the policy gives up."""
         polling, pacer = self.entry.traffic.polling, self.entry.pacer
         last, number = accepted, 1
         while True:
@@ -201,7 +201,7 @@ class AsyncRunUser(WorkflowUser):
 
 
 class RetrievalUser(WorkflowUser):
-    """Asks for the state of jobs that exist already."""
+    """Retrieves existing jobs."""
 
     abstract = True
 
@@ -225,7 +225,7 @@ USER_CLASSES: dict[str, type[WorkflowUser]] = {
 
 
 def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Path) -> list[type[locust.User]]:
-    """A Locust user class for each traffic entry, named after it.
+    """Make a Locust user class for each traffic entry, named after it.
 
     Modules of classes that a scenario names are looked for in its folder, too.
 
@@ -243,7 +243,7 @@ def user_classes(scenario: Scenario, plans: Mapping[str, TrafficPlan], base: Pat
 
 
 def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
-    """The class that carries out an entry's arrivals; raises ``InputError`` if one that it names cannot be used."""
+    """Return an entry's user class; raises ``InputError`` if the class that it names cannot be used."""
     base_class = USER_CLASSES[traffic.operation]
     if traffic.user is None:
         return base_class
@@ -254,7 +254,7 @@ def find_class(name: str, traffic: Traffic, base: Path) -> type[WorkflowUser]:
             sys.path.insert(0, folder)
     found = _imported(where, module, attribute, base)
     if not (isinstance(found, type) and issubclass(found, base_class)):
-        raise InputError(f"{where} is no subclass of {base_class.__name__}", "See docs/locust.md#user-classes.")
+        raise InputError(f"{where} is not a subclass of {base_class.__name__}", "See docs/locust.md#user-classes.")
     return found
 
 
@@ -267,7 +267,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
             raise InputError(
                 f"{where}: there is no module {missing!r} in {base} or in the working directory", "Write module:Class."
             ) from None
-        # Whatever else the module does while it is imported is its author's to mend.
+        # Other errors during the import belong to the module's author.
         if isinstance(error, SyntaxError):
             place = f"{Path(error.filename or '?').name}:{error.lineno}"
         else:
@@ -283,7 +283,7 @@ def _imported(where: str, module: str, attribute: str, base: Path) -> object:
 
 
 def _blame(user_class: type, error: Exception) -> str | None:
-    """Which line of a user's own class raised an exception, in a sentence without full stop; None where it was ours."""
+    """Describe the line of a user's class that raised an exception, without a full stop; None for the harness's."""
     if user_class in USER_CLASSES.values():
         return None
     file = inspect.getfile(user_class)

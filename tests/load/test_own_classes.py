@@ -29,7 +29,7 @@ EXPECTED = {
     "broken:Mine": "your module (broken.py:1) raised SyntaxError",
     "lacks:Mine": "your module (lacks.py:1) raised ModuleNotFoundError: No module named 'no_such_library'",
     "misses:Othar": "misses has no class 'Othar'; did you mean 'Other'?",
-    "misses:Other": "is no subclass of SyncRunUser",
+    "misses:Other": "is not a subclass of SyncRunUser",
 }
 ASK = """
 import sys

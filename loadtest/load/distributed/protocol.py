@@ -1,8 +1,8 @@
-"""What the master and the workers of a run send each other: the bodies of one kind of Locust message.
+"""Messages between the master and the workers of a run: the bodies of one kind of Locust message.
 
-A worker speaks first (``Hello``), is given the run (``Setup``), and reports twice a second until it is done
-(``WorkerReport``); the master acknowledges each report. No message carries an API key. Both sides have to be of the
-same version of this package.
+A worker connects (``Hello``), receives the run (``Setup``), and reports twice a second until it is done
+(``WorkerReport``); the master acknowledges each report. No message contains an API key. Both sides must have the same
+version of this package.
 """
 
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorI
 from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
-"""Of the Locust message."""
+"""Name of the Locust message."""
 PROTOCOL: Final = 3
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """Which boot of which machine this is: processes with the same one read the same monotonic clock.
+    """Return the id of this machine's boot; processes with the same id share the monotonic clock.
 
-    Empty where the system does not show it.
+    Empty if the system does not show it.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
@@ -36,12 +36,12 @@ class Hello(msgspec.Struct, tag=True):
 
     protocol: int
     version: str
-    """Of the package: both sides have to agree on what a scenario means."""
+    """Version of the package."""
     host: str
     boot: str
     """As ``boot_id`` gives it."""
     keys: int
-    """How many API keys it has."""
+    """Number of API keys."""
 
 
 class RunMessage(msgspec.Struct, tag=True):
@@ -55,56 +55,56 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
     """Part of what a worker recorded."""
 
     number: int
-    """From 1 on; the record takes them in this order."""
+    """From 1; the order in the record."""
     samples: bytes
-    """An Arrow stream of its own; empty if there are none."""
+    """A complete Arrow stream; empty without samples."""
     jobs: list[tuple[str, int]] = []
-    """Ids of jobs that were accepted, with the index of their key."""
+    """Ids of accepted jobs with the index of their key."""
 
 
 class WorkerReport(RunMessage, tag=True, kw_only=True):
-    """How a worker is doing, and what it recorded since its last report."""
+    """A worker's state and its new samples."""
 
     sent_ns: int
     """On the worker's monotonic clock."""
     ready: bool = False
     """All its users have asked for an arrival, and its clock is known."""
     waiting: bool = True
-    """It has no part of the schedule, and could have one."""
+    """It is ready for a part of the schedule and has none."""
     assignment: int = 0
-    """Number of the last assignment that it has received."""
+    """Number of the last assignment received."""
     taken_over: int = 0
-    """Arrivals of other workers that it has received so far."""
+    """Number of arrivals received from other workers."""
     exhausted: bool = False
-    """It has offered all that it was assigned, or was told to stop."""
+    """It has offered all its arrivals, or was stopped."""
     quiet: bool = False
     """Nothing waits to be sent, and nothing is in flight."""
     closed: bool = False
-    """Everything that it recorded has been sent, and nothing more will be."""
+    """It has sent all its samples."""
     offered: dict[str, int] = {}
-    """Arrivals that it has offered, by traffic entry."""
+    """Number of offered arrivals by traffic entry."""
     newly_offered: dict[str, dict[int, int]] = {}
-    """Those since the report before, by traffic entry and second of the run: for the live page."""
+    """Since the report before, by traffic entry and second of the run; for the live page."""
     batch: Batch | None = None
     used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
     """Since the report before."""
     generator: GeneratorInfo | None = None
     peers: dict[str, PeerInfo] = {}
-    """What it has connected to so far, by address."""
+    """Connections by address."""
     clock: ClockInfo | None = None
-    """The target's clock against the master's, as this worker sees it."""
+    """Estimate of the target's clock relative to the master's."""
     offset_ns: int = 0
     """The worker's monotonic clock minus the master's."""
     uncertainty_ns: int = 0
     shared_clock: bool = False
-    """It reads the master's own clock, so that the offset is not applied."""
+    """It has the master's clock, so the offset is not applied."""
     abort: str | None = None
     """Why the run should end."""
     bug: str | None = None
     """Traceback of an error that is not the target's."""
     user_error: str | None = None
-    """What it is in a sentence, where a user's own class made it."""
+    """One sentence about the bug if a user's class raised it."""
 
 
 class CutAnswer(RunMessage, tag=True):
@@ -114,21 +114,21 @@ class CutAnswer(RunMessage, tag=True):
     accepted: bool
     reached_ns: int
     reserved: BudgetUse
-    """What it has used and may still use before the next assignment."""
+    """Its maximum total use before the next assignment."""
 
 
 class Leave(RunMessage, tag=True):
-    """A worker wants to leave, politely."""
+    """A worker asks to leave."""
 
 
 class HandBack(RunMessage, tag=True):
-    """Arrivals that a worker was assigned and will not send."""
+    """Assigned arrivals that a worker will not send."""
 
     arrivals: list[Arrival]
 
 
 class SetupFailed(RunMessage, tag=True):
-    """A worker can't take part: why, and what to do."""
+    """Reason and remedy of a worker that cannot take part."""
 
     message: str
 
@@ -137,36 +137,36 @@ FromWorker = Hello | WorkerReport | CutAnswer | Leave | HandBack | SetupFailed
 
 
 class Refuse(msgspec.Struct, tag=True):
-    """The master does not want a worker: why, and what to do."""
+    """Reason and remedy of a master that rejects a worker."""
 
     message: str
 
 
 class Setup(RunMessage, tag=True):
-    """What a worker has to know of a run."""
+    """A run as a worker needs it."""
 
     worker: int
-    """Its index, from 1 on: it is in every sample that it records."""
+    """Its index, from 1; part of each of its samples."""
     info: bytes
     """run.json."""
     trace: str
     """First half of all trace ids of the run."""
     worker_count: int
-    """How many there are now, so that it knows its part of the users."""
+    """Number of workers now; it divides the users."""
     boot: str
-    """As in ``Hello``, of the master."""
+    """The master's ``boot_id``."""
 
 
 class KnownJobs(RunMessage, tag=True):
-    """Jobs that retrievals may ask for."""
+    """Jobs for retrievals."""
 
     entry: str | None
-    """The traffic entry that they were seeded for; null for the run's own."""
+    """The traffic entry of seeded jobs; null for jobs of the run."""
     jobs: list[tuple[str, int]]
 
 
 class ProposeCut(RunMessage, tag=True):
-    """The assignment is about to change: offer nothing from the cut on, until the next assignment is there."""
+    """The assignment will change: offer nothing from the cut until the next assignment."""
 
     number: int
     cut_ns: int
@@ -174,7 +174,7 @@ class ProposeCut(RunMessage, tag=True):
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
-    """From a moment on, these workers share the schedule, in this order."""
+    """The workers that share the schedule from a moment on, in this order."""
 
     number: int
     epoch_ns: int
@@ -184,7 +184,7 @@ class Assign(RunMessage, tag=True, kw_only=True):
     """Since the epoch."""
     workers: list[str]
     allowed: dict[str, BudgetUse] | None = None
-    """What each worker may use of the request budget, in all since the run began; null without one."""
+    """Each worker's maximum total use of the request budget; null without a budget."""
 
 
 class TakeOver(RunMessage, tag=True):
@@ -197,11 +197,11 @@ class Stop(RunMessage, tag=True):
     """Offer nothing more."""
 
     discard: bool
-    """Whether what waits for a user is not sent any longer, either."""
+    """Whether arrivals that wait for a user are discarded."""
 
 
 class Close(RunMessage, tag=True):
-    """Send what is left of the record."""
+    """Send all remaining samples."""
 
     aborted: bool
 
@@ -210,19 +210,19 @@ class Acknowledge(RunMessage, tag=True):
     """The answer to a report."""
 
     echo_ns: int
-    """When the report was sent, on the worker's clock."""
+    """Sending time of the report on the worker's clock."""
     received_ns: int
     replied_ns: int
-    """On the master's."""
+    """On the master's clock."""
     batch: int
-    """Number of the last batch that is in the record."""
+    """Number of the last batch in the record."""
     rejoin: bool = False
-    """The worker counted as lost: others were assigned its part of the schedule."""
+    """The worker was lost, and its part of the schedule was reassigned."""
 
 
 FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-"""Raises ``msgspec.MsgspecError`` where it is no message of this version, as ``from_master`` does."""
+"""Raises ``msgspec.MsgspecError`` for a message of another version, as does ``from_master``."""
 from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode

@@ -1,4 +1,4 @@
-"""The master's connection to its workers, by way of Locust's own: messages, and how many users each worker makes.
+"""The master's connection to its workers through Locust's: messages, and the number of users of each worker.
 
 Locust's master spreads users over its workers anew when one comes or goes, and stops those that it moves in the middle
 of what they do. ``UserDispatcher`` replaces that: a worker that has its users keeps them, and the arrivals are assigned
@@ -31,20 +31,20 @@ _AT_ONCE: Final = 1000.0
 
 
 class Mailbox:
-    """Receives the messages of workers, and sends them others. One for a Locust master; runs come one after the other.
+    """Exchanges messages with the workers of a Locust master, for one run after the other.
 
     Each worker must have as many API keys as the master.
     """
 
     def __init__(self, environment: Environment, runner: MasterRunner, *, keys: int) -> None:
         self.on_message: Callable[[str, FromWorker, int], None] = lambda *_: None
-        """Called with each message of a worker, and when it came (monotonic ns); set by the run under way."""
+        """Called with a worker's id, its message and the time of receipt (monotonic ns); set by the current run."""
         self.worker_counts: Callable[[], dict[str, int]] = dict
-        """Gives the workers that take part in the run, and how many there were when each was set up."""
+        """Returns the workers of the run, each with the number of workers at its set-up."""
         self.bug: str | None = None
-        """Traceback of an error of our own."""
+        """Traceback of an error in the harness."""
         self._accepted: dict[str, Hello] = {}
-        """Workers that could take part, by their Locust id, in the order in which they came."""
+        """Accepted workers by Locust id, in order of arrival."""
         self._runner = runner
         self._keys = keys
         self._queue = SimpleQueue()
@@ -55,14 +55,14 @@ class Mailbox:
         gevent.spawn(self._work)
 
     def send(self, worker: str, message: FromMaster) -> None:
-        """Send a worker a message; one that is gone does not receive it."""
+        """Send a worker a message; it is lost if the worker is gone."""
         try:
             self._runner.send_message(protocol.NAME, {"body": protocol.encode(message)}, worker)
         except RPCError as error:
             logger.warning("A message to a worker failed: %s", error)
 
     def connected(self) -> dict[str, Hello]:
-        """Workers that could take part, and that Locust lists as connected."""
+        """Return the accepted workers that are connected."""
         clients = self._runner.clients
         listed = {node.id for state in (clients.ready, clients.spawning, clients.running) for node in state}
         return {worker: hello for worker, hello in self._accepted.items() if worker in listed}
@@ -71,7 +71,7 @@ class Mailbox:
         gevent.spawn(self._runner.start, self._runner.target_user_count, _AT_ONCE)
 
     def _receive(self, msg: Any, **_: Any) -> None:
-        # Locust's own listener must not be held up: heartbeats would be late.
+        # Blocking Locust's listener would delay heartbeats.
         self._queue.put((msg.node_id, msg.data["body"], time.monotonic_ns()))
 
     def _work(self) -> None:
@@ -105,7 +105,7 @@ class Mailbox:
 
 
 class UserDispatcher:
-    """Gives each worker its part of every class's users once, when it takes part in the run.
+    """Gives each worker its part of every class's users once, when it joins the run.
 
     Args:
         worker_nodes: those that are connected.
@@ -121,7 +121,7 @@ class UserDispatcher:
         mailbox: Mailbox,
     ) -> None:
         self.dispatch_in_progress = True
-        """To Locust: a worker that comes or goes is no reason to start again (``give_users`` starts it where it is)."""
+        """False: Locust must not start again when workers come or go (see ``give_users``)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
         self._mailbox = mailbox
         self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}
@@ -129,40 +129,40 @@ class UserDispatcher:
         self._due = False
 
     def new_dispatch(self, target_user_count: int, spawn_rate: float, user_classes: Any = None) -> None:
-        """Begin: all users at once, whatever the rate."""
+        """Start all users at once, whatever the rate."""
         self._due = True
 
     def __iter__(self) -> Iterator[dict[str, dict[str, int]]]:
         return self
 
     def __next__(self) -> dict[str, dict[str, int]]:
-        """Users by worker and class, of workers that have none yet."""
+        """Return users by worker and class, for workers without users."""
         if not self._due:
             raise StopIteration
         self._due = False
         new = {worker: count for worker, count in self._mailbox.worker_counts().items() if worker not in self._served}
         self._served.update(new)
-        # Locust fails where no worker gets anything; no classes at all change nothing.
+        # Locust fails on an empty result; a worker without classes changes nothing.
         return {
             worker: {name: _part(users, count) for name, users in self._user_counts.items()}
             for worker, count in new.items()
         } or self._nobody
 
     def add_worker(self, worker_node: WorkerNode) -> None:
-        """A worker is connected: it gets its users when it takes part in the run."""
+        """Do nothing: a worker gets its users when it joins the run."""
 
     def remove_worker(self, worker_node: WorkerNode) -> None:
-        """A worker is gone; should it come back, it has no users."""
+        """Forget a worker's users."""
         self._served.discard(worker_node.id)
 
 
 def _part(users: int, workers: int) -> int:
-    """One worker's part of users: rounded up, since each may be the one that needs the odd one."""
+    """Return the users of one worker, rounded up."""
     return -(-users // workers)
 
 
 def part_of(info: RunInfo, workers: int) -> RunInfo:
-    """The run, with one worker's part of the users."""
+    """Reduce the users of a run to one worker's part, and return the run."""
     for plan in info.traffic.values():
         plan.users, plan.max_users = _part(plan.users, workers), _part(plan.max_users or plan.users, workers)
     return info

@@ -1,6 +1,6 @@
-"""One worker: takes part in the runs that its master conducts, one after the other, and reports to it.
+"""A worker process: it takes part in its master's runs, one after the other.
 
-In each run it has a session of its own, and its part of the schedule and of the request budget.
+In each run it has its own session and a part of the schedule and of the request budget.
 """
 
 import gc
@@ -35,23 +35,25 @@ from loadtest.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
-"""Without an answer of the master for so long, nothing more is offered. Shorter than the silence after which a worker
-counts as lost (``LOST_AFTER_NS`` of ``master``), so that nobody else offers the same arrivals meanwhile."""
+"""Silence of the master after which a worker offers nothing more.
+
+It is shorter than ``LOST_AFTER_NS`` of ``master``, so that no other worker offers the same arrivals.
+"""
 _EXCHANGES: Final = 5
-"""With the master, before the estimate of its clock is used."""
+"""Messages exchanged with the master before the estimate of its clock is used."""
 _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""Seconds without any message of the master after which a run is given up."""
+"""Seconds without a message from the master after which a worker gives up a run."""
 _LEAVE_PATIENCE: Final = 10.0
 
 
 class WorkerRun:
-    """What a worker does in one run.
+    """A worker's part of one run.
 
     Raises:
-        LoadtestError: if it can't take part: a target that may not be loaded from here, or a file that is not here.
+        LoadtestError: if it cannot take part: the target is not allowed here, or a file is missing.
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class WorkerRun:
         _check(info, environment, len(keys))
         scenario = Scenario.model_validate(info.scenario.effective)
         endpoint = make_endpoint(info, keys, workflow_endpoint)
-        # The preflight is the master's to count.
+        # The master counts the preflight.
         endpoint.budget.used = BudgetUse()
         self._outbox = Outbox()
         self.session = Session(
@@ -82,7 +84,7 @@ class WorkerRun:
         )
         if not environment.user_classes:
             environment.user_classes = user_classes(scenario, info.traffic, base)
-            # Their modules could not hear of it before. Plain locust has fired it.
+            # Their modules were imported after Locust fired it.
             environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self._clock = WorkerClock(shared=bool(setup.boot) and setup.boot == protocol.boot_id())
         self.generator = LocalGenerator(self.session, Partition(held=lambda: self.silent_ns > HOLD_NS))
@@ -132,7 +134,7 @@ class WorkerRun:
         return None
 
     def _assign(self, message: protocol.Assign, worker: str) -> None:
-        """Take the part of the schedule that is this worker's from a moment on; the first one begins the run here."""
+        """Take an assignment of the schedule; the first assignment begins the run."""
         session = self.session
         if not self.begun:
             self.begun = True
@@ -165,7 +167,7 @@ class WorkerRun:
         self.generator.stop(discard=discard)
 
     def close(self, *, aborted: bool) -> None:
-        """Users are gone: record what they left, and have everything packed."""
+        """Record what the stopped users left, and pack all samples."""
         self.stop(discard=aborted)
         self.generator.unwatch()
         gc.unfreeze()
@@ -220,7 +222,7 @@ def _check(info: RunInfo, environment: Environment, keys: int) -> None:
 
 
 class Worker:
-    """Connects a Locust worker with its master's runs.
+    """Connects a Locust worker to its master's runs.
 
     Args:
         environment: Locust's.
@@ -242,7 +244,7 @@ class Worker:
         on_refused: Callable[[str], None],
     ) -> None:
         self.left = Event()
-        """Set when it has left, or has given up."""
+        """Set when the worker has left or given up."""
         self.gave_up = False
         self._environment = environment
         self._runner = runner
@@ -265,7 +267,7 @@ class Worker:
         )
 
     def interrupt(self) -> None:
-        """React to a signal: leave politely, or end the process at once if it is leaving already."""
+        """Handle a signal: ask to leave, or end the process at once if it is leaving already."""
         if self._leaving:
             os._exit(int(ExitCode.INTERRUPTED))
         logger.info("Leaving: what was not sent is handed back.")
@@ -342,7 +344,7 @@ class Worker:
             self._run.generator.unwatch()
 
     def _stopped(self, **_: Any) -> None:
-        """All users are gone, because Locust's master asked for it."""
+        """Close the run after Locust's master has stopped all users."""
         if self._run is not None and not self._run.closed:
             self._run.close(aborted=False)
             self._report(self._run)

@@ -143,8 +143,9 @@ function figures(entry) {
 
 function tables(message) {
   byId("lights").replaceChildren(...message.lights.map((light) => {
-    const item = element("li", undefined, { class: light.ok === null ? "" : light.ok ? "good" : "bad" });
-    item.append(element("small", `${light.name}${light.ok === false ? ": too much" : ""}`), element("b", light.value), element("small", light.limit));
+    const item = element("li", undefined, { class: light.ok === null ? "" : light.ok ? "good" : light.limit ? "bad" : "bad wide" });
+    if (light.limit) item.append(element("small", `${light.name}${light.ok === false ? ": too much" : ""}`));
+    item.append(element("b", light.value), element("small", light.limit));
     return item;
   }));
   byId("s-thresholds").hidden = !(message.thresholds ?? []).length;

@@ -315,7 +315,7 @@ def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> lis
         Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
     ]
     if why := bottleneck(generator.recent_cpu, late=live.late_starts.sustained(elapsed_s)):
-        found.insert(0, Light("generator", why, "keeps up", ok=False))
+        found.insert(0, Light("generator", why, "", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
         found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} are there", "none lost", not lost))
