@@ -1,6 +1,6 @@
-"""What ends a run early: circuit breakers, and thresholds with ``abort = true``. Pure: samples in, reasons out.
+"""Early ends of a run: circuit breakers, and thresholds with ``abort = true``. Pure: samples in, reasons out.
 
-Both judge while the run goes on, from counts and a histogram; final figures never come from here.
+Both use live counts and a histogram, never for final figures.
 """
 
 from collections import Counter, deque
@@ -21,25 +21,25 @@ from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
-"""Answers that the share of 5xx is taken of."""
+"""Number of answers in the share of 5xx."""
 
 Expected = Mapping[str, Mapping[str, frozenset[int]]]
-"""Statuses that are expected, by traffic and stage."""
+"""Expected statuses by traffic and stage."""
 FEWEST: Final = 20
-"""Operations or requests that a share or a time needs before it is judged."""
+"""Minimum sample size of a share or a time."""
 FEWEST_SECONDS: Final = 10.0
-"""Of its stages, before a rate is judged."""
+"""Minimum seconds of its stages before a rate is judged."""
 _BEYOND: Final = 5
-"""Operations that must lie beyond a percentile before it is judged: 100 for p95, 500 for p99."""
+"""Minimum number of operations above a percentile: n = 100 for p95, 500 for p99."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
 _Z: Final = 2.576
 
 _Known = tuple[float, float, float]
-"""Low, value and high."""
+"""Lower bound, value, upper bound."""
 
 
 class CircuitBreakers:
-    """Watches the samples of a run, once they are counted, for reasons to end it."""
+    """Finds reasons to end a run in its counted samples."""
 
     def __init__(
         self,
@@ -58,14 +58,14 @@ class CircuitBreakers:
         self._recent: deque[bool] = deque(maxlen=RECENT)
 
     def see(self, sample: Sample) -> str | None:
-        """Take one sample into account; gives a reason to end the run, if it is one."""
+        """Add a sample; return a reason to end the run, or None."""
         if sample.row != "request":
             return None
         self._pending.see(sample)
         if len(self._pending) > self._settings.pending_jobs:
             return f"more than {self._settings.pending_jobs:,} jobs were pending at once (breakers.pending_jobs)"
         if sample.status is None:
-            # No answer: a server that is gone is for validity and thresholds to judge.
+            # Validity and thresholds judge a server that does not answer.
             return None
         expected = sample.outcome == Outcome.OK or sample.status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
@@ -73,16 +73,16 @@ class CircuitBreakers:
         return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
 
     def check(self, elapsed: float) -> str | None:
-        """Check what no sample shows, about once a second; gives a reason to end the run, if there is one.
+        """Check the stop file and thresholds; return a reason to end the run, or None.
 
         Args:
             elapsed: seconds since the epoch.
         """
         if self._stop_file.exists():
-            return f"the stop file {self._stop_file} is there"
+            return f"the stop file {self._stop_file} exists"
         for threshold in self._thresholds:
             if (value := threshold.broken(elapsed)) is not None:
-                return f"a threshold that aborts did not hold: {threshold.text}, but it was {value}"
+                return f"a threshold with abort = true failed: {threshold.text}, but it was {value}"
         return None
 
     def _auth(self, status: int, *, expected: bool) -> str | None:
@@ -115,29 +115,28 @@ def make_breakers(
     directory: Path,
     live: LiveFigures,
 ) -> CircuitBreakers:
-    """The breakers of a run, as its scenario sets them."""
+    """Make the breakers that a scenario sets."""
     thresholds = [LiveThreshold(each.parsed, plans, live) for each in scenario.threshold if each.abort]
     return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
 
 
 class LiveJudgement(NamedTuple):
-    """What a threshold shows while the run goes on."""
+    """A threshold's current value and judgement."""
 
     value: str
-    """With its unit; empty while too little was seen."""
+    """Value with unit; empty with too few samples."""
     judgement: Judgement
-    """Of what was seen so far."""
 
 
 class LiveThreshold:
-    """One threshold whose metric can be known early, and what was seen in its scope.
+    """A threshold that can be judged during the run.
 
-    Shares, rates and times are judged once there are enough samples, counts only where they are too high already.
+    Shares, rates and times need enough samples; a count can only fail early.
 
     Args:
         threshold: the requirement (see ``why_not_early``).
-        plans: the stages of all traffic, for its scope.
-        live: what was seen of them.
+        plans: stages of all traffic, for the scope.
+        live: live figures.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:
@@ -155,11 +154,11 @@ class LiveThreshold:
 
     @property
     def text(self) -> str:
-        """Its scope and what it requires."""
+        """Scope and requirement."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
     def now(self, elapsed: float) -> LiveJudgement:
-        """What it shows.
+        """Return the current value and judgement.
 
         Args:
             elapsed: seconds since the epoch.
@@ -173,7 +172,7 @@ class LiveThreshold:
         return LiveJudgement(text, judge(self._threshold, (low, high)))
 
     def broken(self, elapsed: float) -> str | None:
-        """The value, as text, if the threshold certainly does not hold; else None.
+        """Return the value as text if the threshold has certainly failed; else None.
 
         Args:
             elapsed: seconds since the epoch.
@@ -187,7 +186,7 @@ class LiveThreshold:
         return [figures for figures in stages if figures is not None]
 
     def _count(self, names: Sequence[str]) -> int:
-        """The sum of some counts, by their names in ``metrics.PARTS``."""
+        """Return the sum of counts that ``metrics.PARTS`` names."""
         operations: Counter[Cell] = Counter()
         requests: Counter[Cell] = Counter()
         for each in self._seen():
@@ -199,7 +198,7 @@ class LiveThreshold:
         return sum(counted(name, operations, requests) for name in names)
 
     def _known(self, elapsed: float) -> _Known | None:
-        """Low, value and high of the metric now; None while too little was seen."""
+        """Return lower bound, value and upper bound now; None with too few samples."""
         entry = METRICS[self._threshold.metric]
         if not entry.parts:
             return self._time(self._threshold.metric.partition(".")[2])
@@ -229,12 +228,12 @@ class LiveThreshold:
         value = times.quantile(share)
         if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
             return None
-        # The histogram knows it to within a bucket.
+        # The histogram has the precision of a bucket.
         return value / GROWTH, value, value * GROWTH
 
 
 def _share(part: int, whole: int) -> _Known:
-    """A share with its 99 % score interval: two failures among the first twenty are no 10 % yet."""
+    """Return a share with its 99 % score interval, as two failures of the first twenty do not prove 10 %."""
     share = part / whole
     low, high = wilson(share, whole, _Z)
     return low, share, high

@@ -1,7 +1,4 @@
-"""The client of the API: puts requests together from parts that are made once, sends them, interprets the answers.
-
-Answers are decoded straight into typed structures.
-"""
+"""The client of the API: it assembles requests from prebuilt parts, sends them, and decodes responses into structs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -30,18 +27,18 @@ _WRONG_KEY: Final = "not-a-key"
 
 
 class Endpoint:
-    """Where the API is and with which keys it is asked: made once, shared by all clients.
+    """Address, keys and headers of the API, shared by all clients.
 
     Args:
-        address: where to connect to.
+        address: addresses of the server.
         host: value of the Host header.
-        prefix: path before ``/v1``, without a slash at its end.
-        keys: API keys; a request of key index i is sent with ``keys[i]``.
+        prefix: path before ``/v1``, without a trailing slash.
+        keys: API keys; a request with key index i has ``keys[i]``.
         workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
-        headers: what every request carries beyond those, by name.
-        secrets: which values of those are secret.
-        budget: taken from before each send; no bounds by default.
+        headers: additional headers of every request, by name.
+        secrets: secret values among them.
+        budget: checked before each request; no bounds by default.
     """
 
     def __init__(
@@ -61,11 +58,11 @@ class Endpoint:
         self.budget = budget or RequestBudget()
         self.key_count = len(keys)
         self.secrets = (*keys, *secrets)
-        """What is recorded nowhere, even where the service says it."""
+        """Values that are never recorded, even if a response contains them."""
         self.wrong_key = len(keys)
-        """A key index whose requests carry no valid key."""
+        """Key index of requests with an invalid key."""
         self._prefix = quote(prefix, safe="/%:@!$&'()*+,;=~")
-        # A scenario's file name is in the run's id, and may hold anything.
+        # The run's id contains the scenario's file name, which may have any character.
         agent = re.sub(r"[^\x20-\x7e]", "?", user_agent)
         common = f" HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\naccept: application/json\r\n"
         headers = {"accept-encoding": "identity", **(headers or {})}
@@ -122,24 +119,24 @@ class JobAnswer(msgspec.Struct, rename="camel", gc=False):
 
 
 class ErrorAnswer(msgspec.Struct, gc=False):
-    """The API's error body, as far as it is used."""
+    """The used part of the API's error body."""
 
     code: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
 
 class Answer(msgspec.Struct, kw_only=True, gc=False):
-    """An exchange, interpreted."""
+    """An interpreted exchange."""
 
     exchange: HttpExchange
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
-    """Of the error body; of a body of another shape, what is amiss with it."""
+    """``code`` of an error body, or the first fault of a body with another shape."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
     result: Any = None
-    """Of a run or a completed job; not recorded."""
+    """Result of a run or a completed job; not recorded."""
 
 
 _run = msgspec.json.Decoder(RunAnswer)
@@ -151,7 +148,7 @@ _SUCCESS: Final = {kind: request.success for kind, request in REQUESTS.items()}
 
 
 class WorkflowClient:
-    """Sends requests to the API over one connection of its own."""
+    """Sends requests to the API over its own connection."""
 
     def __init__(self, endpoint: Endpoint, timeouts: Timeouts) -> None:
         self.endpoint = endpoint
@@ -170,10 +167,10 @@ class WorkflowClient:
 
         Args:
             kind: run or submit.
-            body: as JSON; a mapping is encoded.
-            key_index: of the API key.
+            body: JSON, or a mapping to encode.
+            key_index: index of the API key.
             trace: the ``traceparent``.
-            expected: a status to expect instead of the documented one.
+            expected: expected status; None for the documented one.
         """
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         request = self.endpoint.post(kind, content, key_index, trace)
@@ -183,9 +180,9 @@ class WorkflowClient:
         return interpret(kind, exchange, None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Retrieve a job, or poll it; ``expected`` as in ``post``.
+        """Retrieve or poll a job; ``expected`` as in ``post``.
 
-        Where the server closes an idle connection just then, the request is sent once more, since it changes nothing.
+        If the server closes an idle connection meanwhile, the request is sent again, because it is idempotent.
         """
         request = self.endpoint.get(kind, job_id, key_index, trace)
         self.endpoint.budget.take_request(kind)
@@ -203,10 +200,10 @@ class WorkflowClient:
 def interpret(
     kind: RequestKind, exchange: HttpExchange, job_id: str | None = None, expected: int | None = None
 ) -> Answer:
-    """Interpret an exchange: its outcome, and the reason where it is not ok. Its body is dropped then.
+    """Return an exchange's outcome and reason, and drop its body.
 
-    A job that failed is an ok *request*; what it means for the operation is the user class's to decide. An answer with
-    an expected status that is not the documented one is ok whatever its body.
+    A retrieval of a failed job is an ok *request*; the user class decides about the operation. A response with an
+    expected status other than the documented one is ok whatever its body.
     """
     answer = _interpret(kind, exchange, job_id, expected)
     exchange.body = b""
@@ -244,9 +241,9 @@ def _interpret(kind: RequestKind, exchange: HttpExchange, job_id: str | None, ex
 
 
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
-    """What an answer of another shape lacks, all of its keys; else where the first other difference is.
+    """Describe a body of the wrong shape: all missing keys, else the first other difference.
 
-    In words of our own, so that a target cannot make up many.
+    The text contains no words of the target, so that it has few variants.
     """
     fields = msgspec.structs.fields(_SHAPES.get(kind, JobAnswer))
     try:
@@ -254,7 +251,7 @@ def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
     except msgspec.ValidationError:
         return "no object"
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None  # it was not read to its end, where it is no JSON either
+        return None  # the decoder stopped early, and the rest is not JSON
     if missing := [field.encode_name for field in fields if field.required and field.encode_name not in there]:
         return f"without {' and '.join(missing)}"
     said, _, where = error.replace("`", "").partition(" - at $.")

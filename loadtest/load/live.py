@@ -1,7 +1,7 @@
-"""Counts the samples of a run as they are recorded, for those who watch it; no final figure is made of these.
+"""Live figures of a run, counted as samples are recorded; they are never final.
 
-What is seen over time takes memory that does not grow with the run: buckets are a second wide at first, and twice as
-wide whenever they would be too many. Percentiles are of the times of a window that slides on.
+Memory is bounded: buckets are one second wide at first, and double in width when they become too many. Percentiles
+cover a sliding window.
 """
 
 import math
@@ -23,18 +23,18 @@ PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Which are noted each second, of the times of the last window."""
+"""Percentiles noted each second, over the last window."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
 )  # fmt: skip
-"""Upper bounds of what an exporter counts times in; the last count is of those above."""
+"""Upper bounds of an exporter's histogram; the last count is of times above."""
 _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
 
 class Track:
-    """One figure by bucket: a count, or a gauge, whose later value stays, and which is None where nothing was noted."""
+    """One figure by bucket: a count, or a gauge (the last value of the bucket; None without a value)."""
 
     __slots__ = ("_counts", "values")
 
@@ -55,13 +55,13 @@ class Track:
 
 
 class LiveSeries:
-    """The tracks of a run: buckets from the epoch on, of one width for all."""
+    """The tracks of a run, with buckets of equal width from the epoch."""
 
     def __init__(self) -> None:
         self.width_s = 1
         self.tracks: dict[tuple[str, ...], Track] = {}
         self.changed_from: int | None = None
-        """First bucket that has changed since somebody set this to None."""
+        """First bucket that has changed since this was set to None."""
 
     def track(self, *name: str, counts: bool) -> Track:
         if (track := self.tracks.get(name)) is None:
@@ -95,14 +95,14 @@ class LiveSeries:
 
 
 class RecentTimes:
-    """Times in ms: percentiles of those of the last window, and counts of all for an exporter.
+    """Times in ms: percentiles of the last window, and counts of all for an exporter.
 
-    A window is at least 10 s long, as percentiles of less are noise.
+    A window is at least 10 s long; percentiles of shorter windows are noise.
     """
 
     def __init__(self, window_s: float) -> None:
         self.counts = [0] * (len(TIME_BOUNDS_MS) + 1)
-        """Of all: up to each of ``TIME_BOUNDS_MS``, but above the one before."""
+        """Counts of all times between successive ``TIME_BOUNDS_MS``."""
         self.total_ms = 0.0
         self.window_s = max(window_s, _LEAST_WINDOW_S)
         self._slice_s = max(1.0, self.window_s / _SLICES)
@@ -117,7 +117,7 @@ class RecentTimes:
         self.total_ms += ms
 
     def slide(self, elapsed_s: float) -> None:
-        """Let the window end now; called about once a second."""
+        """Move the end of the window to now; called about once a second."""
         passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
         for _ in range(min(passed, _SLICES)):
             self._window += self._slice
@@ -128,11 +128,11 @@ class RecentTimes:
         self._begun_s += passed * self._slice_s
 
     def quantile(self, share: float) -> float | None:
-        """Of the window; None where it has no times."""
+        """Return a quantile of the window; None without times."""
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Likewise of about so many seconds at the window's end, and of what came after it."""
+        """Return a quantile of the last seconds of the window and all later times."""
         recent = LogHistogram()
         recent += self._slice
         for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
@@ -168,17 +168,17 @@ class LateStarts:
 
 
 class LiveStage:
-    """What was seen of one traffic entry in one stage."""
+    """Counts and times of one traffic entry in one stage."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[RequestKind | None, int | None, Outcome]] = Counter()
-        """Requests that were sent, by kind, status and outcome."""
+        """Sent requests by kind, status and outcome."""
         self.operations: Counter[Outcome] = Counter()
-        """Operations that ended, by outcome."""
+        """Ended operations by outcome."""
         self.operations_sent: Counter[Outcome] = Counter()
-        """Of these, those of which something was sent."""
+        """Ended operations with at least one request, by outcome."""
         self.response_time = LogHistogram()
-        """Of operations that were ok or timed out."""
+        """Of operations with outcome ``ok`` or ``timed_out``."""
         self.response_time_ms = 0.0
         """Their sum."""
         self.longest_ms = 0.0
@@ -197,16 +197,14 @@ class LiveStage:
 
 
 class EntryFigures:
-    """What was seen of one traffic entry; its window is that of the limit that it draws on first."""
+    """Figures of one traffic entry; the window is that of its first request's limit."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries, late_starts: LateStarts) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
-        """Of operations that were ok or timed out."""
+        """Of operations with outcome ``ok`` or ``timed_out``."""
         self.execution_time = RecentTimes(window_s)
-        """Of requests whose answer says it."""
         self.dispatch_lag = RecentTimes(window_s)
-        """Of operations that were sent."""
         self._traffic = traffic
         self._series = series
         self._late_starts = late_starts
@@ -214,12 +212,11 @@ class EntryFigures:
 
     @property
     def ended(self) -> int:
-        """Operations of all stages that have ended."""
         return sum(stage.operations.total() for stage in self.stages.values())
 
     @property
     def total(self) -> LiveStage:
-        """The counts of all stages together; requests that seed jobs are in none."""
+        """Counts of all stages together, without seeding."""
         total = LiveStage()
         for stage in (stage for name, stage in self.stages.items() if name != SETUP):
             total.requests.update(stage.requests)
@@ -268,11 +265,11 @@ class EntryFigures:
             self.response_time.add(took)
 
     def tick(self, elapsed: float, in_flight: int) -> None:
-        """Note what the last window shows; called about once a second.
+        """Note the gauges of the last window; called about once a second.
 
         Args:
             elapsed: seconds since the epoch.
-            in_flight: operations that were offered and have not ended.
+            in_flight: offered operations that have not ended.
         """
         series, traffic = self._series, self._traffic
         series.note(series.track("in_flight", traffic, counts=False), elapsed, in_flight)
@@ -285,7 +282,7 @@ class EntryFigures:
         self.dispatch_lag.slide(elapsed)
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
-        """The figures as the console shows them; the stage is empty between two."""
+        """Return the figures for the terminal; the stage is empty between stages."""
         ended = self.total.operations
         return EntryProgress(
             stage=stage,
@@ -303,14 +300,14 @@ class LiveFigures:
     """Counts the samples of a run, by traffic entry.
 
     Args:
-        windows: seconds of the window of the limit that each traffic entry draws on first; a minute by default.
+        windows: seconds of the window of each entry's first request's limit; a minute by default.
     """
 
     def __init__(self, windows: Mapping[str, float] | None = None) -> None:
         self.offered: Counter[str] = Counter()
-        """Arrivals that became due, by traffic."""
+        """Due arrivals by traffic."""
         self.entries: dict[str, EntryFigures] = {}
-        """By traffic; only those that have samples."""
+        """Traffic entries with samples, by name."""
         self.series = LiveSeries()
         self.late_starts = LateStarts()
         self._windows = windows or {}
@@ -320,7 +317,7 @@ class LiveFigures:
 
     @property
     def all_silent(self) -> bool:
-        """Whether something was sent, and nothing was answered."""
+        """Whether requests were sent and none was answered."""
         totals = [entry.total for entry in self.entries.values()]
         return any(each.sent for each in totals) and not any(each.accepted or each.throttled for each in totals)
 
@@ -338,19 +335,19 @@ class LiveFigures:
         self._newly_offered[traffic][intended_ns // 1_000_000_000] += 1
 
     def take_offered(self) -> dict[str, dict[int, int]]:
-        """What was offered since this was called last: how many arrivals, by traffic and second of the run."""
+        """Return and forget the number of newly offered arrivals, by traffic and second of the run."""
         taken, self._newly_offered = self._newly_offered, defaultdict(Counter)
         return {traffic: dict(counts) for traffic, counts in taken.items()}
 
     def add_offered(self, offered: Mapping[str, Mapping[int, int]]) -> None:
-        """Put what was offered, here or by a worker, into the series."""
+        """Add offered arrivals of this process or a worker to the series."""
         for traffic, counts in offered.items():
             track = self.series.track("offered", traffic, counts=True)
             for second, count in counts.items():
                 self.series.count(second * 1_000_000_000, track, count=count)
 
     def offered_rate(self, traffic: str, seconds: int) -> float:
-        """Arrivals per second that became due in about the last seconds."""
+        """Return the due arrivals per second over about the last ``seconds``."""
         newest = self._lag.values
         buckets = max(1, seconds // self.series.width_s)
         end = len(newest) - 1
@@ -358,16 +355,16 @@ class LiveFigures:
         return sum(count or 0 for count in counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """A percentile of the dispatch lags of the last window, the worst of all traffic entries."""
+        """Return a percentile of the dispatch lag (ms) over the last window, of the worst traffic entry."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
     def tick(self, elapsed: float, pending_jobs: int) -> None:
-        """Note what the gauges show; called about once a second.
+        """Note all gauges; called about once a second.
 
         Args:
             elapsed: seconds since the epoch.
-            pending_jobs: jobs that were accepted and not yet seen to end.
+            pending_jobs: accepted jobs without an observed end.
         """
         self.add_offered(self.take_offered())
         for traffic, entry in self.entries.items():

@@ -1,7 +1,6 @@
-"""Records samples as they finish, and has them in the file within half a second.
+"""The recorder: it writes samples to the file within half a second.
 
-On their way they are counted for the live view (of which no final figure is made), and the jobs that were accepted and
-not yet seen to end are noted: those that a run leaves behind may cost something.
+It also counts them for the live view, and tracks accepted jobs without an observed end, which may cost money.
 """
 
 import time
@@ -24,19 +23,19 @@ JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 40_000
 _TURN_S: Final = 1e-6
-"""A sleep that the event loop ends in its next turn; zero would end it before sockets and timers are looked at."""
+"""Seconds of a sleep until the event loop's next turn; with zero, it would skip sockets and timers."""
 _MUCH: Final = 20_000
 _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
-"""What a service's words are in."""
+"""Fields with text from the service."""
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
-    """Lines that a scenario can name as ``job_ids``: an id, a tab, and the index of its key."""
+    """Yield lines for a ``job_ids`` file: an id, a tab, the index of its key."""
     return (f"{job}\t{key}\n" for job, key in jobs if job.isprintable() and job == job.strip())
 
 
 class PendingJobs(dict[str, int]):
-    """The jobs that were accepted and not yet seen to end, with the index of their key."""
+    """Accepted jobs without an observed end, with the index of their key."""
 
     def see(self, sample: Sample) -> None:
         job_id = sample.job_id
@@ -49,13 +48,13 @@ class PendingJobs(dict[str, int]):
 
 
 class Output(Protocol):
-    """Where a recorder puts what it has taken in. What cannot be written raises OSError.
+    """Destination of a recorder; raises OSError if it cannot write.
 
-    ``write`` calls ``rest`` every now and then; ``write_jobs`` takes ids of accepted jobs with the index of their key.
+    ``write`` calls ``rest`` regularly; ``write_jobs`` takes ids of accepted jobs with the index of their key.
     """
 
     count: int
-    """Samples that were written."""
+    """Number of written samples."""
 
     def write(self, samples: list[Sample], rest: Callable[[], None]) -> None: ...
 
@@ -65,9 +64,9 @@ class Output(Protocol):
 
 
 class RunFiles(SampleWriter):
-    """The record of a run directory, the ids of its jobs, and those of them that were pending in the end.
+    """Files of a run directory: the record, job ids, and job ids that were pending at the end.
 
-    An id that a line cannot carry is left out of the ids.
+    Ids with line breaks or outer spaces are left out.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -86,24 +85,24 @@ class RunFiles(SampleWriter):
 
 
 class Recorder:
-    """Takes in a run's samples, and the ids of its jobs, and puts them into the run directory, or another output.
+    """Writes a run's samples and job ids to the run directory or another output.
 
-    Samples are packed off the path of the users, in steps short enough (about 0.05 ms) to delay no request. What is
-    secret, our API keys, is recorded nowhere, though a service may echo it.
+    Samples are packed while the event loop is idle, in steps of about 0.05 ms. API keys are never recorded, even if a
+    service echoes them.
     """
 
     def __init__(
         self, directory: Path, live: LiveFigures, output: Output | None = None, secrets: Sequence[str] = ()
     ) -> None:
         self.failure: OSError | None = None
-        """Why the record can be written no longer."""
+        """Error that stopped the writing."""
         self.pending = PendingJobs()
-        """Jobs that were accepted and not yet seen to end."""
+        """Accepted jobs without an observed end."""
         self.watch: Callable[[Sample], None] = self.pending.see
         """Called with every sample."""
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
-        """Gives a service's word without our secrets."""
+        """Remove secrets from text of the service."""
         self._live = live
         self._buffer: deque[Sample] = deque()
         self._ids: list[tuple[str, int]] = []
@@ -117,7 +116,7 @@ class Recorder:
         return self.output.count
 
     def append(self, sample: Sample) -> None:
-        """Record one sample; what a service says in it is recorded without our secrets."""
+        """Record a sample, without secrets in text of the service."""
         for name in _SAID:
             said = getattr(sample, name)
             if said is not None:
@@ -127,7 +126,7 @@ class Recorder:
         self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store the id of a job that was accepted, with the index of its key: another run can retrieve it."""
+        """Store an accepted job's id with the index of its key, for other runs."""
         job_id = self.blank(job_id)
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))
@@ -155,8 +154,7 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
-                # Only as many as are there now: at high rates, those that come meanwhile would make one small batch
-                # after the other.
+                # Only samples that exist now: at high rates, new ones would form many small batches.
                 for _ in range(-(-len(self._buffer) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()
@@ -173,7 +171,7 @@ class Recorder:
             raise
 
     def _rest(self) -> None:
-        """Let users run in the middle of packing, until none is ready; for one turn only where samples come faster."""
+        """Let users run until none is ready, or for one turn if samples accumulate."""
         if time.perf_counter_ns() - self._rested_ns > _STEP_NS:
             if len(self._buffer) < _MUCH:
                 get_hub().wait(self._idle)

@@ -124,7 +124,7 @@ def test_a_stop_file_ends_the_run(tmp_path: Path) -> None:
     default, absolute = breakers(tmp_path), breakers(tmp_path, stop_file=str(elsewhere))
     assert default.check(1.0) is None
     (tmp_path / "STOP").touch()
-    assert default.check(1.0) == f"the stop file {tmp_path / 'STOP'} is there"
+    assert default.check(1.0) == f"the stop file {tmp_path / 'STOP'} exists"
     assert absolute.check(1.0) is None
     elsewhere.touch()
     assert absolute.check(1.0) is not None
@@ -164,4 +164,4 @@ def test_a_threshold_that_aborts_does_so_once_it_surely_does_not_hold(tmp_path, 
     if was is None:
         assert reason is None
     else:
-        assert reason.startswith(f"a threshold that aborts did not hold: t: {threshold}, but it was {was}")
+        assert reason.startswith(f"a threshold with abort = true failed: t: {threshold}, but it was {was}")

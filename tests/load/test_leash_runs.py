@@ -89,7 +89,7 @@ def test_seeding_spends_the_budget_too(loadtest, tmp_path, stub):
         (
             lambda *_: STUBBORN,
             "sync_run",
-            (ABORTS, "a threshold that aborts did not hold: t: error_rate < 5%, but it was 100 %"),
+            (ABORTS, "a threshold with abort = true failed: t: error_rate < 5%, but it was 100 %"),
         ),
     ],
     ids=["pending", "threshold"],
