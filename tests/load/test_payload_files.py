@@ -27,7 +27,7 @@ def test_a_schema_leads_nowhere(tmp_path: Path, stub: Callable[..., Stub], place
     path.write_text(json.dumps(schema))
     with pytest.raises(InputError) as caught:
         read_schema(path)
-    assert caught.value.message.startswith(f"{path}: $.{place} leads to '{uri}'")
+    assert caught.value.message.startswith(f"{path}: $.{place} refers to '{uri}'")
     assert "$defs" in caught.value.remedy
     assert server.asked == []
 
