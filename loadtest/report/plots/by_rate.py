@@ -14,20 +14,12 @@ from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.layout import text_in
-from loadtest.report.plots.style import INK, MUTED, entries, log, names_or_count, note, panels, plain, short
+from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
+from loadtest.report.plots.style import INK, entries, log, names_or_count, panels, plain
 
 _LEAST: Final = 3
 """Stages at different rates: two points are a line whatever they are."""
 
-_WIDE_IN: Final = 8.8
-"""Width of a panel that fills the figure."""
-_NAME_PT: Final = 7.0
-_NAME_LINES: Final = 3
-"""Lines of stage names at the lower edge, so many points high each."""
-_LINE_PT: Final = 9.0
-_PANEL_PT: Final = 105.0
-"""Height of the lowest panel without its labels."""
 _SAME: Final = 1.1
 """Medians that differ by less than this factor are called the same."""
 
@@ -63,7 +55,7 @@ def draw(findings: Findings) -> Drawing | NoData | None:
     shown, left_out = deciding_of(findings, found)
     figure, axes = panels(len(shown), 2.2, columns=min(2, len(shown)), share_x=False)
     for panel, name, colour in entries(record, axes, shown):
-        _panel(panel, shown[name], colour, _WIDE_IN if len(shown) == 1 else _WIDE_IN / 2 - 0.4)
+        _panel(panel, shown[name], colour, WHOLE_IN if len(shown) == 1 else HALF_IN)
     axes[0].set_ylabel("response time, ms (log)")
     caption = (
         "Each stage at the rate that was offered on average; lower is better. Bars are 95 % intervals (sampling only). "
@@ -91,29 +83,13 @@ def _panel(panel: Axes, points: list[_Point], colour: str, wide_in: float) -> No
             rates, values, low, high = np.array(known, float).T
             panel.vlines(rates, low, high, color=ink, lw=2.2, alpha=0.4)
             panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
-    room = _name_stages(panel, points, points[-1].rate * 1.1, wide_in)
-    panel.set(yscale="log", xlim=(0, points[-1].rate * 1.1), xlabel="operations offered, 1/min")
+    end = points[-1].rate * 1.1
+    panel.set(yscale="log", xlim=(0, end), xlabel="operations offered, 1/min")
+    room = name_stages(panel, [(point.rate / end, point.stage) for point in points], wide_in)
     low, high = panel.get_ylim()
     low, high = low / 1.1, high * 1.1  # what is steady is to look steady
-    log(panel, "y", low * (low / high) ** (room / (1 - room)), high)
+    log(panel, "y", low, high * (high / low) ** (room / (1 - room)))
     plain(panel.xaxis)
-
-
-def _name_stages(panel: Axes, points: list[_Point], end: float, wide_in: float) -> float:
-    """Write names at the lower edge, as far as they fit into a few lines; return the share of the height they take."""
-    ends, used = [0.0] * _NAME_LINES, 0
-    for point in points:
-        name = short(point.stage)
-        half = text_in(name, _NAME_PT) / 2 + 0.04
-        at = max(half, min(point.rate / end * wide_in, wide_in - half))
-        free = [line for line, taken in enumerate(ends) if at - half >= taken]
-        if free:
-            ends[free[0]], used = at + half, max(used, free[0] + 1)
-            note(
-                panel, name, (at / wide_in, 0), (0, 3 + _LINE_PT * free[0]), xycoords="axes fraction",
-                fontsize=_NAME_PT, color=MUTED, ha="center",
-            )  # fmt: skip
-    return (_LINE_PT * used + 4) / _PANEL_PT
 
 
 def _title(found: dict[str, list[_Point]]) -> str:

@@ -133,7 +133,7 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
         ha="right" if right else "left", va="center", fontsize=7, color=style.marked(one)["color"],
-        bbox={"fc": "white", "ec": "none", "pad": 0.5},
+        bbox={**style.PAPERED, "alpha": 1, "pad": 0.5},
     )  # fmt: skip
 
 

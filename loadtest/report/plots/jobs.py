@@ -12,7 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.contract import POLLED_OPERATIONS, Operation
-from loadtest.report.deciding import MOST, deciding
+from loadtest.report.deciding import deciding
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows, short
 from loadtest.report.tables.jobs import polling_table
@@ -20,6 +20,8 @@ from loadtest.report.tables.jobs import polling_table
 _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
+_MOST_LINES: Final = 8
+"""Lines that a legend in a panel has room for, and bars beside them."""
 
 
 def _why_none(findings: Findings) -> str:
@@ -44,8 +46,9 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     figure, (left, right) = panels(2, 2.4, columns=2, share_x=False)
     plans = {name: plan for name, plan in findings.record.info.traffic.items() if plan.operation in POLLED_OPERATIONS}
     lines = max(len(plan.stages) for plan in plans.values())
-    names, left_out = deciding(findings, plans, max(1, MOST // lines))
-    _per_job(left, findings, names)
+    by_stage = lines <= _MOST_LINES
+    names, left_out = deciding(findings, plans, _MOST_LINES // lines if by_stage else _MOST_LINES)
+    _per_job(left, findings, names, by_stage=by_stage)
     _spent(right, figure, findings)
     caption = (
         "On the left, of jobs that ended or were given up, the share that took at most so many polls. On the right, "
@@ -53,19 +56,22 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
         "beyond the line, some must be refused. Each job needs one retrieval at least; the rest is the price of the "
         "polling interval."
     )
+    if not by_stage:
+        caption += f" Of very many stages the {_MOST_LINES} are shown whose polls take most of the limit."
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
 
 
-def _per_job(panel: Axes, findings: Findings, names: list[str]) -> None:
+def _per_job(panel: Axes, findings: Findings, names: list[str], *, by_stage: bool) -> None:
     record, lines, most = findings.record, cycle(_LINES), 1.0
     for name in names:
-        for stage in record.stages(traffic=name):
-            polls = record.time("polls", [stage])
+        stages = record.stages(traffic=name)
+        shown = {f"{name} · {stage.stage.name}": [stage] for stage in stages} if by_stage else {name: stages}
+        for label, own in shown.items():
+            polls = record.time("polls", own)
             if not polls.n:
                 continue
-            operation = record.info.traffic[stage.traffic].operation
-            look = {"color": OPERATIONS[operation], "ls": next(lines), "lw": 1.5}
-            ecdf(panel, polls, floor=None, label=short(f"{stage.traffic} · {stage.stage.name}"), **look)
+            look = {"color": OPERATIONS[record.info.traffic[name].operation], "ls": next(lines), "lw": 1.5}
+            ecdf(panel, polls, floor=None, label=short(label), **look)
             most = max(most, polls.most)
     plain(panel.xaxis)
     panel.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -76,6 +82,8 @@ def _per_job(panel: Axes, findings: Findings, names: list[str]) -> None:
 
 def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
     stages = {name: figures.polling for name, figures in _polls_stages(findings).items()}
+    costly = sorted(stages, key=lambda name: -(stages[name].share_of_limit or 0.0))[:_MOST_LINES]
+    stages = {name: each for name, each in stages.items() if name in costly}
     of_limit = all(each.share_of_limit is not None for each in stages.values())
     handles: list[Any] = []
     longest = 100.0

@@ -15,7 +15,8 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan, TrafficPlan
-from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, note
+from loadtest.report.plots.layout import text_in
+from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, note, short
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
@@ -24,6 +25,15 @@ _SEEN: Final = 0.002
 """Half of a band's width, as a share of the plot's, below which it is a line."""
 _CHARACTERS: Final = 135
 """Letters of a stage's name that fit beside one another into the width of a plot."""
+WHOLE_IN: Final = 8.8
+HALF_IN: Final = 4.0
+"""Width of a panel without its labels that fills the figure, and of one that has another beside it."""
+_NAME_PT: Final = 7.0
+_NAME_LINES: Final = 3
+"""Lines of stage names, so many points high each."""
+_LINE_PT: Final = 9.0
+_PANEL_PT: Final = 105.0
+"""Height of the lowest panel with names, without its labels."""
 _LEAST: Final = 4
 """Letters below which a name says nothing."""
 _UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
@@ -135,6 +145,32 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
                 panel, label, (start, 1), (4, -2), xycoords=("data", "axes fraction"), va="top", color=MUTED,
                 style="italic", bbox=PAPERED,
             )  # fmt: skip
+
+
+def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
+    """Write names of stages at the upper edge of a panel, in a few lines that keep them apart; some may not fit.
+
+    Args:
+        panel: the panel.
+        stages: where each is, as a share of the width, and its name, from left to right.
+        wide_in: how wide the panel is.
+
+    Returns:
+        The share of the height that the names take.
+    """
+    ends, used = [0.0] * _NAME_LINES, 0
+    for share, name in stages:
+        text = short(name)
+        half = text_in(text, _NAME_PT) / 2 + 0.04
+        at = max(half, min(share * wide_in, wide_in - half))
+        free = [line for line, taken in enumerate(ends) if at - half >= taken]
+        if free:
+            ends[free[0]], used = at + half, max(used, free[0] + 1)
+            note(
+                panel, text, (at / wide_in, 1), (0, -3 - _LINE_PT * free[0]), xycoords="axes fraction",
+                fontsize=_NAME_PT, color=MUTED, ha="center", va="top",
+            )  # fmt: skip
+    return (_LINE_PT * used + 4) / _PANEL_PT
 
 
 def _fitting(names: list[str], share: float) -> str:

@@ -11,13 +11,15 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.report.deciding import deciding_of
-from loadtest.report.plots import style
+from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.execution import ended_share, medians_title, why_none
 
 _MOST_ROWS: Final = 5
 _MOST_LEVEL: Final = 4
 """Stages whose names stand beside one another without being turned."""
+_MOST_TURNED: Final = 12
+"""Stages from which on only some are named."""
 _FASTER: Final = 1.1
 """By how much rates, or medians, have to differ for a title to tell them apart."""
 
@@ -82,21 +84,21 @@ def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *,
     if len(known) > 1 and (bursts or max(rates) <= _FASTER * min(rates)):
         # One beside the other, in the order of the run: at their rates they would lie upon one another.
         _points(panel, range(len(known)), [figures.overhead_ms for _, _, figures in known], colour)
-        panel.set_xticks(
-            range(len(known)), [name for _, name, _ in known], rotation=30 if len(known) > _MOST_LEVEL else 0
-        )
+        named = range(0, len(known), 1 + len(known) // _MOST_TURNED)
+        panel.set_xticks(named, [known[k][1] for k in named], rotation=30 if len(known) > _MOST_LEVEL else 0)
         each = "" if bursts else f", each at about {words.rate(float(np.mean(rates)) / 60)}"
         panel.set(xlim=(-0.5, len(known) - 0.5), xlabel=f"stage{each}")
         return
     known.sort(key=lambda one: one[0])
     _points(panel, sorted(rates), [figures.overhead_ms for _, _, figures in known], colour)
-    for rate, name, figures in known:
+    for rate, _, figures in known:
         offered, middle = _per_minute(figures.operations.offered_rate), figures.overhead_ms.p50 or 0.0
         if abs(offered - rate) > 0.02 * rate:
             panel.plot([rate, offered], [middle, middle], color=style.MUTED, lw=0.7)
-        style.note(panel, name, (rate, middle), (6, 5), color=style.MUTED, bbox={**style.PAPERED, "pad": 0.5})
     most = max(*rates, *(_per_minute(figures.operations.offered_rate) for _, _, figures in known))
-    panel.set(xlim=(0, most * 1.25), xlabel="operations sent, 1/min")
+    panel.set(xlim=(0, most * 1.1), xlabel="operations sent, 1/min")
+    room = marks.name_stages(panel, [(rate / most / 1.1, name) for rate, name, _ in known], marks.HALF_IN)
+    panel.set_ylim(0, panel.get_ylim()[1] / (1 - room))
     style.plain(panel.xaxis)
 
 
