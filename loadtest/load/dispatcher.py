@@ -1,7 +1,7 @@
-"""Offers the arrivals of the schedule: wakes at their intended starts, and hands them to the pools of users.
+"""The dispatcher: it wakes at the intended starts of arrivals, and hands them to the pools of users.
 
-One process alone offers them all. A worker offers its partition: from each moment on, every n-th arrival that it was
-assigned, until a cut on which all workers have agreed (see ``distributed.assignment``).
+A single process offers all arrivals. A worker offers its partition: every n-th arrival from a moment on, until a cut
+that all workers have agreed on (see ``distributed.assignment``).
 """
 
 import ctypes
@@ -24,17 +24,17 @@ from loadtest.load.pool import Pool
 from loadtest.schedule import Arrival, TrafficSchedule
 
 NEVER: Final = 2**63 - 1
-"""A moment that does not come, in ns."""
+"""A moment (ns) that never comes."""
 _CLOCK_MONOTONIC: Final = 1
 _ABSOLUTE: Final = 1
 _READ: Final = 1
 _YIELD_EVERY: Final = 50
 _GRAIN_NS: Final = 200_000
-"""Least time between two wake-ups where arrivals are denser: to set a timer costs a tenth of a request's CPU."""
+"""Minimum time between wake-ups for denser arrivals; setting a timer takes a tenth of a request's CPU."""
 _DENSE: Final = 32
-"""Arrivals over which density is looked at."""
+"""Number of arrivals that density is measured over."""
 _LOOK_NS: Final = 50_000_000
-"""How often a long wait looks whether it is still wanted."""
+"""Maximum time between checks of a long wait."""
 _HELD: Final = 0.01
 
 
@@ -69,15 +69,15 @@ class Timer:
         self._waiting: Any = None
         self._hub: Any = get_hub()
         loop = self._hub.loop
-        # Before whatever else became ready at the same time. For good: each start of a watcher may be a system call.
+        # It runs before other ready events, and stays started: each start may be a system call.
         self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
         if self._watcher is not None:
             self._watcher.start(self._on_due)
 
     def serve(self, step: Callable[[], int | None]) -> None:
-        """Call ``step``, and again each time when the moment (ns) has come that it returned, until it returns None.
+        """Call ``step`` now and at each moment (ns) that it returns, until it returns None.
 
-        It is called by the event loop, in which it must not wait.
+        The event loop calls ``step``, which must not wait.
         """
         while (moment_ns := step()) is not None:
             if self._watcher is None:
@@ -92,7 +92,7 @@ class Timer:
             return
 
     def _set(self, moment_ns: int) -> None:
-        # It is not ready to be read any longer, either. Of 0, it would never be ready.
+        # Setting the timer also makes it unreadable. A value of 0 would disarm it.
         value = self._setting.value
         value.seconds, value.nanoseconds = divmod(max(1, moment_ns), 1_000_000_000)
         if self._library is not None:
@@ -101,7 +101,7 @@ class Timer:
     def _on_due(self) -> None:
         step, waiting = self._step, self._waiting
         if step is None:
-            # It is not set anew: it would be reported until it is read.
+            # Without a new time, the timer is reported until it is read.
             with suppress(BlockingIOError):
                 os.read(self._fd, 8)
             return
@@ -128,7 +128,7 @@ class Stride(NamedTuple):
     from_ns: int
     """ns since the epoch."""
     place: int
-    """Which of them: 0 for the entry's first, and so on."""
+    """Number of the first arrival, from 0."""
     step: int
 
 
@@ -136,12 +136,12 @@ ALL: Final = Stride(0, 0, 1)
 
 
 class Partition:
-    """Which arrivals one process offers: a stride, and others after it, each from where the one before was cut.
+    """Arrivals of one process: a stride, then others, each from the cut of the stride before.
 
     Args:
-        first: what to begin with; None to wait for it.
+        first: first stride; None to wait for it.
         last: whether no other stride can follow.
-        held: gives whether nothing may be offered right now, even what is due.
+        held: returns whether nothing may be offered now, even if it is due.
     """
 
     def __init__(
@@ -150,16 +150,16 @@ class Partition:
         self.last = last
         self.held = held
         self.until_ns = NEVER
-        """Arrivals of the present stride that are intended from here on are not offered."""
+        """Cut of the current stride: later arrivals are not offered."""
         self.reached_ns = -1
-        """Intended start of the last arrival that was offered."""
+        """Intended start of the last offered arrival."""
         self.exhausted = False
-        """Whether the schedule holds nothing more for this process, by the strides that it has."""
+        """Whether all arrivals of its strides have been offered."""
         self._next: deque[tuple[Stride, int]] = deque([] if first is None else [(first, NEVER)])
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``; False, and nothing changes, where a later one was offered already."""
+        """End the newest stride at ``cut_ns``; change nothing and return False if a later arrival was offered."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True
@@ -169,7 +169,7 @@ class Partition:
         return True
 
     def assign(self, stride: Stride) -> None:
-        """Give the next stride. It has to begin where the one before was cut."""
+        """Add the next stride, which begins at the last cut."""
         self.exhausted = False
         self._next.append((stride, NEVER))
         self._more.set()
@@ -179,7 +179,7 @@ class Partition:
         return bool(self._next)
 
     def withdraw(self) -> None:
-        """Offer nothing at all before the next stride."""
+        """Offer nothing until the next stride."""
         self.until_ns = -1
         self._next.clear()
 
@@ -192,7 +192,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers arrivals of all traffic entries at their intended starts; all of them, or those of a partition."""
+    """Offers the arrivals of a partition (default: all) at their intended starts."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ class Dispatcher:
         self._partition = partition or Partition(ALL, last=True)
 
     def run(self, epoch_ns: int) -> None:
-        """Offer every arrival of the partition; returns only where no other stride can follow."""
+        """Offer every arrival of the partition; return only if no other stride can follow."""
         timer = Timer()
         try:
             while True:
@@ -230,7 +230,7 @@ class Dispatcher:
         latest = deque([-_GRAIN_NS * _DENSE], _DENSE)
 
         def offer_due() -> int | None:
-            """Offer what is due; gives the next moment to look, or None where no arrival may be offered now."""
+            """Offer due arrivals; return the next moment, or None if no arrival may be offered now."""
             nonlocal following
             for _ in range(_YIELD_EVERY):
                 if following is None or following.intended_ns >= partition.until_ns:
@@ -245,7 +245,7 @@ class Dispatcher:
                 partition.reached_ns = following.intended_ns
                 self.offer(following)
                 following = next(arrivals, None)
-            # Behind the schedule: users that were handed an arrival must get to send it.
+            # Behind the schedule: let users send the arrivals that they have.
             return now
 
         while True:
@@ -253,7 +253,7 @@ class Dispatcher:
             if following is None:
                 partition.exhausted = True
                 return
-            # It is another worker's, or still ours if the next stride turns out to begin later; or all are held.
+            # It belongs to another worker, or to the next stride if that begins later; or all are held.
             if following.intended_ns >= partition.until_ns and partition.superseded:
                 return
             gevent.sleep(_HELD)

@@ -1,7 +1,7 @@
-"""A generator process's own account: a generator that was the bottleneck can't judge a service.
+"""Health of a load generator process, which decides whether a run is valid.
 
-It has CPU, stalls of the event loop, long garbage collections and full pools. Once a second a fixed loop is timed,
-which no service makes slower, but a slower machine does. All for about 0.1 % of a core.
+It records CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a fixed loop,
+which depends on the machine but not on the service. All take about 0.1 % of a core.
 """
 
 import gc
@@ -19,11 +19,11 @@ from loadtest.record.run_info import CpuLoopInfo, CpuSample, GeneratorInfo, Paus
 
 WAKE_INTERVAL_NS: Final = 50_000_000
 STALL_NS: Final = 50_000_000
-"""Lateness from which a wake-up counts as a stall: less is ordinary on a busy machine."""
+"""Minimum lateness of a stall; less is normal on a busy machine."""
 LONG_COLLECTION_NS: Final = 10_000_000
 _CPU_INTERVAL_NS: Final = 1_000_000_000
 _LOOP_ROUNDS: Final = 4_000
-"""About 0.3 ms: long beside the clock's own cost, and less than arrivals may be late by anyway."""
+"""Rounds of the loop, about 0.3 ms: much longer than reading the clock, and harmless for arrivals."""
 _LOOPS_BEFORE: Final = 7
 _LOOPS_KEPT: Final = 600
 _STRETCHES: Final = 10
@@ -31,22 +31,22 @@ _LEAST_IN_STRETCH: Final = 2
 
 
 def time_loop() -> float:
-    """Milliseconds of wall time that a fixed loop in pure Python takes."""
+    """Return the ms of wall time of a fixed loop in pure Python."""
     value, begin = 1, time.perf_counter_ns()
     for _ in range(_LOOP_ROUNDS):
-        # A linear congruential generator (Numerical Recipes): nothing that could be optimised away, or made garbage.
+        # A linear congruential generator (Numerical Recipes): it cannot be optimised away, and makes no garbage.
         value = (value * 1_664_525 + 1_013_904_223) & 0xFFFFFFFF
     return (time.perf_counter_ns() - begin) / 1e6
 
 
 class CpuLoop:
-    """Times of the loop in ms, in bounded memory: of a long run every second, fourth, … one is kept."""
+    """Times of the loop in ms, in bounded memory: a long run keeps every second, fourth, … time."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
         self._before: list[float] = []
         self.kept: list[float] = []
-        """Those during the run that are kept."""
+        """Kept times of the run."""
         self._step = 1
         self._count = 0
 
@@ -64,13 +64,13 @@ class CpuLoop:
 
     @property
     def info(self) -> CpuLoopInfo:
-        """The figures; the error of the median from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
+        """Median and its standard error, from medians of stretches (batch means; Law, Simulation, 9.5.3)."""
         stretch = max(_LEAST_IN_STRETCH, len(self.kept) // _STRETCHES)
         stretches = [
             math.log(statistics.median(self.kept[begin : begin + stretch]))
             for begin in range(0, len(self.kept) - stretch + 1, stretch)
         ]
-        # Of fewer, the error of the error would be greater than itself.
+        # With fewer stretches, the standard error is too imprecise.
         known = len(stretches) >= _STRETCHES // 2
         return CpuLoopInfo(
             n=self._count,
@@ -101,7 +101,7 @@ class Pauses:
 
 
 class Health:
-    """Watches the process that it is in, and its pools. Independent of who conducts the run.
+    """Observes its process and pools.
 
     Args:
         pools: by traffic entry.
@@ -126,7 +126,7 @@ class Health:
         self._watch: gevent.Greenlet | None = None
 
     def start(self, epoch_ns: int) -> None:
-        """Begin to watch; times of CPU samples are relative to the epoch (monotonic ns)."""
+        """Start; times of CPU samples are relative to the epoch (monotonic ns)."""
         self._epoch_ns, self._since = epoch_ns, self._clock()
         self._next_cpu = self._since + _CPU_INTERVAL_NS
         self._loop.measure_before()
@@ -136,13 +136,13 @@ class Health:
         self._watch = gevent.spawn(self._watch_forever)
 
     def stop(self) -> None:
-        """Watch no longer; the figures stay as they are. Does nothing if it was not started, or was stopped before."""
+        """Stop and keep the figures; do nothing if not running."""
         if self._watch is None:
             return
         self._watch.kill()
         self._watch = None
         gc.callbacks.remove(self._collected)
-        # If it has not woken for long, it was kept from it until now.
+        # A stall may last until now.
         self._stalls.add(self._clock() - self._due)
         self._final = self.figures()
 

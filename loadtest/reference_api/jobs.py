@@ -77,7 +77,7 @@ class Job(msgspec.Struct, gc=False, eq=False):
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
     state: State = State.QUEUED
     started: float = 0.0
-    """Monotonic seconds at which its execution began; 0 before."""
+    """Start of its execution in monotonic s; 0 before."""
 
     def move(self, state: State) -> None:
         """Change the state.
@@ -137,15 +137,14 @@ class JobStore:
         self._pending_time = pending_time
         self._fault_hooks = fault_hooks
         self._jobs: dict[str, Job] = {}
-        """Those that have not ended."""
+        """Jobs that have not ended."""
         self._waiting: deque[Job] = deque()
         self._finished: dict[str, bytes] = {}
-        """Finished jobs by id: ``_HEAD``, then their answer from behind its id on. One object takes a third of the
-        memory of a ``Job`` with its answer."""
+        """Finished jobs by id: ``_HEAD``, then the answer without its id; a third of the memory of a ``Job``."""
         self._expiring: deque[str] = deque()
-        """Ids of finished jobs, in the order of their ends."""
+        """Ids of finished jobs in order of their ends."""
         self._owners: list[object] = []
-        """Owners of finished jobs; ``_HEAD`` holds a place in it."""
+        """Owners of finished jobs; ``_HEAD`` has the index."""
         self._failed = 0
         self.accepted = 0
         """Since the server started."""
@@ -227,12 +226,12 @@ class JobStore:
         )
 
     def wake(self) -> None:
-        """Let idle workers look for jobs again, which a fault had held back."""
+        """Start jobs that a fault had delayed."""
         while len(self._tasks) < self._workers and (job := self._take()) is not None:
             self._employ(job)
 
     def expire(self) -> bool:
-        """Free jobs whose retention is over, some at a time; True if there are more."""
+        """Free up to ``FREED_PER_STEP`` expired jobs; return whether there are more."""
         now, finished, expiring = self._clock(), self._finished, self._expiring
         for _ in range(FREED_PER_STEP):
             if not expiring or self._expiry() > now:
@@ -297,7 +296,7 @@ class JobStore:
         if job.owner not in self._owners:
             self._owners.append(job.owner)
         head = _HEAD.pack(self._clock() + self._retention, self._owners.index(job.owner), state is State.FAILED)
-        # The id stands before the rest in every answer, and is the key.
+        # Each answer begins with the id, which is the key.
         self._finished[job.id] = head + encode(body)[1:]
         self._expiring.append(job.id)
         del self._jobs[job.id]
@@ -311,7 +310,7 @@ class JobStore:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._sweep)
 
     def _expiry(self) -> float:
-        """Monotonic seconds at which the next finished job expires."""
+        """Return the expiry of the oldest finished job in monotonic s."""
         expires: float = _HEAD.unpack_from(self._finished[self._expiring[0]])[0]
         return expires
 

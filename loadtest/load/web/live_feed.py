@@ -1,7 +1,7 @@
-"""The events of the page "Workflow API" beside Locust's own: a run as it goes on, from our own samples.
+"""Server-sent events of the page "Workflow API", made from the harness's samples.
 
-What is sent is encoded once a second for all who watch, and not at all while nobody does. Whoever comes late, or
-reloads, is sent the run from its start.
+An event is encoded once a second for all browsers, and only while one is connected. A new connection receives the run
+from its start.
 """
 
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from loadtest.load.web.live_state import LiveRun, LiveUpdate, RunShown, encode
 
 MOST_WATCHERS: Final = 50
 _BACKLOG: Final = 30
-"""Messages that wait for a browser before it is cut off; it comes again by itself, and begins anew."""
+"""Maximum number of messages that wait for a browser; then it is disconnected, and reconnects by itself."""
 _QUIET_S: Final = 5.0
 
 
 class LiveFeed:
-    """Sends what a run shows to everybody who watches."""
+    """Sends a run's figures to all connected browsers."""
 
     def __init__(self, engine: Engine, reports: Reports) -> None:
         self._engine = engine
@@ -31,14 +31,14 @@ class LiveFeed:
         self._watchers: set[Queue] = set()
         self._sender: gevent.Greenlet | None = None
         self._known: tuple[LiveRun, int, RunShown] | None = None
-        """The run, the width of its buckets, and what it is, as those who watch have been sent them."""
+        """The run, its bucket width and description as last sent."""
 
     @property
     def full(self) -> bool:
         return len(self._watchers) >= MOST_WATCHERS
 
     def watch(self) -> Iterator[bytes]:
-        """Yield events until the browser goes away: first the run from its start, then what has changed each second."""
+        """Yield events until the browser disconnects: the run so far, then changes each second."""
         queue: Queue = Queue(_BACKLOG)
         queue.put_nowait(self._event(self._latest(), None))
         self._watchers.add(queue)
@@ -49,7 +49,7 @@ class LiveFeed:
                 try:
                     yield queue.get(timeout=_QUIET_S)
                 except Empty:
-                    # A comment: only by writing is it found out who is gone.
+                    # A comment: only a write shows that a browser is gone.
                     yield b":\n\n"
         finally:
             self._watchers.discard(queue)
@@ -90,7 +90,7 @@ class LiveFeed:
         else:
             directory = run.session.directory
             made = any(each.directory == directory and each.report for each in self._reports.runs)
-            # From the page on.
+            # Relative to the page.
             report = f"runs/{directory.name}/report.html" if made else ""
             update = run.update(self._engine.phase, begin, report)
         return b"data: " + encode(update) + b"\n\n"

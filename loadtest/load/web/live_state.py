@@ -1,6 +1,6 @@
-"""What the live page is sent: once what the run is, then each second what it shows. Typed, and encoded as JSON.
+"""Messages to the live page as JSON: a description of the run once, its figures each second.
 
-The lights show whether the load generator keeps up, by the limits that decide whether a run is valid.
+The lights check the load generator by the limits that decide whether a run is valid.
 """
 
 from collections.abc import Callable
@@ -34,36 +34,36 @@ from loadtest.threshold import Threshold
 
 
 class FlowPlan(msgspec.Struct, frozen=True):
-    """The requests of one kind of a traffic entry, and the limit that they draw on."""
+    """Requests of one kind of a traffic entry, and their limit."""
 
     traffic: str
     kind: RequestKind
     called: str
-    """Several of them."""
+    """Plural name."""
     begins: bool
-    """Whether an operation begins with one."""
+    """Whether operations begin with this kind."""
     limit: str
     count: int
-    """That all limiters of the limit let pass in a window, as it is assumed."""
+    """Requests per window that all limiters of the assumed limit accept together."""
     window_s: float
     edge_s: float | None
-    """When the first window after the epoch begins; null where windows are not aligned, or the clock is not known."""
+    """Start of the first window after the epoch; null if windows are not aligned or the clock is unknown."""
     shared: bool
-    """Whether other traffic draws on the limit, too."""
+    """Whether other traffic shares the limit."""
 
 
 class TrafficShown(msgspec.Struct, frozen=True):
-    """A traffic entry, as it was scheduled."""
+    """A scheduled traffic entry."""
 
     name: str
     operation: Operation
     series: int
-    """Which of the page's colours is the operation's, from 1 on."""
+    """Number of the operation's colour on the page, from 1."""
     stages: list[StagePlan]
 
 
 class RunShown(msgspec.Struct, frozen=True):
-    """What a run is."""
+    """Description of a run."""
 
     id: str
     title: str
@@ -79,7 +79,7 @@ class RunShown(msgspec.Struct, frozen=True):
 
 
 class EntryNow(EntryProgress, kw_only=True, frozen=True):
-    """A traffic entry now; times in ms."""
+    """Current figures of a traffic entry; times in ms."""
 
     traffic: str
     sent: int
@@ -91,7 +91,7 @@ class EntryNow(EntryProgress, kw_only=True, frozen=True):
 
 
 class ThresholdNow(msgspec.Struct, frozen=True):
-    """A threshold of the scenario, with what its metric shows."""
+    """A threshold with the current value of its metric."""
 
     scope: str
     text: str
@@ -115,11 +115,11 @@ class Light(msgspec.Struct, frozen=True):
     value: str
     limit: str
     ok: bool | None
-    """Null while there is nothing to judge."""
+    """Null without data."""
 
 
 class SeriesTail(msgspec.Struct, frozen=True):
-    """Every track from one bucket on."""
+    """All tracks from a bucket on."""
 
     begin: int
     width_s: int
@@ -127,13 +127,13 @@ class SeriesTail(msgspec.Struct, frozen=True):
 
 
 class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is sent each second. ``run`` is there where all that was sent before is void."""
+    """The message of a second. If it has ``run``, it replaces everything sent before."""
 
     phase: Phase
     elapsed_s: float = 0.0
     run: RunShown | None = None
     end: str = ""
-    """How it ended."""
+    """End of the run and its reason."""
     pending_jobs: int = 0
     entries: list[EntryNow] = []
     lights: list[Light] = []
@@ -141,7 +141,7 @@ class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
     budget: list[BudgetRow] = []
     series: SeriesTail | None = None
     report: str = ""
-    """Where the report is, once it is there."""
+    """Path of the report; empty before."""
 
 
 encode = msgspec.json.Encoder().encode
@@ -150,13 +150,13 @@ _MINUTE_S: Final = 60.0
 
 
 class LiveRun:
-    """One run, for those who watch it."""
+    """One run as the live page shows it."""
 
     def __init__(self, session: Session, generator: LoadGenerator) -> None:
         self.session = session
         self._generator = generator
         self._thresholds: list[tuple[Threshold, LiveThreshold | None]] = []
-        """Each with what watches it; None where its metric is known at the end only."""
+        """Each with its live judgement; None if the metric is known at the end only."""
         for threshold in (each.parsed for each in session.scenario.threshold):
             live = METRICS[threshold.metric].live
             watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
@@ -167,15 +167,15 @@ class LiveRun:
 
     @property
     def shown(self) -> RunShown:
-        """What it is, as far as it is known by now: where windows begin is known some time after the epoch."""
+        """Description of the run; windows are known some time after the epoch."""
         if self._shown is None or not self._clock_known:
-            # From then on it stays, although the clock's offset will be known ever better: windows would jump.
+            # It stays although the clock's offset becomes more precise; else windows would jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
             self._shown = _shown(self.session, self._generator)
         return self._shown
 
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """What it shows now, with tracks from a bucket on; None for all of them and what the run is."""
+        """Return the current figures, with tracks from bucket ``begin``; None for all tracks and the description."""
         session, info, live = self.session, self.session.info, self.session.live
         if phase != "over" and session.epoch_ns:
             self._elapsed_s = session.elapsed_s
@@ -245,7 +245,7 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
 
 
 def entries_of(session: Session) -> list[EntryNow]:
-    """Every traffic entry of a run, now."""
+    """Return the current figures of all traffic entries."""
     return [_entry(session.info, name, session.live, session.elapsed_s) for name in session.info.traffic]
 
 
@@ -276,9 +276,9 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
     if watched is None:
         return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
     now = watched.now(elapsed)
-    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "cannot be told yet"}[now.judgement]
+    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[now.judgement]
     judgement = now.judgement
-    # That a count which may only grow has passed its bound is certain; that it is below one is not.
+    # A count that only grows can pass a lower bound for good, but an early failure proves nothing.
     grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
     if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
         judgement, note = "inconclusive", _END_ONLY
@@ -286,7 +286,7 @@ def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: flo
 
 
 def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
-    """What was spent of a request budget, part by part; nothing where there is none."""
+    """Return the use of each part of a request budget; empty without a budget."""
     if bounds is None:
         return []
     rows = [
@@ -300,7 +300,7 @@ def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
 
 
 def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> list[Light]:
-    """Every check that can be made while a run goes on; the report has them of the whole run."""
+    """Return all checks that are possible during a run; the report covers the whole run."""
     processes = generator.generators
     workers = [one for one in processes if one.worker]
     # A master sends nothing itself.
@@ -318,7 +318,7 @@ def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> lis
         found.insert(0, Light("generator", why, "", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
-        found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} are there", "none lost", not lost))
+        found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} connected", "none lost", not lost))
     return found
 
 
@@ -331,7 +331,7 @@ def _lag(live: LiveFigures) -> Light:
 
 def _cpu(cpu: list[CpuSample]) -> Light:
     if not cpu:
-        return Light("generator CPU", "not known yet", CPU_LIMIT, None)
+        return Light("generator CPU", "no data yet", CPU_LIMIT, None)
     newest = max(sample.t_s for sample in cpu)
     recent = [sample for sample in cpu if sample.t_s > newest - _MINUTE_S]
     now = max(sample.percent for sample in recent if sample.t_s > newest - 1)
@@ -341,7 +341,7 @@ def _cpu(cpu: list[CpuSample]) -> Light:
 
 def _pauses(name: str, sending: list[GeneratorInfo], get: Callable[[GeneratorInfo], PauseInfo]) -> Light:
     if not sending:
-        return Light(name, "not known yet", f"longest ≤ {PAUSE_MS:.0f} ms", None)
+        return Light(name, "no data yet", f"longest ≤ {PAUSE_MS:.0f} ms", None)
     worst = max(sending, key=lambda one: excess_pauses(one, get))
     pauses = get(worst)
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} in all" if pauses.count else "none long"

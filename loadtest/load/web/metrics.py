@@ -1,4 +1,4 @@
-"""``/metrics`` for Prometheus: what a run shows, read from the live figures when somebody asks.
+"""``/metrics`` for Prometheus, read from the live figures at each request.
 
 Beside the web UI, and with ``--metrics-port`` in runs without one. Counters begin anew with each run, as with a process
 that was restarted. Times are in seconds; the histograms' buckets are ours (``TIME_BOUNDS_MS``).
@@ -33,7 +33,7 @@ WsgiApp = Callable[..., Any]
 
 
 class RunMetrics(Collector):
-    """The metrics of the run under way, or of the one before."""
+    """Metrics of the current or last run."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -41,20 +41,20 @@ class RunMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         engine = self._engine
         phases = [([name], float(engine.phase == name)) for name in _PHASES]
-        yield _family(GaugeMetricFamily, "loadtest_phase", "1 for the phase that the run is in.", ["phase"], phases)
+        yield _family(GaugeMetricFamily, "loadtest_phase", "1 for the current phase of the run.", ["phase"], phases)
         if engine.latest is None:
             return
         session, generator = engine.latest
         info, live, over = session.info, session.live, engine.phase == "over"
         about = {"run": info.id, "scenario": info.scenario.name, "target": info.target.url}
-        yield InfoMetricFamily("loadtest_run", "Which run this is.", about)
+        yield InfoMetricFamily("loadtest_run", "The current or last run.", about)
         yield from _counters(live)
         yield from _histograms(live)
         yield from _gauges(live, len(session.recorder.pending), over=over)
         rows = budget_rows(info.target.budget, session.endpoint.budget.used if over else generator.budget_used)
         spent = [([row.name], row.used) for row in rows]
         allowed = [([row.name], row.allowed) for row in rows if row.allowed is not None]
-        what = "What the request budget allows."
+        what = "Bounds of the request budget."
         yield _family(GaugeMetricFamily, "loadtest_budget_used", "Spent of the request budget.", ["what"], spent)
         yield _family(GaugeMetricFamily, "loadtest_budget_allowed", what, ["what"], allowed)
 
@@ -62,7 +62,7 @@ class RunMetrics(Collector):
 def _family(
     kind: Callable[..., Any], name: str, about: str, labels: list[str], rows: Iterable[Sequence[Any]]
 ) -> Metric:
-    """A metric with its values: each row is the values of the labels, and what the kind of metric has beside them."""
+    """Make a metric; each row has the values of the labels, then the arguments of the kind of metric."""
     family = kind(name, about, labels=labels)
     for row in rows:
         family.add_metric(*row)
@@ -82,7 +82,7 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
         ("operations", "Operations that ended, by outcome.", ["outcome"], ended),
         (
             "requests",
-            "Requests that were sent, by class of the answer's status (none without an answer) and outcome.",
+            "Sent requests by class of the response's status (none without a response) and outcome.",
             ["kind", "status_class", "outcome"],
             sent,
         ),
@@ -93,14 +93,14 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
 def _histograms(live: LiveFigures) -> Iterator[Metric]:
     for name, about in (
         ("response_time", "From the intended start to the end, of operations that were ok or timed out."),
-        ("execution_time", "executionTime, as the service says it."),
+        ("execution_time", "executionTime as stated by the service."),
     ):
         rows = [([traffic], *_histogram(getattr(entry, name))) for traffic, entry in live.entries.items()]
         yield _family(HistogramMetricFamily, f"loadtest_{name}_seconds", about, ["traffic"], rows)
 
 
 def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
-    """Counts up to each bound, and the sum; in s."""
+    """Return cumulative counts by bound, and the sum, in s."""
     bounds = [*(str(bound / 1000) for bound in TIME_BOUNDS_MS), "+Inf"]
     return list(zip(bounds, map(float, accumulate(times.counts)), strict=True)), times.total_ms / 1000
 
@@ -111,22 +111,22 @@ def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
     lags = [([str(share)], ms / 1000) for share in (0.5, 0.99) if (ms := live.dispatch_lag_ms(share)) is not None]
     per_s = f"Arrivals per second in the last {_RATE_OVER} s."
     yield _family(GaugeMetricFamily, "loadtest_offered_rate", per_s, ["traffic"], rates)
-    about = "Operations that were offered and have not ended."
+    about = "Offered operations that have not ended."
     yield _family(GaugeMetricFamily, "loadtest_operations_in_flight", about, ["traffic"], in_flight)
-    yield GaugeMetricFamily("loadtest_pending_jobs", "Jobs that were accepted and not yet seen to end.", pending)
-    about = "Of the last window, the worst traffic entry's."
+    yield GaugeMetricFamily("loadtest_pending_jobs", "Accepted jobs without an observed end.", pending)
+    about = "Dispatch lag over the last window, of the worst traffic entry."
     yield _family(GaugeMetricFamily, "loadtest_dispatch_lag_seconds", about, ["quantile"], lags)
 
 
 def metrics_app(engine: Engine) -> WsgiApp:
-    """A WSGI application that answers with the metrics, in the format that the client accepts."""
+    """Make a WSGI application for the metrics, in the format that the client accepts."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(RunMetrics(engine))
     return make_wsgi_app(registry)
 
 
 def is_own(host: str) -> bool:
-    """Whether a ``Host`` is a name of this machine, so that no other name was led here."""
+    """Whether a ``Host`` header names this machine, which excludes DNS rebinding."""
     try:
         return urlsplit(f"//{host}").hostname in _OWN_NAMES
     except ValueError:
@@ -134,11 +134,11 @@ def is_own(host: str) -> bool:
 
 
 def serve_metrics(engine: Engine, port: int) -> None:
-    """Serve the metrics at ``/metrics`` on a port of loopback, as long as the process lives."""
+    """Serve ``/metrics`` on a loopback port until the process ends."""
     answer = metrics_app(engine)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        # A page from anywhere that has a name of its own lead here may not read them.
+        # Other names may belong to a foreign page (DNS rebinding).
         if not is_own(environ.get("HTTP_HOST", LOOPBACK)):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"served to 127.0.0.1 and localhost only\n"]
