@@ -28,7 +28,7 @@ class Chapter(StrEnum):
     JOBS = "Jobs"
     OUTCOMES = "Outcomes"
     SLOWEST = "The slowest"
-    LOAD = "How good the load was"
+    LOAD = "Quality of the load"
 
 
 @dataclass(frozen=True)

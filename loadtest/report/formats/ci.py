@@ -26,14 +26,14 @@ from loadtest.stats.order_statistics import rank
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
 _VOID: Final = ("invalid", "aborted")
-"""Verdicts of runs by which nothing is judged."""
+"""Verdicts of runs whose thresholds are not judged."""
 
 
 class Suite:
     """A JUnit file with one suite of test cases; every text in it is cleaned of what XML cannot hold.
 
     Args:
-        name: of the suite.
+        name: the suite's name.
         started: when what it is about began, in ISO 8601; empty if it is not known.
         properties: what else CI may know of it.
     """
@@ -47,11 +47,11 @@ class Suite:
             SubElement(listed, "property", name=key, value=_clean(value))
 
     def case(self, group: str, name: str) -> "Case":
-        """A test case more, which has passed until something else is said of it."""
+        """Add a test case, which passes unless marked otherwise."""
         return Case(SubElement(self._suite, "testcase", classname=_clean(group), name=_clean(name)))
 
     def text(self, seconds: float) -> str:
-        """The file's text; the suite took so many seconds."""
+        """Return the file's text, with the suite's duration."""
         self._suite.set("tests", str(len(self._suite.findall("testcase"))))
         for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
             self._suite.set(attribute, str(len(self._suite.findall(f"testcase/{tag}"))))
@@ -79,12 +79,12 @@ class Case:
 
 
 def _clean(text: str) -> str:
-    """Text that XML 1.0 can hold, with what is not seen of it escaped."""
+    """Escape characters that are invisible or not allowed in XML 1.0."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
 
 
 def render_junit(findings: Findings) -> str:
-    """One suite: validity first, then the thresholds. What could not be judged is skipped, with the reason.
+    """Return one suite: validity, then thresholds. Thresholds that cannot be judged are skipped with a reason.
 
     An invalid or aborted run judges nothing: its thresholds are skipped, and the check that says why is an error.
     """
@@ -124,7 +124,7 @@ def _threshold(case: Case, one: Judged, verdict: str) -> None:
 
 
 def render_gitlab(findings: Findings) -> str:
-    """The file's text: times are in ms and of all requests.
+    """Return the file's text, with times in ms over all requests.
 
     Thresholds and checks of validity are its checks, but for those that could not be judged, which JUnit skips; of an
     aborted run that it did not come to its end is one that fails, as there.
@@ -167,10 +167,10 @@ _HEAD: Final = (
 
 
 def render_locust_csv(findings: Findings) -> str:
-    """The file's text: a row for each traffic entry, and one for all requests together.
+    """Return the file's text: a row per traffic entry, and a total of all requests.
 
     Response times are Locust's: of single requests, which are service times here. Failures are Locust's, too: errors,
-    and 429s in stages of which none is expected.
+    and 429s in stages where none are expected.
     """
     record = findings.record
     text = io.StringIO(newline="")

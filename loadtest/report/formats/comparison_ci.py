@@ -16,16 +16,15 @@ PAGE: Final = "comparison.html"
 MARKDOWN: Final = "comparison.md"
 _SUITE: Final = "regression"
 _VOID: Final = ("not comparable", "invalid")
-"""What a comparison is called by which nothing is judged."""
+"""Verdicts of comparisons that judge no metric."""
 
 
 def render_junit(comparison: RunComparison) -> str:
-    """Suite ``regression``: whether the sides can be compared, then a test case for each gated metric.
+    """Return suite ``regression``: whether the sides are comparable, then a test case per judged metric.
 
-    A metric fails only if the whole comparison is ``regressed``: a file that is red where the exit code is 0 would be
-    believed by nobody. What could not be judged is skipped, with the smallest change that would have been found. Sides
-    that are not comparable, and an invalid run, are an *error* of the first case: the check itself could not be made,
-    nothing is known of the service, and somebody has to act; every metric is skipped then.
+    A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. Metrics
+    that cannot be judged are skipped with their minimum detectable change. Sides that are not comparable, or an invalid
+    run, are an *error* of the first case, and all metrics are skipped.
     """
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
     properties = {
@@ -57,7 +56,6 @@ def _metric(case: Case, one: MetricComparison, word: ComparisonVerdict) -> None:
 
 
 def _words(one: MetricComparison) -> str:
-    """``96 ms to 162 ms, +66 ms (95 %: +58 to +75 ms), +69 %``."""
     change = [
         f"{amounts.value(one.metric, one.base)} to {amounts.value(one.metric, one.head)}",
         amounts.difference(one.metric, one.difference),
@@ -77,7 +75,7 @@ _UNITS: Final = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_
 
 
 def render_openmetrics(comparison: RunComparison) -> str:
-    """The head's values, a line a metric, for GitLab's ``reports:metrics``, which compares them with the target branch.
+    """Return the head's values for GitLab's ``reports:metrics``, which compares them with the target branch.
 
     In OpenMetrics' base units: seconds and ratios.
     """
@@ -113,7 +111,7 @@ _LEVELS: Final[dict[ComparisonVerdict, str]] = {
 
 
 def annotations(comparison: RunComparison) -> list[str]:
-    """GitHub's workflow commands: one for each finding, or one for the verdict; none for a pass."""
+    """Return GitHub workflow commands: one per finding, else one for the verdict; none for a pass."""
     level = _LEVELS.get(comparison.word)
     if level is None:
         return []
@@ -144,7 +142,7 @@ def tell_github(comparison: RunComparison, directory: Path, environment: Mapping
     Args:
         comparison: what was found.
         directory: with the comparison's pages.
-        environment: in which ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY`` are looked for.
+        environment: source of ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
     """
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in annotations(comparison):

@@ -21,44 +21,44 @@ from loadtest.report.page import MOST_ROWS, Page
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
-    "95 % interval": "It holds the true value in 95 of 100 runs like this one, as far as the note beside it says.",
+    "95 % interval": "It contains the true value in 95 of 100 runs like this, within its note’s assumptions.",
     "accepted": "Sent, and let through by the rate limiter: answered with anything but 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
-    "binding constraint": "What kept the run from doing more: the generator, a limit or the target’s capacity.",
-    "dispatch lag": "How long after its time a request was handed to the network, with no wait for a free user in it.",
-    "evenness": "How regular the sends were: sd ÷ mean of their number in bins of 100 ms, beside that of the schedule.",
-    "executionTime": "How long the work took, as the server says.",
-    "expected": "What the assumed rate limiter does with exactly the requests that were sent.",
+    "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
+    "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
+    "evenness": "Regularity of sends: sd ÷ mean of their number in bins of 100 ms, compared with the schedule’s.",
+    "executionTime": "Duration of the work, as reported by the server.",
+    "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
     "fixed window": "A rate limiter that counts requests in windows of the clock, and begins at zero in each.",
     "goodput": "Operations per second that ended ok.",
-    "inconclusive": "The run can’t show whether it holds: there are too few samples, or only bounds are known.",
-    "marginal": "It holds, or fails, by its value; in a part of its 95 % interval it is the other way round.",
-    "offered": "What the schedule asked for, whether it was sent or not.",
-    "overhead": "What the client waited beyond executionTime: transport; of a job queueing and polling, too.",
+    "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
+    "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
+    "offered": "Operations that the schedule planned, sent or not.",
+    "overhead": "The client’s wait beyond executionTime: transport, and for a job queueing and polling.",
     "p50": "The median: half of the times are at most this long.",
     "p95": "95 of 100 times are at most this long.",
     "p99": "99 of 100 times are at most this long.",
-    "poll lag": "How long a finished job waited for the poll that saw its end.",
-    "queue wait": "Of a job: from acceptance to the begin of its execution.",
+    "poll lag": "Time from a job’s end until the poll that saw it.",
+    "queue wait": "A job’s time from acceptance to the start of its execution.",
     "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
-    "saturated": "Of a window of the server: it refused something, and so was full.",
-    "service time": "Of a single request, from its first byte sent to the end of its answer.",
-    "sliding log": "A rate limiter that counts what it let pass in the window just before each request.",
-    "start lag": "How long after its intended time an operation started.",
-    "time to result": "Of a job: from its intended start until its result was seen.",
+    "saturated": "A window of the server is saturated if at least one request in it got 429.",
+    "service time": "Time of a single request, from its first byte sent to the end of its answer.",
+    "sliding log": "A rate limiter that counts the requests it accepted in the window just before each request.",
+    "start lag": "Delay of an operation’s start after its intended time.",
+    "time to result": "A job’s time from its intended start until its result was seen.",
     "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
-    "warm-up": "The time before the first stage. It is in no figure.",
+    "warm-up": "The time before the first stage, excluded from all figures.",
 }
-"""Each term, in the spelling of the report, and what it means."""
+"""Explanations of terms, in the report's spelling."""
 
 
 def anchor(term: str) -> str:
-    """Of a term's explanation in a page."""
+    """Return the anchor of a term's explanation."""
     return f"term-{re.sub(r'[^a-z0-9]+', '-', term.lower())}"
 
 
 def _found(text: str, terms: Mapping[str, str]) -> Iterator[tuple[re.Match[str], str]]:
-    """Each term that a text mentions, where it first does; spaces, capitals and a plural s may differ."""
+    """Yield each term's first mention in a text, ignoring spaces, case and a plural s."""
     names = {term.lower(): term for term in sorted(terms, key=len, reverse=True)}
     if not names:
         return
@@ -72,7 +72,7 @@ def _found(text: str, terms: Mapping[str, str]) -> Iterator[tuple[re.Match[str],
 
 
 def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
-    """The text, escaped, the first mention of each term a link to its explanation, which a pointer shows."""
+    """Return the escaped text, with each term's first mention linked to its explanation."""
     parts, end = [], 0
     for match, term in _found(text, terms):
         link = Markup('<a class="term" href="#{}" title="{}">{}</a>').format(anchor(term), terms[term], match[0])
@@ -82,12 +82,12 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
 
 
 def explained(label: str, terms: Mapping[str, str] = TERMS) -> str:
-    """What the terms of a short label mean, as plain text; empty if it has none."""
+    """Return explanations of the terms in a label as plain text; empty if it has none."""
     return " ".join(f"{term}: {terms[term]}" for _, term in _found(label, terms))
 
 
 def render_html(page: Page) -> str:
-    """The whole file: every value is escaped; only our own drawings and script are not."""
+    """Return the file; all values are escaped except our own drawings and script."""
     folder = Path(__file__).parent
     script = (folder / "sorting.js").read_text(encoding="utf-8")
     environment = Environment(

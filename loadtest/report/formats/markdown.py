@@ -14,7 +14,7 @@ _MARKS: Final = {"good": "✓", "bad": "✗", "unsure": "?"}
 
 
 def render_markdown(page: Page, level: int = 1) -> str:
-    """The whole page, without the lists of links and of terms.
+    """Return the page without the lists of links and terms.
 
     Args:
         page: what to show.
@@ -63,7 +63,7 @@ def _points(section: Section) -> str:
 
 
 def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Escape text for Markdown, on one line."""
     one_line = " ".join(visible_text(text).split())
     return re.sub(r"([\\`*_\[\]<>|#~$])", r"\\\1", one_line).replace("&", "&amp;")
 
@@ -85,7 +85,7 @@ def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
 
 
 def step(one: NextStep) -> str:
-    """A command is a block of its own, so that it can be copied; a fence longer than any in it keeps it whole."""
+    """Return a command as a fenced block; the fence is longer than any in the command."""
     if not one.command:
         return escape(one.words)
     command = " ".join(one.command.split())

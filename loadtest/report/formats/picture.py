@@ -1,4 +1,4 @@
-"""A plot as an SVG file that stands alone: its title above it, on paper of its own, in the colours of light or dark."""
+"""A plot as a standalone SVG file with title and background, in light or dark colours."""
 
 import re
 import shutil
@@ -19,7 +19,7 @@ _HEAD: Final = re.compile(r'<svg [^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>
 
 
 def stand_alone(plot: Plot) -> str:
-    """The whole file. It reads on GitHub and GitLab, whose pages may be light or dark."""
+    """Return the file, readable on light and dark pages of GitHub and GitLab."""
     found = _HEAD.search(plot.svg)
     if found is None:
         raise ValueError(f"{plot.name} is not a drawing")
@@ -50,7 +50,7 @@ def _colours() -> str:
 
 def write_plots(plots: Iterable[Plot], folder: Path) -> None:
     """Write each plot's SVG and CSV, and its PNG if it has one, into a folder that holds nothing else."""
-    # Plots of an earlier report that this one doesn't have would look like part of it.
+    # Stale plots of an earlier report would look like part of this report.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for plot in plots:

@@ -1,4 +1,4 @@
-"""A page on a terminal or in a log: the closing block of a verb, or all of the page; without colour in a log."""
+"""A page on a terminal or in a log: a command's closing block or the full page; no colour in a log."""
 
 import io
 from collections.abc import Collection, Iterable
@@ -15,7 +15,7 @@ _WIDTH: Final = 100
 _MOST_LINES: Final = 40
 """Lines of a closing block."""
 _MOST_ROWS: Final = 14
-"""Rows of a table in a closing block, fewer where the block would be longer."""
+"""Maximum rows of a table in a closing block; fewer if the block would be too long."""
 _NAME: Final = 16
 """Characters of a name that stand on one line."""
 _MOST_POINTS: Final = 5
@@ -141,13 +141,13 @@ def _grid(*, head: bool = True) -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """A table without its extra columns; with its cells' details below their texts, if they are asked for."""
+    """Return a table without extra columns, with details below the cells if ``details``."""
     rich = _grid()
     shown = [place for place, (label, _) in enumerate(table.columns) if label not in table.extra]
     for place in shown:
         label, number = table.columns[place]
         justify: Literal["right", "left"] = "right" if number else "left"
-        # A head may be broken between words, a figure or an entry's name of usual length may not.
+        # Headers may wrap between words; figures and names of usual length may not.
         longest = max((len(row[place].text) for row in table.rows), default=0)
         least = longest if number else min(longest, _NAME) if place == 0 else 0
         rich.add_column(label, justify=justify, overflow="fold", min_width=least)

@@ -39,7 +39,7 @@ _Drawn = Drawing | NoData | None
 
 @dataclass(frozen=True)
 class _Kind:
-    """A plot of a run: how it is drawn, in which chapter it stands, and whether it stands before them all."""
+    """A run's plot: its drawing function, its chapter, and whether it precedes all chapters."""
 
     draw: Callable[[Findings], _Drawn]
     chapter: Chapter
@@ -64,11 +64,11 @@ _PLOTS: Final = {
     "slowest": _Kind(slowest.draw, Chapter.SLOWEST),
     "start-lag": _Kind(lag.draw, Chapter.LOAD),
 }
-"""The one place that names a run's, in the order of the report."""
+"""A run's plots, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
-"""Every plot of a run, in the order of the report."""
+"""Names of a run's plots, in the order of the report."""
 SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
-"""Those that are left out where they would say nothing."""
+"""Plots that are omitted without data, instead of giving the reason."""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
@@ -88,7 +88,7 @@ def figure(name: str, findings: Findings) -> Figure | None:
 
 
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot, ...]:
-    """Draw every plot of a run that says something, or is missed where it doesn't.
+    """Draw a run's plots; those without data give the reason, or are omitted if in ``SOMETIMES``.
 
     Args:
         findings: of the run.
@@ -100,7 +100,7 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
 
 
 def draw_comparison(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
-    """Draw every plot of a comparison that there are data for."""
+    """Draw a comparison's plots for which there are data."""
     before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
     return _all(
         {
@@ -118,14 +118,14 @@ def draw_history(runs: Sequence[HistoryRun]) -> tuple[Plot, ...]:
 
 
 def draw_capacity(found: Capacity) -> tuple[Plot, ...]:
-    """Draw what a capacity search tried; nothing without a level."""
+    """Draw the levels of a capacity search; nothing without a level."""
     return _all({"capacity": partial(capacity.draw, found)})
 
 
 def _all(
     plots: Mapping[str, Callable[[], _Drawn]], *, png: bool = False, processes: int | None = None
 ) -> tuple[Plot, ...]:
-    """Fill figures here, where Arrow and pandas may be used, and let children draw them, who never touch either."""
+    """Fill figures in this process, which may use Arrow and pandas; children, which must not, draw them."""
     tasks = {}
     for name, draw in plots.items():
         with styled(name):

@@ -1,4 +1,4 @@
-"""The picture of the answer: each side of a comparison as a dot with its interval, one panel for each metric."""
+"""Sides of a comparison as dots with intervals, one panel per metric."""
 
 import math
 from typing import Final
@@ -18,7 +18,7 @@ from loadtest.words import quoted
 
 _ROW_IN: Final = 0.27
 _METRICS: Final = 4
-"""Metrics of one comparison that are drawn: the first."""
+"""Maximum number of metrics drawn per comparison."""
 _SCALE: Final[dict[Unit, tuple[float, str]]] = {
     "ms": (1.0, "ms"), "share": (100.0, "%"), "per_s": (1.0, "1/s"), "number": (1.0, ""),
 }  # fmt: skip
@@ -26,7 +26,7 @@ _SECOND: Final = 1000.0
 
 
 def draw(findings: Findings) -> Drawing | None:
-    """A panel for each metric of each comparison; None where nothing is compared."""
+    """Draw a panel per metric of each comparison; None without comparisons."""
     drawn = [
         (found, place)
         for found in findings.answers
@@ -41,9 +41,8 @@ def draw(findings: Findings) -> Drawing | None:
     for panel, (found, place) in zip(axes, drawn, strict=True):
         _panel(panel, findings, found, place)
     caption = (
-        "A dot is a side’s figure, its line the 95 % interval; where the line ends in an arrow it has no end. Further "
-        "left is less. Whether two sides can be told apart is said by the interval of their difference, in the table, "
-        "and not by lines that overlap."
+        "Each dot is a side’s figure with its 95 % interval (an arrow: no bound); the table has the "
+        "differences’ intervals."
     )
     if left > 0:
         caption += f" {left} more are in the tables."
@@ -93,7 +92,6 @@ def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str
 
 
 def _title(found: ComparisonAnswer) -> str:
-    """What the intervals of differences say, in a few words."""
     first = found.by[0]
     if found.kind == "effect":
         return _effect_title(found)
@@ -111,7 +109,7 @@ def _title(found: ComparisonAnswer) -> str:
 
 
 def _effect_title(found: ComparisonAnswer) -> str:
-    """In which stages an entry differs from the first, each with the metrics that tell."""
+    """Return the stages in which an entry differs from the first, with the metrics that show it."""
     base, *heads = [side.name for side in found.sides]
     told = [each for each in found.differences if each.told_apart]
     stages: dict[tuple[str, ...], list[str]] = {}

@@ -1,4 +1,4 @@
-"""Response time of each stage against the rate that was offered in it: where a service begins to bend."""
+"""Response time of each stage against its offered rate, which shows where a service saturates."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
 from loadtest.report.plots.style import INK, entries, log, names_or_count, panels, plain
 
 _LEAST: Final = 3
-"""Stages at different rates: two points are a line whatever they are."""
+"""Minimum number of stages at different rates: two points always form a line."""
 
 _SAME: Final = 1.1
-"""Medians that differ by less than this factor are called the same."""
+"""Factor below which medians count as the same."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class _Point:
 def draw(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with three stages or more at different rates; None if none has.
 
-    A burst comes all at once: what it is per minute says nothing.
+    Bursts are left out: they have no meaningful rate.
     """
     record, found = findings.record, {}
     for name, figures in findings.metrics.traffic.items():
@@ -58,8 +58,9 @@ def draw(findings: Findings) -> Drawing | NoData | None:
         _panel(panel, shown[name], colour, WHOLE_IN if len(shown) == 1 else HALF_IN)
     axes[0].set_ylabel("response time, ms (log)")
     caption = (
-        "Each stage at the rate that was offered on average; lower is better. Bars are 95 % intervals (sampling only). "
-        "Of operations that were ok or timed out: 429s are in no line, so that a limit can make a stage look fast."
+        "Response time of operations that were ok or timed out in each stage at its mean offered rate, with "
+        "95 % intervals "
+        "(sampling only)."
     )
     tables = tuple(_table(name, points) for name, points in shown.items())
     return Drawing(_title(found), caption, figure, tables, left_out)

@@ -1,4 +1,4 @@
-"""Response time and 429 rate over the rate, with the constraint marked and what was never tried shaded."""
+"""Response time and 429 rate over the rate, with the constraint marked and untested rates shaded."""
 
 from typing import Any, Final
 
@@ -10,17 +10,17 @@ from loadtest.capacity.results import Capacity, Constraint
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import BAD, INK, LIMITS, LINES, OPERATIONS, SHADE, key, keys, panels, plain_log
 
-_CAPTION: Final = "Each point is a run that was judged. Shaded: rates that no such run was near to."
+_CAPTION: Final = "Each point is a judged run; shaded rates were not tested."
 _PANEL_IN: Final = 1.7
 _MARGIN: Final = 1.15
 _BESIDE: Final = 1.5
-"""Times the lowest and the highest rate that was tried: how far the axis goes."""
+"""Factor by which the axis extends beyond the lowest and highest tested rate."""
 _MARKERS: Final = "osDv^"
 _STOPS: Final[dict[str, Any]] = {"color": BAD, "lw": 1.2, "ls": (0, (4, 2))}
 
 
 def draw(found: Capacity) -> Drawing | None:
-    """Two panels over the same rates, in log scale: p95 above, 429s of the requests on each limit below."""
+    """Draw p95 and each limit's 429 rate over the rate, on a log scale."""
     levels = sorted((level for level in found.levels if not level.scout), key=lambda level: level.multiplier)
     if not levels:
         return None
@@ -50,7 +50,7 @@ def draw(found: Capacity) -> Drawing | None:
 
 
 def _mark(panel: Axes, found: Capacity, rates: list[float]) -> None:
-    """The constraint as a line, and the rates that no run came near to as shaded."""
+    """Mark the constraint as a line, and shade untested rates."""
     start, end = rates[0] / _BESIDE, rates[-1] * _BESIDE
     panel.set(xscale="log", xlim=(start, end))
     edges = [start, *(edge for rate in rates for edge in (rate / _MARGIN, rate * _MARGIN)), end]

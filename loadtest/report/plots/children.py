@@ -1,7 +1,7 @@
-"""Tasks shared out among this process and children of it, which inherit what they work on.
+"""Tasks distributed over this process and forked children, which inherit the data.
 
-A child is a fork, so that nothing is imported twice or sent to it. It never returns: it does tasks, leaves each result
-in a file, and ends. Whatever a child doesn't bring is done here, so that a child that dies costs time only.
+A fork avoids repeated imports and copies of the data. A child writes each result to a file and exits. This process
+runs missing tasks itself, so that a child that dies costs only time.
 """
 
 import gc
@@ -20,22 +20,22 @@ _Result = TypeVar("_Result")
 
 _MOST: Final = 4
 _PATIENCE_S: Final = 60.0
-"""How long children may take after this process found nothing more to do."""
+"""Maximum seconds to wait for children after the last task was taken."""
 
 
 def cores() -> int:
-    """How many processes to use: one for each core, up to four; one where a fork could inherit a held lock."""
+    """Return the number of processes to use: one per core, at most four; one if a fork could inherit a held lock."""
     if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
         return 1
     return min(_MOST, len(os.sched_getaffinity(0)))
 
 
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
-    """Do every task, each in whichever process is free; results come in the order of the tasks.
+    """Run each task in the next free process, and return results in the order of the tasks.
 
     Args:
         tasks: at most 256, by name; their results can be pickled.
-        processes: this one included.
+        processes: number of processes, including this.
     """
     processes = min(processes, len(tasks))
     if processes < 2:
@@ -45,8 +45,8 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
 
 
 def _shared_out(tasks: Sequence[Callable[[], _Result]], processes: int) -> dict[int, _Result]:
-    """Results by the number of their task, as far as this process and its children came."""
-    # A byte is a task's number: whoever reads it does that task.
+    """Return the available results by task number."""
+    # Each byte is a task's number; the process that reads it runs the task.
     queue, fill = os.pipe()
     os.write(fill, bytes(range(len(tasks))))
     os.close(fill)
@@ -91,7 +91,7 @@ def _places(queue: int) -> Iterator[int]:
 
 
 def _be_child(tasks: Sequence[Callable[[], object]], queue: int, results: int) -> NoReturn:
-    """Do tasks until there are none, and end this process, whatever happens: the parent does what is missing."""
+    """Run tasks until none are left, and always end this process: the parent does the missing tasks."""
     try:
         gc.disable()  # what it inherited stays shared
         with os.fdopen(results, "wb") as file:
@@ -103,7 +103,7 @@ def _be_child(tasks: Sequence[Callable[[], object]], queue: int, results: int) -
 
 
 def _brought(results: int) -> dict[int, Any]:
-    """What a child that has ended left; the last result may be cut off."""
+    """Return the results of an ended child; the last may be truncated."""
     found: dict[int, Any] = {}
     os.lseek(results, 0, os.SEEK_SET)
     with os.fdopen(results, "rb") as file, suppress(EOFError, pickle.UnpicklingError):

@@ -1,4 +1,4 @@
-"""Both sides' distributions, and the shift function: by how much each quantile moved, beside run-to-run noise."""
+"""Both sides' distributions, and the shift function: each quantile's change and its run-to-run noise."""
 
 import math
 from collections.abc import Sequence
@@ -25,15 +25,15 @@ _Affected = tuple[str, str, _Time]
 
 _NAMES: Final[dict[_Time, str]] = {"response_time": "response time", "execution_time": "executionTime"}
 _MOST: Final = 3
-"""Entries that are drawn."""
+"""Maximum number of entries drawn."""
 _TOLD: Final = (0.1, 0.5, 0.9)
-"""Quantiles that the title names."""
+"""Quantiles named in the title."""
 _PANEL_IN: Final = 2.3
 
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """By how much each quantile of one time of one traffic entry moved.
+    """Change of each quantile of one time of a traffic entry.
 
     Attributes:
         entry: its name, with the stage where a scenario has several.
@@ -57,7 +57,7 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
     """The shift function (Doksum 1974) of the sides' mean quantiles, and its noise from run to run.
 
     For each quantile by itself t · s · √(1/k + 1/n), s the standard deviation of the base runs' quantile; of pairs
-    t · s ÷ √k, s the standard deviation of the pairs' differences, in which what both share is gone.
+    t · s ÷ √k, s the standard deviation of the pairs' differences, which cancels effects common to both sides.
 
     Args:
         base: quantiles, a row a run.
@@ -78,7 +78,7 @@ def shift(base: Floats, head: Floats, *, paired: bool) -> tuple[Floats, Floats |
 
 
 def draw(comparison: RunComparison) -> Drawing | None:
-    """Distribution and shift function of each entry with a finding, or of the one that changed most."""
+    """Draw distribution and shift function of each entry with a finding, or of the entry that changed most."""
     found = [one for of in _affected(comparison) if (one := _shift(comparison, of)) is not None][:_MOST]
     if not found:
         return None
@@ -100,12 +100,12 @@ def draw(comparison: RunComparison) -> Drawing | None:
         },
     )
     caption = (
-        "Left the percentiles of both sides, right their difference (the shift function): flat where each request "
-        "takes as many ms longer, rising where slow ones became slower still. The band holds 95 % of the differences "
-        "that noise alone gives, each percentile by itself. No verdict rests on this picture."
+        "Percentiles of both sides (left) and their difference (right), with the band that holds 95 % of the "
+        "differences "
+        "caused by noise alone at each percentile."
     )
     if any(one.noise is None for one in found):
-        caption += " One run of the base side tells nothing of noise: there is no band."
+        caption += " A single base run gives no noise estimate, so there is no band."
     return Drawing(_title(found[0]), caption, figure)
 
 

@@ -1,4 +1,4 @@
-"""A plot as a drawing, and as SVG, PNG and numbers for pages. The numbers are read off the figure itself."""
+"""A plot as a drawing, and as SVG, PNG and numbers for pages. The numbers come from the figure itself."""
 
 import csv
 import io
@@ -28,9 +28,9 @@ from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, 
 from loadtest.words import NOTHING, count, times_as
 
 _MOST_ROWS: Final = 16
-"""Rows of a table in the page: evenly picked where there are more."""
+"""Maximum rows of a table in the page; more are thinned evenly."""
 _MOST_POINTS: Final = 2_000
-"""Points of a series in the CSV, likewise."""
+"""Maximum points of a series in the CSV, thinned likewise."""
 
 
 _LEFT_OUT: Final = "{} entries with fewer failures or operations are not drawn; metrics.json has their figures."
@@ -41,7 +41,7 @@ _TITLE_LINE_IN: Final = 0.19
 
 @dataclass(frozen=True)
 class Drawing:
-    """A plot: what it shows in a sentence, how to read it, and the figure.
+    """A plot: title, caption and figure.
 
     ``data`` are its numbers, if they are not to be read off the figure's own lines; ``left_out`` are traffic entries
     that it doesn't show. It gets a legend of what its panels label, unless it has one.
@@ -60,7 +60,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class NoData:
-    """A plot that cannot be drawn, and why."""
+    """A plot without data, and the reason."""
 
     title: str
     why: str
@@ -126,13 +126,13 @@ def to_png(figure: Figure, title: str) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class PlottedSeries:
-    """What a legend names: its points, as drawn.
+    """A series named in a legend, with its points as drawn.
 
     Attributes:
         panel: title of its panel.
         x: along the axis; of bins where they begin.
         y: as many.
-        dots: whether it is a cloud, of which a table would say nothing.
+        dots: whether it is a scatter, which gets no table.
     """
 
     panel: str
@@ -143,7 +143,7 @@ class PlottedSeries:
 
 
 def series(figure: Figure) -> list[PlottedSeries]:
-    """Every line, step line, cloud and row of bars that has a name, in the order of drawing."""
+    """Return all named lines, steps, scatters and bars, in drawing order."""
     return [one for panel in figure.axes for one in _of_panel(panel)]
 
 
@@ -161,7 +161,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
 
 
 def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
-    """``panel,series,x,y``, a point a row; of a series with very many points evenly picked ones.
+    """Return CSV with the columns ``panel,series,x,y``; very long series are thinned evenly.
 
     Args:
         figure: the plot.
@@ -223,7 +223,7 @@ def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
 
 
 def picked(count: int, most: int) -> Ints:
-    """Places of at most so many of ``count``, evenly picked, the first and the last included."""
+    """Return at most ``most`` evenly spaced indices below ``count``, including the first and last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.int64))
 
 

@@ -1,4 +1,4 @@
-"""executionTime, as the server says: as a part of what the client saw, over time, and against what the client saw."""
+"""Plots of executionTime as the server reports it: as part of the response time, over time, and against it."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -20,7 +20,7 @@ from loadtest.report.plots.drawing import Drawing, NoData
 
 _RETRIES: Final = "429s and waits before retries"
 _NOTHING: Final = 0.01
-"""Share of executionTime below which a title names what takes most of the time instead."""
+"""Share of executionTime below which a title names the largest part of the time instead."""
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
@@ -32,9 +32,9 @@ _LEAST_ROWS: Final = 5
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 _MOST_TIMES: Final = 5
-"""By how much the longest bar of an operation may exceed that of another entry on the same scale."""
+"""Maximum ratio of the longest bars of two entries of an operation on the same scale."""
 _SAME: Final = 1.1
-"""Medians of stages that are no further apart than that are given as one."""
+"""Maximum ratio of stage medians that a title gives as a single median."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Row:
 
 
 def draw_decomposition(findings: Findings) -> Drawing | NoData:
-    """One panel for each traffic entry, one bar for each of its stages."""
+    """Draw a panel per traffic entry with a bar per stage."""
     record, found = findings.record, {}
     for name, plan in record.info.traffic.items():
         indices = {key.stage.name: record.stage_indices([key]) for key in record.stages(traffic=name)}
@@ -87,18 +87,17 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         },
     )
     caption = (
-        "Means, because means add up. A job’s result is ready somewhere in the hatched part, between two polls: "
-        "polling shows it no sooner. The bracket is executionTime as the server reports it; what the client waited "
-        "beyond it is queueing, transport and polling. A retrieval has no bracket: its job ran before it. "
-        "Entries of one operation have the same scale unless one took more than 5 times as long."
+        "Mean time of ok operations by part; the bracket is executionTime as the server reports it, and a "
+        "job’s result is "
+        "ready somewhere in the hatched part."
     )
     if cut:
-        caption += f" Of an entry with more stages, the {most} that took longest are drawn; the numbers have all."
+        caption += f" Only the {most} slowest stages of each entry are drawn; the numbers have all."
     return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)
 
 
 def _longest(bars: list[_Row], most: int) -> list[_Row]:
-    """The stages that took longest, in their order."""
+    """Return the stages that took longest, in their order."""
     kept = sorted(bars, key=lambda bar: -bar.ms)[:most]
     return [bar for bar in bars if bar in kept]
 
@@ -194,7 +193,7 @@ def _largest_parts(found: dict[str, list[_Row]]) -> str:
 
 
 def ended_share(findings: Findings, name: str) -> str:
-    """Of how many of the operations that were sent a figure of ok ones is; empty where all were ok."""
+    """Return the share of ok operations, as a qualifier of figures; empty if all were ok."""
     operations = findings.metrics.traffic[name].operations
     if operations.ok == operations.sent:
         return ""
@@ -202,7 +201,7 @@ def ended_share(findings: Findings, name: str) -> str:
 
 
 def why_none(findings: Findings) -> str:
-    """Why there is no executionTime; empty if there is any."""
+    """Return why there is no executionTime; empty if there is any."""
     if any(entry.n for entry in findings.executions.values()):
         return ""
     overall = findings.metrics.overall
@@ -214,7 +213,7 @@ def why_none(findings: Findings) -> str:
 
 
 def over_time(findings: Findings) -> Drawing | NoData:
-    """One panel for each traffic entry that executes: dots of operations under percentiles of bins."""
+    """Draw a panel per executing traffic entry: operations as dots, percentiles of bins as lines."""
     if why := why_none(findings):
         return NoData("executionTime over time", why)
     record, (shown, left_out) = findings.record, deciding_of(findings, findings.executions)
@@ -227,16 +226,15 @@ def over_time(findings: Findings) -> Drawing | NoData:
         panel.set_ylabel("ms (log)")
     marks.over_time(axes, record, list(shown))
     caption = (
-        "What the server says it spent on an operation, at the operation’s intended start. It is the server’s word, "
-        "and without queueing, transport or polling: where it stays level and response times rise, work waits; where "
-        "it rises itself, work is done more slowly. Lines are dotted where a bin holds too few to carry them. The "
-        "scale is logarithmic and doesn’t start at zero."
+        "executionTime of each operation as the server reports it, at the operation’s intended start, on a "
+        "log scale; lines "
+        "are dotted where a bin has too few samples."
     )
     return Drawing(_over_time_title(findings), caption, figure, left_out=left_out)
 
 
 def against_latency(findings: Findings) -> Drawing | None:
-    """One panel for each traffic entry with an executionTime that cannot be; None where every one can."""
+    """Draw a panel per traffic entry with an impossible executionTime; None without any."""
     record = findings.record
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
@@ -249,10 +247,9 @@ def against_latency(findings: Findings) -> Drawing | None:
         panel.set_xlabel(f"{'service time' if sync else 'submit to result'}, as the client saw it, ms (log)")
     axes[0].set_ylabel("executionTime, ms (log)")
     caption = (
-        "Each dot is an operation. The client cannot have waited less than the work took, so nothing can lie above the "
-        "line; below it, the distance is overhead: transport for a sync run, queueing and polling too for a job. What "
-        "cannot be is marked, and listed under “Impossible values”; below zero is drawn at the lower edge. "
-        "Evenly picked where there are many; both scales are logarithmic."
+        "Each dot is an operation; an executionTime above the line is longer than the client waited, and "
+        "values below zero "
+        "are drawn at the lower edge."
     )
     count = sum(entry.anomaly_count for entry in anomalous.values())
     which = f"executionTime{'' if count == 1 else 's'} of {', '.join(anomalous)}"
@@ -275,7 +272,7 @@ def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
 
 
 def _span(panel: Axes, values: Any) -> None:
-    """A log axis that spans a factor of four at least, so that a steady value looks steady."""
+    """Set a log axis that spans at least a factor of four, so that a steady value looks steady."""
     known = values[values > 0]
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     middle = (low * high) ** 0.5
@@ -319,7 +316,7 @@ def _over_time_title(findings: Findings) -> str:
 
 
 def medians_title(of: str, medians: dict[str, float | None], said: str) -> str:
-    """Of few traffic entries what is said of each, of more the least and the greatest of their medians, in ms."""
+    """Return a title with each entry's median; for many entries, the lowest and highest, in ms."""
     known = {name: median for name, median in medians.items() if median is not None}
     if len(known) > style.MOST_NAMED:
         said = words.listed(known, words.duration_ms)

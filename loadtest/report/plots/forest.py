@@ -1,4 +1,4 @@
-"""Every change with its 95 % interval, beside the least effect that counts: a forest plot."""
+"""A forest plot: each change with its 95 % interval and the minimum relevant effect."""
 
 import math
 from typing import Final
@@ -20,17 +20,17 @@ _ROW_IN: Final = 0.2
 _FRAME_IN: Final = 0.55
 """Height of a panel without its rows."""
 _MOST: Final = 60
-"""Rows of the figure; the table has all."""
+"""Maximum rows of the figure; the table has all."""
 _LETTERS: Final = 40
 _BEYOND: Final = 1.6
-"""How far beyond the outermost estimate an interval is drawn before it is cut, in reaches of the estimates."""
+"""Multiple of the largest estimate at which intervals are cut off."""
 _SHORT_REACH: Final = math.log(1.5)
-"""How far short and polled times stretch the scale."""
+"""Maximum log ratio to which short and polled times stretch the scale."""
 _LEAST_REACH: Final = math.log(1.15)
 
 
 def draw(comparison: RunComparison) -> Drawing | None:
-    """One row for each gated metric: estimate, interval, least effect, and what would have been found."""
+    """Draw a row per judged metric: estimate, interval, minimum relevant effect, minimum detectable change."""
     known = [one for one in gated(comparison) if _estimate(one) is not None]
     if not known:
         return None
@@ -57,20 +57,17 @@ def draw(comparison: RunComparison) -> Drawing | None:
         handles["smallest change that would be found"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
     style.keys(figure, handles)
     caption = (
-        "Head against base. Each bar is a 95 % interval of that metric alone; one that ends in an arrow is longer, and "
-        "what lies beyond the frame is written at its edge. In the shaded band a change is too small to count, "
-        "whatever its interval: below "
-        f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, of shares below {LEAST_SHARE * 100:g} point. "
-        "The thin stroke is the smallest change for the worse that is found in 80 % of cases. The verdict takes into "
-        "account how many metrics there are."
+        "95 % intervals of head against base (an arrow: cut off); changes in the shaded band are too small "
+        "to count: below "
+        f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, for shares below {LEAST_SHARE * 100:g} point."
     )
     if len(known) > len(shown):
-        caption += f" The {len(shown)} of {len(known)} metrics that changed most."
+        caption += f" Shown are the {len(shown)} of {len(known)} metrics that changed most."
     return Drawing(_title(comparison, known), caption, figure, ())
 
 
 def _most_telling(metrics: list[MetricComparison]) -> list[MetricComparison]:
-    """All of them in their order; of very many those that changed most."""
+    """Return all metrics in their order, or those that changed most if there are very many."""
     if len(metrics) <= _MOST:
         return metrics
     kept = sorted(metrics, key=lambda one: (one.verdict != "regressed", -abs(amounts.worsening(one))))[:_MOST]
@@ -78,7 +75,7 @@ def _most_telling(metrics: list[MetricComparison]) -> list[MetricComparison]:
 
 
 def _estimate(one: MetricComparison) -> tuple[float, float, float] | None:
-    """Change and its interval, as drawn: log ratios, or percentage points of shares."""
+    """Return the change and its interval as log ratios, or as percentage points for shares."""
     if amounts.is_share(one):
         if one.difference is None or one.difference_interval is None:
             return None
@@ -91,7 +88,7 @@ def _estimate(one: MetricComparison) -> tuple[float, float, float] | None:
 
 
 def _least(one: MetricComparison) -> tuple[float, float]:
-    """The band in which a change is too small to count, as drawn."""
+    """Return the band in which a change is too small to count, in drawn units."""
     if amounts.is_share(one):
         return -LEAST_SHARE * 100, LEAST_SHARE * 100
     low, high = -LEAST_RATIO, LEAST_RATIO
@@ -138,7 +135,7 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
 
 
 def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Every estimate is inside; intervals are, unless they are much longer than all that is to be seen.
+    """Return axis limits that include all estimates, and intervals unless these are much longer.
 
     Short and polled times do not set the scale: 20 ms more of 10 µs are × 2,000, and nothing else would be seen.
     """

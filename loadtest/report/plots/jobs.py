@@ -1,4 +1,4 @@
-"""What polling jobs costs. What they waited for is a table: within bounds it is read faster than off curves."""
+"""Polling cost of jobs. Their waits have bounds, which a table shows more clearly."""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -25,7 +25,7 @@ _MOST_LINES: Final = 8
 
 
 def _why_none(findings: Findings) -> str:
-    """Why there is nothing to say of jobs; empty if there is."""
+    """Return why there is no data on jobs; empty if there is any."""
     jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not jobs:
         return "no traffic entry submits jobs"
@@ -40,9 +40,9 @@ def _why_none(findings: Findings) -> str:
 
 
 def draw_polls(findings: Findings) -> Drawing | NoData:
-    """Polls of a job as shares of jobs; beside it, what each stage spent of the retrieval limit."""
+    """Draw the distribution of polls per job, and each stage's use of the retrieval limit."""
     if why := _why_none(findings):
-        return NoData("What polling costs", why)
+        return NoData("Polling cost", why)
     figure, (left, right) = panels(2, 2.4, columns=2, share_x=False)
     plans = {name: plan for name, plan in findings.record.info.traffic.items() if plan.operation in POLLED_OPERATIONS}
     lines = max(len(plan.stages) for plan in plans.values())
@@ -51,10 +51,9 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     _per_job(left, findings, names, by_stage=by_stage)
     _spent(right, figure, findings)
     caption = (
-        "On the left, of jobs that ended or were given up, the share that took at most so many polls. On the right, "
-        "what polls and retrieves asked of the retrieval limit in the time of each stage, by when they were sent; "
-        "beyond the line, some must be refused. Each job needs one retrieval at least; the rest is the price of the "
-        "polling interval."
+        "Share of jobs that ended or were given up, by number of polls (left), and use of the retrieval "
+        "limit by polls and "
+        "retrieves in each stage, by when they were sent (right)."
     )
     if not by_stage:
         caption += f" Of very many stages the {_MOST_LINES} are shown whose polls take most of the limit."
@@ -121,7 +120,7 @@ def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:
 def _polls_title(findings: Findings) -> str:
     spent = [(figures.polling, name) for name, figures in _polls_stages(findings).items() if figures.polling.retrievals]
     if not spent:
-        return "No job was asked for"
+        return "No job was polled or retrieved"
     most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)
     text = f"In “{name}”, polls are {words.share(most.share_of_retrievals)} of the retrievals"
     if most.share_of_limit is None:

@@ -1,4 +1,4 @@
-"""How late operations left, over time and as a distribution: start lag, and its part that is the generator's."""
+"""Start lag over time and as a distribution, with the generator's part, dispatch lag."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ from loadtest.report.plots.marks import mark_stages, time_axis
 from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels
 
 _FLOOR_MS = 0.01
-"""What a log scale draws a lag of nothing as."""
+"""Position of zero lag on the log scale."""
 _FEW = 12
-"""Bins of which each is drawn as a point."""
+"""Maximum number of bins that are drawn with markers."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """Worst lags of each bin, for each traffic entry, and all lags as a distribution, against the limit."""
+    """Draw each bin's worst lag per traffic entry, and the distribution of all lags, with the limit."""
     record = findings.record
     if not findings.lags:
-        return NoData("How late operations left", "no operation was sent")
+        return NoData("Start lag of operations", "no operation was sent")
     figure, (panel, spread) = panels(2, 1.9, share_x=False)
     shown, left_out = deciding_of(findings, findings.lags)
     for name, lags in shown.items():
@@ -39,9 +39,9 @@ def draw(findings: Findings) -> Drawing | NoData:
     time_axis(panel, record)
     _spread(spread, record, top)
     caption = (
-        "Lower is better. Start lag is from the intended start to the first byte sent; dispatch lag (thin) is its part "
-        "after a user was free, the generator’s own. Above, the worst of each bin; below, how many operations left at "
-        "most so late, warm-up not counted. Both scales of lag are logarithmic."
+        "Start lag (intended start to first byte sent) and dispatch lag (thin: after a user was free), as "
+        "the worst of each "
+        "bin (above) and as a distribution without warm-up (below)."
     )
     return Drawing(_title(findings), caption, figure, left_out=left_out)
 
@@ -57,7 +57,7 @@ def _lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
 
 
 def _spread(panel: Axes, record: Record, top: float) -> None:
-    """The empirical distribution (ECDF) of both lags, over all traffic."""
+    """Draw the empirical distribution (ECDF) of both lags over all traffic."""
     for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
         lags = record.time(f"{lag}_lag_ms", record.stages())
         ecdf(panel, lags, floor=_FLOOR_MS, color=INK, label=f"all {lag} lags", **look)

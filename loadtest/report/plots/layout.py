@@ -1,6 +1,6 @@
 """A figure's panels: margins as wide as the labels in them, and axes drawn without an object for each tick.
 
-A layout solver and Matplotlib's ticks take three quarters of the time of a picture.
+Matplotlib's layout solver and ticks would take three quarters of the drawing time.
 """
 
 from collections.abc import Sequence
@@ -45,12 +45,12 @@ _SIZE_PT: Final = 8.0
 
 
 class _TicksAtOnce(Axis):
-    """An axis whose grid and ticks are paths, and whose labels are one text that moves."""
+    """An axis that draws its grid and ticks as paths and reuses one text object for labels."""
 
     along: int
     """Its coordinate: 0 for x, 1 for y."""
     labelled = True
-    """Whether tick labels are drawn; of axes that panels share, only the last one's are."""
+    """Whether tick labels are drawn; if panels share an axis, only the last has them."""
 
     def reset_ticks(self) -> None:
         """Remember how ticks look in the style in force, as Matplotlib's own do."""
@@ -60,7 +60,7 @@ class _TicksAtOnce(Axis):
         self._widths, self._colour = (rc["xtick.major.width"], rc["xtick.minor.width"]), rc["xtick.color"]
 
     def labels(self) -> list[tuple[float, str, bool]]:
-        """The marks in view: place, label, and whether it is a major one."""
+        """Return the ticks in view: position, label, and whether it is major."""
         low, high = sorted(self.get_view_interval())
         slack, found = (high - low) * 1e-6, list[tuple[float, str, bool]]()
         for ticker, places in ((self.major, self.get_majorticklocs()), (self.minor, self.get_minorticklocs())):
@@ -154,7 +154,7 @@ class Panel(Axes):
 
 
 class Margins(LayoutEngine):
-    """Places a grid of panels: margins hold the labels, and what is left is divided by the heights asked for.
+    """Places a grid of panels: margins fit the labels, and requested heights divide the rest.
 
     Attributes:
         key_rows: rows of the legend above the panels; see ``make_room``.
@@ -170,7 +170,7 @@ class Margins(LayoutEngine):
         self.key_rows, self.head_in = 0, 0.0
 
     def make_room(self, figure: Figure, key_rows: int) -> None:
-        """Let a legend have so many rows; from the third on they make the figure higher."""
+        """Reserve rows for a legend; from the third, rows make the figure higher."""
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + _KEYS_IN * max(0, key_rows - 2))
         self.key_rows = key_rows
@@ -207,7 +207,7 @@ class Margins(LayoutEngine):
 
 
 def _needs(panel: Panel) -> tuple[float, float, float, float]:
-    """Inches that a panel's labels take above, below, to the left and to the right."""
+    """Return the inches that a panel's labels take above, below, left and right."""
     above = _TITLE_IN if panel.get_title(loc="left") else _NO_TITLE_IN
     x, y = panel.xaxis.look(), panel.yaxis.look()
     wide = [text_in(text) for _, text, _ in panel.xaxis.labels()] if x["labels"] else []
@@ -223,7 +223,7 @@ def _needs(panel: Panel) -> tuple[float, float, float, float]:
 
 
 def _cut_title(panel: Panel, wide: float) -> None:
-    """Let a title end where the next panel begins."""
+    """Shorten a title that would reach the next panel."""
     title = panel.get_title(loc="left")
     texts = [one for one in panel.get_children() if isinstance(one, Text) and one.get_text() == title]
     for text in texts if title else ():
@@ -234,13 +234,13 @@ def _cut_title(panel: Panel, wide: float) -> None:
 
 @cache
 def text_in(text: str, size_pt: float = _SIZE_PT, weight: str | int = "normal") -> float:
-    """How wide a text is, in inches; of several lines the widest."""
+    """Return a text's width in inches; the widest of several lines."""
     font = FontProperties(size=size_pt, weight=weight)
     return max(text_to_path.get_text_width_height_descent(line, font, False)[0] / 72 for line in text.split("\n"))
 
 
 def grid(heights_in: Sequence[float], columns: int, *, share_x: bool) -> tuple[Figure, list[Axes]]:
-    """A figure of panels in rows as high as asked for."""
+    """Return a figure of panels in rows of given heights."""
     figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=Margins(heights_in, columns))
     panels: list[Panel] = []
     for place in range(len(heights_in) * columns):

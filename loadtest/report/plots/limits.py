@@ -1,4 +1,4 @@
-"""The limits: what was offered, sent, accepted and refused over time, the 429 rate, and what each window let pass."""
+"""Plots of the limits: rates over time, the 429 rate, and accepted requests per window."""
 
 from typing import Any, Final
 
@@ -19,14 +19,14 @@ from loadtest.units import Limit
 from loadtest.words import count
 
 _HIGHEST_RATE: Final = 3.0
-"""Times the limit: where rates are cut off, so that a peak doesn't hide what happens at the limit."""
+"""Multiple of the limit at which rates are cut off, so that peaks do not compress the rest."""
 _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
-"""Of a window, left blank on either side of its bar: enough to tell two apart, too little to look like a pause."""
+"""Share of a window left blank on either side of its bar: separates bars without suggesting a pause."""
 _MOST_NUMBERS: Final = 15
-"""Windows beyond which numbers would run into one another."""
+"""Maximum number of windows with numbers; more would overlap."""
 _HIGHEST: Final = 2.5
-"""Of the limit: where outlines are cut off."""
+"""Multiple of the limit at which outlines are cut off."""
 
 
 def _called(name: str) -> str:
@@ -34,7 +34,7 @@ def _called(name: str) -> str:
 
 
 def draw_rates(findings: Findings) -> Drawing | NoData:
-    """One panel for each limit that was asked anything."""
+    """Draw a panel per used limit."""
     record = findings.record
     used = record.limits()
     if not used:
@@ -44,9 +44,9 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
     marks.over_time(axes, record)
     caption = (
-        "Requests by the second they were sent, polls and retries included; offered is what the schedule and the "
-        "polling policy wanted. What goes beyond 3 times the limit is a line at the upper edge, and its peak is named. "
-        "A limit holds over its whole window, so that single seconds may lie above it."
+        "Requests by the second they were sent, polls and retries included, cut off at 3 times the limit; a "
+        "limit holds over "
+        "its window, so single seconds may exceed it."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
@@ -56,7 +56,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
 def _rates_title(findings: Findings) -> str:
     use = bottleneck_limit(findings.uses)
     if use is None:
-        return "No limit was asked anything in a judged stage"
+        return "No limit was used in a judged stage"
     called, requests = words.limit_name(use.limit), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return "No request was answered"
@@ -109,7 +109,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
 def _cut_off(
     panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, dict[str, Any]]], allowed: float, unit: str
 ) -> None:
-    """End the axis above the highest rate, or well above the limit: then what goes on beyond is a line at the edge."""
+    """End the axis above the highest rate, or cut it off well above the limit with a line at the edge."""
     peaks = {label: float(np.nanmax(rates, initial=0.0)) for label, (rates, _) in lines.items()}
     label = max(peaks, key=lambda each: peaks[each])
     top, highest = max(peaks[label], allowed if np.isfinite(allowed) else 0.0, 1e-9), allowed * _HIGHEST_RATE
@@ -128,7 +128,7 @@ def _cut_off(
 
 
 def draw_429_rate(findings: Findings) -> Drawing | NoData:
-    """One panel for each limit that gave or should have given any 429."""
+    """Draw a panel per limit with observed or expected 429s."""
     record = findings.record
     if not len(record.sent_requests):
         return NoData("429 rate over time", "no request was sent")
@@ -164,7 +164,7 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
 
 
 def _shares(seconds: Floats, hits: Floats, cuts: Floats) -> Floats:
-    """Hits of each bin in %, NaN where it is empty."""
+    """Return each bin's share of hits in %; NaN for empty bins."""
     counts = np.histogram(seconds, cuts)[0]
     shares = np.histogram(seconds, cuts, weights=hits)[0] / np.maximum(counts, 1) * 100
     return np.where(counts > 0, shares, np.nan)
@@ -197,7 +197,7 @@ def _429_rate_title(findings: Findings) -> str:
 
 
 def _agreement(found: Expectation) -> str:
-    """How many decisions a replay predicts: in the order of sending first, which nothing was changed for."""
+    """Return the share of decisions that a replay predicts: first in sending order, without changes."""
     if found.agreement is None:
         return ""
     if not found.reordered:
@@ -207,7 +207,7 @@ def _agreement(found: Expectation) -> str:
 
 
 def draw_windows(findings: Findings) -> Drawing | NoData:
-    """One panel for each limit that counts in windows and refused something."""
+    """Draw a panel per windowed limit that rejected requests."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return NoData(_WINDOWS_TITLE, observed.why_not)
@@ -261,7 +261,7 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
 
 
 def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
-    """How many were refused in each window, at the top of its outline, which may be cut off."""
+    """Write each window's number of 429s at the top of its outline, which may be cut off."""
     left, right = panel.get_xlim()
     for begin, accepted, refused in zip(windows.begins_s, windows.accepted, windows.rejected, strict=True):
         begins, ends = max(float(begin), left), min(float(begin) + windows.counts.window_s, right)

@@ -1,4 +1,4 @@
-"""What plots over time share: stages, windows of the server, thresholds, percentiles of bins, an axis of seconds."""
+"""Common marks of plots over time: stages, server windows, thresholds, percentiles of bins, the time axis."""
 
 import re
 from collections import Counter
@@ -20,7 +20,7 @@ from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAP
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
-"""Window boundaries beyond which they would be a grey wall."""
+"""Maximum number of window boundaries drawn; more would merge."""
 _SEEN: Final = 0.002
 """Half of a band's width, as a share of the plot's, below which it is a line."""
 _CHARACTERS: Final = 135
@@ -35,10 +35,10 @@ _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
 """Height of the lowest panel with names, without its labels."""
 _LEAST: Final = 4
-"""Letters below which a name says nothing."""
+"""Minimum letters of a shortened name."""
 _UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
 _FAR: Final = 8.0
-"""Times the highest value drawn, above which a line would squash all below it."""
+"""Multiple of the highest value above which a threshold line would compress the rest."""
 
 
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
@@ -59,12 +59,12 @@ def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] 
 def time_axis(panel: Axes, record: Record) -> None:
     """Label an axis of seconds since the epoch."""
     end_s = max(record.covered_s, 1e-3)
-    # What starts at zero is seen whole.
+    # Keep marks at zero fully visible.
     panel.set(xlim=(-end_s * 0.008, end_s), xlabel="time since the start of the run, s")
 
 
 def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> None:
-    """Median and p95 of each bin of time, dotted where it holds too few to carry them; nothing of very few values.
+    """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for very few values.
 
     Args:
         panel: over time.
@@ -110,7 +110,7 @@ def mark_window(panel: Axes, at_s: float) -> None:
 
 
 def window_words(record: Record) -> str:
-    """What the marks of ``mark_windows`` are."""
+    """Describe the marks of ``mark_windows`` for a caption."""
     wide = _reach(record) > record.covered_s * _SEEN
     bands = ", in bands as wide as its clock is unsure" if wide else ""
     return f"Dotted verticals are the assumed beginnings of the server’s windows{bands}."
@@ -174,7 +174,7 @@ def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float
 
 
 def _fitting(names: list[str], share: float) -> str:
-    """As many of the names as fit into a share of the axis, cut off if not even the first does; empty for a sliver."""
+    """Return the names that fit into a share of the axis, shortened if needed; empty if too narrow."""
     room = int(share * _CHARACTERS) - 1
     whole = " + ".join(dict.fromkeys(names))
     if len(whole) <= room:
@@ -201,7 +201,7 @@ class UpperBound:
 
     @property
     def over_ms(self) -> float:
-        """By how much the limit is exceeded; below zero where it is kept."""
+        """Excess over the limit; negative if it is kept."""
         return self.value_ms - self.edge_ms
 
 
@@ -223,7 +223,7 @@ def _holds_for(one: Judged, traffic: str | None, plan: TrafficPlan) -> bool:
 
 
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
-    """Over the stage that it holds for, each with what it asks; one far above all values only named at the upper edge.
+    """Draw thresholds over their stages with labels; those far above all values are only named at the top.
 
     Args:
         panel: seconds since the epoch, against ms on a log scale that has its limits.

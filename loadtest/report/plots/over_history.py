@@ -31,7 +31,7 @@ _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
     metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
 }
-"""Metrics by the name of their figure: the response times together, each other one by itself."""
+"""Metrics by the name of their figure: response times together, all others separately."""
 _MOST: Final = 12
 """Panels of a figure."""
 _COLUMNS: Final = 2
@@ -48,12 +48,12 @@ _LOOKS: Final[dict[str, dict[str, Any]]] = {
 
 
 def _look_of(run: HistoryRun) -> str:
-    """How a run is drawn: a regressed one as such until it is accepted, every other one by its status."""
+    """Return a run's style: regressed until it is accepted, otherwise by status."""
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
 def draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:
-    """A panel for each of these metrics of each traffic entry and stage; None without any."""
+    """Draw a panel per metric, traffic entry and stage; None without any."""
     there = dict.fromkeys(one.key for run in runs for one in run.measurements.measurements)
     shown = [one for metric in metrics for one in there if one.metric == metric]
     shown.sort(key=lambda one: (one.traffic, one.stage))
@@ -98,7 +98,7 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
 
 
 def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
-    """Which of them is furthest from the median of the present segment in the last run."""
+    """Name the metric whose last run is furthest from the median of its baseline period."""
     found = [one for one in (_last(runs, metric) for metric in shown) if one is not None]
     if not found:
         return f"{NATURES[shown[0].metric].name}: the last run has none, or nothing to compare it with"
@@ -106,7 +106,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
 
 
 def _last(runs: Sequence[HistoryRun], metric: Key) -> tuple[float, str] | None:
-    """How far the last run is from the median of the accepted ones before it in its segment, and that in words."""
+    """Return the last run's distance from the median of earlier accepted runs in its period, also in words."""
     start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
     before = [run.measurements.by_key().get(metric) for run in runs[start:-1] if run.status == "accepted"]
     values = [one.value for one in before if one is not None]

@@ -1,4 +1,4 @@
-"""Each metric pair by pair, or run by run: whether a change is in all of them, and how far they scatter anyway."""
+"""Metrics by pair or run, which show whether a change is consistent and how much they scatter."""
 
 import math
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Before(NamedTuple):
 
 _NOTHING: Final = Before()
 _MOST_BEFORE: Final = 40
-"""Runs of earlier segments that are drawn."""
+"""Maximum number of drawn runs of earlier baseline periods."""
 _FIRST: Final = 6
 """Panels of the first figure."""
 _MOST: Final = 12
@@ -45,20 +45,16 @@ _LETTERS: Final = 22
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.BASE, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
-_PAIRS_CAPTION: Final = (
-    "Each dot is a pair of blocks: head against base, in the order in which they ran. A change of the service is in "
-    "most pairs; one slow minute of the machine is in one. Scales differ from panel to panel; changes of times and "
-    "rates have log scales."
-)
+_PAIRS_CAPTION: Final = "Each dot is a pair of blocks, head against base, in order; scales differ between panels."
 
 
 def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
-    """The metrics of the findings, or where there is none those that changed most."""
+    """Draw the metrics of the findings, or those that changed most without findings."""
     return _draw(comparison, _chosen(comparison)[:_FIRST], before)
 
 
 def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
-    """The other gated metrics that changed most."""
+    """Draw the other judged metrics that changed most."""
     others = _chosen(comparison)[_FIRST:]
     drawn = _draw(comparison, others[:_MOST], before)
     if drawn is None or len(others) <= _MOST:
@@ -67,7 +63,7 @@ def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing
 
 
 def segments_before(comparison: RunComparison, history: History) -> Before:
-    """The latest segments of a history before that of a comparison's base, of as many runs as can be seen."""
+    """Return the baseline periods before a comparison's base, limited to ``_MOST_BEFORE`` recent runs."""
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
     own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
@@ -76,7 +72,7 @@ def segments_before(comparison: RunComparison, history: History) -> Before:
 
 
 def _chosen(comparison: RunComparison) -> list[MetricComparison]:
-    """Every gated metric that can be drawn; those of the findings first."""
+    """Return all judged metrics that can be drawn, those of findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in gated(comparison) if one.key not in named]
@@ -198,7 +194,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Where a run without a change lies in 95 % of cases: the interval of the difference, laid around the base."""
+    """Return the 95 % prediction band of a run without a change: the difference's interval around the base."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

@@ -1,4 +1,4 @@
-"""Overhead: what a client waits beyond executionTime, as a distribution and against the rate of each stage."""
+"""Overhead, the client's wait beyond executionTime: its distribution, and its median by rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -21,11 +21,11 @@ _MOST_LEVEL: Final = 4
 _MOST_TURNED: Final = 12
 """Stages from which on only some are named."""
 _FASTER: Final = 1.1
-"""By how much rates, or medians, have to differ for a title to tell them apart."""
+"""Minimum ratio of rates, or medians, that a title distinguishes."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """A row for each traffic entry that executes: its distribution, and its stages beside it if one has several."""
+    """Draw a row per executing traffic entry: its distribution, and its stages if any entry has several."""
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
@@ -41,8 +41,8 @@ def draw(findings: Findings) -> Drawing | NoData:
             _by_stage(axes[place * 2 + 1], shown[name].stages, colour, bursts=_has_bursts(findings, name))
     axes[-columns].set_xlabel("ms (log)")
     caption = (
-        "Overhead is service time less executionTime; of a job, everything from its submit to its result: queueing and "
-        "polling too. Lower is better."
+        "Overhead is service time minus executionTime, and for a job the time from submit to result minus "
+        "executionTime."
     )
     if columns > 1:
         caption += (

@@ -22,11 +22,11 @@ from loadtest.stats.order_statistics import interval_ranks, rank
 _NEARLY_ALL: Final = 0.99
 """Share of the operations from which their times are those of all."""
 _LEAST_SPAN: Final = 4.0
-"""Factor from the lower to the upper end of the axis, at least."""
+"""Minimum ratio of the axis's ends."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | NoData:
-    """One panel for each traffic entry that got any answer."""
+    """Draw a panel per traffic entry with an answer."""
     record = findings.record
     names = [name for name, responses in findings.responses.items() if responses.dots]
     if not names:
@@ -41,11 +41,9 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         marked |= bool(over) and marks.mark_windows(panel, record, over[0].boundaries)
     marks.over_time(axes, record, names)
     caption = (
-        "Each dot is an operation at its intended start; lower is better. The scale is logarithmic and doesn’t start "
-        "at zero. Lines are percentiles of operations that were ok or timed out, drawn dotted where the bin holds "
-        "too few to carry them. Errors are marked apart; 429s, which take no work and so no time, are ticks at the "
-        "lower edge. Neither is in any line, and mistakes on purpose are left out. Dashed lines are thresholds, each "
-        "over the stage that it holds for; one far above all times is only named."
+        "Each dot is an operation at its intended start, on a log scale; lines are percentiles of operations "
+        "that were ok or "
+        "timed out (dotted: too few samples), ticks at the lower edge are 429s, dashed lines are thresholds."
     )
     if marked:
         caption += f" {marks.window_words(record)}"
@@ -53,7 +51,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
 
 
 def _scatter_title(findings: Findings) -> str:
-    """What each stage took where all entries have the same two, within and above say; else what each entry took."""
+    """Return each stage's p95 if all entries share two stages, else each entry's times."""
     traffic = findings.metrics.traffic
     two = {tuple(figures.stages) for figures in traffic.values()}
     if len(two) == 1 and len(names := two.pop()) == 2 and len(traffic) <= style.MOST_NAMED:
@@ -123,7 +121,7 @@ def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:
 
 
 def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
-    """A tick at the lower edge for each 429: its time says nothing, and would squash the times that do."""
+    """Draw 429s as ticks at the lower edge: their short times would compress the scale."""
     if not len(seconds):
         return
     low, high = panel.get_ylim()
@@ -141,7 +139,7 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
 def draw_service(findings: Findings) -> Drawing | NoData | None:
     """Cumulative distributions, one panel for each entry whose operations are one request.
 
-    None where there are only jobs: each is many requests, and one of them is no part to compare the whole job with.
+    None if there are only jobs: each consists of many requests, so no single service time compares with it.
     """
     record = findings.record
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
@@ -163,15 +161,15 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
         panel.set_xlabel("ms (log)")
     axes[0].set_ylabel("share at most this long, %")
     caption = (
-        "Response time runs from the intended start, so that nothing which waited is left out; service time is one "
-        "request’s, from its first byte sent. Where the curves part, operations waited or retried. Dashed lines "
-        "take the colour of the operation. Jobs are not here: each is many requests."
+        "Response time runs from the intended start, service time from a request’s first byte sent; the gap "
+        "is waiting and "
+        "retries."
     )
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 
 def _service_title(findings: Findings) -> str:
-    """What operations waited, each beside its own request: medians of operations and of requests have no difference."""
+    """Return each operation's wait beyond its own request, since medians cannot be subtracted."""
     record, waits = findings.record, {}
     for name, plan in record.info.traffic.items():
         waited = record.times.waited.get(record.stage_indices(record.stages(traffic=name)))
@@ -187,7 +185,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:
-    """One panel for each traffic entry with many operations; None in a short run of few, whose dots show them all."""
+    """Draw a panel per traffic entry with many operations; None for few, which the scatter shows."""
     if not findings.heats:
         return None
     heats, left_out = deciding_of(findings, findings.heats)
@@ -196,9 +194,9 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
         _heat_panel(figure, panel, heats[name], colour)
     marks.over_time(axes, findings.record, list(heats))
     caption = (
-        "Each field counts the operations of a stretch of time that took so long: the stronger its colour, the more, "
-        "on a log scale; an empty field is none. Ok and timed-out operations, at their intended start. A stall is a "
-        "column that reaches up, slow drift a band that climbs."
+        "Each field counts the ok and timed-out operations of a time span with such a response time, by "
+        "intended start; "
+        "stronger colours mean more, on a log scale."
     )
     tables = tuple(_heat_table(name, heat) for name, heat in heats.items())
     return Drawing(_heat_title(findings), caption, figure, tables, left_out)
@@ -219,14 +217,14 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
 
 
 def _median_fields(counts: np.ndarray) -> Ints:
-    """Of each row of counts, the place of the field that holds its median."""
+    """Return the index of the median's field in each row of counts."""
     sums = counts.cumsum(axis=1)
     places: Ints = (sums >= np.maximum(1, (sums[:, -1:] + 1) // 2)).argmax(axis=1)
     return places
 
 
 def _heat_title(findings: Findings) -> str:
-    """Where the last third of the run differs most from the first, as far as the heights of fields tell."""
+    """Compare the last third of the run with the first, to the resolution of the fields."""
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3

@@ -1,4 +1,4 @@
-"""The slowest operations as a waterfall: where the time of each went."""
+"""The slowest operations as a waterfall of requests and waits."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -34,7 +34,7 @@ _ENDED: Final[dict[str, str]] = {
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """A panel for each traffic entry, a row for each operation, a bar for each of its requests."""
+    """Draw a panel per traffic entry, a row per operation and a bar per request."""
     found = slowest(findings)
     if not found:
         return NoData("The slowest operations", "no operation was answered")
@@ -58,14 +58,14 @@ def draw(findings: Findings) -> Drawing | NoData:
         },
     )
     caption = (
-        "Each row is an operation, named by its arrival’s number; each bar a request, in the colour of its operation; "
-        "what lies between is the policy’s wait: a poll interval or a backoff."
+        "Each row is an operation with its arrival’s number, and each bar a request; gaps are poll intervals "
+        "or backoff."
     )
     return Drawing(_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
 
 
 def _rows(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
-    """Draw all bars of a kind at once: one by one they would take longer than all the rest of the picture."""
+    """Draw all bars of a kind at once: singly they would dominate the drawing time."""
     waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
     lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms > 0]
     requests: dict[str, list[_Bar]] = {colour: [], THROTTLED: []}

@@ -18,16 +18,16 @@ from loadtest.stats.order_statistics import interval_ranks
 _POINTS = 500
 _BAND_POINTS = 90
 _FEW = 40
-"""Operations of which each is drawn as a point."""
+"""Maximum number of operations drawn as points."""
 _TAIL = 0.025
 """Each side of a 95 % interval."""
 _TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
-"""Where the axis has the percentiles that thresholds are on."""
+"""Axis positions of the percentiles that thresholds use."""
 _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
 
 
 def draw(findings: Findings) -> Drawing | NoData:
-    """One line for each traffic entry: its nearest-rank percentiles, grey where samples are too few."""
+    """Draw each traffic entry's nearest-rank percentiles, grey where samples are too few."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     found = {name: values for name, values in found.items() if values.n}
@@ -49,16 +49,15 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
     caption = (
-        "Lower is better. Each point is an observed response time at its rank, in the band of its 95 % interval "
-        "(sampling only: requests of one run are correlated, so the truth is wider). Where a line turns thin and grey, "
-        "the run is too short to carry a percentile: no upper 95 % bound exists for it. A thick dash is the "
-        "longest time that a threshold allows; a diamond is what was measured in the stage that it holds for."
+        "Response times by rank with their 95 % intervals (sampling only), thin and grey where samples are "
+        "too few; a thick "
+        "dash is a threshold, a diamond the value in its stage."
     )
     return Drawing(_title(findings), caption, figure, left_out=left_out)
 
 
 def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
-    """A threshold at its percentile: what it allows, what was measured where it holds, and the way between them."""
+    """Draw a threshold at its percentile: the bound, the measured value, and the line between them."""
     if (tail := _TAILS.get(bound.statistic)) is None:
         return
     panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
@@ -82,7 +81,7 @@ def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) ->
 
 
 def _band(panel: Axes, values: Distribution, colour: str) -> None:
-    """The 95 % interval of each percentile, as far as n carries both bounds."""
+    """Draw the 95 % interval of each percentile for which n suffices for both bounds."""
     tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:].tolist()
     found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
     if len(found) > 1:
@@ -91,7 +90,7 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 
 def _title(findings: Findings) -> str:
-    """The figure that is furthest over its threshold, in ms, or nearest to it; without thresholds the longest time."""
+    """Name the figure furthest over or nearest to its threshold, in ms; the longest time without thresholds."""
     late = _late(findings)
     bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
     if bounds:
@@ -117,6 +116,6 @@ def _title(findings: Findings) -> str:
 
 
 def _late(findings: Findings) -> str:
-    """Of the entries that reach time-outs: no figure says how long their tail is."""
+    """Name the entries with time-outs, whose tails are unknown."""
     censored = [name for name, each in findings.metrics.traffic.items() if each.response_time_ms.at_least]
     return f"; {names_or_count(censored)} reached time-outs: that tail is longer than is known" if censored else ""

@@ -1,4 +1,4 @@
-"""How every plot looks: one palette, one way to panels, axes, legends and distributions.
+"""Common style of all plots: palette, panels, axes, legends and distributions.
 
 Colours are chosen from the Okabe-Ito family and differ in lightness, so that they are told apart with any colour
 vision and, together with line styles and markers, in grey. In a page, each becomes a CSS variable, so that one
@@ -62,7 +62,7 @@ OPERATIONS: Final[dict[str, str]] = {name: colour for name, (colour, _) in zip(O
 LIMITS: Final[dict[str, str]] = {
     LIMIT_OF_OPERATION[operation]: OPERATIONS[operation] for operation in reversed(Operation)
 }
-"""Of a limit that several operations begin with, the colour of the first."""
+"""Colours of limits; a limit of several operations takes the colour of the first."""
 LINES: Final[dict[str, Any]] = {name: line for name, (_, line) in zip(Operation, _SERIES, strict=False)}
 """Line styles by operation, for readers in grey."""
 
@@ -121,22 +121,22 @@ _RC: Final[dict[str, Any]] = {
     "text.parse_math": False,
 }
 LIMIT: Final[dict[str, Any]] = {"color": INK, "lw": 1.0, "ls": (0, (6, 2))}
-"""How a line looks that must not be passed."""
+"""Style of a limit's line."""
 PAPERED: Final = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
-"""The box of a note that lies upon lines."""
+"""Box of a note that overlaps lines."""
 DOT: Final = "  ·  "
 """Between the parts of a panel's title."""
 MOST_NAMED: Final = 3
-"""Traffic entries that a title names one by one."""
+"""Maximum number of traffic entries named in a title."""
 CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
-"""How a line between runs looks where a change was accepted."""
+"""Style of the line between runs at an accepted change."""
 SCATTER_AS_PATHS: Final = 600
-"""Points beyond which a scatter goes into the SVG as a picture: each would cost some 80 bytes."""
+"""Maximum points of a scatter drawn as SVG paths, at about 80 bytes each; more are rasterized."""
 
 
 @contextmanager
 def styled(name: str) -> Iterator[None]:
-    """Everything drawn and saved inside looks like this project, and always comes out as the same bytes."""
+    """Apply the project's style, with reproducible output bytes."""
     settings: dict[Any, Any] = {**_RC, "svg.hashsalt": name}
     with mpl.rc_context(settings):
         yield
@@ -192,11 +192,11 @@ _VERY_NARROW: Final = 5
 _NARROW: Final = 60
 """A log axis that spans less has ticks at 2 and 5, too."""
 _LETTERS: Final = 150
-"""Of a legend, that fit into the width of a figure."""
+"""Letters of a legend that fit into a figure's width."""
 _HANDLE: Final = 8
-"""What a legend's handle and the space beside it take, in letters."""
+"""Width of a legend's handle and spacing, in letters."""
 _MOST_RANKS: Final = 500
-"""Of a distribution, that are drawn."""
+"""Maximum number of drawn points of a distribution."""
 _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
@@ -227,7 +227,7 @@ def plain(axis: Axis) -> None:
 
 
 def line_of(record: Record, name: str) -> dict[str, Any]:
-    """How the line of a traffic entry looks: its operation's colour and style; markers tell those alike apart."""
+    """Return a traffic entry's line style: its operation's colour and style, and a distinguishing marker."""
     traffic = record.info.traffic
     operation = traffic[name].operation
     alike = [each for each, plan in traffic.items() if plan.operation == operation]
@@ -236,9 +236,9 @@ def line_of(record: Record, name: str) -> dict[str, Any]:
 
 
 def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
-    """Draw how many values, in %, are at most so great: from 0 % on, so that one value is a step, too.
+    """Draw an empirical distribution in %, from 0 %, so that a single value is a step too.
 
-    A log axis has no zero: what is below ``floor`` is drawn there, or left out where that is zero; None for all.
+    On a log axis, values below ``floor`` are drawn at it, or omitted if it is 0; None draws all.
     """
     panel.set_ylim(0, 102)
     if not values.n:
@@ -252,7 +252,7 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
 
 
 def legend(figure: Figure) -> None:
-    """One legend for all panels, above them; a label that several panels have is listed once, one of no point never."""
+    """Add one legend above all panels, with each label once, without empty series."""
     shown: dict[str, Any] = {}
     for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
@@ -263,7 +263,7 @@ def legend(figure: Figure) -> None:
 
 
 def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """A legend above all panels, in as many rows as it takes: what is drawn as each handle, by its label."""
+    """Add a legend above all panels from handles by label, in as many rows as needed."""
     widths = [len(label) + _HANDLE for label in handles]
     columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
@@ -278,19 +278,19 @@ def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
 
 
 def key(**look: Any) -> Line2D:
-    """A legend's handle for a line or marker that looks so."""
+    """Return a legend handle with a given look."""
     return Line2D([], [], **look)
 
 
 def names_or_count(names: Sequence[str]) -> str:
-    """Some names, or how many."""
+    """Return some names, or their number if there are many."""
     if len(names) > MOST_NAMED:
         return f"{len(names)} entries"
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
-"""What is expected of no change."""
+"""Style of the band expected without a change."""
 BASE: Final = MUTED
 HEAD: Final = INK
 VERDICTS: Final[dict[str, tuple[str, str]]] = {
@@ -305,7 +305,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
 """Colour and marker: told apart in grey, too."""
 _NAME_LETTERS: Final = 30
 _ROW_LETTERS: Final = 64
-"""Of a row's label: at most half of the figure's width."""
+"""Maximum letters of a row's label: half of the figure's width."""
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
 """So many labels would fill an axis."""
@@ -314,7 +314,7 @@ _LEAST_FACTOR: Final = 1e-9
 
 
 def short(name: str, letters: int = _NAME_LETTERS) -> str:
-    """A name that fits into a plot; the table has all of it."""
+    """Shorten a name to fit into a plot."""
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
@@ -324,7 +324,7 @@ def label(one: MetricComparison, *, stages: bool, letters: int = _NAME_LETTERS) 
 
 
 def verdict(one: MetricComparison) -> str:
-    """Its verdict in a word; ``suspected`` where a rerun has to confirm it."""
+    """Return a metric's verdict in a word; ``suspected`` before the confirming rerun."""
     return "suspected" if one.suspect else one.verdict
 
 
@@ -342,7 +342,7 @@ def metric_axis(panel: Axes, metric: Metric) -> None:
 
 
 def drawn_value(run: RunMeasurements, key: Key) -> float | None:
-    """A metric of a run as ``metric_axis`` labels it; None where there is none."""
+    """Return a run's metric in the unit of ``metric_axis``; None if it is missing."""
     found = run.by_key().get(key)
     return None if found is None else found.value * (100.0 if NATURES[key.metric].unit == "share" else 1.0)
 
@@ -356,7 +356,7 @@ def change_axis(axis: Axis) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Log ratios to label: the finest steps of which there are few, and none too close to the next one."""
+    """Return log ratios to label: the finest steps that are few enough and do not overlap."""
     ticks = [0.0]
     for ratios in _scales():
         ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
@@ -367,7 +367,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _scales() -> Iterator[list[float]]:
-    """Ratios in steps of some per cent, then powers, from the finest on; each scale has 1."""
+    """Yield scales of ratios from fine to coarse: steps in per cent, then powers; each includes 1."""
     for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
         yield [1 + step * k for k in range(-20, 21) if 1 + step * k > _LEAST_FACTOR]
     for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6):
