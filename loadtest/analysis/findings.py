@@ -112,15 +112,15 @@ def find(record: Record) -> Findings:
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
     scan(record.directory, record.vocabulary, [*visitors, values])
-    intervals = metric_intervals(record, expectation, metrics, blocks)
+    intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
-    judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, evenness.result())
+    judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, even)
     return Findings(
         record=record,
         expectation=expectation,
         metrics=metrics,
         uses=uses.result(),
-        evenness=evenness.result(),
+        evenness=even,
         rates=rates.by_limit,
         responses=points.result(),
         lags=lags.result(),
