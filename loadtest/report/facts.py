@@ -36,7 +36,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
     found = {
         "Target": f"{target.url} ({'embedded target, loopback only' if target.embedded else 'not started by the run'})",
         "Limits assumed": _assumed(target),
-        "Faults on purpose": "; ".join(fault.words for fault in target.faults),
+        "Deliberate faults": "; ".join(fault.words for fault in target.faults),
         "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
         "Started": info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC"),
         "Covered": f"{seconds(record.covered_s)}, of which {warm}",
@@ -231,4 +231,4 @@ def _scope(findings: Findings) -> Iterator[str]:
         yield f"workflows other than {next(iter(used))}"
     covered = findings.record.covered_s
     if 0 < covered < _LONG_S:
-        yield f"drift, leaks and the rhythm of a day: the run covers {seconds(covered)}"
+        yield f"long-term drift, leaks, time-of-day effects: the run covers {seconds(covered)}"

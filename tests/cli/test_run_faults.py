@@ -44,7 +44,7 @@ def test_faults_count_from_the_epoch_and_are_told(launch: Fixture, tiny: Fixture
     assert not [row for row in spared if row["start"] > 1e9 + near and row["end"] < 2e9 - near]
     (fault,) = found.info.target.faults
     assert (fault.text, fault.words) == ("error,status=503,start=1s,duration=1s", "error 503 from 1 s for 1 s")
-    assert "Faults on purpose" in (found.directory / "report.html").read_text()
+    assert "Deliberate faults" in (found.directory / "report.html").read_text()
     assert "faults: error 503 from 1 s for 1 s" in (found.directory / "target.log").read_text()
 
 

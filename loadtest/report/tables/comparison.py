@@ -132,9 +132,10 @@ def controls_table(comparison: RunComparison) -> Table:
         for one in comparison.controls
     )
     note = (
-        "The service cannot move these: dispatch lag is the load generator’s own, and the CPU loop is a fixed piece of "
-        "work on its machine. If one moves, so did the surroundings, and a difference cannot be laid at the service’s "
-        "door."
+        "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a "
+        "fixed piece of "
+        "work on its machine. If one changes, so did the test environment, and the difference cannot be attributed to "
+        "the service."
     )
     return table_of("controls", "Controls", columns, rows, note)
 
@@ -149,7 +150,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
     ("Target", lambda run: run.target.host),
     ("Endpoint, digest", lambda run: run.target.endpoint),
     ("Limits assumed", lambda run: run.target.limits),
-    ("Faults on purpose", lambda run: "; ".join(run.target.faults) or "none"),
+    ("Deliberate faults", lambda run: "; ".join(run.target.faults) or "none"),
     ("API keys", lambda run: count(run.target.keys)),
     ("Version of the target", lambda run: run.target_version or "not stated"),
     ("Commit of the scenario", commit),

@@ -47,7 +47,7 @@ def _waits(findings: Findings) -> Table:
         "between the last request that saw it pending and the poll that saw its end. Queue wait is from acceptance to "
         "the begin of execution, if executionTime is true; it and poll lag are of jobs that were seen to end."
     )
-    return table_of("waits", "What jobs waited for", columns, rows, note)
+    return table_of("waits", "Waiting times of jobs", columns, rows, note)
 
 
 def _number(value: float | None) -> TableCell:
@@ -86,7 +86,7 @@ def polling_table(findings: Findings) -> Table:
         "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "
         "polls of this traffic, as shares of all polls and retrieves and of the retrieval limit, in the stage’s time."
     )
-    return table_of("polling", "What polling cost", columns, rows, note)
+    return table_of("polling", "Polling cost", columns, rows, note)
 
 
 def _polls(polls: Summary, statistic: str) -> TableCell:

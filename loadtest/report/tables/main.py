@@ -60,7 +60,7 @@ def thresholds(judged: list[Judged]) -> Table:
         (
             _result(one),
             one.scope,
-            TableCell(one.require, "asked of every traffic entry that is to work" if one.implicit else one.why),
+            TableCell(one.require, "default for every traffic entry that should succeed" if one.implicit else one.why),
             TableCell(amount(one), _beside(one)),
             NOTHING if one.margin is None else signed(one.margin, one.unit),
             NOTHING if one.n is None else count(one.n),
@@ -179,7 +179,7 @@ def _outcomes(findings: Findings) -> Table:
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
         "that were sent for each operation."
     )
-    return table_of("outcomes", "What became of every operation", columns, rows, note)
+    return table_of("outcomes", "Outcomes of all operations", columns, rows, note)
 
 
 def _limits(findings: Findings) -> Table:
@@ -200,7 +200,7 @@ def _limits(findings: Findings) -> Table:
     note = "All traffic together, polls and retries included, by the second in which requests were sent."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
-    return table_of("limits", "What was asked of each limit", columns, rows, note)
+    return table_of("limits", "Use of each limit", columns, rows, note)
 
 
 def _busiest(use: LimitUsage) -> str:
@@ -340,7 +340,7 @@ def intervals(findings: Findings) -> Table:
         "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
         "requests for independent (sampling only); thresholds use it."
     )
-    return table_of("intervals", "How sure the figures are", columns, rows, note)
+    return table_of("intervals", "Uncertainty of the figures", columns, rows, note)
 
 
 def _row(findings: Findings, one: MetricInterval) -> Row:

@@ -78,7 +78,7 @@ def _retry_after(refused: _Limits, reordered: int) -> Table:
             )
         )
     judged, honest = sum(found.judged for _, found in carried), sum(found.honest for _, found in carried)
-    heading = "Retry-After could be compared with nothing"
+    heading = "Retry-After could not be verified"
     if judged:
         heading = f"Retry-After was true in {share(honest / judged)} of {count(judged)} cases"
         if reordered and honest < judged:
@@ -111,18 +111,16 @@ def _headers(limits: _Limits) -> Table:
         if each.headers.n
     )
     held, untrue = sum(each.headers.held for _, each in limits), sum(each.headers.untrue for _, each in limits)
-    heading = f"Of {count(held)} answers that gave what remained, {count(untrue)} were followed by what refutes them"
+    heading = f"{count(untrue)} of {count(held)} answers with a remaining count were refuted by the next request"
     if not held:
-        heading = "Other rate-limit headers could be compared with nothing"
+        heading = "Other rate-limit headers could not be verified"
     columns = "Limit | Headers | Limits given | #Remaining given | #Compared | #Untrue"
     note = "Untrue: more remained by its headers, and the very next request, sent after that answer, got 429."
     return table_of("limits-headers", heading, columns, rows, note)
 
 
 def _recovery(refused: _Limits) -> Table:
-    columns = (
-        "Limit | #Limiters that refused | #That passed again | #After the first 429 | #Spells of 429s | #Their length"
-    )
+    columns = "Limit | #Limiters with 429s | #Recovered | #After the first 429 | #Periods of 429s | #Their length"
     limits = [(name, each.recovery) for name, each in refused]
     rows = (
         (
@@ -136,10 +134,10 @@ def _recovery(refused: _Limits) -> Table:
         for name, found in limits
     )
     least = ", ".join(f"{name} {seconds(round(found.first_s[1], 1))}" for name, found in limits if found.first_s)
-    heading = "No request passed again after the first 429"
+    heading = "No request was accepted after the first 429"
     if least:
-        heading = f"How soon requests passed again after the first 429: {least}"
-    note = "From sending a request that got 429 to sending the next that passed; a spell is a time of nothing but 429s."
+        heading = f"Median time from the first 429 to the next accepted request: {least}"
+    note = "From sending a request that got 429 to sending the next accepted request; a period has only 429s."
     return table_of("limits-recovery", heading, columns, rows, note)
 
 
@@ -171,15 +169,15 @@ def _retries(findings: Findings) -> Table:
         if found.operations
     )
     ok, retried = sum(each.ok for each in retries.values()), sum(each.operations for each in retries.values())
-    heading = f"Of {count(retried)} operations that tried again, {count(ok)} ended well"
-    note = "Time to success: from the intended start, waits included, of operations that were tried more than once."
+    heading = f"{count(ok)} of {count(retried)} retried operations succeeded"
+    note = "Time to success: from the intended start, waits included, of retried operations."
     return table_of("limits-retries", heading, columns, rows, note)
 
 
 def _interference(found: list[Interference]) -> Table:
     columns = (
-        "Who was refused | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
-        "#at other times | #Errors meanwhile | #at other times | Felt by others"
+        "Rejected traffic or key | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
+        "#at other times | #Errors meanwhile | #at other times | Effect on others"
     )
     rows: Iterable[Row] = (
         (
@@ -192,11 +190,11 @@ def _interference(found: list[Interference]) -> Table:
         for one in found
     )
     felt = sum(bool(one.felt) for one in found)
-    heading = f"The excess of {count(felt)} of {count(len(found))} is felt by others, beyond what they share"
+    heading = f"{count(felt)} of {count(len(found))} rejected clients affected the others beyond a known shared limit"
     if not felt:
-        heading = "Nobody’s excess is felt by others in unexplained 429s, longer times or errors"
+        heading = "No client’s excess traffic affected the others in unexplained 429s, longer times or errors"
         if not all(one.felt is False for one in found):
-            heading = "Whether anybody’s excess is felt by others is not known of all"
+            heading = "For some clients, the effect of excess traffic on the others is unknown"
     note = (
         "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
         "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid. "

@@ -108,7 +108,7 @@ def _errors(findings: Findings) -> Table:
     note = "429s included. The example is the traceparent of the first one, as the target was sent it."
     if left > 0:
         note += f" {count(left)} rarer groups are in metrics.json only."
-    return table_of("errors", "What was not ok, by status, code and reason", columns, rows, note)
+    return table_of("errors", "Errors and 429s, by status, code and reason", columns, rows, note)
 
 
 def _error(group: ErrorGroup) -> Row:
@@ -145,10 +145,7 @@ def _anomalies(findings: Findings) -> Table:
     rows += [
         (words, TableCell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n
     ]
-    note = (
-        "These cannot be true. An executionTime below zero or above a day is in no figure; all other values stand as "
-        "the target gave them."
-    )
+    note = "An executionTime below zero or above a day is in no figure; all other values stand as the target gave them."
     return table_of("oddities", "Impossible values", columns, rows, note)
 
 
@@ -172,7 +169,7 @@ def _jobs(findings: Findings) -> Table:
         note += " There were more jobs than are told apart: these are the first of them."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    return table_of("jobs", "What became of every job", "Jobs | #Count | #Of those submitted", rows, note)
+    return table_of("jobs", "Outcomes of all jobs", "Jobs | #Count | #Of those submitted", rows, note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:

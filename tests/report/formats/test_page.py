@@ -95,7 +95,7 @@ def test_folded_sections_open_where_they_are_linked(browser: Any, address: str) 
     page.goto(address)
     tables = page.locator("#outcomes table").first
     page.emulate_media(media="print")
-    assert "What became of every operation" in page.locator("#outcomes").inner_text()
+    assert "Outcomes of all operations" in page.locator("#outcomes").inner_text()
     page.emulate_media(media="screen")
     assert not tables.is_visible()
     for entry in page.locator("nav li").all():
