@@ -135,7 +135,8 @@ def _check_same_offer(sides: BothSides) -> None:
     if keys[0] != keys[1]:
         raise InputError(
             f"the base side has {keys[0]} API keys and the head side {keys[1]}, so their loads would differ",
-            f"Give both the same number: BASE_{KEYS_VARIABLE} and HEAD_{KEYS_VARIABLE} replace it on one side.",
+            f"Give both the same number. On one side, BASE_{KEYS_VARIABLE} or HEAD_{KEYS_VARIABLE} replaces "
+            f"{KEYS_VARIABLE}.",
         )
     others = head.traffic
     for name, plan in base.traffic.items():
@@ -220,8 +221,8 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: boo
     )
     if pace.silence_s:
         print(
-            f"Blocks exceed a limit: before each its target pauses for {pace.silence_s:g} s, so that no limit "
-            "still counts the previous block's requests."
+            f"Blocks exceed a limit. Each waits until its target has had no requests for {pace.silence_s:g} s, until no "
+            "limit counts the previous block's requests."
         )
     if sides["base"].place == sides["head"].place:
         print("Both sides are the same target: all blocks share its budget and limits.")
