@@ -221,8 +221,8 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: boo
     )
     if pace.silence_s:
         print(
-            f"Blocks exceed a limit. Each waits until its target has had no requests for {pace.silence_s:g} s, until no "
-            "limit counts the previous block's requests."
+            f"Blocks exceed a limit. Each waits until its target has had no requests for {pace.silence_s:g} s, "
+            "so that no limit still counts the previous block's requests."
         )
     if sides["base"].place == sides["head"].place:
         print("Both sides are the same target: all blocks share its budget and limits.")
