@@ -156,10 +156,14 @@ class LateStarts:
             self._late[second] += 1
 
     def sustained(self, elapsed_s: float) -> bool:
-        """Whether too many were late in each of the last ``SOON_S`` seconds, which follow one another."""
-        last = sorted(second for second in self._started if second < int(elapsed_s))[-SOON_S:]
+        """Whether too many were late in each of ``SOON_S`` consecutive seconds that ended at most ``SOON_S`` ago.
+
+        Operations count once they have ended, so the newest seconds may still lack some.
+        """
+        now = int(elapsed_s)
+        last = sorted(second for second in self._started if second < now)[-SOON_S:]
         late = [second for second in last if self._late[second] >= max(LEAST_LATE, LATE_SHARE * self._started[second])]
-        return len(late) == SOON_S and late[-1] - late[0] == SOON_S - 1
+        return len(late) == SOON_S and late[-1] - late[0] == SOON_S - 1 and late[-1] >= now - 1 - SOON_S
 
     def _forget(self, before_s: int) -> None:
         for counts in (self._started, self._late):

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import gevent
 from gevent import get_hub
+from gevent.hub import Waiter
 
 from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
 from loadtest.foreign_text import KeyFilter
@@ -25,6 +26,8 @@ _STEP_NS: Final = 40_000
 _TURN_S: Final = 1e-6
 """Seconds of a sleep until the event loop's next turn; with zero, it would skip sockets and timers."""
 _MUCH: Final = 20_000
+_LONGEST_REST_S: Final = 0.002
+"""Seconds of the longest wait for an idle event loop: a step of packing takes 2 % of the time of a saturated one."""
 _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
 """Fields with text from the service."""
 
@@ -109,6 +112,7 @@ class Recorder:
         self._rested_ns = 0
         loop = get_hub().loop
         self._idle = loop.idle(priority=loop.MINPRI)
+        self._longest_rest = loop.timer(_LONGEST_REST_S)
         self._flusher = gevent.spawn(self._flush_forever)
 
     @property
@@ -144,6 +148,7 @@ class Recorder:
     def close(self) -> None:
         self._flusher.kill()
         self._idle.close()
+        self._longest_rest.close()
         try:
             self.flush()
             self.output.end(self.pending)
@@ -174,10 +179,21 @@ class Recorder:
         """Let users run until none is ready, or for one turn if samples accumulate."""
         if time.perf_counter_ns() - self._rested_ns > _STEP_NS:
             if len(self._buffer) < _MUCH:
-                get_hub().wait(self._idle)
+                self._until_idle()
             else:
                 gevent.sleep(_TURN_S)
             self._rested_ns = time.perf_counter_ns()
+
+    def _until_idle(self) -> None:
+        """Wait until the event loop is idle. A saturated loop never is, so the wait is limited."""
+        waiter = Waiter()
+        self._idle.start(waiter.switch, None)
+        self._longest_rest.start(waiter.switch, None)
+        try:
+            waiter.get()
+        finally:
+            self._idle.stop()
+            self._longest_rest.stop()
 
     def _write_ids(self) -> None:
         if self._ids:

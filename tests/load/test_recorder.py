@@ -41,3 +41,14 @@ def test_users_run_while_a_record_is_packed(tmp_path: Path) -> None:
         seen.add(recorder.count)
     recorder.close()
     assert len(seen) > 4
+
+
+def test_a_record_is_written_while_the_event_loop_is_never_idle(tmp_path: Path) -> None:
+    """A saturated generator's samples reach the file while it runs."""
+    recorder = Recorder(tmp_path, LiveFigures())
+    for number in range(1500):
+        recorder.append(sample(number))
+    with gevent.Timeout(20):
+        while recorder.count < 1500:
+            gevent.sleep(0)
+    recorder.close()
