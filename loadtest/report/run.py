@@ -81,7 +81,7 @@ def _first_screen(findings: Findings, plots: Sequence[Plot], differs: Section) -
     answers, picture = answer_tables(findings), [plot for plot in plots if plot.name == ANSWER and plot.svg]
     limits = bottleneck(findings)
     yield Section("Compared" if answers else "", tables=answers, brief=True)
-    # What is compared is no key figure: its own metrics are, and the table above has them.
+    # A comparison needs no key figures: the table above has its metrics.
     yield Section(figures=() if findings.answers else key_figures(findings))
     yield Section(tables=filled(listed(findings, main.summary(findings))), brief=True, bars=outcome_bars(findings))
     yield Section(tables=(main.thresholds(findings.judged),) if findings.judged else (), brief=True)

@@ -25,7 +25,7 @@ from loadtest.report.page import Page, Plot, Section
 from loadtest.report.run import build, differences
 
 LONG: Final = 2_000_000
-"""Samples from which reading them takes longer than a reader waits without a word."""
+"""Minimum number of samples whose reading takes long enough to print a progress line."""
 
 
 @contextmanager

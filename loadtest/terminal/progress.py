@@ -75,7 +75,7 @@ class ProgressDisplay:
         if message.bottleneck and not self._warned:
             self._warned = True
             print(message.bottleneck, flush=True)
-        # Of a comparison a line a block is enough in a log.
+        # For a comparison, a line per block is enough in a log.
         if not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
             self._shown = message.phase
             self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)

@@ -94,7 +94,7 @@ def _panel(panel: Axes, points: list[_Point], colour: str, wide_in: float) -> No
 
 
 def _title(found: dict[str, list[_Point]]) -> str:
-    # What time-outs leave open is compared with nothing.
+    # Medians that time-outs leave open are not compared.
     known = {name: [point for point in points if point.known] for name, points in found.items()}
     known = {name: points for name, points in known.items() if len(points) > 1}
     if not known:

@@ -41,8 +41,7 @@ class Shift:
         base: quantiles in ms, a row a run.
         head: likewise.
         difference: of the sides' mean quantiles, ms.
-        noise: half width of the band in which ``difference`` lies in 95 % of cases without a change, quantile by
-            quantile; None where runs are too few.
+        noise: half width, per quantile, of the 95 % band of ``difference`` without a change; None for too few runs.
     """
 
     entry: str

@@ -79,7 +79,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
     cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
     # A minute's limit is read by the minute, a second's by the second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
-    # The first and last bins may reach beyond the run: their rate is over their part of it.
+    # The first and last bins may extend beyond the run: divide only by the time within it.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
     enough = lengths > (cuts[1] - cuts[0]) * 0.2
     accepted, sent, throttled, offered = (
@@ -280,7 +280,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
     known = {name: (each.counts, each.counts.spread) for name, each in windowed.items()}
     spreads = [(counts, spread) for counts, spread in known.values() if spread is not None]
     if not spreads:
-        # Of windows that the run holds only a part of: the rest may have been accepted unseen.
+        # The run covers only part of these windows: the rest may have been accepted unseen.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
         return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"

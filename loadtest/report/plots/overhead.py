@@ -107,7 +107,7 @@ def _per_minute(per_second: float | None) -> float:
 
 
 def _points(panel: Axes, x: Sequence[float], summaries: list[Summary], colour: str) -> None:
-    """Median and p95 of each stage, the median with its interval; not joined: what lies between was not measured."""
+    """Draw median and p95 of each stage, unjoined, since rates in between were not measured."""
     low, high = np.array([summary.p50_interval for summary in summaries]).T
     panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
     middles = np.array([summary.p50 for summary in summaries], float)

@@ -176,7 +176,7 @@ def _service_title(findings: Findings) -> str:
         if plan.operation not in POLLED_OPERATIONS and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
-        return "Too few answers to say what operations waited beside their request"
+        return "Too few answers for the waits of operations beyond their request"
     half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
     whose = f" of {style.names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""

@@ -23,7 +23,7 @@ _ROW_IN: Final = 0.21
 _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 _HALF: Final = 0.31
-"""Of a bar's height, in rows."""
+"""Height of a bar, in rows."""
 _Bar = tuple[int, float, float]
 """Row, begin and end."""
 _ENDED: Final[dict[str, str]] = {

@@ -181,7 +181,7 @@ def stairs(panel: Axes, values: Floats, edges: Floats, **look: Any) -> None:
 
 
 def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, float], **look: Any) -> None:
-    """Write beside a point, so many typographic points to the right of it and above."""
+    """Write a note beside a point, offset to the right and up in typographic points."""
     panel.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **look})
 
 

@@ -59,7 +59,7 @@ def _which(found: Inference) -> str:
             f"None of the known limiters fits: even the best, {words(best)}, is contradicted by "
             f"{count(best.wrongly_rejected)} of {count(best.rejected)} 429s and by "
             f"{count(best.wrongly_admitted + best.not_held)} of {count(best.accepted)} accepted requests; "
-            f"to fit it may be by {round((1 - BAR) * 100)}\u00a0% of either."
+            f"a limiter fits up to {round((1 - BAR) * 100)}\u00a0% of either."
         )
     if found.word == "named":
         return f"Its answers are those of {words(best)}: {of}."

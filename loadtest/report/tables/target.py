@@ -91,7 +91,7 @@ _JOBS: Final = {
     JobState.COMPLETED: "seen completed",
     JobState.FAILED: "seen failed",
     JobState.PENDING: "never seen to end",
-    "lost": "known no longer (404), never seen to end",
+    "lost": "forgotten by the target (404), never seen to end",
     "duplicated": "submits answered with the id of an earlier job",
 }
 
