@@ -133,6 +133,7 @@ def one(rng: np.random.Generator, name: str, operation: str, number: Any, stage:
     both["connect_ms"] = pa.array(rng.lognormal(0, 0.5, n)[twice], mask=~is_request | ~new[twice])
     both["bytes_received"] = pa.array(np.full(2 * n, 180), mask=~is_request)
     both |= {column: pa.array(values[twice]) for column, values in times.items()}
+    both["attempt"] = pa.array(np.ones(2 * n, np.int32))
     both["user_free"] = pa.array(intended[twice] - 1000, mask=is_request)
     both["status"] = pa.array(np.where(refused, 429, 200)[twice].astype(np.int32))
     both["execution_time_ms"] = pa.array(execution[twice], from_pandas=True)

@@ -270,9 +270,11 @@ def retry_after(answers: Sequence[HeadedAnswer]) -> str:
         if passing is None:
             continue
         judged += 1
-        last = max((other.sent for other in following[:passing]), default=each.sent)
-        early += over < last - 0.05
-        late += over > following[passing].answered + _ROUNDED_S + 0.05
+        accepted = following[passing]
+        # A rejected request that overlaps the accepted one may have arrived after it.
+        before = (other.sent for other in following[:passing] if other.answered <= accepted.sent)
+        early += over < max(before, default=each.sent) - 0.05
+        late += over > accepted.answered + _ROUNDED_S + 0.05
     share = f"{len(having)} of {len(rejected)} rejections have one"
     if not judged:
         return f"{share}; no request was accepted after them, so it cannot be checked"
