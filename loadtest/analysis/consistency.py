@@ -16,6 +16,7 @@ from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo, StagePlan
 from loadtest.record.samples import SETUP
 
@@ -79,6 +80,8 @@ class Consistency:
         self._end = self._begin + lasting
         self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._open = [OpenArrivals() for _ in vocabulary.entries]
+        # A class of the user's own may send more requests than attempts and polls, and work on after the last.
+        self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
 
@@ -193,10 +196,12 @@ class Consistency:
             made, last_end = self._open[entry].close(parents, ends, number)
             if own is None:
                 continue
-            more[own.places] |= made > np.nan_to_num(own.floats("attempt")) + np.nan_to_num(own.floats("poll"))
-            late[own.places] = ~own.late & (own.floats("end") > last_end)
             again[own.places] = seen[number] | _repeats(number)
             seen[number] = True
+            if self._own_class[entry]:
+                continue
+            more[own.places] |= made > np.nan_to_num(own.floats("attempt")) + np.nan_to_num(own.floats("poll"))
+            late[own.places] = ~own.late & (own.floats("end") > last_end)
         again, more, late = (wrong[chunk.columns.order] for wrong in (again, more, late))
         yield "gives an arrival a second outcome", again
         yield "belongs to an arrival with more requests than attempts and polls", more & ~again

@@ -129,7 +129,10 @@ class JobTracker:
 def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
     """A hash of each id (none is null): its bytes by eight, mixed as splitmix64 does (Steele et al., OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
-    data, lengths = np.frombuffer(ids.buffers()[2], np.uint8), np.diff(offsets)
+    lengths = np.diff(offsets)
+    if not lengths.any():  # of a damaged record: there is no text
+        return np.zeros(len(ids), np.uint64)
+    data = np.frombuffer(ids.buffers()[2], np.uint8)
     padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)
     for length, at in groups(lengths):
         if at is None:

@@ -38,6 +38,7 @@ class WrittenStage(msgspec.Struct, frozen=True):
 class WrittenEntry(msgspec.Struct, frozen=True):
     """A traffic entry; ``mistakes`` are the shares of deliberately wrong operations, by kind."""
 
+    user: str | None = None
     workflow: str | None = None
     parameters: dict[str, Any] = {}
     inputs: str | None = None

@@ -80,7 +80,8 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-        drawn = _draw(found, png=png) if plots else ()
+    # The progress bar's thread has ended: with another thread, only one process may draw.
+    drawn = _draw(found, png=png) if plots else ()
     measured = measurements.measure(found)
     differs = differences(measured, [load_measurements(one) for one in baselines]) if baselines else Section()
     page = build(found, drawn, differs)

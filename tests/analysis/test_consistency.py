@@ -12,6 +12,7 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.run_record import load_record
 from loadtest.errors import LoadtestError, RecordError
+from loadtest.record import run_directory
 from loadtest.record.run_info import TrafficPlan
 from loadtest.record.samples import Sample
 
@@ -164,6 +165,17 @@ def test_a_record_without_contradiction_is_valid(tmp_path: Path) -> None:
     found = find(load_record(directory))
     assert found.verdict.word == "pass"
     assert json.loads(as_json(found))["inconsistencies"] == []
+
+
+def test_a_users_own_class_may_send_more_requests_than_attempts(tmp_path: Path) -> None:
+    """Its ``perform`` decides what an operation sends; ``attempt`` counts only those of a retry policy."""
+    rows = rows_of()
+    request_again(3, 0)(rows)
+    directory = written(tmp_path, rows)
+    info = run_directory.load(directory)
+    info.scenario.effective["traffic"] = {"t": {"user": "patient:PatientUser"}}
+    run_directory.save(info, directory)
+    assert find(load_record(directory)).verdict.word == "pass"
 
 
 @pytest.mark.parametrize("value", [1.5e308, 1e12, -1.5e308])

@@ -12,6 +12,8 @@ from loadtest.program import typed
 from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Table
 
 _WIDTH: Final = 100
+_FULL_WIDTH: Final = 120
+"""Columns of all tables, which have more columns."""
 _MOST_LINES: Final = 40
 """Lines of a closing block."""
 _MOST_ROWS: Final = 14
@@ -33,7 +35,8 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
         console: where to print it; standard output by default.
     """
     console = console or Console(highlight=False, markup=False, soft_wrap=False)
-    console.width = min(console.width, _WIDTH) if console.is_terminal else _WIDTH
+    widest = _FULL_WIDTH if full else _WIDTH
+    console.width = min(console.width, widest) if console.is_terminal else widest
     steps = tuple(steps)
     if full:
         _Printer(console, None).page(page, steps)
@@ -132,6 +135,8 @@ class _Printer:
         self._console.print(_rich(shown, details=self._rows is None))
         if left := len(table.rows) - len(shown.rows):
             self.line(f"{left} more of {len(table.rows)} rows", "dim")
+        if table.note and self._rows is None:
+            self.line(table.note, "dim")
 
 
 def _grid(*, head: bool = True) -> RichTable:
@@ -141,9 +146,9 @@ def _grid(*, head: bool = True) -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """Return a table without extra columns, with details below the cells if ``details``."""
+    """Return a table; with extra columns, and details below the cells, if ``details``."""
     rich = _grid()
-    shown = [place for place, (label, _) in enumerate(table.columns) if label not in table.extra]
+    shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:
         label, number = table.columns[place]
         justify: Literal["right", "left"] = "right" if number else "left"

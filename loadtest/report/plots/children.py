@@ -67,8 +67,10 @@ def _shared_out(tasks: Sequence[Callable[[], _Result]], processes: int) -> dict[
         select.select([ended], [], [], _PATIENCE_S)
     finally:
         for child in children:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
+            # Where SIGCHLD is ignored, the kernel has reaped it.
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
         os.close(queue)
         os.close(ended)
     for results in children.values():

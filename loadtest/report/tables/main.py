@@ -338,7 +338,7 @@ def intervals(findings: Findings) -> Table:
         "Phases: what the same sends have at 95 % of other seconds, by a replay of the assumed limiter. "
         "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
         "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
-        "requests for independent (sampling only); thresholds use it."
+        "requests for independent (sampling only)."
     )
     return table_of("intervals", "Uncertainty of the figures", columns, rows, note)
 
