@@ -102,7 +102,7 @@ def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
     best, tied = found.side(found.best), [name for name in found.tied if name != found.best]
     polled = all(findings.record.info.traffic[side.name].operation in POLLED_OPERATIONS for side in found.sides)
-    text, other = f"“{best.name}” {_is_best(first, best.figures[0], polled=polled)}", ""
+    text, others = f"“{best.name}” {_is_best(first, best.figures[0], polled=polled)}", list[str]()
     place = found.by.index(_PRICE) if _PRICE in found.by[1:] else 1
     if found.by[1:]:
         price = value(best.figures[place])
@@ -110,16 +110,16 @@ def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
             f", for {price} requests each" if found.by[place] == _PRICE else f", at {label(found.by[place])} {price}"
         )
     if found.chosen != found.best:
-        other = f"“{found.chosen}” ({value(found.side(found.chosen).figures[place])}) cannot be told apart"
-    elif found.worse:
+        others = [f"“{found.chosen}” ({value(found.side(found.chosen).figures[place])}) cannot be told apart"]
+    elif tied:
+        others = [f"{quoted(tied) if len(tied) < _MOST_NAMED else f'{len(tied)} others'} cannot be told apart"]
+    if found.chosen == found.best and found.worse:
         more = METRICS[first].more_is_better
         worst = (min if more else max)(
             (found.side(name) for name in found.worse), key=lambda side: side.figures[0].size
         )
-        other = f"“{worst.name}” is worst ({value(worst.figures[0])})"
-    elif tied:
-        other = f"{quoted(tied) if len(tied) < _MOST_NAMED else 'the others'} cannot be told apart"
-    return "; ".join(part for part in (text, other) if part)
+        others.append(f"“{worst.name}” is worst ({value(worst.figures[0])})")
+    return "; ".join((text, *others))
 
 
 def _is_best(metric: str, figure: SideFigure, *, polled: bool) -> str:
@@ -211,15 +211,15 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return the bound on the worst of several changes."""
+    """Return the ends between which all of several changes lie."""
     if any(one.interval is None for one in ones):
         return ""
-    more = METRICS[ones[0].metric].more_is_better
-    worst = [one.interval[0 if more else 1] for one in ones if one.interval is not None]
-    known = [each for each in worst if each is not None]
-    if len(known) < len(worst):
-        return ", and may have grown by any amount"
-    return f", and changed by at most {signed(min(known) if more else max(known), UNITS[ones[0].metric])}"
+    ends = [end for one in ones if one.interval is not None for end in one.interval]
+    known = [end for end in ends if end is not None]
+    if len(known) < len(ends):
+        return ", and may have changed by any amount"
+    unit = UNITS[ones[0].metric]
+    return f", and changed by {signed(min(known), unit)} to {signed(max(known), unit)}"
 
 
 def _mistakes(findings: Findings) -> str:

@@ -4,8 +4,11 @@ It is about one operation in one stage, within its limits if it was ever there. 
 of their code or reason; a misspelt name comes with the name that was probably meant.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from msgspec.structs import replace
 
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.distribution import Distribution, percentile
@@ -20,7 +23,6 @@ from loadtest.report.limits import overdrawn
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import capital, count, counted, duration_ms, nearest, seconds, share
 
-_CUT_OFF: Final = "were cut off by the end of the run"
 _NAMED: Final = 0.01
 """Minimum share of failed or timed-out operations of an entry in a stage that a sentence mentions."""
 
@@ -152,26 +154,29 @@ def _errors(findings: Findings) -> str:
     counts = findings.metrics.overall.operations
     if counts.sent == 1:
         return ""
-    if bad := counts.failed + counts.timed_out:
+    cut = findings.record.cut_off(findings.record.stages())
+    if bad := counts.failed + counts.timed_out - cut:
         return f", {count(bad)} of {count(counts.sent)} operations failed or timed out"
+    if cut:
+        return f", {count(cut)} of {count(counts.sent)} operations were cut off by the end of the run"
     return f", all {count(counts.sent)} operations were ok"
 
 
 def _failed_stages(findings: Findings) -> tuple[str, float]:
     """Return the worst stage by failures and time-outs, and its share; 0 if all stages are below 1 %."""
-    parts = [
-        (name, stage, part.operations)
-        for name, figures in findings.metrics.traffic.items()
-        for stage, part in figures.stages.items()
-        if part.operations.sent
-    ]
-    found = [each for each in parts if each[2].failed + each[2].timed_out >= _NAMED * each[2].sent]
+    parts = []
+    for key in findings.record.stages():
+        part = findings.metrics.traffic[key.traffic].stages.get(key.stage.name)
+        if part is not None and part.operations.sent:
+            late = part.operations.timed_out - findings.record.cut_off([key])
+            rate = (part.operations.failed + late) / part.operations.sent
+            parts.append((rate, key, {"failed": part.operations.failed, "timed out": late}))
+    found = [each for each in parts if each[0] >= _NAMED]
     if not found:
         return "", 0.0
-    name, stage, counts = max(found, key=lambda each: (each[2].failed + each[2].timed_out) / each[2].sent)
-    rate = (counts.failed + counts.timed_out) / counts.sent
-    cut = findings.record.cut_off([key for key in findings.record.stages(traffic=name) if key.stage.name == stage])
-    numbers = {"failed": counts.failed, "timed out": counts.timed_out - cut, _CUT_OFF: cut}
+    rate, (name, stage), numbers = max(
+        ((rate, (key.traffic, key.stage.name), numbers) for rate, key, numbers in found), key=lambda each: each[0]
+    )
     ends = " or ".join(word for word, number in numbers.items() if number)
     worst = f"{share(rate)} of {findings.record.info.traffic[name].operation.several} in “{stage}” {ends}"
     if len(found) > 1:
@@ -197,7 +202,7 @@ def _no_times(findings: Findings) -> str:
 
 def _named_error(findings: Findings) -> str:
     """Return the most frequent error, ``all 30 runs got 404 unknown_workflow; …``; empty if all are 429s."""
-    groups = (group for group in findings.errors if group.status != THROTTLED_STATUS)
+    groups = (group for group in over_traffic(findings.errors) if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
     kind = RequestKind(group.kind)
@@ -205,6 +210,16 @@ def _named_error(findings: Findings) -> str:
     many = f"all {count(sent)}" if group.count >= sent else f"{count(group.count)} of {count(sent)}"
     who = f"the only {kind.one}" if sent == 1 else f"{many} {kind.several}"
     return f"{who} {_what(group)}{_meant(findings, group)}"
+
+
+def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
+    """Return error groups summed over traffic entries, the most frequent first; the rest is the largest entry's."""
+    summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
+    for group in groups:
+        key = (group.kind, group.status, group.code, group.reason)
+        known = summed.get(key)
+        summed[key] = group if known is None else replace(known, count=known.count + group.count)
+    return sorted(summed.values(), key=lambda group: -group.count)
 
 
 def requests_sent(findings: Findings, kind: RequestKind) -> int | None:

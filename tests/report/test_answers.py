@@ -20,6 +20,7 @@ from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 from loadtest.report.run import build
 from loadtest.report.tables.answers import answer_tables
+from loadtest.words import signed
 
 REFUSED = {"status": 429, "outcome": "throttled", "reason": "throttled"}
 
@@ -55,8 +56,10 @@ def words(text: str) -> str:
 
 
 def test_the_choice_is_the_first_sentence(compared: Findings) -> None:
-    """The best, its price, and the worst."""
-    said = "“calm” is fastest, 174 ms (p50), for 1 requests each; “slow” is worst (214 ms)."
+    """The best, its price, its equals, and the worst."""
+    said = (
+        "“calm” is fastest, 174 ms (p50), for 1 requests each; “eager” cannot be told apart; “slow” is worst (214 ms)."
+    )
     assert words(build(compared).statements[0]) == said
 
 
@@ -121,6 +124,12 @@ def test_an_effect_is_said_with_what_can_be_told(tmp_path: Path, shift: float, s
     (table,) = answer_tables(found)
     assert [row[-1].text for row in table.rows] == ["baseline", verdict, "baseline", "cannot be told apart"]
     assert figure("answer", found) is not None
+    if not shift:
+        low, high = found.answers[0].differences[0].interval or (None, None)
+        assert low is not None
+        assert high is not None
+        ends = f"{signed(low, 'ms')} to {signed(high, 'ms')}"
+        assert f"changed by {words(ends)}." in words(build(found).statements[0])
 
 
 def test_a_change_that_is_told_but_too_small_to_matter_is_none(tmp_path: Path) -> None:

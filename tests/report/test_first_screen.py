@@ -229,6 +229,21 @@ def test_of_several_entries_the_one_with_most_times_is_named(tmp_path: Path) -> 
     assert "p95 of sync runs of “many” is 5.00 ms" in plain(report.statements[0])
 
 
+def test_an_error_of_two_entries_is_counted_once(tmp_path: Path) -> None:
+    """Each of 30 runs got 404, 15 from each entry."""
+    fate = {"status": 404, "outcome": "failed", "reason": "unexpected_status"}
+    rows = [row for name in ("a", "b") for k in range(15) for row in maker.both(name, k, k * 10, k * 10 + 5, **fate)]
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=15)
+    assert headline(found(tmp_path, (maker.info({"a": entry, "b": entry}), rows))) == "All 30 runs got 404."
+
+
+def test_operations_that_the_end_cut_off_did_not_fail(tmp_path: Path) -> None:
+    """The end of a run says nothing about the service."""
+    cut = {"status": None, "outcome": "timed_out", "reason": "drain"}
+    said = plain(headline(found(tmp_path, one_stage([{}] * 80 + [cut] * 20))))
+    assert said.endswith(", 20 of 100 operations were cut off by the end of the run.")
+
+
 @pytest.mark.parametrize(
     ("bad", "words"), [(0, "all 160 operations were ok"), (1, "1.2 % of retrievals in “within” failed")]
 )

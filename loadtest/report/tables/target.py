@@ -11,7 +11,7 @@ from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
-from loadtest.report.headline import requests_sent
+from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import Point, Row, Table, TableCell, table_of
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
@@ -41,7 +41,7 @@ def _shape_findings(findings: Findings) -> Iterator[Point]:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
         if groups:
             sent = requests_sent(findings, kind)
-            known = ", ".join(f"{one.code} ({count(one.count)})" for one in groups if one.code)
+            known = ", ".join(f"{one.code} ({count(one.count)})" for one in over_traffic(groups) if one.code)
             wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
             text = f"{least}{wrong} {kind.several} were answered in another shape than the documented one."
             yield Point(text, ". ".join(part for part in (known, _first(groups[0].request_id)) if part))
