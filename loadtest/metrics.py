@@ -15,6 +15,11 @@ from loadtest.units import Unit
 
 PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 """Statistics with a confidence interval."""
+INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
+INTERVALS: Final = tuple(
+    f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
+)
+"""Metrics with a confidence interval over the time blocks of a stage, which a confident threshold is judged by."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {

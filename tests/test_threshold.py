@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from loadtest.errors import InputError
 from loadtest.metrics import UNITS as METRICS
+from loadtest.scenario.model import ThresholdEntry
 from loadtest.threshold import Reference, Threshold, judge, parse_threshold, why_not_early
 
 
@@ -180,3 +181,11 @@ def test_only_percentiles_can_be_judged_with_confidence() -> None:
     for text in ("error_rate < 1%", "response_time.mean < 1s", "operations.ok > 3"):
         with pytest.raises(InputError, match="cannot be confident"):
             parse_threshold(text, confident=True)
+
+
+def test_a_scenario_cannot_be_confident_of_a_metric_without_an_interval() -> None:
+    """Such a threshold would be inconclusive in every run."""
+    assert ThresholdEntry(require="overhead.p95 < 1s", traffic="t", confident=True).confident
+    for metric in ("response_time.p99", "time_to_result.p95"):
+        with pytest.raises(ValueError, match="cannot be confident: only"):
+            ThresholdEntry(require=f"{metric} < 1s", traffic="t", confident=True)

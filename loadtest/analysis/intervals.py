@@ -30,6 +30,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
+from loadtest.metrics import INTERVAL_STATISTICS
 from loadtest.record.effective_scenario import written_entry
 from loadtest.stats.correlated_bins import (
     NORMAL,
@@ -50,7 +51,6 @@ THROTTLED_RATE: Final = "throttled_rate"
 ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
-_STATISTICS: Final = ("p50", "p90", "p95")
 _MEDIAN: Final = 0.5
 _MOST_REACH: Final = 2.0
 """Normal scores. A percentile that may be off by more says nothing of a stage."""
@@ -173,7 +173,7 @@ class _Stage:
             yield self._of(GOODPUT, figures.goodput, counts.offered, self._goodput())
         for name in _TIMES if self._operation in EXECUTING_OPERATIONS else _TIMES[:1]:
             summary: Summary = getattr(figures, name)
-            for statistic in _STATISTICS:
+            for statistic in INTERVAL_STATISTICS:
                 value = summary.get(statistic).value
                 if value is not None:
                     metric = f"{name.removesuffix('_ms')}.{statistic}"

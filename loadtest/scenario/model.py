@@ -18,7 +18,7 @@ from pydantic import (
 from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.errors import InputError
 from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
-from loadtest.metrics import ASYNC_ONLY, METRICS, SUMMARIES
+from loadtest.metrics import ASYNC_ONLY, INTERVALS, METRICS, SUMMARIES
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, settings_of
 from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, Share, Strict
 from loadtest.scenario.traffic import Traffic
@@ -116,6 +116,10 @@ class ThresholdEntry(Strict):
             raise ValueError("stage needs a traffic or an operation")
         if self.abort and (why := why_not_early(threshold)):
             raise ValueError(f"{self.require!r} cannot abort: {why}")
+        # Older records may have such thresholds, so parse_threshold still accepts them.
+        if self.confident and threshold.reference is None and threshold.metric not in INTERVALS:
+            known = ", ".join(INTERVALS)
+            raise ValueError(f"{self.require!r} cannot be confident: only {known} have an interval")
         return self
 
     def covers(self, name: str, traffic: Traffic) -> bool:
