@@ -1,13 +1,13 @@
-"""Distributions of any number of values, their percentiles, and the bins of time that plots show them by.
+"""Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution is exact while its values are few, and a mergeable log histogram from then on. A value's bucket is the
-top of its bits as a 32-bit float: sign, exponent, and 7 bits of mantissa, so that it is found without a logarithm. A
-bucket spans 1/128 of its lower edge and stands for its middle: a percentile of a histogram is off by at most 0.4 % of
-itself, wherever it lies (the idea of HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB
-2019). Counts, sums, minima and maxima are exact.
+A distribution keeps up to ``EXACT`` values, and becomes a mergeable log histogram beyond. A value's bucket is the upper
+half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), which needs no logarithm. A bucket spans 1/128
+of its lower edge and is represented by its middle, so a histogram's percentiles have a relative error of at most 0.4 %
+(as in HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and
+maxima are exact.
 
-Percentiles are by nearest rank, with n and an interval, and None where samples are too few. Every output takes them
-from here, so that the same record shows the same number everywhere.
+Percentiles use the nearest rank. They have an interval, and are None if there are too few samples. All outputs use this
+module, so a record shows the same number everywhere.
 """
 
 import math
@@ -26,18 +26,18 @@ from loadtest.metrics import STATISTICS, Statistic
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
-"""Values of a slot up to which each is kept as it is."""
+"""Maximum number of values of a slot that are kept exactly."""
 _SHIFT: Final = 16
 _SIGN: Final = 15
-"""The place of the sign in the upper half of a 32-bit float."""
+"""Bit number of the sign in the upper half of a 32-bit float."""
 _LEAST, _MOST = 1e-6, 1e12
-"""Magnitudes that are told apart (in ms: from a nanosecond to 31 years); what is nearer to zero counts as zero."""
+"""Range of magnitudes (in ms: a nanosecond to 31 years); smaller magnitudes count as zero."""
 
 Slots = NDArray[np.intp] | NDArray[np.int32] | Ints
 
 
 def _top(values: Floats) -> NDArray[np.uint32]:
-    """The upper half of each value's bits as a 32-bit float."""
+    """Return the upper half of each value's bits as a 32-bit float."""
     bits: NDArray[np.uint32] = values.astype(np.float32).view(np.uint32)
     return bits >> np.uint32(_SHIFT)
 
@@ -45,14 +45,14 @@ def _top(values: Floats) -> NDArray[np.uint32]:
 _BASE: Final = int(_top(np.array([_LEAST]))[0]) - 1
 _HALF: Final = int(_top(np.array([_MOST]))[0]) - _BASE
 WIDTH: Final = 2 * _HALF + 1
-"""Buckets of a histogram: negative ones, zero, positive ones."""
+"""Number of buckets: negative values, zero, positive values."""
 _SIZES: Final = np.clip(np.arange(1 << _SIGN) - _BASE, 0, _HALF)
 _BUCKET_OF: Final = np.concatenate((_HALF + _SIZES, _HALF - _SIZES))
-"""By the upper half of a value's bits: those of positive ones ascend, then come those of negative ones."""
+"""Bucket by the upper half of a value's bits: first positive values, ascending, then negative values."""
 
 
 def buckets(values: Floats) -> Ints:
-    """The bucket of each value, ascending with it."""
+    """Return each value's bucket; buckets ascend with values."""
     return _BUCKET_OF.take(_top(values))
 
 
@@ -64,21 +64,19 @@ def _middles() -> Floats:
 
 
 MIDDLES: Final = _middles()
-"""The value that each bucket stands for."""
+"""The value that represents each bucket."""
 
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """Values of one slot, or of several together.
+    """The values of one or several slots.
 
     Attributes:
-        n: how many there are.
-        total: their sum.
-        least: the least one; NaN without any.
-        most: the greatest one; NaN without any.
-        late: those of which only a lower bound is known (time-outs), among the others; None without any.
-        ordered: every value, ascending, where all are kept; else of no meaning.
-        counts: values by bucket, where not all are kept; else None.
+        least: the minimum; NaN if empty.
+        most: the maximum; NaN if empty.
+        late: the subset of values that are lower bounds (time-outs); None if there are none.
+        ordered: all values, ascending, if ``counts`` is None; else meaningless.
+        counts: number of values by bucket for a histogram; None if all values are kept.
     """
 
     n: int = 0
@@ -95,19 +93,19 @@ class Distribution:
 
     @property
     def open_from(self) -> float:
-        """The least of those of which only a lower bound is known; infinite without any."""
+        """The smallest time-out; infinite if there are none."""
         return math.inf if self.late is None else self.late.least
 
     @cached_property
     def ended(self) -> "Distribution":
-        """Those that are known: all but the time-outs."""
+        """All values except time-outs."""
         if self.late is None:
             return self
         n = self.n - self.late.n
         if not n:
             return Distribution()
         if self.counts is None:
-            # Of equal values as many go as are late.
+            # Remove as many equal values as there are equal time-outs.
             late = self.late.ordered
             places = np.searchsorted(self.ordered, late) + np.arange(len(late)) - np.searchsorted(late, late)
             return distribution(np.delete(self.ordered, places))
@@ -119,11 +117,10 @@ class Distribution:
         return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
 
     def greatest_at(self, number: int) -> float:
-        """The greatest that the value at a 1-based rank can be: what if no time-out had ever ended.
+        """Return the upper bound of the value at a 1-based rank: no time-out would ever have ended.
 
-        The least that it can be is ``at``, by which each would have ended at once. So the two are the bounds that
-        censored values leave of an order statistic, whatever the others would have been (as the ends of Kaplan and
-        Meier's estimate are, JASA 1958).
+        The lower bound is ``at``: each time-out would have ended at once. Both bound an order statistic of censored
+        values without assumptions (like the ends of Kaplan and Meier's estimate, JASA 1958).
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
@@ -133,22 +130,22 @@ class Distribution:
         if self.counts is None:
             return self.ordered[places - 1]
         found = MIDDLES[np.searchsorted(np.cumsum(self.counts), places)]
-        # The ends are known exactly, and a bucket's middle may lie beyond them.
+        # A bucket's middle may lie beyond the exact minimum and maximum.
         found = np.clip(found, self.least, self.most)
         return np.where(places == 1, self.least, np.where(places == self.n, self.most, found))
 
 
 def known(values: Floats) -> Floats:
-    """Those that are not NaN; the same array where that is all of them."""
+    """Return the values that are not NaN; the same array if there is no NaN."""
     return values.take(np.flatnonzero(~np.isnan(values))) if np.isnan(values.sum()) else values
 
 
 def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
-    """All of the values, exactly; NaN is left out.
+    """Return the exact distribution of values without NaN.
 
     Args:
         values: in any order.
-        at_least: True for values of which only a lower bound is known (time-outs).
+        at_least: True for values that are lower bounds (time-outs).
     """
     late = distribution(values[at_least]) if at_least is not None and at_least.any() else None
     ordered = np.sort(known(values))
@@ -160,11 +157,11 @@ def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
 
 
 class Distributions:
-    """A distribution for each of a number of slots, filled in pieces.
+    """A distribution for each slot, filled in pieces.
 
     Args:
-        slots: how many there are.
-        exact: values of a slot up to which each is kept.
+        slots: the number of slots.
+        exact: maximum number of values of a slot that are kept exactly.
     """
 
     def __init__(self, slots: int, exact: int = EXACT) -> None:
@@ -175,19 +172,19 @@ class Distributions:
         self._most = np.full(slots, -np.inf)
         self._slots = slots
         self._late: Distributions | None = None
-        """Those of which only a lower bound is known, as soon as there are any."""
+        """Time-outs; None until the first."""
         self._kept: list[list[Floats]] = [[] for _ in range(slots)]
-        """Of slots that are no histograms, their values in pieces."""
+        """Pieces of values of exact slots."""
         self._counts: dict[int, Ints] = {}
-        """Of slots that are histograms."""
+        """Bucket counts of slots with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Take in values; NaN is left out.
+        """Add values without NaN.
 
         Args:
             slots: the slot of each value, from 0.
-            values: as many.
-            at_least: True for values of which only a lower bound is known.
+            values: one for each slot.
+            at_least: True for values that are lower bounds.
         """
         for slot, places in groups(slots):
             if places is None:
@@ -196,12 +193,12 @@ class Distributions:
                 self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
-        """Take in values of one slot; NaN is left out. They are not copied.
+        """Add values of one slot, without NaN and without a copy.
 
         Args:
-            slot: of them all.
+            slot: the slot of all values.
             values: in any order.
-            at_least: True for values of which only a lower bound is known.
+            at_least: True for values that are lower bounds.
         """
         if at_least is not None and at_least.any():
             if self._late is None:
@@ -246,26 +243,23 @@ _MOST_BINS: Final = 240
 
 
 def width(seconds: float, events: int, per_bin: int) -> float:
-    """A round width at which a bin holds about ``per_bin`` events, and no more than 240 bins are drawn.
-
-    At least six bins are kept as long as there are events: a plot over time with one bin says nothing.
-    """
+    """Return a round bin width in seconds for about ``per_bin`` events a bin and 6 to 240 bins."""
     wanted = max(seconds * per_bin / max(events, 1), seconds / _MOST_BINS)
     wanted = max(min(wanted, seconds / 6), seconds / _MOST_BINS)
     return next((float(w) for w in _WIDTHS if w >= wanted * 0.999), math.ceil(wanted))
 
 
 def edges(start_s: float, end_s: float, width_s: float, phase_s: float = 0.0) -> Floats:
-    """Bin edges that cover start to end, one of them at ``phase_s`` (modulo the width)."""
+    """Return bin edges from start to end, with an edge at ``phase_s`` (modulo the width)."""
     first = start_s - ((start_s - phase_s) % width_s)
     return np.arange(first, end_s + width_s * 0.999, width_s)
 
 
 def place(seconds: Floats, cuts: Floats) -> Ints:
-    """The bin of each time, -1 outside of all."""
+    """Return the bin of each time; -1 outside all bins."""
     if len(cuts) < 2 or not len(seconds):
         return np.full(len(seconds), -1)
-    # Rows come in the order of time, so that a chunk of a long run lies in a bin or two.
+    # Rows are ordered by time, so a chunk of a long run lies in a bin or two.
     low, high = np.searchsorted(cuts, (np.fmin.reduce(seconds), np.fmax.reduce(seconds)), side="right")
     places: Ints = low - 1 + np.searchsorted(cuts[low:high], seconds, side="right")
     inside = (seconds >= cuts[0]) & (seconds < cuts[-1])
@@ -273,28 +267,28 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
 
 
 def spread(binned: Distributions, cuts: Floats, seconds: Floats, values: Floats) -> None:
-    """Add each value to the distribution of its bin; those outside of all are left out."""
+    """Add each value to the distribution of its bin; drop values outside all bins."""
     for bin_, places in groups(place(seconds, cuts)):
         if bin_ >= 0:
             binned.add_to(bin_, values if places is None else values.take(places))
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Which of some events to keep, so that of all events one in ``step`` is kept.
+    """Return the places of the events to keep, so that one in ``step`` of all events is kept.
 
     Args:
-        step: how many stand for one.
-        before: events that came before these.
-        events: how many these are.
+        step: the number of events for each kept event.
+        before: the number of earlier events.
+        events: the number of events to choose from.
     """
     return np.arange(-before % step, events, step)
 
 
 def percentile(values: Distribution, quantile: float) -> Value:
-    """The smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
+    """Return the smallest value that at least a share ``quantile`` of the values does not exceed (inverted CDF).
 
     Args:
-        values: exact, or a histogram whose values are off by at most 0.4 %.
+        values: exact, or a histogram with a relative error of at most 0.4 %.
         quantile: from 0.5 to below 1.
     """
     ranks = interval_ranks(values.n, quantile)
@@ -309,7 +303,7 @@ def percentile(values: Distribution, quantile: float) -> Value:
 
 
 def summarize(values: Distribution) -> Summary:
-    """n, mean, percentiles with intervals, max; ``at_least`` names those of which only a lower bound is known."""
+    """Return n, mean, percentiles with intervals, max; ``at_least`` names the statistics that are lower bounds."""
     found: dict[Statistic, Value] = {
         name: percentile(values, QUANTILES[name]) for name in STATISTICS if name in QUANTILES
     }

@@ -1,1 +1,1 @@
-"""All that a record's 429s tell of the limits."""
+"""Analysis of a record's 429s."""

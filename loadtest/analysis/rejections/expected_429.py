@@ -1,16 +1,14 @@
-"""Which 429s were to be expected: the assumed limiter, replayed over the recorded sends.
+"""Expected 429s, from a replay of the assumed limiter over the recorded sends.
 
-The server's clock is known to within an uncertainty only, and the phase of wall-aligned windows with it. So where
-windows are aligned, the replay is made at a grid of clock shifts within that uncertainty, and the one that agrees with
-most of the observed decisions is kept: its expectation is what the assumed limiter would have done with exactly these
-sends. To the other algorithms a clock's error is nothing; a limit on concurrency is given the ends of requests, and how
-much earlier than we saw it the server knew is fitted likewise.
+The phase of wall-aligned windows is as uncertain as the server's clock. For these windows, the limiter is replayed at a
+grid of clock shifts within the uncertainty, and the shift that predicts the most observed decisions is kept. Clock
+errors do not affect other algorithms. A concurrency limit also needs the ends of requests; the time from the end at the
+server to the end at the client is fitted the same way.
 
-How far into a window of the server's a run begins varies from run to run, and with it how many 429s the same sends
-have. Their range comes from replays at every phase that makes a difference: one between each two neighbours of the
-sends, as they lie within a window. That is exact where windows are fixed; of other limiters with windows by the clock,
-or of very many sends, it is made at phases evenly apart. The range is that of a run only if its sends do not depend on
-the answers, and if the assumed limiter is what answered.
+The phase at which a run starts differs between runs, and so does the number of 429s for the same sends. Its range comes
+from replays at each phase that matters: one between each two neighbouring sends, modulo the window. This is exact for
+fixed windows. Other clock-aligned limiters, and very many sends, use evenly spaced phases. The range is valid only if
+sends do not depend on responses and the assumed limiter is the real limiter.
 """
 
 import math
@@ -34,39 +32,38 @@ from loadtest.record.run_info import RunInfo, StagePlan
 from loadtest.units import Limit
 
 _CLOCK_MARGIN_S: Final = 0.1
-"""Added to the clock's uncertainty: a request is decided on some time after its first byte was sent."""
+"""Seconds added to the clock's uncertainty, because the server decides after the request's first byte was sent."""
 _NO_CLOCK_S: Final = 0.5
 _STEPS: Final = 41
 _MOST_WINDOWS: Final = 1_000_000
 _TOO_MANY: Final = 200_000
-"""Requests × shifts beyond which a limiter without a vectorised replay is shifted on a coarser grid."""
+"""Requests × shifts above which a limiter without a vectorised replay uses a coarser grid."""
 _FITTED: Final = 50_000
-"""Requests of each limiter on which the clock's shift is fitted."""
+"""Maximum number of requests per limiter used to fit the clock shift."""
 _LEADS_S: Final = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
-"""By how much sooner than we saw it a server may have ended a request, at which a limit on concurrency is tried."""
+"""Seconds from a request's end at the server to its end at the client, tried for a concurrency limit."""
 _RARE: Final = 0.025
-"""Share of the phases that are left out on each side of a range."""
+"""Share of the phases excluded on each side of a range."""
 _MOST_PLACES: Final = 4_000_000
-"""Phases × windows of one limiter beyond which phases are taken evenly apart."""
+"""Phases × windows of one limiter above which phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
-"""Phases × requests of a limiter that is replayed one by one."""
+"""Maximum of phases × requests for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
 NEXT_WINDOW: Final = "the server's next window, which no two runs meet at the same second"
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the assumed limiter would have answered.
+    """The assumed limiter's decisions.
 
     Attributes:
-        rejected: by the frame's index, for every sent request: 1.0 if it would be a 429, else 0.0; NaN where no
-            limit is assumed. Warm-up included.
-        shift_s: server's clock minus ours that agreed best; None where it does not matter to the limiter, or nothing
-            could be replayed.
-        agreement: share of the observed decisions (429 or not) that it predicts; None without any.
-        agreement_as_sent: the same where no request of a burst was put before another; None where that was not asked.
-        reordered: requests of bursts that were put in another order than they were sent in: accepted ones first.
-        why_not: in words, why nothing could be replayed.
+        rejected: for each sent request, warm-up included, by the frame's index: 1.0 for a 429, else 0.0; NaN if no
+            limit is assumed.
+        shift_s: best-fitting server's clock minus the client's; None if it does not matter or nothing was replayed.
+        agreement: share of the observed decisions (429 or not) that it predicts; None if there are none.
+        agreement_as_sent: the same in the order of sending, without reordered bursts; None if unknown.
+        reordered: requests of bursts that were moved because accepted requests are replayed first.
+        why_not: reason why nothing could be replayed, in words.
     """
 
     rejected: "pd.Series[float]"
@@ -78,7 +75,7 @@ class Expectation:
 
 
 def expect(record: Record) -> Expectation:
-    """Replay the assumed limiters, each over every request that was sent and drew on it."""
+    """Replay each assumed limiter over all sent requests that use its quota."""
     sent, info = record.sent_requests, record.info
     nothing = pd.Series(np.nan, index=sent.index, dtype=float)
     if not len(sent):
@@ -97,11 +94,11 @@ def expect(record: Record) -> Expectation:
     rejected, agreed_as_sent, reordered = nothing.copy(), 0, 0
     for group, allowed in zip(groups, decisions, strict=True):
         rejected.loc[group.index] = (~allowed).astype(float)
-        # Requests that were put in another order took each other's times, so that the replay is the same.
+        # Reordered requests exchanged their times, so the replay is the same.
         order = np.lexsort((group.index.to_numpy(), sent["start"].loc[group.index].to_numpy()))
         reordered += int((order != np.arange(len(order))).sum())
         agreed_as_sent += int(((~allowed == group.was_429[order]) & group.answered[order]).sum())
-    held = assumed_limits.spec.algorithm == CONCURRENCY  # who holds a slot for how long depends on the order, too
+    held = assumed_limits.spec.algorithm == CONCURRENCY  # the order changes which request holds a slot
     return Expectation(
         rejected,
         shift if assumed_limits.aligned else None,
@@ -112,24 +109,24 @@ def expect(record: Record) -> Expectation:
 
 
 _Tried = tuple[int, float, list[Bools]]
-"""How many observed decisions a replay predicts, the shift of the clock, and the decisions for each limiter."""
+"""The number of observed decisions that a replay predicts, the clock shift, and each limiter's decisions."""
 
 
 def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: RunInfo) -> _Tried:
-    """The replay that agrees best; of equals the one nearest to what is known of the clock."""
+    """Return the replay that agrees best, in a tie with the shift nearest to the measured clock offset."""
     offset, reach = clock(info)
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, groups, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not assumed_limits.aligned:
         return _try(assumed_limits.spec, groups, offset)
-    # The phase is the same all along, so that the first so many of a limiter's requests show it.
+    # The phase is constant, so a limiter's first requests are enough to fit it.
     whole, groups = groups, [group.first(_FITTED) for group in groups]
     best = _try(assumed_limits.spec, groups, offset)
     requests, steps = sum(len(group.times) for group in groups), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
-    # A second, finer grid around the best of the first: at hundreds a second, a step of it holds several requests.
+    # At hundreds of requests a second a step of the first grid contains several: refine it around the best shift.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
@@ -141,14 +138,14 @@ def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: Run
 
 
 def clock(info: RunInfo) -> tuple[float, float]:
-    """The server's clock minus ours, and by how much that may be wrong when requests are decided on, in s."""
+    """Return the server's clock minus the client's, and its uncertainty at the time of a decision, in s."""
     if info.clock is None:
         return 0.0, _NO_CLOCK_S
     return info.clock.offset_s, info.clock.uncertainty_s + _CLOCK_MARGIN_S
 
 
 def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: float = 0.0) -> _Tried:
-    """One replay: the server's clock minus ours, and by how much sooner than we saw it requests ended, in seconds."""
+    """Replay with a clock shift (server minus client) and requests that ended ``lead`` earlier, in seconds."""
     agreed, decisions = 0, []
     for group in groups:
         times = np.concatenate((group.before, group.times)) + shift
@@ -160,11 +157,11 @@ def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: f
 
 
 def boundaries(record: Record, expectation: Expectation, window_s: float) -> Floats:
-    """Seconds since the epoch at which a wall-aligned window of the server begins, within the run.
+    """Return the starts of the server's wall-aligned windows within the run, in seconds since the epoch.
 
-    Empty where the limiter is not wall-aligned or its phase is unknown, and where there are a million of them.
+    Empty if windows are not wall-aligned, their phase is unknown, or there are more than a million.
     """
-    # A shift is known only where a limiter is wall-aligned.
+    # The shift is None unless the limiter is wall-aligned.
     unknown = expectation.shift_s is None or record.info.epoch_unix_ns is None
     if unknown or record.covered_s > _MOST_WINDOWS * window_s:
         return np.zeros(0)
@@ -173,15 +170,15 @@ def boundaries(record: Record, expectation: Expectation, window_s: float) -> Flo
 
 
 class PhaseRange(NamedTuple):
-    """What the replays reject in one stage, or why there is no range.
+    """The range of rejected requests in one stage over all phases, or the reason for its absence.
 
     Attributes:
-        least: requests rejected at the phase that rejects the fewest.
-        most: at the phase that rejects the most.
-        usual: requests rejected at 95 % of the phases, from the 2.5 % to the 97.5 % point.
+        least: the minimum over all phases.
+        most: the maximum over all phases.
+        usual: the 2.5 and 97.5 % points over all phases.
         sent: requests of the stage.
-        phases: that were replayed.
-        why_not: empty with a range.
+        phases: number of phases replayed.
+        why_not: empty if there is a range.
     """
 
     least: int = 0
@@ -193,7 +190,7 @@ class PhaseRange(NamedTuple):
 
 
 def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
-    """Why times and errors of a stage are those of waiting for the server's windows; empty if they are not."""
+    """Return why a stage's times and errors depend on waiting for the server's windows; empty if they do not."""
     if operation in POLLED_OPERATIONS and LimitName.RETRIEVAL in stage.over:
         return f"polls above the retrieval limit are refused until {NEXT_WINDOW}"
     if retried and stage.expect_429:
@@ -202,12 +199,12 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
 
 
 def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
-    """What an entry sends that depends on the server's windows, in words; empty if nothing does.
+    """Return the entry's requests that depend on the server's windows, in words; empty if there are none.
 
     Args:
         record: the record.
         traffic: the entry.
-        polls: whether polls are asked about, too; a limiter of submits alone sees none.
+        polls: whether polls matter; False for a limiter of submits alone.
     """
     if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
         return "polls"
@@ -215,9 +212,9 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
 
 
 def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRange]:
-    """Return the 429s over 95 % of phases, by stage index; empty where windows do not begin by the server's clock.
+    """Return the range of 429s over phases, by stage index; empty if windows are not aligned with the server's clock.
 
-    Of the requests that begin a stage's operations: of jobs the submits, whose limiter mostly sees no polls.
+    It includes the requests that begin a stage's operations: for jobs the submits, whose limiter mostly sees no polls.
     """
     assumed = record.assumed_limits
     if expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
@@ -239,7 +236,7 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
 
 
 def _linked(record: Record) -> list[list[LimiterRequests]]:
-    """Limiters of one limit that a stage draws on together: requests of one key tell nothing of another's limiter."""
+    """Group limiters of one limit that share a stage; a limiter is not affected by the requests of other keys."""
     found: list[tuple[set[int], list[LimiterRequests]]] = []
     for group in record.limiter_requests:
         stages, together = {index for index in _stages(record, group).tolist() if index >= 0}, [group]
@@ -258,7 +255,7 @@ def _stages(record: Record, group: LimiterRequests) -> Ints:
 
 
 def _why_not(record: Record, expectation: Expectation, groups: list[LimiterRequests], present: list[int]) -> str:
-    """Why the sends or the limiter of some groups are not those of every phase; empty if they are."""
+    """Return why replays at other phases would be invalid for these groups; empty if they are valid."""
     if not record.sent.complete:
         return "only the first requests of so long a record are replayed"
     kinds = record.sent_requests["kind"]
@@ -277,7 +274,7 @@ def _why_not(record: Record, expectation: Expectation, groups: list[LimiterReque
 def _over_phases(
     spec: LimiterSpec, groups: Sequence[LimiterRequests], stages: Sequence[Ints], present: list[int]
 ) -> dict[int, PhaseRange]:
-    """The ranges of the stages that are present; the limiters of all groups have their windows in common."""
+    """Return the ranges of the stages that are present; all groups' limiters share the same windows."""
     asked = []
     for group, stage in zip(groups, stages, strict=True):
         counted = np.zeros((len(group.before) + len(stage), len(present)), bool)
@@ -297,7 +294,7 @@ def _over_phases(
 
 
 def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
-    """The ends of the range; each a request farther where phases are evenly apart, since some lie between them."""
+    """Return the range's ends, each widened by a request if phases are evenly spaced and may miss the extremes."""
     between = 0 if spec.algorithm == VECTORISED else 1
     return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
 
@@ -307,14 +304,14 @@ class Replayed(NamedTuple):
 
     Attributes:
         rejected: ``[phase, stage]``.
-        lasting: the share of a window that each phase stands for.
+        lasting: the share of a window that each phase represents.
     """
 
     rejected: Ints
     lasting: Floats
 
     def usual(self, stage: int) -> Ints:
-        """Return the numbers of a stage that leave out 2.5 % of a window on each side."""
+        """Return a stage's 2.5 and 97.5 % points, weighted by ``lasting``."""
         ordered = np.argsort(self.rejected[:, stage], kind="stable")
         reached = np.cumsum(self.lasting[ordered])
         places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)
@@ -322,15 +319,15 @@ class Replayed(NamedTuple):
 
 
 def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
-    """Replay requests at each phase of the windows; None where there are too many.
+    """Replay requests at each phase of the windows; None if there are too many.
 
     Args:
-        spec: of limiters whose windows begin by the server's clock.
-        limit: of each.
-        asked: of each limiter the ascending times of requests in s, and ``[request, stage]`` whether it is counted.
+        spec: a limiter whose windows are aligned with the server's clock.
+        limit: the limit of each limiter.
+        asked: for each limiter, ascending request times in s, and ``[request, stage]`` whether the request counts.
     """
     times = [each for each, _ in asked if len(each)]
-    # Near zero floats are finer; whole windows are taken off, so that phases stay what they are.
+    # Floats are more precise near zero; subtracting whole windows keeps phases.
     base = math.floor(min(each[0] for each in times) / limit.window) * limit.window
     fixed, requests = spec.algorithm == VECTORISED, sum(len(each) for each in times)
     windows = math.ceil((max(each[-1] for each in times) - base) / limit.window) + 2
@@ -349,10 +346,7 @@ def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Flo
 
 
 def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
-    """Return moments within the first window at which it may begin, and the share of a window that each stands for.
-
-    There is one between each two neighbours of the sends.
-    """
+    """Return phases, one between each two neighbouring sends, and the share of a window that each represents."""
     places = np.unique(times % window)
     number = min(most, len(places))
     if not exact or number < len(places):

@@ -1,11 +1,11 @@
-"""Whether one party's excess traffic affects the others: in their 429s, their times and their errors.
+"""Effect of one party's excess traffic on the 429s, times and errors of all other traffic.
 
-A party is a traffic entry, or a key. The others' 429s are compared while it is being rejected, and while it is not.
-That others are rejected more often meanwhile can mean that they share a limit, or only that all are above theirs in the
-same stage. What decides are 429s that the assumed limiter does not explain: it knows who shares what.
+A party is a traffic entry or a key. The other traffic's 429s are compared between seconds in which the party gets a 429
+and all other seconds. More 429s alone prove no shared limit: all parties may exceed their own limits in the same stage.
+Only 429s that the assumed limiter does not explain count, because it models which requests share a limit.
 
-Times and errors are compared in the party's stages in which it was rejected anything with all other times, by traffic
-entry and kind of request: a party that floods a service slows others down long before its first 429 of a window.
+Times and errors are compared between the party's stages that contain a 429 and the rest of the run, by traffic entry
+and kind of request. A flood slows other traffic long before the first 429 of a window.
 """
 
 from collections.abc import Callable
@@ -24,21 +24,21 @@ from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
-"""Requests that are compared, evenly picked of more."""
+"""Maximum number of requests compared, sampled evenly."""
 _FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
-    """A time of others that is significantly longer meanwhile: 95 % intervals apart, and half as long again at least.
+    """A significantly longer time of other traffic: separate 95 % intervals, and at least 1.5 times as long.
 
     Attributes:
-        time: what is longer: ``service_time`` of a request, or its ``execution_time``.
-        traffic: whose.
-        kind: of request.
-        statistic: in which it is longer: ``p50``, or ``p95`` where that is not.
-        meanwhile_ms: while the party was refused.
-        otherwise_ms: at other times.
-        factor: how many times as long.
+        time: ``service_time`` of a request, or its ``execution_time``.
+        traffic: the affected traffic entry.
+        kind: the kind of request.
+        statistic: ``p50`` if it is longer, else ``p95``.
+        meanwhile_ms: value in the party's stages with 429s.
+        otherwise_ms: value at other times.
+        factor: ``meanwhile_ms`` ÷ ``otherwise_ms``.
     """
 
     time: Literal["service_time", "execution_time"]
@@ -51,13 +51,13 @@ class Slowdown(Result, frozen=True, kw_only=True):
 
 
 class Felt(Result, frozen=True, kw_only=True):
-    """What others felt of one party, but for 429s.
+    """A party's effect on the times and errors of other traffic.
 
     Attributes:
-        slower: times that were longer meanwhile, the most so first.
-        errors_meanwhile: others' requests that were sent meanwhile, and how many failed or timed out.
-        errors_otherwise: likewise at other times.
-        more_errors: whether so many more failed meanwhile that chance would not do it once in a thousand times.
+        slower: longer times, by descending factor.
+        errors_meanwhile: requests of other traffic in the party's stages with 429s, and how many failed or timed out.
+        errors_otherwise: the same at other times.
+        more_errors: whether failures are significantly more frequent in these stages (p < 0.001).
     """
 
     slower: tuple[Slowdown, ...]
@@ -71,12 +71,12 @@ class Felt(Result, frozen=True, kw_only=True):
 
 
 def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
-    """What all others felt of a party; None where there was no other time to compare with.
+    """Return a party's effect on times and errors; None if there is no other time to compare with.
 
     Args:
         sent: requests in figures, in any order: ``start``, ``end``, ``status``, ``outcome``, ``execution_time_ms``,
             ``traffic``, ``kind`` and ``stage_index``.
-        party: which of them are the party's own.
+        party: True for the party's own requests.
     """
     start = sent["start"].to_numpy(float)
     meanwhile = _meanwhile(
@@ -98,7 +98,7 @@ def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
 
 
 def _meanwhile(start: Floats, stage: Ints, party: Bools, rejected: Bools) -> Bools:
-    """Which requests were sent while the party was in a stage in which it was rejected anything."""
+    """Return True for requests sent during a stage of the party that contains a 429 of the party."""
     found = np.zeros(len(start), bool)
     for index in np.unique(stage[party & rejected]).tolist():
         own = start[party & (stage == index)]
@@ -134,24 +134,23 @@ def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
 _BIN_NS: Final = 1e9
 _BINS_MOST: Final = 100_000
 MOST: Final = 20
-"""Parties of a kind that are looked at: those with most 429s."""
+"""Maximum number of parties analysed per kind, by descending number of 429s."""
 
 PartyKind = Literal["traffic", "key"]
 
 
 class Interference(Result, frozen=True, kw_only=True):
-    """One party, and all others while it is being refused (in seconds in which it got a 429) and while it is not.
+    """Other traffic in seconds in which a party got a 429, compared with all other seconds.
 
     Attributes:
-        kind: of party.
-        party: its name, or the number of a key.
-        while_refused: the others' requests in such seconds: sent, 429s, and those of the 429s that are wrong by the
-            assumed limiter.
-        while_not: likewise in all other seconds.
-        refusals_felt: whether unexplained 429s of others are so much more frequent meanwhile that chance would not do
-            it once in a thousand times; None where nothing is expected or either time is empty.
-        others: what else others felt; None where there was no time without it.
-        felt: whether others felt anything, be it 429s, longer times or errors; None where none of it is known.
+        party: the traffic entry's name, or the key's number.
+        while_refused: requests of other traffic in seconds with a 429 of the party: sent, 429s, and 429s that the
+            assumed limiter does not explain.
+        while_not: the same in all other seconds.
+        refusals_felt: whether unexplained 429s of other traffic are significantly more frequent in these seconds
+            (p < 0.001); None if nothing is expected or either group is empty.
+        others: effect on times and errors; None if there is no other time to compare with.
+        felt: whether 429s, times or errors of other traffic were affected; None if none of them is known.
     """
 
     kind: PartyKind
@@ -164,11 +163,11 @@ class Interference(Result, frozen=True, kw_only=True):
 
 
 def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
-    """Return each party that was rejected anything while others sent.
+    """Return each party that got a 429 while other traffic was sent.
 
     Args:
-        sent: requests in figures, as ``SentRequests.frame`` has them.
-        wrong: of each, whether it was rejected though its assumed limiter had room; None if that is unknown.
+        sent: requests in figures, as in ``SentRequests.frame``.
+        wrong: True for rejected requests that the assumed limiter would have accepted; None if unknown.
     """
     entries, keys = sent["traffic"].cat, sent["key_index"].fillna(0).to_numpy(np.int64)
     names = list(entries.categories)

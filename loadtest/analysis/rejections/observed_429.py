@@ -1,6 +1,6 @@
-"""All that a record tells of its 429s: which limiter gave them, whether rightly, what came with them, what followed.
+"""Facts about a record's 429s: the inferred limiter, contradictions of the assumed limiter, headers, recovery.
 
-Nothing here is judged: a verdict rests on the assumed limiter's expectation and on thresholds alone.
+None of them affects the verdict, which depends only on the assumed limiter's expectation and on thresholds.
 """
 
 from collections import defaultdict
@@ -34,30 +34,30 @@ from loadtest.limits.loads import RequestLog
 
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
-"""Bounds of the time that a request may take to the server."""
+"""Bounds in seconds of a request's time to the server."""
 NO_CODE: Final = "none"
-"""Stands for the error code of a 429 that had none."""
+"""Error code of a 429 without an error code."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
-    """How one limiter explains what was seen, in numbers.
+    """One limiter's fit to the recorded decisions.
 
     Attributes:
         limiter: its algorithm.
-        burst: requests that may pass at once; null where the algorithm has none.
-        bursts: the least and the greatest burst that fits as well; null where only one was looked at.
-        count_rejected: whether rejected requests count, too.
+        burst: requests accepted at once; null if the algorithm has no burst.
+        bursts: the smallest and largest burst that fit equally well; null if only one was tried.
+        count_rejected: whether rejected requests count too.
         count: its limit.
-        window_s: null where it limits concurrency.
-        fitted: which of its numbers were fitted to what was seen: ``count``, ``burst``, ``shift``.
-        clock_shift_s: the server's clock minus ours, where windows are wall-aligned.
-        explained: the lesser of the shares of decided 429s and of decided accepted requests that it predicts.
+        window_s: null for a concurrency limit.
+        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``.
+        clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
+        explained: predicted share of decided 429s or of decided accepted requests, whichever is smaller.
         right: decisions that it predicts.
-        wrongly_rejected: refused, though it had room.
-        wrongly_admitted: accepted, though it had none.
-        not_held: accepted ones that a queue would have held for longer than they took.
-        undecidable: about which it says nothing, within the tolerance of times.
-        score: log-likelihood, less half the logarithm of n for each fitted number.
+        wrongly_rejected: requests that were rejected but that it would accept.
+        wrongly_admitted: requests that were accepted but that it would reject.
+        not_held: accepted requests that took less time than they would have waited in its queue.
+        undecidable: requests that it cannot decide within the tolerance of times.
+        score: log-likelihood, less half the logarithm of n for each fitted parameter.
     """
 
     limiter: str
@@ -78,21 +78,22 @@ class FitResult(Result, frozen=True, kw_only=True):
 
 
 class InferenceResult(Result, frozen=True, kw_only=True):
-    """Which limiter the answers of one limit are those of.
+    """The limiters that fit the responses of one limit.
 
     Attributes:
-        verdict: ``nothing`` tells it, one is ``named``, ``several`` cannot be told apart, ``none`` fits.
-        n: decisions that were looked at.
-        throttled: of these, 429s.
-        bar: share of the decisions that a limiter has to predict to fit.
-        named: what fits, best first.
-        set_aside_next: the best one that was set aside.
-        decisions_for_it: that contradict the one set aside, and not the best one.
-        decisions_against_it: that contradict the best one, and not the one set aside.
-        log10_p: of the sign test between them.
-        held_correlation: between the time that accepted requests took and their place in a queue.
-        other_count: the count that the limit seems to have, where it is not the documented one.
-        candidates: of each algorithm the one that fits best, best first.
+        verdict: ``nothing`` (not enough evidence), ``named`` (one fits), ``several`` (equally good) or ``none`` (no
+            fit).
+        n: decisions compared.
+        throttled: 429s among them.
+        bar: share of the decisions that a fitting limiter has to predict.
+        named: the limiters that fit, best first.
+        set_aside_next: the best limiter that was excluded.
+        decisions_for_it: decisions that contradict the excluded limiter but not the best.
+        decisions_against_it: decisions that contradict the best limiter but not the excluded.
+        log10_p: log10 of the p-value of the sign test between these two.
+        held_correlation: correlation between accepted requests' durations and their places in a queue.
+        other_count: the limit that the decisions suggest, if it differs from the documented limit.
+        candidates: each algorithm's best fit, best first.
     """
 
     verdict: InferenceOutcome
@@ -110,7 +111,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
 
 class LimitResult(Result, frozen=True, kw_only=True):
-    """What the 429s of one limit tell, in numbers: see ``LimitObserved429``."""
+    """Facts about the 429s of one limit: see ``LimitObserved429``."""
 
     sent: Count
     answered: Count
@@ -126,16 +127,16 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
 
 class Observed429Result(Result, frozen=True, kw_only=True):
-    """All that 429s tell.
+    """Facts about all 429s.
 
     Attributes:
-        why_not: why they tell nothing; null if they do.
-        complete: whether every request was looked at.
-        most_requests: that are looked at of each limit name: the first.
-        most_requests_inferred_from: that algorithms are compared with.
+        why_not: reason for the absence of results; null if there are results.
+        complete: whether all requests were analysed.
+        most_requests: maximum number of requests analysed per limit name: the first.
+        most_requests_inferred_from: maximum number of requests that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
         retries: by traffic entry.
-        interference: who feels whose excess.
+        interference: effect of each party's excess traffic on other traffic.
     """
 
     why_not: str | None
@@ -149,19 +150,18 @@ class Observed429Result(Result, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class LimitObserved429:
-    """What the 429s of one limit tell.
+    """Facts about the 429s of one limit.
 
     Attributes:
-        sent: requests, warm-up, set-up and drain included, as they all draw on it.
-        answered: of these.
-        throttled: of these, 429s.
+        sent: requests including warm-up, set-up and drain, which use quota too.
+        answered: requests with a response.
+        throttled: requests with a 429.
         codes: 429s by error code.
-        tolerance_s: by how much later than it was sent a request may have been decided on: nine in ten 429s were
-            answered within that time.
-        assumed: how the assumed limiter explains every decision; None where it is not known.
-        windows: what each window let pass; None where the limiter counts in no windows.
-        headers: other headers that tell of the limit.
-        recovery: how soon requests passed again.
+        tolerance_s: assumed maximum time from sending to the server's decision: the 90th percentile of 429s' durations.
+        assumed: the assumed limiter's fit; None if no limiter could be replayed.
+        windows: accepted requests by window; None if the limiter has no windows.
+        headers: other rate-limit headers.
+        recovery: time to the next accepted request.
     """
 
     sent: int
@@ -188,12 +188,12 @@ class LimitObserved429:
 
 @dataclass(frozen=True, eq=False)
 class Observed429:
-    """What the 429s of all limits tell.
+    """Facts about the 429s of all limits.
 
     Attributes:
-        interference: whether one party's excess is felt by others.
-        complete: whether every request was looked at: else the first ``MOST`` of each limit name.
-        why_not: in words, why they tell nothing; None if they do.
+        interference: effect of each party's excess traffic on other traffic.
+        complete: whether all requests were analysed, rather than the first ``MOST`` of each limit name.
+        why_not: reason for the absence of results, in words; None if there are results.
     """
 
     limits: dict[str, LimitObserved429]
@@ -208,7 +208,7 @@ class Observed429:
 
 
 def look_into(record: Record, expectation: Expectation) -> Observed429:
-    """Look into the 429s of a record; ``retries`` is left empty for what a pass over operations finds."""
+    """Analyse the 429s of a record; a later pass over operations fills ``retries``."""
     sent = record.sent_requests
     if not len(sent):
         return Observed429({}, {}, [], True, "no request was sent")
@@ -237,7 +237,7 @@ def _look(
     spec, (offset, reach) = record.assumed_limits.spec, clock(record.info)
     inferred = infer(requests, spec, offset, reach)
     fit, shift = inferred.assumed, expectation.shift_s
-    # A report has one clock: the shift by which the requests of all limits were replayed.
+    # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, spec, offset if shift is None else shift)
     rows = record.sent_requests[["start", "status", "error_code", "retry_after"]]
@@ -248,7 +248,7 @@ def _look(
     unix_s = since_epoch + (record.info.epoch_unix_ns or 0) / 1e9
     throttled = rows[rows["status"] == THROTTLED_STATUS]
     code = throttled["error_code"].astype(object).fillna(NO_CODE).value_counts()
-    # By the windows of the limiter that is named, else of the assumed one.
+    # Show the windows of the named limiter, else of the assumed limiter.
     shown = inferred.named[0] if inferred.word == "named" else fit
     if (shown.spec, shown.limit) == (fit.spec, fit.limit):
         shown = fit
@@ -286,7 +286,7 @@ def _inferred(found: Inference) -> InferenceResult:
         decisions_for_it=found.against[0],
         decisions_against_it=found.against[1],
         held_correlation=found.held,
-        # Which bursts fit as well is no question for what does not fit.
+        # Alternative bursts matter only for limiters that fit.
         candidates=tuple(_fitted(replace(fit, bursts=None)) for fit in found.best_of_each),
     )
 

@@ -1,7 +1,4 @@
-"""The requests that limiters are replayed over, kept as a compact frame; and those of each limiter, in order.
-
-Of each limit name at most a million are kept. The order is that in which they may have reached their limiter.
-"""
+"""A compact frame of the sent requests, at most a million per limit name, and each limiter's requests for a replay."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,9 +18,9 @@ from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
 HEADERS_KEPT: Final = 50_000
-"""Answers of which the headers that tell of a rate limit are kept: the first that have any."""
+"""Maximum number of responses whose rate-limit headers are kept: the first with any."""
 MOST: Final = 1_000_000
-"""Requests of a limit name that are kept: the first in the record. What comes after them has no expectation."""
+"""Maximum number of requests kept per limit name: the first in the record. Later requests have no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
@@ -37,7 +34,7 @@ _COLUMNS: Final = {
 
 
 class SentRequests:
-    """Keeps requests that were sent, set-up and warm-up included, since they spend quota too.
+    """Sent requests, including set-up and warm-up, which use quota too.
 
     Attributes:
         complete: whether every request was kept.
@@ -47,7 +44,7 @@ class SentRequests:
         self.complete = True
         self._vocabulary = vocabulary
         self._room = np.full(len(LIMIT_NAMES), MOST)
-        # Of memory that is never written to there is none.
+        # np.empty allocates pages lazily.
         most = MOST * len(LIMIT_NAMES)
         self._columns: dict[str, NDArray[Any]] = {name: np.empty(most, kind) for name, kind in _COLUMNS.items()}
         self._kept = 0
@@ -80,12 +77,12 @@ class SentRequests:
         return self._vocabulary.words["retry_after"]
 
     def rate_headers(self) -> tuple[Ints, list[str]]:
-        """Places in ``frame()``, and the rate-limit headers of these answers, each as ``name: value``, one a line."""
+        """Return places in ``frame()`` and these responses' rate-limit headers: lines of ``name: value``."""
         places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
         return places, [text for _, texts in self._headers for text in texts]
 
     def frame(self) -> pd.DataFrame:
-        """One row for each request, in the order of the record.
+        """Return one row for each request, in the order of the record.
 
         Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (floats,
         NaN for null); ``outcome`` (a place in ``OUTCOMES``);
@@ -99,7 +96,7 @@ class SentRequests:
             columns[name] = pd.Categorical.from_codes(columns[name], pd.Index(known, dtype=str))
         judged = np.append(self._vocabulary.in_figures, False)  # the last one stands for -1
         columns["in_figures"] = judged[columns["stage_index"]]
-        # Not copied: there are up to three million rows.
+        # No copy, because there are up to three million rows.
         return pd.DataFrame(columns, copy=False)
 
     def _keep_headers(self, rows: Rows) -> None:
@@ -126,27 +123,26 @@ class SentRequests:
 _BURST_GAP_S: Final = 0.002
 _BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""So many requests to one limiter, with no more than that between them and in all, make a burst."""
+"""Minimum number of requests to one limiter that make a burst, within the gap and span above."""
 _SILENCE: Final = 50
-"""Windows between two limiters: a bucket in debt takes twice its burst ÷ N of them to be full again."""
+"""Idle windows between two limiters in a log: a bucket in debt needs 2 × burst ÷ N windows to refill."""
 _NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
 _INVALID: Final = (400, 404, 405, 413, 431, 503)
-"""Answers to requests that were not carried out: where only valid ones draw on limits, these did not."""
+"""Statuses of invalid requests, which use no quota if only valid requests do."""
 
 
 @dataclass(frozen=True)
 class LimiterRequests:
-    """What one limiter was asked, in order of sending. Times are unix seconds of our clock.
+    """One limiter's requests in order of sending. Times are unix seconds of the client's clock.
 
     Attributes:
-        index: of the requests in the frame.
-        times: when each was sent.
-        ends: when each was answered, or given up; not before it was sent. Where only concurrency is limited, one that
-            was refused ends when it would have if it had passed: as long after it was sent as the last of its kind that
-            passed, or a replay that lets it pass would free its slot at once.
-        answered: whether it was answered at all.
-        before: when the preflight sent what it sent: it drew on the limit, and is no row of the record.
-        name: what the limit is called that they drew on.
+        index: the requests' index in the frame.
+        times: send times.
+        ends: times of the response or time-out, not before the send time. For a concurrency limit, a rejected request
+            lasts as long as the last accepted request of its kind: otherwise, a replay that accepts it would free its
+            slot at once.
+        before: send times of the preflight's requests, which used quota but are not in the record.
+        name: the limit's name.
     """
 
     limit: Limit
@@ -159,7 +155,7 @@ class LimiterRequests:
     name: str = ""
 
     def agreeing(self, rejected: Bools) -> int:
-        """How many of the decisions that were seen are those of a replay."""
+        """Return the number of observed decisions that a replay predicts."""
         return int(((rejected == self.was_429) & self.answered).sum())
 
     def first(self, count: int) -> "LimiterRequests":
@@ -168,14 +164,14 @@ class LimiterRequests:
 
 
 def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
-    """What was asked of each limiter that is assumed to be there.
+    """Yield the requests of each assumed limiter.
 
     Args:
-        sent: every request that was sent.
-        info: the run, which reached its epoch.
-        assumed_limits: which requests one limiter counts.
+        sent: all sent requests.
+        info: a run that reached its epoch.
+        assumed_limits: the limits, and the requests that each limiter counts.
     """
-    # Assumption: a request with a bad key is refused before any limit is looked at, and draws on none.
+    # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
     counted = sent["mistake"] != "bad_key"
     if assumed_limits.draws == "valid":
         counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
@@ -206,21 +202,21 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
 
 
 def _took(rows: pd.DataFrame) -> "pd.Series[float]":
-    """How long each request took, in ns; one that was refused as long as its neighbours in time that were not."""
+    """Return each request's duration in ns; a rejected request has the duration of an accepted neighbour."""
     took = rows["end"] - rows["start"]
     of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
     return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
 
 
 def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
-    """The order in which requests may have reached the server: that of sending, but within a burst accepted ones first.
+    """Return a possible order of arrival at the server: the order of sending, but accepted requests first in a burst.
 
-    Requests that leave within a few ms on different connections arrive in any order. Which of them were accepted
-    cannot be predicted, only how many; with the accepted ones first, the replay is held against their number.
+    Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the number
+    of accepted requests.
     """
     apart = np.diff(times, prepend=-np.inf) > _BURST_GAP_S
     first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
-    # What goes on for long is cut into pieces of the greatest span that a burst may have.
+    # Longer bursts are cut into pieces of the maximum span.
     piece = ((times - first) // _BURST_SPAN_S).astype(int)
     bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
     crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
@@ -228,10 +224,10 @@ def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
 
 
 def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
-    """Put what the limiters of one limit were asked on one axis of time.
+    """Join the requests of one limit's limiters into one log, one limiter after another.
 
     Args:
-        groups: at least one, all of the same limit.
+        groups: at least one limiter's requests, all of the same limit.
         tolerance_s: as in ``RequestLog``.
     """
     limit = groups[0].limit

@@ -1,4 +1,4 @@
-"""How far each limit was used: by stretch between stage boundaries, over time, and by the window; what bound a run."""
+"""Usage of each limit by stretch between stage boundaries, over time and by window; the run's bottleneck limit."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,12 +19,12 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 MOST_KEYS: Final = 64
-"""Keys of a stretch that are kept: the busiest."""
+"""Maximum number of keys kept per stretch: the busiest."""
 _UNEVEN: Final = 1.05
 
 
 class KeyUse(Result, frozen=True, kw_only=True):
-    """What one key asked of its own quota: ``share`` is its requests ÷ what the limit allows it."""
+    """Usage of one key's quota: ``share`` is its requests ÷ its quota."""
 
     key: Count
     sent: Count
@@ -33,13 +33,13 @@ class KeyUse(Result, frozen=True, kw_only=True):
 
 
 class LimitUsage(Result, frozen=True, kw_only=True):
-    """What was asked of one limit while the same stages were on.
+    """Usage of one limit between two stage boundaries.
 
-    ``stretch`` names the stages of what draws on it. ``limit`` is its name, or ``all``: the limit of all requests
-    together. ``share`` is the requests sent ÷ what the limit allows at its sustained rate, over all quotas that it
-    had; of a limit on concurrency, the accepted requests that were being answered ÷ those that may be, on average over
-    the stretch. ``throttled_rate`` is 429s ÷ requests sent. ``keys`` are those that have quotas of their own, the
-    busiest first; there is none where there is one quota, or where concurrency is limited.
+    ``stretch`` names the stages whose requests count. ``limit`` is its name, or ``all`` for the limit of all requests
+    together. ``share`` is the requests sent ÷ the requests allowed at the sustained rate, over all quotas; for a
+    concurrency limit, the mean number of accepted requests in flight ÷ the limit. ``throttled_rate`` is 429s ÷ requests
+    sent. ``keys`` lists keys with their own quotas, busiest first; it is empty for a single quota or a concurrency
+    limit.
     """
 
     limit: str
@@ -54,20 +54,20 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
     @property
     def busiest(self) -> float:
-        """The share of the busiest key, which is refused first; of all where they have one quota."""
+        """The share of the busiest key, which is rejected first; the total share if there is one quota."""
         return self.keys[0].share if self.keys else self.share
 
     @property
     def uneven(self) -> bool:
-        """Whether the busiest key asks for more of its quota than all keys together ask of theirs."""
+        """Whether the busiest key's share is over 5 % above that of all keys together."""
         return self.busiest > _UNEVEN * self.share
 
 
 class LimitUses:
-    """Counts requests by limit and by stretch: the time between two stage boundaries of any traffic.
+    """Counts of requests by limit and by stretch, the time between two stage boundaries of any traffic.
 
-    Requests are counted where they were sent (polls of one stage draw on the next one's quota). The warm-up and the
-    drain after the end are left out.
+    Requests count where they were sent: late polls of one stage use quota during the next. The warm-up and the final
+    drain do not count.
     """
 
     def __init__(self, record: Record) -> None:
@@ -80,7 +80,7 @@ class LimitUses:
         self._throttled = np.zeros_like(self._sent)
         self._keys = record.info.keys if record.info.keys > 1 and record.assumed_limits.per_key else 0
         self._by_key = np.zeros((2, len(KINDS), self._keys, stretches), np.int64)
-        """Requests and 429s by kind, key and stretch, where keys have quotas of their own."""
+        """Requests and 429s by kind, key and stretch, if keys have their own quotas."""
         self._answering = np.zeros(self._sent.shape)
         """Seconds of accepted requests within each stretch."""
 
@@ -93,7 +93,7 @@ class LimitUses:
             tally(self._throttled[kind], stretch[throttled])
             if self._keys:
                 key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
-                # A key beyond those of the run is no key: such a record is invalid.
+                # Keys beyond the run's own occur only in invalid records.
                 valid = (stretch >= 0) & (key < self._keys)
                 places = np.where(valid, key * self._by_key.shape[3] + stretch, -1)
                 tally(self._by_key[0, kind].reshape(-1), places)
@@ -150,7 +150,7 @@ class LimitUses:
         return uses
 
     def _stretch(self, limit: str, begin: float, end: float) -> str:
-        """The stages of whatever draws on the limit; of all traffic, where only polls of stages before do."""
+        """Return the stages that use the limit; all stages if only polls of earlier stages use it."""
         record = self._record
         on = [(name, s) for name, s in record.stages() if s.start_s < end and s.end_s > begin]
         drawing = {
@@ -161,21 +161,21 @@ class LimitUses:
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
-    """The limit that bound the run: most 429s; without any, the one that came nearest to its limit."""
+    """Return the bottleneck limit: the most 429s, else the highest share."""
     return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 
 
 @dataclass(frozen=True, eq=False)
 class LimitSeries:
-    """Counts of one limit by bins of time.
+    """Counts of one limit by time bin.
 
     Attributes:
-        cuts: edges of the bins, in s since the epoch; bins end where the server's windows end.
-        boundaries: where the server's windows are assumed to begin, in s since the epoch.
-        offered: requests by when the schedule or a policy wanted them, those never sent included.
-        sent: requests by when they were sent, as what follows.
-        accepted: of these, answered, and not with 429.
-        throttled: of these, answered with 429.
+        cuts: bin edges in s since the epoch, aligned with the server's windows.
+        boundaries: assumed starts of the server's windows, in s since the epoch.
+        offered: requests by intended time, including requests that were never sent.
+        sent: requests by send time, as are ``accepted`` and ``throttled``.
+        accepted: requests with a response other than 429.
+        throttled: requests with a 429.
     """
 
     cuts: Floats
@@ -187,7 +187,7 @@ class LimitSeries:
 
 
 class LimitRates:
-    """Fills a series for each limit that was asked anything."""
+    """A series for each limit with requests."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self.by_limit: dict[str, LimitSeries] = {}
@@ -221,29 +221,28 @@ class LimitRates:
 
     def _places(self, series: LimitSeries, rows: Rows, column: str) -> Ints:
         seconds = rows.floats(column) / 1e9
-        # What was sent before the epoch, to set up, or after the end, in the drain, is no part of a rate.
+        # Rates exclude the set-up before the epoch and the drain after the end.
         outside = (seconds < 0) | (seconds > self._covered_s)
         return np.where(outside, -1, distribution.place(seconds, series.cuts))
 
 
 KEPT: Final = 2_000
-"""Windows that are kept one by one: the first."""
+"""Maximum number of windows kept individually: the first."""
 
 
 class WindowCounts(Result, frozen=True, kw_only=True):
-    """What the windows of all limiters of one limit let pass.
+    """Accepted requests in the windows of one limit's limiters.
 
     Attributes:
-        count: N, as it was assumed.
-        window_s: W.
-        limiters: how many there are.
-        windows: in which a request was sent.
-        whole: of these, the ones that lie within what the limiter was asked from first to last.
-        saturated: of the whole ones, those in which a request was refused.
-        spread: accepted in each saturated whole window: least, median, most; None without any.
-        over: windows, whole or not, that let more than N pass, whatever is unsure about their edges.
-        most_in_any: the most that one limiter accepted in any time of length W, wherever it begins.
-        seems: what the limit seems to be by the saturated whole windows; None where they don't agree with one another.
+        count: the assumed limit N.
+        window_s: the window W.
+        windows: windows with at least one request.
+        whole: windows entirely between a limiter's first and last request.
+        saturated: whole windows with a rejected request.
+        spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
+        over: windows, whole or not, with more than N accepted requests even without those near an edge.
+        most_in_any: the maximum number of requests that one limiter accepted in any period of length W.
+        seems: the limit that saturated windows suggest; None if they disagree.
     """
 
     count: Count
@@ -260,13 +259,12 @@ class WindowCounts(Result, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class AcceptedWindows:
-    """The windows of all limiters of one limit.
+    """The windows of one limit's limiters.
 
     Attributes:
-        counts: of all of them.
-        begins_s: of each kept window, its beginning in s since the epoch.
-        accepted, sent, rejected: requests of each kept window.
-        is_whole: of each kept window.
+        counts: totals of all windows, whereas the arrays hold the first ``KEPT``.
+        begins_s: start of each window in s since the epoch.
+        accepted, sent, rejected: number of requests in each window.
     """
 
     counts: WindowCounts
@@ -278,13 +276,13 @@ class AcceptedWindows:
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
-    """Count what each window let pass.
+    """Count the accepted requests of each window.
 
     Args:
-        requests: of one limit, at least one request.
-        fit: of the limiter whose windows to count by: wall-aligned ones, or such as begin with a request (a log's as
-            well, whose windows begin anywhere).
-        since_epoch: when each request was sent, in s since the epoch; NaN for the preflight's.
+        requests: at least one request of one limit.
+        fit: the limiter that defines the windows: wall-aligned, or starting with a request (also used for a log, whose
+            windows start anywhere).
+        since_epoch: send times in s since the epoch; NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
@@ -331,7 +329,7 @@ def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
 
 
 def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
-    """Whether each window lies within what its limiter was asked from first to last."""
+    """Return True for windows entirely between their limiter's first and last request."""
     of = np.searchsorted(requests.begins, firsts, side="right") - 1
     first = requests.times[requests.begins]
     last = requests.times[np.append(requests.begins[1:], len(requests.times)) - 1]
@@ -340,7 +338,7 @@ def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
 
 
 def _beside(requests: RequestLog, firsts: Ints, begins: Floats) -> Ints:
-    """Requests of each window that came so near to an edge that they may belong to the neighbour."""
+    """Return the number of requests in each window that are near an edge and may belong to the next window."""
     ends = np.append(firsts[1:], len(requests.times))
     early = np.searchsorted(requests.times, begins + requests.tolerance_s) - firsts
     late = ends - np.searchsorted(requests.times, begins + requests.limit.window - requests.tolerance_s)
