@@ -1,8 +1,7 @@
-"""What went wrong, in groups: requests that were not ok, and values that cannot be.
+"""Failed requests, grouped by kind, status, code, reason and traffic entry; impossible values in successful responses.
 
-Requests are grouped by kind, status, code and reason. Values that cannot be are findings about the target: what it says
-of its executionTime against what its client saw. An answer without executionTime is no answer of the documented shape:
-such are counted as failed, ``wrong_shape``.
+Impossible values are findings about the target, such as an executionTime longer than the client waited. A response
+without executionTime counts as failed, ``wrong_shape``.
 """
 
 from collections.abc import Iterator
@@ -20,22 +19,22 @@ from loadtest.arrays import Bools, Floats
 from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
 
 GROUPS: Final = 500
-"""Groups that are told apart; a server that makes up codes without end fills no memory."""
+"""Maximum number of groups, which bounds memory if a server returns arbitrary codes."""
 
 
 class ErrorGroup(Result, frozen=True, kw_only=True):
-    """Requests that ended alike.
+    """Requests with the same outcome.
 
     Attributes:
-        kind: what was asked.
-        status: HTTP status; None without an answer.
-        code: ``code`` of the error body; None without one.
-        reason: why it is not ok, as the load client calls it.
-        count: how many, warm-up and set-up left out.
-        first_s: when the first of them was sent, in s since the epoch.
-        last_s: when the last was.
-        traffic: their entry.
-        request_id: the ``traceparent`` of the first.
+        kind: the kind of request.
+        status: HTTP status; None without a response.
+        code: ``code`` of the error body; None if absent.
+        reason: the load client's reason for the failure.
+        count: number of requests without warm-up and set-up.
+        first_s: send time of the first request, in s since the epoch.
+        last_s: send time of the last request.
+        traffic: the traffic entry.
+        request_id: the ``traceparent`` of the first request.
     """
 
     kind: str
@@ -50,10 +49,10 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
 
 
 class Errors:
-    """Gathers the groups.
+    """Collects the groups.
 
     Attributes:
-        beyond: requests of groups beyond the first ``GROUPS``.
+        beyond: requests in groups after the first ``GROUPS``.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -84,7 +83,7 @@ class Errors:
             self._merge(key, rows, row, within)
 
     def result(self) -> list[ErrorGroup]:
-        """Every group, the most frequent first."""
+        """Return all groups, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: (-group.count, group.first_s))
 
     def _merge(self, key: tuple[int, ...], rows: Rows, row: int, within: tuple[int, float, float]) -> None:
@@ -124,25 +123,25 @@ WORDS: Final = {
 
 
 SECONDS: Final = (950.0, 1500.0)
-"""What was waited ÷ executionTime, where that is in seconds: a thousand, and something for the way."""
+"""Range of the client's wait ÷ executionTime that suggests seconds for milliseconds: 1,000, plus network time."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
-"""Runs below which a ratio may be chance."""
+"""Minimum number of operations; with fewer, a ratio may be chance."""
 _LONGEST: Final = 60
-"""Characters of a target's word that are kept."""
+"""Maximum number of characters of a target's job state that are kept."""
 
 
 class Anomaly(Result, frozen=True, kw_only=True):
-    """One kind of impossible value.
+    """A kind of impossible value.
 
     Attributes:
         name: a key of ``WORDS``.
-        count: operations that have it.
-        possible: operations that could have it.
-        traffic: the entry of the first.
+        count: operations with such a value.
+        possible: operations checked.
+        traffic: the traffic entry of the first.
         request_id: the trace id of the first.
-        worst_ms: the executionTime that is furthest from possible; None where that means nothing.
-        example: what the first one held, where that is a word; empty otherwise.
+        worst_ms: the most extreme executionTime; None if not applicable.
+        example: the first unknown job state; empty for other kinds.
     """
 
     name: str
@@ -155,12 +154,11 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """What it is, in words."""
         return WORDS[self.name]
 
 
 class Anomalies:
-    """Looks at every operation that was answered; those in figures only."""
+    """Collects impossible values of operations in figures."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -183,11 +181,11 @@ class Anomalies:
                 self._found[name] = self._counted(self._found[name], found_now)
 
     def result(self) -> list[Anomaly]:
-        """Those that occurred."""
+        """Return the anomalies that occurred."""
         return [one for one in self._found.values() if one.count and (one.name != "seconds" or _nearly_all(one))]
 
     def _states(self, rows: Rows) -> None:
-        """Job states that the API does not document; a target may make up others, so the first is kept as it is."""
+        """Count job states that the API does not document, and keep the first as an example."""
         state = rows.words("job_state")
         known = np.isin(state, self._vocabulary.codes("job_state", list(JobState)))
         found, odd = self._found["unknown_state"], rows.where((state >= 0) & ~known)
@@ -201,7 +199,7 @@ class Anomalies:
         self._found["unknown_state"] = found
 
     def _counted(self, anomaly: Anomaly, pieces: list[Rows]) -> Anomaly:
-        """With some more rows that have it."""
+        """Return the anomaly with additional rows."""
         traffic, request_id, worst = anomaly.traffic, anomaly.request_id, anomaly.worst_ms
         if not anomaly.count:
             first = min(pieces, key=lambda rows: int(rows.places[0]))
@@ -221,7 +219,7 @@ def _nearly_all(anomaly: Anomaly) -> bool:
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
-    """Of each kind, how many could have it, and those that have."""
+    """Yield each kind of anomaly, the number of rows checked, and the rows with the anomaly."""
     good = rows.without_mistakes.ok
     execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)
@@ -229,7 +227,7 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     yield "longer_than_seen", len(good), good.where(~absurd & (execution > seen_ms(good, operation) + GRAIN_MS))
     yield "no_time", len(good), good.where(absurd)
     if operation == Operation.SYNC_RUN:
-        # Of a job the wait for a poll may be a thousand times its time by chance.
+        # Jobs are excluded, because waiting for a poll can take a thousand times the executionTime.
         ratio = seen_ms(good, operation) / np.where(execution > 0, execution, np.nan)
         low, high = SECONDS
         yield "seconds", int(np.count_nonzero(execution > 0)), good.where((ratio >= low) & (ratio <= high))
@@ -238,9 +236,9 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
 
 
 def seen_ms(rows: Rows, operation: Operation) -> Floats:
-    """The longest that an execution can have taken: the run's own time, or from the submit's start to the result.
+    """Return the maximum possible executionTime: the run's duration, or the time from a job's submit to its result.
 
-    Unknown (NaN) for a retrieval, whose job ran before it.
+    NaN for a retrieval, whose job ran before it.
     """
     if operation not in EXECUTING_OPERATIONS:
         return np.full(len(rows), np.nan)
@@ -249,5 +247,5 @@ def seen_ms(rows: Rows, operation: Operation) -> Floats:
 
 
 def impossible(execution_ms: Floats, seen_ms: Floats) -> Bools:
-    """Which executionTimes cannot be: below zero, above a day, or longer than the client waited."""
+    """Return True for executionTimes below zero, above a day, or longer than the client waited."""
     return (execution_ms < 0) | (execution_ms > np.fmin(seen_ms + GRAIN_MS, DAY_MS))

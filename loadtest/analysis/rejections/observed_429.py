@@ -81,8 +81,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     """The limiters that fit the responses of one limit.
 
     Attributes:
-        verdict: ``nothing`` (not enough evidence), ``named`` (one fits), ``several`` (equally good) or ``none`` (no
-            fit).
+        verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: decisions compared.
         throttled: 429s among them.
         bar: share of the decisions that a fitting limiter has to predict.

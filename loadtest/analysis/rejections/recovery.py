@@ -1,8 +1,8 @@
-"""What came with a limit's 429s and after them: Retry-After and other headers, recovery, retries.
+"""Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
-A wait is compared with when that limiter passed a request again. When room came is known only to lie between the last
-request that was rejected and the first that passed. A wait that ends before the former was too short, one that ends
-after the latter too long; whole seconds are rounded up, so that a second too long is honest.
+A Retry-After is compared with the time at which the limiter could accept again, which lies between its last rejected
+and its next accepted request. It is too short if it ends before that range, and too long if it ends after it. Whole
+seconds are rounded up, so up to a second too long is correct.
 """
 
 import re
@@ -25,7 +25,7 @@ from loadtest.http_headers import parse_retry_after
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
-"""By which a wait in whole seconds, or a date, may be longer than it has to be."""
+"""Maximum excess in seconds of a correct wait in whole seconds, or of a date."""
 
 
 class RetryAfter(Result, frozen=True, kw_only=True):
@@ -33,16 +33,16 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 
     Attributes:
         n: 429s.
-        seconds: of these, with a number of seconds.
-        dates: with a date.
-        unreadable: with something else.
-        waits: that could be read: least, median, most; None without any.
-        judged: 429s whose wait could be held against a later accepted request of the same limiter.
-        honest: of these, as true as rounding and what was sent allow to say.
-        early: too short: a request that came after it was refused all the same.
-        late: too long: a request that came more than a second before its end passed.
-        early_s: by how much too short, of ``early``: median, 95 %, most; None without any.
-        late_s: by how much too long, of ``late``, likewise.
+        seconds: 429s with a number of seconds.
+        dates: 429s with a date.
+        unreadable: 429s with any other value.
+        waits: minimum, median and maximum of readable waits; None if there are none.
+        judged: 429s whose limiter accepted a later request, so that the wait can be checked.
+        honest: correct waits, within rounding and tolerance.
+        early: waits that were too short: a request sent after the wait was rejected.
+        late: waits that were too long: a request sent more than a second before the wait's end was accepted.
+        early_s: median, 95th percentile and maximum error of ``early``; None if there are none.
+        late_s: the same of ``late``.
     """
 
     n: Count = msgspec.field(name="throttled")
@@ -59,15 +59,12 @@ class RetryAfter(Result, frozen=True, kw_only=True):
 
     @property
     def carried(self) -> int:
-        """429s that had the header, whatever was in it."""
+        """The number of 429s with the header, readable or not."""
         return self.seconds + self.dates + self.unreadable
 
 
 def readings(words: list[str]) -> tuple[Floats, Floats]:
-    """What each header says: seconds to wait, and unix time of a date; NaN for what it does not.
-
-    The last place stands for no header.
-    """
+    """Return each header's seconds to wait and unix time of a date, NaN if absent; the last place is for no header."""
     waits, dates = np.full(len(words) + 1, np.nan), np.full(len(words) + 1, np.nan)
     for place, word in enumerate(words):
         wanted = parse_retry_after(word)
@@ -81,14 +78,14 @@ def readings(words: list[str]) -> tuple[Floats, Floats]:
 def retry_after(
     requests: RequestLog, codes: Ints, words: list[str], unix_s: Floats, clock: tuple[float, float]
 ) -> RetryAfter:
-    """Look at the 429s of one limit.
+    """Check the Retry-After of one limit's 429s.
 
     Args:
-        requests: of the limit.
-        codes: of each request, the place of its header in ``words``; -1 for none.
-        words: every header that was seen.
-        unix_s: when each request was sent, by our clock.
-        clock: the server's minus ours, and by how much that may be wrong, in s.
+        requests: the limit's requests.
+        codes: the place of each request's header in ``words``; -1 for none.
+        words: all distinct headers.
+        unix_s: send times by the client's clock.
+        clock: the server's clock minus the client's, and its uncertainty, in s.
     """
     offset, unsure_s = clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
@@ -121,9 +118,9 @@ def retry_after(
 
 
 def _room(requests: RequestLog) -> tuple[Floats, Floats]:
-    """Of each request, when the last one was refused before the next that passed, and when that was sent.
+    """Return two send times for each request: its limiter's last rejected and next accepted request.
 
-    Infinite where none of the same limiter passed any more.
+    The rejected request is the last before the accepted. The second time is infinite if no accepted request follows.
     """
     times, n = requests.times, len(requests.times)
     place = np.arange(n)
@@ -154,18 +151,17 @@ _NAMES_MOST: Final = 20
 
 
 class RateHeaders(Result, frozen=True, kw_only=True):
-    """Headers of one limit's answers.
+    """Rate-limit headers of one limit's responses.
 
     Attributes:
-        n: answers that had any.
-        names: how often each header was seen.
-        counts: how often each limit was named, by its count.
-        remaining: answers that gave how many requests remain.
-        held: of these, those whose limiter's very next request shows whether it was true: it was sent when this one
-            had been answered.
-        untrue: of ``held``, those that promised one more and were followed by a 429.
-        spent_and_passed: of ``held``, those that promised none and were followed by one that passed (it may have come
-            when there was room again).
+        n: responses with such a header.
+        names: number of responses by header.
+        counts: number of responses by the limit in the header.
+        remaining: responses with a number of remaining requests.
+        held: ``remaining`` responses that can be checked, because the limiter's next request was sent after them.
+        untrue: ``held`` responses with requests remaining, followed by a 429.
+        spent_and_passed: ``held`` responses with none remaining, followed by an accepted request (perhaps after the
+            quota was renewed).
     """
 
     n: Count
@@ -178,11 +174,11 @@ class RateHeaders(Result, frozen=True, kw_only=True):
 
 
 def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
-    """Look at the headers of one limit's answers.
+    """Check the rate-limit headers of one limit's responses.
 
     Args:
-        requests: of the limit.
-        headers: the headers by place of the request, each as ``name: value``, one a line.
+        requests: the limit's requests.
+        headers: lines of ``name: value``, by place of the request.
     """
     having = np.flatnonzero(np.isin(requests.place, list(headers)))
     carried = [
@@ -207,9 +203,9 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:
-    """Whether the limiter's next request came after this one's answer, and was answered, and nothing in between."""
+    """Return True if the limiter's next request followed the response, had a response, and did not overlap others."""
     following = np.minimum(places + 1, len(requests.times) - 1)
-    # One that is still under way, sent before, may draw on the limit later than this one did.
+    # An earlier request still in flight may use quota later.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
     same = (following > places) & ~np.isin(following, requests.begins)
     return np.asarray(same & ~busy & requests.answered[following])
@@ -219,14 +215,14 @@ _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 class Recovery(Result, frozen=True, kw_only=True):
-    """Of one limit. Times in s, from the sending of a 429's request to that of the next that passed.
+    """Recovery of one limit. Times in s, from the send time of a 429 to that of the next accepted request.
 
     Attributes:
-        limiters: that refused a request.
-        recovered: of these, those that accepted one afterwards.
-        first_s: from the first 429 on, over limiters: least, median, most; None if none recovered.
-        spells: times of nothing but 429s, of all limiters together.
-        spell_s: how long they were, of those that ended: least, median, most; None without any.
+        limiters: limiters that rejected a request.
+        recovered: limiters that accepted a request afterwards.
+        first_s: minimum, median and maximum time from a limiter's first 429; None if none recovered.
+        spells: uninterrupted series of 429s, over all limiters.
+        spell_s: minimum, median and maximum duration of series that ended; None if there are none.
     """
 
     limiters: Count
@@ -237,7 +233,7 @@ class Recovery(Result, frozen=True, kw_only=True):
 
 
 def recovery(requests: RequestLog) -> Recovery:
-    """How soon the limiters of one limit let requests pass again."""
+    """Return the times to the next accepted request of one limit's limiters."""
     known = np.flatnonzero(requests.answered)
     times, rejected = requests.times[known], requests.rejected[known]
     limiter = np.searchsorted(requests.begins, known, side="right")
@@ -262,14 +258,14 @@ def _extent(values: Floats) -> tuple[float, float, float] | None:
 
 
 class Retries(Result, frozen=True, kw_only=True):
-    """Operations of one traffic entry that tried again after a refusal.
+    """Retries of one traffic entry after 429s.
 
     Attributes:
-        operations: those of which more than one first request was sent.
-        attempts: first requests that these sent, all together.
-        ok: of the operations, those that ended well.
-        throttled: those that gave up.
-        time_to_success_ms: response time of those that ended well, waiting included.
+        operations: operations with more than one attempt.
+        attempts: attempts of these operations in all.
+        ok: successful operations among them.
+        throttled: operations among them that gave up.
+        time_to_success_ms: response time of ``ok``, including waits.
     """
 
     operations: Count
@@ -280,7 +276,7 @@ class Retries(Result, frozen=True, kw_only=True):
 
 
 class Retried:
-    """Gathers what operations in figures did that took more than one attempt."""
+    """Collects the operations in figures with more than one attempt."""
 
     def __init__(self, record: Record) -> None:
         entries = len(record.vocabulary.entries)
