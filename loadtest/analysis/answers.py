@@ -1,9 +1,9 @@
-"""What a scenario's comparisons come to: each side's figures, how far sides are apart, and which one to choose.
+"""Answers to a scenario's comparisons: the figures of each side, their differences, and the recommended side.
 
-Every arrival that was sent counts: one that never became ok took infinitely long, so that a policy that gives up early
-does not look fast. Where traffic entries send the same inputs, row k for arrival k, arrivals are compared pair by pair.
-Intervals of differences hold together at 95 %, by Bonferroni: of alternatives for each metric (all pairs of them), of
-an effect for all of its metrics and stages.
+Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
+not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs. Intervals
+of differences are simultaneous at 95 % (Bonferroni): for alternatives over all pairs of each metric, for an effect over
+all its metrics and stages.
 """
 
 import math
@@ -31,18 +31,18 @@ from loadtest.units import Unit
 
 _ERROR: Final = 0.05
 Bounds = tuple[float | None, float | None]
-"""Of an interval; null: infinite on that side."""
+"""Bounds of an interval; None: infinite on that side."""
 
 
 class SideFigure(Result, frozen=True, kw_only=True):
     """One metric of one side.
 
     Attributes:
-        value: null where there is none, or where it is infinite.
-        infinite: whether an arrival that never became ok decides it.
-        interval: at 95 %, for as many values as correlated ones amount to.
+        value: null where it is missing or infinite.
+        infinite: whether the value is infinite because an arrival never became ok.
+        interval: 95 % confidence interval, corrected for correlated values.
         n: values.
-        why: why there is no value or no interval; empty otherwise.
+        why: reason for a missing value or interval; empty otherwise.
     """
 
     metric: str
@@ -55,16 +55,16 @@ class SideFigure(Result, frozen=True, kw_only=True):
 
     @property
     def size(self) -> float:
-        """The value, infinite where it is; NaN without any."""
+        """The value, infinite where an arrival never became ok; NaN if missing."""
         return math.inf if self.infinite else math.nan if self.value is None else self.value
 
 
 class ComparedSide(Result, frozen=True, kw_only=True):
-    """A traffic entry, or a stage of one.
+    """A traffic entry, or a stage of an entry.
 
     Attributes:
         sent: operations.
-        ok: of these, how many ended well.
+        ok: operations that ended well.
         figures: by the comparison's metrics, in order.
     """
 
@@ -75,16 +75,16 @@ class ComparedSide(Result, frozen=True, kw_only=True):
 
 
 class SideDifference(Result, frozen=True, kw_only=True):
-    """Head − base, of one metric.
+    """Head − base for one metric.
 
     Attributes:
         difference: null where it is infinite or unknown.
         interval: at the comparison's ``confidence``.
-        paired: whether arrivals were compared pair by pair, as they sent the same inputs.
+        paired: whether arrivals with the same inputs were compared in pairs.
         n: values of base and head.
-        told_apart: whether the interval leaves zero out.
-        better: whether head is, where they are told apart.
-        why: why there is no interval; empty otherwise.
+        told_apart: whether the interval excludes zero.
+        better: whether head is better; null where the difference is not significant.
+        why: reason for a missing interval; empty otherwise.
     """
 
     base: str
@@ -100,22 +100,23 @@ class SideDifference(Result, frozen=True, kw_only=True):
 
 
 class ComparisonAnswer(Result, frozen=True, kw_only=True):
-    """One comparison of the scenario, answered.
+    """The answer to one comparison of the scenario.
 
     Attributes:
-        kind: ``alternatives`` of traffic entries, or the ``effect`` of stages of one.
-        entry: of an effect, whose stages they are.
-        by: metrics; of alternatives the first decides.
-        confidence: of the interval of each difference, so that all of a family hold together at 95 %.
-        sides: of an effect the baseline first.
-        differences: of each pair of alternatives, or of each stage and the baseline; by metric.
-        best: of alternatives, the best one by the first metric; null where there is none.
-        chosen: the best one, or one that cannot be told apart from it and is told apart as cheaper by the other
-            metrics, in their order.
-        tied: which cannot be told apart from the best one by the first metric, the best one and ``chosen`` included.
-        worse: which are told apart from it.
+        kind: ``alternatives`` of traffic entries, or the ``effect`` of the stages of an entry.
+        entry: for an effect, the entry that has the stages.
+        by: metrics; for alternatives the first decides.
+        confidence: level of each difference's interval, so that the whole family holds at 95 %.
+        sides: for an effect, the baseline is first.
+        differences: for each pair of alternatives, or each stage against the baseline; by metric.
+        best: the best alternative by the first metric; null where there is none.
+        chosen: the best alternative, or a tied alternative that is significantly cheaper by the other metrics, in their
+            order.
+        tied: alternatives without a significant difference from the best by the first metric, ``best`` and ``chosen``
+            included.
+        worse: alternatives significantly worse than the best.
         thinned: whether sides had more arrivals than were compared.
-        bursts: whether arrivals came all at once, so that all of them met the limiter at one moment of its window.
+        bursts: whether arrivals came all at once and so met the limiter at a single moment of its window.
     """
 
     kind: Literal["alternatives", "effect"]
@@ -132,11 +133,10 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
     bursts: bool = False
 
     def side(self, name: str) -> ComparedSide:
-        """A side by its name."""
         return next(side for side in self.sides if side.name == name)
 
     def between(self, one: str, other: str, metric: str) -> SideDifference | None:
-        """The difference of two sides, whichever is the base; None of a side and itself."""
+        """Return the difference of two sides, whichever is the base; None for a side and itself."""
         return next(
             (each for each in self.differences if each.metric == metric and {each.base, each.head} == {one, other}),
             None,
@@ -144,10 +144,10 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
 
 
 def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
-    """The comparisons of the scenario in force.
+    """Return the comparisons of the scenario in force.
 
     Raises:
-        RecordError: if what is there is no list of comparisons, or one compares what the run has not.
+        RecordError: if the record holds no valid list of comparisons, or a comparison names an unknown entry or stage.
     """
     found = written_comparisons(info)
     for each in found:
@@ -163,7 +163,7 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
 
 
 def compared_entries(info: RunInfo) -> set[str]:
-    """The traffic entries whose values comparisons need."""
+    """Return the traffic entries whose values comparisons need."""
     return {name for each in comparisons_of(info) for name in each.entries or [each.entry or ""]}
 
 
@@ -174,8 +174,6 @@ def answer_all(record: Record, metrics: RunFigures, values: ArrivalValues) -> li
 
 @dataclass(frozen=True)
 class _Maker:
-    """Answers one comparison."""
-
     record: Record
     metrics: RunFigures
     values: ArrivalValues
@@ -212,7 +210,6 @@ class _Maker:
         return self.values.get(metric, self._stages(name), whole=True)
 
     def _stages(self, name: str) -> list[int]:
-        """The indices of a side's stages."""
         stages = self.record.stages(traffic=self.written.entry or name)
         chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
         return self.record.stage_indices(chosen)
@@ -251,7 +248,7 @@ class _Maker:
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
-    """A side's metric: of every arrival where single ones have values of it, else as in the run's figures."""
+    """Return a metric of a side, over every arrival if single arrivals have values, else from the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)
@@ -282,7 +279,7 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
 
 
 def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
-    """Choose: the best by the first metric, or of those not told apart from it the one that is surely cheaper."""
+    """Choose the best alternative by the first metric, or a tied alternative that is significantly cheaper."""
     first = found.by[0]
     known = [side for side in found.sides if not math.isnan(side.figures[0].size)]
     if not known or all(side.figures[0].infinite for side in known):
@@ -296,12 +293,12 @@ def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
 
 
 def _rank(side: ComparedSide) -> list[float]:
-    """What sides are ordered by, the best one first: equal ones by the metrics that follow."""
+    """Return the sort key of a side, the best first. The metrics that follow break ties."""
     return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
 def _cheapest(found: ComparisonAnswer, best: str, tied: Sequence[str]) -> str:
-    """Of the tied ones the one with the least price, if it is told apart from the best one's by any metric of it."""
+    """Return the cheapest tied alternative if a price metric is significantly below the best's, else the best."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
         sign = -1.0 if METRICS[metric].more_is_better else 1.0

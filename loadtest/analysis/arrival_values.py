@@ -1,8 +1,8 @@
-"""Values of single arrivals, of the traffic entries that a scenario compares: what differences are computed from.
+"""Values of single arrivals, for the differences between compared traffic entries.
 
-Figures elsewhere are made of counts and distributions, since a record may be of any size. A difference needs the values
-themselves, in the order of time and by arrival. So they are kept of the entries that something asks for, of the first
-``MOST`` arrivals of each stage.
+Other figures come from counts and distributions, because a record may be of any size. A difference needs the values
+themselves, by time and arrival. They are kept only for the requested entries, and only for the first ``MOST`` arrivals
+of each stage.
 """
 
 import math
@@ -19,13 +19,13 @@ from loadtest.arrays import Bools, Floats, Ints
 from loadtest.metrics import METRICS, PARTS, SUMMARIES, TIMES, Cell
 
 MOST: Final = 100_000
-"""Arrivals of a stage whose values are kept: the first."""
+"""Largest number of arrivals of a stage whose values are kept; later arrivals are dropped."""
 _SERVICE: Final = "service_time"
 _OURS: Final = ("start_lag", "dispatch_lag")
-"""Times that judge us and not the service, of every operation that was sent."""
+"""Times that measure the load generator, not the service. Every sent operation has them."""
 _COLUMNS: Final = ("arrival", "outcome", "mistake", "intended_start")
 _SCATTER: Final = 0.6180339887498949
-"""Multiples of the golden ratio are spread evenly between whole numbers."""
+"""Golden ratio − 1. Its multiples are spread evenly modulo 1."""
 _OF_OPERATION: Final = tuple(name for name in TIMES if name != _SERVICE)
 
 
@@ -35,7 +35,7 @@ class Values:
 
     Attributes:
         numbers: infinite where a time never ended.
-        arrivals: the arrival of each; None where they are of requests, of which an arrival may have several.
+        arrivals: the arrival of each value; None for values of requests, because an arrival may have several.
     """
 
     numbers: Floats
@@ -43,7 +43,7 @@ class Values:
 
 
 class ArrivalValues:
-    """Gathers the values of some traffic entries."""
+    """Collector of values for some traffic entries."""
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         self._vocabulary = vocabulary
@@ -56,7 +56,7 @@ class ArrivalValues:
         self._requests: dict[int, list[dict[str, Floats]]] = {index: [] for index in self._wanted}
         self._kept: dict[tuple[str, int], int] = {}
         self.cut = False
-        """Whether a stage had more than was kept."""
+        """Whether a stage had more arrivals than were kept."""
 
     def add(self, chunk: Chunk) -> None:
         if not self._wanted:
@@ -69,16 +69,16 @@ class ArrivalValues:
                 self._requests[index].append(_of_requests(self._first("requests", index, rows)))
 
     def get(self, metric: str, stages: Sequence[int], *, whole: bool) -> Values | None:
-        """The values of a metric, named as in a threshold, in some stages.
+        """Return the values of a metric, named as in a threshold, in some stages.
 
         Args:
             metric: with its statistic.
-            stages: their indices, of one entry.
-            whole: whether every arrival that was sent counts, so that one that never became ok took infinitely long.
-                Else those count that the figures of ``metrics.json`` are of: ok and timed-out ones.
+            stages: indices of stages of one entry.
+            whole: whether every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
+                timed-out operations count, as in ``metrics.json``.
 
         Returns:
-            None where a metric is a count or a rate, which no single arrival has a value of.
+            None for a count or a rate, which has no value for a single arrival.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == _SERVICE:
@@ -98,12 +98,12 @@ class ArrivalValues:
         return Values(numbers[sent], rows["arrival"][sent].astype(np.int64))
 
     def first_arrival(self, stages: Sequence[int]) -> int | None:
-        """The number of the first arrival of some stages; None without any."""
+        """Return the number of the first arrival of some stages; None without any."""
         arrivals = self._whole(self._operations, stages)["arrival"]
         return int(arrivals.min()) if arrivals.size else None
 
     def _first(self, what: str, index: int, rows: Rows) -> Rows:
-        """As many of the rows as may still be kept."""
+        """Return the rows that fit below ``MOST``."""
         kept = self._kept.get((what, index), 0)
         room = MOST - kept
         if len(rows) > room:
@@ -137,7 +137,7 @@ class ArrivalValues:
         return Values(np.where(late, np.inf, rows["service_time"])[answered])
 
     def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Sequence[int]) -> Floats:
-        """The requests of each arrival that are in any of some counts."""
+        """Return the requests of each arrival that are in any of some counts."""
         rows = self._whole(self._requests, stages, by="start")
         parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
         if not arrivals.size:
@@ -150,14 +150,14 @@ class ArrivalValues:
     def _whole(
         self, parts: dict[int, list[dict[str, Floats]]], stages: Sequence[int], by: str = "arrival"
     ) -> dict[str, Floats]:
-        """Every column of some stages in one piece, in the order of time."""
+        """Return every column of some stages as one array each, in the order of time."""
         found = [part for index in stages for part in parts.get(index, [])]
         names = _REQUEST_COLUMNS if by == "start" else (*_COLUMNS, *_OF_OPERATION, "polls")
         whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
         order = np.argsort(whole[by], kind="stable")
         if by != "start":
-            # Of arrivals at the same moment none comes first: in the order of their numbers, those of a burst would
-            # look like a trend, as its first ones are accepted. The same order for every entry keeps pairs together.
+            # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like
+            # a trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
             order = np.lexsort((whole["arrival"] * _SCATTER % 1.0, whole["intended_start"]))
         return {name: values[order] for name, values in whole.items()}
 
@@ -166,7 +166,7 @@ _REQUEST_COLUMNS: Final = ("start", "status", "outcome", "mistake", "kind", "par
 
 
 def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
-    """Which operations or requests, by the names of the counts, are in any of some counts."""
+    """Return whether each operation or request is in any of the named counts."""
     columns = [
         rows["outcome"].astype(np.int64),
         *(np.nan_to_num(rows[name]).astype(np.int64) for name in ("kind", "status") if name in rows),
@@ -191,7 +191,7 @@ def _of_requests(rows: Rows) -> dict[str, Floats]:
 
 
 def _times(name: str, rows: dict[str, Floats], *, whole: bool) -> Values:
-    """A time of operations that were sent; none of what was wrong on purpose."""
+    """Return a time of sent operations, without deliberate mistakes."""
     values, outcome = rows[name], rows["outcome"]
     kept = np.ones(len(outcome), bool)
     if name not in _OURS:

@@ -1,6 +1,6 @@
-"""Arrivals: which of them left a row, when, how late and how evenly, against the schedule.
+"""Arrivals against the schedule: lost arrivals, send times, delay and evenness.
 
-Those without a row are lost, and belong to the stage of their neighbours. The shape of arrivals decides the 429 rate.
+An arrival without a row is lost and belongs to the stage of its neighbours. The shape of arrivals decides the 429 rate.
 """
 
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from loadtest.arrays import Bools, Floats, Ints
 from loadtest.record.run_info import RunInfo
 
 GAPS: Final = 5_000_000
-"""Arrivals of an entry whose gaps are looked at: the first."""
+"""Largest number of arrivals of an entry whose gaps are measured; later arrivals are ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """How many arrivals of a stage have no operation row."""
+    """Number of arrivals of a stage without an operation row."""
 
     traffic: str
     stage: str
@@ -32,7 +32,7 @@ class Missing:
 
 
 class Arrivals:
-    """Of each traffic entry, which arrivals have an operation row, which a request names, and how late each left."""
+    """Collector of arrivals by traffic entry: their start lag, and whether an operation or a request names them."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -40,7 +40,7 @@ class Arrivals:
         self._named: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._lag: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in vocabulary.entries]
         self._first = np.full(len(vocabulary.stage_keys), np.inf)
-        """The least arrival that is known of each stage: arrivals are numbered in the order of their stages."""
+        """Least known arrival number of each stage. Arrivals are numbered in the order of their stages."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
@@ -52,16 +52,16 @@ class Arrivals:
             self._see(stage_index, rows, "parent_arrival", self._named)
 
     def gap_errors(self, entry: str) -> Distribution:
-        """|gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
+        """Return |gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
         lag = self._lag[self._vocabulary.entries.index(entry)]
         gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
         return distribution.distribution(np.abs(gaps, out=gaps))
 
     def missing(self, info: RunInfo) -> list[Missing]:
-        """Arrivals without an operation row, the warm-up's left out.
+        """Return the arrivals without an operation row, by stage, without the warm-up.
 
-        Of a run that ended, those are the numbers below ``offered`` that have no row. Of a killed one, whose
-        ``offered`` nobody wrote down, the arrivals that requests name but that never got an outcome.
+        In a completed run, these are the numbers below ``offered`` that have no row. A killed run has no ``offered``:
+        there they are the arrivals that requests name and that have no outcome.
         """
         found = []
         for place, (name, plan) in enumerate(info.traffic.items()):
@@ -78,14 +78,14 @@ class Arrivals:
         return found
 
     def _absent(self, place: int, offered: int | None) -> tuple[Ints, int]:
-        """The arrivals of an entry that have no operation row; and how many more there are, beyond every known one."""
+        """Return an entry's known arrivals without an operation row, and the number lost beyond the last known."""
         ended, named = self._ended[place], self._named[place]
         if offered is None:
             return np.flatnonzero(named & ~grown(ended, len(named))[: len(named)]), 0
         return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
 
     def _by_cell(self, absent: Ints, beyond: int, stage_indices: list[int]) -> list[int]:
-        """How many belong to each stage: to that of the nearest known arrival before, else after."""
+        """Count lost arrivals by the stage of the nearest known arrival before them, else after."""
         seen = [stage_index for stage_index in stage_indices if np.isfinite(self._first[stage_index])]
         if not seen:
             return [0] * (len(stage_indices) - 1) + [len(absent) + beyond] if stage_indices else []
@@ -115,10 +115,10 @@ class Arrivals:
 
 
 class Extent:
-    """When things happened, in ns since the epoch.
+    """First and last moments of a record, in ns since the epoch.
 
     Attributes:
-        last: the last moment that the record knows of.
+        last: the last moment in the record.
         first: by column (``start``, ``intended_start``), the least of each traffic entry's operations in figures.
         last_of: likewise the greatest.
     """
@@ -145,7 +145,7 @@ class Extent:
 
 @dataclass(frozen=True, eq=False)
 class Lags:
-    """Of one traffic entry, in ms; NaN where a bin has none.
+    """Worst lags of a traffic entry over time, in ms; NaN in an empty bin.
 
     Attributes:
         cuts: edges of the bins, in s since the epoch.
@@ -159,7 +159,7 @@ class Lags:
 
 
 class WorstLags:
-    """Gathers the lags of each traffic entry that sent anything, warm-up included.
+    """Collector of the lags of each traffic entry that sent anything, warm-up included.
 
     Args:
         sent: operations of each entry.
@@ -186,24 +186,23 @@ class WorstLags:
                     worst[place] = np.fmax(worst[place], (lag if rows_of_bin is None else lag.take(rows_of_bin)).max())
 
     def result(self) -> dict[str, Lags]:
-        """Of each traffic entry that sent anything."""
         found = zip(self._entries, self._of, strict=True)
         return {name: lags for name, lags in found if not np.isnan(lags.start_lag).all()}
 
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Mean arrivals a bin from which the bins' spread says something; below, an even schedule spreads by itself."""
+"""Minimum mean arrivals per bin. Below it, even a perfect schedule has a spread between bins."""
 _COLUMNS: Final = ("start", "intended_start")
 
 
 class Evenness(Result, frozen=True, kw_only=True):
-    """Of one traffic entry.
+    """Evenness of a traffic entry's arrivals.
 
     Attributes:
-        gap_error_ms: of |gap between two starts − gap between their intended starts|.
-        bins_sent: sd ÷ mean of the starts in bins of 100 ms; None where arrivals are too few for it.
-        bins_intended: the same of the intended starts: what a perfect sender would show.
+        gap_error_ms: |gap between two starts − gap between their intended starts|.
+        bins_sent: sd ÷ mean of the starts in bins of 100 ms; None with too few arrivals.
+        bins_intended: the same for the intended starts, as a perfect sender would have it.
     """
 
     gap_error_ms: Summary
@@ -212,7 +211,7 @@ class Evenness(Result, frozen=True, kw_only=True):
 
 
 class Evennesses:
-    """Counts each traffic entry's first requests in bins of 100 ms; reported, never judged."""
+    """Counter of each traffic entry's first requests in bins of 100 ms. Evenness is reported, never judged."""
 
     def __init__(self, vocabulary: Vocabulary, extent: Extent, arrivals: Arrivals) -> None:
         self._entries, self._extent, self._arrivals = vocabulary.entries, extent, arrivals
@@ -244,7 +243,7 @@ class Evennesses:
             if counts is None or not len(rows):
                 continue
             since = rows.floats(column) - self._extent.first[column][entry]
-            # As np.histogram has it: the last bin holds its upper edge as well.
+            # As in np.histogram, the last bin includes its upper edge.
             places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
             if since.max() > len(counts) * _BIN_S * 1e9:
                 places = places[since <= len(counts) * _BIN_S * 1e9]

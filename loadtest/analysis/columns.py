@@ -1,8 +1,8 @@
-"""Some rows of a record as NumPy columns, and what the integers in them stand for.
+"""Rows of a record as NumPy columns, and the vocabulary of their integers.
 
-Words are integers, the same in all of the record: their place in ``Vocabulary``. Numbers are float64 with NaN for null:
-2^53 ns is 104 days. Each column is converted and sorted once a chunk, when it is first looked at. The rows of a stage
-are slices of it; other parts of rows copy what they need and share it. A selection that keeps every row returns the
+A word is an integer, its place in ``Vocabulary``, the same in the whole record. Numbers are float64 with NaN for null;
+2^53 ns is 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are slices of
+it. Other selections copy the columns that they need and share the copies. A selection that keeps every row returns the
 same object.
 """
 
@@ -23,11 +23,11 @@ from loadtest.record.run_info import RunInfo, StagePlan, TrafficPlan
 
 OUTCOMES: Final = tuple(Outcome)
 KINDS: Final = tuple(RequestKind)
-"""Those that begin an operation come first."""
+"""Kinds of request; the kinds that begin an operation come first."""
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry: what figures are given by."""
+    """A stage of a traffic entry, the key of figures."""
 
     traffic: str
     stage: StagePlan
@@ -37,14 +37,14 @@ class Vocabulary:
     """The words of a record and the stages of its plan, as integers.
 
     Attributes:
-        words: of each word column, every word so far; ``OUTCOMES`` and ``KINDS`` come first in theirs.
+        words: all words of each word column so far. ``OUTCOMES`` and ``KINDS`` come first in theirs.
         entries: names of the traffic entries, in order of the scenario.
-        stage_keys: every stage of every entry, the warm-up included. A stage is known by its index in them.
+        stage_keys: every stage of every entry, the warm-up included. A stage's index is its place here.
         entry_of: for each stage, the place of its entry.
-        operation_of: for each stage, what its arrivals ask for.
+        operation_of: for each stage, the operation of its arrivals.
         in_figures: for each stage, whether it is judged.
-        most_arrivals: for each entry, how many arrivals it can have had: those that were due; of a run that was killed
-            before it counted them, no more than can have been planned.
+        most_arrivals: for each entry, its largest possible number of arrivals: those offered or, if the run was killed
+            before it counted them, a bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -64,7 +64,7 @@ class Vocabulary:
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
 
     def codes(self, name: str, words: list[str]) -> NDArray[np.int32]:
-        """The integer of each word of a column; new words are taken in, as they can be shown."""
+        """Return the integer of each word of a column. New words are added in printable form."""
         known = self._known[name]
         for word in words:
             if word not in known:
@@ -73,11 +73,10 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def indices(self, stages: Sequence[StageKey]) -> list[int]:
-        """The index of each of some stages."""
         return [self._places[key.traffic, key.stage.name] for key in stages]
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """The integers of a dictionary's words, in its order, and -1 after them: batches mostly bring the same one."""
+        """Return the integers of a dictionary's words, then -1. The last result is cached: most batches share it."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -85,7 +84,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """The index of each pair's stage; -1 for what no plan names: jobs that were seeded before the epoch.
+        """Return the index of each pair's stage; -1 if it is not in the plan, as for jobs seeded before the epoch.
 
         Args:
             traffic: words, -1 for null.
@@ -101,7 +100,7 @@ def _most_arrivals(plan: TrafficPlan) -> float:
     if plan.offered is not None:
         return plan.offered
     planned = sum((stage.rate + stage.rate_to) / 2 * stage.duration_s + stage.burst for stage in plan.stages)
-    # Random arrivals may be more than planned; by how much is no question here, only that memory has a bound.
+    # Random arrivals may exceed the plan. The factor is generous: it only has to bound the memory.
     return min(2 * planned + 1e6, 1e10)
 
 
@@ -110,22 +109,22 @@ _Element = TypeVar("_Element", bound=np.generic)
 
 OPERATION: Final = 0
 REQUEST: Final = 1
-"""Words of the column ``row``."""
+"""Codes of the column ``row``."""
 OK: Final = OUTCOMES.index(Outcome.OK)
 TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
 DAY_MS: Final = 86_400_000.0
-"""An executionTime above it, or below zero, is an anomaly of the target and in no figure."""
+"""An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
 _GIVEN: Final = "execution_time_ms"
 _FEW: Final = 12
-"""Distinct codes up to which looking for each is faster than sorting them."""
+"""Largest number of distinct codes that are found faster by search than by a sort."""
 
 
 class Columns:
     """The columns of a few record batches, sorted by kind of row and stage so that the rows of a stage are a slice.
 
     Attributes:
-        order: of each row, its place in the batches. Rows of one kind and stage keep the order of the record.
-        stage_index: of each row, the index of its stage; -1 for the set-up.
+        order: each row's place in the batches. Rows of one kind and stage keep the order of the record.
+        stage_index: each row's stage; -1 for the set-up.
         operations: the rows of operations that belong to a stage.
         requests: the rows of requests, those of the set-up included.
     """
@@ -146,17 +145,17 @@ class Columns:
         self.operations, self.requests = slice(first, second), slice(second, third)
 
     def arrow(self, name: str) -> pa.Array:
-        """A column as Arrow has it, in the order of the record."""
+        """Return a column in Arrow's form, in the order of the record."""
         column = self._table.column(name)
         return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
     def text(self, name: str, place: int) -> str | None:
-        """The text at a place in the batches."""
+        """Return the text at a place in the batches."""
         found: str | None = self._table.column(name)[place].as_py()
         return found
 
     def finite(self, name: str) -> Bools:
-        """Where a column of numbers is null or a number: neither infinite nor NaN."""
+        """Return whether each number is finite or null."""
         if self._empty(name):
             return np.ones(self.count, bool)
         values, known = _buffers(self.arrow(name))
@@ -164,13 +163,13 @@ class Columns:
         return finite.take(self.order)
 
     def floats(self, name: str) -> Floats:
-        """A column of numbers, NaN for null."""
+        """Return a column of numbers, NaN for null."""
         if name not in self._floats:
             self._floats[name] = self._numbers(name)
         return self._floats[name]
 
     def words(self, name: str) -> Words:
-        """A word column as integers, -1 for null."""
+        """Return a word column as integers, -1 for null."""
         if name not in self._words:
             self._words[name] = self._codes(name).take(self.order)
         return self._words[name]
@@ -188,18 +187,18 @@ class Columns:
         return found.take(self.order)
 
     def _codes(self, name: str) -> Words:
-        """A word column in the order of the record. Dictionaries that differ become one."""
+        """Return a word column in the order of the record, with differing dictionaries unified."""
         if self._empty(name):
             return np.full(self.count, -1, np.int32)
         whole = self.arrow(name)
         places, known = _buffers(whole.indices)
-        # Below a null there may be any number; -1 takes the last code, which stands for null.
+        # The value below a null is undefined; -1 takes the last code, which stands for null.
         codes = self.vocabulary.of_dictionary(name, whole.dictionary)
         return codes.take(places if known is None else np.where(known, places, -1))
 
 
 def _buffers(column: pa.Array) -> tuple[NDArray[Any], Bools | None]:
-    """A column's values where they lie, and which are not null: a tenth of the time that Arrow takes to make NaN."""
+    """Return a column's values and non-null mask, ten times as fast as Arrow's conversion to NaN."""
     validity, data = column.buffers()
     if pa.types.is_boolean(column.type):
         values: NDArray[Any] = _bits(data, column)
@@ -214,11 +213,11 @@ def _bits(buffer: pa.Buffer, column: pa.Array) -> Bools:
 
 
 class Rows:
-    """Some rows; those of a stage lie together, unless they are ``as_recorded``.
+    """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
 
     Attributes:
-        columns: that they are rows of.
-        at: where in the columns; a slice where they follow each other, so that their values are not copied.
+        columns: the columns of all rows.
+        at: places in the columns; a slice for adjacent rows, whose values are then not copied.
     """
 
     def __init__(self, columns: Columns, at: Ints | slice) -> None:
@@ -234,42 +233,39 @@ class Rows:
 
     @property
     def places(self) -> Ints:
-        """Their places in the batches."""
+        """The rows' places in the batches."""
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
-        """A column of numbers, NaN for null. Not to be written to: it is shared."""
+        """Return a column of numbers, NaN for null. The array is shared: do not write to it."""
         if name not in self._floats:
             self._floats[name] = self.execution_believed if name == _GIVEN else self._chosen(self.columns.floats(name))
         return self._floats[name]
 
     @property
     def execution_believed(self) -> Floats:
-        """Each executionTime that is possible, in ms."""
+        """Each possible executionTime, in ms; NaN for an impossible value."""
         given = self.execution_given
         return given if not (wrong := (given < 0) | (given > DAY_MS)).any() else np.where(wrong, np.nan, given)
 
     @cached_property
     def execution_given(self) -> Floats:
-        """Each executionTime as the target gave it, in ms."""
+        """Each executionTime as received from the target, in ms."""
         return self._chosen(self.columns.floats(_GIVEN))
 
     def words(self, name: str) -> Words:
-        """A word column as integers, -1 for null. Not to be written to, either."""
+        """Return a word column as integers, -1 for null. The array is shared: do not write to it."""
         if name not in self._words:
             self._words[name] = self._chosen(self.columns.words(name))
         return self._words[name]
 
     def text(self, name: str, place: int) -> str | None:
-        """A text of one of the rows."""
         return self.columns.text(name, int(self.places[place]))
 
     def where(self, condition: Bools) -> "Rows":
-        """Those that fulfil a condition."""
         return self if condition.all() else self.some(np.flatnonzero(condition))
 
     def some(self, places: Ints | slice) -> "Rows":
-        """Those at some places of these rows."""
         if not isinstance(self.at, slice):
             return Rows(self.columns, self.at[places])
         start = self.at.start
@@ -277,7 +273,7 @@ class Rows:
         return Rows(self.columns, inside)
 
     def as_recorded(self) -> "Rows":
-        """The same rows in the order of the record."""
+        """Return the same rows in the order of the record."""
         places = self.places
         return self if (places[1:] > places[:-1]).all() else self.some(np.argsort(places))
 
@@ -288,38 +284,38 @@ class Rows:
 
     @property
     def by_stage(self) -> "list[tuple[int, Rows]]":
-        """The rows of each stage that any are of; those of the set-up are of none."""
+        """The rows of each stage that has any, without the set-up."""
         return self._split("stage", lambda: _runs(self.stage_index))
 
     @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
-        """The rows of each kind of request that there are any of."""
+        """The rows of each kind of request that has any."""
         return self._split("kind", lambda: groups(self.words("kind")))
 
     @property
     def ok(self) -> "Rows":
-        """Those that ended well."""
+        """The rows that ended well."""
         return self._part(Outcome.OK, lambda: self.words("outcome") == OK)
 
     @property
     def without_mistakes(self) -> "Rows":
-        """Those that were not wrong on purpose."""
+        """The rows without deliberate mistakes."""
         return self._part("meant_well", lambda: self.words("mistake") < 0)
 
     @property
     def answered(self) -> "Rows":
-        """Those that ended well or timed out: what latencies are of."""
+        """The rows that ended well or timed out, from which latencies are computed."""
         if not self.late.any():
             return self.ok
         return self._part("answered", lambda: self.late | (self.words("outcome") == OK))
 
     @cached_property
     def late(self) -> Bools:
-        """Which of them timed out."""
+        """Whether each row timed out."""
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the whole: rows that held themselves would wait for the garbage collector.
+    # None stands for the whole. A reference to itself would delay the release of memory to the garbage collector.
     def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
             self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
@@ -341,7 +337,7 @@ Groups = Sequence[tuple[int, Ints | slice | None]]
 
 
 def _runs(codes: NDArray[Any]) -> Groups:
-    """The groups of codes of which equal ones lie together."""
+    """Return the groups of codes if equal codes are adjacent."""
     begins = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1)).tolist()
     if len(begins) == 1:
         return [(int(codes[0]), None)]
@@ -349,7 +345,7 @@ def _runs(codes: NDArray[Any]) -> Groups:
 
 
 def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
-    """The places of each distinct one of some codes; None for the places of all."""
+    """Return the places of each distinct code; None for the places of all."""
     if not len(codes):
         return []
     least, most = int(codes.min()), int(codes.max())
@@ -366,10 +362,9 @@ def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
 
 
 def tally(counts: Ints, codes: NDArray[Any]) -> None:
-    """Add to ``counts[code]`` how often each code occurs; those below zero are none.
+    """Add the frequency of each code to ``counts[code]``; negative codes are ignored.
 
-    Rows that are near to each other are alike: often all have one code, or the few that a long run's ``counts`` are
-    many times more than.
+    The fast paths use that neighbouring rows often share one code, or a few of the many that ``counts`` covers.
     """
     if not len(codes):
         return
@@ -383,12 +378,12 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
-    """Return the array, at least as long as needed. Its length doubles, so that growing it costs little.
+    """Return the array, at least as long as needed. Its length doubles, so that growth is cheap.
 
     Args:
-        array: stays as it is.
+        array: not changed.
         needed: elements.
-        empty: what new elements hold.
+        empty: value of new elements.
     """
     if needed <= len(array):
         return array

@@ -1,7 +1,7 @@
-"""Whether a record can be true: rows that contradict themselves, each other, or the plan.
+"""Consistency of a record: rows that contradict themselves, each other, or the plan.
 
-A record is believed only as far as it is consistent: one with such a row is invalid, and the reason names the rows.
-Rows whose words or numbers mean nothing (``Chunk.meaningless``) are in no figure; all others are counted as they are.
+A record with an inconsistent row is invalid, and the reason names the rows. Rows with meaningless words or numbers
+(``Chunk.meaningless``) are excluded from figures; other inconsistent rows stay in them.
 """
 
 from collections.abc import Iterator
@@ -21,32 +21,32 @@ from loadtest.record.run_info import RunInfo, StagePlan
 from loadtest.record.samples import SETUP
 
 NAMED: Final = 5
-"""Rows of each kind that are named."""
+"""Largest number of rows named for each kind."""
 _STATUSES: Final = (100, 999)
 _MOST_OK: Final = 599
-"""No HTTP status is defined above it, so that no entry expects one."""
+"""No HTTP status is defined above this, so no entry expects one."""
 _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
 )  # fmt: skip
-"""Of each two moments, the first is never after the second."""
+"""Pairs of moments. The first is never after the second."""
 _EDGE_NS: Final = 1e6
-"""By how much a moment may be off its stage: stages are written in seconds, moments in ns."""
+"""Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""Up to so many times as many numbers as arrivals, counting them is faster than sorting."""
+"""Largest range per arrival number at which counting is faster than sorting."""
 _MISSING: Final = {"even": 2.0}
-"""Arrivals that the end of a stage may lack, by how they arrive."""
+"""Planned arrivals that may be missing before the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""Random arrivals lack more than so many with a probability of e⁻³⁰."""
+"""Expected random arrivals whose complete absence has a probability of e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
     """Rows of a record that cannot be true, all for the same reason.
 
     Attributes:
-        what: why, as what follows "a row that".
-        count: how many there are.
+        what: the reason, which continues "a row that".
+        count: rows.
         rows: the first of them, counted from 1 in the order of the record.
     """
 
@@ -56,7 +56,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """What, how many and which: ``2 rows that ended before they began (rows 3, 9)``."""
+        """Return reason, count and places: ``2 rows that ended before they began (rows 3, 9)``."""
         rows = ", ".join(str(row) for row in self.rows)
         if self.count == 1:
             return f"1 row that {self.what} (row {rows})"
@@ -65,7 +65,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
 
 class Consistency:
-    """Looks at every row of a record."""
+    """Checker of every row of a record."""
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._vocabulary = vocabulary
@@ -75,12 +75,12 @@ class Consistency:
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # Of what is of no stage, the last, everything is known to be elsewhere.
+        # The last place is for rows without a stage: every moment counts as outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._open = [OpenArrivals() for _ in vocabulary.entries]
-        # A class of the user's own may send more requests than attempts and polls, and work on after the last.
+        # A user's own class may send more requests than attempts and polls, and continue after the last.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
@@ -99,12 +99,12 @@ class Consistency:
         self._before += chunk.columns.count
 
     def result(self) -> list[Inconsistency]:
-        """What cannot be, in the order of the record."""
+        """Return the inconsistencies, in the order of the record."""
         found = [Inconsistency(what=what, count=count, rows=rows) for what, (count, rows) in self._found.items()]
         return sorted(found, key=lambda one: one.rows)
 
     def of_run(self) -> Iterator[str]:
-        """Yield what in ``run.json`` cannot be: numbers of nothing, and stages whose end no arrival came near."""
+        """Yield the errors in ``run.json``: a zero epoch or count, and stages without an arrival near their end."""
         if self._info.epoch_unix_ns == 0:
             yield "run.json says that the epoch was in 1970"
         for what, count in (("keys", self._info.keys), ("workers", self._info.workers)):
@@ -124,7 +124,7 @@ class Consistency:
                 )
 
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
-        """Times that are missing, or in the wrong order; and numbers that there cannot be."""
+        """Yield missing, unordered and impossible times and numbers."""
         operation, outcome = self._is(rows, "operation"), rows.words("outcome")
         begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
         yield "ended before it began", rows.floats("end") < rows.floats("start")
@@ -152,11 +152,11 @@ class Consistency:
         wrong = np.zeros(len(rows), bool)
         for first, second in _IN_ORDER:
             wrong |= rows.floats(first) > rows.floats(second)
-        # That has a name of its own.
+        # This case has a name of its own.
         return wrong & ~(rows.floats("end") < rows.floats("start"))
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
-        """Words that a record does not have, or that contradict the plan."""
+        """Yield words that are undefined or contradict the plan."""
         vocabulary, planned, request = self._vocabulary, rows.stage_index >= 0, self._is(rows, "request")
         (setup,) = vocabulary.codes("stage", [SETUP])
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
@@ -181,7 +181,7 @@ class Consistency:
         yield "is a request that its operation does not make", foreign
 
     def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
-        """Operations that their requests contradict, and those of an arrival that has an outcome already."""
+        """Yield operations that contradict their requests, and second outcomes of an arrival."""
         again, more, late = np.zeros((3, chunk.columns.count), bool)
         operations = _of_entries(chunk.operations.as_recorded(), "arrival")
         planned = chunk.requests.where(chunk.requests.stage_index >= 0)
@@ -214,21 +214,21 @@ class Consistency:
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
-    """The rows of each traffic entry that are of an arrival, and its number, which is in a column."""
+    """Return, by traffic entry, the rows that have an arrival in a column, and its number."""
     rows = rows.where(~np.isnan(rows.floats(column)))
     found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}
 
 
 def _planned_after(stage: StagePlan, at_s: float) -> float:
-    """Arrivals that a stage plans between a moment and its end."""
+    """Return the arrivals that a stage plans between a moment and its end."""
     left = stage.end_s - at_s
     rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
     return left * (rate + stage.rate_to) / 2
 
 
 def _repeats(numbers: Ints) -> Bools:
-    """Which of some numbers occurred before among them."""
+    """Return whether each number occurred before in the array."""
     repeats = np.ones(len(numbers), bool)
     least = int(numbers.min())
     if int(numbers.max()) - least < _DENSE * len(numbers) and np.bincount(numbers - least).max() == 1:

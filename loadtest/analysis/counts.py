@@ -1,4 +1,4 @@
-"""What adds up over a record, by stage: counts of operations and requests, sums of times, requests by time."""
+"""Sums over a record, by stage: counts of operations and requests, sums of times, requests over time."""
 
 import math
 from collections import Counter, defaultdict
@@ -18,16 +18,16 @@ from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, Requ
 from loadtest.record.run_info import RunInfo, StagePlan
 
 NO_ANSWER: Final = 0
-"""The status of a request that got none."""
+"""Status of a request without a response."""
 FIRST: Final = len(FIRST_KINDS)
-"""So many of ``KINDS`` begin an operation; the rest are polls."""
+"""Number of ``KINDS`` that begin an operation; the rest are polls."""
 _STATUSES: Final = 1000
 _DENSE: Final = 100_000
-"""Possible cells of a chunk up to which all of them are counted; of more, those that occur are looked for."""
+"""Largest number of possible cells in a dense count. Above it, only the cells that occur are counted."""
 
 
 class OperationCell(NamedTuple):
-    """Operations that nothing but their times tells apart; words are integers of the vocabulary, -1 for none."""
+    """Operations that differ only in their times. Words are integers of the vocabulary, -1 for null."""
 
     outcome: int
     sent: int
@@ -36,7 +36,7 @@ class OperationCell(NamedTuple):
 
 
 class RequestCell(NamedTuple):
-    """Requests that nothing but their times tells apart; ``status`` may be ``NO_ANSWER``."""
+    """Requests that differ only in their times; ``status`` may be ``NO_ANSWER``."""
 
     kind: int
     outcome: int
@@ -45,11 +45,11 @@ class RequestCell(NamedTuple):
 
 
 class Counts:
-    """How many operations and requests are alike, by stage; only cells that occur are kept.
+    """Counts of operations and requests by stage and cell; only cells that occur are kept.
 
     Attributes:
         operations: by the index of their stage, the warm-up's included.
-        requests: likewise; the set-up's have the index -1. One without a key counts as the first key's.
+        requests: likewise; the set-up has the index -1. A request without a key counts as the first key's.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -72,27 +72,25 @@ class Counts:
             self.requests[stage][RequestCell(*cell)] += count
 
     def of_operations(self, stages: Iterable[int]) -> "Counter[OperationCell]":
-        """The operations of some stages together."""
         return _sum(self.operations, stages)
 
     def of_requests(self, stages: Iterable[int]) -> "Counter[RequestCell]":
-        """The requests of some stages together."""
         return _sum(self.requests, stages)
 
     def ended(self, stages: Iterable[int], *outcomes: int) -> int:
-        """Operations of some stages that ended so."""
+        """Return the operations of some stages that ended in any of the outcomes."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.outcome in outcomes)
 
     def sent(self, stages: Iterable[int]) -> int:
-        """Operations of some stages of which a request was sent."""
+        """Return the operations of some stages that sent a request."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
     def requested(self, limit: str) -> int:
-        """Requests that drew on a limit name, the set-up's included."""
+        """Return the requests that drew on a limit name, the set-up's included."""
         return sum(count for cell, count in self._all_on(limit))
 
     def keys(self, limit: str) -> set[int]:
-        """The indices of the keys that were used on a limit name."""
+        """Return the indices of the keys that were used on a limit name."""
         return {cell.key for cell, _ in self._all_on(limit)}
 
     def _all_on(self, limit: str) -> Iterator[tuple[RequestCell, int]]:
@@ -112,7 +110,7 @@ def _sum(by_stage: dict[int, "Counter[_Cell]"], stages: Iterable[int]) -> "Count
 
 
 def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
-    """Yield each combination of whole numbers that occurs in the rows of some columns, and how often."""
+    """Yield each combination of whole numbers that occurs in the rows of some columns, and its frequency."""
     if not len(columns[0]):
         return
     code, sizes = np.zeros(len(columns[0]), np.int64), []
@@ -136,17 +134,17 @@ NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pend
 
 
 class Means:
-    """Sums of the parts of ok operations' times in ms, by stage; without those that were wrong on purpose.
+    """Sums of the parts of ok operations' times in ms, by stage, without deliberate mistakes.
 
-    ``start_lag`` counts from zero; ``retries`` is from the first request to the accepted one; ``pending_lower`` ends
-    with the last request that saw the job pending.
+    ``start_lag`` counts from zero; ``retries`` is from the first request to the accepted request; ``pending_lower``
+    ends with the last request that saw the job pending.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._sums = {name: np.zeros(len(vocabulary.stage_keys)) for name in NAMES}
         self._n = {name: np.zeros(len(vocabulary.stage_keys), np.int64) for name in NAMES}
         self.n = np.zeros(len(vocabulary.stage_keys), np.int64)
-        """Ok operations."""
+        """Ok operations by stage."""
         self._bytes = np.zeros(len(vocabulary.stage_keys))
         self._requests = np.zeros(len(vocabulary.stage_keys), np.int64)
 
@@ -158,12 +156,12 @@ class Means:
             self._requests[stage_index] += len(rows)
 
     def received(self, stage_indices: list[int]) -> float:
-        """Bytes of an answer, on average over the requests of some stages; 0 without any."""
+        """Return the mean size of a response in bytes over the requests of some stages; 0 without any."""
         requested = int(self._requests[stage_indices].sum())
         return float(self._bytes[stage_indices].sum()) / requested if requested else 0.0
 
     def mean(self, stage_index: int, name: str) -> float | None:
-        """A mean in ms; None where no operation has that part."""
+        """Return a mean in ms; None where no operation has that part."""
         n = int(self._n[name][stage_index])
         return float(self._sums[name][stage_index]) / n if n else None
 
@@ -189,10 +187,10 @@ _RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
 
 
 class RequestsInTime:
-    """Counts requests of each traffic entry in each stretch: the time between two stage boundaries of any.
+    """Counter of each traffic entry's requests by stretch, the time between any two neighbouring stage boundaries.
 
-    A request counts where it was sent, as it draws on that time's quota: a poll of a stage's last jobs may be sent in
-    the next stage, or in the drain, which is in no figure. Memory: 32 bytes for each entry and stretch.
+    A request counts at its send time, because it draws on the quota of that moment. A poll for a stage's last jobs may
+    fall in the next stage, or in the drain, which is in no figure. Memory: 32 bytes per entry and stretch.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
@@ -214,7 +212,7 @@ class RequestsInTime:
                 tally(counts[:, place], stretch if some is None else stretch[some])
 
     def during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
-        """Polls that entries sent during stages of theirs; and polls and retrieves of all traffic in that time."""
+        """Return entries' polls during their own stages, and all traffic's polls and retrieves in that time."""
         polls = 0
         on = np.zeros(self._counts.shape[1], bool)
         for name in dict.fromkeys(name for name, _ in planned):
@@ -224,7 +222,7 @@ class RequestsInTime:
         return polls, int(self._counts[:, on, :2].sum())
 
     def sent_during(self, planned: Sequence[StageKey]) -> dict[str, int]:
-        """Requests that entries sent during stages of theirs, by the names of their counts."""
+        """Return the requests that entries sent during their own stages, by the names of their counts."""
         sent = np.zeros(2, np.int64)
         for name in dict.fromkeys(name for name, _ in planned):
             covered = self._covered([stage for entry, stage in planned if entry == name])

@@ -1,4 +1,4 @@
-"""Everything that the analysis finds out about a record, in one object; and ``metrics.json``, its file."""
+"""All results of the analysis of a record in one object, and its file ``metrics.json``."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ FILE_NAME: Final = "metrics.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What a record says: its figures, whether they are valid, and the verdict."""
+    """The analysis of a record: its figures, their validity, and the verdict."""
 
     record: Record
     expectation: Expectation
@@ -66,31 +66,31 @@ class Findings:
     lags: dict[str, Lags]
     """By traffic entry, over time."""
     heats: dict[str, Heat]
-    """By traffic entry that has many operations, or of a long run."""
+    """By traffic entry, for entries with many operations or for a long run."""
     executions: dict[str, Executions]
-    """executionTime by traffic entry, over time and against what the client saw."""
+    """executionTime by traffic entry, over time and against the client's measurement."""
     errors: list[ErrorGroup]
-    """What was not ok, the most frequent first."""
+    """Failed requests, the most frequent first."""
     anomalies: list[Anomaly]
-    """Values that cannot be."""
+    """Impossible values."""
     ledger: Ledger
-    """What became of the jobs."""
+    """Ledger of the jobs."""
     slowest: dict[str, list[SlowOperation]]
     """By traffic entry, the slowest first."""
     observed_429: Observed429
-    """All that the 429s tell."""
+    """Analysis of the 429s."""
     keys: list[KeyFigures]
-    """Response times by traffic entry and key; empty where there is one key."""
+    """Response times by traffic entry and key; empty with a single key."""
     slow_keys: list[SlowKey]
     """Keys that are slower than the others of their entry, the slowest first."""
     blocks: TimeBlocks
-    """How figures scatter within the run."""
+    """Variation of figures within the run."""
     answers: list[ComparisonAnswer]
-    """What the scenario's comparisons come to."""
+    """Answers to the scenario's comparisons."""
     on_purpose: list[DeliberateErrors]
-    """Mistakes, and errors that were expected."""
+    """Deliberate mistakes and expected errors."""
     intervals: list[MetricInterval]
-    """How sure figures are, by traffic entry and stage."""
+    """Uncertainty of figures, by traffic entry and stage."""
     checks: list[ValidityCheck]
     judged: list[Judged]
     verdict: Verdict
@@ -99,7 +99,7 @@ class Findings:
 def find(record: Record) -> Findings:
     """Analyse a record. The same record always gives the same findings.
 
-    What is seen over time is gathered in a second pass: bins need to know how much there is and when windows begin.
+    Series over time need a second pass, because their bins depend on the amount of data and the start of windows.
     """
     metrics = compute(record, expectation := expect(record))
     uses, rates = LimitUses(record), LimitRates(record, expectation)
@@ -144,28 +144,28 @@ def find(record: Record) -> Findings:
 
 
 class Results(Result, frozen=True, kw_only=True):
-    """The figures of a run, and the verdict with all that it rests on.
+    """The figures of a run, and the verdict with its evidence.
 
     Times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema number; a
     change of meaning raises it.
 
     Attributes:
         sentence: the verdict in one sentence.
-        reasons: what it rests on.
+        reasons: of the verdict.
         inconsistencies: rows of the record that cannot be true.
-        limits: what was asked of each limit between two stage boundaries.
-        observed_429: all that the 429s tell.
-        errors: what was not ok, the most frequent first.
-        anomalies: values that cannot be.
-        jobs: what became of them.
+        limits: requests on each limit between two stage boundaries.
+        observed_429: analysis of the 429s.
+        errors: failed requests, the most frequent first.
+        anomalies: impossible values.
+        jobs: their ledger.
         keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
-        slow_keys: keys that are slower than all others of their traffic entry together.
+        slow_keys: keys that are slower than all other keys of their traffic entry together.
         slowest: operations, by traffic entry.
-        generators: what each generator process knows of itself.
+        generators: each generator process's data about itself.
         evenness: by traffic entry.
-        answers: what the scenario's comparisons come to, in their order.
-        on_purpose: operations that were to be answered with an error, by traffic entry and kind.
-        intervals: how sure figures are, by traffic entry and stage.
+        answers: to the scenario's comparisons, in their order.
+        on_purpose: operations that should be answered with an error, by traffic entry and kind.
+        intervals: uncertainty of figures, by traffic entry and stage.
         operations: by operation.
         traffic: by traffic entry.
     """
@@ -200,7 +200,7 @@ class Results(Result, frozen=True, kw_only=True):
 
 
 def results(findings: Findings) -> Results:
-    """What ``metrics.json`` holds of some findings."""
+    """Return the content of ``metrics.json``."""
     record, verdict, metrics = findings.record, findings.verdict, findings.metrics
     info, scenario, expectation = record.info, record.info.scenario, findings.expectation
     return result_of(
@@ -238,12 +238,12 @@ def results(findings: Findings) -> Results:
 
 
 def as_json(findings: Findings) -> bytes:
-    """``metrics.json``."""
+    """Return ``metrics.json`` as bytes."""
     return msgspec.json.format(msgspec.json.encode(results(findings)), indent=2) + b"\n"
 
 
 def schema_text() -> str:
-    """The JSON schema of ``metrics.json``, made from its types."""
+    """Return the JSON schema of ``metrics.json``, generated from its types."""
     made = msgspec.json.schema(Results)
     for definition in made["$defs"].values():
         definition["description"] = cleandoc(definition["description"])
@@ -259,7 +259,7 @@ def write(findings: Findings) -> Path:
 
 
 def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
-    """Everything that the analysis finds out about a run, by its directory, its id below ``reports`` or as ``latest``.
+    """Analyse a run, given by its directory, its id below ``reports``, or ``latest``.
 
     Raises:
         InputError: if there is no such run.
@@ -269,17 +269,17 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
 
 
 def metrics_table(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.DataFrame:
-    """A run's figures, one a row: those of ``metrics.json``, computed from the record.
+    """Return a run's figures as rows: those of ``metrics.json``, computed from the record.
 
-    Columns: ``traffic`` (``overall`` for all together), ``stage`` (empty for all of them), ``metric`` and
-    ``statistic`` (as a threshold names them: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from
-    0 to 1, or empty for a number), ``value`` (NaN where there is none or samples are too few), ``low`` and ``high``
-    (95 % interval of a percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether it reaches a
-    time-out, so that the value is a lower bound).
+    Columns: ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
+    ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
+    to 1, or empty for a number), ``value`` (NaN where it is missing or samples are too few), ``low`` and ``high`` (95 %
+    interval of a percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether the value reaches a
+    time-out and is a lower bound).
 
     Args:
-        run: a run directory, a run's id, ``latest``, or what ``understand`` found.
-        reports: where ids are looked up.
+        run: a run directory, a run's id, ``latest``, or the result of ``understand``.
+        reports: parent directory of ids.
 
     Raises:
         InputError: if there is no such run.
@@ -318,5 +318,5 @@ def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:
 
 
 def _unit(metric: str) -> str:
-    """The unit of a metric that is no time; what was expected of one has its unit."""
+    """Return the unit of a metric that is not a time. The expected value of a metric has the metric's unit."""
     return {"per_s": "1/s", "share": "share"}.get(UNITS.get(metric.replace("expected_", ""), "number"), "")

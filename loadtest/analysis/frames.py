@@ -1,8 +1,8 @@
-"""A run's operations and requests as tables: pandas DataFrames for a notebook, Parquet and CSV for other tools.
+"""Tables of a run's operations and requests: pandas DataFrames for a notebook, Parquet and CSV for other tools.
 
-Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``: its name, its type, what it means and where it comes
-from. A name says its unit (``_ns`` since the epoch of the run, ``_ms``); timestamps are UTC. Derived times are those of
-``times``, so that percentiles of a frame are those of ``metrics.json``.
+Each column is declared once, in ``OPERATIONS`` or ``REQUESTS``, with its name, type, meaning and source. A name ends in
+its unit (``_ns`` since the epoch of the run, ``_ms``); timestamps are UTC. Derived times come from ``times``, so
+percentiles of a frame equal those of ``metrics.json``.
 """
 
 import json
@@ -33,12 +33,12 @@ _WORD: Final = pa.dictionary(pa.int32(), pa.string())
 _TIMESTAMP: Final = pa.timestamp("ns", "UTC")
 _NULLABLE: Final = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
 _ROW_GROUP: Final = 250_000
-"""Rows of a Parquet file's row group, about."""
+"""Approximate number of rows in a row group of a Parquet file."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """The rows of one table in a chunk of a run's record; ``counted`` are those that figures may be of."""
+    """The rows of one table in a chunk of a run's record; ``counted`` are the rows that figures may use."""
 
     run: str
     epoch_unix_ns: int | None
@@ -47,7 +47,7 @@ class _Part:
     counted: Rows
 
     def are(self, some: Rows) -> Bools:
-        """Which of the rows are among some others of the chunk."""
+        """Return whether each row is among some other rows of the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
         found: Bools = among[self.rows.places]
@@ -55,13 +55,13 @@ class _Part:
 
     @property
     def in_figures(self) -> Bools:
-        """Which of the rows are of stages that are judged: neither warm-up nor the set-up."""
+        """Return whether each row's stage is judged, that is, neither warm-up nor set-up."""
         judged = np.append(self.rows.columns.vocabulary.in_figures, np.False_)
         found: Bools = self.are(self.counted) & judged[self.rows.stage_index]
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """A column of the record that holds no words."""
+        """Return a column of the record without words."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 
@@ -70,10 +70,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: of it; ``_ns`` and ``_ms`` are its unit.
+        name: ``_ns`` and ``_ms`` are its unit.
         type: in Arrow.
-        meaning: what it holds, in a few words.
-        values: gives those of some rows.
+        meaning: in a few words.
+        values: function that returns the values of some rows.
     """
 
     name: str
@@ -83,14 +83,14 @@ class Column:
 
     @property
     def unit(self) -> str:
-        """``ns``, ``ms``, ``bytes`` or, of a timestamp, ``UTC``; empty for what has none."""
+        """``ns``, ``ms``, ``bytes`` or, for a timestamp, ``UTC``; empty for a column without a unit."""
         if self.type == _TIMESTAMP:
             return "UTC"
         return next((unit for unit in ("ns", "ms", "bytes") if unit in self.name.split("_")), "")
 
     @property
     def field(self) -> pa.Field:
-        """It in a schema, with its unit and meaning as metadata."""
+        """The column's Arrow field, with unit and meaning as metadata."""
         return pa.field(self.name, self.type, metadata={"unit": self.unit, "meaning": self.meaning})
 
 
@@ -105,7 +105,6 @@ def _words(codes: NDArray[np.int32], words: Sequence[str]) -> pa.Array:
 
 
 def _recorded(name: str, meaning: str, source: str = "") -> Column:
-    """A column of the record, by the name that the table gives it."""
     source = source or name
     kind = SCHEMA.field(source).type
     kind = pa.int64() if pa.types.is_integer(kind) else kind
@@ -115,7 +114,7 @@ def _recorded(name: str, meaning: str, source: str = "") -> Column:
 def _timestamp(name: str, meaning: str) -> Column:
     def values(part: _Part) -> pa.Array:
         since = part.recorded(name)
-        # What a damaged row says to have been years away would be any time at all after the addition.
+        # A damaged row that is off by years could overflow to any time in the addition.
         near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
         epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
         return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
@@ -137,13 +136,11 @@ def _ended_jobs(rows: Rows) -> Rows:
 
 
 def _derived(name: str, meaning: str, formula: Callable[[Rows], Floats], of: Callable[[Rows], Rows] = _all) -> Column:
-    """A time that is computed of the rows that it is defined for."""
-
     def values(part: _Part) -> pa.Array:
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
         found[part.are(chosen)] = formula(chosen)
-        # NaN is how the analysis notes what it does not know.
+        # NaN marks an unknown value in the analysis.
         return pa.array(found, pa.float64(), from_pandas=True)
 
     return Column(name, pa.float64(), meaning, values)
@@ -159,7 +156,7 @@ def _overhead(rows: Rows) -> Floats:
 
 
 def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
-    """The limit that a row draws on, by one of its words."""
+    """Return a column with the limit that a row draws on, derived from a word of the row."""
     limits = list(LimitName)
 
     def values(part: _Part) -> pa.Array:
@@ -264,17 +261,18 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
     "operations": ("operation", OPERATIONS),
     "requests": ("request", REQUESTS),
 }
-"""By name: what the record calls its rows, and its columns."""
+"""By table name: the record's name for the rows, and the columns."""
 
 
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
-    """Read every operation of a run, or of several: a row for each, with the columns of ``OPERATIONS``.
+    """Return every operation of a run, or of several: a row for each, with the columns of ``OPERATIONS``.
 
-    Whole numbers are ``Int64``, words categories, recorded moments timestamps beside exact ns since the epoch.
+    Whole numbers are ``Int64``, words are categories, and recorded moments are timestamps beside exact ns since the
+    epoch.
 
     Args:
-        runs: a run directory, a run's id, or ``latest``; or several, which the column ``run`` tells apart.
-        reports: where ids are looked up.
+        runs: a run directory, a run's id, or ``latest``; or several, distinguished by the column ``run``.
+        reports: parent directory of ids.
 
     Raises:
         InputError: if there is no such run.
@@ -284,9 +282,9 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
 
 
 def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
-    """Read every HTTP request of a run, or of several: a row for each, with the columns of ``REQUESTS``.
+    """Return every HTTP request of a run, or of several: a row for each, with the columns of ``REQUESTS``.
 
-    ``run``, ``traffic`` and ``arrival`` lead to the operation that sent it. Else as ``operations``.
+    ``run``, ``traffic`` and ``arrival`` identify the operation that sent it. Otherwise as ``operations``.
     """
     return _frame("requests", runs, reports)
 
@@ -294,7 +292,7 @@ def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> p
 def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
     wanted = [runs] if isinstance(runs, str | Path) else list(runs)
     directories = [run_directory.find_run(str(run), reports) for run in wanted]
-    # Blocks of two comparisons are called alike.
+    # Blocks of two comparisons have the same names.
     often = Counter(directory.name for directory in directories)
     called = {each: each.name if often[each.name] == 1 else str(each) for each in directories}
     parts = [part for directory, run in called.items() for part in _tables(directory, name, run)]
@@ -307,16 +305,16 @@ def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
 
 def _schema(name: str) -> pa.Schema:
     _, columns = TABLES[name]
-    # Field metadata is Arrow's own; what every reader of Parquet sees is the schema's.
+    # Only Arrow sees field metadata; every reader of Parquet sees the schema's.
     units = {column.name: column.unit for column in columns if column.unit}
     schema = pa.schema([column.field for column in columns])
-    # Without pandas' own metadata, it reads whole numbers as floats from a Parquet file where one of them is null.
+    # Without its own metadata, pandas reads whole numbers from a Parquet file as floats if any is null.
     like = pa.Schema.from_pandas(schema.empty_table().to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
     return schema.with_metadata({"loadtest.units": json.dumps(units), "pandas": like.metadata[b"pandas"]})
 
 
 def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
-    """A table of a run, in pieces of bounded size."""
+    """Yield a table of a run in pieces of bounded size."""
     info = run_directory.load(directory)
     vocabulary, before = Vocabulary(info), 0
     word, columns = TABLES[name]
@@ -336,7 +334,7 @@ def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
     Args:
         directory: of the run.
         form: ``csv`` or ``parquet``.
-        folder: where to; files that are there are replaced.
+        folder: destination; existing files are replaced.
 
     Raises:
         InputError: if a file cannot be written.
@@ -360,7 +358,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
             for table in _row_groups(tables):
                 file.write_table(table)
         return
-    # Arrow writes no dictionaries to CSV.
+    # Arrow cannot write dictionaries to CSV.
     plain = pa.schema([pa.field(each.name, pa.string() if each.type == _WORD else each.type) for each in schema])
     with csv.CSVWriter(path, plain) as file:
         for table in tables:
@@ -368,7 +366,7 @@ def _write(path: Path, form: str, tables: Iterable[pa.Table], schema: pa.Schema)
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Larger pieces: a Parquet file of many small ones is read slowly."""
+    """Yield larger pieces, because a Parquet file with many small row groups is slow to read."""
     pending: list[pa.Table] = []
     for table in tables:
         pending.append(table)

@@ -1,18 +1,19 @@
-"""How sure the figures of each stage are: a range over the server's phases, or an interval from blocks of time.
+"""Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
-* Where windows that begin by the server's clock refuse, nothing is left to chance but the second at which a run meets
-  them: the 429 rate and goodput have the range over 95 % of phases (``rejections.expected_429``).
-* Elsewhere the service varies: shares, goodput and percentiles have 95 % intervals from blocks, which survive that
-  requests are correlated.
-* Where neither is sound there is none, and it says why.
+* If windows by the server's clock reject requests, the only random factor is when a run meets them. The 429
+  rate and goodput then have the range over 95 % of phases (``rejections.expected_429``).
+* Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which stay valid for
+  correlated requests.
+* If neither is sound, there is no interval, and ``why_not`` has the reason.
 
-How counts in neighbouring bins of time vary together tells to how many independent requests those of the stage amount
+The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
-Science 2001). A percentile's interval is every value of which the share below does not say that it is too low or too
-high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics
-1991). It is at least as wide as what all times together may be off by. ``bench/README.md`` has what intervals cover.
+Science 2001). A percentile's interval holds every value that the share of times below it does not reject as too low or
+too high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of
+Statistics 1991). It is at least as wide as the possible common error of all times. ``bench/README.md`` has the coverage
+of the intervals.
 
-Intervals from order statistics, which take requests for independent, stand beside these: see ``results.Summary``.
+``results.Summary`` has intervals from order statistics as well, which treat requests as independent.
 """
 
 import math
@@ -53,9 +54,9 @@ GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _MEDIAN: Final = 0.5
 _MOST_REACH: Final = 2.0
-"""Normal scores. A percentile that may be off by more says nothing of a stage."""
+"""Limit in normal scores. A percentile with a larger possible error has no interval."""
 _SLACK: Final = 0.01
-"""Share of the requests by which what was seen may be outside of the range: those that are decided at a boundary."""
+"""Share of requests by which the observation may leave the range, because of requests at a window's boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
 TOO_FEW: Final = "too few independent samples: most of the stage holds none"
@@ -70,20 +71,21 @@ _Kind = Literal["phases", "blocks", "phases and blocks"]
 
 
 class MetricInterval(Result, frozen=True, kw_only=True):
-    """How sure one figure of a traffic entry in a stage is.
+    """Uncertainty of one figure of a traffic entry in a stage.
 
     Attributes:
         metric: named as in thresholds.
         value: in ms, per second, or a share.
-        kind: ``phases``: what the same sends have at 95 % of other seconds, by a replay of the assumed limiter;
-            ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the first,
-            and the second of the share of accepted operations that end well; null without any.
+        kind: ``phases``: the range of the same sends at 95 % of other start seconds, by a replay of the assumed
+            limiter; ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the
+            first, combined with the second for the share of accepted operations that end well; null without an
+            interval.
         low: of the range or interval.
         high: likewise.
         n: values, or operations.
-        effective_n: to how many independent ones these amount; null where that is unknown.
-        phases: that were replayed; null without a replay.
-        why_not: why there is none; empty otherwise.
+        effective_n: equivalent number of independent values; null if unknown.
+        phases: number of replayed phases; null without a replay.
+        why_not: reason for a missing interval; empty otherwise.
     """
 
     traffic: str
@@ -102,7 +104,7 @@ class MetricInterval(Result, frozen=True, kw_only=True):
 def metric_intervals(
     record: Record, expectation: Expectation, metrics: RunFigures, blocks: TimeBlocks
 ) -> list[MetricInterval]:
-    """Those of every traffic entry and stage, in order; figures that have no value are left out."""
+    """Return the intervals of every traffic entry and stage, in order, for figures that have a value."""
     found: list[MetricInterval] = []
     ranges, replayed = phase_ranges(record, expectation), expectation.why_not is None
     for key in record.stages():
@@ -113,12 +115,12 @@ def metric_intervals(
 
 
 def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
-    """One of them; None where the figure has no value."""
+    """Return the interval of a figure; None where the figure has no value."""
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
 
 
 class FoundInterval(NamedTuple):
-    """An interval, or why there is none; fields as those of ``MetricInterval``."""
+    """An interval, or the reason for its absence; fields as those of ``MetricInterval``."""
 
     low: float | None = None
     high: float | None = None
@@ -132,8 +134,6 @@ _CONSTANT: Final = FoundInterval(why_not=CONSTANT)
 
 
 class _Stage:
-    """Makes the intervals of one traffic entry in one stage."""
-
     def __init__(
         self,
         record: Record,
@@ -151,9 +151,9 @@ class _Stage:
         retried = written_entry(record.info, key.traffic).retries
         self._waits = waits(key.stage, self._operation, retried=retried)
         self._why_phases = self._depends(over_phases) if replayed else ""
-        """Why what is refused here depends on the server's windows, so that blocks say nothing of it."""
+        """Reason why rejections depend on the server's windows, so that blocks do not apply; empty otherwise."""
         self._range: PhaseRange | None = None
-        """Over phases, if what was seen is in it."""
+        """Range over phases, if it contains the observation."""
         counts = self._figures.operations
         if not over_phases.why_not and over_phases.sent == counts.sent:
             slack = max(1.0, _SLACK * counts.sent)
@@ -190,7 +190,7 @@ class _Stage:
         if calm or not assumed.windowed or limit not in self._record.limits():
             return ""
         window = assumed.limit_on(limit).window
-        # What repeats less often than a batch is not seen.
+        # A pattern with a longer period than a batch is not detected.
         grid = None if self._blocks is None else self._blocks.grid
         if not assumed.aligned and grid and grid.seconds / grid.bins * bins_of_batch(grid.bins) >= window:
             return ""
@@ -207,14 +207,14 @@ class _Stage:
         return FoundInterval(low, high, kind="phases", phases=found.phases)
 
     def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Requests rejected at 95 % of the phases; what was seen is in it, if only a boundary decided otherwise."""
+        """Return the rejections at 95 % of phases, widened to the observation if only boundary decisions differ."""
         counts, (low, high) = self._figures.operations, found.usual
         slack = max(1.0, _SLACK * counts.sent)
         near = low - slack <= counts.throttled <= high + slack
         return (min(low, counts.throttled), max(high, counts.throttled)) if near else (low, high)
 
     def _share(self, counts: Callable[[StageBlocks], tuple[Ints, Ints]], whole: float = 1.0) -> FoundInterval:
-        """The interval of a share from blocks, times what it is a share of."""
+        """Return the interval of a share from blocks, multiplied by ``whole``."""
         if self._why_phases or self._blocks is None:
             return FoundInterval(why_not=self._why_phases or _SHORT)
         found = share_interval(*counts(self._blocks), self._pace)
@@ -223,7 +223,7 @@ class _Stage:
         return found._replace(low=found.low * whole, high=found.high * whole)
 
     def _goodput(self) -> FoundInterval:
-        """Given what was offered, which is the schedule's: of what passes, the share that ends well."""
+        """Return the interval for the schedule's offered load: the share of accepted operations that end well."""
         counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
         found = self._range
         if found is None:
@@ -254,12 +254,12 @@ class _Stage:
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
-    """The interval of a share.
+    """Return the interval of a share.
 
     Args:
         events: in each bin.
-        whole: of how many.
-        pace: times of the stage: what they show of correlation holds for a share, too.
+        whole: the total in each bin.
+        pace: times of the stage, whose correlation holds for a share, too.
     """
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
@@ -275,14 +275,14 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """The interval of a percentile, in ms.
+    """Return the interval of a percentile, in ms.
 
-    It is what all times together may be off by, from their normal scores. Above the median it also holds the values of
-    which the share below does not say that they are too low or too high: the tail may vary by itself.
+    It covers the possible common error of all times, from their normal scores. Above the median it also holds the
+    values that the share below does not reject as too low or too high, because the tail may vary by itself.
 
     Args:
         times: by bin and level.
-        values: the same ones, of which time-outs are known.
+        values: the same values, with their time-outs.
         quantile: 0.5 for p50.
     """
     whole = times.counts.sum(axis=1)
@@ -297,7 +297,7 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
     n_below = below.sum(axis=0)
     share = n_below / pace.n
     first, last = (level_of(share, normal_share(deviate + side * reach)) for side in (-1, 1))
-    # Levels that every value lies below tell of nothing.
+    # A level above every value has no information.
     tried = np.flatnonzero((share > 2 * quantile - 1.1) & (share < 1))
     if quantile > _MEDIAN and len(tried):
         off = np.abs(share[tried] - quantile) / math.sqrt(quantile * (1 - quantile))
@@ -309,7 +309,7 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
         median, value = (max(float(times.cuts[level_of(share, each)]), LEAST_MS) for each in (_MEDIAN, quantile))
         high = max(high, value * (value / median) ** (reach / deviate))
     if values.late is not None:
-        # The low end is that with each time-out at the time it took, the high one that with each at infinity.
+        # The low end takes each time-out at its duration, the high end at infinity.
         high = max(high, values.greatest_at(min(int(n_below[last]), values.n)))
     if high == math.inf:
         return FoundInterval(effective_n=effective, why_not=TIME_OUTS)
