@@ -1,4 +1,4 @@
-"""What became of every job that was accepted, as a ledger that balances; and the jobs left pending, by name."""
+"""Ledger of every accepted job's final state, and the names of the jobs left pending."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -68,7 +68,7 @@ class JobTracker:
             return
         rows = chunk.requests
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
-        # What was wrong on purpose (a bad key) is ok, and its answer tells nothing of the job.
+        # A deliberate error (a bad key) is ok, but its response has no information about the job.
         rows = rows.where(ended_or_gone & (rows.words("mistake") < 0))
         known = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False).take(rows.places))
         rows = rows.some(known)
@@ -96,7 +96,7 @@ class JobTracker:
     def result(self) -> Ledger:
         self._compact()
         jobs = self._table
-        # Jobs of other runs are asked for, too: only those that this one submitted are in the ledger.
+        # A run may also poll jobs of earlier runs; the ledger holds only its own.
         own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
         return Ledger(

@@ -1,4 +1,4 @@
-"""Response times by API key: a target that treats one key worse than the others is seen in no figure of all keys.
+"""Response times by API key: figures of all keys together hide a target that treats one key worse.
 
 Keys are known by their index alone. Arrivals take turns with the keys of their traffic entry, so that each of them
 meets the same stages and the same moments: what differs between keys is the target's doing.
@@ -22,7 +22,7 @@ _SLOWER: Final = 1.5
 
 
 class Slower(NamedTuple):
-    """That some times are significantly longer than others: in ``p50``, or in ``p95`` where that is not."""
+    """A significantly longer time: ``p50`` if it is longer, else ``p95``."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -99,7 +99,7 @@ class KeyTimes:
                 self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
-        """Of each traffic entry the keys that had times; empty for entries with fewer than two such keys."""
+        """Return the keys with times; none for traffic entries with fewer than two such keys."""
         return [
             KeyFigures(
                 traffic=name,
@@ -112,7 +112,7 @@ class KeyTimes:
         ]
 
     def slow(self) -> list[SlowKey]:
-        """Keys that are significantly slower than all others of their entry together, the slowest first."""
+        """Return the keys that are significantly slower than the rest of their entry, slowest first."""
         found = []
         for name, by_key in self._by_entry().items():
             place = self._record.vocabulary.entries.index(name) * self._keys

@@ -67,7 +67,7 @@ def write(measured: RunMeasurements, directory: Path) -> Path:
 
 
 def measure(findings: Findings) -> RunMeasurements:
-    """What a run tells a comparison. Deterministic: the same record always gives the same."""
+    """Return a run's measurements for comparisons; the same record always gives the same result."""
     record, verdict = findings.record, findings.verdict
     info = record.info
     stages = [_Stage(findings, key) for key in record.stages()]
@@ -81,7 +81,7 @@ def measure(findings: Findings) -> RunMeasurements:
         embedded=info.target.embedded,
         target=target_identity(info),
         generator=generator_identity(info),
-        # A run that was cut short may be fine as far as it went, and yet it is not what others are compared with.
+        # A run that was cut short may be valid, but is not a baseline for comparisons.
         valid=verdict.word not in {"invalid", "aborted"} and not verdict.interrupted,
         verdict=verdict.word,
         sentence=verdict.sentence,
@@ -94,7 +94,7 @@ def measure(findings: Findings) -> RunMeasurements:
 
 
 def target_identity(info: RunInfo) -> TargetIdentity:
-    """Which target it was, as far as it must be the same in a history."""
+    """Return the target facts that must be constant within a history."""
     target = info.target
     limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
     counts = [f"{name} {limit.count} per {limit.window_s:g} s" for name, limit in limits.items()]
@@ -112,7 +112,7 @@ def target_identity(info: RunInfo) -> TargetIdentity:
 
 
 def generator_identity(info: RunInfo) -> GeneratorIdentity:
-    """What made the load: stable facts only, so that a machine is always the same as itself."""
+    """Return the stable facts about the load generator."""
     os, cpu, cores = (info.machine.get(name, "unknown") for name in ("os", "cpu", "cores"))
     return GeneratorIdentity(os=os, cpu=cpu, cores=cores, workers=info.workers)
 
@@ -127,7 +127,7 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
         found.append(
             ControlMeasurement(name="dispatch lag p99", value_ms=significant(_at(lag, p99), _DIGITS), se=_rounded(se))
         )
-    # The slowest one of several: that is the one by which a run is late.
+    # The slowest of several generators determines how late a run is.
     loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
     if loops:
         slowest = max(loops, key=lambda loop: loop.p50_ms or 0.0)
@@ -228,7 +228,7 @@ class _Stage:
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
-        """What is hidden: by the last poll interval, or by rounding."""
+        """Return the error due to the last poll interval or to rounding."""
         if field == EXECUTION:
             return _ROUNDING_MS if self.whole_ms else 0.0
         if self.operation not in POLLED_OPERATIONS or not self.lower.n:
@@ -319,7 +319,7 @@ def _too_few(n: int, quantile: float) -> str:
 
 
 def _rounded(value: float | None) -> float | None:
-    """An error; what is left of adding up equal numbers is none, and what no number holds is unknown."""
+    """Return a rounded error: zero for residue of floating-point sums, None if not finite."""
     if value is None or not math.isfinite(value):
         return None
     return significant(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0

@@ -64,7 +64,6 @@ def compute(record: Record, expectation: Expectation) -> RunFigures:
 
 
 def _by_name(planned: Planned) -> dict[str, Planned]:
-    """Stages of the same name together, in order."""
     names = dict.fromkeys(key.stage.name for key in planned)
     return {name: [key for key in planned if key.stage.name == name] for name in names}
 
@@ -83,13 +82,12 @@ class _Maker:
         )
 
     def overall(self) -> OverallFigures:
-        """Of all traffic, which has no latency."""
         planned = self.record.stages()
         stages = {name: OverallStage(**self._figures(some)) for name, some in _by_name(planned).items()}
         return OverallFigures(**self._figures(planned), stages=stages)
 
     def operation(self, operation: str, planned: Planned) -> OperationFigures:
-        """Of one operation or one traffic entry, given its stages."""
+        """Return the figures of one operation or one traffic entry, given its stages."""
         by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
         whole = self._with_times(planned, operation)
         if operation in POLLED_OPERATIONS:
@@ -229,7 +227,7 @@ def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> floa
 
 
 def _named(rows: str, found: dict[str, float | None]) -> dict[str, Any]:
-    """What was found of ``operations.``, or of ``requests.``, by the names of fields."""
+    """Return the metrics of ``operations.`` or ``requests.`` by field name."""
     return {name.removeprefix(rows): value for name, value in found.items() if name.startswith(rows)}
 
 

@@ -89,10 +89,10 @@ class Chunk:
 
 
 class Visitor(Protocol):
-    """What takes in a record chunk by chunk."""
+    """A consumer of a record's chunks."""
 
     def add(self, chunk: Chunk) -> None:
-        """Take in some more rows, in the order of the record."""
+        """Process the next rows, in the order of the record."""
         ...
 
 

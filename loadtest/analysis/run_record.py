@@ -71,7 +71,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> pd.DataFrame:
-        """Of each operation the last run, submit or retrieve that was sent: its 429 is the operation's."""
+        """The last run, submit or retrieve of each operation: its 429 is the operation's."""
         sent = self.sent_requests
         first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
         columns = ["traffic", "parent_arrival", "start", "status", "stage_index"]
@@ -85,7 +85,7 @@ class Record:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """Of these, the ones in figures."""
+        """Sent requests in figures."""
         return self.sent_requests[self.sent_requests["in_figures"]]
 
     @cached_property
@@ -96,12 +96,12 @@ class Record:
             return planned
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
-        # Killed: the last thing that the record knows to have happened.
+        # Killed run: the last recorded event.
         return min(planned, max(0.0, self.extent.last / 1e9))
 
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
-        """What was assumed of the limits; where that is unknown here, what holds of documented ones."""
+        """The assumed limits; the documented limits if the assumption is unknown."""
         try:
             return AssumedLimits.recorded(self.info.target)
         except ValueError:
@@ -115,7 +115,7 @@ class Record:
         return self.sent_requests[self.sent_requests["limit"].isin(self.assumed_limits.together(limit))]
 
     def limits(self) -> list[str]:
-        """The limits that are assumed to be in force and were asked anything, as ``on_limit`` takes them."""
+        """Assumed limits with at least one request, named as for ``on_limit``."""
         return list(self._limits)
 
     @cached_property
@@ -125,7 +125,7 @@ class Record:
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
-        """How many quotas a limit had: one for each key that was used on it, unless keys share it."""
+        """Return a limit's number of quotas: one per key used, unless keys share it."""
         keys: set[int] = set().union(*(self.counts.keys(each) for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))
 
@@ -149,7 +149,6 @@ class Record:
         return {name: self.counts.sent(self.stage_indices_of(name)) for name in self.vocabulary.entries}
 
     def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
-        """The index of each of some stages."""
         return self.vocabulary.indices(stages)
 
     @cached_property
@@ -163,11 +162,11 @@ class Record:
         )
 
     def response_times(self, traffic: str) -> Distributions:
-        """Those of a traffic entry by stage; of one of ``not_found_entries`` those of its 404s."""
+        """Return an entry's response times by stage; for ``not_found_entries``, those of its 404s."""
         return self.times.not_found if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Sequence[StageKey]) -> int:
-        """How many operations of some stages the end of the run cut off; they are among those that timed out."""
+        """Return the number of operations cut off by the end of the run, which also count as timed out."""
         (drain,) = self.vocabulary.codes("reason", [Reason.DRAIN])
         cells = self.counts.of_operations(self.stage_indices(stages))
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)

@@ -91,7 +91,7 @@ class Slowest:
                 self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
 
     def result(self) -> dict[str, list[SlowOperation]]:
-        """Of each traffic entry, the slowest first, without their requests."""
+        """Return each traffic entry's slowest operations in descending order, without requests."""
         return dict(zip(self._vocabulary.entries, self._kept, strict=True))
 
     def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:

@@ -1,11 +1,11 @@
-"""How figures scatter within a run: standard errors from blocks of time, which know that requests are correlated.
+"""Standard errors of a run's figures from blocks of time, because its requests are correlated.
 
 Requests of one run share the machine's and the service's good and bad moments. Errors that treat them as independent
 are half of the truth or less. So a stage is cut into bins of time, and replicates of it are put together from blocks of
 neighbouring bins, drawn at random with the last bin next to the first: the circular moving-block bootstrap (Politis &
-Romano, "A circular block-resampling procedure for stationary data", 1992). What a figure's replicates scatter by is its
-standard error. A bin holds counts alone: of operations, and of times by level, so that memory does not grow with the
-record. The draws are the same ones each time, and so are the errors of one record.
+Romano, "A circular block-resampling procedure for stationary data", 1992). The standard deviation of a
+figure's replicates is its standard error. A bin holds counts alone: of operations, and of times by level, so that
+memory does not grow with the record. Draws are seeded, so errors are reproducible.
 """
 
 import math
@@ -207,7 +207,7 @@ class StageBlocks:
         return self._error(_log_goodput, self.ok, self.offered)
 
     def _error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Standard error of a figure of counts, the last of which has to be spread over enough blocks."""
+        """Return the standard error of a figure of counts; the last count must cover enough blocks."""
         if not self.grid.carries(counts[-1]):
             return None
         return self.grid.scatter(figure(*map(self.grid.resampled, counts)))

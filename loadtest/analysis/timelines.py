@@ -29,7 +29,7 @@ _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """Of one traffic entry.
+    """Response times of one traffic entry.
 
     Attributes:
         dots: by layer, (intended start in s since the epoch, response time in ms) of operations.
@@ -135,7 +135,7 @@ _MOST_LEVELS: Final = 96
 
 @dataclass(frozen=True, eq=False)
 class Heat:
-    """Of one traffic entry.
+    """Heat map of one traffic entry's response times.
 
     Attributes:
         cuts: edges of the bins of time, in s since the epoch.
@@ -176,7 +176,7 @@ class Heats:
                 _count(found[1], rows.answered)
 
     def result(self) -> dict[str, Heat]:
-        """Of each entry that has one."""
+        """Return each entry's heat map."""
         return dict(self._of.values())
 
 
@@ -202,7 +202,7 @@ _ANOMALOUS_DOTS: Final = 500
 
 @dataclass(frozen=True, eq=False)
 class Executions:
-    """Of one traffic entry's ok operations that say an executionTime.
+    """Executions of one traffic entry's ok operations with an executionTime.
 
     Attributes:
         n: how many those are, warm-up included.
@@ -255,7 +255,7 @@ class ExecutionTimeline:
                 self._take(stage_index, good.where(~np.isnan(good.execution_given)))
 
     def result(self) -> dict[str, Executions]:
-        """Of each traffic entry that executed anything."""
+        """Return the executions of each traffic entry that has any."""
         found = {}
         for place, name in self._entries.items():
             if not self._n[place] + self._anomaly_count[place]:

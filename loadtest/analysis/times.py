@@ -1,6 +1,6 @@
 """Every latency and lag that is reported, as distributions by stage.
 
-What a job waited for is known within bounds only. Of a job these are seen: its submit was sent (S) and answered (A),
+Polling only bounds a job's waits. The record has these times of a job: its submit was sent (S) and answered (A),
 the last request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted
 it at some time from S to A, its result was ready at some time from P to T, and it says to have executed it for E
 (executionTime). So
@@ -47,28 +47,28 @@ def poll_lag(rows: Rows) -> Floats:
 
 
 def response_time(rows: Rows) -> Floats:
-    """End − intended start, in ms."""
+    """Return end − intended start, in ms."""
     return (rows.floats("end") - rows.floats("intended_start")) / 1e6
 
 
 def start_lag(rows: Rows) -> Floats:
-    """Start − intended start, in ms."""
+    """Return start − intended start, in ms."""
     return (rows.floats("start") - rows.floats("intended_start")) / 1e6
 
 
 def dispatch_lag(rows: Rows) -> Floats:
-    """Start − the later of intended start and user free, in ms."""
+    """Return start − the later of intended start and user free, in ms."""
     free = np.fmax(rows.floats("intended_start"), rows.floats("user_free"))
     return (rows.floats("start") - free) / 1e6
 
 
 def service_time(rows: Rows) -> Floats:
-    """End − start of requests, in ms."""
+    """Return end − start of requests, in ms."""
     return (rows.floats("end") - rows.floats("start")) / 1e6
 
 
 def first_byte(rows: Rows) -> Floats:
-    """First byte of the answer − start of requests, in ms."""
+    """Return first byte of the response − start of requests, in ms."""
     return (rows.floats("first_byte") - rows.floats("start")) / 1e6
 
 
@@ -89,12 +89,12 @@ def last_pending(rows: Rows) -> Floats:
 
 
 def submit_time(rows: Rows) -> Floats:
-    """Of operations, the service time of the first request that was answered with success, in ms."""
+    """Return the service time of each operation's first successful request, in ms."""
     return (rows.floats("accepted_end") - rows.floats("accepted_start")) / 1e6
 
 
 def overhead(rows: Rows, operation: Operation) -> Floats:
-    """What the client waited beyond executionTime, in ms.
+    """Return the client's wait beyond executionTime, in ms.
 
     The accepted run's service time − executionTime for ``sync_run``; for ``async_run`` the whole of the operation from
     its first byte on − executionTime: submit, queue, poll lag. A retrieval has none (NaN): its executionTime is the

@@ -1,6 +1,6 @@
 """Validity: whether the generator did its work well enough for the service to be judged by it at all.
 
-It rests on what generator and worker processes say of themselves.
+The source is the generator and worker processes' own reports.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,7 +54,7 @@ def all_workers(info: RunInfo) -> str:
 
 
 def lost_workers(info: RunInfo) -> list[str]:
-    """Those that were lost, if only for a while, each in words."""
+    """Describe each worker that was lost, even temporarily."""
     return [describe_worker(worker) for worker in info.worker_processes if was_lost(worker)]
 
 
@@ -75,7 +75,7 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
 
 
 def generators(info: RunInfo) -> list[Generator]:
-    """Of each process that gave an account of itself, by its index; none where the run was killed."""
+    """Return each reporting process, by index; none if the run was killed."""
     found = []
     for own in sorted(info.generators, key=lambda one: one.worker):
         seconds: list[CpuSample] = [second for second in info.cpu if second.worker == own.worker]
@@ -123,7 +123,7 @@ class ValidityCheck(Result, frozen=True):
 
 
 def check(record: Record, overall: OverallFigures, evenness: Mapping[str, Evenness]) -> list[ValidityCheck]:
-    """Every check of a run's validity. Of what older records don't tell, there is none."""
+    """Return all validity checks that the record's version allows."""
     info = record.info
     return [
         _sent(overall),
@@ -260,7 +260,7 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
 
 
 def _own(info: RunInfo) -> list[ValidityCheck]:
-    """What generator processes know of themselves. A master that has workers sends nothing, and may pause."""
+    """Check the generator processes. A master with workers sends nothing, and may pause."""
     sending = [one for one in info.generators if one.worker or not info.worker_processes]
     if not sending:
         return []
@@ -319,7 +319,7 @@ def _users(info: RunInfo) -> ValidityCheck:
 
 
 def _full(name: str, pool: PoolInfo) -> str:
-    """What happened to the fullest pool, and what to do about it."""
+    """Describe the fullest pool and the remedy."""
     arrivals = f"{pool.waited:,} arrivals waited" if pool.waited != 1 else "1 arrival waited"
     waiting = f"for {pool.full_s:.2g} s, {arrivals} up to {pool.longest_wait_ms:.0f} ms"
     if pool.size < pool.cap:

@@ -72,7 +72,6 @@ class Judged(Result, frozen=True, kw_only=True):
 
     @property
     def scope(self) -> str:
-        """Where it holds, in words."""
         return scope_of(self.traffic, self.operation, self.stage)
 
 
@@ -92,9 +91,9 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 
 
 def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
-    """A threshold that fails for each traffic entry of which operations were sent and none was ok.
+    """Return a failed threshold for each traffic entry that sent operations and had none ok.
 
-    Nobody has to ask for it: a run of which nothing worked says nothing good of a service. It is not asked of an entry
+    It is implicit, because a run without any success must not pass. It is not asked of an entry
     that the scenario expects to be refused in every stage, nor of a run that was cut short.
     """
     if info.end != "finished":
@@ -108,7 +107,7 @@ def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
 
 
 def _meant_to_be_refused(info: RunInfo, traffic: str) -> bool:
-    """Whether the scenario says of every stage of an entry that it expects 429 and nothing else."""
+    """Return True if every stage of an entry expects 429 and nothing else."""
     stages = written_entry(info, traffic).stages
     return bool(stages) and all(stage.expect == (THROTTLED_STATUS,) for stage in stages)
 
@@ -323,7 +322,7 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
     # An aborted run may have been stopped before its first request: that is its reason, and no fault of the generator.
     aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:
-        # Who reads that figures are not to be relied on still has to know what ended the run.
+        # An invalid run's reader still needs to know what ended the run.
         ended = [f"it was aborted: {why}"] if aborted else []
         return "invalid", "; ".join([f"{broken[0]}{_more(len(broken) - 1)}", *ended]) + ".", [*broken, *ended]
     if aborted:

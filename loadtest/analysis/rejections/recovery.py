@@ -203,7 +203,7 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:
-    """Return True if the limiter's next request followed the response, had a response, and did not overlap others."""
+    """Return True if the limiter's next request followed the response, had a response, and overlapped none."""
     following = np.minimum(places + 1, len(requests.times) - 1)
     # An earlier request still in flight may use quota later.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]

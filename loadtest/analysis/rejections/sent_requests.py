@@ -240,7 +240,7 @@ def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
     for number, group in enumerate(groups):
         early, offset = len(group.before), number * stride - base
         times = np.concatenate((group.before, group.times))
-        order = np.argsort(times, kind="stable")  # of sending: a group has bursts in another one
+        order = np.argsort(times, kind="stable")  # by send time, because bursts are reordered within a group
         columns = (
             times + offset,
             np.concatenate((group.before, group.ends)) + offset,
