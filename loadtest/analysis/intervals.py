@@ -35,16 +35,17 @@ from loadtest.metrics import INTERVAL_STATISTICS
 from loadtest.record.effective_scenario import written_entry
 from loadtest.stats.correlated_bins import (
     NORMAL,
-    effective_n,
+    bins_of_batch,
+    equivalent_n,
+    fill_batches,
+    level_of,
     may_be_off,
     normal_quantile,
     normal_share,
-    pace_of,
     percentile_reach,
     score_density,
     share_reach,
 )
-from loadtest.stats.means import bins_of_batch, fill_batches, level_of
 from loadtest.stats.order_statistics import QUANTILES
 from loadtest.stats.shares import wilson
 
@@ -267,8 +268,8 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
     share = float(events.sum() / n)
     if share in (0.0, 1.0):
         return _CONSTANT
-    known = None if pace is None or not fill_batches(pace.counts.sum(axis=1)) else pace_of(pace.counts)
-    effective = effective_n(share_reach(events, whole, known), n)
+    known = None if pace is None else pace.pace
+    effective = equivalent_n(share_reach(events, whole, known), n)
     if known is not None and known.drifts:
         return FoundInterval(effective_n=effective, why_not=DRIFTS)
     return FoundInterval(*wilson(share, effective, NORMAL), effective, kind="blocks")
@@ -285,12 +286,11 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
         values: the same values, with their time-outs.
         quantile: 0.5 for p50.
     """
-    whole = times.counts.sum(axis=1)
-    if not fill_batches(whole):
+    pace, whole = times.pace, times.counts.sum(axis=1)
+    if pace is None:
         return FoundInterval(why_not=TOO_FEW)
-    pace = pace_of(times.counts)
     reach, deviate = percentile_reach(pace, quantile), normal_quantile(quantile)
-    effective = effective_n(reach * score_density(quantile), pace.n)
+    effective = equivalent_n(reach * score_density(quantile), pace.n)
     if pace.drifts or reach > _MOST_REACH:
         return FoundInterval(effective_n=effective, why_not=DRIFTS if pace.drifts else NO_BOUND)
     below = np.cumsum(times.counts, axis=1)

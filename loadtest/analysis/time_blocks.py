@@ -10,7 +10,7 @@ memory does not grow with the record. Draws are seeded, so errors are reproducib
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,7 +26,8 @@ from loadtest.analysis.times import dispatch_lag, overhead, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
-from loadtest.stats.means import circular_blocks, filled_blocks
+from loadtest.stats.correlated_bins import PaceModels, fill_batches, filled_blocks, pace_of
+from loadtest.stats.means import circular_blocks
 from loadtest.stats.shares import share_scores
 
 RESPONSE: Final = "response_time_ms"
@@ -147,6 +148,11 @@ class BinnedTimes:
         else:
             level = self._level_of_bucket.take(distribution.buckets(values))
         tally(self.counts.reshape(-1), places * len(self.cuts) + level)
+
+    @cached_property
+    def pace(self) -> PaceModels | None:
+        """Models of the pace that the times share, once all are added; None if too many batches are empty."""
+        return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
         """Standard error of the logarithm of a percentile; None where the values are spread over too few blocks."""

@@ -37,6 +37,8 @@ _DRIFT: Final = 3
 """Number of the last ``_LASTS`` that are too long for the pace to vary repeatedly within the stage."""
 _HALVINGS: Final = 30
 """Number of bisections for a bound: its precision in binary digits."""
+_BATCHES: Final = 8
+"""Number of batches in a stage."""
 NORMAL: Final = 1.959963984540054
 """Normal deviate of a two-sided 95 % interval."""
 
@@ -75,12 +77,8 @@ def pace_of(counts: Ints) -> PaceModels:
     scores = _normal_quantiles(np.clip(np.cumsum(of_each) - of_each / 2, 0.25, n - 0.25) / n)
     sums = counts @ scores
     within = max(float(of_each @ scores**2 - (sums**2 / np.maximum(of_bin, 1)).sum()) / max(n - bins, 1), 1e-6)
-    rest, each, spectra, shared = (
-        (sums - of_bin * (of_each @ scores) / n)[:, None],
-        n / bins,
-        _spectra(bins),
-        _PACES * within,
-    )
+    rest = (sums - of_bin * (of_each @ scores) / n)[:, None]
+    each, spectra, shared = n / bins, _spectra(bins), _PACES * within
     # A pace that changes within a bin adds to the variance within bins.
     own = np.array([np.maximum(within - shared * (1 - one.of_bin), within / 20) for one in spectra])
     models = [each * alone + each**2 * shared * one.powers[:, None] for one, alone in zip(spectra, own, strict=True)]
@@ -138,7 +136,29 @@ def _weigh_shares(events: Ints, whole: Ints, pace: PaceModels | None) -> tuple[F
     return _normalised(logs + prior), np.sqrt((1 - _PARTS) / total + _PARTS * of_mean)
 
 
-def effective_n(reach: float, n: float) -> float:
+def level_of(share: Floats, quantile: float) -> int:
+    """Return the first level whose cumulative share reaches a quantile."""
+    return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
+
+
+def bins_of_batch(bins: int) -> int:
+    """Return the number of bins in a batch."""
+    return math.ceil(bins / _BATCHES)
+
+
+def filled_blocks(counts: Ints, bins: int) -> int:
+    """Count the non-empty blocks among consecutive blocks of ``bins`` bins."""
+    whole = len(counts) // bins * bins
+    return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
+
+
+def fill_batches(counts: Ints) -> bool:
+    """Whether at most one batch of a stage is empty."""
+    batch = bins_of_batch(len(counts))
+    return filled_blocks(counts, batch) >= len(counts) // batch - 1
+
+
+def equivalent_n(reach: float, n: float) -> float:
     """Return the number of independent values whose share is as uncertain; ``reach`` is as of ``share_reach``."""
     return min(n, (NORMAL / max(reach, 1e-9)) ** 2)
 

@@ -16,8 +16,6 @@ LEAST_BATCH: Final = 4
 """Minimum number of values in a batch."""
 MOST_BATCHES: Final = 20
 """Maximum number of batches of values in order of time."""
-_BATCHES: Final = 8
-"""Number of batches in a stage."""
 
 
 @lru_cache(maxsize=1024)
@@ -65,25 +63,3 @@ def effective_n(values: Floats) -> tuple[float, int]:
     means = np.array([part.mean() for part in np.array_split(values, batches)])
     inflation = float(means.var(ddof=1)) * n / batches / plain
     return n / max(1.0, inflation), batches - 1
-
-
-def level_of(share: Floats, quantile: float) -> int:
-    """Return the first level whose cumulative share reaches a quantile."""
-    return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
-
-
-def bins_of_batch(bins: int) -> int:
-    """Return the number of bins in a batch."""
-    return math.ceil(bins / _BATCHES)
-
-
-def filled_blocks(counts: Ints, bins: int) -> int:
-    """Count the non-empty blocks among consecutive blocks of ``bins`` bins."""
-    whole = len(counts) // bins * bins
-    return int(np.count_nonzero(counts[:whole].reshape(-1, bins).sum(axis=1)))
-
-
-def fill_batches(counts: Ints) -> bool:
-    """Whether at most one batch of a stage is empty."""
-    batch = bins_of_batch(len(counts))
-    return filled_blocks(counts, batch) >= len(counts) // batch - 1
