@@ -11,10 +11,9 @@ from typing import Final
 import numpy as np
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups, grown
-from loadtest.analysis.open_arrivals import OpenArrivals
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
-from loadtest.arrays import Bools, Ints
+from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo, StagePlan
@@ -34,7 +33,7 @@ _EDGE_NS: Final = 1e6
 """Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""Largest range per arrival number at which counting is faster than sorting."""
+"""Largest range per arrival number at which a place for each number is faster than sorting."""
 _MISSING: Final = {"even": 2.0}
 """Planned arrivals that may be missing before the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
@@ -79,7 +78,7 @@ class Consistency:
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
-        self._open = [OpenArrivals() for _ in vocabulary.entries]
+        self._open = [_OpenArrivals() for _ in vocabulary.entries]
         # A user's own class may send more requests than attempts and polls, and continue after the last.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
@@ -211,6 +210,51 @@ class Consistency:
         (code,) = self._vocabulary.codes("row", [kind])
         found: Bools = rows.words("row") == code
         return found
+
+
+class _OpenArrivals:
+    """Counts the requests of each arrival until its operation ends: few arrivals at a time, however long the record."""
+
+    def __init__(self) -> None:
+        self._arrivals, self._requests = np.zeros((2, 0), np.int64)
+        self._last_end = np.zeros(0)
+
+    def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
+        """Add requests, then forget the arrivals that have an outcome.
+
+        Args:
+            parents: the arrival of each request.
+            ends: of each request, in ns.
+            arrivals: that have an outcome now.
+
+        Returns:
+            For each of ``arrivals``, how many requests it had and when the last one ended (NaN without any).
+        """
+        numbers, known = np.concatenate((self._arrivals, parents)), len(self._arrivals)
+        if not len(numbers):
+            return np.zeros(len(arrivals), np.int64), np.full(len(arrivals), np.nan)
+        distinct, places = _places(numbers)
+        requests = np.bincount(places[known:], minlength=len(distinct))
+        requests[places[:known]] += self._requests
+        last_end = np.full(len(distinct), np.nan)
+        last_end[places[:known]] = self._last_end
+        np.fmax.at(last_end, places[known:], ends)
+        at = np.searchsorted(distinct, arrivals).clip(max=len(distinct) - 1)
+        there = distinct[at] == arrivals
+        found = np.where(there, requests[at], 0), np.where(there, last_end[at], np.nan)
+        requests[at[there]] = 0
+        still = requests.nonzero()[0]
+        self._arrivals, self._requests, self._last_end = distinct[still], requests[still], last_end[still]
+        return found
+
+
+def _places(numbers: Ints) -> tuple[Ints, Ints]:
+    """Return ascending numbers that hold all of some, and the place of each in them."""
+    least, most = int(numbers.min()), int(numbers.max())
+    if most - least < _DENSE * len(numbers):
+        return np.arange(least, most + 1), numbers - least
+    distinct, places = np.unique(numbers, return_inverse=True)
+    return distinct, places
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
