@@ -32,15 +32,15 @@ class MainEntry:
     """A traffic entry in one of its stages.
 
     Attributes:
-        stages: its stage; empty for an entry without stages.
+        stage: the one with the most times; None for an entry without stages.
         within: whether that was planned within the limits.
         only: whether it is the only such stage, so that it need not be named.
-        times: response times of their operations that were ok or timed out.
+        times: response times of operations that were ok or timed out.
     """
 
     traffic: str
     operation: Operation
-    stages: tuple[StagePlan, ...]
+    stage: StagePlan | None
     within: bool
     only: bool
     times: Distribution
@@ -94,8 +94,7 @@ def _entry(findings: Findings, name: str) -> MainEntry:
     # Stages are never mixed: use the stage with the most times.
     found = [(record.time("response_time_ms", [key]), key.stage) for key in (calm if within else planned)]
     times, stage = max(found, key=lambda one: one[0].n, default=(Distribution(), None))
-    stages = () if stage is None else (stage,)
-    return MainEntry(name, record.info.traffic[name].operation, stages, within, len(found) == 1, times)
+    return MainEntry(name, record.info.traffic[name].operation, stage, within, len(found) == 1, times)
 
 
 def headline(findings: Findings) -> str:
@@ -174,17 +173,13 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
     found = [each for each in parts if each[0] >= _NAMED]
     if not found:
         return "", 0.0
-    rate, (name, stage), numbers = max(
-        ((rate, (key.traffic, key.stage.name), numbers) for rate, key, numbers in found), key=lambda each: each[0]
-    )
-    ends = " or ".join(word for word, number in numbers.items() if number)
-    worst = f"{share(rate)} of {findings.record.info.traffic[name].operation.several} in “{stage}” {ends}"
+    rate, key, numbers = max(found, key=lambda each: each[0])
+    stage = f"“{key.stage.name}”"
     if len(found) > 1:
-        return (
-            f"in {len(found)} of {len(parts)} stages 1\u00a0% or more failed, at most {share(rate)} (“{stage}”)",
-            rate,
-        )
-    return worst, rate
+        return f"in {len(found)} of {len(parts)} stages 1\u00a0% or more failed, at most {share(rate)} ({stage})", rate
+    ends = " or ".join(word for word, number in numbers.items() if number)
+    several = findings.record.info.traffic[key.traffic].operation.several
+    return f"{share(rate)} of {several} in {stage} {ends}", rate
 
 
 def _no_times(findings: Findings) -> str:

@@ -61,14 +61,14 @@ def _most_throttled(findings: Findings, entry: MainEntry | None) -> _Part | None
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
             return max(some, key=lambda part: part.figures.requests.throttled_rate or 0.0)
-    main = [part for part in own if entry is not None and part.stage in {stage.name for stage in entry.stages}]
+    main = [part for part in own if entry is not None and entry.stage and part.stage == entry.stage.name]
     return next(iter(main or own or parts), None)
 
 
 def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
-    if entry is None or not entry.times.n:
+    if entry is None or entry.stage is None or not entry.times.n:
         return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
-    stage = entry.stages[0].name
+    stage = entry.stage.name
     where = f"{entry.traffic} within the limits" if entry.within and entry.only else f"{entry.traffic} in “{stage}”"
     polled = polling(findings.record.info, entry.traffic)
     n = f"n = {words.count(entry.times.n)} {entry.words}{f', {polled}' if polled else ''}"

@@ -120,8 +120,8 @@ def summary(findings: Findings) -> Table:
         f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
     entry = main_entry(findings)
-    chosen = set() if entry is None else {(entry.traffic, stage.name) for stage in entry.stages}
-    decides = sorted(range(len(parts)), key=lambda place: (parts[place][:2] not in chosen, _ok(parts[place][2]) or 0.0))
+    chosen = (entry.traffic, entry.stage.name) if entry is not None and entry.stage is not None else None
+    decides = sorted(range(len(parts)), key=lambda place: (parts[place][:2] != chosen, _ok(parts[place][2]) or 0.0))
     columns += " | Polled" * any(polled.values())
     return replace(table_of("summary", "Summary", columns, rows, note), decides=tuple(decides))
 
