@@ -41,7 +41,7 @@ def stand_alone(plot: Plot) -> str:
 def _colours() -> str:
     """The variables of the page's style sheet, light and dark."""
     page = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    light, dark = (re.findall(r"--[\w-]+: #\w+;", part)[:] for part in re.findall(r":root \{(.*?)\}", page, re.DOTALL))
+    light, dark = (re.findall(r"--[\w-]+: #\w+;", part) for part in re.findall(r":root \{(.*?)\}", page, re.DOTALL))
     return (
         f":root {{ {' '.join(light)} }} @media (prefers-color-scheme: dark) {{ :root {{ {' '.join(dark)} }} "
         "image { filter: brightness(1.45); } }"

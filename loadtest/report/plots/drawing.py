@@ -31,8 +31,6 @@ _MOST_ROWS: Final = 16
 """Maximum rows of a table in the page; more are thinned evenly."""
 _MOST_POINTS: Final = 2_000
 """Maximum points of a series in the CSV, thinned likewise."""
-
-
 _LEFT_OUT: Final = "{} entries with fewer failures or operations are not drawn; metrics.json has their figures."
 _DPI: Final = 144
 _TITLE_PT: Final = 10.5
@@ -169,7 +167,8 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    if not series(figure):
+    drawn = series(figure)
+    if not drawn:
         for table in instead:
             writer.writerows([[csv_text(table.title)], [csv_text(label) for label, _ in table.columns]])
             numbers = [number for _, number in table.columns]
@@ -178,7 +177,7 @@ def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
                 writer.writerow(cell.text if number else csv_text(cell.text) for cell, number in cells)
         return buffer.getvalue()
     writer.writerow(["panel", "series", "x", "y"])
-    for one in series(figure):
+    for one in drawn:
         kept = picked(len(one.x), _MOST_POINTS)
         for x, y in zip(one.x[kept].tolist(), one.y[kept].tolist(), strict=True):
             if np.isfinite(y):
