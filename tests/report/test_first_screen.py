@@ -229,6 +229,17 @@ def test_of_several_entries_the_one_with_most_times_is_named(tmp_path: Path) -> 
     assert "p95 of sync runs of “many” is 5.00 ms" in plain(report.statements[0])
 
 
+def test_the_note_of_a_failed_threshold_is_shown_and_no_other(tmp_path: Path) -> None:
+    """A scenario that fails deliberately says so where its verdict stands."""
+    notes = {"requests.throttled == 0": "This failure is deliberate.", "response_time.p50 < 1s": "It holds."}
+    thresholds = [{"require": require, "traffic": "t", "note": note} for require, note in notes.items()]
+    page = made(tmp_path, one_stage([{}] * 50 + [REFUSED] * 50, thresholds=thresholds))
+    assert page.word == "fail"
+    said = render_markdown(page)
+    assert "This failure is deliberate." in said
+    assert "It holds." not in said
+
+
 def test_an_error_of_two_entries_is_counted_once(tmp_path: Path) -> None:
     """Each of 30 runs got 404, 15 from each entry."""
     fate = {"status": 404, "outcome": "failed", "reason": "unexpected_status"}
