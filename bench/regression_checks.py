@@ -249,7 +249,6 @@ def _run(
         sentence="",
         controls=(control,),
         measurements=tuple(measurements),
-        sketches=(),
     )
 
 

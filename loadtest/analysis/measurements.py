@@ -18,7 +18,7 @@ overhead of sync runs.
 import math
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
@@ -31,13 +31,11 @@ from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONS
 from loadtest.compare.measurements import (
     FILE_NAME,
     NATURES,
-    PROBABILITIES,
     ControlMeasurement,
     GeneratorIdentity,
     Measurement,
     Metric,
     RunMeasurements,
-    Sketch,
     TargetIdentity,
     significant,
 )
@@ -54,7 +52,7 @@ _ROUNDING_MS: Final = 1.0
 """What a service hides that gives executionTime in whole milliseconds."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
-_SKETCH_DIGITS: Final = 4
+_ERROR_DIGITS: Final = 4
 _NOTHING: Final = 1e-9
 _TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
 
@@ -87,7 +85,6 @@ def measure(findings: Findings) -> RunMeasurements:
         sentence=verdict.sentence,
         controls=tuple(_controls(findings)),
         measurements=tuple(one for stage in stages for one in stage.measurements()),
-        sketches=tuple(one for stage in stages for one in stage.sketches()),
         idle_entries=_idle_entries(findings),
         not_found_entries=record.not_found_entries,
     )
@@ -185,19 +182,6 @@ class _Stage:
             self._goodput(),
         ]
         return [one for one in found if one is not None]
-
-    def sketches(self) -> list[Sketch]:
-        times: dict[str, Literal["response_time", "execution_time"]]
-        times = {RESPONSE: "response_time", EXECUTION: "execution_time"}
-        found = []
-        for field, name in times.items():
-            whole = self.times[field]
-            if whole.n and math.isfinite(whole.most - whole.least):
-                values = whole.at([rank(whole.n, p) for p in PROBABILITIES])
-                quantiles = tuple(significant(value, _SKETCH_DIGITS) for value in values)
-                stage = self.plan.name
-                found.append(Sketch(traffic=self.traffic, stage=stage, time=name, n=whole.n, quantiles_ms=quantiles))
-        return found
 
     def _waits(self) -> str:
         """Why times and errors here are those of waiting for the server's windows; empty if they are not."""
@@ -322,4 +306,4 @@ def _rounded(value: float | None) -> float | None:
     """Return a rounded error: zero for residue of floating-point sums, None if not finite."""
     if value is None or not math.isfinite(value):
         return None
-    return significant(value, _SKETCH_DIGITS) if value > _NOTHING else 0.0
+    return significant(value, _ERROR_DIGITS) if value > _NOTHING else 0.0

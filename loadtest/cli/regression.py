@@ -9,7 +9,7 @@ import msgspec
 from loadtest.cli._options import TARGET, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file, suspects
-from loadtest.compare.history import FORMATS, History
+from loadtest.compare.history import History, to_otava
 from loadtest.errors import InputError
 from loadtest.processes import run_module
 from loadtest.runs.regression import CheckOptions, decide, warn
@@ -99,17 +99,19 @@ def reject(run: str, **options: Any) -> None:
     decide(run, "rejected", **options)
 
 
-@command.command(short_help="Show a history, or print it for other tools.")
+@command.command(short_help="Show a history, or print it as CSV.")
 @click.argument("scenario", required=False)
 @_history_option
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write a page with plots instead.")
-@click.option("--to", "form", type=click.Choice(list(FORMATS)), help="Print the history in another tool's format.")
+@click.option("--to", "form", metavar="otava", help="Print the history as CSV for Apache Otava.")
 def history(scenario: str | None, *, place: Path, html: Path | None, form: str | None) -> int:
     """Show the runs of a history with their verdicts and decisions.
 
-    `--to otava` prints CSV with a row for each run that is valid and not rejected; bmf and benchmark-action print the
-    last such run.
+    `--to otava` prints CSV with a row for each run that is valid and not rejected.
     """
+    if form not in {None, "otava"}:
+        remedy = "Use `--to otava`: CSV with every run; or a run's comparison.openmetrics.txt for its values alone."
+        raise InputError(f"--to {form} is not supported", remedy)
     files = _history_files(place, scenario)
     if (html is not None or form is not None) and len(files) != 1:
         names = ", ".join(path.stem for path in files) or "none"
@@ -118,7 +120,7 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
         return run_module("loadtest.report.regression", "--history", str(files[0]), "--output", str(html))
     for path in files:
         if form is not None:
-            click.echo(FORMATS[form](_read(path)), nl=False)
+            click.echo(to_otava(_read(path)), nl=False)
         else:
             show_history(path, _read(path))
     return 0

@@ -1,4 +1,4 @@
-"""The history of a scenario: its checked runs, their verdicts and decisions, and other tools' formats. Pure.
+"""The history of a scenario: its checked runs, their verdicts and decisions, and their CSV for another tool. Pure.
 
 A history is a set of lines: runs with measurements and verdict, and decisions on runs. Lines may come in any order and
 repeatedly (Git's union merge does both); the same set always gives the same history. Later lines never change a
@@ -7,16 +7,14 @@ recorded verdict.
 
 import csv
 import io
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, Sketch, mismatch, significant
+from loadtest.compare.measurements import Measurement, RunMeasurements, mismatch, significant
 from loadtest.compare.results import ComparisonVerdict
 from loadtest.errors import InputError
 
@@ -28,9 +26,6 @@ RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: a run that was accepted manually and never compared."""
 
 _DIGITS: Final = 7
-_SKETCH_DIGITS: Final = 3
-_Z95: Final = 1.959964
-"""Quantile of the standard normal distribution, two-sided 95 %."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
@@ -211,89 +206,33 @@ def now() -> str:
 
 
 def compact(run: RunMeasurements) -> RunMeasurements:
-    """Round a run's figures for the history: seven significant digits, three in sketches. Verdicts use these values."""
+    """Round a run's figures for the history to seven significant digits. Verdicts use these values."""
     replace = msgspec.structs.replace
 
     def kept(one: Measurement) -> Measurement:
         figures = {"value": one.value, "score": one.score} | ({} if one.se is None else {"se": one.se})
         return replace(one, **{name: significant(figure, _DIGITS) for name, figure in figures.items()})
 
-    def drawn(one: Sketch) -> Sketch:
-        return replace(one, quantiles_ms=tuple(significant(value, _SKETCH_DIGITS) for value in one.quantiles_ms))
-
-    measurements, sketches = tuple(map(kept, run.measurements)), tuple(map(drawn, run.sketches))
-    return replace(run, measurements=measurements, sketches=sketches)
+    return replace(run, measurements=tuple(map(kept, run.measurements)))
 
 
-def _exported(history: History) -> list[RunMeasurements]:
-    """The runs for other tools, oldest first, without invalid and rejected runs.
+def to_otava(history: History) -> str:
+    """Return CSV for Apache Otava: a row for each run, a column for each gated metric that all runs have.
+
+    Invalid and rejected runs are left out. Otava needs a number in every cell, so a metric that some run lacks has no
+    column.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no run to export.
     """
     runs = [each.measurements for each in history.runs if each.status in {"accepted", "waiting"}]
     if not runs:
         raise InputError("the history has no valid run to export")
-    return runs
-
-
-def _to_otava(history: History) -> str:
-    """CSV for Apache Otava: a row for each run, a column for each gated metric that all runs have.
-
-    Otava needs a number in every cell, so a metric that some run lacks has no column.
-    """
-    runs = _exported(history)
-    columns = [_gated(run) for run in runs]
+    columns = [{one.key: one.value for one in run.measurements if one.gated} for run in runs]
     keys = [key for key in columns[-1] if all(key in column for column in columns)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["time", "run", "commit", "version", *map("/".join, keys)])
     for run, column in zip(runs, columns, strict=True):
-        values = [column[key].value for key in keys]
-        writer.writerow([run.started, run.run, run.commit, run.target_version, *values])
+        writer.writerow([run.started, run.run, run.commit, run.target_version, *(column[key] for key in keys)])
     return text.getvalue()
-
-
-def _to_bmf(history: History) -> str:
-    """Bencher Metric Format (JSON) of the last run: benchmarks are stages of traffic entries, measures are metrics."""
-    benchmarks: defaultdict[str, dict[str, Mapping[str, float]]] = defaultdict(dict)
-    for key, one in _gated(_exported(history)[-1]).items():
-        benchmarks[f"{key.traffic}/{key.stage}"][key.metric] = _bounds(one)
-    return _json(benchmarks)
-
-
-def _to_benchmark_action(history: History) -> str:
-    """``customSmallerIsBetter`` (JSON) for github-action-benchmark: the last run's metrics where less is better."""
-    run = _exported(history)[-1]
-    about = "\n".join(text for text in (run.run, run.commit, run.target_version) if text)
-    found = []
-    for one in _gated(run).values():
-        bounds, nature = _bounds(one), NATURES[one.metric]
-        plus = {"range": f"± {bounds['upper_value'] - one.value:.3g}"} if "upper_value" in bounds else {}
-        if nature.worse > 0:
-            found.append({"name": "/".join(one.key), "unit": nature.unit, "value": one.value, **plus, "extra": about})
-    return _json(found)
-
-
-def _gated(run: RunMeasurements) -> dict[Key, Measurement]:
-    return {one.key: one for one in run.measurements if one.gated}
-
-
-def _bounds(one: Measurement) -> dict[str, float]:
-    """A value with its 95 % interval within the run, for a time or rate that has one."""
-    if one.se is None or NATURES[one.metric].scale != "log":
-        return {"value": one.value}
-    factor = math.exp(_Z95 * one.se)
-    return {"value": one.value, "lower_value": one.value / factor, "upper_value": one.value * factor}
-
-
-def _json(value: Any) -> str:
-    return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-FORMATS: Final[Mapping[str, Callable[[History], str]]] = {
-    "otava": _to_otava,
-    "bmf": _to_bmf,
-    "benchmark-action": _to_benchmark_action,
-}
-"""By the value of ``--to``."""

@@ -76,20 +76,6 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return Key(self.traffic, self.stage, self.metric)
 
 
-PROBABILITIES: Final = tuple(round(0.025 * k, 3) for k in range(1, 40))
-"""Probabilities of a ``Sketch``'s quantiles."""
-
-
-class Sketch(msgspec.Struct, frozen=True, kw_only=True):
-    """A distribution for pictures: its quantiles (nearest rank, ms) at ``PROBABILITIES``, and n."""
-
-    traffic: str
-    stage: str
-    time: Literal["response_time", "execution_time"]
-    n: int
-    quantiles_ms: tuple[float, ...]
-
-
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """The properties of a target that must be equal within a history. Never an embedded target's port.
 
@@ -142,6 +128,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
+        sketches: empty, because no verdict rests on them; an older loadtest requires the key and may have filled it.
     """
 
     schema: int = SCHEMA_VERSION
@@ -159,9 +146,9 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     controls: tuple[ControlMeasurement, ...]
     measurements: tuple[Measurement, ...]
-    sketches: tuple[Sketch, ...]
     idle_entries: tuple[str, ...] = ()
     not_found_entries: tuple[str, ...] = ()
+    sketches: tuple[msgspec.Raw, ...] = ()
 
     def by_key(self) -> dict[Key, Measurement]:
         return {one.key: one for one in self.measurements}

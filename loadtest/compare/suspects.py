@@ -18,8 +18,6 @@ from loadtest.record.run_directory import read_versioned, write_json
 
 FILE_NAME: Final = "suspects.json"
 SCHEMA_VERSION: Final = 1
-_WITH_SKETCHES: Final = 10
-"""Number of latest accepted runs whose sketches are kept, as pictures show no more."""
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,14 +80,13 @@ def suspected(
     found = tuple(Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect)
     if not found:
         return None
-    plain, pictured = history[:-_WITH_SKETCHES], history[-_WITH_SKETCHES:]
     return Suspects(
         schema=SCHEMA_VERSION,
         title=comparison.title,
         repeat=repeat,
         suspects=found,
         line=line,
-        history=(*(msgspec.structs.replace(run, sketches=()) for run in plain), *pictured),
+        history=tuple(history),
     )
 
 

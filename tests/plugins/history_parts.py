@@ -9,12 +9,10 @@ from plugins import regression_parts
 
 from loadtest.compare.history import RecordedVerdict, RunLine, run_line
 from loadtest.compare.measurements import (
-    PROBABILITIES,
     ControlMeasurement,
     Measurement,
     Metric,
     RunMeasurements,
-    Sketch,
     TargetIdentity,
 )
 
@@ -72,16 +70,6 @@ def made_run(
         controls=(
             ControlMeasurement(name="dispatch lag p99", value_ms=0.5),
             ControlMeasurement(name="CPU loop", value_ms=0.3, se=0.01),
-        ),
-        sketches=tuple(
-            Sketch(
-                traffic=entry,
-                stage="steady",
-                time="response_time",
-                n=200,
-                quantiles_ms=tuple(base * (0.5 + p) for p in PROBABILITIES),
-            )
-            for entry, base in BASE_MS.items()
         ),
     )
 

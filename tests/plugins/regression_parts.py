@@ -67,7 +67,6 @@ def run(values: Mapping[Key, float] | Iterable[Measurement], number: int = 0, **
         sentence="Pass.",
         controls=(),
         measurements=made,
-        sketches=(),
     )
     return msgspec.structs.replace(plain, **fields)
 

@@ -17,7 +17,6 @@ from loadtest.report.plots import (
     answers,
     by_rate,
     capacity,
-    distributions,
     execution,
     forest,
     jobs,
@@ -106,7 +105,6 @@ def draw_comparison(comparison: RunComparison, history: History | None = None) -
         {
             "changes": partial(forest.draw, comparison),
             "over-runs": partial(over_runs.draw_first, comparison, before),
-            "distributions": partial(distributions.draw, comparison),
             "over-runs-others": partial(over_runs.draw_others, comparison, before),
         }
     )

@@ -1,47 +1,19 @@
-"""What a comparison's plots draw: the shift function, the prediction band, titles that their data prove."""
-
-import math
+"""What a comparison's plots draw: the prediction band, titles that their data prove."""
 
 import msgspec
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from plugins import made_comparisons as made
-from scipy.special import stdtrit
 
 from loadtest.compare import history
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.rule import judge_history
-from loadtest.report.plots import distributions, forest, over_runs
-from loadtest.report.plots.distributions import shift
+from loadtest.report.plots import forest, over_runs
 from loadtest.report.plots.style import change_axis
 
 SLOWER = made.CASES["slower"]()
 PAIRED = made.CASES["paired-slower"]()
-
-
-def test_the_shift_function_is_the_difference_of_mean_quantiles() -> None:
-    """Its band follows from the base runs alone: t(k − 1) · s · √(1/k + 1/n)."""
-    base, head = np.array([[10.0, 100.0], [12.0, 104.0], [14.0, 96.0]]), np.array([[22.0, 100.0]])
-    difference, noise = shift(base, head, paired=False)
-    assert difference == pytest.approx([10.0, 0.0])
-    assert noise == pytest.approx(stdtrit(2, 0.975) * np.array([2.0, 4.0]) * math.sqrt(1 / 3 + 1))
-
-
-def test_of_pairs_the_noise_is_that_of_their_differences() -> None:
-    """What both blocks of a pair share is in no band: t(k − 1) · s ÷ √k."""
-    base = np.array([[10.0], [20.0], [40.0]])
-    difference, noise = shift(base, base + np.array([[4.0], [5.0], [6.0]]), paired=True)
-    assert difference == pytest.approx([5.0])
-    assert noise == pytest.approx([stdtrit(2, 0.975) * 1.0 / math.sqrt(3)])
-
-
-def test_one_run_tells_nothing_of_noise() -> None:
-    """There is no band, and the picture says so."""
-    assert shift(np.array([[1.0]]), np.array([[2.0]]), paired=False)[1] is None
-    single = msgspec.structs.replace(SLOWER, base_runs=SLOWER.base_runs[:1])
-    drawn = distributions.draw(single)
-    assert "there is no band" in drawn.caption
 
 
 @pytest.mark.parametrize("name", ["slower", "pass", "throttled"])
@@ -57,14 +29,11 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
 
 
 def test_titles_state_what_was_found() -> None:
-    """Number and name of what became worse; how many pairs agree; by how much quantiles moved."""
+    """Number and name of what became worse; how many pairs agree."""
     drawn = forest.draw(SLOWER)
     assert drawn.title.startswith("4 of 24 gated metrics became worse, most of all greetings")
     pairs = over_runs.draw_first(PAIRED)
     assert pairs.title == "greetings: executionTime p50, the head was worse in 7 of 7 pairs"
-    moved = distributions.draw(PAIRED)
-    assert moved.title.startswith("greetings: executionTime +")
-    assert "beyond run-to-run noise at 39 of 39" in moved.title
     unchanged = forest.draw(made.CASES["pass"]())
     assert unchanged.title.startswith("None of 24 gated metrics is found to be worse")
 

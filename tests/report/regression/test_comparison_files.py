@@ -57,8 +57,8 @@ def test_the_page_with_its_plots(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([str(save(comparison, tmp_path))]) == ExitCode.REGRESSED
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     pictures = sorted(path.stem for path in (tmp_path / FOLDER).glob("*.svg"))
-    assert pictures == ["changes", "distributions", "over-runs", "over-runs-others"]
-    assert page.count("<svg") == 4
+    assert pictures == ["changes", "over-runs", "over-runs-others"]
+    assert page.count("<svg") == 3
     assert len(page.encode()) < 2_000_000
     assert "<b>entry" not in page
     assert "<script>alert" not in page
