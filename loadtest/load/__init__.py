@@ -1,1 +1,1 @@
-"""Makes traffic. The only room for locust and gevent; importing locust patches the whole interpreter."""
+"""The load generator. Only this room imports Locust, which patches the whole interpreter, and gevent."""

@@ -1,18 +1,18 @@
-"""``python -m loadtest.load DIR BASE``: make the load of a prepared run, and nothing else.
+"""``python -m loadtest.load DIR BASE``: make the load of a prepared run.
 
-With ``--series N``, DIR is a comparison's, and the runs are the blocks of its N-th series. The load is made by this
-process alone, by workers that it starts, or by workers that connect to it.
+With ``--series N``, DIR is the directory of a comparison, and the runs are the blocks of its N-th series. The load
+comes from this process, from workers that it starts, or from workers that connect to it.
 
-Started by the command line as a process of its own. It writes its progress to standard output (see
-``record.progress``), and ends the run early when standard input ends: a parent that was killed leaves no load behind.
-Keys and endpoint come from the environment.
+The command line starts this process. It writes its progress to standard output (see ``record.progress``), and ends the
+run early at the end of standard input, so that no load outlives a killed parent. Keys and endpoint come from the
+environment.
 """
 
 import atexit
 import gc
 
-gc.disable()  # until all is imported: nothing of it goes away, and walking it again and again is a sixth of the start
-import locust  # isort: skip - before the rest, since it patches the interpreter
+gc.disable()  # imported objects stay, and scanning them repeatedly takes a sixth of the start-up time
+import locust  # isort: skip - first, because it patches the interpreter
 
 import argparse
 import contextlib
@@ -55,28 +55,24 @@ from loadtest.scenario import Scenario
 _LOOK: Final = 0.05
 _REPORT_EVERY: Final = 0.5
 _PATIENCE: Final = 60.0
-"""Seconds that workers of this machine may take to come up; others are waited for until an interrupt."""
+"""Maximum seconds until the workers of this machine have connected; for remote workers there is no limit."""
 _STOP_TIMEOUT: Final = 10.0
 
 
 class LoadOptions(argparse.Namespace):
-    """The command line.
-
-    Attributes:
-        base: what a relative path in the scenario starts from.
-        processes: workers to start on this machine; 0 for this process alone, or where ``bind`` is set.
-        bind: host and port to wait for workers at; None if there are none, or all are of this machine.
-        expect_workers: how many to wait for there.
-        series: which blocks of a comparison to run; None for the single run of ``directory``.
-        metrics_port: where to serve metrics; None for nowhere.
-    """
+    """The command line."""
 
     directory: Path
     base: Path
+    """Base of relative paths in the scenario."""
     processes: int
+    """Workers to start on this machine; 0 for this process alone or for remote workers."""
     bind: tuple[str, int] | None
+    """Host and port for remote workers."""
     expect_workers: int
+    """Number of remote workers to wait for."""
     series: int | None
+    """Series of a comparison's blocks; None for a single run."""
     metrics_port: int | None
 
 
@@ -94,11 +90,7 @@ def read_options() -> LoadOptions:
 
 
 def main(options: LoadOptions) -> int:
-    """Make the load of the run, or of the blocks, prepared in a directory; their records are there afterwards.
-
-    Returns:
-        0 when the record is closed, whatever it holds; else an ``ExitCode``.
-    """
+    """Make the load of a prepared run or series of blocks; return 0 after the record is closed, else an exit code."""
     gc.freeze()
     gc.enable()
     setup_logging("INFO", None)
@@ -115,8 +107,7 @@ def main(options: LoadOptions) -> int:
         session = Session(environment, directory, info, scenario, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_generator=make_generator, on_progress=_write)
         if options.metrics_port is not None:
-            # Flask and what else the web UI needs, for those alone who ask for it.
-            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415
+            from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415 - slow, and rarely needed
 
             serve_metrics(engine, options.metrics_port)
         _end_early(engine.interrupt)
@@ -130,13 +121,13 @@ def main(options: LoadOptions) -> int:
 
 
 def _environment(scenario: Scenario, info: RunInfo, base: Path) -> Environment:
-    # Locust's own events, so that listeners beside a scenario's user classes hear of every request.
+    # With Locust's global events, listeners in the modules of user classes receive every request.
     return Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
 
 
 def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo) -> None:
-    """Have a run's users made, and wait until it needs them no longer."""
-    # Locust begins in a greenlet of its own: until then, `done` would be that of the run before.
+    """Start a run's users, and wait until it no longer needs them."""
+    # Locust starts in its own greenlet; until then, `done` is still set by the previous run.
     engine.done.clear()
     users = sum(plan.users for plan in info.traffic.values())
     runner.start(users, spawn_rate=users)
@@ -147,18 +138,16 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
 ) -> Iterator[tuple[LocalRunner | MasterRunner, Callable[[Session], LoadGenerator]]]:
-    """Have Locust's runner, with all workers connected, and what makes the load generator of a session.
-
-    Workers that were started here end afterwards.
+    """Yield Locust's runner, with all workers connected, and the factory of load generators; then end the workers.
 
     Raises:
-        InputError: if nothing can listen at ``bind``.
-        LoadtestError: if the workers of this machine do not come up.
+        InputError: if the address ``bind`` cannot be used.
+        LoadtestError: if the workers of this machine do not connect.
     """
     if not options.processes and options.bind is None:
         yield environment.create_local_runner(), LocalGenerator
         return
-    # Locust's master would wait a second for workers to report how many users they have, and hear nothing meanwhile.
+    # Locust's master would block for a second until workers report their numbers of users.
     os.environ["LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP"] = "0"
     runner = _listen(environment, *(options.bind or (LOOPBACK, 0)))
     mailbox = Mailbox(environment, runner, keys=keys)
@@ -175,7 +164,7 @@ def _runner(
             if any(process.poll() is not None for process in processes):
                 raise LoadtestError("a worker process ended at once; see load.log")
             if processes and time.monotonic() - begun > _PATIENCE:
-                raise LoadtestError(f"only {connected} of {expected} worker processes came up within {_PATIENCE:g} s")
+                raise LoadtestError(f"only {connected} of {expected} worker processes connected within {_PATIENCE:g} s")
             if time.monotonic() - reported > _REPORT_EVERY:
                 reported = time.monotonic()
                 _write(WaitingForWorkers(connected, expected))
@@ -189,7 +178,6 @@ def _runner(
 
 
 def _cancel(handlers: list[Any]) -> None:
-    """Cancel handlers of signals that are still there."""
     while handlers:
         handlers.pop().cancel()
 
@@ -198,42 +186,42 @@ def _listen(environment: Environment, host: str, port: int) -> MasterRunner:
     try:
         return environment.create_master_runner(host, port)
     except SystemExit:
-        # Locust's log says that the port is busy.
+        # Locust logs that the port is busy.
         reason = "the port is in use"
-    except Exception as error:  # noqa: BLE001 - Locust's, of several kinds
+    except Exception as error:  # noqa: BLE001 - Locust raises several types
         reason = str(error)
     raise InputError(f"--bind {host}:{port}: cannot listen there: {reason}", "Choose another --bind.")
 
 
 @dataclass
 class _Target:
-    """What the blocks against one base URL share: both sides may have the same one."""
+    """State shared by the blocks against one base URL; both sides may have the same URL."""
 
     ended_unix_s: float | None = None
-    """When the last block against it ended."""
+    """End of the last block."""
     used: list[BudgetUse] = field(default_factory=list)
-    """By each block."""
+    """Use of the request budget by each block."""
     budget: RequestBudget | None = None
-    """Of the last block, if this process made it."""
+    """Budget of the last block in this process."""
 
 
 class _Blocks:
-    """The blocks of a comparison that are one series, made one after the other by one set of user classes.
+    """The successive blocks of one series of a comparison, made with one set of user classes.
 
-    One process, so that both sides are measured by the same generator, as warm as it is after the first pair. Both
-    sides get the same arrivals and inputs, because a schedule is a pure function of scenario and seed.
+    In one process, the same warm generator measures both sides. Both sides get the same arrivals and inputs, because a
+    schedule is a pure function of scenario and seed.
     """
 
     def __init__(self, directory: Path, series: int, base: Path) -> None:
         self._directory, self._base = directory, base
         self._plan: BlockPlan = comparison.load(directory)
         self._blocks = self._plan.of(series)
-        # Both sides have the same traffic, and so the same users.
+        # Both sides have the same traffic and therefore the same users.
         info = self._info(self._blocks[0])
         self._environment = _environment(Scenario.model_validate(info.scenario.effective), info, base)
         self._interrupted = Event()
         self._block = self._blocks[0]
-        """The one that is about to begin, or under way."""
+        """The next or current block."""
         self._targets: defaultdict[str, _Target] = defaultdict(_Target)
         """By base URL."""
         for block in self._plan.blocks:
@@ -241,14 +229,11 @@ class _Blocks:
                 self._note_end(self._info(block))
 
     def run(self) -> int:
-        """Run block after block, until all are done or one ends before its time.
-
-        Returns:
-            0 when every record that was begun is closed; else an ``ExitCode``.
+        """Run all blocks, or up to a block that ends early; return 0 if all records are closed, else an exit code.
 
         Raises:
-            LoadtestError: if a block could not begin or be recorded.
-            TargetError: if nothing answered in a whole block.
+            LoadtestError: if a block cannot begin or cannot be recorded.
+            TargetError: if the target does not answer during a whole block.
         """
         runner = self._environment.create_local_runner()
         self._environment.events.init.fire(environment=self._environment, runner=runner, web_ui=None)
@@ -306,12 +291,12 @@ class _Blocks:
         return ExitCode.PASS
 
     def _await_silence(self, number: int) -> None:
-        """Wait until no limit counts requests of the block before on the same target, where the plan asks for it."""
+        """Wait until no limit still counts requests of the previous block on the same target."""
         block, info = self._block, self._info(self._block)
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
-            # An earlier process sent there, and nobody here knows how much of a window's share is left.
+            # An earlier process sent requests, so this process does not know the rest of a window's share.
             silence = max(silence, *(limit.window_s for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
@@ -338,20 +323,19 @@ class _Blocks:
 
 
 def _end_early(interrupt: Callable[[], None]) -> None:
-    """Let a signal end the load early, and the end of our parent likewise."""
+    """End the load early on a signal or at the end of the parent process."""
     on_end_of(sys.stdin.fileno(), interrupt)
     on_signals(interrupt)
 
 
 def _write(progress: ProgressLine) -> None:
-    # A line fits into a pipe whole or not at all (it is below PIPE_BUF), and a reader that is asleep or gone must not
-    # hold up the load.
+    # A write of a line is atomic (below PIPE_BUF), and a reader that is slow or gone must not delay the load.
     with contextlib.suppress(BlockingIOError, BrokenPipeError):
         os.write(sys.stdout.fileno(), encode_progress(progress) + b"\n")
 
 
 def _abort(directory: Path, reason: str) -> None:
-    """Write into run.json why a run did not begin, unless the engine has written it."""
+    """Record the reason in run.json, unless the engine has recorded an end."""
     info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
@@ -359,7 +343,7 @@ def _abort(directory: Path, reason: str) -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # or Python's end looks for garbage in all of it: 0.1 s
+    atexit.register(gc.freeze)  # saves Python's final collection of 0.1 s
     try:
         sys.exit(main(read_options()))
     except LoadtestError as error:
@@ -367,6 +351,6 @@ if __name__ == "__main__":
             _abort(Path(sys.argv[1]), error.message)
         sys.stdout.write(encode_progress(Failure(str(error))).decode() + "\n")
         sys.exit(int(error.exit_code))
-    except Exception:  # noqa: BLE001 - ours, whatever it is: the exit code says so
+    except Exception:  # noqa: BLE001 - any error of the harness: the exit code is that of a bug
         traceback.print_exc()
         sys.exit(int(ExitCode.BUG))

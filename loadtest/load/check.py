@@ -1,7 +1,7 @@
-"""``python -m loadtest.load.check FILE...``: whether inputs, schemas, job ids and classes of scenarios can be used.
+"""``python -m loadtest.load.check FILE...``: check the inputs, schemas, job ids and user classes of scenarios.
 
-Writes JSON: for each FILE, in order, its mistakes. Sends nothing. Classes of users are imported as for a run, so that a
-scenario with some should have a process of its own: modules of two may have the same name.
+It prints a JSON list of errors for each FILE, in order, and sends nothing. User classes are imported, so two scenarios
+with user classes need separate processes: their modules may have the same name.
 """
 
 import contextlib
@@ -18,24 +18,24 @@ from loadtest.scenario import Traffic, load_scenario
 
 
 def mistakes(path: Path) -> list[str]:
-    """What is wrong with the files and classes that a scenario names, each with its key."""
+    """Return the errors in the files and user classes that a scenario names, each with its key."""
     loaded = load_scenario(path)
     entries = loaded.scenario.traffic
     if any(traffic.user is not None for traffic in entries.values()):
-        # Before anything else of the load, since it patches the interpreter.
+        # Locust patches the interpreter, so it is imported before the load.
         import locust  # noqa: F401, PLC0415 - slow to import, and only classes need it
     found = []
     for name, traffic in entries.items():
-        for key, look in _looks(name, traffic, path.parent, loaded.scenario.keys):
+        for key, check in _checks(name, traffic, path.parent, loaded.scenario.keys):
             try:
-                look()
+                check()
             except InputError as error:
                 found.append(f"{path}: {key}{error}")
     return found
 
 
-def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Ways to look at each thing that an entry names, with its key; each raises if it cannot be used."""
+def _checks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield a check for each file and class of an entry, with its key; a check raises ``InputError``."""
     from loadtest.load.payloads import read_inputs, read_job_ids, read_schema  # noqa: PLC0415 - after Locust
 
     if (inputs := traffic.inputs) is not None:
@@ -51,7 +51,7 @@ def _looks(name: str, traffic: Traffic, base: Path, keys: int) -> Iterator[tuple
 
 
 if __name__ == "__main__":
-    # What modules of users print while they are imported goes elsewhere.
+    # Modules of user classes may print during their import.
     with contextlib.redirect_stdout(sys.stderr):
         found = [mistakes(Path(file)) for file in sys.argv[1:]]
     print(msgspec.json.encode(found).decode())

@@ -1,4 +1,4 @@
-"""Other clocks against ours: the target's, from the ``Date`` headers of its answers, and a worker's. Pure."""
+"""Estimates of other clocks: the target's, from ``Date`` headers, and a worker's. Pure."""
 
 import time
 from typing import Final
@@ -12,13 +12,14 @@ _KEPT: Final = 64
 
 
 class ServerClock:
-    """Estimates the server's clock minus ours, by the bounds that ``ClockOffset`` draws from each new ``Date``.
+    """Estimates the server's clock minus ours from the bounds that each new ``Date`` gives (``ClockOffset``).
 
-    Where a ``Date`` jumps, they may contradict each other; then the middle of the last interval is taken, ± 0.5 s.
+    If the server's clock jumps, the bounds contradict each other. The estimate is then the middle of the last interval,
+    ± 0.5 s.
     """
 
     def __init__(self) -> None:
-        # Wall minus monotonic, taken once: a wall clock that is set during a run must not count.
+        # Fixed offset between wall clock and monotonic clock: a wall clock that is set during a run must not count.
         self._anchor = time.time_ns() - time.monotonic_ns()
         self._bounds = ClockOffset()
         self._previous: HttpExchange | None = None
@@ -27,11 +28,11 @@ class ServerClock:
         self.answers = 0
 
     def anchor(self, monotonic_ns: int, unix_ns: int) -> None:
-        """Compare the server's clock with another wall clock than ours, which reads this at that moment of ours."""
+        """Use the master's wall clock, which reads ``unix_ns`` at ``monotonic_ns`` of our monotonic clock."""
         self._anchor = unix_ns - monotonic_ns
 
     def see(self, exchange: HttpExchange) -> None:
-        """Take an answer into account; cheap unless its ``Date`` differs from the last one's."""
+        """Add an answer; this is cheap unless its ``Date`` differs from the previous answer's."""
         date = exchange.date
         if date is None:
             return
@@ -45,19 +46,18 @@ class ServerClock:
             return
         second = moment.timestamp()
         if previous is not None:
-            # The last answer before the change of second tells more than the first one of its own.
+            # The last answer of the previous second gives a tighter bound than its first answer.
             self._bounds.high = min(self._bounds.high, self._previous_second + 1 - self._wall(previous.start))
         self._bounds.see(second, self._wall(exchange.start), self._wall(exchange.end))
         self._rough = second + 0.5 - self._wall((exchange.start + exchange.end) // 2)
         self._previous, self._previous_second = exchange, second
 
     def estimate(self, *, exact: bool) -> ClockInfo | None:
-        """The offset and its uncertainty in s; None before any ``Date`` was seen.
+        """Return the offset and its uncertainty in s; None before the first ``Date``.
 
         Args:
-            exact: whether the server is known to take each ``Date`` anew, as the embedded one does. Others may renew
-                it once a second at a phase of their own (uvicorn does), which no answer tells: theirs may be up to a
-                second old, and only the lower bound holds.
+            exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers
+                (uvicorn) renew it once a second, so that it may be a second old. Only the lower bound holds then.
         """
         if self._previous is None:
             return None
@@ -72,15 +72,15 @@ class ServerClock:
 
 
 class WorkerClock:
-    """Estimates a worker's monotonic clock minus the master's, from reports and their answers.
+    """Estimates a worker's monotonic clock minus the master's from reports and their acknowledgements.
 
-    As NTP has it (RFC 5905, section 8): with a report sent at t1 (worker), received at t2 and answered at t3 (master),
-    and the answer received at t4 (worker), the worker is ahead by ((t1 − t2) + (t4 − t3)) / 2, and wrong by at most
-    half of the round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
+    As in NTP (RFC 5905, section 8), the worker sends a report at t1, the master receives it at t2 and answers at t3,
+    and the worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2, wrong by at most half of the
+    round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip counts.
 
     Args:
-        shared: whether both seem to read the same clock, being processes of one machine. That is assumed for as long
-            as no exchange speaks against it (a time namespace has a clock of its own).
+        shared: whether both processes seem to run on one machine. They then have the same clock, unless an exchange
+            shows a difference: a time namespace has its own clock.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -89,7 +89,7 @@ class WorkerClock:
         self._kept: list[tuple[int, int]] = []
 
     def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
-        """Take in one exchange: t1 to t4 of above."""
+        """Add an exchange: t1 to t4."""
         self.exchanges += 1
         trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
         offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2
@@ -97,7 +97,7 @@ class WorkerClock:
 
     @property
     def estimate(self) -> tuple[int, int]:
-        """Offset and its uncertainty in ns, by the exchanges; (0, 0) before any."""
+        """Measured offset and its uncertainty in ns; (0, 0) before the first exchange."""
         if not self._kept:
             return 0, 0
         trip, offset = min(self._kept)
@@ -105,11 +105,11 @@ class WorkerClock:
 
     @property
     def is_shared(self) -> bool:
-        """Whether both read the same clock, as far as the exchanges show."""
+        """Whether both processes have the same clock, as far as the exchanges show."""
         offset, uncertainty = self.estimate
         return self.shared and abs(offset) <= uncertainty
 
     @property
     def offset_ns(self) -> int:
-        """What to add to a moment of the master's clock to get the worker's."""
+        """Correction from the master's clock to the worker's."""
         return 0 if self.is_shared else self.estimate[0]

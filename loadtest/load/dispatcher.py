@@ -56,7 +56,7 @@ class Timer:
     """Calls a function at moments of the monotonic clock, to about 0.1 ms, while a greenlet waits.
 
     ``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
-    Elsewhere, sleeping has to do.
+    Without ``timerfd``, the timer sleeps.
     """
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ ALL: Final = Stride(0, 0, 1)
 
 
 class Partition:
-    """Arrivals of one process: a stride, then others, each from the cut of the stride before.
+    """Arrivals of one process: successive strides, each from the cut of the previous stride.
 
     Args:
         first: first stride; None to wait for it.

@@ -1,4 +1,4 @@
-"""Conducts a run: waits for its users, sets the epoch, has the schedule offered, drains, and closes the record."""
+"""The engine of a run: it waits for the users, sets the epoch, offers the schedule, drains, and closes the record."""
 
 import gc
 import logging
@@ -33,15 +33,15 @@ _SHORT_DRAIN: Final = 3.0
 
 
 class Engine:
-    """Conducts one run after the other in a Locust environment; Locust, a signal or a breaker may end them.
+    """Conducts successive runs in a Locust environment; Locust, a signal or a breaker may end a run.
 
     Args:
-        environment: Locust's; its test_start, test_stopping and test_stop events begin and end a run.
-        make_session: makes what a run needs, at its beginning.
-        make_generator: makes the load generator of a session; this process alone by default.
-        on_progress: called about twice a second with live figures and the phase.
-        on_end: called with what was recorded, when the record is closed.
-        on_error: called with the reason when a run could not begin, or could not be recorded.
+        environment: its test_start, test_stopping and test_stop events begin and end a run.
+        make_session: called at the beginning of each run.
+        make_generator: called with the session.
+        on_progress: called twice a second.
+        on_end: called after the record is closed.
+        on_error: called if a run cannot begin or cannot be recorded.
     """
 
     def __init__(
@@ -56,19 +56,18 @@ class Engine:
     ) -> None:
         self.phase: Phase = "over"
         self.done = Event()
-        """Set when a run needs its users no longer."""
+        """Set at the end of a run, which then no longer needs its users."""
         self.error: LoadtestError | None = None
-        """Why a run could not begin."""
+        """Error that prevented the run or its record."""
         self._make_session = make_session
         self._make_generator = make_generator
         self._on_progress = on_progress
         self._on_end = on_end
         self._on_error = on_error
         self.latest: tuple[Session, LoadGenerator] | None = None
-        """The run under way, or the one before; None before the first."""
+        """The current or last run."""
         self._interrupted = Event()
         self._abort_reason: str | None = None
-        """Why the run under way is being aborted."""
         self._conductor: gevent.Greenlet | None = None
         self._helpers: list[gevent.Greenlet] = []
         environment.events.test_start.add_listener(self._begin)
@@ -76,14 +75,14 @@ class Engine:
         environment.events.test_stop.add_listener(self._close)
 
     def interrupt(self) -> None:
-        """End the schedule now; what is in flight may still end within 3 s."""
+        """End the schedule now; operations in flight may still end within 3 s."""
         self._interrupted.set()
         if self.phase == "preparing" and self._conductor not in (None, gevent.getcurrent()):
-            # Seeding may wait for a slow target; nothing was offered that could be in flight.
+            # Seeding may wait for a slow target, and no operation is in flight yet.
             self._conductor.kill(block=False)
 
     def abort(self, reason: str) -> None:
-        """End the schedule now, as aborted; what is in flight has 3 s to end. Only the first reason counts."""
+        """End the schedule now, as aborted; operations in flight have 3 s to end. The first reason counts."""
         if self._abort_reason is None:
             self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)
@@ -118,7 +117,7 @@ class Engine:
 
         session.recorder.watch = watch
         session.endpoint.budget.on_spent = self.abort
-        # One greenlet each: an error in one of them leaves the others at work.
+        # Separate greenlets, so that an error in a breaker leaves the progress intact.
         self._helpers = [
             gevent.spawn(self._look_after, session, generator),
             gevent.spawn(self._check_breakers, session, breakers),
@@ -153,7 +152,7 @@ class Engine:
             session.info.end, session.info.end_reason = "aborted", error.message
         except (gevent.GreenletExit, BudgetSpentError):
             self._note_early_end(session)
-        except Exception:  # noqa: BLE001 - ours, whatever it is: the record is still closed, and says so
+        except Exception:  # noqa: BLE001 - any error of the harness: the record is still closed and names it
             session.bug = traceback.format_exc()
         finally:
             generator.unwatch()
@@ -161,7 +160,7 @@ class Engine:
             self.done.set()
 
     def _await_users(self, generator: LoadGenerator) -> None:
-        """Wait until every user has asked for an arrival: before that, making users would look like start lag."""
+        """Wait until every user has requested an arrival, because creating users would count as start lag."""
         deadline = time.monotonic() + _READY_PATIENCE
         while not generator.ready:
             if time.monotonic() > deadline:
@@ -169,7 +168,7 @@ class Engine:
             gevent.sleep(0.01)
 
     def _set_epoch(self, session: Session, generator: LoadGenerator) -> None:
-        # Nothing that exists now is garbage later: a collection in the middle of a run would only delay users.
+        # Existing objects do not become garbage, and collecting them in the middle of a run would delay users.
         gc.collect()
         gc.freeze()
         session.epoch_ns = set_epoch(session.info, session.control, generator.lead_ns)
@@ -183,7 +182,7 @@ class Engine:
             end_ns = session.epoch_ns + int(session.duration * 1e9)
             self._interrupted.wait(max(0.0, (end_ns - time.monotonic_ns()) / 1e9))
             while not generator.offered_all and not self._interrupted.is_set():
-                # What is behind the schedule is offered all the same.
+                # Overdue arrivals are still offered.
                 self._interrupted.wait(0.01)
             if self._interrupted.is_set():
                 self._note_early_end(session)
@@ -208,7 +207,7 @@ class Engine:
         session.info.end_reason = self._abort_reason
 
     def _stopping(self, **_: Any) -> None:
-        """Locust is about to stop the users; if the run has not ended, its user has stopped it."""
+        """Handle Locust's stop of the users; a run that has not ended was interrupted by the person at its page."""
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
@@ -220,7 +219,7 @@ class Engine:
             session.info.elapsed_s = session.elapsed_s
 
     def _close(self, **_: Any) -> None:
-        """All users are gone: count what never was sent, and close the record."""
+        """Count unsent arrivals and close the record, after all users have ended."""
         if self.latest is None or self.phase == "over":
             return
         self.phase = "over"
@@ -251,7 +250,7 @@ class Engine:
             gevent.sleep(_LOOK_INTERVAL)
 
     def _look_after(self, session: Session, generator: LoadGenerator) -> None:
-        """Report progress, and end the run where a full disk or an error of our own ends it."""
+        """Report progress; end the run if the disk is full or the harness has an error."""
         warned = False
         while True:
             late = session.live.late_starts.sustained(session.elapsed_s)

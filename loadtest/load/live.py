@@ -141,7 +141,7 @@ class RecentTimes:
 
 
 class LateStarts:
-    """Operations by the second of the run in which they started, and how many of these were late."""
+    """Counts of operations and of late operations, by the second of the run in which they started."""
 
     def __init__(self) -> None:
         self._started: Counter[int] = Counter()
@@ -182,7 +182,7 @@ class LiveStage:
         self.operations_sent: Counter[Outcome] = Counter()
         """Ended operations with at least one request, by outcome."""
         self.response_time = LogHistogram()
-        """Of operations with outcome ``ok`` or ``timed_out``."""
+        """Times of operations with outcome ``ok`` or ``timed_out``."""
         self.response_time_ms = 0.0
         """Their sum."""
         self.longest_ms = 0.0
@@ -206,7 +206,7 @@ class EntryFigures:
     def __init__(self, traffic: str, window_s: float, series: LiveSeries, late_starts: LateStarts) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
-        """Of operations with outcome ``ok`` or ``timed_out``."""
+        """Times of operations with outcome ``ok`` or ``timed_out``."""
         self.execution_time = RecentTimes(window_s)
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic

@@ -1,6 +1,6 @@
-"""The load of a run, made by this process alone, for the engine to conduct.
+"""The load generator of a run in one process.
 
-``distributed.master`` has the other load generator, with the same methods, whose load workers make.
+``DistributedGenerator`` in ``distributed.master`` has the same methods, and its workers make the load.
 """
 
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorI
 
 
 class LocalGenerator:
-    """This process alone, with the users of its session; it offers all arrivals, or those of a partition."""
+    """Offers all arrivals, or those of a partition, to the users of this process."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
-        """Called with the reason where the run should end."""
+        """Called with the reason to end the run."""
         self.partition = partition or Partition(ALL, last=True)
         self._session = session
         self.dispatcher = Dispatcher(session.schedules, session.pools, session.live, self.partition)
@@ -31,7 +31,7 @@ class LocalGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """How far ahead the epoch has to be: writing it into run.json takes ms, which would be start lag."""
+        """Lead of the epoch in ns: writing it into run.json takes ms, which would count as start lag."""
         return 50_000_000
 
     @property
@@ -40,7 +40,7 @@ class LocalGenerator:
 
     @property
     def clock(self) -> ClockInfo | None:
-        """The target's clock against ours, by the answers so far."""
+        """Estimate of the target's clock so far."""
         return self._session.clock.estimate(exact=self._session.info.target.embedded)
 
     @property
@@ -61,12 +61,12 @@ class LocalGenerator:
 
     @property
     def ready(self) -> bool:
-        """Whether every user of every pool has asked for an arrival at least once."""
+        """Whether every user has requested its first arrival."""
         return all(pool.ready for pool in self._session.pools.values())
 
     @property
     def offered_all(self) -> bool:
-        """Whether the partition is exhausted; an error of the dispatcher is raised here."""
+        """Whether the partition is exhausted; raises the dispatcher's error, if any."""
         if self._offering is not None and self._offering.ready():
             self._offering.get()
         return self.partition.exhausted
@@ -81,7 +81,7 @@ class LocalGenerator:
         self._offering = gevent.spawn(self.dispatcher.run, self._session.epoch_ns)
 
     def stop(self, *, discard: bool = False) -> None:
-        """Offer nothing more; with ``discard``, what waits for a user is not sent any longer, either."""
+        """Offer nothing more; with ``discard``, arrivals that wait for a user are not sent."""
         if self._offering is not None:
             self._offering.kill()
             self._offering = None
@@ -90,7 +90,7 @@ class LocalGenerator:
                 pool.close()
 
     def finish(self) -> None:
-        """Have everything that was recorded in the record; users may still be there, and idle. Nothing to do here."""
+        """Collect all samples in the record. Users may still be idle. One process has nothing to collect."""
 
     def unwatch(self) -> None:
         if self._growth is not None:

@@ -1,7 +1,7 @@
-"""What plain ``locust`` loads in a checkout (see ``[tool.locust]`` in pyproject.toml), and ``loadtest ui`` too.
+"""The locustfile of plain ``locust`` in a checkout (``[tool.locust]`` in pyproject.toml) and of ``loadtest ui``.
 
-docs/locust.md says what of Locust does what here, and which variables of the environment say the rest. Each traffic
-entry is a user class of its name; all other names begin with an underscore, as no entry's can.
+docs/locust.md describes its options and environment variables. Each traffic entry is a user class of the same name. All
+other names begin with an underscore, which an entry's name cannot.
 """
 
 import atexit as _atexit
@@ -19,7 +19,7 @@ with _plain_refusal():
     _process = _LocustProcess(_LocustTest())
     _process.check_target()
 
-# Locust takes the user classes, and the shape, that it finds among a locustfile's names.
+# Locust finds user classes and the shape among a locustfile's names.
 globals().update({each.__name__: each for each in _process.test.user_classes})
 _shape = type("Schedule", (_WholePool,), {"process": _process})
 _locust.events.init.add_listener(_process.set_up)

@@ -96,8 +96,8 @@ class RunningOperation:
             raise
         try:
             if self._entry.pool.crowded:
-                # Let other greenlets note the ends of their answers first. After a server's pause, many answers come
-                # at once, and each would delay the others' ends by 0.06 ms.
+                # Other greenlets note the ends of their answers first. After a server's pause, many answers arrive
+                # at once, and recording each takes 0.06 ms.
                 gevent.sleep(0)
         finally:
             self._record_request(kind, answer, trace, intended, poll)
@@ -196,7 +196,7 @@ def request_sample(
     intended: int | None = None,
     parent_arrival: int | None = None,
 ) -> Sample:
-    """Return the sample of a request. It describes a first attempt; the caller changes it for others."""
+    """Return the sample of a request as a first attempt; the caller changes it for retries and polls."""
     exchange: HttpExchange = answer.exchange
     epoch = session.epoch_ns
     return Sample(

@@ -73,7 +73,7 @@ class Bodies:
 def read_inputs(path: Path) -> list[dict[str, Any]]:
     """Read inputs: a JSON object a line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
-    A CSV value that is a JSON number, true, false or null is parsed as such; all others are text.
+    A CSV value that is a JSON number, true, false or null is parsed as JSON; other values are text.
 
     Raises:
         InputError: if the file cannot be read or has no rows, or a row is not an object. It names file and line.
@@ -100,7 +100,7 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path}:{number}: not JSON: {error}", "Write one JSON object a line.") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: no object", 'Write one JSON object a line, as {"name": "Ada"}.')
+            raise InputError(f"{path}:{number}: not an object", 'Write one JSON object a line, as {"name": "Ada"}.')
         rows.append(row)
     return rows
 
@@ -153,7 +153,7 @@ class JobIds:
         ]
 
     def pick(self, number: int, key_index: int) -> str | None:
-        """The id that arrival ``number`` asks for: its key's ids in turn; None if there is none yet."""
+        """Return the id for an arrival, which takes its key's ids in turn; None without ids."""
         packed, newest = self._packed[key_index], self._newest[key_index]
         if not (count := len(packed) * _BLOCK + len(newest)):
             return None
@@ -162,12 +162,12 @@ class JobIds:
 
 
 def read_job_ids(path: Path, keys: int) -> JobIds:
-    """Read a file of ids, one a line; a tab and a number behind an id name the index of its key.
+    """Read a file with a job id on each line, and optionally a tab and the index of its key.
 
-    Ids without one are shared out over all keys.
+    Ids without an index are distributed over all keys.
 
     Raises:
-        InputError: if the file cannot be read, holds no id, or names a key that is not there.
+        InputError: if the file cannot be read, has no id, or names an unknown key.
     """
     lines = _read(path, "job_ids", "Name a file with one job id a line.").splitlines()
     known = JobIds(keys)
@@ -178,13 +178,13 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
             continue
         if tab and not (index.isdecimal() and int(index) < keys):
             raise InputError(
-                f"{path}:{number}: {index!r} is no index of the {keys} key(s) in use",
-                "Put as many keys into WORKFLOW_API_KEYS as made these jobs.",
+                f"{path}:{number}: {index!r} is not an index of the {keys} key(s) in use",
+                "Set WORKFLOW_API_KEYS to all keys that created these jobs.",
             )
         known.add(job_id, int(index) if tab else count % keys)
         count += 1
     if count == 0:
-        raise InputError(f"{path} holds no job id", "Name a file with one job id a line; every run stores its own.")
+        raise InputError(f"{path} has no job id", "Name a file with one job id a line, such as a run's job_ids.txt.")
     return known
 
 

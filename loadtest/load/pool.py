@@ -18,7 +18,7 @@ from loadtest.processes import MOST_FILES, SPARE_FILES, allow_files
 from loadtest.record.run_info import PoolInfo
 from loadtest.schedule import Arrival
 
-if TYPE_CHECKING:  # importing it patches the interpreter, which not every user of a pool wants
+if TYPE_CHECKING:  # importing it patches the interpreter, which tests of pools avoid
     from locust.env import Environment
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Taker(Protocol):
     """Interface of a user to its pool."""
 
     free_ns: int
-    """Monotonic ns at which it became free; set by the pool."""
+    """Time when it became free (monotonic ns); set by the pool."""
 
 
 class Pool:

@@ -27,7 +27,7 @@ _TURN_S: Final = 1e-6
 """Seconds of a sleep until the event loop's next turn; with zero, it would skip sockets and timers."""
 _MUCH: Final = 20_000
 _LONGEST_REST_S: Final = 0.002
-"""Seconds of the longest wait for an idle event loop: a step of packing takes 2 % of the time of a saturated one."""
+"""Longest wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
 _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
 """Fields with text from the service."""
 
@@ -159,7 +159,7 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
-                # Only samples that exist now: at high rates, new ones would form many small batches.
+                # Only existing samples: at high rates, new samples would form many small batches.
                 for _ in range(-(-len(self._buffer) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()

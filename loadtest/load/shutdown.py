@@ -1,4 +1,4 @@
-"""Ways in which a process of the load ends: by a signal, with its parent, or with a sentence instead of a traceback."""
+"""End a load process on a signal, with its parent process, or with a one-line error."""
 
 import signal
 import sys
@@ -14,15 +14,15 @@ from loadtest.program import pasteable
 
 
 def on_signals(act: Callable[[], object]) -> list[Any]:
-    """Have SIGINT and SIGTERM call ``act`` in a greenlet of its own: raised where they come, they would lose arrivals.
+    """Call ``act`` in its own greenlet on SIGINT and SIGTERM, and return the handlers, which can be cancelled.
 
-    The handlers that are returned can be cancelled.
+    An exception in the interrupted greenlet would lose its arrival.
     """
     return [gevent.signal_handler(number, act) for number in (signal.SIGINT, signal.SIGTERM)]
 
 
 def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
-    """Call ``act`` when there is nothing more to read from a parent, which is gone then."""
+    """Call ``act`` at the end of a file that the parent process keeps open."""
 
     def watch() -> None:
         while gevent_os.tp_read(descriptor, 1024):
@@ -34,7 +34,7 @@ def on_end_of(descriptor: int, act: Callable[[], object]) -> None:
 
 @contextmanager
 def plain_refusal() -> Iterator[None]:
-    """End the process with our sentence and exit code instead of a traceback of a ``LoadtestError``."""
+    """End the process with the message and exit code of a ``LoadtestError``, without a traceback."""
     try:
         yield
     except LoadtestError as error:

@@ -88,7 +88,7 @@ class WorkflowUser(locust.User):
             # An error of the generator, not the target: the arrival counts, and the run is aborted.
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             if self.session.bug is None:
-                # Locust logs the traceback once; later ones would repeat it.
+                # Raised once, so that Locust logs the traceback once.
                 self.session.bug = traceback.format_exc()
                 self.session.user_error = _blame(type(self).__bases__[0], error)
                 raise

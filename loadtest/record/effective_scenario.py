@@ -101,7 +101,7 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def polling(info: RunInfo, traffic: str) -> str:
-    """How an entry polls its jobs: ``polled every 1 s``, ``polled every 500 ms to 10 s``; empty without jobs."""
+    """Describe an entry's polling: ``polled every 1 s``, ``polled every 500 ms to 10 s``; empty without jobs."""
     if info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling
@@ -113,7 +113,7 @@ def polling(info: RunInfo, traffic: str) -> str:
 
 
 def _spaced(duration: str) -> str:
-    """A duration with a space before its unit: ``500 ms``."""
+    """Insert a space before a duration's unit: ``500 ms``."""
     return re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", duration)
 
 

@@ -12,7 +12,7 @@ from loadtest.words import counted, percent
 
 _COMMIT: Final = 8
 _TRIPLE: Final = 3.0
-"""Ratio from which a factor is easier to read than a percentage."""
+"""Minimum ratio that is shown as a factor instead of a percentage."""
 
 
 def show_history(path: Path, history: History) -> None:
@@ -25,7 +25,7 @@ def show_history(path: Path, history: History) -> None:
         + pasteable("waiting for `loadtest regression accept` or `reject`"),
         soft_wrap=True,
     )
-    table = page_table({"header": "Run", "no_wrap": True}, "Version", "Verdict", "Status", "What was found or decided")
+    table = page_table({"header": "Run", "no_wrap": True}, "Version", "Verdict", "Status", "Finding or decision")
     for each in runs:
         if each.new_segment:
             table.add_section()
@@ -34,7 +34,7 @@ def show_history(path: Path, history: History) -> None:
             each.id,
             run.target_version or run.commit[:_COMMIT] or "–",
             f"{each.line.verdict}{' (rerun)' if each.line.confirms else ''}",
-            f"{each.status}{', new segment' if each.new_segment else ''}",
+            f"{each.status}{', new baseline' if each.new_segment else ''}",
             each.reason or ("" if each.line.verdict in {"pass", "learning"} else each.line.sentence),
         )
     console.print(table)
@@ -60,9 +60,8 @@ def show_audit(path: Path, found: Audit) -> None:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "\nEach accepted run is compared with all others of its segment; the run after it takes the place of its "
-        "rerun. A year has 365 checks. The bounds take checks as independent. The smallest change is found in 80 % of "
-        "cases.",
+        "\nEach accepted run is compared with the rest of its baseline period; the next run replaces its rerun. A year "
+        "has 365 checks. The bounds assume independent checks. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
 
@@ -70,13 +69,13 @@ def show_audit(path: Path, found: Audit) -> None:
 def _conclusion(found: Audit) -> str:
     runs = counted(found.accepted, "accepted run")
     if not found.replayed:
-        return f"too few runs for an audit: it takes {LEAST} accepted runs of one segment, and there are {runs} in all."
+        return f"too few runs for an audit: it needs {LEAST} accepted runs of one baseline period, and has {runs}."
     rate = found.false_alarms
     return (
         f"{rate.count} of {rate.of} replayed checks ended in a false alarm, which is {rate.a_year:.0f} a year at one "
         f"check a night; with 95 % confidence at most {percent(rate.upper)} of checks, {rate.a_year_upper:.0f} a year. "
-        f"“Ratio > 10 %” would have alarmed in {found.plain.count}. It rests on {runs}, in "
-        f"{counted(found.segments, 'segment')}."
+        f"“Ratio > 10 %” would have alarmed in {found.plain.count}. The audit used {runs} in "
+        f"{counted(found.segments, 'baseline period')}."
     )
 
 

@@ -33,8 +33,8 @@ class ProgressDisplay:
     """Shows the progress of a run, or of the blocks of a comparison. A context manager.
 
     Args:
-        block_s: how long a block will take, as planned; for the time that is left.
-        terminal: where it can change; standard output by default, if that is one.
+        block_s: planned seconds of a block, for the remaining time.
+        terminal: console to redraw; by default standard output, if it is a terminal.
     """
 
     def __init__(self, block_s: float = 0.0, terminal: Console | None = None) -> None:
@@ -60,7 +60,7 @@ class ProgressDisplay:
     def show(self, message: LoadProgress) -> None:
         """Show the latest message of the load."""
         if isinstance(message, WaitingForWorkers):
-            self._say(f"waiting for workers: {message.workers} of {message.expected} are there")
+            self._say(f"waiting for workers: {message.workers} of {message.expected} connected")
         elif isinstance(message, BlockBegins):
             self._block = self._block_line(message)
             self._say(self._block)
@@ -92,7 +92,7 @@ class ProgressDisplay:
         done = message.number - 1
         if not done:
             self._begun = time.monotonic()
-        # The blocks so far tell better how long one takes, drain and silence included.
+        # Earlier blocks give a better estimate, because they include drain and silence.
         each = (time.monotonic() - self._begun) / done if done else self._block_s
         left = _time(each * (message.blocks - done))
         rerun = "rerun, " if message.series > 1 else ""

@@ -178,7 +178,7 @@ def test_what_a_scenario_names_is_opened_and_imported(loadtest: Verb, tmp_path: 
     said = loadtest("validate", str(broken), str(good))
     assert said.code == 2
     assert said.out.startswith(f"{good}: ok, ")
-    assert f"{broken}: traffic.runs.inputs: {broken.parent}/rows.jsonl:2: no object" in said.err
+    assert f"{broken}: traffic.runs.inputs: {broken.parent}/rows.jsonl:2: not an object" in said.err
     assert f"{broken.parent}/result.json is not a JSON schema" in said.err
     assert "cannot read job_ids" in said.err
     assert "ZeroDivisionError: division by zero" in said.err

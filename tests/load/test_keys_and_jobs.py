@@ -50,7 +50,7 @@ def test_keys_and_job_ids(offer: Any, serve: Fixture) -> None:
 
 @pytest.mark.parametrize(
     ("more", "code", "sentence"),
-    [("", 5, "http://127.0.0.1:1 refuses connections"), ('job_ids = "empty.txt"', 2, "holds no job id")],
+    [("", 5, "http://127.0.0.1:1 refuses connections"), ('job_ids = "empty.txt"', 2, "has no job id")],
 )
 def test_jobs_that_cannot_be_had_end_the_run_with_a_sentence(offer, *, more, code, sentence):
     """Nobody listens, or an unusable file of ids: a sentence and an exit code, no traceback, no request."""

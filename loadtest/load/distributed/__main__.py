@@ -1,10 +1,10 @@
-"""``python -m loadtest.load.distributed HOST:PORT BASE``: a worker of the master that listens there.
+"""``python -m loadtest.load.distributed HOST:PORT BASE``: a worker of the master at HOST:PORT.
 
-Keys and endpoint come from the environment. SIGTERM and Ctrl-C let it leave politely: it hands back what it has not
-sent, waits for what is in flight, and goes; a second one ends it at once.
+Keys and endpoint come from the environment. After SIGTERM or Ctrl-C, the worker hands back unsent arrivals, waits for
+operations in flight, and ends. A second signal ends it at once.
 """
 
-import locust  # isort: skip - first, since it patches the interpreter
+import locust  # isort: skip - first, because it patches the interpreter
 import argparse
 import atexit
 import gc
@@ -25,14 +25,14 @@ from loadtest.load.shutdown import on_end_of, on_signals, plain_refusal
 from loadtest.processes import parse_address
 
 _FLUSH: Final = 0.2
-"""Seconds for the last message to get away."""
+"""Seconds for sending the last message."""
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in the runs of a master until it ends, or until standard input does.
+    """Take part in the runs of a master until it ends; with a parent, until the end of standard input.
 
     Raises:
-        LoadtestError: if there is no master, or it does not want this worker.
+        LoadtestError: if no master answers or the master rejects this worker.
     """
     setup_logging("INFO", None)
     keys, workflow_endpoint = credentials()
@@ -57,12 +57,12 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
         gevent.sleep(_FLUSH)
         runner.quit()
     if refusal.ready():
-        raise InputError(f"this worker can't take part: {refusal.get()}")
+        raise InputError(f"this worker cannot take part: {refusal.get()}")
     return ExitCode.INVALID if worker.gave_up else ExitCode.PASS
 
 
 def _leave_with_parent() -> None:
-    # The master is gone, or done: nothing can be handed back.
+    # The master has ended, so nothing can be handed back.
     gevent.sleep(_FLUSH)
     os._exit(int(ExitCode.INTERRUPTED))
 

@@ -1,23 +1,22 @@
-"""Which workers share the schedule from when on, as the master decides it. Pure, given moments and what workers say.
+"""Assignments of the schedule to workers over time, as the master decides them. Pure.
 
-A change of the workers takes two steps, so that no arrival is sent twice or forgotten. First the master proposes a cut,
-a little ahead of now: each worker of the present assignment offers nothing from the cut on. When all that are alive
-have agreed, the next assignment begins at the cut, with the workers that are wanted then. A worker that had passed the
-cut already answers how far it got, and the master proposes a later cut. It also proposes a later one where a worker is
-lost before it has answered, since a worker that is cut off goes on for a while (for less time than passes until it
-counts as lost).
+A change takes two steps, so that each arrival is sent exactly once. First the master proposes a cut, slightly ahead of
+now, and the present workers offer nothing from the cut on. After all of them have agreed, the next assignment begins
+at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut. It does the same if it
+loses a worker that has not answered, because a disconnected worker continues for a while (but stops before it counts
+as lost).
 """
 
 from dataclasses import dataclass, field
 from typing import Final
 
 SLACK: Final = 2
-"""How many times further ahead the next cut is proposed, after one that came too late."""
+"""Factor of the lead of a cut that follows a rejected cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """From a moment on (ns since the epoch), these workers share the schedule, in this order."""
+    """The workers that share the schedule, in this order, from a moment on (ns since the epoch)."""
 
     number: int
     from_ns: int
@@ -26,13 +25,13 @@ class Assignment:
 
 @dataclass(slots=True)
 class Reassignment:
-    """A change under way: a cut that was proposed, and that some workers have not answered yet."""
+    """A pending change: a proposed cut, and the workers that have not answered."""
 
     number: int
     cut_ns: int
     waiting: set[str] = field(default_factory=set)
     too_late_ns: int | None = None
-    """How far a worker had got that had passed the cut already."""
+    """Last arrival of the workers that had passed the cut."""
 
 
 class Assigner:
@@ -41,12 +40,12 @@ class Assigner:
     def __init__(self) -> None:
         self.assignments: list[Assignment] = []
         self.wanted: list[str] = []
-        """Workers that should share the schedule, in the order in which they came."""
+        """Workers for the next assignment, in order of arrival."""
         self._change: Reassignment | None = None
         self._number = 0
 
     def begin(self) -> Assignment:
-        """Let the workers that are wanted now share the schedule from its beginning."""
+        """Assign the whole schedule to the present workers."""
         return self._next(0)
 
     def join(self, worker: str) -> None:
@@ -54,12 +53,12 @@ class Assigner:
             self.wanted.append(worker)
 
     def leave(self, worker: str, *, gone: bool) -> None:
-        """Want a worker no longer; where it is gone, it can't be asked any more, either."""
+        """Remove a worker; if it is gone, do not wait for its answer."""
         if worker in self.wanted:
             self.wanted.remove(worker)
         change = self._change
         if gone and change is not None and worker in change.waiting:
-            # It never heard of the cut, so it may have passed it: nothing of before now may be given to others.
+            # It may have missed the proposal and passed the cut, so the next cut must be later than now.
             change.waiting.discard(worker)
             change.too_late_ns = change.too_late_ns or 0
 
@@ -72,16 +71,12 @@ class Assigner:
             change.too_late_ns = max(reached_ns, change.too_late_ns or 0)
 
     def step(self, now_ns: int, margin_ns: int, alive: set[str]) -> Reassignment | Assignment | None:
-        """Take the next step of a change, if one is due.
+        """Return a change to propose to its waiting workers, a new assignment for all workers, or None.
 
         Args:
             now_ns: since the epoch.
-            margin_ns: how far ahead a cut has to be.
-            alive: the workers that can be asked.
-
-        Returns:
-            A change to propose to the workers of the present assignment, or the next assignment, for all; None if the
-            workers have to be sent nothing now.
+            margin_ns: minimum lead of a cut.
+            alive: connected workers.
         """
         change = self._change
         if change is None:
@@ -99,7 +94,7 @@ class Assigner:
 
     def _propose(self, cut_ns: int, alive: set[str]) -> Reassignment:
         self._number += 1
-        # The present assignment may have been proposed far ahead.
+        # The present assignment may begin far ahead.
         cut_ns = max(cut_ns, self.assignments[-1].from_ns + 1)
         self._change = Reassignment(self._number, cut_ns, set(self.assignments[-1].workers) & alive)
         return self._change

@@ -1,9 +1,7 @@
-"""Batches of samples on their way into the one record of a run, and what is missing in it.
+"""Transfer of samples from workers into the record of a run, and detection of missing arrivals.
 
-A worker packs its samples into batches, and keeps each until the master has it in the record.
-
-Two things only the master can find: job ids that two workers were given, since each knows only its own, and arrivals
-that no worker has recorded, since a worker that is lost can't tell.
+A worker packs its samples into batches, and keeps each batch until the master has recorded it. The master alone can
+find job ids that two workers received, and arrivals that a lost worker did not record.
 """
 
 import time
@@ -25,25 +23,25 @@ from loadtest.record.samples import SCHEMA, Packer, Sample, warm_up
 from loadtest.schedule import Arrival, TrafficSchedule
 
 _AGAIN_NS: Final = 3_000_000_000
-"""After which a batch that was not acknowledged is sent again: a connection may have broken under it."""
+"""Time until an unacknowledged batch is sent again, because a broken connection may have lost it."""
 
 
 class Outbox:
-    """Packs batches and keeps each until it is acknowledged. An ``Output`` for a worker's recorder."""
+    """The ``Output`` of a worker's recorder: it packs batches, and keeps each until the master acknowledges it."""
 
     def __init__(self) -> None:
         self.count = 0
         self._number = 0
         self._rows: list[pa.RecordBatch] = []
         self._kept: dict[int, tuple[Batch, int]] = {}
-        """Batches by number, and when each was sent last, on the monotonic clock; 0 for not yet."""
+        """Batches by number, with the monotonic time of the last sending; 0 before the first."""
         self._jobs: list[tuple[str, int]] = []
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        # With dictionaries of its own, so that what is sent meanwhile, or has to be sent again, can be read by itself.
+        # Each batch has its own dictionaries, so that the master can read it without other batches.
         packed = Packer().pack(samples, rest)
-        # Only now: while it rested, what was there may have been taken, and the list with it.
+        # `take` may have replaced the list during a rest.
         self._rows.append(packed)
         self.count += len(samples)
 
@@ -51,7 +49,7 @@ class Outbox:
         self._jobs += jobs
 
     def end(self, pending: PendingJobs) -> None:
-        """Nothing: the master knows which jobs are pending."""
+        """Do nothing: the master writes the pending jobs."""
 
     @property
     def all_sent(self) -> bool:
@@ -62,7 +60,7 @@ class Outbox:
         return not self._rows and not self._jobs and not self._kept
 
     def take(self) -> Batch | None:
-        """The batch to send now: the oldest that should be acknowledged by now, or a new one; None if there is none."""
+        """Return the batch to send now: the oldest overdue batch or a new batch; None if there is neither."""
         now = time.monotonic_ns()
         if self._rows or self._jobs:
             self._number += 1
@@ -90,7 +88,7 @@ class Outbox:
 
 
 def unpack(batch: bytes) -> list[pa.RecordBatch]:
-    """The record batches of a batch's samples; raises ``pyarrow.ArrowInvalid`` if it is none."""
+    """Return the record batches of a batch's samples; raises ``pyarrow.ArrowInvalid`` if they are damaged."""
     if not batch:
         return []
     with pa.ipc.open_stream(batch) as stream:
@@ -102,27 +100,27 @@ _WATCHED: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "intended_start", "start", "end", "status", "job_id",
     "job_state", "key_index", "execution_time_ms", "user_free",
 )  # fmt: skip
-"""What circuit breakers, live figures and the list of pending jobs look at."""
+"""Columns for circuit breakers, live figures and pending jobs."""
 
 
 class Collector:
-    """The record of a run that workers send."""
+    """Records the samples of all workers."""
 
     def __init__(
         self, recorder: Recorder, files: RunFiles, on_jobs: Callable[[str, list[tuple[str, int]]], None]
     ) -> None:
         self.arrivals = ArrivalBitmap()
         self.rows: Counter[str] = Counter()
-        """By worker."""
+        """Recorded samples by worker."""
         self.last: Counter[str] = Counter()
-        """Number of the last batch of each worker that is in the record."""
+        """Number of the last recorded batch by worker."""
         self._duplicates = DuplicateJobIds()
         self._recorder = recorder
         self._files = files
         self._on_jobs = on_jobs
 
     def take(self, worker: str, batch: Batch) -> None:
-        """Write a batch, unless it was written before or one before it is missing: then it will be sent again."""
+        """Record a batch if it is the worker's next; the worker repeats batches that are not acknowledged."""
         if batch.number != self.last[worker] + 1:
             return
         self.last[worker] = batch.number
@@ -142,25 +140,24 @@ class Collector:
 
 
 def watched(rows: pa.RecordBatch) -> list[Sample]:
-    """The samples of a record batch, with the columns that are looked at while the run goes on."""
+    """Return the samples of a record batch, with the columns that a running load needs."""
     columns = [rows.column(name).to_pylist() for name in _WATCHED]
     return [Sample(**dict(zip(_WATCHED, each, strict=True))) for each in zip(*columns, strict=True)]
 
 
 class DuplicateJobIds:
-    """Knows the jobs of all workers of a run, and corrects operations whose worker could not know of a duplicate.
+    """Fails operations whose submit returned the id of another worker's job.
 
-    As in one process (see ``payloads.JobHistory``), an operation has failed whose submit is answered with the id of
-    another job; of two workers, the one whose batch comes later has the failed operation.
+    In one process, ``payloads.JobHistory`` does this. The operation in the later batch fails.
     """
 
     def __init__(self) -> None:
         self._accepted = JobNumbers()
         self._found: set[tuple[str, int]] = set()
-        """Arrivals whose submit was answered with a known id, and whose operation is not in the record yet."""
+        """Traffic and number of arrivals with a duplicate id whose operation is not yet recorded."""
 
     def correct(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Take a worker's next rows into account; of those it gives, operations with a duplicate job id have failed."""
+        """Return a worker's next rows, with operations of duplicate job ids as failed."""
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
         submits = _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK)
@@ -173,7 +170,7 @@ class DuplicateJobIds:
         return self._corrected(rows) if self._found else rows
 
     def _corrected(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        # An operation ends after its submit was answered, so that it is in the same batch at the earliest.
+        # An operation ends after its submit, so its row is in the same batch or a later batch.
         ended = {
             each
             for operation in POLLED_OPERATIONS
@@ -185,14 +182,14 @@ class DuplicateJobIds:
         samples = [Sample(**each) for each in rows.to_pylist()]
         for sample in samples:
             duplicate = sample.row == "operation" and (sample.traffic, sample.arrival) in duplicates
-            # What was wrong on purpose is judged by its status alone.
+            # A deliberately wrong request is judged by its status alone.
             if duplicate and sample.outcome == Outcome.OK and sample.mistake is None:
                 sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
         return Packer().pack(samples)
 
 
 def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
-    """The rows with these words, with the columns that show whose job it is."""
+    """Return the job columns of the rows with these words."""
     import pyarrow.compute as pc  # noqa: PLC0415 - slow to import, and for runs on several processes only
 
     mask = None
@@ -207,12 +204,12 @@ def _columns(rows: pa.RecordBatch, *names: str) -> Iterator[tuple[Any, ...]]:
 
 
 class ArrivalBitmap:
-    """Notes the arrivals of each traffic entry whose operation is in the record: a byte for each."""
+    """The recorded arrivals of each traffic entry, with one byte for each."""
 
     def __init__(self) -> None:
         self._noted: dict[str, npt.NDArray[np.uint8]] = {}
         self.repeated = 0
-        """Arrivals that came a second time, which must not be."""
+        """Number of arrivals that were recorded twice, which is an error of the harness."""
 
     def add(self, traffic: str, numbers: Ints) -> None:
         if not len(numbers):
@@ -244,13 +241,13 @@ class ArrivalBitmap:
     def missing(
         self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
     ) -> Iterator[tuple[Arrival, str]]:
-        """Yield the arrivals that were assigned and are not noted, and the worker that had each.
+        """Yield assigned arrivals that are not recorded, each with its worker.
 
         Args:
-            schedule: of the entry.
-            assignments: who shared the schedule from when on.
-            until_ns: arrivals from here on were not offered by anybody.
-            workers: those to look at; None for all.
+            schedule: the traffic entry's.
+            assignments: all of the run.
+            until_ns: later arrivals were not offered.
+            workers: only these workers; None for all.
         """
         ends = [*(each.from_ns for each in assignments[1:]), until_ns]
         for assignment, end in zip(assignments, ends, strict=True):

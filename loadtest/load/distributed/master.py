@@ -1,7 +1,7 @@
-"""A run on workers, for the engine to conduct as it conducts one in its own process.
+"""The load generator of a run on several workers.
 
-The master takes in the workers' reports, and assigns the schedule as they come and go. At the end, what is missing in
-the record counts as lost.
+The master receives the workers' reports, and reassigns the schedule as workers come and go. At the end, missing
+arrivals count as lost.
 """
 
 import logging
@@ -29,17 +29,17 @@ from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorI
 
 logger = logging.getLogger(__name__)
 LOST_AFTER_NS: Final = 2_500_000_000
-"""Silence after which a worker counts as lost; it has stopped offering by then (``HOLD_NS`` of ``worker``)."""
+"""Silence of a worker that counts as lost; it has stopped offering before (``HOLD_NS`` of ``worker``)."""
 _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
-"""Silence before the epoch, while users are made, after which a worker is given up."""
+"""The same before the epoch, while workers create their users."""
 _CLOSE_PATIENCE: Final = 15.0
 
 
 class DistributedGenerator:
-    """The workers that take part in a run (see ``LocalGenerator`` for what the engine needs)."""
+    """Makes the load of a run with workers; its interface is that of ``LocalGenerator``."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
         if not isinstance(session.recorder.output, RunFiles):
@@ -48,10 +48,10 @@ class DistributedGenerator:
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
         self._ended_ns: int | None = None
-        """When the workers were told to offer nothing more; since the epoch."""
+        """Time of the message to offer nothing more, since the epoch."""
         self._begun = self._closing = False
         self._setup_failure: str | None = None
-        """Why the run can't begin."""
+        """Reason why the run cannot begin."""
         self._collector = Collector(session.recorder, session.recorder.output, self._share_jobs)
         self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
         self._session = session
@@ -68,12 +68,12 @@ class DistributedGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """Far enough ahead for the epoch to reach every worker."""
+        """Lead of the epoch in ns, so that it reaches every worker in time."""
         return 2 * self._margin_ns
 
     @property
     def ready(self) -> bool:
-        """Whether every worker is, and there is one; raises ``LoadtestError`` if one can't take part."""
+        """Whether there are workers and all are ready; raises ``LoadtestError`` if a worker cannot take part."""
         if self._setup_failure is not None:
             raise LoadtestError(self._setup_failure)
         alive = self._alive()
@@ -94,7 +94,7 @@ class DistributedGenerator:
 
     @property
     def recent_cpu(self) -> list[CpuSample]:
-        """The last ``SOON_S`` samples of each process that is there."""
+        """The last ``SOON_S`` samples of each connected process."""
         return [
             sample
             for samples in (self._health.cpu, *(member.cpu for member in self._alive()))
@@ -112,7 +112,7 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        """What all processes together have used so far; until the end, which adds the workers' to the session's own."""
+        """Use of the request budget by all processes so far. ``end`` adds the workers' use to the session's."""
         return summed([self._session.endpoint.budget.used, *(report.used for report in self._reports())])
 
     @property
@@ -122,7 +122,7 @@ class DistributedGenerator:
 
     @property
     def peers(self) -> dict[str, PeerInfo]:
-        """What the master, which seeds jobs, and every worker connected to, as they last reported."""
+        """Connections by address of the master, which seeds jobs, and of all workers."""
         total: dict[str, PeerInfo] = {}
         for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():
@@ -150,7 +150,7 @@ class DistributedGenerator:
         self._health.stop()
 
     def end(self, *, aborted: bool) -> None:
-        """Record what is missing, which was lost with a worker, and listen to none any longer."""
+        """Record missing arrivals as lost, and disconnect from the mailbox."""
         self._close(aborted=aborted)
         self._ticker.kill()
         self._mailbox.on_message, self._mailbox.worker_counts = lambda *_: None, dict
@@ -184,12 +184,12 @@ class DistributedGenerator:
             case protocol.HandBack():
                 self._hand_on(message)
             case protocol.SetupFailed():
-                self._setup_failure = f"the worker on {member.hello.host} can't take part: {message.message}"
+                self._setup_failure = f"the worker on {member.hello.host} cannot take part: {message.message}"
                 self._remove(member, lost=False)
 
     @property
     def _margin_ns(self) -> int:
-        """How far ahead something has to be announced: a few times as long as the slowest worker's round trip."""
+        """Lead of announcements in ns: several round trips of the slowest worker."""
         away = max((member.report.uncertainty_ns for member in self._alive() if member.report is not None), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 
@@ -268,7 +268,7 @@ class DistributedGenerator:
         self._mailbox.send(member.worker, acknowledge)
 
     def _admit(self, member: Member) -> None:
-        """Let a worker that is ready share the schedule, from the next assignment on."""
+        """Include a ready worker in the next assignment."""
         known: dict[str | None, JobIds] = {
             name: each.job_ids for name, each in self._session.entries.items() if each.traffic.job_ids == "seeded"
         }
@@ -320,7 +320,7 @@ class DistributedGenerator:
             gevent.sleep(_TICK)
             now = time.monotonic_ns()
             if now - due > _ASLEEP_NS:
-                # We were asleep, not they: the messages that came meanwhile have to be read first.
+                # The master itself stalled, so it must read waiting messages before it judges silence.
                 for member in self._alive():
                     member.heard_ns = max(member.heard_ns, now - _ASLEEP_NS)
             due = now

@@ -1,4 +1,4 @@
-"""The workers of a run as its master knows them, and what the record and run.json say of them at the end."""
+"""The workers of a run as its master knows them, and their part of the record and of run.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,34 +13,35 @@ from loadtest.record.run_info import AssignmentInfo, CpuSample, GeneratorInfo, W
 
 @dataclass(slots=True)
 class Member:
-    """One worker of a run, as its master knows it. Moments without another word are ns of the master's clock."""
+    """A worker of a run."""
 
     worker: str
     """Its Locust id."""
     index: int
     hello: Hello
     worker_count: int
-    """How many there were when it was told to make its users."""
+    """Number of workers at its set-up."""
     heard_ns: int
+    """Time of its last message, on the master's clock."""
     report: WorkerReport | None = None
-    """The last one."""
+    """Its last report."""
     joined_ns: int | None = None
-    """When its first assignment began; since the epoch."""
+    """Beginning of its first assignment, since the epoch."""
     gone_ns: int | None = None
-    """When it left, or was lost; since the epoch."""
+    """End of its part, by leaving or by loss, since the epoch."""
     lost: bool = False
     returned: int = 0
-    """How often it was lost and came back: what it was assigned until then may be missing."""
+    """Number of returns after a loss; earlier assigned arrivals may be missing."""
     leaving: bool = False
     closed: bool = False
-    """It has sent everything that it recorded."""
+    """Whether it has sent all its samples."""
     handed: int = 0
-    """Arrivals of others that it was sent."""
+    """Arrivals that it received from other workers."""
     cpu: list[CpuSample] = field(default_factory=list)
     generator: GeneratorInfo | None = None
 
     def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether nothing is left to offer by the last assignment, which earlier reports do not include."""
+        """Whether it has offered its part of the last assignment, which earlier reports do not include."""
         if self.joined_ns is None:
             return True
         report = self.report
@@ -51,7 +52,7 @@ class Member:
         return self.report is not None and self.report.quiet and self.report.taken_over == self.handed
 
     def described(self, samples: int) -> WorkerInfo:
-        """The worker as run.json has it, with the number of its samples."""
+        """Return its entry in run.json."""
         report = self.report
         return WorkerInfo(
             worker=self.index,
@@ -74,12 +75,12 @@ def record_lost_arrivals(
     assignments: Sequence[Assignment],
     ended_ns: int | None,
 ) -> None:
-    """Record as lost what was assigned and is not in the record, once workers have sent all that they will.
+    """Record assigned arrivals without a sample as lost, after the workers have sent all samples.
 
-    They were told to offer nothing more at ``ended_ns`` (since the epoch); None where they were not.
+    A run that was cut short told its workers at ``ended_ns`` (since the epoch) to offer nothing more.
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
-    # Where the run was cut short, only workers that are gone had arrivals that nobody offered.
+    # In a run that was cut short, only workers that are gone leave arrivals without a sample.
     gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
     for schedule in session.schedules:
         entry = session.entries[schedule.traffic]
@@ -98,7 +99,7 @@ def record_lost_arrivals(
 def describe_workers(
     session: Session, members: Mapping[str, Member], collector: Collector, assignments: Sequence[Assignment]
 ) -> None:
-    """Fill in the workers and their assignments, for run.json."""
+    """Write the workers and their assignments into the run's info."""
     info = session.info
     if assignments:
         info.workers = len(assignments[0].workers)

@@ -1,8 +1,7 @@
-"""The master's connection to its workers through Locust's: messages, and the number of users of each worker.
+"""Messages between the master and its workers over Locust's connection, and the number of users of each worker.
 
-Locust's master spreads users over its workers anew when one comes or goes, and stops those that it moves in the middle
-of what they do. ``UserDispatcher`` replaces that: a worker that has its users keeps them, and the arrivals are assigned
-anew instead (see ``assignment``).
+When a worker comes or goes, Locust's master redistributes the users, and stops those that it moves in the middle of an
+operation. ``UserDispatcher`` replaces this: workers keep their users, and the arrivals are reassigned (``assignment``).
 """
 
 import logging
@@ -49,7 +48,7 @@ class Mailbox:
         self._keys = keys
         self._queue = SimpleQueue()
         runner.register_message(protocol.NAME, self._receive)
-        environment.dispatcher_class = partial(  # type: ignore[assignment] # it has what a master asks for
+        environment.dispatcher_class = partial(  # type: ignore[assignment] # it has the methods that a master calls
             UserDispatcher, mailbox=self
         )
         gevent.spawn(self._work)
@@ -81,13 +80,13 @@ class Mailbox:
                 self._deliver(worker, protocol.from_worker(body), received_ns)
             except msgspec.MsgspecError:
                 self.send(worker, Refuse(f"the master does not understand this worker. {_REMEDY}"))
-            except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
+            except Exception:  # noqa: BLE001 - any error of the harness: the run reports it
                 self.bug = traceback.format_exc()
 
     def _deliver(self, worker: str, message: FromWorker, received_ns: int) -> None:
         if isinstance(message, Hello):
             if (refusal := self._refusal(message)) is not None:
-                logger.warning("A worker on %s is refused: %s", message.host, refusal)
+                logger.warning("A worker on %s is rejected: %s", message.host, refusal)
                 self.send(worker, Refuse(refusal))
                 return
             self._accepted[worker] = message
@@ -95,11 +94,11 @@ class Mailbox:
 
     def _refusal(self, hello: Hello) -> str | None:
         if hello.protocol != PROTOCOL or hello.version != package_version():
-            return f"the master is of version {package_version()}, this worker of {hello.version}. {_REMEDY}"
+            return f"the master has version {package_version()}, this worker has {hello.version}. {_REMEDY}"
         if hello.keys != self._keys:
             return (
-                f"the master has {self._keys} API key(s), this worker {hello.keys}. Put the same keys, in the same "
-                "order, into WORKFLOW_API_KEYS of each."
+                f"the master has {self._keys} API key(s), this worker has {hello.keys}. Set WORKFLOW_API_KEYS to the "
+                "same keys, in the same order, for each."
             )
         return None
 
@@ -107,10 +106,7 @@ class Mailbox:
 class UserDispatcher:
     """Gives each worker its part of every class's users once, when it joins the run.
 
-    Args:
-        worker_nodes: those that are connected.
-        user_classes: with a ``fixed_count`` each, over all workers.
-        mailbox: of the master.
+    A class's ``fixed_count`` is its number of users over all workers.
     """
 
     def __init__(
@@ -121,7 +117,7 @@ class UserDispatcher:
         mailbox: Mailbox,
     ) -> None:
         self.dispatch_in_progress = True
-        """False: Locust must not start again when workers come or go (see ``give_users``)."""
+        """Whether Locust leaves the users alone when workers come or go (see ``give_users``)."""
         self._user_counts = {each.__name__: int(each.fixed_count) for each in user_classes}
         self._mailbox = mailbox
         self._nobody: dict[str, dict[str, int]] = {node.id: {} for node in worker_nodes[:1]}

@@ -1,4 +1,4 @@
-"""A worker process: it takes part in its master's runs, one after the other.
+"""A worker process, which takes part in its master's successive runs.
 
 In each run it has its own session and a part of the schedule and of the request budget.
 """
@@ -35,7 +35,7 @@ from loadtest.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
-"""Silence of the master after which a worker offers nothing more.
+"""Silence of the master until a worker stops offering.
 
 It is shorter than ``LOST_AFTER_NS`` of ``master``, so that no other worker offers the same arrivals.
 """
@@ -45,7 +45,7 @@ _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""Seconds without a message from the master after which a worker gives up a run."""
+"""Seconds without a message from the master until a worker abandons a run."""
 _LEAVE_PATIENCE: Final = 10.0
 
 
@@ -53,7 +53,7 @@ class WorkerRun:
     """A worker's part of one run.
 
     Raises:
-        LoadtestError: if it cannot take part: the target is not allowed here, or a file is missing.
+        LoadtestError: if the target is not allowed here or a file is missing.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class WorkerRun:
         self.id = setup.run
         self.reports = 0
         self.assignment = 0
-        """Number of the last one that was received."""
+        """Number of the last received assignment."""
         self.begun = self.closed = False
         info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
         _check(info, environment, len(keys))
@@ -84,7 +84,7 @@ class WorkerRun:
         )
         if not environment.user_classes:
             environment.user_classes = user_classes(scenario, info.traffic, base)
-            # Their modules were imported after Locust fired it.
+            # Locust fired it before their modules were imported.
             environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self._clock = WorkerClock(shared=bool(setup.boot) and setup.boot == protocol.boot_id())
         self.generator = LocalGenerator(self.session, Partition(held=lambda: self.silent_ns > HOLD_NS))
@@ -95,7 +95,7 @@ class WorkerRun:
 
     @property
     def silent_ns(self) -> int:
-        """Time since the last report that was acknowledged."""
+        """Time since the last acknowledged report."""
         return time.monotonic_ns() - self._heard_ns
 
     @property
@@ -167,7 +167,7 @@ class WorkerRun:
         self.generator.stop(discard=discard)
 
     def close(self, *, aborted: bool) -> None:
-        """Record what the stopped users left, and pack all samples."""
+        """Record the arrivals that stopped users left, and pack all samples."""
         self.stop(discard=aborted)
         self.generator.unwatch()
         gc.unfreeze()
@@ -212,12 +212,12 @@ def _check(info: RunInfo, environment: Environment, keys: int) -> None:
     if keys != info.keys:
         raise InputError(
             f"this worker has {keys} API key(s), and the run's master has {info.keys}",
-            "Put the same keys, in the same order, into WORKFLOW_API_KEYS of each.",
+            "Set WORKFLOW_API_KEYS to the same keys, in the same order, for each.",
         )
     if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
         raise InputError(
-            f"this worker was started for another scenario than the master's, which is {info.scenario.name!r}",
-            "Set LOADTEST_SCENARIO alike, or start it with `loadtest worker`, which takes the master's.",
+            f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
+            "Set LOADTEST_SCENARIO to the same scenario, or use `loadtest worker`, which receives it from the master.",
         )
 
 
@@ -226,11 +226,11 @@ class Worker:
 
     Args:
         environment: Locust's.
-        runner: its runner, which is connected.
-        keys: of the API, which never travel.
+        runner: connected to the master.
+        keys: API keys, which are never sent to or by the master.
         workflow_endpoint: value of ``x-wf-endpoint``.
-        base: what a relative path in a scenario starts from.
-        on_refused: called with the reason where it can't, or shall not, take part.
+        base: base of relative paths in a scenario.
+        on_refused: called with the reason if the worker cannot take part or the master rejects it.
     """
 
     def __init__(
@@ -267,10 +267,10 @@ class Worker:
         )
 
     def interrupt(self) -> None:
-        """Handle a signal: ask to leave, or end the process at once if it is leaving already."""
+        """Handle a signal: leave the run, or end the process at once if it is leaving already."""
         if self._leaving:
             os._exit(int(ExitCode.INTERRUPTED))
-        logger.info("Leaving: what was not sent is handed back.")
+        logger.info("Leaving: unsent arrivals are handed back.")
         self._leaving = True
         gevent.spawn(self._leave)
 
@@ -285,7 +285,7 @@ class Worker:
         try:
             message = protocol.from_master(msg.data["body"])
         except msgspec.MsgspecError as error:
-            logger.warning("The master sent a message that this version does not know: %s", error)
+            logger.warning("The master sent an unknown message: %s", error)
             return
         match message:
             case protocol.Refuse():
@@ -298,7 +298,7 @@ class Worker:
                         self._finish(self._run, aborted=message.aborted)
                     elif (answer := self._run.act(message, self._runner.client_id, received_ns)) is not None:
                         self._send(answer)
-                except Exception:  # noqa: BLE001 - ours, whatever it is: the run says so
+                except Exception:  # noqa: BLE001 - any error of the harness: the run reports it
                     self._run.session.bug = traceback.format_exc()
 
     def _set_up(self, setup: protocol.Setup) -> None:
@@ -319,7 +319,7 @@ class Worker:
             gevent.sleep(_SHORT_INTERVAL if hurry else _REPORT_INTERVAL)
             self._report(run)
             if run.silent_ns > _SILENCE * 1e9 and not run.settled:
-                logger.error("No message of the master for %g s: this run is given up.", _SILENCE)
+                logger.error("No message from the master for %g s: this worker abandons the run.", _SILENCE)
                 self.gave_up = True
                 self.left.set()
                 return

@@ -1,1 +1,1 @@
-"""HTTP under gevent: connections, name resolution, and requests with the phases of their answers."""
+"""HTTP under gevent: connections, name resolution, and exchanges with the times of their phases."""

@@ -1,10 +1,10 @@
-"""TCP connections, with TLS or without: the server's addresses, connecting to one, and the reason where that fails.
+"""TCP connections, with or without TLS, to the checked addresses of a server.
 
-``TcpStream`` is leaner than gevent's own sockets, which set up a timer and a watcher, and try to read what cannot be
-there yet, for each wait: here the socket is watched for as long as it lives, and one timer serves many waits.
+gevent's sockets set up a timer and a watcher for each wait, and first try to read. ``TcpStream`` is leaner: one watcher
+serves the whole connection, and one timer serves many waits.
 
-A server's addresses were checked before the run. They are taken in turn, looked up again from time to time, and
-counted. A name that leads elsewhere later on is checked again, and not followed to an address that may not be loaded.
+New connections use a server's addresses in turn. Its name is resolved again from time to time, and the new addresses
+are checked: a name may later lead to an address that must not be loaded.
 """
 
 import ipaddress
@@ -29,7 +29,7 @@ _WRITE: Final = 2
 _RECEIVE: Final = 65_536
 _NEVER: Final = 1 << 63
 _FRESH_NS: Final = 1_000_000_000
-"""Idle for longer, a connection may just be closed for that: servers keep theirs for seconds (Node.js 5, nginx 75)."""
+"""Idle time below which servers keep a connection: Node.js closes it after 5 s, nginx after 75 s."""
 _NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _CERTIFICATE_REASONS: Final = {
@@ -38,24 +38,24 @@ _CERTIFICATE_REASONS: Final = {
     62: Reason.CERTIFICATE_WRONG_NAME,
     64: Reason.CERTIFICATE_WRONG_NAME,
 }
-# The real ones, where gevent has put its own in their place: nothing here may block, and it waits for itself.
+# The originals of names that gevent has patched: this module waits by itself and never blocks.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
 
 FRESH: Final = 60.0
-"""Seconds for which a look-up holds."""
+"""Seconds until a name is resolved again."""
 PATIENCE: Final = 1.0
-"""Seconds that a new connection waits for a look-up; then the known addresses have to do."""
+"""Seconds that a new connection waits for name resolution; after that, it uses the known addresses."""
 
 
 class Resolver:
     """Numeric addresses of one server.
 
     Args:
-        addresses: those that were checked, the preferred one first.
-        look_up: looks them up again, and gives those that may be loaded; None where there is no name to look up.
-            Raises ``UnresolvedError`` where no answer comes, another ``InputError`` where none may be loaded.
+        addresses: checked addresses, in order of preference.
+        look_up: resolves the name and returns checked addresses; None without a name. It raises ``UnresolvedError``
+            if resolution fails, and another ``InputError`` if no address may be loaded.
         now: a clock, in seconds.
     """
 
@@ -66,7 +66,7 @@ class Resolver:
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.peers: dict[str, PeerInfo] = {}
-        """How connecting went, by address."""
+        """Numbers of connections and failures, by address."""
         self._addresses = tuple(addresses)
         self._look_up = look_up
         self._now = now
@@ -75,9 +75,9 @@ class Resolver:
         self._turn = 0
 
     def order(self) -> list[str]:
-        """The addresses to try for the next connection, in this order; none where none may be loaded any longer.
+        """Return the addresses to try for the next connection, in order; empty if no address may be loaded any longer.
 
-        Those of the preferred family take turns; the others follow. Others may run meanwhile.
+        Addresses of the preferred family take turns, and the other family follows. The call may wait.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
             self._refresh()
@@ -99,7 +99,7 @@ class Resolver:
         return self.peers.setdefault(address, PeerInfo())
 
     def _refresh(self) -> None:
-        """Look up anew, once for all who wait."""
+        """Wait for a look-up, which is shared by all callers."""
         if self._under_way is None:
             self._under_way = gevent.spawn(self._look)
         self._under_way.join(PATIENCE)
@@ -109,7 +109,7 @@ class Resolver:
             if self._look_up is not None:
                 self._addresses = tuple(self._look_up())
         except UnresolvedError:
-            # Those that were checked still hold.
+            # Keep the checked addresses.
             pass
         except InputError:
             self._addresses = ()
@@ -119,9 +119,9 @@ class Resolver:
 
 
 def make_resolver(target: Target, *, listed: bool) -> Resolver:
-    """The resolver of a target; where it has a name, its addresses are looked up and checked again.
+    """Return the resolver of a target. Names are resolved and checked again.
 
-    It may lead to loopback only, unless an entry of ``targets.toml`` allows it (``listed``).
+    Only loopback is allowed, unless ``targets.toml`` has an entry for the target (``listed``).
     """
     try:
         ipaddress.ip_address(target.server_name.partition("%")[0])
@@ -135,10 +135,10 @@ class DeadlineError(Exception):
 
 
 class TcpStream:
-    """One TCP connection, on which one greenlet waits at a time.
+    """A TCP connection for one waiting greenlet at a time.
 
-    All deadlines are monotonic ns. A wait raises ``DeadlineError`` if it takes too long, sending and receiving
-    ``OSError`` if they fail.
+    Deadlines are monotonic ns. Methods raise ``DeadlineError`` after the deadline, and ``OSError`` if the connection
+    fails.
     """
 
     def __init__(self, family: int) -> None:
@@ -168,7 +168,7 @@ class TcpStream:
         self._readable.start(self._on_readable)
 
     def secure(self, context: ssl.SSLContext, server_name: str, deadline: int) -> None:
-        """Speak TLS from here on, with a server that proves its name; raises ``ssl.SSLError`` where that fails."""
+        """Start TLS and verify the server's name; raises ``ssl.SSLError`` if that fails."""
         self.socket = context.wrap_socket(self.socket, server_hostname=server_name, do_handshake_on_connect=False)
         self.socket.setblocking(False)
         while True:
@@ -182,10 +182,10 @@ class TcpStream:
                 return
 
     def alive(self) -> bool:
-        """Whether an idle connection is usable: one with something to read was closed, or got an unexpected answer.
+        """Whether an idle connection is usable. Readable data means that it was closed or got an unexpected answer.
 
-        The event loop watches it. A system call tells what came since the loop's last turn; it is spared where the
-        connection was in use a moment ago, and the loop has had a turn since then.
+        The event loop watches for data. A system call covers the time since the loop's last turn. It is skipped if the
+        connection was in use recently and the loop has had a turn since then.
         """
         if self._spoiled:
             return False
@@ -193,7 +193,7 @@ class TcpStream:
         return watched or not self._poll.poll(0)
 
     def rest(self, now: int) -> None:
-        """Be idle from now on (monotonic ns)."""
+        """Note that the connection is idle from now on (monotonic ns)."""
         self._used = now
         self._turn = self._hub.loop.iteration
 
@@ -204,18 +204,18 @@ class TcpStream:
             sent += self._send(memoryview(data)[sent:])
 
     def receive(self, deadline: int) -> bytes:
-        """Wait until there is something to read, and read it; nothing at the end of the stream."""
+        """Wait for data and return it; empty at the end of the stream."""
         while True:
             self.wait(deadline)
             try:
                 data: bytes = self.socket.recv(_RECEIVE)
             except _NOT_YET:
-                # TLS has not got a whole record, or something of its own.
+                # TLS has received an incomplete record or a control message.
                 continue
             return data
 
     def wait(self, deadline: int) -> None:
-        """Let others run until there is something to read."""
+        """Wait until the socket is readable."""
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
         self._deadline = deadline
@@ -238,7 +238,7 @@ class TcpStream:
             return 0
 
     def _wait_writable(self, deadline: int) -> None:
-        # An answer that comes early must not wake a greenlet that is still sending.
+        # An early answer must not wake a greenlet that is still sending.
         watched = self._readable.active
         self._readable.stop()
         writable = self._hub.loop.io(self.socket.fileno(), _WRITE)
@@ -256,7 +256,7 @@ class TcpStream:
         if waiting is not None:
             waiting.switch()
         else:
-            # Nobody asked: it may not be used again, and would be reported forever.
+            # Unexpected data: the connection is unusable, and its watcher would fire forever.
             self._spoiled = True
             self._readable.stop()
 
@@ -273,7 +273,7 @@ class TcpStream:
             self._alarm, self._alarm_at = None, _NEVER
 
     def _on_alarm(self) -> None:
-        # Set for the first of many waits, most of which ended well before it.
+        # The timer was set for an earlier wait, which usually has ended.
         self._stop_alarm()
         waiting = self._waiting
         if waiting is None:
@@ -287,23 +287,19 @@ class TcpStream:
 
 @dataclass(slots=True)
 class Address:
-    """Where to connect to.
-
-    Attributes:
-        host: a numeric address.
-        port: of TCP.
-        tls: the context that all connections share; None for plain HTTP.
-        server_name: what the server's certificate has to prove.
-        resolver: the server's addresses; by default ``host`` alone.
-        codings: content codings that requests ask for (RFC 9110, section 12.5.3), in lower case.
-    """
+    """Address and TLS settings of a server, shared by all connections to it."""
 
     host: str
+    """Numeric address."""
     port: int
     tls: ssl.SSLContext | None = None
+    """None for plain HTTP."""
     server_name: str = ""
+    """Name that the server's certificate must prove."""
     resolver: Resolver = field(default=None)  # type: ignore[assignment] # set below
+    """The server's addresses; ``host`` alone by default."""
     codings: frozenset[str] = frozenset()
+    """Accepted content codings (RFC 9110, section 12.5.3), in lower case."""
 
     def __post_init__(self) -> None:
         if self.resolver is None:
@@ -311,7 +307,7 @@ class Address:
 
 
 class ConnectError(Exception):
-    """A connection could not be made."""
+    """A connection attempt failed."""
 
     def __init__(self, reason: Reason, *, timed_out: bool = False) -> None:
         super().__init__(reason)
@@ -320,10 +316,10 @@ class ConnectError(Exception):
 
 
 def connect(address: Address, deadline: int) -> TcpStream:
-    """Connect to one of a server's addresses by a deadline (monotonic ns): to the next one where one fails.
+    """Connect to the first reachable address of a server by a deadline (monotonic ns).
 
     Raises:
-        ConnectError: if none can be reached in time, or TLS fails with the one that was.
+        ConnectError: if no address is reachable in time, or TLS fails.
     """
     failure = ConnectError(Reason.ADDRESS_NOT_ALLOWED)
     for host in address.resolver.order():
@@ -349,7 +345,7 @@ def connect(address: Address, deadline: int) -> TcpStream:
 
 
 def tls_reason(error: ssl.SSLError) -> Reason:
-    """The reason for an error of TLS, while connecting or later (TLS 1.3 servers refuse a client certificate late)."""
+    """Return the reason for a TLS error. TLS 1.3 servers reject a client certificate after the handshake."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _CERTIFICATE_REASONS.get(error.verify_code, Reason.CERTIFICATE_UNTRUSTED)
     name = error.reason or ""

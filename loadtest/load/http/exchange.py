@@ -1,7 +1,7 @@
-"""One keep-alive HTTP/1.1 connection, and an exchange on it with its phases.
+"""Exchanges on a keep-alive HTTP/1.1 connection, with the times of their phases.
 
-A failed exchange is a value with a reason, never an exception: the service under load may do anything. Nothing is ever
-sent twice here: only the caller knows whether a request may be.
+A failed exchange is a value with a reason, not an exception, because failures of a loaded service are results. A
+request is never repeated here: only the caller knows whether it is idempotent.
 """
 
 import ssl
@@ -20,18 +20,14 @@ __all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "HttpConnection", "HttpExchange"
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long one exchange may take, in seconds.
-
-    Attributes:
-        total: from its start to its complete answer.
-        connect: for making the connection; None for no more than ``total``.
-        read: longest silence while an answer is awaited or read; None likewise.
-        total_ns: ``total`` in ns, and so on.
-    """
+    """Time-outs of an exchange, in seconds."""
 
     total: float
+    """From the start to the complete answer."""
     connect: float | None = None
+    """For connecting; None for ``total``."""
     read: float | None = None
+    """Longest wait for data of the answer; None for ``total``."""
     total_ns: int = field(init=False)
     connect_ns: int = field(init=False)
     read_ns: int | None = field(init=False)
@@ -55,26 +51,26 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded. Whoever has understood it drops it: a user may be idle for long, and there may be many."""
+    """Decoded. The client drops it after interpreting it, to save the memory of idle users."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
     failure: Reason | None = None
-    """Why there is no whole answer; None if there is one."""
+    """Why there is no complete answer; None if there is."""
     timed_out: bool = False
 
     @property
     def hung_up(self) -> bool:
-        """Whether a connection that had been used before ended without a byte of the answer.
+        """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely the server closed it for being idle while the request was on its way; it may have been received. A
-        reset is none: a server that closes an idle connection sends its end first.
+        Most likely the server closed the idle connection while the request was on its way, or it received the request
+        first. A reset does not count: a server that closes an idle connection sends its end first.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
 
 class HttpConnection:
-    """A connection that is made when it is first needed, and again when it was lost. Not shared between greenlets."""
+    """A connection that opens on demand and reopens after a loss. One greenlet uses it."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -82,10 +78,10 @@ class HttpConnection:
         self._parser = ResponseParser(address.codings)
         self._idle_until = 0
         self.sending: HttpExchange | None = None
-        """The exchange under way, for a caller that has to cut it short."""
+        """The exchange under way, for a caller that interrupts it."""
 
     def exchange(self, request: bytes, timeouts: Timeouts, since: int | None = None) -> HttpExchange:
-        """Send a request and read its answer within the time-outs; if it is sent again, it began at ``since``."""
+        """Send a request and read its answer within the time-outs; a repeated request began at ``since``."""
         start = since or time.monotonic_ns()
         deadline = start + timeouts.total_ns
         result = self.sending = HttpExchange(start=start)
@@ -97,7 +93,7 @@ class HttpConnection:
                 result.bytes_sent = len(request)
                 self._converse(stream, request, result, deadline, timeouts.read_ns)
         except BaseException:
-            # The user is being stopped: what is left of the answer must not be read as that of the next request.
+            # The user is being stopped, and the next request must not receive the rest of this answer.
             self.close()
             raise
         finally:
@@ -110,7 +106,7 @@ class HttpConnection:
         if result.failure is not None:
             self.close()
         elif (idle_s := self._parser.idle_s) is not None:
-            # A little less than the server announces, so that it does not hang up while a request is on its way.
+            # Slightly less than announced, so that the server does not close the connection during a request.
             self._idle_until = result.end + int(max(idle_s - 1, idle_s / 2) * 1e9)
         self.sending = None
         return result
@@ -144,7 +140,7 @@ class HttpConnection:
             try:
                 stream.send(request, deadline)
             except (ConnectionError, ssl.SSLError) as error:
-                # What a server has against a request that it does not want to read may be there to be read.
+                # A server that rejects a request before reading all of it may have sent an answer.
                 refused = error
             self._listen(stream, result, deadline, silence)
         except DeadlineError:
@@ -159,7 +155,7 @@ class HttpConnection:
         except OSError:
             result.failure = Reason.CONNECTION_FAILED
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            # Rubbish behind a whole answer does not unmake it (it is not read as the next one either).
+            # Garbage after a complete answer leaves it valid, but the connection is not reused.
             if parser.complete:
                 parser.excess = True
             else:
@@ -184,7 +180,7 @@ class HttpConnection:
             data = stream.receive(until)
             now = time.monotonic_ns()
             if not data:
-                # Without a length, the end of the stream is the end of the answer (RFC 9112, section 6.3).
+                # The end of the stream ends an answer without a length (RFC 9112, section 6.3).
                 if parser.status is None or parser.framed:
                     result.failure = Reason.TRUNCATED if result.first_byte is not None else Reason.CONNECTION_CLOSED
                 else:
@@ -193,7 +189,7 @@ class HttpConnection:
             if result.first_byte is None:
                 result.first_byte = now
             elif now >= deadline:
-                # A peer that never pauses leaves no time for the clock to be looked at.
+                # A peer that never pauses does not let the timer run.
                 raise DeadlineError
             result.bytes_received += len(data)
             parser.feed(data)

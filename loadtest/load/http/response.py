@@ -1,4 +1,4 @@
-"""The answers on one connection: parsed one after the other, their bodies decoded as they come, all within bounds."""
+"""A parser of the successive answers on a connection, which decodes their bodies and bounds their sizes."""
 
 import re
 import zlib
@@ -11,13 +11,13 @@ import httptools
 from loadtest.contract import Reason
 
 MAX_ANSWER: Final = 16 * 1024 * 1024
-"""Bytes that an answer may have: head and body as they come, and the body once it is decoded."""
+"""Maximum bytes of an answer on the wire, and of its decoded body."""
 MAX_HEAD: Final = 256 * 1024
-"""Bytes that may come before the body, interim answers included."""
+"""Maximum bytes before the body, including interim answers."""
 MAX_BODIES: Final = 512 * 1024 * 1024
-"""Bytes that all answers which a process is reading may have together, once decoded."""
+"""Maximum bytes of all decoded bodies that a process is reading."""
 _UNCOUNTED: Final = 64 * 1024
-"""Bytes of each body that are not counted among those: most bodies have fewer."""
+"""Bodies up to this size do not count towards ``MAX_BODIES``; most bodies are smaller."""
 PLAIN: Final = frozenset({"", "identity"})
 _HEADER_KEPT: Final = 500
 _RATE_LIMITS_KEPT: Final = 20
@@ -27,18 +27,15 @@ _WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
 
 
 class TooLargeError(Exception):
-    """A body has more than it may have, once decoded."""
+    """A decoded body exceeds its maximum size."""
 
 
 class UndecodableError(Exception):
-    """A body is not what its Content-Encoding says."""
+    """A body contradicts its Content-Encoding."""
 
 
 class BodyDecoder:
-    """Decodes one compressed body (RFC 9110, section 8.4.1) as it comes, and never beyond a given size in bytes.
-
-    It may be ``gzip``, ``x-gzip`` or ``deflate``.
-    """
+    """Decodes a ``gzip``, ``x-gzip`` or ``deflate`` body (RFC 9110, section 8.4.1) up to ``most`` bytes."""
 
     def __init__(self, coding: str, most: int) -> None:
         self._window = _WINDOWS[coding]
@@ -50,20 +47,20 @@ class BodyDecoder:
         """Decode the next piece.
 
         Raises:
-            TooLargeError: if the whole is larger than it may be; no more than that was inflated.
-            UndecodableError: if it is damaged.
+            TooLargeError: if the body exceeds ``most`` bytes; the rest is not inflated.
+            UndecodableError: if the body is damaged.
         """
         parts = []
         while data:
             if self._stream.eof:
-                # gzip files may be joined (RFC 1952, section 2.2).
+                # A gzip file may have several members (RFC 1952, section 2.2).
                 self._restart(self._window)
             try:
                 part = self._stream.decompress(data, self._left + 1)
             except zlib.error:
                 if self._window != _ZLIB or self._fed:
                     raise UndecodableError from None
-                # Some servers leave out deflate's wrapper.
+                # Some servers omit deflate's zlib wrapper.
                 self._restart(_RAW)
                 continue
             self._fed = True
@@ -75,7 +72,7 @@ class BodyDecoder:
         return b"".join(parts)
 
     def finish(self) -> None:
-        """Note that the body has ended; raises ``UndecodableError`` if what was compressed has not."""
+        """Check the end of the body; raises ``UndecodableError`` if the compressed stream is incomplete."""
         if self._fed and not self._stream.eof:
             raise UndecodableError
 
@@ -86,7 +83,7 @@ class BodyDecoder:
 
 @dataclass(slots=True)
 class BodyRoom:
-    """Room in bytes for the bodies that a process is reading, by all its connections."""
+    """Bytes of the bodies that a process is reading on all its connections."""
 
     most: int = MAX_BODIES
     taken: int = 0
@@ -96,14 +93,13 @@ _ROOM: Final = BodyRoom()
 
 
 class ResponseParser:
-    """Parses the answers on one connection, by what httptools reports of them.
+    """Parses the answers on a connection from the events of httptools.
 
-    Interim answers (1xx) are passed over. What comes behind a complete answer is ignored. Trailers are
-    read and not used.
+    Interim answers (1xx), trailers, and data after a complete answer are ignored.
 
     Args:
-        codings: content codings that were asked for, in lower case; an answer in another one fails.
-        room: for bodies; that of the process by default.
+        codings: accepted content codings, in lower case; answers in other codings fail.
+        room: shared by all parsers of the process by default.
     """
 
     def __init__(self, codings: frozenset[str] = frozenset(), room: BodyRoom = _ROOM) -> None:
@@ -112,9 +108,9 @@ class ResponseParser:
         self._counted = 0
         self._parser = httptools.HttpResponseParser(self)
         self.feed: Callable[[bytes], None] = self._parser.feed_data
-        """Parses the next piece; raises ``httptools.HttpParserError`` where it breaks HTTP."""
+        """Parses the next piece; raises ``httptools.HttpParserError`` if it violates HTTP."""
         self.idle_s: int | None = None
-        """How long the server keeps an idle connection, in s, by its ``Keep-Alive``; None without one."""
+        """Seconds until the server closes an idle connection, from its ``Keep-Alive`` header."""
         self.expect()
 
     def expect(self) -> None:
@@ -125,7 +121,7 @@ class ResponseParser:
         self.excess = False
         self.framed = False
         self.failure: Reason | None = None
-        """What is wrong with the body."""
+        """The error in the body."""
         self.date: bytes | None = None
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
@@ -133,7 +129,7 @@ class ResponseParser:
         self._decoder: BodyDecoder | None = None
 
     def on_message_begin(self) -> None:
-        """A parser's event, as all that follow."""
+        """Handle an event of the parser, like the following methods."""
         self.excess = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -173,7 +169,7 @@ class ResponseParser:
             self._count()
 
     def drop_body(self) -> None:
-        """Forget the body: it was taken over, or will not be."""
+        """Free the body's memory."""
         if self.body:
             self.body = bytearray()
         if self._counted:
@@ -195,12 +191,12 @@ class ResponseParser:
             self.expect()
             return
         self.complete = True
-        # Only here: afterwards, the parser is at the next message, and its answer is no.
+        # After this event, the parser's answer refers to the next message.
         self.keep_alive = self._parser.should_keep_alive()
         self.end_body()
 
     def end_body(self) -> None:
-        """The body has ended, by its length or with the stream."""
+        """Handle the end of the body, by its length or with the stream."""
         if self._decoder is not None and self.failure is None:
             try:
                 self._decoder.finish()
@@ -211,14 +207,14 @@ class ResponseParser:
         self.date = value
 
     def keep_framing(self, _value: bytes) -> None:
-        """Know that the answer has an end of its own."""
+        """Note that the answer's end does not depend on the stream's."""
         self.framed = True
 
     def keep_retry_after(self, value: bytes) -> None:
         self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
 
     def keep_coding(self, value: bytes) -> None:
-        """Keep ``Content-Encoding``; one that is applied on top of another is unknown here."""
+        """Keep ``Content-Encoding``; several codings in sequence are not supported."""
         coding = value[:_HEADER_KEPT].decode("latin-1").strip().lower()
         if coding not in PLAIN:
             self._coding = coding if self._coding is None else f"{self._coding}, {coding}"

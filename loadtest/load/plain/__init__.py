@@ -1,1 +1,1 @@
-"""Plain Locust: what its command line and its web UI say, and the runs that they start."""
+"""Runs started by plain Locust: its options, its web UI's form, its process."""

@@ -1,8 +1,7 @@
-"""The test that plain Locust starts: the scenario in force, its target, its users, and the reports of its runs.
+"""The scenario, target, users and reports of the runs that plain Locust starts.
 
-Three options on Locust's command line are ours. What Locust knows by its name and would do otherwise here, or not at
-all, is refused in a sentence that says where the scenario says it. It may stand on the command line, in Locust's
-variables or in a configuration file.
+Three options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, with a
+message that names the scenario's key. They may come from the command line, variables or a configuration file.
 """
 
 import argparse
@@ -35,55 +34,54 @@ from loadtest.words import suggestion
 
 logger = logging.getLogger(__name__)
 _POOL: Final = (
-    "the users are a pool of the scenario's, and all start at once. How much load there is, the stages say (rate, "
-    "ramp_to); max_users of a traffic entry bounds its users"
+    "the scenario's pool of users starts at once, and the scenario's stages set the load (rate, ramp_to). Set "
+    "max_users of a traffic entry to bound its users, or use --rate-multiplier"
 )
-_TASKS: Final = "traffic entries have no tags. Name those that are to run instead, as in `locust greetings`"
+_TASKS: Final = "traffic entries have no tags. Name the entries to run instead, as in `locust greetings`"
 
 REFUSED: Final[dict[str, tuple[str, str]]] = {
     "num_users": ("-u/--users", _POOL),
     "spawn_rate": ("-r/--spawn-rate", _POOL),
-    "run_time": ("-t/--run-time", "a run is as long as the scenario's stages: set their duration"),
-    "stop_timeout": ("-s/--stop-timeout", "what is in flight at the end may take as long as the scenario's drain"),
+    "run_time": ("-t/--run-time", "the scenario's stages set the length of a run. Change their duration"),
+    "stop_timeout": ("-s/--stop-timeout", "the scenario's drain limits the time of operations in flight at the end"),
     "tags": ("-T/--tags", _TASKS),
     "exclude_tags": ("-E/--exclude-tags", _TASKS),
-    "config_users": ("--config-users", "what users do is written in the scenario, below [traffic.NAME]"),
+    "config_users": ("--config-users", "the scenario's [traffic.NAME] tables configure users"),
     "equal_weights": ("--equal-weights", _POOL),
     "class_picker": ("--class-picker", "the scenario's traffic runs together. Name entries, as in `locust greetings`"),
-    "exit_code_on_error": ("--exit-code-on-error", "the exit code is the verdict's: see `loadtest run --help`"),
-    "web_login": ("--web-login", "the web UI has no accounts: it serves this machine alone"),
+    "exit_code_on_error": ("--exit-code-on-error", "the verdict sets the exit code: see `loadtest run --help`"),
+    "web_login": ("--web-login", "the web UI has no accounts and serves this machine alone"),
 }
-"""Options that are refused where they are not at their default: how they are spelled, and why."""
+"""Options that must keep their defaults, by destination: spelling and reason."""
 
 _TUNNEL: Final = (
-    "Keep 127.0.0.1, and come by an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`) or a reverse proxy on this machine "
-    "that knows its users and sends `Host: 127.0.0.1`."
+    "Keep 127.0.0.1. Connect through an SSH tunnel (`ssh -L 8089:127.0.0.1:8089 HOST`), or through a reverse proxy on "
+    "this machine that authenticates its users and sends `Host: 127.0.0.1`."
 )
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
-    """What Locust is told by its command line, its variables and its configuration files, with our options.
+    """Return Locust's options, from its command line, variables and configuration files, with the added options.
 
-    Locust reads it a second time, after the locustfile was imported. What it does not know is left for it to refuse.
+    Locust parses them again after importing the locustfile, and then rejects unknown options.
 
     Raises:
-        InputError: if something is refused.
+        InputError: if a rejected option is set.
     """
 
     def add_options(parser: Any, **_: Any) -> None:
-        # On the parser itself, not in a group: these are fields of the web UI's form.
-        parser.add_argument("--seed", type=int, default=seed, help="in place of the scenario's")
+        # Only arguments outside groups become fields of the web UI's form.
+        parser.add_argument("--seed", type=int, default=seed, help="replaces the scenario's seed")
         parser.add_argument(
-            "--rate-multiplier", type=float, default=rate_multiplier, help="every rate and burst times this"
+            "--rate-multiplier", type=float, default=rate_multiplier, help="multiplies all rates and bursts"
         )
-
         parser.add_argument(
             "--metrics-port",
             type=int,
             metavar="PORT",
-            include_in_web_ui=False,  # which has /metrics of its own
-            help="serve the run's figures for Prometheus at http://127.0.0.1:PORT/metrics",
+            include_in_web_ui=False,  # the web UI serves /metrics itself
+            help="serve live metrics for Prometheus at http://127.0.0.1:PORT/metrics",
         )
 
     locust.events.init_command_line_parser.add_listener(add_options)
@@ -100,35 +98,35 @@ def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
     for name, (spelled, why) in REFUSED.items():
         # A default may be the text of a number.
         if str(getattr(options, name)) != str(defaults[name]):
-            raise InputError(f"{spelled} is refused: {why}.")
+            raise InputError(f"{spelled} is not supported: {why}.")
     if not options.headless and options.web_host not in _LOOPBACK:
-        where = options.web_host or "every address of this machine"
-        raise InputError(f"--web-host: the web UI is not served to {where}: whoever reaches it can start load", _TUNNEL)
+        where = options.web_host or "all addresses of this machine"
+        raise InputError(f"--web-host: the web UI cannot be served to {where}, because it can start load", _TUNNEL)
 
 
 def read_seed(text: str) -> int:
-    """Read a seed of the form; raises ``InputError`` if it is none."""
+    """Parse the form's seed; raises ``InputError`` if it is invalid."""
     if not text.strip().isdecimal() or int(text) >= 2**63:
-        raise InputError(f"Seed: {text!r} is no whole number from 0 to 2⁶³ − 1", "")
+        raise InputError(f"Seed: {text!r} is not a whole number from 0 to 2⁶³ − 1", "")
     return int(text)
 
 
 def read_multiplier(text: str) -> float:
-    """Read a rate multiplier of the form; raises ``InputError`` if it is none."""
+    """Parse the form's rate multiplier; raises ``InputError`` if it is invalid."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value <= 1000:
-        raise InputError(f"Rate multiplier: {text!r} is no number above 0 and at most 1000", "")
+        raise InputError(f"Rate multiplier: {text!r} is not a number above 0 and at most 1000", "")
     return value
 
 
 class LocustTest:
-    """What the next start of a test will run; made from the environment and from Locust's command line.
+    """The settings of the next run, from the environment and Locust's command line.
 
     Raises:
-        InputError: if something there cannot be used, or Locust's command line says what is refused.
+        InputError: if a setting is invalid, or a rejected option of Locust is set.
     """
 
     def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -143,7 +141,7 @@ class LocustTest:
             self.endpoint = self.chosen.entry.endpoint
         self.output_dir = Path(environ.get("LOADTEST_OUTPUT_DIR", "reports"))
         self.embedded = environ.get("LOADTEST_EMBEDDED") == "1"
-        # The embedded target was made for this; what is left to ask is whether it is still there.
+        # An embedded target was started for these runs and needs no preflight.
         self.preflight = not self.embedded and environ.get("LOADTEST_PREFLIGHT", "1") != "0"
         self._target_version = environ.get("LOADTEST_TARGET_VERSION", "")
         self._sent: list[PreflightRequest] = []
@@ -156,10 +154,10 @@ class LocustTest:
         self.set(self.options.seed, self.options.rate_multiplier)
 
     def set(self, seed: int, rate_multiplier: float) -> None:
-        """Take another seed and rate multiplier for the next run, as ``loadtest run`` does with --seed and --set.
+        """Set seed and rate multiplier of the next run, like ``loadtest run`` with --seed and --set.
 
         Raises:
-            InputError: if the scenario cannot be run so.
+            InputError: if the scenario is invalid with them.
         """
         overrides = [f"rate_multiplier={json.dumps(float(rate_multiplier))}"]
         changed = rate_multiplier != self._own_multiplier
@@ -175,7 +173,7 @@ class LocustTest:
         self.loaded, self.plans = loaded, plans
 
     def set_from(self, form: Mapping[str, str]) -> None:
-        """Take the web UI's form for the next run, and look at its target; raises ``LoadtestError`` where it fails."""
+        """Set the next run from the web UI's form, and check its target; raises ``LoadtestError`` if that fails."""
         before = self.loaded.scenario
         seed, multiplier = form.get("seed"), form.get("rate_multiplier")
         url = form.get("host", self.url)
@@ -195,11 +193,11 @@ class LocustTest:
         return self.options.host or "" if self.chosen is None else self.chosen.target.url
 
     def check(self, url: str) -> ChosenTarget:
-        """The target at a URL; raises ``InputError`` if it may not be loaded here and now."""
+        """Return the target at a URL; raises ``InputError`` if it must not be loaded."""
         if self.chosen is None:
             return ChosenTarget(allow(url))
         if url.rstrip("/") != self.chosen.target.url:
-            raise InputError(f"{url!r} is not the target {self.chosen.name!r}", f"Load {self.chosen.target.url}.")
+            raise InputError(f"{url!r} is not the target {self.chosen.name!r}", f"Use {self.chosen.target.url}.")
         return self.chosen
 
     def look(self, url: str) -> None:
@@ -209,7 +207,7 @@ class LocustTest:
         self._sent = look(chosen, self.loaded.effective, environment, preflight=self.preflight).sent
 
     def make_session(self, environment: Environment) -> Session:
-        """Begin a run in a directory of its own; raises ``LoadtestError`` if it cannot be begun."""
+        """Prepare a run in its own directory; raises ``LoadtestError`` if that fails."""
         target = self.check(environment.host or "").target
         sent, self._sent = self._sent, []
         directory, info = prepare_run(
@@ -228,7 +226,7 @@ class LocustTest:
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
-    """The target that LOADTEST_TARGET names; None where --host names it, which must be loopback then."""
+    """Return the target that LOADTEST_TARGET names; without it, --host names a target on loopback."""
     name, path = environ.get("LOADTEST_TARGET"), environ.get("LOADTEST_TARGETS")
     if not name:
         return None
@@ -239,13 +237,7 @@ def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
 
 @dataclass(slots=True)
 class StartedRun:
-    """A run that was started here.
-
-    Attributes:
-        rate_multiplier: by which all its rates were multiplied.
-        state: how far it is.
-        exit_code: the verdict's, once it is reported.
-    """
+    """A run of this process."""
 
     directory: Path
     title: str
@@ -253,6 +245,7 @@ class StartedRun:
     rate_multiplier: float
     state: Literal["running", "reporting", "reported"] = "running"
     exit_code: int | None = None
+    """The verdict's; None before the report."""
 
     @property
     def report(self) -> Path | None:
@@ -261,11 +254,10 @@ class StartedRun:
 
 
 class Reports:
-    """Has a report made of each run when it is over."""
+    """Creates the report of each run after its end, in sequence."""
 
     def __init__(self, *, plots: bool) -> None:
         self.runs: list[StartedRun] = []
-        """Oldest first."""
         self._plots = plots
         self._last: gevent.Greenlet | None = None
 
@@ -274,13 +266,13 @@ class Reports:
         self.runs.append(StartedRun(session.directory, scenario.title, scenario.seed, scenario.rate_multiplier))
 
     def end(self) -> None:
-        """Have the report of the newest run made, after those that are being made."""
+        """Create the report of the newest run, after the pending reports."""
         run = self.runs[-1]
         run.state = "reporting"
         self._last = gevent.spawn(self._make, run, self._last)
 
     def finish(self) -> int | None:
-        """Wait for all reports. Returns the exit code of the newest run's verdict; None without a run."""
+        """Wait for all reports; return the exit code of the newest run's verdict, or None without a run."""
         if self._last is not None:
             self._last.join()
         return self.runs[-1].exit_code if self.runs else None

@@ -1,4 +1,4 @@
-"""One process of plain Locust: a worker, or what conducts the runs that its web UI or its command line starts."""
+"""A process of plain Locust: a worker, or the process that conducts the runs of its web UI or command line."""
 
 import logging
 import os
@@ -31,18 +31,18 @@ logger = logging.getLogger("loadtest")
 
 
 class WholePool(LoadTestShape):
-    """All users from the start until the schedule is over: they are the pool of concurrency, not the rate."""
+    """The shape of a test: all users from the start to the end, because they set concurrency, not the rate."""
 
     process: "LocustProcess | None" = None
     abstract = True
 
     def reset_time(self) -> None:
-        super().reset_time()  # type: ignore[no-untyped-call] # locust's
+        super().reset_time()  # type: ignore[no-untyped-call] # Locust's method is not annotated
         if self.process is not None and self.process.engine is not None:
             self.process.engine.done.clear()
 
     def tick(self) -> tuple[int, float] | None:
-        """The pool's size, or None when the run needs its users no longer."""
+        """Return the number of users and the spawn rate; None at the end of the run."""
         process = self.process
         if process is None or process.engine is None or process.engine.done.is_set():
             return None
@@ -51,20 +51,20 @@ class WholePool(LoadTestShape):
 
 
 class LocustProcess:
-    """Set up by Locust's ``init`` event."""
+    """Conducts the runs of Locust's environment, from its ``init`` event on."""
 
     def __init__(self, test: LocustTest) -> None:
         self.test = test
         self.engine: Engine | None = None
-        # With `loadtest ui` above, the end of this socket tells that it is gone, and the exit code is not a verdict's.
+        # `loadtest ui` keeps this descriptor open, and expects exit code 0 rather than the verdict's.
         self._parent_fd = int(os.environ.get("LOADTEST_PARENT_FD", "-1"))
         self.reports = Reports(plots=os.environ.get("LOADTEST_PLOTS", "1") != "0")
 
     def check_target(self) -> None:
-        """Check what is known of the target before Locust forks or listens: all of it where a run starts by itself.
+        """Check the target before Locust forks or listens, with a preflight if a run starts by itself.
 
         Raises:
-            LoadtestError: if it may not, or cannot, be loaded.
+            LoadtestError: if the target must not or cannot be loaded.
         """
         options, test = self.test.options, self.test
         if options.worker:
@@ -75,7 +75,7 @@ class LocustProcess:
             test.check(test.url)
 
     def set_up(self, environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-        """Take Locust's environment over: its runs are conducted by an engine from now on."""
+        """Conduct the runs of Locust's environment by an engine from now on."""
         runner = environment.runner
         if isinstance(runner, WorkerRunner):
             self._take_part(environment, runner)
@@ -97,13 +97,12 @@ class LocustProcess:
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)
-        # An interrupt must not be raised in the greenlet that happens to run: its arrival, or the schedule, would be
-        # lost.
+        # An exception in the interrupted greenlet would lose its arrival or the schedule.
         gevent.signal_handler(signal.SIGINT, _interrupt, engine)
         if web_ui is not None:
             extend(web_ui, engine, self.test, self.reports)
         else:
-            # Locust itself listens to SIGTERM only after a headless run with a shape is over.
+            # With a shape, headless Locust handles SIGTERM only after the run.
             gevent.signal_handler(signal.SIGTERM, _interrupt, engine)
         environment.events.quitting.add_listener(lambda **_: self._finish(environment, engine))
         environment.events.quit.add_listener(lambda **_: self._label_html(environment))
@@ -111,14 +110,14 @@ class LocustProcess:
             on_end_of(self._parent_fd, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
     def _keep_pool(self, runner: Runner) -> None:
-        """Let the keys w, W, s and S of Locust's terminal change nothing: the pool is the scenario's."""
+        """Ignore the keys w, W, s and S of Locust's terminal, which would change the number of users."""
         start = runner.start
 
         def start_pool(user_count: int, *arguments: Any, **options: Any) -> None:
             if user_count == self.test.users:
                 start(user_count, *arguments, **options)
             else:
-                logger.warning("The pool of users belongs to the scenario: it stays at %d.", self.test.users)
+                logger.warning("The scenario sets the number of users: it stays at %d.", self.test.users)
 
         vars(runner)["start"] = start_pool
 
@@ -129,10 +128,10 @@ class LocustProcess:
             keys=self.test.keys,
             workflow_endpoint=self.test.endpoint,
             base=self.test.loaded.path.parent,
-            on_refused=lambda why: logger.error("This worker can't take part: %s", why),
+            on_refused=lambda why: logger.error("This worker cannot take part: %s", why),
         )
         on_signals(worker.interrupt)
-        # Locust's worker ends when its runner does.
+        # Locust's worker ends with its runner.
         worker.left.rawlink(lambda _: gevent.spawn(runner.quit))
 
     def _make_session(self, environment: Environment) -> Session:
@@ -145,7 +144,7 @@ class LocustProcess:
         self.reports.end()
 
     def _finish(self, environment: Environment, engine: Engine) -> None:
-        """Locust is about to end: the last run is closed and reported first, and its verdict is the exit code."""
+        """Close and report the last run before Locust ends; its verdict sets the exit code."""
         if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
         code = self.reports.finish()
@@ -156,7 +155,7 @@ class LocustProcess:
         environment.process_exit_code = code
 
     def _label_html(self, environment: Environment) -> None:
-        """Locust's ``--html`` is written by now, under a name that it has completed."""
+        """Label the file of Locust's ``--html``, whose name Locust has completed."""
         options = environment.parsed_options
         if options is not None and options.html_file:
             label_file(Path(options.html_file), self.reports.runs)

@@ -1,7 +1,7 @@
-"""``/metrics`` for Prometheus, read from the live figures at each request.
+"""``/metrics`` for Prometheus, computed from the live figures at each request.
 
-Beside the web UI, and with ``--metrics-port`` in runs without one. Counters begin anew with each run, as with a process
-that was restarted. Times are in seconds; the histograms' buckets are ours (``TIME_BOUNDS_MS``).
+The web UI serves it, as does ``--metrics-port`` in runs without a web UI. Counters restart with each run. Times are in
+seconds; ``TIME_BOUNDS_MS`` sets the histograms' buckets.
 """
 
 from collections import Counter
@@ -138,7 +138,7 @@ def serve_metrics(engine: Engine, port: int) -> None:
     answer = metrics_app(engine)
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
-        # Other names may belong to a foreign page (DNS rebinding).
+        # Other names may belong to a foreign page after DNS rebinding.
         if not is_own(environ.get("HTTP_HOST", LOOPBACK)):
             start_response("403 Forbidden", [("Content-Type", "text/plain")])
             return [b"served to 127.0.0.1 and localhost only\n"]

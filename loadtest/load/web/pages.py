@@ -1,11 +1,10 @@
-"""Our pages in Locust's web UI, and what we change of its own.
+"""Additional pages in Locust's web UI, changes of its own pages, and their protection.
 
-Ours are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form has the scenario
-above it, its tables a tab, and its own report a label.
+Additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form shows
+the scenario, its tables get a tab, and its own report a label.
 
-All of it is closed to all but its own pages, and starts only what may, and can, be started. Locust answers any Host and
-any Origin, so that a page from anywhere, open in the same browser, could start load (by a cross-origin POST to
-``/swarm``, or after rebinding its own name to 127.0.0.1).
+Only pages of this origin have access. Locust accepts any Host and Origin, so any page in the same browser could start
+load, by a cross-origin POST to ``/swarm`` or after rebinding its name to 127.0.0.1.
 """
 
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ _LIVE_POLICY: Final = (
     "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-# A report is one file that needs nothing else: it runs apart from this origin, whose pages can start load.
+# A report is self-contained, so it runs without access to this origin, whose pages can start load.
 _REPORT_POLICY: Final = (
     "sandbox allow-scripts allow-popups allow-downloads; default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
     "script-src 'unsafe-inline'; frame-ancestors 'none'"
@@ -75,7 +74,7 @@ _WORDS: Final = {
 
 
 def extend(web_ui: WebUI, engine: Engine, test: LocustTest, reports: Reports) -> None:
-    """Guard Locust's web UI, and add our pages to it, beneath ``--web-base-path``. Called once, before it serves."""
+    """Protect Locust's web UI and add the pages, below ``--web-base-path``. Call it once, before serving."""
     app = web_ui.app
     if app is None:
         return
@@ -111,13 +110,12 @@ def _refuse_strangers() -> flask.Response | None:
         return _answer(403, f"this page is served to 127.0.0.1 and localhost only, not to {request.host}")
     origin = request.headers.get("Origin")
     if origin is not None and origin != f"{request.scheme}://{request.host}":
-        return _answer(403, "requests from pages of other origins are refused")
-    # A page elsewhere can make a browser GET without saying its origin; coming here by a link is harmless, if it leads
-    # to the page itself, and not to one of the things that it is made of.
+        return _answer(403, "requests from pages of other origins are rejected")
+    # A foreign page can cause GET requests without an Origin. A link is harmless if it leads to the page itself.
     by_link = request.method == "GET" and request.endpoint == "locust.index"
     by_link = by_link and request.headers.get("Sec-Fetch-Mode") == "navigate"
     if request.headers.get("Sec-Fetch-Site") in {"cross-site", "same-site"} and not by_link:
-        return _answer(403, "requests from other sites are refused")
+        return _answer(403, "requests from other sites are rejected")
     return None
 
 
@@ -145,18 +143,18 @@ class _Pages:
         self._feed = LiveFeed(engine, reports)
         self._metrics = metrics_app(engine)
         self._looking = False
-        """Whether a target is being looked at, for a run that is about to begin."""
+        """Whether a target is being checked for the next run."""
 
     def refuse_start(self) -> flask.Response | None:
-        """Answer for Locust where it must not act; its page shows the message."""
+        """Reject a request instead of Locust, or return None; Locust's page shows the message."""
         endpoint = flask.request.endpoint
         if endpoint == "locust.update_user":
-            return _answer(403, "what users do is written in the scenario")
+            return _answer(403, "the scenario configures users")
         if endpoint != "locust.swarm":
             return None
-        # Locust's page shows a message only of an answer that is 200.
+        # Locust's page shows only messages with status 200.
         if self._engine.phase != "over" or self._looking:
-            return _answer(200, "A run is under way, or about to begin: stop it first.")
+            return _answer(200, "A run is under way or about to begin. Stop it first.")
         self._looking = True
         try:
             self._test.set_from(flask.request.form)
@@ -178,7 +176,7 @@ class _Pages:
         return flask.jsonify({"phase": self._engine.phase, "run": known})
 
     def report(self, run: str) -> flask.Response:
-        """The report of a run of this process, and no other file."""
+        """Serve the report of a run of this process; no other file is accessible."""
         for made in self._reports.runs:
             if made.directory.name == run and made.report is not None:
                 response = flask.send_file(made.report.resolve(), mimetype="text/html", max_age=0)
@@ -237,7 +235,7 @@ class _Pages:
             and environment.runner is not None
             and environment.runner.state == "ready",
             run="",
-            # For the form's page, which has no tabs.
+            # The form's page has no tabs.
             links=[("/workflow", f"{_TITLE}, live")],
         )
 
@@ -257,7 +255,7 @@ def _row(entry: EntryNow) -> dict[str, Any]:
 
 
 def stage_text(stage: StagePlan) -> str:
-    """A stage's name, rate and length: ``above 4/s for 20 s``."""
+    """Format a stage's name, rate and length: ``above: 4/s for 20 s``."""
     if stage.burst:
         return f"{stage.name}: {stage.burst} at once, then {stage.duration_s:g} s"
     ramp = "" if stage.rate_to == stage.rate else f" to {stage.rate_to:.4g}/s"
@@ -265,24 +263,24 @@ def stage_text(stage: StagePlan) -> str:
 
 
 def state_text(run: StartedRun) -> str:
-    """How far a run is: its verdict, once it is reported."""
+    """Return a run's state: its verdict after the report."""
     if run.state == "running":
         return "under way"
     if run.state == "reporting":
-        return "its report is being made"
+        return "creating its report"
     return _WORDS.get(ExitCode(run.exit_code or 0), "no report; see the log")
 
 
 def labelled(page: str, runs: Sequence[StartedRun]) -> str:
-    """Locust's own report with a label that says what it is, and where the run's report is."""
+    """Label Locust's own report, and refer to the run's report."""
     where: Any = Markup("")
     if runs:
-        where = Markup(" The run’s own report is <code>{}</code>.").format(str(runs[-1].directory / "report.html"))
+        where = Markup(" The run’s report is <code>{}</code>.").format(str(runs[-1].directory / "report.html"))
     label = Markup(
         '<p style="font: 15px/1.5 system-ui, sans-serif; margin: 0; padding: 10px 24px; background: #fff3cd; '
         'color: #332701">'
-        "Locust’s own report: its times are rounded to two digits, run from start to stop with the warm-up, and its "
-        "percentiles have no intervals. Nothing is judged by them.{}</p>"
+        "This is Locust’s own report. Its times are rounded to two digits and include the warm-up, and its percentiles "
+        "have no intervals. The verdict does not use them.{}</p>"
     ).format(where)
     return page.replace("<body>", f"<body>{escape(label)}", 1)
 

@@ -233,7 +233,7 @@ def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: 
     refused = worker(free_port)
     assert refused.wait(30) == 2
     said = refused.communicate()[0]
-    assert "2 API key(s), this worker 1" in said
+    assert "2 API key(s), this worker has 1" in said
     assert "Traceback" not in said
     run.process.send_signal(signal.SIGINT)
     run.wait()
