@@ -110,7 +110,7 @@ def test_a_person_starts_a_run_in_a_browser(web_ui: Fixture) -> None:
         page.on("console", lambda told: problems.append(told.text) if told.type == "error" else None)
         page.goto(up.url)
         strip = page.get_by_label("Scenario and target")
-        for shown in ("Above <b>the limit</b>", "live, 2 s", "only: 40/s for 2 s", "(embedded)", "pool of users"):
+        for shown in ("Above <b>the limit</b>", "live, 2 s", "only: 40/s for 2 s", "(embedded)", "stages set the load"):
             assert shown in strip.inner_text()
         host, start = page.get_by_label("Host"), page.get_by_role("button", name=re.compile("start", re.IGNORECASE))
         own = host.input_value()

@@ -72,9 +72,9 @@ def test_a_file_of_ids(tmp_path: Path, content: str, keys: int, picked: list[str
         (b"", "has no job id"),
         (b"\n \n\t\n", "has no job id"),
         (b"a\t2\n", ":1: '2' is not an index of the 2 key"),
-        (b"a\nb\t-1\n", ":2: '-1' is no index"),
-        (b"a\tx\n", "'x' is no index"),
-        (b"a\t0\t1\n", "is no index"),
+        (b"a\nb\t-1\n", ":2: '-1' is not an index"),
+        (b"a\tx\n", "'x' is not an index"),
+        (b"a\t0\t1\n", "is not an index"),
         (b"\xff\n", "cannot read job_ids"),
     ],
 )
