@@ -182,6 +182,7 @@ class ErrorCode(Word):
     UNKNOWN_ENDPOINT = "unknown_endpoint", 404
     MALFORMED_HTTP = "malformed_http", 400
     HEADERS_TOO_LARGE = "headers_too_large", 431
+    UNSUPPORTED_CODING = "unsupported_coding", 501
     UNKNOWN_ROUTE = "unknown_route", 404
     METHOD_NOT_ALLOWED = "method_not_allowed", 405
     RATE_LIMIT_EXCEEDED = "rate_limit_exceeded", THROTTLED_STATUS

@@ -33,6 +33,7 @@ OUTSIDE = {
     "405": ["NoSuchMethod"],
     "431": ["HeadersTooLarge"],
     "500": ["InternalError"],
+    "501": ["UnsupportedCoding"],
     "503": ["Stopping"],
 }
 

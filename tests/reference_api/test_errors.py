@@ -55,6 +55,11 @@ def over_the_wire(server: Any, method: str, path: str, request: bytes, meanwhile
     return httpx.Response(status, headers=headers, content=body)
 
 
+def zipped(server: Any) -> httpx.Response:
+    request = post({}, "transfer-encoding: gzip, chunked").replace(b"content-length: 2", b"x: y")
+    return over_the_wire(server, "", "", request, lambda: None)
+
+
 def garbage(server: Any) -> httpx.Response:
     return over_the_wire(server, "GARBAGE", "", b"GARBAGE\r\n\r\n", lambda: None)
 
@@ -98,6 +103,7 @@ CASES: dict[str, tuple[str, Callable[[Any], httpx.Response]]] = {
     "unknown_endpoint": ("tight", lambda server: server.client(endpoint="other").get(JOBS + "/x")),
     "malformed_http": ("server", garbage),
     "headers_too_large": ("server", lambda server: server.client().get("/", headers={"x": "y" * 70_000})),
+    "unsupported_coding": ("server", zipped),
     "unknown_route": ("server", lambda server: server.client().get("/v1/workflows")),
     "method_not_allowed": ("server", lambda server: server.client().get(RUN)),
     "rate_limit_exceeded": ("tight", twice),

@@ -45,7 +45,8 @@ def test_its_references_lead_somewhere_and_its_parts_are_used() -> None:
             assert resolve(node)
             pointed.add(node["$ref"])
     parts = {f"#/components/{kind}/{name}" for kind, named in COMPONENTS.items() for name in named}
-    apart = {f"#/components/responses/{name}" for name in ("NotHttp", "HeadersTooLarge", "NoSuchRoute", "NoSuchMethod")}
+    outside = ("NotHttp", "HeadersTooLarge", "UnsupportedCoding", "NoSuchRoute", "NoSuchMethod")
+    apart = {f"#/components/responses/{name}" for name in outside}
     assert parts - pointed == apart | {"#/components/securitySchemes/apiKey"}
 
 
@@ -106,7 +107,13 @@ def raised() -> set[ErrorCode]:
 def documented() -> set[tuple[int, str]]:
     """Status and code of every error response of the document."""
     found = set()
-    statuses = {"NotHttp": 400, "HeadersTooLarge": 431, "NoSuchRoute": 404, "NoSuchMethod": 405}
+    statuses = {
+        "NotHttp": 400,
+        "HeadersTooLarge": 431,
+        "UnsupportedCoding": 501,
+        "NoSuchRoute": 404,
+        "NoSuchMethod": 405,
+    }
     answers = [(statuses[name], COMPONENTS["responses"][name]) for name in statuses]
     for _, operation in OPERATIONS:
         answers += [(int(status), resolve(answer)) for status, answer in operation["responses"].items()]

@@ -2,11 +2,12 @@
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
 from http import HTTPStatus
 from typing import Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loadtest.contract import ErrorCode
@@ -85,6 +86,21 @@ class _Unread(list[Any]):
         """Discard the trailer."""
 
 
+class _Flow(FlowControl):
+    """Flow control that does not read while requests wait for their turn.
+
+    uvicorn resumes reading after each response, so a client that sends without reading would fill the memory.
+    """
+
+    def __init__(self, transport: Any, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if not self._waiting:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """A connection that stays with HTTP/1.1 despite upgrade offers, with request heads of bounded size.
 
@@ -109,6 +125,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._line = Line()
         # Each request's `state` is a copy of it.
         self.app_state = {LINE: self._line, TRANSPORT: self.transport}
@@ -146,6 +163,9 @@ class Connection(HttpToolsProtocol):
             self._objection = _too_large() if size > MAX_HEAD else None
         if [name for name, _ in headers].count(b"host") != 1 and self.parser.get_http_version() != "1.0":
             self._objection = ApiError(ErrorCode.MALFORMED_HTTP, "The request has no single Host header")
+        # RFC 9112, section 6.1. The parser takes any list that ends with `chunked`.
+        if any(name == b"transfer-encoding" and value.strip().lower() != b"chunked" for name, value in headers):
+            self._objection = ApiError(ErrorCode.UNSUPPORTED_CODING, "The only supported transfer coding is chunked")
         if self._objection is not None:
             raise self._objection
         super().on_headers_complete()
