@@ -215,13 +215,17 @@ def test_pipelined_requests_are_answered_in_order(server: Any) -> None:
 def test_a_client_that_never_reads_is_not_read_either(launch: Any) -> None:
     """Requests wait in the client's buffers, and not in the server's memory, while their responses are not read."""
     server = launch()
-    request = f"GET {JOBS}/x HTTP/1.1\r\n{HEAD}\r\n".encode()
+    requests = f"GET {JOBS}/x HTTP/1.1\r\n{HEAD}\r\n".encode() * 4_000
+
+    def send_all(connection: socket.socket) -> None:
+        for _ in range(100):
+            connection.sendall(requests)
+
     with connect(server) as connection:
         connection.settimeout(0.3)
         before = psutil.Process(server.process.pid).memory_info().rss
         with pytest.raises(TimeoutError):
-            for _ in range(100):
-                connection.sendall(request * 4_000)
+            send_all(connection)
         assert psutil.Process(server.process.pid).memory_info().rss < before + 50e6
         assert connection.recv(65536).startswith(b"HTTP/1.1 404 ")
 
