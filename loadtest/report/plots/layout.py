@@ -9,15 +9,16 @@ from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis, XAxis, YAxis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import LayoutEngine
 from matplotlib.path import Path
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
-from matplotlib.transforms import IdentityTransform
+from matplotlib.transforms import Bbox, IdentityTransform
 
 _WIDTH_IN: Final = 9.6
 _EDGE_IN: Final = 0.1
@@ -36,7 +37,8 @@ _BAR_IN: Final = 0.75
 """A colour bar with its labels."""
 _LEAST_IN: Final = 0.3
 """The least height of a panel without its labels."""
-_NEAR: Final = "bottom", "left"
+_TICKS_ZORDER: Final = 0.55
+"""Above shades and stages, below data and other marks."""
 _TICK_PT: Final = 3.5
 _MINOR_PT: Final = 2.0
 _PAD_PT: Final = 7.0
@@ -44,48 +46,55 @@ _SIZE_PT: Final = 8.0
 """Tick labels: how far they are from their axis, and how high."""
 
 
-class _TicksAtOnce(Axis):
-    """An axis that draws its grid and ticks as paths and reuses one text object for labels."""
+class Ticks(Artist):
+    """Grid, ticks, tick labels and label of one axis of a panel, in the style in force when it was made.
 
-    along: int
-    """Its coordinate: 0 for x, 1 for y."""
-    labelled = True
-    """Whether tick labels are drawn; if panels share an axis, only the last has them."""
+    It takes the place of the axis's own artists: ticks are paths, and one text object draws all labels.
 
-    def reset_ticks(self) -> None:
-        """Remember how ticks look in the style in force, as Matplotlib's own do."""
-        super().reset_ticks()
+    Attributes:
+        labelled: whether tick labels are drawn; if panels share an axis, only the last has them.
+    """
+
+    def __init__(self, axis: XAxis | YAxis) -> None:
+        super().__init__()
+        self._axis, self._is_y, self.labelled = axis, axis.axis_name == "y", True
         rc = mpl.rcParams
         self._grid = rc["grid.linewidth"], rc["grid.color"]
         self._widths, self._colour = (rc["xtick.major.width"], rc["xtick.minor.width"]), rc["xtick.color"]
+        axis.set_visible(False)
+        self.set(zorder=_TICKS_ZORDER, clip_on=False)
+        axis.axes.add_artist(self)
 
     def labels(self) -> list[tuple[float, str, bool]]:
         """Return the ticks in view: position, label, and whether it is major."""
-        low, high = sorted(self.get_view_interval())
-        slack, found = (high - low) * 1e-6, list[tuple[float, str, bool]]()
-        for ticker, places in ((self.major, self.get_majorticklocs()), (self.minor, self.get_minorticklocs())):
+        axis, found = self._axis, list[tuple[float, str, bool]]()
+        low, high = sorted(axis.get_view_interval())
+        slack = (high - low) * 1e-6
+        for ticker, places in ((axis.major, axis.get_majorticklocs()), (axis.minor, axis.get_minorticklocs())):
             shown = [place for place in np.asarray(places).tolist() if low - slack <= place <= high + slack]
             texts = ticker.formatter.format_ticks(shown) if ticker.formatter else [""] * len(shown)
-            found += zip(shown, texts, [ticker is self.major] * len(shown), strict=True)
+            found += zip(shown, texts, [ticker is axis.major] * len(shown), strict=True)
         return found
 
     def look(self) -> dict[str, Any]:
         """Whether there are a grid, ticks and labels, and how they look, by Matplotlib's names for the near side."""
-        near = _NEAR[self.along]
-        given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour}
-        given |= self.get_tick_params()
+        near = "left" if self._is_y else "bottom"
+        given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour} | self._axis.get_tick_params()
         return given | {"ticks": given[near], "labels": self.labelled and given[f"label{near}"]}
 
+    def get_window_extent(self, renderer: Any = None) -> Bbox:
+        """Return the box of the panel and of the axis's label, for notebooks, which crop figures."""
+        return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
+
     def draw(self, renderer: Any) -> None:
-        """As Matplotlib's, without what no plot has: ticks on the far side, and factors of a whole axis."""
-        if not self.get_visible():
+        """As Matplotlib's axes, without ticks on the far side and factors of a whole axis, which no plot has."""
+        if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)
-        box = self.axes.bbox
-        places = np.array([place for place, _, _ in labels], float)
-        pixels = self._pixels(places)
+        (x0, y0), (x1, y1) = self._axis.axes.bbox.get_points()
+        near, far = (x0, x1) if self._is_y else (y0, y1)
+        pixels = self._pixels([place for place, _, _ in labels])
         major = np.array([is_major for _, _, is_major in labels], bool)
-        near, far = ((box.y0, box.y1), (box.x0, box.x1))[self.along]
         if look["gridOn"]:
             self._strokes(renderer, *self._grid, pixels[major], (near, far))
         if look["ticks"] and look["length"]:
@@ -94,63 +103,40 @@ class _TicksAtOnce(Axis):
                 self._strokes(renderer, width, self._colour, pixels[chosen], (near - length * scale, near))
         if look["labels"]:
             self._texts(renderer, [text for _, text, _ in labels], pixels, near - _PAD_PT * scale, look)
-        self.label.draw(renderer)
-        self.stale = False
+        self._axis.label.draw(renderer)
 
-    def _pixels(self, places: Any) -> Any:
+    def _pixels(self, places: Sequence[float]) -> Any:
+        panel = self._axis.axes
         points = np.zeros((len(places), 2))
-        points[:, self.along] = places
-        to_pixels = self.axes.get_yaxis_transform() if self.along else self.axes.get_xaxis_transform()
-        return to_pixels.transform(points)[:, self.along]
+        points[:, int(self._is_y)] = places
+        to_pixels = panel.get_yaxis_transform() if self._is_y else panel.get_xaxis_transform()
+        return to_pixels.transform(points)[:, int(self._is_y)]
 
     def _strokes(self, renderer: Any, width: float, colour: str, at: Any, ends: tuple[float, float]) -> None:
-        """Strokes across the axis, all as one path."""
+        """Draw strokes across the axis, all as one path."""
         if not len(at):
             return
         across, along = np.tile(ends, len(at)), np.repeat(at, 2)
-        points = np.column_stack((across, along) if self.along else (along, across))
-        codes = np.tile([Path.MOVETO, Path.LINETO], len(at))
+        points = np.column_stack((across, along) if self._is_y else (along, across))
         gc = renderer.new_gc()
         gc.set_foreground(colour)
         gc.set_linewidth(renderer.points_to_pixels(width))
         gc.set_snap(True)
-        renderer.draw_path(gc, Path(points, codes), IdentityTransform())
+        renderer.draw_path(gc, Path(points, [Path.MOVETO, Path.LINETO] * len(at)), IdentityTransform())
         gc.restore()
 
     def _texts(self, renderer: Any, texts: Sequence[str], at: Any, beside: float, look: dict[str, Any]) -> None:
-        is_x = self.along == 0
         text = Text(
             color=look["labelcolor"], fontsize=_SIZE_PT, rotation=look["rotation"], rotation_mode="anchor",
-            ha="center" if is_x and not look["rotation"] else "right", va="top" if is_x else "center_baseline",
+            ha="right" if self._is_y or look["rotation"] else "center", va="center_baseline" if self._is_y else "top",
             parse_math=False,
         )  # fmt: skip
         text.set_figure(self.figure)
         for label, place in zip(texts, at.tolist(), strict=True):
             if label:
                 text.set_text(label)
-                text.set_position((place, beside) if is_x else (beside, place))
+                text.set_position((beside, place) if self._is_y else (place, beside))
                 text.draw(renderer)
-
-
-class _XTicksAtOnce(_TicksAtOnce, XAxis):
-    along = 0
-
-
-class _YTicksAtOnce(_TicksAtOnce, YAxis):
-    along = 1
-
-
-class Panel(Axes):
-    """Axes that draw their ticks at once."""
-
-    xaxis: _XTicksAtOnce
-    yaxis: _YTicksAtOnce
-
-    def _init_axis(self) -> None:
-        self.xaxis, self.yaxis = _XTicksAtOnce(self, clear=False), _YTicksAtOnce(self, clear=False)
-        for spines, axis in ((("bottom", "top"), self.xaxis), (("left", "right"), self.yaxis)):
-            for side in spines:
-                self.spines[side].register_axis(axis)
 
 
 class Margins(LayoutEngine):
@@ -159,6 +145,7 @@ class Margins(LayoutEngine):
     Attributes:
         key_rows: rows of the legend above the panels; see ``make_room``.
         head_in: room above the legend.
+        ticks: each panel with the ticks of its axes, by row.
     """
 
     _adjust_compatible = False
@@ -168,6 +155,7 @@ class Margins(LayoutEngine):
         super().__init__()
         self._heights, self._columns = np.array(heights_in), columns
         self.key_rows, self.head_in = 0, 0.0
+        self.ticks: dict[Axes, tuple[Ticks, Ticks]] = {}
 
     def make_room(self, figure: Figure, key_rows: int) -> None:
         """Reserve rows for a legend; from the third, rows make the figure higher."""
@@ -182,10 +170,9 @@ class Margins(LayoutEngine):
         top = self.head_in + (self.key_rows * _KEYS_IN + _EDGE_IN if self.key_rows else 0.0)
         for legend in fig.legends:
             legend.set_bbox_to_anchor((0.0, 1 - self.head_in / height), fig.transFigure)
-        panels = [panel for panel in fig.axes if isinstance(panel, Panel)]
-        cells = [(place // columns, place % columns, panel) for place, panel in enumerate(panels)]
+        cells = [(place // columns, place % columns, panel) for place, panel in enumerate(self.ticks)]
         above, below, left, right = np.zeros(rows), np.zeros(rows), np.zeros(columns), np.full(columns, _EDGE_IN)
-        needs = {panel: _needs(panel) for _, _, panel in cells if panel.axison}
+        needs = {panel: _needs(panel, *ticks) for panel, ticks in self.ticks.items() if panel.axison}
         for row, column, panel in cells:
             if panel in needs:
                 up, down, before, after = needs[panel]
@@ -206,23 +193,23 @@ class Margins(LayoutEngine):
                 panel.yaxis.label.set(va="top")
 
 
-def _needs(panel: Panel) -> tuple[float, float, float, float]:
+def _needs(panel: Axes, x_ticks: Ticks, y_ticks: Ticks) -> tuple[float, float, float, float]:
     """Return the inches that a panel's labels take above, below, left and right."""
     above = _TITLE_IN if panel.get_title(loc="left") else _NO_TITLE_IN
-    x, y = panel.xaxis.look(), panel.yaxis.look()
-    wide = [text_in(text) for _, text, _ in panel.xaxis.labels()] if x["labels"] else []
+    x, y = x_ticks.look(), y_ticks.look()
+    wide = [text_in(text) for _, text, _ in x_ticks.labels()] if x["labels"] else []
     below = 0.0
     if wide:
         below = _TICKS_IN + (max(wide) * np.sin(np.radians(x["rotation"])))
     below += _LABEL_IN if panel.get_xlabel() else 0.0
     left = _EDGE_IN + (_LABEL_IN if panel.get_ylabel() else 0.0)
     if y["labels"]:
-        left += max((text_in(text) for _, text, _ in panel.yaxis.labels()), default=0.0) + _PAD_PT / 72
+        left += max((text_in(text) for _, text, _ in y_ticks.labels()), default=0.0) + _PAD_PT / 72
     right = _BAR_IN if panel.child_axes else _EDGE_IN + (wide[-1] / 2 if wide else 0.0)
     return above, below, left, right
 
 
-def _cut_title(panel: Panel, wide: float) -> None:
+def _cut_title(panel: Axes, wide: float) -> None:
     """Shorten a title that would reach the next panel."""
     title = panel.get_title(loc="left")
     texts = [one for one in panel.get_children() if isinstance(one, Text) and one.get_text() == title]
@@ -241,12 +228,13 @@ def text_in(text: str, size_pt: float = _SIZE_PT, weight: str | int = "normal") 
 
 def grid(heights_in: Sequence[float], columns: int, *, share_x: bool) -> tuple[Figure, list[Axes]]:
     """Return a figure of panels in rows of given heights."""
-    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=Margins(heights_in, columns))
-    panels: list[Panel] = []
+    layout = Margins(heights_in, columns)
+    figure = Figure(figsize=(_WIDTH_IN, sum(heights_in) + 0.55), layout=layout)
+    panels: list[Axes] = []
     for place in range(len(heights_in) * columns):
-        shared = panels[place % columns] if share_x and place >= columns else None
-        panels.append(Panel(figure, (0.1, 0.1, 0.8, 0.8), sharex=shared))
-        figure.add_axes(panels[-1])
-        if shared is not None:
-            panels[place - columns].xaxis.labelled = False
-    return figure, list(panels)
+        above = panels[place - columns] if share_x and place >= columns else None
+        panels.append(figure.add_axes((0.1, 0.1, 0.8, 0.8), sharex=above, label=str(place)))
+        layout.ticks[panels[-1]] = Ticks(panels[-1].xaxis), Ticks(panels[-1].yaxis)
+        if above is not None:
+            layout.ticks[above][0].labelled = False
+    return figure, panels

@@ -208,7 +208,7 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
     counts = np.ma.masked_equal(heat.counts.T, 0)
     norm = LogNorm(1, max(2, int(heat.counts.max())))
     mesh = panel.pcolormesh(heat.cuts, heat.levels, counts, cmap=scale, norm=norm, rasterized=True)
-    bar = figure.colorbar(mesh, ax=panel, pad=0.01, aspect=14)
+    bar = figure.colorbar(mesh, cax=panel.inset_axes((1.01, 0, 0.012, 1)))
     style.plain_log(bar.ax.yaxis)
     bar.set_label("operations (log)")
     bar.outline.set_visible(False)

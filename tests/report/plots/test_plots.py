@@ -46,8 +46,13 @@ def test_a_heat_map_counts_every_operation(ladder: Findings) -> None:
     stalled = found.cuts[:-1][high > 0]
     assert 290 <= stalled.min() <= stalled.max() <= 320
     with styled("heat"):
-        title = drawn(response_time.draw_heat(ladder)).title.replace("\u00a0", " ")
+        heat = drawn(response_time.draw_heat(ladder))
+        heat.figure.draw_without_rendering()
+    title = heat.title.replace("\u00a0", " ")
     assert title == "The median response time of t in the last third of the run is that of the first, within 16 %"
+    (panel,) = heat.figure.axes
+    (bar,) = panel.child_axes
+    assert bar.get_position().x0 > panel.get_position().x1  # beside the data, not on them
 
 
 def test_every_plot_is_in_the_table_of_plots() -> None:
