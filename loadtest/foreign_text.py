@@ -5,9 +5,11 @@ that a spreadsheet would evaluate as a formula, or an API key echoed by the serv
 """
 
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final, TextIO
 from urllib.parse import quote
 
 _UNSEEN: Final = (
@@ -35,6 +37,29 @@ def visible(text: str) -> str:
 def visible_text(text: str) -> str:
     """Escape the invisible characters of a multi-line text, except tabs and line feeds."""
     return _IN_TEXT.sub(_escape, text)
+
+
+class _VisibleStream:
+    """A text stream that escapes invisible characters, except tabs and line feeds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+        """The stream itself, to which Rich writes: `loadtest.console` escapes what Rich renders."""
+
+    def write(self, text: str) -> int:
+        return self.rich_proxied_file.write(visible_text(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def visible_output() -> Iterator[None]:
+    """Escape invisible characters in everything that is written to standard output and standard error."""
+    out: Any = _VisibleStream(sys.stdout)
+    err: Any = _VisibleStream(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        yield
 
 
 def csv_text(text: str) -> str:

@@ -19,6 +19,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 LEAVES = {
     "arrays",
     "errors",
+    "console",
     "foreign_text",
     "http_headers",
     "processes",
@@ -41,6 +42,7 @@ SHARED = {"strict", "scenario", "record", "assumed_limits", "plan", "prepare", "
 # room -> the rooms that it may import (itself always). A room that is not here may not be there.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "console": {"foreign_text"},
     "foreign_text": set(),
     "http_headers": set(),
     "processes": {"errors"},

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.foreign_text import visible_output
 from loadtest.program import complain
 from loadtest.words import nearest
 
@@ -76,8 +77,12 @@ def app() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb and return its exit code (see ``ExitCode``); errors go to stderr, without a traceback."""
+    with visible_output():
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     try:
-        arguments = list(sys.argv[1:] if argv is None else argv)
         result = app.main(arguments, prog_name="loadtest", standalone_mode=False)
         sys.stdout.flush()
     except LoadtestError as error:

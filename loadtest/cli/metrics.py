@@ -3,9 +3,9 @@
 from typing import Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from loadtest.console import Console
 from loadtest.metrics import EXPECTED, METRICS, STATISTICS, TIMES
 from loadtest.threshold import WRITE_AS
 from loadtest.units import Unit
@@ -16,7 +16,7 @@ _TITLES: Final[dict[Unit, str]] = {"share": "Shares", "per_s": "Rates", "number"
 @click.command("metrics")
 def command() -> None:
     """List the metrics that `require` of a threshold and `by` of a comparison accept, named as in metrics.json."""
-    console = Console(highlight=False, markup=False)
+    console = Console()
     statistics = ", ".join(f".{name}" for name in STATISTICS)
     console.print(f"Times: {WRITE_AS['ms']}. Each with one of {statistics}.", soft_wrap=True)
     table = Table.grid(padding=(0, 2))

@@ -3,11 +3,11 @@
 from typing import Any, Final
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from loadtest.cli._options import RUNNING, shared
+from loadtest.console import Console
 from loadtest.errors import ExitCode
 from loadtest.prepare import check_before_preflight
 from loadtest.program import pasteable
@@ -40,7 +40,7 @@ def command(**given: Any) -> int:
 
 
 def _show(preflight: Preflight, target: Target) -> None:
-    console = Console(highlight=False, markup=False)
+    console = Console()
     console.print(f"Preflight of {target.url}: {counted(len(preflight.sent), 'request')}.", soft_wrap=True)
     if console.is_terminal:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), show_header=False)

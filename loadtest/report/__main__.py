@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from loadtest.errors import ExitCode, LoadtestError
+from loadtest.foreign_text import visible_output
 from loadtest.program import open_command, pasteable
 
 
@@ -48,7 +49,8 @@ def guarded(make: Callable[[], int], what: str) -> int:
     """Make pages and return the exit code; an error is printed to stderr without a traceback."""
     atexit.register(gc.freeze)  # or Python's end looks for garbage in all that was imported: 0.1 s
     try:
-        return make()
+        with visible_output():
+            return make()
     except LoadtestError as error:
         print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)

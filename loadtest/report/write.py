@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from loadtest.analysis import findings as analysis
@@ -14,6 +13,7 @@ from loadtest.analysis import measurements
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import load_record
 from loadtest.compare.measurements import RunMeasurements, read
+from loadtest.console import Console
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically

@@ -1,9 +1,11 @@
 """The runs on disk: their verdicts and figures, and deletion of old runs."""
 
+import os
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 import msgspec
@@ -48,33 +50,34 @@ def stored_runs(parent: Path) -> list[StoredRun]:
     """Return all runs in a directory, newest first."""
     if not parent.is_dir():
         return []
-    found = []
-    for directory in parent.iterdir():
-        if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
-            continue
-        try:
-            info = run_directory.load(directory)
-        except LoadtestError:
-            continue  # a run of another version is neither listed nor deleted
-        if directory.name != info.id or _is_running(directory, info):
-            continue  # a renamed copy is kept deliberately
-        size = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        figures = _figures(directory)
-        first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageMetrics())
-        found.append(
-            StoredRun(
-                directory,
-                info.scenario.name,
-                info.started,
-                figures.verdict,
-                _compared(directory),
-                first.response_time_ms.p50,
-                first.response_time_ms.p95,
-                figures.overall.requests.throttled_rate,
-                size,
-            )
-        )
+    found = filter(None, map(_stored, parent.iterdir()))
     return sorted(found, key=lambda run: (run.started, run.directory.name), reverse=True)
+
+
+def _stored(directory: Path) -> StoredRun | None:
+    """The run in a directory; None if there is none, if it is still running, or if it vanishes meanwhile."""
+    if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
+        return None
+    try:
+        info = run_directory.load(directory)
+        if directory.name != info.id or _is_running(directory, info):
+            return None  # a renamed copy is kept deliberately
+        size = sum(state.st_size for path in directory.rglob("*") if (state := _state(path)) and S_ISREG(state.st_mode))
+    except (LoadtestError, OSError):
+        return None  # a run of another version is neither listed nor deleted
+    figures = _figures(directory)
+    first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageMetrics())
+    return StoredRun(
+        directory,
+        info.scenario.name,
+        info.started,
+        figures.verdict,
+        _compared(directory),
+        first.response_time_ms.p50,
+        first.response_time_ms.p95,
+        figures.overall.requests.throttled_rate,
+        size,
+    )
 
 
 def delete(runs: Sequence[StoredRun]) -> None:
@@ -93,8 +96,16 @@ def delete(runs: Sequence[StoredRun]) -> None:
 
 def _is_running(directory: Path, info: RunInfo) -> bool:
     """Whether a run has not ended, and wrote something within the last minute."""
-    written = max((path.stat().st_mtime for path in directory.iterdir()), default=0.0)
+    written = max((state.st_mtime for path in directory.iterdir() if (state := _state(path))), default=0.0)
     return info.end == "running" and time.time() - written < _QUIET_S
+
+
+def _state(path: Path) -> os.stat_result | None:
+    """A file's state; None if it vanished meanwhile. A link counts as itself."""
+    try:
+        return path.lstat()
+    except OSError:
+        return None
 
 
 def _figures(directory: Path) -> Figures:

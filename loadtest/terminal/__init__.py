@@ -4,8 +4,9 @@ import sys
 from typing import Any, Final
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
+
+from loadtest.console import Console
 
 WIDTH: Final = 100
 """Columns of a page of text, and of every table that goes into a file."""
@@ -14,7 +15,7 @@ WIDTH: Final = 100
 def page_console(*, fixed: bool = False) -> Console:
     """Return a console as wide as the terminal; 100 columns elsewhere or if ``fixed``."""
     width = None if sys.stdout.isatty() and not fixed else WIDTH
-    return Console(width=width, highlight=False, emoji=False, markup=False)
+    return Console(width=width)
 
 
 def page_table(*columns: str | dict[str, Any]) -> Table:

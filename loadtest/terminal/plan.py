@@ -3,9 +3,9 @@
 import textwrap
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
+from loadtest.console import Console
 from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import LimitRow, Plan, Spread, StageRow
 from loadtest.terminal import WIDTH, page_console, page_table

@@ -42,7 +42,7 @@ class ProgressDisplay:
         self._block = ""
         self._begun = 0.0
         if terminal is None and sys.stdout.isatty():
-            terminal = Console(highlight=False)
+            terminal = Console()
         self._live = None if terminal is None else Live(console=terminal, transient=True, auto_refresh=False)
         self._next_line = 0.0
         self._shown = ""

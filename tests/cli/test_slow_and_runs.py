@@ -5,7 +5,9 @@ import os
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
+from plugins import history_parts
 from plugins import record_maker as maker
 
 from loadtest.cli import main
@@ -53,7 +55,9 @@ def test_runs_lists_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixtu
     for day in (20, 22, 21):
         make(tmp_path, day, report=day != 21)
     make(tmp_path, 23).rename(tmp_path / "example")
-    (tmp_path / "20250722T082640Z-tour-0a1b2c" / "comparison.json").write_text('{"word": "regressed"}')
+    newest = tmp_path / "20250722T082640Z-tour-0a1b2c"
+    (newest / "comparison.json").write_text('{"word": "regressed"}')
+    (newest / "notes").symlink_to("nowhere")
     assert main(["runs", "--output-dir", str(tmp_path)]) == 0
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[-5:] == ["p95", "ms", "429", "MB", "Run"]
@@ -83,3 +87,31 @@ def test_pruning_keeps_the_newest_and_whatever_is_no_run(tmp_path: Path) -> None
     assert main(["runs", "--output-dir", str(tmp_path), "--keep", "1", "--yes"]) == 0
     assert not going.exists()
     assert new.is_dir()
+
+
+def test_nothing_in_a_record_can_act_on_a_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Control characters in a record and a history reach no terminal: every verb prints them escaped."""
+    evil = "\x1b]0;title\x07\x1b[2J\u202e\x00"
+    name = "20250720T082640Z-tour-0a1b2c"
+    rows = maker.both("t", 0, 0, 5, outcome="failed", status=500, error_code=evil, request_id=evil)
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 0.5)], offered=1)
+    info = maker.info({"t": entry}, id=name, end="aborted", end_reason=evil, versions={"locust": evil})
+    info.target.url += evil
+    info.scenario.title = info.scenario.name = evil
+    run = str(maker.save(tmp_path / name, info, rows))
+    (tmp_path / name / "comparison.json").write_bytes(msgspec.json.encode({"word": evil}))
+    history = tmp_path / "history.jsonl"
+    made = history_parts.made_line(1, "regressed")
+    made = msgspec.structs.replace(made, sentence=evil)
+    history.write_bytes(msgspec.json.encode(made) + b"\n")
+    for verb in (
+        ["report", run, "--full", "--no-plots"],
+        ["runs", "--output-dir", str(tmp_path)],
+        ["slow", run],
+        ["regression", "history", "--history", str(history)],
+        ["plan", str(tmp_path / f"{evil[:-1]}.toml")],
+    ):
+        main(verb)
+        printed = "".join(capfd.readouterr())
+        assert r"\x1b" in printed, verb
+        assert not set("\x1b\x07\u202e\x00") & set(printed), verb

@@ -4,10 +4,10 @@ import io
 from collections.abc import Collection, Iterable
 from typing import Final, Literal
 
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from loadtest.console import Console
 from loadtest.program import typed
 from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Table
 
@@ -34,7 +34,7 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
         full: print every section but plots, in as many lines as that takes.
         console: where to print it; standard output by default.
     """
-    console = console or Console(highlight=False, markup=False, soft_wrap=False)
+    console = console or Console()
     widest = _FULL_WIDTH if full else _WIDTH
     console.width = min(console.width, widest) if console.is_terminal else widest
     steps = tuple(steps)
@@ -42,7 +42,7 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
         _Printer(console, None).page(page, steps)
         return
     for rows in range(_MOST_ROWS, 1, -1):
-        tried = Console(file=io.StringIO(), width=console.width, highlight=False, markup=False, soft_wrap=False)
+        tried = Console(file=io.StringIO(), width=console.width)
         _Printer(tried, rows).page(page, steps)
         if tried.file.getvalue().count("\n") <= _MOST_LINES:  # type: ignore[attr-defined] # it is the StringIO above
             break

@@ -1,0 +1,26 @@
+"""The one way to a terminal with colours and tables: foreign text in the output can neither act nor hide."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import rich.console
+from rich.segment import Segment
+
+from loadtest.foreign_text import visible_text
+
+
+class Console(rich.console.Console):
+    """A Rich console that escapes invisible characters, except in Rich's own control sequences.
+
+    By default it neither highlights nor interprets markup or emoji codes: names may contain them.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"highlight": False, "markup": False, "emoji": False, **options})
+
+    def render(
+        self, renderable: rich.console.RenderableType, options: rich.console.ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Render an object to segments without invisible characters."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control or text.isprintable() else visible_text(text), style, control)
