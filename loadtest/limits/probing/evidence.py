@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeVar
 import numpy as np
 
 from loadtest.arrays import Floats
+from loadtest.units import Limit
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
@@ -128,6 +129,20 @@ class ProbeEvidence:
         self.wholes += [None] * (len(volleys) - 1) + [whole]
         columns = np.array([(each.begin, each.end, each.passed, each.sent) for each in volleys]).T
         self._columns = np.concatenate((self._columns, columns), axis=1)
+
+    def exceeds(self, limit: Limit, burst: float = math.inf) -> bool:
+        """Whether more was accepted than a limit can accept at any phase, whoever else sends.
+
+        In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and no bucket of ``burst`` B more than B + T·N/W.
+        """
+        sent, answered = np.array([each[:2] for each in self.requests if each[2]]).reshape(-1, 2).T
+        for volley in self.volleys:
+            lasted = np.sort(answered[sent >= volley.begin]) - volley.begin
+            windows = np.floor(lasted / limit.window)
+            most = limit.count * (windows + 2) if math.isinf(burst) else burst + lasted * limit.rate
+            if (np.arange(1, len(lasted) + 1) > most).any():
+                return True
+        return False
 
     def tighten(self, longest: float) -> None:
         """Correct the decision times of bursts, once the maximum decision time is known."""

@@ -83,6 +83,7 @@ class ProbeFinding:
         word: one model is ``named``, ``several`` or ``none`` remain, or nothing was rejected (``unlimited``).
         documented: the documented limit.
         standing: the remaining models.
+        exceeded: whether more was accepted than the documented limit can accept.
         held: whether accepted requests were held as in a queue.
         shared: whether each other client shares the quota; None if unclear.
         requests: number of requests sent.
@@ -94,6 +95,7 @@ class ProbeFinding:
     word: ProbeOutcome
     documented: Limit
     standing: tuple[Model, ...] = field(repr=False)
+    exceeded: bool
     held: bool
     shared: dict[Who, bool | None]
     requests: int
@@ -136,8 +138,8 @@ class Prober(Asker):
         self._clock = clock
         self._thought = 0.0
         """Computing time of the last choice of an experiment, in s."""
-        self._held = self._ill = False
-        """Whether requests are held, and whether no remaining model explains the answers."""
+        self._ill = False
+        """Whether no remaining model explains the answers."""
         self._others = others
 
     def run(self) -> Exchange[ProbeFinding]:
@@ -152,8 +154,8 @@ class Prober(Asker):
         if not filled:
             why = f"none of {self._requests} requests were rejected"
             return self._finding("unlimited", why, self._sent[-1].end)
-        self._past.tighten(self._longest)
         self._held = _held(self._took, self._trip)
+        self._past.tighten(self._longest)
         for model in self._models if self._held else ():
             if not isinstance(model, Bucket) or model.count_rejected:
                 model.set_aside()
@@ -366,10 +368,13 @@ class Prober(Asker):
 
     def _finding(self, word: ProbeOutcome, why: str, end: float) -> ProbeFinding:
         passed = sum(volley.passed for volley in self._sent) + sum(answer.passed for answer in self._unseen)
+        standing = tuple(self._likely if word == "named" else self.standing)
+        burst = max((each.count()[1] if isinstance(each, Bucket) else math.inf for each in standing), default=math.inf)
         return ProbeFinding(
             word=word,
             documented=self._documented,
-            standing=tuple(self._likely if word == "named" else self.standing),
+            standing=standing,
+            exceeded=self._past.exceeds(self._documented, burst),
             held=self._held,
             shared=self._shared,
             requests=self._requests,

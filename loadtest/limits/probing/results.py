@@ -194,7 +194,7 @@ def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
 
 
 def verdict(finding: ProbeFinding) -> Compliance:
-    """Compare the enforced limit with the documented one."""
+    """Compare the enforced limit with the documented one; only accepted requests show that it is looser."""
     documented, models = finding.documented, finding.standing
     if finding.word != "named" or isinstance(models[0], Concurrency):
         return "can't tell"
@@ -203,13 +203,13 @@ def verdict(finding: ProbeFinding) -> Compliance:
     slowest, fastest, wanted = low / most, high / least, documented.rate
     slack = RATE_SAME * wanted
     if slowest > wanted + slack and (bucket or low > documented.count):
-        return "looser"
+        return "looser" if finding.exceeded else "can't tell"
     if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:
         return "as documented"
     same_window = least <= documented.window <= most
     if fastest < wanted or (not bucket and same_window and high < documented.count):
         return "stricter"
-    return "looser" if slowest > wanted else "can't tell"
+    return "looser" if slowest > wanted and finding.exceeded else "can't tell"
 
 
 def scope(shared: dict[Who, bool | None]) -> Scope | None:

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 
 from loadtest.limits import LimiterSpec, make
-from loadtest.limits.probing.evidence import Who
+from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley, Who
 from loadtest.limits.probing.models import Bucket, every_model
 from loadtest.limits.probing.results import HeadedAnswer, retry_after, scope, standing, stated_limits, verdict
 from loadtest.units import Limit
@@ -68,12 +70,24 @@ def test_several_servers_that_count_for_themselves_are_no_known_limiter() -> Non
             assert probed(server, MINUTE, seed).word != "named"
 
 
-@pytest.mark.parametrize(("count", "said"), [(50, "stricter"), (100, "as documented"), (150, "looser")])
+@pytest.mark.parametrize(("count", "said"), [(50, "stricter"), (100, "as documented"), (150, "can't tell")])
 def test_a_limit_is_compared_with_the_documentation(count: int, said: str) -> None:
-    """A limit of another count is named as stricter or looser, with its count."""
+    """Another count is named; it is looser only if more passed than the documented limit accepts at any phase."""
     found = probed(one_limiter(LimiterSpec("fixed-window"), Limit(count, 60.0)), MINUTE, 1)
     assert verdict(found) == said
     assert found.standing[0].count() == (count, count)
+
+
+@pytest.mark.parametrize(
+    ("count", "burst", "more"), [(30, math.inf, False), (31, math.inf, True), (12, 10, True), (11, 10, False)]
+)
+def test_only_accepted_requests_exceed_a_limit(count: int, burst: float, more: bool) -> None:
+    """10 per s in 1.1 s: three windows of any phase, or a bucket of 10 with 1 refilled; a rejection changes nothing."""
+    answers = [ProbeAnswer(0.0, 0.1, True), *[ProbeAnswer(0.1, 1.1, True)] * (count - 1), ProbeAnswer(0.1, 9.0, False)]
+    seen = ProbeEvidence()
+    seen.add([Volley(0.0, 9.0, count + 1, count)], [answers])
+    limit = Limit(10, 1.0) if math.isinf(burst) else Limit(1, 1.0)
+    assert seen.exceeds(limit, burst) == more
 
 
 @pytest.mark.parametrize("spec", [LimiterSpec(), LimiterSpec("token-bucket", 20)], ids=lambda spec: spec.algorithm)
