@@ -88,7 +88,8 @@ class AssumedLimits:
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
             raise ValueError("the limit of all requests together is not known")
         algorithm = target.limiter.replace("_", "-")
-        spec = LimiterSpec(algorithm, target.burst, target.count_rejected, cast("Any", target.limit_scope))
+        scope = cast("Any", target.limit_scope)
+        spec = LimiterSpec(algorithm, target.burst, target.count_rejected, scope, target.phase, target.round_down)
         check_spec(spec)
         return cls(
             {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
@@ -112,8 +113,8 @@ class AssumedLimits:
 
     @property
     def aligned(self) -> bool:
-        """Whether windows start at multiples of their length on the server's clock."""
-        return ALGORITHMS[self.spec.algorithm].aligned
+        """Whether decisions depend on the reading of the server's clock."""
+        return self.spec.on_clock
 
     @property
     def words(self) -> str:

@@ -134,6 +134,8 @@ def _target_info(
         limiter=spec.algorithm,
         burst=spec.burst,
         count_rejected=spec.count_rejected,
+        phase=spec.phase,
+        round_down=spec.round_down,
         limit_scope=spec.scope,
         limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
         draws=assumed.draws,

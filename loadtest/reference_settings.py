@@ -122,6 +122,8 @@ class ReferenceSettings:
     algorithm: Annotated[AlgorithmName, About("Rate-limiting algorithm.")] = "fixed-window"
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
+    phase: Annotated[float, About("Start of aligned windows after the multiples of W.", 0, _WEEK, seconds=True)] = 0.0
+    round_down: Annotated[bool, About("Round down: counters requests, buckets seconds.")] = False
     limit_scope: Annotated[Scope, About("Scope of one limiter; key and global need the limit all.")] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
@@ -171,7 +173,9 @@ class ReferenceSettings:
 
     @property
     def limiter(self) -> LimiterSpec:
-        return LimiterSpec(self.algorithm, self.burst, self.count_rejected, self.limit_scope)
+        return LimiterSpec(
+            self.algorithm, self.burst, self.count_rejected, self.limit_scope, self.phase, self.round_down
+        )
 
     @property
     def limits(self) -> dict[LimitName, Limit]:

@@ -98,6 +98,8 @@ def target_identity(info: RunInfo) -> TargetIdentity:
     said = [f"{target.limiter} by {target.limit_scope}", *counts]
     said += [f"burst {target.burst}"] if target.burst is not None else []
     said += ["rejected requests count"] if target.count_rejected else []
+    said += [f"phase {target.phase:g} s"] if target.phase else []
+    said += ["rounded down"] if target.round_down else []
     said += [f"{target.draws} requests draw"] if target.draws != "all" else []
     return TargetIdentity(
         host="embedded" if target.embedded else target.url,

@@ -1,5 +1,6 @@
 """Registry of rate-limiting algorithms, construction of limiters from a spec, and replay of known times."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
@@ -14,6 +15,7 @@ from loadtest.limits.limiters import (
     Limiter,
     SlidingCounter,
     SlidingLog,
+    SteppedBucket,
     TokenBucket,
 )
 from loadtest.units import Limit
@@ -24,6 +26,7 @@ AlgorithmName = Literal[
     "fixed-window-from-first",
     "sliding-log",
     "sliding-counter",
+    "sliding-counter-from-first",
     "token-bucket",
     "gcra",
     "leaky-queue",
@@ -48,12 +51,23 @@ class LimiterSpec:
         burst: requests accepted at once, for algorithms with a burst; None for the algorithm's default.
         count_rejected: whether rejected requests count too.
         scope: the requests that one limiter counts.
+        phase: seconds from the multiples of W on the server's clock to the start of windows, for aligned windows.
+        round_down: whether a sliding counter rounds the previous window's part down to whole requests, and a token
+            bucket the time to whole seconds.
     """
 
     algorithm: str = "fixed-window"
     burst: int | None = None
     count_rejected: bool = False
     scope: Scope = "key-and-name"
+    phase: float = 0.0
+    round_down: bool = False
+
+    @property
+    def on_clock(self) -> bool:
+        """Whether decisions depend on the reading of the server's clock, beyond the time between requests."""
+        algorithm = ALGORITHMS[self.algorithm]
+        return algorithm.aligned or (self.round_down and algorithm.has_burst)
 
 
 class SpecError(ValueError):
@@ -82,8 +96,9 @@ class Algorithm:
         build: makes a limiter from a limit and a checked spec.
         default_burst: requests accepted at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
+        can_round_down: whether implementations of it round down.
         windowed: whether it counts requests in windows, rather than accept them at a steady rate or limit concurrency.
-        aligned: whether its windows start at multiples of their length on the server's wall clock.
+        aligned: whether its windows start at multiples of their length, or a phase later, on the server's wall clock.
         decides_as: the algorithm with the same decisions for the same burst; None if there is none.
         holds: whether it delays an accepted request until its turn.
     """
@@ -93,6 +108,7 @@ class Algorithm:
     build: Callable[[Limit, LimiterSpec], Limiter] = field(repr=False)
     default_burst: Callable[[Limit], int] | None = field(default=None, repr=False)
     can_count_rejected: bool = False
+    can_round_down: bool = False
     windowed: bool = False
     aligned: bool = False
     decides_as: AlgorithmName | None = None
@@ -112,7 +128,7 @@ _ALL: Final = (
     Algorithm(
         "fixed-window",
         "a fixed window, aligned with the wall clock",
-        lambda limit, _: FixedWindow(limit),
+        lambda limit, spec: FixedWindow(limit, phase=spec.phase),
         aligned=True,
         windowed=True,
     ),
@@ -132,17 +148,33 @@ _ALL: Final = (
     Algorithm(
         "sliding-counter",
         "a sliding-window counter, aligned with the wall clock",
-        lambda limit, spec: SlidingCounter(limit, count_rejected=spec.count_rejected),
+        lambda limit, spec: SlidingCounter(
+            limit, count_rejected=spec.count_rejected, phase=spec.phase, round_down=spec.round_down
+        ),
         can_count_rejected=True,
+        can_round_down=True,
         aligned=True,
+        windowed=True,
+    ),
+    Algorithm(
+        "sliding-counter-from-first",
+        "a sliding-window counter that begins with a request",
+        lambda limit, spec: SlidingCounter(
+            limit, count_rejected=spec.count_rejected, aligned=False, round_down=spec.round_down
+        ),
+        can_count_rejected=True,
+        can_round_down=True,
         windowed=True,
     ),
     Algorithm(
         "token-bucket",
         "a token bucket",
-        lambda limit, spec: TokenBucket(limit, at_once(spec, limit), count_rejected=spec.count_rejected),
+        lambda limit, spec: (SteppedBucket if spec.round_down else TokenBucket)(
+            limit, at_once(spec, limit), count_rejected=spec.count_rejected
+        ),
         default_burst=attrgetter("count"),
         can_count_rejected=True,
+        can_round_down=True,
     ),
     Algorithm(
         "gcra",
@@ -178,15 +210,21 @@ def at_once(spec: LimiterSpec, limit: Limit) -> int:
 
 def in_words(spec: LimiterSpec) -> str:
     """Return a limiter's description as a noun phrase."""
+    algorithm = ALGORITHMS[spec.algorithm]
+    called = algorithm.called
+    if spec.phase:
+        called = called.replace("aligned with the wall clock", f"{spec.phase:.3g} s after the wall clock's multiples")
+    if spec.round_down:
+        called += " that refills in whole seconds" if algorithm.has_burst else " that rounds down"
     burst = "" if spec.burst is None else f" of {spec.burst} at once"
-    return ALGORITHMS[spec.algorithm].called + burst + (" that counts rejected requests too" * spec.count_rejected)
+    return called + burst + (" that counts rejected requests too" * spec.count_rejected)
 
 
 def check_spec(spec: LimiterSpec) -> Algorithm:
     """Check a spec and return its algorithm.
 
     Raises:
-        SpecError: (a ValueError) if the algorithm is unknown, has no burst, or cannot count rejected requests.
+        SpecError: (a ValueError) if the algorithm is unknown, or a parameter does not apply to it.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
@@ -200,6 +238,13 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
     if spec.count_rejected and not algorithm.can_count_rejected:
         problem = f"counting rejected requests does not change {algorithm.name}"
         raise SpecError("count_rejected", problem, _choose(lambda each: each.can_count_rejected))
+    if spec.round_down and not algorithm.can_round_down:
+        problem = f"rounding down does not change {algorithm.name}"
+        raise SpecError("round_down", problem, _choose(lambda each: each.can_round_down))
+    if spec.phase and not algorithm.aligned:
+        raise SpecError("phase", f"{algorithm.name} has no phase", _choose(lambda each: each.aligned))
+    if not 0 <= spec.phase < math.inf:
+        raise SpecError("phase", f"a phase of {spec.phase:g} s is not a time after a window's start", "give 0 or more")
     return algorithm
 
 

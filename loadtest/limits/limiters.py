@@ -6,6 +6,7 @@ bucket of tokens or as a time that runs ahead (GCRA, and a queue that holds requ
 usage *at the last request* instead of absolute times, which would lose precision to the large unix time.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -74,15 +75,17 @@ def slack(rate: float, most: int) -> float:
     return min(max(GRAIN * rate, most * 1e-14), 0.5)
 
 
-def window_of(now: float, window: float) -> tuple[float, float]:
-    """Return start and end of the wall-aligned window that contains ``now``, both multiples of ``window``.
+def window_of(now: float, window: float, phase: float = 0.0) -> tuple[float, float]:
+    """Return start and end of the window that contains ``now``, both ``phase`` after multiples of ``window``.
 
-    One multiplication each makes neighbouring windows share their boundary exactly.
+    The same expression for both makes neighbouring windows share their boundary exactly.
     """
-    index = now // window
-    if now >= (index + 1) * window:  # floor and product can differ by one bit, so that now lies on the next boundary
+    index = (now - phase) // window
+    if now >= (index + 1) * window + phase:  # floor and product can differ by one bit
         index += 1
-    return index * window, (index + 1) * window
+    elif now < index * window + phase:
+        index -= 1
+    return index * window + phase, (index + 1) * window + phase
 
 
 class FixedWindow(Limiter):
@@ -93,16 +96,18 @@ class FixedWindow(Limiter):
 
     Args:
         limit: count N and window W.
-        aligned: True for windows that start at multiples of W since the epoch, like a counter in a shared store; False
-            for a window that starts with the first request after the previous window.
+        aligned: True for windows on a fixed grid, like a counter in a shared store or a timer; False for a window that
+            starts with the first request after the previous window.
+        phase: seconds from a multiple of W since the epoch to the start of an aligned window.
     """
 
-    __slots__ = ("_aligned", "_count", "_end", "_left", "_over", "_start", "_window")
+    __slots__ = ("_aligned", "_count", "_end", "_left", "_over", "_phase", "_start", "_window")
 
-    def __init__(self, limit: Limit, *, aligned: bool = True) -> None:
+    def __init__(self, limit: Limit, *, aligned: bool = True, phase: float = 0.0) -> None:
         self._count = limit.count
         self._window = limit.window
         self._aligned = aligned
+        self._phase = phase
         self._left = limit.count
         self._start = self._end = self._over = NEVER
 
@@ -119,7 +124,7 @@ class FixedWindow(Limiter):
         if now >= self._over:  # otherwise the clock was set back: the window moves and keeps its count
             self._left = self._count
         if self._aligned:
-            self._start, self._end = window_of(now, self._window)
+            self._start, self._end = window_of(now, self._window, self._phase)
             self._over = self._end
         else:
             self._start, self._end = now, now + self._window
@@ -171,32 +176,52 @@ class SlidingLog(Limiter):
 class SlidingCounter(Limiter):
     """At most ``limit.count`` requests by an estimate from the counts of this window and the previous one.
 
-    With f the elapsed part of the wall-aligned window, p requests in the previous window and c in this one, a request
-    is accepted if p(1 − f) + c + 1 ≤ N. In each window of even load it accepts min(λL, N − p(1 − f_end)): when
-    saturated, N and then N − 1. If rejected requests count, it accepts almost none after the first N while r > 1.
-
-    Some implementations (the ``limits`` package) round p(1 − f) down, and so accept up to one request more.
+    With f the elapsed part of the window, p requests in the previous window and c in this one, a request is accepted if
+    p(1 − f) + c + 1 ≤ N. In each window of even load it accepts min(λL, N − p(1 − f_end)): when saturated, N and then
+    N − 1. If rejected requests count, it accepts almost none after the first N while r > 1.
 
     Args:
         limit: count N and window W.
         count_rejected: whether p and c include rejected requests.
+        aligned: True for windows on a fixed grid; False for windows that start with the first request, and again with
+            the first one after a whole window without requests (HAProxy's ``http_req_rate``).
+        phase: as in ``FixedWindow``.
+        round_down: whether p(1 − f) is rounded down, which accepts up to one request more (the ``limits`` package).
     """
 
-    __slots__ = ("_before", "_count", "_count_rejected", "_end", "_most", "_now", "_start", "_window")
+    __slots__ = (
+        "_aligned", "_before", "_count", "_count_rejected", "_end", "_most", "_now", "_phase", "_round_down", "_slack",
+        "_start", "_window",
+    )  # fmt: skip
 
-    def __init__(self, limit: Limit, *, count_rejected: bool = False) -> None:
+    def __init__(
+        self,
+        limit: Limit,
+        *,
+        count_rejected: bool = False,
+        aligned: bool = True,
+        phase: float = 0.0,
+        round_down: bool = False,
+    ) -> None:
         self._count = limit.count
         self._most = float(limit.count)
         self._window = limit.window
         self._count_rejected = count_rejected
+        self._aligned = aligned
+        self._phase = phase
+        self._round_down = round_down
         self._start = self._end = NEVER
         self._before = self._now = 0
+        self._slack = 0.0
 
     def decide(self, now: float) -> Decision:
         if not self._start <= now < self._end:
             self._open(now)
         until = self._end - now
-        room = self._most - self._before * until / self._window - self._now
+        if self._round_down:
+            room = float(self._count - int(self._before * until / self._window + self._slack) - self._now)
+        else:
+            room = self._most - self._before * until / self._window - self._now
         if room >= 1:
             self._now += 1
             left = int(room) - 1
@@ -207,19 +232,26 @@ class SlidingCounter(Limiter):
         return decided((False, 0, reset, self._wait(until), 0.0))
 
     def _open(self, now: float) -> None:
-        start, end = window_of(now, self._window)
+        if self._aligned:
+            start, end = window_of(now, self._window, self._phase)
+        else:
+            start = self._end if self._end <= now < self._end + self._window else now
+            end = start + self._window
         if start >= self._end:  # otherwise the clock was set back: the window moves and keeps its counts
             self._before = self._now if start == self._end else 0
             self._now = 0
         self._start, self._end = start, end
-        self._most = self._count + slack(self._before / self._window, self._count)
+        self._slack = slack(self._before / self._window, self._count)
+        self._most = self._count + self._slack
 
     def _wait(self, until: float) -> float:
         """Seconds until p(1 − f) + c + 1 ≤ N, in this window or in the next one, where c becomes p."""
         spare = self._count - self._now - 1
+        # Rounded down, the previous window's part may be up to one more, but not exactly one more.
+        more, later = (1, 2 * GRAIN) if self._round_down else (0, 0.0)
         if spare >= 0:
-            return max(0.0, until - spare * self._window / self._before) if self._before else 0.0
-        return until + self._window * (1 - (self._count - 1) / self._now)
+            return max(0.0, until - (spare + more) * self._window / self._before + later) if self._before else 0.0
+        return until + self._window * (1 - (self._count - 1 + more) / self._now) + later
 
 
 class TokenBucket(Limiter):
@@ -260,6 +292,18 @@ class TokenBucket(Limiter):
         if allowed and (left := int(tokens + self._slack)):
             return decided((True, left, (burst - tokens) / rate, 0.0, 0.0))
         return decided((allowed, 0, (burst - tokens) / rate, (1 - tokens) / rate, 0.0))
+
+
+class SteppedBucket(TokenBucket):
+    """A token bucket whose clock shows whole seconds, as in many Redis scripts: it refills at their boundaries only."""
+
+    __slots__ = ()
+
+    def decide(self, now: float) -> Decision:
+        whole = math.floor(now)
+        allowed, left, reset, retry, _ = super().decide(whole)
+        reset, retry = (max(0.0, whole + math.ceil(wait - GRAIN) - now) if wait else 0.0 for wait in (reset, retry))
+        return decided((allowed, left, reset, retry, 0.0))
 
 
 class Gcra(Limiter):

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.limits import CONCURRENCY, AlgorithmName, LimiterSpec, at_once
+from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName, LimiterSpec, at_once
 from loadtest.units import Limit
 
 Loads = tuple[Floats, Floats]
@@ -123,21 +123,40 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _fixed_window(requests: RequestLog, shift: float) -> Loads:
-    begin, _, _ = _windows(requests, shift)
+    begin, _, _ = _windows(requests.times + shift, requests.limit.window)
     return requests.passed.since(begin, begin)
 
 
-def _sliding_counter(requests: RequestLog, counted: _Counted, shift: float) -> Loads:
-    begin, before, left = _windows(requests, shift)
+def _sliding_counter(requests: RequestLog, spec: LimiterSpec, times: Floats) -> Loads:
+    """Loads of a counter whose windows start at multiples of W on the axis of ``times``."""
+    counted = requests.counted(spec)
+    begin, before, left = _windows(times, requests.limit.window)
     least, most = counted.since(begin, begin)
-    least += (counted.least[begin] - counted.least[before]) * left
-    most += (counted.most[begin] - counted.most[before]) * left
-    return least, most
+    # The delay of a request differs from that of the requests that opened its window.
+    may = requests.tolerance_s / requests.limit.window
+    weighed_least = (counted.least[begin] - counted.least[before]) * np.maximum(left - may, 0.0)
+    weighed_most = (counted.most[begin] - counted.most[before]) * np.minimum(left + may, 1.0)
+    if spec.round_down:
+        weighed_least, weighed_most = np.floor(weighed_least + SLACK), np.floor(weighed_most + SLACK)
+    return least + weighed_least, most + weighed_most
 
 
-def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
+def _from_first(requests: RequestLog) -> Floats:
+    """Times on an axis whose multiples of W start the windows, which begin anew after a whole window of silence."""
+    window, reach, found = requests.limit.window, requests.tolerance_s, []
+    opened = number = end = -np.inf
+    for time in requests.times.tolist():
+        if time >= end + window:
+            opened, number, end = time, max(number + 3, 0.0), time + window
+        elif time >= end:
+            end, number = end + window, number + 1
+        # Later requests cannot arrive before the one that started the window.
+        found.append(number * window + max(time - end + window, reach if time - opened <= reach else -np.inf))
+    return np.asarray(found, float)
+
+
+def _windows(times: Floats, window: float) -> tuple[Ints, Ints, Floats]:
     """Start indices of each request's window and of the previous window, and the remaining part of its window."""
-    times, window = requests.times + shift, requests.limit.window
     number = np.floor(times / window + 1e-12)
     opens = np.diff(number, prepend=-np.inf) != 0
     firsts = np.flatnonzero(opens)
@@ -145,6 +164,13 @@ def _windows(requests: RequestLog, shift: float) -> tuple[Ints, Ints, Floats]:
     numbers = number[firsts]
     before = np.where(np.diff(numbers, prepend=-np.inf) == 1, np.concatenate((firsts[:1], firsts[:-1])), firsts)
     return firsts[which], before[which], np.clip(number + 1 - times / window, 0.0, 1.0)
+
+
+def _any_counter(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
+    times = requests.times - spec.phase
+    if not ALGORITHMS[spec.algorithm].aligned:
+        times, shift = _from_first(requests), 0.0
+    return widest(requests, shift, lambda by: _sliding_counter(requests, spec, times + by))
 
 
 def widest(requests: RequestLog, shift: float, loads: Callable[[float], Loads]) -> Loads:
@@ -200,31 +226,45 @@ def _sliding_log(requests: RequestLog, counted: _Counted) -> Loads:
     return counted.since(np.minimum(early, own), np.minimum(late, own))
 
 
-def bucket_loads(requests: RequestLog, rate: float) -> Loads:
+def bucket_loads(requests: RequestLog, rate: float, whole_at: float | None = None) -> Loads:
     """Return the tokens missing from a bucket refilled at ``rate`` per second; also the length of a leaky queue.
 
     u ← max(0, u − ρΔt) + 1 for each accepted request: the distance of count − ρt from its minimum so far.
+
+    Args:
+        requests: the requests of one limit.
+        rate: ρ.
+        whole_at: the server's clock minus ours, in s, if its clock shows whole seconds.
     """
-    drained = rate * requests.times
+    early, late = _readings(requests, whole_at)
     either = []
-    for counted in (requests.passed.least, requests.passed.most):
-        level = counted[:-1] - drained
-        lowest = np.minimum.accumulate(np.concatenate(([np.inf], level[:-1])))
-        either.append(level - lowest)  # negative while the bucket is full
-    may = 2 * rate * requests.tolerance_s
+    for counted, own, past in ((requests.passed.least, late, early), (requests.passed.most, early, late)):
+        lowest = np.minimum.accumulate(np.concatenate(([np.inf], (counted[:-1] - rate * past)[:-1])))
+        either.append(np.maximum(counted[:-1] - rate * own - lowest, 0.0))  # negative while the bucket is full
     overtaken = requests.passed.before[1] - requests.passed.most[:-1]
-    return np.maximum(either[0] - may, 0.0), np.maximum(either[1] + may, 0.0) + overtaken
+    return either[0], either[1] + overtaken
 
 
-def _bucket_of_all(requests: RequestLog, rate: float, burst: int) -> Loads:
+def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Floats]:
+    """The earliest and the latest reading of the server's clock at each request."""
+    reach = requests.tolerance_s
+    if whole_at is None:
+        return requests.times - reach, requests.times + reach
+    times = requests.times + whole_at
+    return np.floor(times - reach), np.floor(times + reach)
+
+
+def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
     """``bucket_loads`` where rejected requests take tokens too, down to minus the burst."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
-    for time in requests.times.tolist():
+    early, late = _readings(requests, whole_at)
+    times = requests.times if whole_at is None else np.floor(requests.times + whole_at)
+    for time in times.tolist():
         used -= (time - last) * rate
         last = time
         found.append(used)
         used = min(max(used, 0.0) + 1.0, most)
-    level, may = np.asarray(found, float), 2 * rate * requests.tolerance_s
+    level, may = np.asarray(found, float), rate * (late - early)
     # An unanswered request may never have arrived; its effect is treated as permanent.
     unsure = requests.seen.most[:-1] - requests.seen.least[:-1]
     swapped = np.minimum(requests.seen.before[0] - requests.seen.least[:-1], 0)
@@ -241,20 +281,19 @@ def _concurrency(requests: RequestLog) -> Loads:
     return least, (requests.passed.before[1] - still).astype(float)
 
 
-def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, _: float) -> Loads:
-    counting = spec.count_rejected
-    return (
-        _bucket_of_all(requests, limit.rate, at_once(spec, limit)) if counting else bucket_loads(requests, limit.rate)
-    )
+def _bucket(requests: RequestLog, spec: LimiterSpec, limit: Limit, shift: float) -> Loads:
+    whole_at = shift if spec.round_down else None
+    if spec.count_rejected:
+        return _bucket_of_all(requests, limit.rate, at_once(spec, limit), whole_at)
+    return bucket_loads(requests, limit.rate, whole_at)
 
 
 LOADS: Final[dict[AlgorithmName, Callable[[RequestLog, LimiterSpec, Limit, float], Loads]]] = {
-    "fixed-window": lambda log, _, __, shift: widest(log, shift, lambda by: _fixed_window(log, by)),
+    "fixed-window": lambda log, spec, _, shift: widest(log, shift - spec.phase, lambda by: _fixed_window(log, by)),
     "fixed-window-from-first": lambda log, *_: _window_from_first(log),
     "sliding-log": lambda log, spec, *_: _sliding_log(log, log.counted(spec)),
-    "sliding-counter": lambda log, spec, _, shift: widest(
-        log, shift, lambda by: _sliding_counter(log, log.counted(spec), by)
-    ),
+    "sliding-counter": lambda log, spec, _, shift: _any_counter(log, spec, shift),
+    "sliding-counter-from-first": lambda log, spec, _, shift: _any_counter(log, spec, shift),
     "token-bucket": _bucket,
     "gcra": _bucket,
     "leaky-queue": _bucket,

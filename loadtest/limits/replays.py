@@ -36,9 +36,9 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
     if spec.algorithm != VECTORISED:
         held = ends.tolist() if ends is not None and spec.algorithm == CONCURRENCY else None
         return np.asarray(limits.replay(limits.make(spec, limit), times.tolist(), held), bool)
-    window = np.floor_divide(times, limit.window)
+    window = np.floor_divide(times - spec.phase, limit.window)
     # As in the state machine: if floor and product differ by one bit, the time lies on the next boundary.
-    window = np.where(times >= (window + 1) * limit.window, window + 1, window)
+    window = np.where(times >= (window + 1) * limit.window + spec.phase, window + 1, window)
     first = np.concatenate(([True], window[1:] != window[:-1])) if len(times) else np.zeros(0, bool)
     position = np.arange(len(times))
     return position - np.maximum.accumulate(np.where(first, position, 0)) < limit.count
@@ -50,16 +50,23 @@ class LimiterReplay:
     Args:
         counts: N of each, or the burst of a bucket.
         windows: W of each, or for a bucket the seconds per refilled request.
-        shifts: the server's clock minus ours, in s.
+        shifts: the server's clock minus ours and the windows' phase, in s.
         count_rejected: whether rejected requests count.
+        round_down: as in ``LimiterSpec``.
     """
 
-    def __init__(self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool) -> None:
+    def __init__(
+        self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool, round_down: bool = False
+    ) -> None:
         self.counts, self.windows, self.shifts = counts, windows, shifts
-        self._count_rejected = count_rejected
+        self._count_rejected, self._round_down = count_rejected, round_down
         self._used = np.zeros(counts.shape)
         self._mark = np.full(counts.shape, -np.inf)
         """Number or end of the current window, or the time of the last request."""
+        self._start()
+
+    def _start(self) -> None:
+        """Make the rest of an unused limiter's state."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         """Send ``count`` requests to each limiter at ``now`` and return how many are accepted."""
@@ -102,9 +109,8 @@ class AlignedReplay(LimiterReplay):
 class CounterReplay(LimiterReplay):
     """At most N by an estimate that adds the weighted count of the previous window."""
 
-    def __init__(self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool) -> None:
-        super().__init__(counts, windows, shifts, count_rejected=count_rejected)
-        self._before = np.zeros(counts.shape)
+    def _start(self) -> None:
+        self._before = np.zeros(self.counts.shape)
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         place = (now + self.shifts) / self.windows
@@ -114,11 +120,21 @@ class CounterReplay(LimiterReplay):
             self._before = np.where(new, self._used * (number == self._mark + 1), self._before)
             self._used = self._used * ~new
             self._mark = number
-        room = self.counts - self._before * (1 - (place - number)) - self._used
+        weighed = self._before * (1 - (place - number))
+        room = self.counts - (np.floor(weighed + _TINY) if self._round_down else weighed) - self._used
         return self._counted(np.floor(room + _TINY), count)
 
     def idle(self) -> float:
         return 2 * super().idle()
+
+
+class CounterFromFirstReplay(CounterReplay):
+    """A counter whose windows begin with the first request, and again after a window without requests."""
+
+    def volley(self, now: Floats, count: Floats | int) -> Floats:
+        fresh = (now + self.shifts >= (self._mark + 2) * self.windows) & (np.asarray(count) > 0)
+        self.shifts = np.where(fresh, np.ceil(now / self.windows) * self.windows - now + GRAIN, self.shifts)
+        return super().volley(now, count)
 
 
 class FromFirstReplay(LimiterReplay):
@@ -134,10 +150,9 @@ class FromFirstReplay(LimiterReplay):
 class LogReplay(LimiterReplay):
     """At most N in any W seconds."""
 
-    def __init__(self, counts: Floats, windows: Floats, shifts: Floats, *, count_rejected: bool) -> None:
-        super().__init__(counts, windows, shifts, count_rejected=count_rejected)
-        self._size = int(counts.max())
-        self._times = np.full((*counts.shape, self._size), -np.inf)
+    def _start(self) -> None:
+        self._size = int(self.counts.max())
+        self._times = np.full((*self.counts.shape, self._size), -np.inf)
         """Times of the newest counted requests, as a ring buffer."""
 
     def taken(self, rows: Ints, columns: Ints) -> LimiterReplay:
@@ -181,6 +196,7 @@ class BucketReplay(LimiterReplay):
     """B at once, and one more per refill time."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
+        now = np.floor(now + self.shifts) if self._round_down else now
         self._used = np.maximum(self._used - (now - self._mark) / self.windows, 0.0)
         self._mark = np.broadcast_to(now, self._used.shape)
         passing = self._counted(np.floor(self.counts - self._used + _TINY), count)
@@ -190,7 +206,7 @@ class BucketReplay(LimiterReplay):
 
     def idle(self) -> float:
         """Seconds to fill an empty bucket, or one at −B where rejected requests count."""
-        return float((self.counts * self.windows).max()) * (1 + self._count_rejected)
+        return float((self.counts * self.windows).max()) * (1 + self._count_rejected) + self._round_down
 
 
 class ConcurrencyReplay(LimiterReplay):
@@ -211,6 +227,7 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "fixed-window-from-first": FromFirstReplay,
     "sliding-log": LogReplay,
     "sliding-counter": CounterReplay,
+    "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
     CONCURRENCY: ConcurrencyReplay,
 }

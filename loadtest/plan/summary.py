@@ -109,6 +109,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     limiter_burst: int | None
     """Requests accepted at once; null for the algorithm's default."""
     limiter_counts_rejected: bool
+    limiter_phase_s: float
+    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    limiter_rounds_down: bool
     limit_scope: str
     """The scope of one limiter."""
     start: float | None
@@ -152,6 +155,8 @@ def make_plan(question: Question, name: str, keys: int, price: float | None = No
         limiter=question.assumed.spec.algorithm,
         limiter_burst=question.assumed.spec.burst,
         limiter_counts_rejected=question.assumed.spec.count_rejected,
+        limiter_phase_s=question.assumed.spec.phase,
+        limiter_rounds_down=question.assumed.spec.round_down,
         limit_scope=question.assumed.spec.scope,
         start=question.start,
         phases=len(found.phases),

@@ -252,6 +252,10 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     """Requests accepted at once; null for the algorithm's default."""
     count_rejected: bool = False
     """Whether rejected requests count too."""
+    phase: float = 0.0
+    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    round_down: bool = False
+    """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
     limit_scope: str = "key-and-name"
     """Scope of one limiter: requests of a ``key-and-name``, a ``key``, a ``name``, or ``global`` for all."""
     limit_all: LimitInfo | None = None

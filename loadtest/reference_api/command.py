@@ -161,5 +161,7 @@ def _limits(config: ServerConfig) -> str:
     whose = "limits shared by all keys" if config.limit_scope in ("name", "global") else "limits per key"
     burst = f", burst {config.burst}" if config.burst else ""
     counting = ", counting rejected requests" if config.count_rejected else ""
+    counting += f", windows begin at {config.phase:g} s" if config.phase else ""
+    counting += ", rounding down" if config.round_down else ""
     drawing = ", valid requests only" if config.draws == "valid" else ""
     return f"{whose}: {limits}, {config.algorithm}{burst}{counting}{drawing}"

@@ -128,6 +128,10 @@ class TargetEntry(Strict):
     """Requests accepted at once, for algorithms with a burst."""
     count_rejected: bool = False
     """Whether rejected requests count too."""
+    phase: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Seconds from multiples of a limit's window to the start of aligned windows."""
+    round_down: bool = False
+    """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] | None = None
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
@@ -158,7 +162,12 @@ class TargetEntry(Strict):
     def limiter(self) -> LimiterSpec:
         assumed = LimiterSpec()
         return LimiterSpec(
-            self.algorithm or assumed.algorithm, self.burst, self.count_rejected, self.limit_scope or assumed.scope
+            self.algorithm or assumed.algorithm,
+            self.burst,
+            self.count_rejected,
+            self.limit_scope or assumed.scope,
+            self.phase,
+            self.round_down,
         )
 
     @property
@@ -221,6 +230,8 @@ def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limite
             "algorithm": limiter.algorithm,
             "burst": limiter.burst,
             "count_rejected": limiter.count_rejected or None,
+            "phase": limiter.phase or None,
+            "round_down": limiter.round_down or None,
             "limit_scope": None if limiter.scope == LimiterSpec().scope else limiter.scope,
         }
         for key, value in values.items():

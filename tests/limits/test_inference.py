@@ -21,6 +21,8 @@ TRUTHS = [
     LimiterSpec("sliding-log", count_rejected=True),
     LimiterSpec("sliding-counter"),
     LimiterSpec("sliding-counter", count_rejected=True),
+    LimiterSpec("sliding-counter-from-first"),
+    LimiterSpec("sliding-counter-from-first", count_rejected=True),
     LimiterSpec("token-bucket"),
     LimiterSpec("token-bucket", 17),
     LimiterSpec("token-bucket", 17, count_rejected=True),

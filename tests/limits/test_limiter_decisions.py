@@ -5,10 +5,11 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from plugins.limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, limits, specs
+from plugins.limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, every_spec, limits, specs
 
 from loadtest.limits import (
     ALGORITHMS,
@@ -66,14 +67,14 @@ def test_remaining_is_true(case: Case) -> None:
 
 @given(cases(*TIMED))
 def test_after_reset_after_all_is_whole_again(case: Case) -> None:
-    """As many pass at once then as with a fresh limiter, and not long before, unless a window is waited for."""
+    """As many pass at once then as with a fresh limiter, and not long before, unless a clock is waited for."""
     limiter, decision = after(case)
     whole = case.burst if ALGORITHMS[case.spec.algorithm].has_burst else case.limit.count
     at = case.times[-1] + decision.reset_after
     assert passing(copy.deepcopy(limiter), at + GRAIN) == whole
     early = at - decision.reset_after / 3 - CLOSE
     if decision.reset_after > 4 * CLOSE:
-        assert passing(limiter, early) < whole or "window" in case.spec.algorithm
+        assert passing(limiter, early) < whole or "window" in case.spec.algorithm or case.spec.round_down
 
 
 @given(st.data(), cases(*TIMED))
@@ -81,9 +82,10 @@ def test_a_limiter_recovers_after_silence(data: st.DataObject, case: Case) -> No
     """Two windows later, or two bursts, it decides on whatever comes as a fresh one, rejected requests or not."""
     limiter, _ = after(case)
     silence = 2 * max(case.limit.window, (case.burst + 1) * case.limit.window / case.limit.count)
+    silence += case.spec.round_down
     start = case.times[-1] + silence
     times = [time - NOW + start for time in data.draw(arrivals(case.limit, 15))]
-    if case.spec.algorithm == "sliding-counter":
+    if "sliding-counter" in case.spec.algorithm:
         assume(len(set(times)) == len(times))
     assert replay(limiter, times) == replay(case.make(), times)
 
@@ -94,9 +96,10 @@ def test_a_clock_set_back_locks_nothing(data: st.DataObject, case: Case, windows
     limiter, last = after(case)
     now = case.times[-1] - windows * case.limit.window
     decision = limiter.decide(now)
-    if case.spec.algorithm != "sliding-counter":  # there the window before weighs less in another place of a window
+    if "sliding-counter" not in case.spec.algorithm:  # there the window before weighs less in another place of a window
         assert decision.remaining <= last.remaining
     longest = 2 * max(case.limit.window, (case.burst + 1) * case.limit.window / case.limit.count)
+    longest += case.spec.round_down  # a second of the clock that a bucket waits for
     assert max(decision.retry_after, decision.reset_after) <= longest
     at = now + decision.retry_after
     assert decision.remaining or limiter.decide(at + CLOSE).allowed
@@ -178,14 +181,13 @@ def test_every_algorithm_is_listed_once() -> None:
     assert all(name == algorithm.name and algorithm.called for name, algorithm in ALGORITHMS.items())
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
-def test_the_servers_clock_matters_where_windows_are_aligned(name: str) -> None:
-    """The same requests at other seconds are decided alike, unless windows begin at the multiples of their length."""
-    decisions = {
-        tuple(replay(make(LimiterSpec(name), Limit(3, 60.0)), [NOW + shift + 7.0 * k for k in range(40)]))
-        for shift in range(0, 60, 5)
-    }
-    assert (len(decisions) > 1) == ALGORITHMS[name].aligned
+@pytest.mark.parametrize("spec", every_spec(), ids=str)
+def test_the_servers_clock_matters_where_a_spec_says_so(spec: LimiterSpec) -> None:
+    """The same requests at other moments are decided alike, unless windows or refills are on the server's clock."""
+    times = NOW + np.cumsum(np.random.default_rng(3).exponential(20.0, 60))
+    shifts = np.arange(0, 60, 0.9).tolist()
+    decisions = {tuple(replay(make(spec, Limit(3, 60.0)), (times + shift).tolist())) for shift in shifts}
+    assert (len(decisions) > 1) == spec.on_clock
 
 
 def test_every_algorithm_is_documented() -> None:
@@ -207,6 +209,9 @@ def test_every_algorithm_is_documented() -> None:
         (LimiterSpec("gcra", 0), "burst", "accepts nothing"),
         (LimiterSpec("fixed-window", None, True), "count_rejected", "does not change fixed-window"),
         (LimiterSpec("leaky-queue", 5, True), "count_rejected", "choose one of sliding-log"),
+        (LimiterSpec("sliding-log", phase=1.0), "phase", "or choose one of fixed-window, sliding-counter"),
+        (LimiterSpec("fixed-window", phase=-1.0), "phase", "give 0 or more"),
+        (LimiterSpec("gcra", round_down=True), "round_down", "token-bucket"),
     ],
 )
 def test_a_spec_of_no_limiter_is_refused(spec: LimiterSpec, field: str, words: str) -> None:

@@ -1,8 +1,7 @@
 """Our limiters beside those of the `limits` package, on its in-memory storage and a clock of ours.
 
-It has three of our algorithms, and differs from them in three places that the tests name: an entry of its moving
-window still counts when it is exactly W old; it takes the whole part of the sliding counter's estimate; and its fixed
-window (which begins with the first request) counts rejected requests, which can't be told.
+It has three of our algorithms, and differs from them in two places: an entry of its moving window still counts when it
+is exactly W old; and its fixed window (which begins with the first request) counts rejected requests, without effect.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from limits.storage import MemoryStorage, memory
-from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter, MovingWindowRateLimiter, SlidingWindowCounterRateLimiter
 from plugins.limiter_cases import CLOSE, NOW
 
 from loadtest.limits.limiters import FixedWindow, SlidingCounter, SlidingLog
@@ -120,24 +119,16 @@ def test_a_request_that_is_exactly_one_window_old_counts_for_theirs_only(clock: 
 
 
 @given(traffic())
-def test_the_sliding_counter_weighs_as_theirs(clock: Clock, case: tuple[Limit, list[float]]) -> None:
-    """Of the count p(1 − f) + c as they weigh it, we let one more pass up to N in all, and they up to its whole part.
-
-    So whatever passes with us passes with them, and where nothing of the window before weighs, nothing else does. Their
-    storage is told of what passed with us, so that both weigh the same requests.
-    """
+def test_the_sliding_counter_that_rounds_down_decides_as_theirs(clock: Clock, case: tuple[Limit, list[float]]) -> None:
+    """Every decision, up to the moment at which the part of the window before is whole: there floats decide."""
     limit, times = case
     window = limit.window
     assume(all(min(time % window, window - time % window) > CLOSE or time % window == 0 for time in times))
-    ours, storage = SlidingCounter(limit), MemoryStorage()
+    storage = MemoryStorage()
+    ours, theirs = SlidingCounter(limit, round_down=True), SlidingWindowCounterRateLimiter(storage)
     for clock.now in times:
-        _, now = storage.sliding_window_keys(KEY, int(window), clock.now)
-        before, left, count, _ = storage.get_sliding_window(KEY, int(window))
-        weight = before * left / window + count
-        allowed = ours.decide(clock.now).allowed
-        if abs(weight + 1 - limit.count) > CLOSE * limit.rate:
-            assert allowed == (weight + 1 < limit.count)
-        assert not allowed or int(weight) + 1 <= limit.count
-        assert before or allowed == (count < limit.count)
-        if allowed:
-            storage.incr(now, 2 * int(window))
+        before, left, _, _ = storage.get_sliding_window(KEY, int(window))
+        weighed = before * left / window
+        if before and abs(weighed - round(weighed)) <= CLOSE * limit.rate:
+            return
+        assert ours.decide(clock.now).allowed == theirs.hit(item(limit), KEY)

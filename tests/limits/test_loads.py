@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugins.limiter_cases import every_spec
 
 from loadtest import limits
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
@@ -13,12 +14,7 @@ from loadtest.limits.fits import judge
 from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
-SPECS = [
-    LimiterSpec(name, burst, rejected)
-    for name, algorithm in ALGORITHMS.items()
-    for burst in ((None, 3) if algorithm.has_burst else (None,))
-    for rejected in ((False, True) if algorithm.can_count_rejected else (False,))
-]
+SPECS = every_spec()
 gaps = st.lists(st.one_of(st.floats(0.002, 3.0), st.sampled_from([0.25, 0.5, 1.0, 4.0])), min_size=1, max_size=120)
 
 

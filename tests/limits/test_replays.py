@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plugins.limiter_cases import every_spec
 
 from loadtest import limits
-from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
+from loadtest.limits import ALGORITHMS, at_once
 from loadtest.limits.fits import judge
 from loadtest.limits.loads import LOADS, RequestLog
 from loadtest.limits.replays import REPLAYS, replay
@@ -14,12 +15,7 @@ from loadtest.units import Limit
 
 WINDOW = 2**0.5
 """Seconds. No multiple is a whole number of ms, as sends are: nothing lies on an edge, where rounding would decide."""
-SPECS = [
-    LimiterSpec(name, burst, rejected)
-    for name, algorithm in ALGORITHMS.items()
-    for burst in ((None, 3) if algorithm.has_burst else (None,))
-    for rejected in algorithm.variants
-]
+SPECS = every_spec()
 few = settings(max_examples=settings.default.max_examples // 4)
 gaps = st.lists(st.one_of(st.integers(1, 80), st.integers(1, 3000)), min_size=1, max_size=80)
 sends = gaps.map(lambda gaps: 1000 + np.cumsum(gaps) / 1000)
@@ -31,17 +27,17 @@ sends = gaps.map(lambda gaps: 1000 + np.cumsum(gaps) / 1000)
 def test_a_replay_of_many_decides_as_the_state_machine_does(spec, times, sizes, count, ahead):
     """Of each volley as many pass, for clocks that are ahead by as much as they are."""
     limit, algorithm = Limit(count, WINDOW), ALGORITHMS[spec.algorithm]
-    shifts = np.array([[0.0, ahead]]) if algorithm.aligned else np.zeros((1, 2))
+    clocks = [0.0, ahead] if spec.on_clock else [0.0, 0.0]
     of_one = 1 / limit.rate if algorithm.has_burst else limit.window
     many = REPLAYS[algorithm.decides_as or algorithm.name](
-        np.full((1, 2), float(at_once(spec, limit))), np.full((1, 2), of_one), shifts,
-        count_rejected=spec.count_rejected,
+        np.full((1, 2), float(at_once(spec, limit))), np.full((1, 2), of_one), np.array([clocks]) - spec.phase,
+        count_rejected=spec.count_rejected, round_down=spec.round_down,
     )  # fmt: skip
     machines = [limits.make(spec, limit) for _ in range(2)]
     for now, size in zip(times.tolist(), sizes, strict=False):
         passed = [
             sum(machine.decide(now + shift).allowed for _ in range(size))
-            for machine, shift in zip(machines, shifts[0].tolist(), strict=True)
+            for machine, shift in zip(machines, clocks, strict=True)
         ]
         assert many.volley(np.full(2, now), size).tolist() == [passed]
         for machine, number in zip(machines, passed, strict=True):  # a volley has ended when the next one comes

@@ -39,7 +39,22 @@ def specs(draw: st.DrawFn, *names: str, counting: bool | None = None) -> Limiter
     algorithm = ALGORITHMS[draw(st.sampled_from(names or tuple(ALGORITHMS)))]
     burst = draw(st.none() | st.integers(1, 12)) if algorithm.has_burst else None
     counts = algorithm.can_count_rejected and (draw(st.booleans()) if counting is None else counting)
-    return LimiterSpec(algorithm.name, burst, counts)
+    phase = draw(st.sampled_from([0.0, 0.25, 7.5])) if algorithm.aligned else 0.0
+    return LimiterSpec(
+        algorithm.name, burst, counts, phase=phase, round_down=algorithm.can_round_down and draw(st.booleans())
+    )
+
+
+def every_spec(burst: int = 3, phase: float = 0.25) -> list[LimiterSpec]:
+    """Each algorithm with each of its parameters at its default and at another value."""
+    return [
+        LimiterSpec(name, at_once, rejected, phase=begins, round_down=rounded)
+        for name, each in ALGORITHMS.items()
+        for at_once in ((None, burst) if each.has_burst else (None,))
+        for rejected in each.variants
+        for begins in ((0.0, phase) if each.aligned else (0.0,))
+        for rounded in ((False, True) if each.can_round_down else (False,))
+    ]
 
 
 @st.composite

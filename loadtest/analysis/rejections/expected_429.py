@@ -161,11 +161,12 @@ def boundaries(record: Record, expectation: Expectation, window_s: float) -> Flo
 
     Empty if windows are not wall-aligned, their phase is unknown, or there are more than a million.
     """
-    # The shift is None unless the limiter is wall-aligned.
-    unknown = expectation.shift_s is None or record.info.epoch_unix_ns is None
+    assumed = record.assumed_limits
+    # The shift is None unless the limiter depends on the server's clock.
+    unknown = expectation.shift_s is None or not assumed.windowed or record.info.epoch_unix_ns is None
     if unknown or record.covered_s > _MOST_WINDOWS * window_s:
         return np.zeros(0)
-    first = -record.info.window_phase_s(window_s, expectation.shift_s or 0.0) % window_s
+    first = (assumed.spec.phase - record.info.window_phase_s(window_s, expectation.shift_s or 0.0)) % window_s
     return np.arange(first, record.covered_s, window_s)
 
 

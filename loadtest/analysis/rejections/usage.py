@@ -322,7 +322,7 @@ def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
     if not ALGORITHMS[fit.spec.algorithm].aligned:
         firsts = np.asarray(opened(requests), np.int64)
         return firsts, requests.times[firsts]
-    shift = fit.shift_s or 0.0
+    shift = (fit.shift_s or 0.0) - fit.spec.phase
     number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)
     firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
     return firsts, number[firsts] * requests.limit.window - shift

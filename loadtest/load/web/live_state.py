@@ -212,8 +212,9 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
     for (traffic, kind), limit_name in zip(kinds, drawn_on, strict=True):
         limit = assumed.limit_on(limit_name)
         clock, edge = generator.clock, None
-        if assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
-            edge = round(-info.window_phase_s(limit.window, clock.offset_s) % limit.window, 3)
+        if assumed.windowed and assumed.aligned and info.epoch_unix_ns is not None and clock is not None:
+            phase = info.window_phase_s(limit.window, clock.offset_s)
+            edge = round((assumed.spec.phase - phase) % limit.window, 3)
         quotas = assumed.quotas(info.traffic[traffic].key_count)
         flows.append(
             FlowPlan(

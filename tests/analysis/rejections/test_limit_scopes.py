@@ -76,29 +76,29 @@ def record_of(directory: Path, run: RunInfo, **how: Any) -> Record:
 
 
 @pytest.mark.parametrize(
-    ("name", "scope", "count_rejected"),
-    [
-        (name, scope, each.can_count_rejected and (number + place) % 2 == 1)
-        for number, (name, each) in enumerate(ALGORITHMS.items())
-        for place, scope in enumerate(SCOPES)
-    ],
+    ("name", "scope", "other"),
+    [(name, scope, (n + place) % 2 == 1) for n, name in enumerate(ALGORITHMS) for place, scope in enumerate(SCOPES)],
 )
-def test_what_a_limiter_refused_is_what_is_expected_of_it(tmp_path, name, scope, count_rejected):
+def test_what_a_limiter_refused_is_what_is_expected_of_it(tmp_path, name, scope, other):
     """Two keys, three limit names: every decision is predicted, whoever shares a limiter with whom.
 
-    Each algorithm in each scope; in every other one refused requests count, where they can.
+    Each algorithm in each scope; in every other one refused requests count, windows have a phase, and it rounds down,
+    where they can.
     """
-    record = record_of(tmp_path, run_of(scope, limiter=name, count_rejected=count_rejected))
+    each = ALGORITHMS[name]
+    how = {"count_rejected": other and each.can_count_rejected, "round_down": other and each.can_round_down}
+    phase = 1.2 if other and each.aligned else 0.0
+    record = record_of(tmp_path, run_of(scope, limiter=name, phase=phase, **how))
     found = expect(record)
     assert found.agreement == 1.0
     observed = (record.requests["status"] == 429).mean()
     assert found.rejected.mean() == pytest.approx(observed)
     assert 0.02 < observed < 1
-    # The server's clock is ours plus 0.3 s, which only aligned windows tell.
-    assert (found.shift_s is not None) == ALGORITHMS[name].aligned
+    # The server's clock is ours plus 0.3 s, which only windows and refills on its clock tell.
+    assert (found.shift_s is not None) == record.assumed_limits.spec.on_clock
     server = boundaries(record, found, 3.0) + maker.EPOCH / 1e9 + (found.shift_s or 0)
-    assert len(server) == (SECONDS // 3 if ALGORITHMS[name].aligned else 0)
-    assert np.allclose((server + 1.5) % 3, 1.5)
+    assert len(server) == (SECONDS // 3 if each.aligned else 0)
+    assert np.allclose((server - phase + 1.5) % 3, 1.5)
 
 
 @pytest.mark.parametrize("scope_assumed", SCOPES)
