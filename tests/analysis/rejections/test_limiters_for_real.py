@@ -32,6 +32,7 @@ CASES: dict[str, dict[str, Any]] = {
     "fixed-window-from-first": {"scope": "key"},
     "sliding-log": {"scope": "key-and-name"},
     "sliding-counter": {"scope": "global"},
+    "sliding-counter-from-first": {"scope": "key-and-name"},
     "token-bucket": {"scope": "name", "burst": 6},
     "gcra": {"scope": "key", "burst": 3, "count_rejected": True},
     "leaky-queue": {"scope": "global", "burst": 4},
