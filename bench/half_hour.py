@@ -8,6 +8,7 @@ sooner with ``--minutes 5 --rate 1000 --retention 60``.
 """
 
 import argparse
+import json
 import os
 import re
 import socket
@@ -107,6 +108,10 @@ def measure(server: Server, rate: float, minutes: int, folder: Path) -> list[dic
         finally:
             ui.terminate()
             ui.wait()
+    for record in folder.glob("*/run.json"):
+        # A pool grows while the machine is busy, and each user takes memory.
+        pools = json.loads(record.read_text())["generators"][0]["pools"]
+        print("users:", *(f"{name} {pool['started']} to {pool['size']}" for name, pool in pools.items()), sep="  ")
     return found
 
 

@@ -21,6 +21,7 @@ from gevent.event import Event
 
 from loadtest.load.live import LiveFigures
 from loadtest.load.pool import Pool
+from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.schedule import Arrival, TrafficSchedule
 
 NEVER: Final = 2**63 - 1
@@ -36,6 +37,7 @@ _DENSE: Final = 32
 _LOOK_NS: Final = 50_000_000
 """Maximum time between checks of a long wait."""
 _HELD: Final = 0.01
+_LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 
 
 class _Timespec(ctypes.Structure):
@@ -222,7 +224,7 @@ class Dispatcher:
         self._pools[arrival.traffic].offer(arrival)
 
     def _offer_all(self, stride: Stride, timer: Timer, epoch_ns: int) -> None:
-        partition = self._partition
+        partition, live = self._partition, self._live
         schedules = self._schedules if stride.step else ()
         by_entry = [schedule.share(stride.place, stride.step, stride.from_ns) for schedule in schedules]
         arrivals = heapq.merge(*by_entry, key=attrgetter("intended_ns"))
@@ -241,6 +243,8 @@ class Dispatcher:
                     return max(due, now + _GRAIN_NS) if dense else min(due, now + _LOOK_NS)
                 if partition.held():
                     return None
+                if now - due > _LATE_NS:
+                    live.late += 1
                 latest.append(following.intended_ns)
                 partition.reached_ns = following.intended_ns
                 self.offer(following)

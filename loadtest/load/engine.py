@@ -251,13 +251,13 @@ class Engine:
 
     def _look_after(self, session: Session, generator: LoadGenerator) -> None:
         """Report progress; end the run if the disk is full or the harness has an error."""
-        warned = False
+        warned = set[bool]()
         while True:
-            late = session.live.late_starts.sustained(session.elapsed_s)
+            late = session.live.overloaded
             why = bottleneck(generator.recent_cpu, late=late) if self.phase == "running" else ""
-            if why and not warned:
+            if why and late not in warned:
                 logger.warning("%s", why)  # Locust's web UI shows its log
-                warned = True
+                warned.add(late)
             self._on_progress(session.progress(self.phase, why))
             gevent.sleep(_LOOK_INTERVAL)
             if session.recorder.failure is not None and self.error is None:

@@ -11,14 +11,15 @@ from collections.abc import Mapping
 from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
-from loadtest.record.generator_limits import DISPATCH_LAG_MS, LATE_SHARE, LEAST_LATE, SOON_S
+from loadtest.record.generator_limits import LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import SETUP, Sample
 from loadtest.stats.log_histogram import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
-_LATE_KEPT_S: Final = 10
+_LEAST_SECOND: Final = 0.5
+"""Minimum seconds between two counts of late arrivals, because a tick may come early."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
@@ -140,37 +141,6 @@ class RecentTimes:
         return recent.quantile(share)
 
 
-class LateStarts:
-    """Counts of operations and of late operations, by the second of the run in which they started."""
-
-    def __init__(self) -> None:
-        self._started: Counter[int] = Counter()
-        self._late: Counter[int] = Counter()
-
-    def add(self, start_ns: int, lag_ms: float) -> None:
-        second = start_ns // 1_000_000_000
-        if second not in self._started:
-            self._forget(second - _LATE_KEPT_S)
-        self._started[second] += 1
-        if lag_ms > DISPATCH_LAG_MS:
-            self._late[second] += 1
-
-    def sustained(self, elapsed_s: float) -> bool:
-        """Whether too many were late in each of ``SOON_S`` consecutive seconds that ended at most ``SOON_S`` ago.
-
-        Operations count once they have ended, so the newest seconds may still lack some.
-        """
-        now = int(elapsed_s)
-        last = sorted(second for second in self._started if second < now)[-SOON_S:]
-        late = [second for second in last if self._late[second] >= max(LEAST_LATE, LATE_SHARE * self._started[second])]
-        return len(late) == SOON_S and late[-1] - late[0] == SOON_S - 1 and late[-1] >= now - 1 - SOON_S
-
-    def _forget(self, before_s: int) -> None:
-        for counts in (self._started, self._late):
-            for second in [second for second in counts if second < before_s]:
-                del counts[second]
-
-
 class LiveStage:
     """Counts and times of one traffic entry in one stage."""
 
@@ -203,7 +173,7 @@ class LiveStage:
 class EntryFigures:
     """Figures of one traffic entry; the window is that of its first request's limit."""
 
-    def __init__(self, traffic: str, window_s: float, series: LiveSeries, late_starts: LateStarts) -> None:
+    def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}
         self.response_time = RecentTimes(window_s)
         """Times of operations with outcome ``ok`` or ``timed_out``."""
@@ -211,7 +181,6 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        self._late_starts = late_starts
         self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
 
     @property
@@ -258,9 +227,7 @@ class EntryFigures:
             return
         stage.operations_sent[sample.outcome] += 1
         free = sample.user_free
-        lag = (start - (intended if free is None or free < intended else free)) / 1e6
-        self.dispatch_lag.add(lag)
-        self._late_starts.add(start, lag)
+        self.dispatch_lag.add((start - (intended if free is None or free < intended else free)) / 1e6)
         if sample.outcome in TIMED and sample.end is not None:
             took = (sample.end - intended) / 1e6
             stage.response_time.add(took)
@@ -313,7 +280,11 @@ class LiveFigures:
         self.entries: dict[str, EntryFigures] = {}
         """Traffic entries with samples, by name."""
         self.series = LiveSeries()
-        self.late_starts = LateStarts()
+        self.late = 0
+        """Arrivals that were offered more than ``DISPATCH_LAG_MS`` after their intended start."""
+        self._late_seconds = 0
+        self._counted = 0.0, 0, 0
+        """Elapsed seconds, offered and late arrivals at the last count."""
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
         self._lag: Track = self.series.track("dispatch_lag", "p99", counts=False)
@@ -325,10 +296,15 @@ class LiveFigures:
         totals = [entry.total for entry in self.entries.values()]
         return any(each.sent for each in totals) and not any(each.accepted or each.throttled for each in totals)
 
+    @property
+    def overloaded(self) -> bool:
+        """Whether too many arrivals were late in each of the last ``SOON_S`` seconds."""
+        return self._late_seconds >= SOON_S
+
     def entry(self, traffic: str) -> EntryFigures:
         if (figures := self.entries.get(traffic)) is None:
             window = self._windows.get(traffic, _DEFAULT_WINDOW_S)
-            figures = self.entries[traffic] = EntryFigures(traffic, window, self.series, self.late_starts)
+            figures = self.entries[traffic] = EntryFigures(traffic, window, self.series)
         return figures
 
     def count(self, sample: Sample) -> None:
@@ -371,7 +347,16 @@ class LiveFigures:
             pending_jobs: accepted jobs without an observed end.
         """
         self.add_offered(self.take_offered())
+        self._count_late(elapsed)
         for traffic, entry in self.entries.items():
             entry.tick(elapsed, self.offered[traffic] - entry.ended)
         self.series.note(self._pending, elapsed, pending_jobs)
         self.series.note(self._lag, elapsed, self.dispatch_lag_ms(0.99))
+
+    def _count_late(self, elapsed: float) -> None:
+        before_s, offered, late = self._counted
+        if elapsed - before_s < _LEAST_SECOND:
+            return
+        self._counted = elapsed, self.offered.total(), self.late
+        many = max(LEAST_LATE, LATE_SHARE * (self.offered.total() - offered))
+        self._late_seconds = self._late_seconds + 1 if self.late - late >= many else 0

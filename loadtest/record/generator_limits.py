@@ -21,11 +21,11 @@ WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals without a free user: a larger share affects the p99, and the load is not an open model."""
 
 SOON_S: Final = 3
-"""Seconds of overload after which a run says so: more than a stall of one second can affect."""
+"""Seconds of overload until a warning: more than a stall of one second can affect."""
 LATE_SHARE: Final = 0.01
-"""Share of a second's operations that started late, above which the second counts as overload."""
+"""Minimum share of late arrivals in a second of overload."""
 LEAST_LATE: Final = 5
-"""Operations that started late in a second of overload, at least: fewer are ordinary on a busy machine."""
+"""Minimum number of late arrivals in a second of overload; fewer are ordinary on a busy machine."""
 _FULL: Final = 95.0
 """Percent of a machine's cores in use, above which another process would not find one."""
 _ROOM: Final = 70.0
@@ -48,27 +48,28 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 
 
 def bottleneck(cpu: Iterable[CpuSample], *, late: bool) -> str:
-    """Say why the load generator cannot keep up right now, and what to do; empty while it can.
+    """Warn that the load generator cannot keep up or is near its limit, with a remedy; empty otherwise.
 
     Args:
         cpu: the last ``SOON_S`` samples of each process.
-        late: whether requests have left late for ``SOON_S`` seconds.
+        late: whether too many arrivals were offered late for ``SOON_S`` seconds.
     """
     samples = list(cpu)
     workers = {sample.worker for sample in samples if sample.worker}
-    # A master sends nothing itself.
+    # A master does not send.
     sending = [sample for sample in samples if sample.worker or not workers]
-    busy = longest_busy(sending) >= SOON_S
-    if not busy and not late:
+    if late:
+        problem = f"The load generator cannot keep up: requests left more than {DISPATCH_LAG_MS:g} ms late"
+    elif longest_busy(sending) >= SOON_S:
+        problem = f"The load generator is near its limit: above {CPU_PERCENT:g} % CPU"
+    else:
         return ""
-    why = f"above {CPU_PERCENT:g} % CPU" if busy else f"requests left more than {DISPATCH_LAG_MS:g} ms late"
-    # A process that is always busy does not show how much more it would need.
+    # CPU of busy processes does not show how much more they would need.
     used = sum(sample.percent for sample in sending) / SOON_S
     wanted = max(len(workers or [0]) + 1, math.ceil(used / _ROOM))
     full = bool(sending) and all((sample.machine or 0.0) > _FULL for sample in sending)
     where = " on a machine with idle cores" if full or wanted > (os.cpu_count() or 1) else ""
-    remedy = f"Use --processes {wanted} or more{where}, or offer less."
-    return f"The load generator cannot keep up: {why} for {SOON_S} s. {remedy}"
+    return f"{problem} for {SOON_S} s. Use --processes {wanted} or more{where}, or offer less."
 
 
 def allowed_pauses_ms(watched_s: float) -> float:

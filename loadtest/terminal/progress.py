@@ -46,7 +46,7 @@ class ProgressDisplay:
         self._live = None if terminal is None else Live(console=terminal, transient=True, auto_refresh=False)
         self._next_line = 0.0
         self._shown = ""
-        self._warned = False
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -72,8 +72,8 @@ class ProgressDisplay:
             self._log(message)
 
     def _log(self, message: Progress) -> None:
-        if message.bottleneck and not self._warned:
-            self._warned = True
+        if (problem := message.bottleneck.partition(":")[0]) and problem not in self._warned:
+            self._warned.add(problem)
             print(message.bottleneck, flush=True)
         # For a comparison, a line per block is enough in a log.
         if not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):

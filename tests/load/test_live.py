@@ -74,18 +74,19 @@ def test_dispatch_lag_begins_when_the_user_was_free() -> None:
     assert live.dispatch_lag_ms(0.99) == pytest.approx(300, rel=0.04)
 
 
-def test_only_three_seconds_of_late_starts_are_overload() -> None:
-    """A stall of one second makes its arrivals late in two seconds at most, however long the operations take."""
+def test_only_three_seconds_of_late_arrivals_are_overload() -> None:
+    """A stall makes arrivals late in two seconds at most; an early tick ends no overload; a share of 1 % counts."""
     live = LiveFigures()
-    for at in range(100):
-        stalled = 35 <= at < 45  # of ten arrivals a second, five start late in one second and five in the next
-        live.count(operation(at / 10, 1_500, start=int((at / 10 + 0.6) * SECOND) if stalled else None))
-    assert not any(live.late_starts.sustained(elapsed) for elapsed in range(14))
-    for at in range(100, 150):
-        live.count(operation(at / 10, 9_000, start=int((at / 10 + 0.06) * SECOND)))
-    assert not live.late_starts.sustained(12.9)
-    assert live.late_starts.sustained(13.0)
-    assert live.late_starts.sustained(15.4)
+
+    def overloaded(elapsed: float, offered: int, late: int) -> bool:
+        live.offered["t"] += offered
+        live.late += late
+        live.tick(elapsed, 0)
+        return live.overloaded
+
+    assert not any(overloaded(at, 100, late) for at, late in enumerate((0, 60, 40, 4, 5, 9, 0), start=1))
+    seconds = ((8, 1_000, 9), (9, 1_000, 10), (10, 1_000, 900), (10.01, 0, 0), (11, 1_000, 10), (12, 1_000, 9))
+    assert [overloaded(*each) for each in seconds] == [False, False, False, False, True, False]
 
 
 def test_buckets_become_wider_and_never_more() -> None:

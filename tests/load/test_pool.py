@@ -197,6 +197,7 @@ def test_the_dispatcher_offers_everything_in_order_and_not_early(crew: list[Work
     assert [number for name, number, _ in offered if name == "b"] == list(range(21))
     assert min(late for _, _, late in offered) >= 0
     assert live.offered == {"a": 60, "b": 21}
+    assert live.late <= sum(late > 50_000_000 for _, _, late in offered)
 
 
 def test_a_dispatcher_that_is_behind_lets_users_run(crew: list[Worker]) -> None:
@@ -216,6 +217,7 @@ def test_a_dispatcher_that_is_behind_lets_users_run(crew: list[Worker]) -> None:
     Dispatcher([schedule("t", 50_000, 0.1)], {"t": pool}, live).run(time.monotonic_ns() - 10**9)
     watcher.kill()
     assert max(watched) > 0
+    assert live.late == 5000, "lateness counts at the offer, whether or not a user ever sends"
 
 
 @settings(max_examples=settings.default.max_examples // 20)

@@ -247,6 +247,7 @@ class DistributedGenerator:
         member.cpu += report.cpu
         session = self._session
         session.live.offered = sum((Counter(each.offered) for each in self._reports()), Counter())
+        session.live.late = sum(each.late for each in self._reports())
         session.live.add_offered(report.newly_offered)
         if report.bug is not None:
             session.bug, session.user_error = report.bug, report.user_error

@@ -83,6 +83,8 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     """It has sent all its samples."""
     offered: dict[str, int] = {}
     """Number of offered arrivals by traffic entry."""
+    late: int = 0
+    """Number of arrivals that it offered late."""
     newly_offered: dict[str, dict[int, int]] = {}
     """Since the report before, by traffic entry and second of the run; for the live page."""
     batch: Batch | None = None

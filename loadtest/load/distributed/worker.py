@@ -192,6 +192,7 @@ class WorkerRun:
             quiet=generator.quiet,
             closed=self.closed and self._outbox.all_sent,
             offered=dict(session.live.offered),
+            late=session.live.late,
             newly_offered=session.live.take_offered(),
             batch=batch,
             used=session.endpoint.budget.used,

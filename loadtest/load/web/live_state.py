@@ -191,7 +191,7 @@ class LiveRun:
             end=(f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
             pending_jobs=len(session.recorder.pending),
             entries=[_entry(info, name, live, elapsed) for name in info.traffic],
-            lights=lights(self._generator, live, elapsed),
+            lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
             budget=budget_rows(info.target.budget, used),
             series=SeriesTail(first, series.width_s, tracks),
@@ -300,7 +300,7 @@ def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
     return rows
 
 
-def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> list[Light]:
+def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
     """Return all checks that are possible during a run; the report covers the whole run."""
     processes = generator.generators
     workers = [one for one in processes if one.worker]
@@ -315,7 +315,7 @@ def lights(generator: LoadGenerator, live: LiveFigures, elapsed_s: float) -> lis
         _pauses("garbage collection", sending, lambda one: one.collections),
         Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
     ]
-    if why := bottleneck(generator.recent_cpu, late=live.late_starts.sustained(elapsed_s)):
+    if why := bottleneck(generator.recent_cpu, late=live.overloaded):
         found.insert(0, Light("generator", why, "", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
