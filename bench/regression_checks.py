@@ -20,7 +20,7 @@ from loadtest.compare.measurements import (
     RunMeasurements,
     TargetIdentity,
 )
-from loadtest.compare.paired import compare_pairs
+from loadtest.compare.paired import compare_pairs, next_look
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import judge_history
 from loadtest.compare.verdict import suspects
@@ -34,7 +34,6 @@ _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _EXECUTION: Final = (Metric.EXECUTION_TIME_P50, Metric.EXECUTION_TIME_P95)
 _SAMPLES: Final = 400
 """Operations of an entry in a simulated run."""
-_GOODPUT_SD: Final = 0.002
 LEAST_RATIO: Final = 1.05
 """The least change of a time that counts."""
 _P50: Final = ("response_p50", "execution_p50")
@@ -50,17 +49,20 @@ class Change(NamedTuple):
     Attributes:
         factor: by which times grow.
         everywhere: on all entries; else on ``CHANGED``.
+        tail: in p95 alone.
         real: made by a workflow that takes longer, not by scaling recorded times.
     """
 
     factor: float = 1.0
     everywhere: bool = False
+    tail: bool = False
     real: bool = False
 
     def __str__(self) -> str:
         if self.factor == 1:
             return "no change"
-        return f"+{100 * (self.factor - 1):.0f} % on {'all entries' if self.everywhere else 'one entry'}"
+        size = f"+{100 * (self.factor - 1):.0f} %"
+        return f"{'p95 ' if self.tail else ''}{size} on {'all entries' if self.everywhere else 'one entry'}"
 
 
 NONE: Final = Change()
@@ -70,8 +72,8 @@ class Family(NamedTuple):
     """What one check looks at.
 
     Attributes:
-        base: the history's runs; or the base side's blocks of the first session, then of the rerun.
-        head: the new run and the rerun; or the head side's blocks, likewise.
+        base: the history's runs; or the base side's blocks.
+        head: the new run and the rerun; or the head side's blocks.
     """
 
     base: tuple[RunMeasurements, ...]
@@ -82,32 +84,44 @@ class Outcome(NamedTuple):
     """What a check came to.
 
     Attributes:
-        rerun: whether anything was suspected.
-        regressed: whether the rerun confirmed it.
+        rerun: whether anything was suspected; never of pairs.
+        regressed: whether the rerun, or the bound of the pairs, confirmed it.
         entries: those with a confirmed metric.
+        pairs: number of valid and invalid pairs that were used; 0 for a history.
+        word: the verdict.
     """
 
     rerun: bool
     regressed: bool
     entries: frozenset[str]
+    pairs: int
+    word: str
 
 
 def check(family: Family, paired: bool) -> Outcome:
-    """Check a family; a suspect is rerun once."""
-    half = len(family.base) // 2
-    pairs = list(zip(family.base, family.head, strict=True)) if paired else []
-
-    def compare(rerun: bool, confirming: Sequence[Key] | None) -> RunComparison:
-        if not paired:
-            return judge_history(family.base, family.head[int(rerun)], confirming=confirming)
-        return compare_pairs(pairs[half:] if rerun else pairs[:half], confirming=confirming, discarded=0)
-
-    suspected = suspects(compare(False, None))
+    """Check a family: a suspect of a history is rerun once, pairs are made until a look decides."""
+    if paired:
+        pairs = list(zip(family.base, family.head, strict=True))
+        made = valid = 0
+        while made < len(pairs):
+            look = next_look(valid, len(pairs))
+            while made < len(pairs) and valid < look:
+                valid += all(run.valid for run in pairs[made])
+                made += 1
+            found = compare_pairs(pairs[:made], discarded=0)
+            if found.word in {"regressed", "pass"}:
+                break
+        return _outcome(found, rerun=False, pairs=made)
+    first = judge_history(family.base, family.head[0])
+    suspected = suspects(first)
     if not suspected:
-        return Outcome(rerun=False, regressed=False, entries=frozenset())
-    found = compare(True, suspected)
+        return _outcome(first, rerun=False)
+    return _outcome(judge_history(family.base, family.head[1], confirming=suspected), rerun=True)
+
+
+def _outcome(found: RunComparison, *, rerun: bool, pairs: int = 0) -> Outcome:
     entries = frozenset(one.traffic for one in found.metrics if one.verdict == "regressed")
-    return Outcome(rerun=True, regressed=found.word == "regressed", entries=entries)
+    return Outcome(rerun, found.word == "regressed", entries, pairs, found.word)
 
 
 def evidence(family: Family, paired: bool) -> dict[str, float]:
@@ -139,51 +153,46 @@ def _strength(one: MetricComparison) -> float:
     return -math.log10(max(one.p, 1e-300))
 
 
-def families(name: str, change: Change, count: int) -> Iterator[Family]:
+def families(name: str, change: Change, count: int, offset: int = 0) -> Iterator[Family]:
     """The families of a regime, with a change."""
-    if name in HISTORY:
-        yield from _simulated(HISTORY[name], change, count, paired=False)
-    elif name in PAIRED:
-        yield from _simulated(PAIRED[name], change, count, paired=True)
+    if name in HISTORY or name in PAIRED:
+        yield from _simulated({**HISTORY, **PAIRED}[name], change, count, offset, paired=name in PAIRED)
     elif name in HISTORY_REAL:
-        yield from _resampled_histories(HISTORY_REAL[name], change, count)
+        yield from _resampled_histories(HISTORY_REAL[name], change, count, offset)
     else:
-        yield from _resampled_pairs(PAIRED_REAL[name], change, count)
+        yield from _resampled_pairs(PAIRED_REAL[name], change, count, offset)
 
 
-def _simulated(regime: Regime, change: Change, count: int, *, paired: bool) -> Iterator[Family]:
-    noise, slow = draw(regime, count, paired)
-    loops = np.random.default_rng(regime.seed + 10_000).standard_normal(slow.shape) * _CPU_LOOP[1]
-    if regime.controls:
-        loops += slow
-    effect = np.zeros(noise.shape[2])
-    for entry, at in zip(ENTRIES, range(0, 2 * len(ENTRIES), 2), strict=True):
-        if change.everywhere or entry == CHANGED:
-            effect[at : at + 2] = math.log(change.factor)
+def _simulated(regime: Regime, change: Change, count: int, offset: int, *, paired: bool) -> Iterator[Family]:
+    noise = draw(regime, count, paired, offset)
+    loops = np.random.default_rng(regime.seed + 5_000 + offset).standard_normal(noise.shape[:2]) * _CPU_LOOP[1]
     runs = noise.shape[1]
     heads = range(1, runs, 2) if paired else range(runs - 2, runs)
-    noise[:, list(heads)] += effect
+    of_times = np.array([not change.tail, True, not change.tail, True]) * math.log(change.factor)
+    for place, entry in enumerate(ENTRIES):
+        if change.everywhere or entry == CHANGED:
+            noise[:, list(heads), place, :4] += of_times
     for scores, loop in zip(noise, loops, strict=True):
-        made = [_simulated_run(regime, scores[at], float(loop[at]), at) for at in range(runs)]
+        made = [_simulated_run(scores[at], float(loop[at]), at) for at in range(runs)]
         head = tuple(made[at] for at in heads)
         yield Family(tuple(made[at] for at in range(runs) if at not in heads), head)
 
 
-def _simulated_run(regime: Regime, scores: Scores, loop: float, at: int) -> RunMeasurements:
+def _simulated_run(scores: Scores, loop: float, at: int) -> RunMeasurements:
     """One run: its measurements are exp(score) times a usual value."""
-    se = None if regime.se is None else regime.se * regime.sd
     values = []
     for place, (entry, median) in enumerate(_MEDIANS.items()):
-        for which in range(2):
-            log = math.log(median * (1.0, 1.5)[which]) + float(scores[2 * place + which])
-            values.append(_time(entry, _TIMES[which], log, se))
-            if regime.whole:
-                values.append(_time(entry, _EXECUTION[which], log - 0.02, se))
-        if regime.whole:
-            own, rest = 2 * len(ENTRIES) + place, 3 * len(ENTRIES) + place
-            values.append(_time(entry, Metric.OVERHEAD_P50, math.log(2.0) + float(scores[own]), se))
-            goodput = math.log(2.0) + float(scores[rest]) * _GOODPUT_SD / regime.sd
-            values += [*_shares(entry, _SAMPLES, _SAMPLES), _goodput(entry, goodput, _SAMPLES)]
+        response, tail, execution, execution_tail, overhead, goodput = map(float, scores[place])
+        log = math.log(median)
+        values += [
+            _time(entry, Metric.RESPONSE_TIME_P50, log + response),
+            _time(entry, Metric.RESPONSE_TIME_P95, log + math.log(1.5) + tail),
+            _time(entry, Metric.EXECUTION_TIME_P50, log - 0.02 + execution),
+            _time(entry, Metric.EXECUTION_TIME_P95, log + math.log(1.5) - 0.02 + execution_tail),
+            _time(entry, Metric.OVERHEAD_P50, math.log(2.0) + overhead),
+            *_shares(entry, _SAMPLES, _SAMPLES),
+            _goodput(entry, math.log(2.0) + goodput, _SAMPLES),
+        ]
     control = ControlMeasurement(name="CPU loop", value_ms=_CPU_LOOP[0] * math.exp(loop))
     return _run(f"run-{at:02}", values, control)
 
@@ -317,8 +326,8 @@ def _real_block(rows: dict[str, blocks.Row], name: str, change: Change) -> RunMe
     return _run(name, values, ControlMeasurement(name="dispatch lag p99", value_ms=lag), valid=lag <= _VALID_LAG_MS)
 
 
-def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
-    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed)
+def _resampled_histories(drawn: Resampled, change: Change, count: int, offset: int) -> Iterator[Family]:
+    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed + offset)
     # An invalid run never enters a history, and is never judged.
     valid: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
     for session, pair in real.pairs:
@@ -333,10 +342,10 @@ def _resampled_histories(drawn: Resampled, change: Change, count: int) -> Iterat
         yield Family(base, tuple(real.block(*place, change) for place in places[drawn.runs :]))
 
 
-def _resampled_pairs(drawn: Resampled, change: Change, count: int) -> Iterator[Family]:
-    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed)
+def _resampled_pairs(drawn: Resampled, change: Change, count: int, offset: int) -> Iterator[Family]:
+    real, random = real_blocks(drawn), np.random.default_rng(drawn.seed + offset)
     for _ in range(count):
-        places = [real.pairs[at] for at in random.integers(0, len(real.pairs), 2 * drawn.runs)]
+        places = [real.pairs[at] for at in random.integers(0, len(real.pairs), drawn.runs)]
         base = tuple(real.block(*place, "base", NONE) for place in places)
         yield Family(base, tuple(real.block(*place, "head", change) for place in places))
 

@@ -1,11 +1,10 @@
 """Families of measurements for ``regression_power.py``: the regimes with their seeds, and how scores are drawn.
 
-A family is what one check looks at: a history, a run and its rerun, or pairs of blocks and the pairs of the rerun. The
-regimes and seeds were fixed before the rule was first run on them; ``bench/README.md`` lists them, and a test holds
-the two together.
+A family is what one check looks at: a history, a run and its rerun, or pairs of blocks. The levels of the rule were
+fixed with the seeds below; ``SEEDS`` has two further offsets on which nothing was fixed. ``bench/README.md`` lists the
+regimes, and a test holds the two together.
 """
 
-import math
 from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple
 
@@ -15,6 +14,21 @@ from numpy.typing import NDArray
 Scores = NDArray[np.float64]
 ENTRIES: Final = ("first", "second", "third", "fourth", "fifth")
 HISTORY_RUNS: Final = 5
+MOST_PAIRS: Final = 12
+SEEDS: Final = {"own": 0, "second": 10_000, "third": 20_000}
+"""Offsets of every regime's seed."""
+CORRELATION: Final = 0.3
+"""Share of the variance that the metrics of one entry in one run have in common."""
+DRIFT: Final = 0.1
+"""Growth of times over the blocks of a paired comparison."""
+_SPREADS: Final = (1.0, 1.5, 1.0, 1.5, 1.0, 0.05)
+"""sd of response time p50 and p95, executionTime p50 and p95, overhead and goodput, as factors of the regime's sd."""
+_OUTLIERS: Final = (0.05, 5.0)
+"""Share of an entry's runs that are outliers, and the factor of their deviation (Tukey's contaminated normal)."""
+_SIGMA: Final = 0.5
+"""Of the lognormal draws, which then have a skewness of 1.75."""
+_SHAPE: Final = 2.0
+"""Of the skewed (gamma) draws, which then have a skewness of 1.41."""
 
 
 class Regime(NamedTuple):
@@ -22,79 +36,42 @@ class Regime(NamedTuple):
 
     Attributes:
         seed: of its draws.
-        sd: standard deviation from run to run (history) or block to block (paired) of each metric's logarithm.
-        correlation: between any two metrics of one run or block: the share of variance that all have in common.
-        noise: distribution of the draws; ``t3`` is Student's t with 3 degrees of freedom, scaled to the same sd.
-        autocorrelation: of successive runs or blocks, first order.
-        next_run: whether the rerun of a history is the next run of that series; else it is independent.
-        slow: factor by which a slow machine is slower; one run in five meets one.
-        controls: whether the CPU loop shows the slow machine.
-        se: what each run states as its own standard error, as a share of sd; None for nothing.
-        whole: the family has all eight metrics of each entry, not p50 and p95 of the response time alone: executionTime
-            moves with the response time, the overhead by itself by as much, goodput by 0.2 %, and there are no errors
-            and no 429s.
-        runs: of the history, or pairs of blocks.
-        drift: by which times grow over the blocks of a paired comparison.
+        sd: standard deviation from run to run (history) or block to block (paired) of a p50's logarithm.
+        noise: distribution of the draws, all scaled to unit variance but for the outliers.
+        autocorrelation: of successive runs or blocks, first order; the rerun is the next run.
+        runs: of the history, or most pairs of blocks.
+        judged: whether a bar holds for it.
     """
 
     seed: int
     sd: float
-    correlation: float = 0.3
-    noise: Literal["normal", "t3"] = "normal"
+    noise: Literal["normal", "lognormal", "skewed", "outliers"] = "normal"
     autocorrelation: float = 0.0
-    next_run: bool = True
-    slow: float = 1.0
-    controls: bool = True
-    se: float | None = None
-    whole: bool = False
     runs: int = HISTORY_RUNS
-    drift: float = 0.0
+    judged: bool = True
 
     @property
-    def total_sd(self) -> float:
-        """The standard deviation from run to run with the slow machines: of a mixture, one run in five."""
-        return math.hypot(self.sd, math.sqrt(0.2 * 0.8) * math.log(self.slow))
-
-    @property
-    def metrics(self) -> int:
-        """Figures that are drawn for each run: p50 and p95 of each entry; for ``whole`` overhead and goodput, too."""
-        return (4 if self.whole else 2) * len(ENTRIES)
+    def calm(self) -> bool:
+        """Whether the stricter bars hold."""
+        return self.judged and self.noise == "normal" and not self.autocorrelation and self.sd <= 0.03
 
 
-_SDS: Final = (0.015, 0.03, 0.05, 0.15)
+def _regimes(letter: str, seed: int, runs: int) -> dict[str, Regime]:
+    made = [Regime(0, sd) for sd in (0.015, 0.03, 0.05, 0.15)]
+    made += [Regime(0, sd, noise) for noise in ("lognormal", "skewed", "outliers") for sd in (0.03, 0.05)]
+    made += [Regime(0, sd, autocorrelation=0.3) for sd in (0.03, 0.05)]
+    made += [Regime(0, 0.03, autocorrelation=0.5, judged=False)]
+    named = enumerate(made, 1)
+    return {f"{letter}{at:02}": regime._replace(seed=seed + at, runs=runs) for at, regime in named}
+
+
 HISTORY: Final = {
-    **{
-        f"h{1 + 3 * i + j:02}": Regime(1101 + 3 * i + j, sd, correlation=correlation)
-        for i, sd in enumerate(_SDS)
-        for j, correlation in enumerate((0.0, 0.3, 0.6))
-    },
-    **{f"h{13 + i}": Regime(1113 + i, sd, noise="t3") for i, sd in enumerate(_SDS)},
-    "h17": Regime(1117, 0.03, autocorrelation=0.5),
-    "h18": Regime(1118, 0.05, autocorrelation=0.5),
-    "h19": Regime(1119, 0.03, slow=1.2),
-    "h20": Regime(1120, 0.03, slow=1.2, controls=False),
-    "h21": Regime(1121, 0.03, whole=True),
-    "h22": Regime(1122, 0.15, se=0.2),
-    "h23": Regime(1123, 0.05, runs=20),
-    "h24": Regime(1124, 0.03, autocorrelation=0.5, next_run=False),
-    "h25": Regime(1125, 0.05, autocorrelation=0.5, next_run=False),
+    **_regimes("h", 2100, HISTORY_RUNS),
+    "h14": Regime(2114, 0.03, runs=20),
+    "h15": Regime(2115, 0.05, "outliers", runs=20),
 }
-"""History: simulated. h24 and h25 were added after h17 and h18 had been measured."""
-
-PAIRED: Final = {
-    **{
-        f"p{1 + 2 * i + j:02}": Regime(1201 + 2 * i + j, sd, runs=pairs, drift=0.1)
-        for i, sd in enumerate(_SDS)
-        for j, pairs in enumerate((6, 10))
-    },
-    "p09": Regime(1209, 0.03, correlation=0.0, runs=6, drift=0.1),
-    "p10": Regime(1210, 0.05, correlation=0.6, runs=10, drift=0.1),
-    "p11": Regime(1211, 0.03, noise="t3", runs=6, drift=0.1),
-    "p12": Regime(1212, 0.05, noise="t3", runs=10, drift=0.1),
-    "p13": Regime(1213, 0.03, autocorrelation=0.5, runs=6, drift=0.1),
-    "p14": Regime(1214, 0.05, autocorrelation=0.5, runs=10, drift=0.1),
-    "p15": Regime(1215, 0.03, whole=True, runs=6, drift=0.1),
-}
+"""History: simulated."""
+PAIRED: Final = _regimes("p", 2200, MOST_PAIRS)
 """Paired: simulated."""
 
 
@@ -104,7 +81,7 @@ class Resampled(NamedTuple):
     Attributes:
         seed: of the draws.
         blocks: which blocks: constant, narrow or lognormal.
-        runs: of the history, or pairs of blocks.
+        runs: of the history, or most pairs of blocks.
         most_sd: only of sessions whose blocks vary by at most this; None for all.
     """
 
@@ -121,111 +98,81 @@ HISTORY_REAL: Final = {
     "hr4": Resampled(1304, "constant", HISTORY_RUNS, most_sd=0.03),
 }
 """History: a run is a real block; those of a family are of different sessions."""
-
 PAIRED_REAL: Final = {
-    "pr1": Resampled(1401, "constant", 6),
-    "pr2": Resampled(1402, "constant", 10),
-    "pr3": Resampled(1403, "narrow", 6),
-    "pr4": Resampled(1404, "narrow", 10),
-    "pr5": Resampled(1405, "lognormal", 6),
-    "pr6": Resampled(1406, "lognormal", 10),
-    "pr7": Resampled(1407, "constant", 6, most_sd=0.03),
-    "pr8": Resampled(1408, "narrow", 10, most_sd=0.05),
+    "pr1": Resampled(1401, "constant", MOST_PAIRS),
+    "pr2": Resampled(1402, "narrow", MOST_PAIRS),
+    "pr3": Resampled(1403, "lognormal", MOST_PAIRS),
+    "pr4": Resampled(1404, "constant", MOST_PAIRS, most_sd=0.03),
+    "pr5": Resampled(1405, "narrow", MOST_PAIRS, most_sd=0.05),
 }
-"""Paired: a pair is a real pair of neighbouring blocks. hr4, pr7 and pr8 were added when blocks were seen to vary more
-than their regime does, since the machine was shared: the bars are for blocks of a given sd."""
+"""Paired: a pair is a real pair of neighbouring blocks."""
 
 
 def rows() -> Iterator[str]:
     """The tables of regimes in ``bench/README.md``."""
-    yield "| regime | sd | correlation | noise | what else | seed |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| regime | sd | noise | what else | seed |"
+    yield "| --- | --- | --- | --- | --- |"
     for name, regime in {**HISTORY, **PAIRED}.items():
-        yield (
-            f"| {name} | {100 * regime.sd:g} % | {regime.correlation:g} | {regime.noise} "
-            f"| {_else(name, regime)} | {regime.seed} |"
-        )
+        parts = [f"at most {regime.runs} pairs" if name in PAIRED else f"history of {regime.runs}"]
+        if regime.autocorrelation:
+            parts.append(f"autocorrelation {regime.autocorrelation:g}{'' if regime.judged else ', shown only'}")
+        yield f"| {name} | {100 * regime.sd:g} % | {regime.noise} | {', '.join(parts)} | {regime.seed} |"
     yield ""
     yield "| regime | blocks | family | seed |"
     yield "| --- | --- | --- | --- |"
     for name, drawn in {**HISTORY_REAL, **PAIRED_REAL}.items():
-        size = f"history of {drawn.runs}" if name in HISTORY_REAL else f"{drawn.runs} pairs"
+        size = f"history of {drawn.runs}" if name in HISTORY_REAL else f"at most {drawn.runs} pairs"
         which = "" if drawn.most_sd is None else f", of sessions with a block sd of at most {100 * drawn.most_sd:g} %"
         yield f"| {name} | {drawn.blocks}{which} | {size} | {drawn.seed} |"
 
 
-def _else(name: str, regime: Regime) -> str:
-    paired = name in PAIRED
-    parts = [f"{regime.runs} pairs" if paired else f"history of {regime.runs}"]
-    if regime.autocorrelation:
-        rerun = "" if paired else ", the rerun is the next run" if regime.next_run else ", the rerun is independent"
-        parts.append(f"autocorrelation {regime.autocorrelation:g}{rerun}")
-    if regime.slow > 1:
-        shown = "shows it" if regime.controls else "does not show it"
-        parts.append(f"one run in five on a machine {regime.slow:g} times as slow, the CPU loop {shown}")
-    if regime.se is not None:
-        parts.append(f"each run states a standard error of {100 * regime.sd * regime.se:g} %")
-    if regime.whole:
-        parts.append("40 metrics")
-    return ", ".join(parts)
-
-
-def draw(regime: Regime, families: int, paired: bool) -> tuple[Scores, Scores]:
+def draw(regime: Regime, families: int, paired: bool, offset: int = 0) -> Scores:
     """Draw a regime's noise.
 
     Args:
         regime: the regime.
         families: how many.
-        paired: whether runs are blocks, in pairs of random order, first session then rerun.
+        paired: whether runs are blocks, in pairs of random order.
+        offset: added to the seed.
 
     Returns:
-        The logarithms of all times by family, run and metric, with mean 0; and by family and run, by what the machine
-        was slower. Of a history: its runs, the run, the rerun. Paired: base and head of each pair by turns, of the
-        first session and then of the rerun.
+        The logarithms of all metrics by family, run, entry and metric, with mean 0. Of a history: its runs, the run,
+        the rerun. Paired: base and head of each pair by turns.
     """
-    random = np.random.default_rng(regime.seed)
-    runs = 4 * regime.runs if paired else regime.runs + 2
-    common = _series(random, regime, (families, runs, 1))
-    own = _series(random, regime, (families, runs, regime.metrics))
-    noise = regime.sd * (np.sqrt(regime.correlation) * common + np.sqrt(1 - regime.correlation) * own)
-    slow = np.where(random.random((families, runs)) < 0.2, np.log(regime.slow), 0.0)
-    noise += slow[:, :, None]
-    if paired:
-        noise += _drift(regime, runs)[None, :, None]
-        noise = _order(random, noise)
-    return noise, slow
-
-
-def _series(random: np.random.Generator, regime: Regime, shape: tuple[int, int, int]) -> Scores:
-    """Draws of unit variance; successive runs correlate as the regime says."""
-    if regime.noise == "normal":
-        innovations = random.standard_normal(shape)
-    else:
-        innovations = random.standard_t(3, shape) / np.sqrt(3.0)
+    random = np.random.default_rng(regime.seed + offset)
+    shape = (families, 2 * regime.runs if paired else regime.runs + 2, len(ENTRIES))
+    own, common = (_draws(random, regime, (*shape, count)) for count in (len(_SPREADS), 1))
+    noise = np.sqrt(1 - CORRELATION) * own + np.sqrt(CORRELATION) * common
+    if regime.noise == "outliers":
+        share, factor = _OUTLIERS
+        noise *= np.where(random.random((*shape, 1)) < share, factor, 1.0)
     phi = regime.autocorrelation
-    if phi == 0:
-        return innovations
-    series = innovations.copy()
-    for run in range(1, shape[1]):
-        series[:, run] = phi * series[:, run - 1] + np.sqrt(1 - phi**2) * innovations[:, run]
-    if not regime.next_run:
-        series[:, -1] = innovations[:, -1]
-    return series
+    for run in range(1, shape[1] if phi else 0):
+        noise[:, run] = phi * noise[:, run - 1] + np.sqrt(1 - phi**2) * noise[:, run]
+    noise *= regime.sd * np.array(_SPREADS)
+    if paired:
+        noise += np.linspace(0.0, np.log1p(DRIFT), shape[1])[None, :, None, None]
+        noise = _order(random, noise)
+    return noise
 
 
-def _drift(regime: Regime, blocks: int) -> Scores:
-    """A linear growth over each session."""
-    session = np.linspace(0.0, np.log1p(regime.drift), blocks // 2)
-    return np.concatenate([session, session])
+def _draws(random: np.random.Generator, regime: Regime, shape: tuple[int, ...]) -> Scores:
+    """Draws of mean 0 and unit variance."""
+    if regime.noise == "lognormal":
+        square = np.exp(_SIGMA**2)
+        return (random.lognormal(0.0, _SIGMA, shape) - np.sqrt(square)) / np.sqrt((square - 1) * square)
+    if regime.noise == "skewed":
+        return (random.gamma(_SHAPE, size=shape) - _SHAPE) / np.sqrt(_SHAPE)
+    return random.standard_normal(shape)
 
 
 def _order(random: np.random.Generator, noise: Scores) -> Scores:
     """Give neighbouring blocks to base and head in an order of ABBA or BAAB, drawn for every two pairs."""
-    families, blocks, metrics = noise.shape
-    pairs = noise.reshape(families, blocks // 2, 2, metrics).copy()
+    families, blocks, *rest = noise.shape
+    pairs = noise.reshape(families, blocks // 2, 2, *rest).copy()
     for at in range(0, blocks // 2, 2):
         reversed_first = random.random(families) < 0.5
         pairs[reversed_first, at] = pairs[reversed_first, at, ::-1]
         if at + 1 < blocks // 2:
             pairs[~reversed_first, at + 1] = pairs[~reversed_first, at + 1, ::-1]
-    return pairs.reshape(families, blocks, metrics)
+    return pairs.reshape(noise.shape)

@@ -6,17 +6,18 @@ beside Otava and inference-doctor: ``--peers PYTHON``, an interpreter that has b
 """
 
 import argparse
+import math
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import regression_blocks as blocks
 from numpy.typing import NDArray
 from regression_checks import CHANGED, NONE, Change, as_matrices, check, described, evidence, families
-from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, Scores, rows
+from regression_families import HISTORY, HISTORY_REAL, PAIRED, PAIRED_REAL, SEEDS, Scores, rows
 from regression_rivals import rivals, threshold
 from scipy.special import betaincinv
 
@@ -24,12 +25,12 @@ FULL: Final = 1000
 SHORT: Final = 200
 COMPARED: Final = 1000
 """Families on which changes and the other rules are tried, the first ones."""
-BRIEF: Final = ("h05", "h08", "p03", "hr3", "pr6", "pr7")
-SHOWN: Final = ("h05", "h08", "h21", "hr2", "hr4", "p03", "p06", "pr6", "pr7", "pr8")
+BRIEF: Final = ("h02", "h11", "p02", "hr3", "pr4")
+SHOWN: Final = ("h02", "h03", "hr2", "hr4", "p02", "p03", "pr3", "pr4", "pr5")
 """Regimes in which the other rules are shown."""
 OURS: Final = "our p, the same way"
 """The rule's own p with a threshold like that of the others, in their table."""
-WITH_PEERS: Final = ("h05", "p03")
+WITH_PEERS: Final = ("h02", "p02")
 """Regimes in which Otava and inference-doctor are tried: each takes minutes."""
 
 
@@ -40,7 +41,7 @@ def changes(name: str) -> tuple[Change, ...]:
     if name in PAIRED_REAL:
         slower = blocks.REGIMES[PAIRED_REAL[name].blocks].slower
         return (NONE, Change(slower, real=True), Change(1.2 if slower < 1.15 else 1.1))
-    return (NONE, Change(1.2), Change(1.1, everywhere=True))
+    return (NONE, *(Change(1.2), Change(1.1, everywhere=True), Change(1.3, tail=True)))
 
 
 class Tally(NamedTuple):
@@ -49,6 +50,7 @@ class Tally(NamedTuple):
     Attributes:
         reruns: by family, whether it was rerun.
         found: whether the change was confirmed (without one: whether there was a false alarm).
+        pairs: number of pairs that were used; 0 for a history.
         rivals: by rule, the strongest statistic of each family that can show the change.
         single: the same of the first session or run alone.
         defaults: each rule's threshold by default.
@@ -56,25 +58,29 @@ class Tally(NamedTuple):
 
     reruns: NDArray[np.bool_]
     found: NDArray[np.bool_]
+    pairs: NDArray[np.int_]
     rivals: dict[str, Scores]
     single: dict[str, Scores]
     defaults: dict[str, float | None]
 
 
-def measure(name: str, change: Change, count: int, peers: Path | None, *, alone: bool = False) -> Tally:
+def measure(
+    name: str, change: Change, count: int, peers: Path | None, *, alone: bool = False, offset: int = 0
+) -> Tally:
     """Check families of a regime, and try the other rules on the first ones, unless the rule is measured alone."""
     paired = name in PAIRED or name in PAIRED_REAL
     count = count if change == NONE else min(count, COMPARED)
     kept, outcomes = [], []
-    for family in families(name, change, count):
+    for family in families(name, change, count, offset):
         outcomes.append(check(family, paired))
         if not alone and len(kept) < min(count, COMPARED):
             kept.append(family)
     one = change.factor > 1 and not change.everywhere
     found = [CHANGED in each.entries if one else each.regressed for each in outcomes]
     confirmed, reruns = np.array(found), np.array([each.rerun for each in outcomes])
+    pairs = np.array([each.pairs for each in outcomes])
     if alone:
-        return Tally(reruns, confirmed, {}, {}, {})
+        return Tally(reruns, confirmed, pairs, {}, {}, {})
     base, head, entries = as_matrices(kept)
     columns = [at for at, entry in enumerate(entries) if not one or entry == CHANGED]
     others = rivals(base[:, :, columns], head[:, :, columns], paired, peers if name in WITH_PEERS else None)
@@ -86,6 +92,7 @@ def measure(name: str, change: Change, count: int, peers: Path | None, *, alone:
     return Tally(
         reruns,
         confirmed,
+        pairs,
         statistics,
         {rule: each.single.max(axis=1) for rule, each in others.items()},
         {rule: each.default for rule, each in others.items()},
@@ -105,6 +112,8 @@ class Bar(NamedTuple):
         regimes: in which it has to hold; the worst is compared.
         change: of the families.
         reruns: whether it is about reruns.
+        within: maximum number of pairs in which the change has to be found; 0 for any.
+        pairs: whether the bar is the mean number of pairs.
     """
 
     text: str
@@ -113,24 +122,42 @@ class Bar(NamedTuple):
     regimes: tuple[str, ...]
     change: Change = NONE
     reruns: bool = False
+    within: int = 0
+    pairs: bool = False
 
 
 def bars() -> list[Bar]:
     """The bars of ``bench/README.md``."""
-    calm = tuple(name for name, regime in HISTORY.items() if regime.total_sd <= 0.03)
-    # Of real blocks, some metrics always vary by more.
-    noisy = (*(name for name in HISTORY if name not in calm), *HISTORY_REAL)
-    powerful = (*calm, *(name for name, drawn in HISTORY_REAL.items() if (drawn.most_sd or 1) <= 0.03))
+    calm, other = (
+        {
+            kind: tuple(name for name, each in regimes.items() if each.judged and each.calm == is_calm)
+            for kind, regimes in (("history", HISTORY), ("pairs", PAIRED))
+        }
+        for is_calm in (True, False)
+    )
+    real = {"history": tuple(HISTORY_REAL), "pairs": tuple(PAIRED_REAL)}
+    alarms = [
+        Bar(f"{kind}: false alarms, {text}", most, True, regimes[kind])
+        for text, most, regimes in (("calm", 0.01, calm), ("other noise", 0.03, other), ("real blocks", 0.05, real))
+        for kind in ("history", "pairs")
+    ]
+    normal = tuple(name for name, each in HISTORY.items() if each.noise == "normal" and not each.autocorrelation)
+    rest = tuple(name for name, each in HISTORY.items() if each.judged and name not in normal)
+    one, everywhere, tail = Change(1.2), Change(1.1, everywhere=True), Change(1.3, tail=True)
     return [
-        Bar("history: confirmed false alarms, sd ≤ 3 %", 0.01, True, calm),
-        Bar("history: confirmed false alarms, more sd", 0.05, True, noisy),
-        Bar("history: reruns", 0.15, True, (*HISTORY, *HISTORY_REAL), reruns=True),
-        Bar("history: +20 % on one entry, sd ≤ 3 %", 0.90, False, powerful, Change(1.2)),
-        Bar("history: +10 % on all entries, sd ≤ 3 %", 0.75, False, powerful, Change(1.1, everywhere=True)),
-        Bar("paired, resampled: confirmed false alarms", 0.01, True, tuple(PAIRED_REAL)),
-        Bar("paired, 6 pairs, constant: +10 % on one entry", 0.90, False, ("pr1", "pr7"), Change(1.1, real=True)),
-        Bar("paired, 10 pairs, narrow: +10 % on one entry", 0.80, False, ("pr4", "pr8"), Change(1.1, real=True)),
-        Bar("paired, 10 pairs, lognormal: +20 % on one entry", 0.80, False, ("pr6",), Change(1.2, real=True)),
+        *alarms,
+        Bar("history: reruns, normal noise", 0.15, True, normal, reruns=True),
+        Bar("history: reruns, other noise", 0.20, True, (*rest, *real["history"]), reruns=True),
+        Bar("history of 5, sd 3 %: +10 % on all", 0.80, False, ("h02",), everywhere),
+        Bar("history of 5, sd 3 %: +20 % on one", 0.97, False, ("h02",), one),
+        Bar("history of 5, sd 3 %: p95 +30 % on one", 0.75, False, ("h02",), tail),
+        Bar("history of 20, sd 3 %: +10 % on all", 0.95, False, ("h14",), everywhere),
+        Bar("history of 20, sd 3 %: p95 +30 % on one", 0.95, False, ("h14",), tail),
+        Bar("pairs, sd 5 %: +10 % on one in at most 10", 0.65, False, ("p03",), Change(1.1), within=10),
+        Bar("pairs, 5 % outliers at sd 3 %: +20 % on one", 0.95, False, ("p09",), one),
+        Bar("pairs used at sd 3 %: unchanged", 5.0, True, ("p02",), pairs=True),
+        Bar("pairs used at sd 3 %: +20 % on one", 4.2, True, ("p02",), one, pairs=True),
+        Bar("pairs used at sd 3 %: +10 % on one", 5.6, True, ("p02",), Change(1.1), pairs=True),
     ]
 
 
@@ -150,44 +177,50 @@ def interval(k: int, n: int) -> tuple[float, float]:
 
 def power_table(results: Results) -> Iterator[str]:
     """Ours: one row a regime."""
-    yield "| regime | false alarms, % (95 %) | nights a year | reruns, % | first change found, % | second, % |"
-    yield "| --- | --- | --- | --- | --- | --- |"
+    yield "| regime | false alarms, % (95 %) | reruns, %, or pairs | changes found, % |"
+    yield "| --- | --- | --- | --- |"
     for name, tallies in results.items():
         none, *others = tallies.items()
         alarms = none[1].found
-        cells = [f"{change}: {share(tally.found)}" for change, tally in others]
-        nights = f"{365 * alarms.mean():.1f}"
-        yield f"| {name} | {share(alarms)} | {nights} | {share(none[1].reruns)} | {' | '.join(cells)} |"
+        paired = name in PAIRED or name in PAIRED_REAL
+        cells = [
+            f"{change}: {share(tally.found)}" + (f" in {tally.pairs.mean():.1f} pairs" if paired else "")
+            for change, tally in others
+        ]
+        cost = f"{none[1].pairs.mean():.1f}" if paired else share(none[1].reruns)
+        yield f"| {name} | {share(alarms)} | {cost} | {'; '.join(cells)} |"
 
 
-def bar_table(results: Results, *, strict: bool) -> tuple[list[str], bool]:
-    """Each bar with the worst regime; and whether all hold.
-
-    Args:
-        results: of the regimes that were measured.
-        strict: whether the measured share has to hold; else only what its 95 % interval cannot explain is a miss.
-    """
+def bar_table(results: Results) -> tuple[list[str], bool]:
+    """Each bar with the worst regime; and whether all hold: a bar is missed if the 95 % interval lies beyond it."""
     lines = ["| bar | wanted | measured, worst regime | holds |", "| --- | --- | --- | --- |"]
     held = True
     for bar in bars():
-        seen = {}
-        for name in bar.regimes:
-            tally = results.get(name, {}).get(bar.change)
-            if tally is not None:
-                seen[name] = tally.reruns if bar.reruns else tally.found
+        seen = {name: _seen(bar, tallies[bar.change]) for name, tallies in results.items() if name in bar.regimes}
         if not seen:
             continue
         worst = (max if bar.most else min)(seen, key=lambda name: seen[name].mean())
-        low, high = interval(int(seen[worst].sum()), len(seen[worst]))
-        measured = float(seen[worst].mean())
-        if strict:
-            holds = measured <= bar.share if bar.most else measured >= bar.share
+        values = seen[worst]
+        if bar.pairs:
+            half = 1.96 * float(values.std()) / math.sqrt(len(values))
+            low, high = float(values.mean()) - half, float(values.mean()) + half
+            wanted, measured = f"{bar.share:g}", f"{values.mean():.2f} ({low:.2f}–{high:.2f})"
         else:
-            holds = low <= bar.share if bar.most else high >= bar.share
+            low, high = interval(int(values.sum()), len(values))
+            wanted, measured = f"{100 * bar.share:g} %", f"{share(values)} %"
+        holds = low <= bar.share if bar.most else high >= bar.share
         held &= holds
-        wanted = f"{'≤' if bar.most else '≥'} {100 * bar.share:g} %"
-        lines.append(f"| {bar.text} | {wanted} | {share(seen[worst])} % in {worst} | {'yes' if holds else '**no**'} |")
+        sign = "≤" if bar.most else "≥"
+        lines.append(f"| {bar.text} | {sign} {wanted} | {measured} in {worst} | {'yes' if holds else '**no**'} |")
     return lines, held
+
+
+def _seen(bar: Bar, tally: Tally) -> NDArray[Any]:
+    if bar.pairs:
+        return tally.pairs
+    if bar.within:
+        return tally.found & (tally.pairs <= bar.within)
+    return tally.reruns if bar.reruns else tally.found
 
 
 def default_table(results: Results) -> Iterator[str]:
@@ -235,7 +268,13 @@ def _powers(none: Tally, tally: Tally, rule: str, together: float) -> str:
 
 
 def collected(
-    names: Sequence[str], count: int, peers: Path | None = None, folder: Path | None = None, *, alone: bool = False
+    names: Sequence[str],
+    count: int,
+    peers: Path | None = None,
+    folder: Path | None = None,
+    *,
+    alone: bool = False,
+    offset: int = 0,
 ) -> Results:
     """Measure regimes; those whose results are in the folder are taken from there."""
     results: Results = {}
@@ -244,7 +283,9 @@ def collected(
         if kept and kept.exists():
             results[name] = pickle.loads(kept.read_bytes())
             continue
-        results[name] = {change: measure(name, change, count, peers, alone=alone) for change in changes(name)}
+        results[name] = {
+            change: measure(name, change, count, peers, alone=alone, offset=offset) for change in changes(name)
+        }
         print(f"{name}: false alarms {share(results[name][NONE].found)} %", file=sys.stderr, flush=True)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -258,6 +299,8 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help=f"all regimes with {FULL} families each")
     parser.add_argument("--only", nargs="+", metavar="REGIME", help="these regimes")
     parser.add_argument("--families", type=int, help="of each regime")
+    parser.add_argument("--seeds", choices=SEEDS, default="own", help="which offset of the seeds")
+    parser.add_argument("--alone", action="store_true", help="leave out the other rules")
     parser.add_argument("--peers", type=Path, metavar="PYTHON", help="an interpreter with the other tools")
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="keep results there, and take what is there")
     parser.add_argument("--collect", type=Path, metavar="FOLDER", help="make the real blocks anew, records in FOLDER")
@@ -273,12 +316,14 @@ def main() -> None:
     every = (*HISTORY, *HISTORY_REAL, *PAIRED, *PAIRED_REAL)
     names = arguments.only or (every if arguments.full else BRIEF)
     count = arguments.families or (FULL if arguments.full else SHORT)
-    results = collected(names, count, arguments.peers, arguments.results)
-    lines, held = bar_table(results, strict=arguments.full)
+    offset = SEEDS[arguments.seeds]
+    results = collected(names, count, arguments.peers, arguments.results, alone=arguments.alone, offset=offset)
+    lines, held = bar_table(results)
     for name in names:
         if drawn := {**HISTORY_REAL, **PAIRED_REAL}.get(name):
             print(f"{name}, {drawn.blocks}: {described(drawn)}")
-    tables = (power_table(results), default_table(results), rival_table(results), lines)
+    others = () if arguments.alone else (default_table(results), rival_table(results))
+    tables = (power_table(results), *others, lines)
     print("\n" + "\n\n".join("\n".join(table) for table in tables))
     raise SystemExit(not held)
 

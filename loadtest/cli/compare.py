@@ -5,7 +5,7 @@ from typing import Any, Final
 import click
 
 from loadtest.cli._options import DURATION, shared
-from loadtest.compare.paired import LEAST_PAIRS
+from loadtest.compare.paired import LOOKS
 from loadtest.errors import ExitCode, InputError
 from loadtest.record.blocks import SIDES
 from loadtest.runs.comparison import compare
@@ -21,10 +21,10 @@ _MOST_PAIRS: Final = 200
 @shared("targets")
 @click.option(
     "--pairs",
-    type=click.IntRange(LEAST_PAIRS, _MOST_PAIRS),
-    default=6,
+    type=click.IntRange(LOOKS[0], _MOST_PAIRS),
+    default=LOOKS[-1],
     show_default=True,
-    help="Pairs of blocks; an additional first pair is discarded.",
+    help="Maximum number of pairs of blocks; an additional first pair is discarded.",
 )
 @click.option(
     "--block",
@@ -50,13 +50,13 @@ _MOST_PAIRS: Final = 200
 @shared("seed", "yes")
 @click.option("--no-preflight", is_flag=True, help="Skip the preflights, which spend quota.")
 @click.option("--plan", "plan_only", is_flag=True, help="Only print the load, and check the request budgets.")
-@click.option("--no-rerun", is_flag=True, help="Do not check a suspected regression by a second series; exit code 6.")
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
 @shared("output_dir", "plots")
 def command(scenario: str, *, fail_on_inconclusive: bool, **options: Any) -> int:
     """Compare two versions of a service under SCENARIO, in alternating pairs of blocks. The exit code is the verdict.
 
-    A block is one run of the whole scenario. Exit codes: 0 no regression found, 4 regressed, 6 inconclusive, 3 invalid.
+    A block is one run of the whole scenario. After 4, 6, 8, 10 and 12 pairs the evidence is judged, and the comparison
+    ends as soon as it suffices. Exit codes: 0 unchanged, 4 regressed, 6 inconclusive, 3 invalid.
     """
     sides = {
         side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
-from loadtest.compare.noise import MetricSpread, inflation, shrunk
+from loadtest.compare.noise import MetricSpread, pooled
 from loadtest.metrics import Nature
 from loadtest.stats.means import student, student_tail
 from loadtest.stats.shares import (
@@ -29,9 +29,11 @@ from loadtest.stats.shares import (
     fisher_deviate,
     information,
     logit,
-    pooled,
     share_score,
     wilson,
+)
+from loadtest.stats.shares import (
+    pooled as pooled_counts,
 )
 
 LEAST_RATIO: Final = math.log(1.05)
@@ -40,12 +42,13 @@ LEAST_MS: Final = 1.0
 """… and, for times, one millisecond. Smaller changes do not matter even if they are real."""
 LEAST_SHARE: Final = 0.01
 """Minimum effect on shares: one percentage point. By a ratio, one error in a thousand would be a regression."""
-EACH_FINDS: Final = math.sqrt(0.8)
-"""Power of each comparison: a change must be found by the first comparison *and* the rerun, and √.8 each gives 80 %."""
 _MOST_SCORE: Final = 50.0
 """e⁵⁰ ms exceed the age of the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
+_UNCHANGED_CONFIDENCE: Final = 0.92
+"""Confidence of the upper bound of an unchanged time. Of +10 % on one entry, less than 4 % of paired comparisons call
+it unchanged (``bench/regression_power.py``)."""
 _CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
@@ -82,7 +85,8 @@ class MetricChange:
         base: value of the base side, in the metric's unit.
         head: value of the head side, likewise.
         resolution_ms: resolution given by the poll interval; smaller differences count as none.
-        looks: number of tests for the change, each with its own baseline; p is multiplied by it.
+        penalty: factor of p for the further tests of the metric, each with its own baseline.
+        weight: the metric's share of the family's α, relative to that of a p50; 0 for a metric that is not tested.
         anchored: whether the baseline is the first runs of its period (slow drift) instead of the latest.
         earlier: values of the base side, in order.
         later: values of the head side, in order.
@@ -95,7 +99,8 @@ class MetricChange:
     base: float
     head: float
     resolution_ms: float = 0.0
-    looks: int = 1
+    penalty: float = 1.0
+    weight: float = 1.0
     anchored: bool = False
     earlier: tuple[float, ...] = ()
     later: tuple[float, ...] = ()
@@ -131,7 +136,7 @@ class TimeChange(MetricChange):
     def p(self, *, better: bool = False) -> float:
         """One-sided p of the hypothesis of no change, against a change for the worse (or better)."""
         deviate = self.worse / self.se
-        return min(1.0, self.looks * student_tail(-deviate if better else deviate, self.df))
+        return min(1.0, self.penalty * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
         """Whether no test could reject anything; never for times and rates."""
@@ -152,23 +157,28 @@ class TimeChange(MetricChange):
         return reaches_effect(self.nature, sign * self.delta, sign * self.difference(), self.resolution_ms)
 
     def unchanged(self) -> bool:
-        """Whether the 95 % interval ends below + 10 % for the worse."""
-        return self.worse + student(_CONFIDENCE, self.df) * self.se < _UNCHANGED_RATIO
+        """Whether the upper bound of a change for the worse is below + 10 %, or below a visible difference."""
+        limit = max(_UNCHANGED_RATIO, self._least_effect)
+        return self.worse + student(_UNCHANGED_CONFIDENCE, self.df) * self.se < limit
 
-    def detectable(self, level: float) -> float | None:
-        """The smallest change for the worse that is found and confirmed in 80 % of cases, as a factor.
+    @property
+    def _least_effect(self) -> float:
+        if self.nature.unit != "ms":
+            return LEAST_RATIO
+        return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / math.exp(self.centre)))
+
+    def detectable(self, level: float, power: float) -> float | None:
+        """The smallest change for the worse that is found with a certain power, as a factor.
 
         Args:
             level: decision level of the one-sided p.
+            power: of this comparison, 0-1.
 
         Returns:
             None if no change would be found.
         """
-        effect = LEAST_RATIO
-        if self.nature.unit == "ms":
-            effect = max(effect, math.log1p(max(LEAST_MS, self.resolution_ms) / math.exp(self.centre)))
-        critical = student(1 - level / self.looks, self.df) * self.se
-        least = max(critical, effect) + student(EACH_FINDS, self.df) * self.se
+        critical = student(1 - level / self.penalty, self.df) * self.se
+        least = max(critical, self._least_effect) + student(power, self.df) * self.se
         return math.exp(self.nature.worse * least) if least < _MOST_SCORE else None
 
 
@@ -195,7 +205,9 @@ class ShareChange(MetricChange):
     def p(self, *, better: bool = False) -> float:
         """One-sided p of the hypothesis of no change, against a growth (or fall)."""
         noise = (sum(self.varies), self.df)
-        return min(1.0, self.looks * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better)))
+        return min(
+            1.0, self.penalty * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better))
+        )
 
     def decided(self) -> bool:
         """Whether all counts have no events, or all only events, so that no test could reject anything."""
@@ -224,11 +236,12 @@ class ShareChange(MetricChange):
         """Whether the 95 % interval ends below + 2 percentage points."""
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
-    def detectable(self, level: float) -> float | None:
-        """The smallest growth that is found and confirmed in 80 % of cases, as an odds ratio; None if there is none.
+    def detectable(self, level: float, power: float) -> float | None:
+        """The smallest growth that is found with a certain power, as an odds ratio; None if there is none.
 
         Args:
             level: decision level of the one-sided p.
+            power: of this comparison, 0-1.
         """
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
@@ -237,10 +250,10 @@ class ShareChange(MetricChange):
             middle = (of_base * before + n * share) / (of_base + n)
             counting = (1 / n + 1 / of_base) / (middle * (1 - middle))
             df = _df(self.df, counting, varies)
-            reach = student(EACH_FINDS, df)
+            reach = student(power, df)
             # The standard error of arcsin √share is √(1/n) ÷ 2 whatever the share (Anscombe, 1948).
             se = math.sqrt((1 / n + 1 / of_base) * (1 + varies / counting)) / 2
-            angle = math.asin(math.sqrt(before)) + (student(1 - level / self.looks, df) + reach) * se
+            angle = math.asin(math.sqrt(before)) + (student(1 - level / self.penalty, df) + reach) * se
             counts = wilson(min(before + LEAST_SHARE, 1.0), n, reach)[1]
             share = max(counts, math.sin(angle) ** 2 + 0.5 / n)
             if angle >= math.pi / 2 or share >= 1:
@@ -274,7 +287,8 @@ class ChangeEvidence(NamedTuple):
         parts: factors of the variance between runs for the mean of the base side and of the head.
         spread: that variance, observed and assumed.
         resolution_ms: resolution given by the poll interval.
-        looks: as in ``MetricChange``.
+        weight: as in ``MetricChange``.
+        penalty: as in ``MetricChange``.
     """
 
     bases: Sequence[Measurement]
@@ -285,21 +299,22 @@ class ChangeEvidence(NamedTuple):
     parts: tuple[float, float]
     spread: MetricSpread
     resolution_ms: float
-    looks: int = 1
+    weight: float
+    penalty: float = 1.0
 
 
 def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> list[AnyChange]:
     """Estimate the change of each metric; its noise is that of the history, shrunk towards the family's prior."""
     changes: list[AnyChange] = []
-    for one, factor in zip(family, inflation([each.spread for each in family]), strict=True):
-        squared_sd, df = shrunk(one.spread.prior * factor, one.spread.seen, one.spread.df)
+    for one, (squared_sd, df) in zip(family, pooled([each.spread for each in family]), strict=True):
         bases, heads = ([each.value for each in side] for side in (one.bases, one.heads))
         common: dict[str, Any] = {
             "key": one.heads[0].key,
             "df": df,
             "sd": math.sqrt(squared_sd),
             "n": len(bases),
-            "looks": one.looks,
+            "penalty": one.penalty,
+            "weight": one.weight,
             "anchored": anchored,
             "earlier": tuple(each.value for each in one.earlier),
             "later": tuple(heads),
@@ -368,7 +383,7 @@ def _deviate(
         noise: variance between runs beyond counting error, for both sides together, and its degrees of freedom.
         better: whether to test for a fall.
     """
-    base, head = pooled(base), pooled(head)
+    base, head = pooled_counts(base), pooled_counts(head)
     both = [*base, *head]
     rate = common_log_odds(both)
     if math.isinf(rate):

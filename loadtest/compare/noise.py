@@ -1,18 +1,14 @@
-"""The variation of a metric without a change: that of the history, shrunk towards a prior.
+"""The variation of a metric without a change: that of the history, shrunk towards the metric's other entries.
 
 A few runs' own standard deviation is too uncertain, and a run's own estimate is too small because its requests are
 correlated. The variance is therefore an average of both, weighted by degrees of freedom (an inverse-χ² prior, as in
 limma: Smyth, "Linear models and empirical Bayes methods", 2004, §4)::
 
-    s² = (ν₀·s₀² + df·s_h²) ÷ (ν₀ + df),   ν₀ = 4
-    s₀² = prior² · max(1, a, b)
-    a = mean of s_h² ÷ prior² over the same metric of entries and stages of similar size
-    b = median of s_h² ÷ prior² over all metrics of similar size, corrected for the bias of the median
+    s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
+    s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
 
-The second line limits false alarms for a noisier service: a prior that is too small shows in many metrics at once.
-Similar size means within a factor of three: 1 ms varies by more per cent than 300 ms does, and a p95 more than a p50.
-If all metrics were pooled, a do-nothing workflow's noise would hide changes of other workflows. The median helps for
-scenarios with one entry, and a few noisy metrics cannot move it.
+The second line limits false alarms for a noisier service. Similar size means within a factor of three: 1 ms varies by
+more per cent than 300 ms does. If all entries were pooled, a do-nothing workflow's noise would hide changes of others.
 
 Controls, which the service cannot affect, are compared too. If they moved, the environment changed.
 """
@@ -22,12 +18,14 @@ import statistics
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from loadtest.compare.measurements import NATURES, Metric, RunMeasurements
+from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import ControlComparison
 from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
-"""ν₀: weight of the prior, in runs."""
+"""Degrees of freedom of the assumed variance."""
+_MOST_PRIOR_DF: Final = 8
+"""Maximum degrees of freedom of the variance that a metric's own is shrunk towards (``bench/regression_power.py``)."""
 SE_FACTOR: Final = 1.3
 """Ratio of the true standard error to that from time blocks, at run lengths of minutes."""
 _WINSOR: Final = 2.5
@@ -70,29 +68,24 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     return [min(max(value, middle - reach), middle + reach) for value in values]
 
 
-def inflation(spreads: Sequence[MetricSpread]) -> list[float]:
-    """Return the ratio of each metric's true variance to the prior, judged by the family; at least 1."""
-    # The median of χ² ÷ df is about (1 − 2 ÷ 9df)³ (Wilson & Hilferty, 1931).
-    ratios = [(one.seen / one.prior, (1 - 2 / (9 * one.df)) ** 3) for one in spreads]
-    factors = []
+def pooled(spreads: Sequence[MetricSpread]) -> list[tuple[float, float]]:
+    """Return each metric's variance s² and its degrees of freedom by the module's formula."""
+    found = []
     for one in spreads:
-        alike = [(other.metric, *ratio) for other, ratio in zip(spreads, ratios, strict=True) if _alike(one, other)]
-        same = statistics.fmean(ratio for metric, ratio, _ in alike if metric == one.metric)
-        factors.append(max(1.0, same, statistics.median_low(ratio / middle for _, ratio, middle in alike)))
-    return factors
+        alike = [other for other in spreads if other.metric == one.metric and _alike(one.size, other.size)]
+        whole = sum(other.df for other in alike)
+        factor = max(1.0, sum(other.df * other.seen / other.prior for other in alike) / whole)
+        found.append(shrunk(one.prior * factor, one.seen, one.df, min(_MOST_PRIOR_DF, PRIOR_DF + whole - one.df)))
+    return found
 
 
-def _alike(one: MetricSpread, other: MetricSpread) -> bool:
-    """Whether two metrics have the same unit and values within a factor of three."""
-    if NATURES[one.metric].unit != NATURES[other.metric].unit:
-        return False
-    return one.size <= _ALIKE * other.size and other.size <= _ALIKE * one.size
+def _alike(size: float, other: float) -> bool:
+    return size <= _ALIKE * other and other <= _ALIKE * size
 
 
-def shrunk(prior: float, seen: float, df: int) -> tuple[float, float]:
-    """Return variance s² and its degrees of freedom by the module's formula; ``df`` are those of ``seen``."""
-    whole = PRIOR_DF + df
-    return (PRIOR_DF * prior + df * seen) / whole, whole
+def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tuple[float, float]:
+    """Return the mean of two variances, weighted by their degrees of freedom, and the sum of these."""
+    return (weight * prior + df * seen) / (weight + df), weight + df
 
 
 class _Kind(NamedTuple):

@@ -8,12 +8,11 @@ import math
 import random
 import statistics
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from loadtest.compare import sentences
 from loadtest.compare.changes import (
-    EACH_FINDS,
     LEAST_RATIO,
     AnyChange,
     ChangeEvidence,
@@ -23,8 +22,9 @@ from loadtest.compare.changes import (
     unfit,
 )
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls
+from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
+from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.record.blocks import Side
 from loadtest.stats.means import student, variance
@@ -32,15 +32,19 @@ from loadtest.words import counted
 
 DISCARDED: Final = 1
 """Initial pairs that are discarded, because both sides warm up in them."""
-LEAST_PAIRS: Final = 3
-"""Minimum number of pairs, without discarded pairs."""
-LEVELS: Final = Levels(suspect=0.15, confirm=0.05, holm_when_confirming=True)
-"""At most 15 % of unchanged comparisons are rerun, and .15 × .05 = .75 % confirmed. At equal false alarms, two similar
-levels find more than a strict and then a lenient level."""
+LOOKS: Final = (4, 6, 8, 10, 12)
+"""Numbers of valid pairs after which the evidence is judged: whole ABBA."""
+LEVELS: Final = Levels(family=0.005, confirm=None, power=0.8)
+"""One bound for all looks: with it, at most 3 % of unchanged comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
 """The effect that ``pairs_needed`` must find, on the log scale."""
 _MOST_PAIRS: Final = 200
 _Pair = tuple[RunMeasurements, RunMeasurements]
+
+
+def next_look(valid: int, most: int) -> int:
+    """Return the number of valid pairs of the next look; after the last of ``LOOKS`` the most."""
+    return min(most, next((look for look in LOOKS if look > valid), most))
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
@@ -50,8 +54,8 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     pairs, because plain alternation is biased by periodic disturbances.
 
     Args:
-        seed: seed of the comparison.
-        pairs: number of pairs, including discarded pairs. An odd number ends with half of ABBA or BAAB.
+        seed: seed of the series.
+        pairs: number of pairs, including discarded pairs. An odd number begins with half of ABBA or BAAB.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311
@@ -59,25 +63,22 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     while len(order) < 2 * pairs:
         first, second = source.sample(("base", "head"), 2)
         order += [first, second, second, first]  # type: ignore[list-item] # sample loses literal types
-    return tuple(order[: 2 * pairs])
+    return tuple(order[len(order) - 2 * pairs :])
 
 
-def compare_pairs(
-    pairs: Sequence[_Pair],
-    *,
-    confirming: Collection[Key] | None = None,
-    title: str = "",
-    discarded: int = DISCARDED,
-) -> RunComparison:
-    """Compare two sides by the differences of pairs of blocks.
+def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
+    """Compare two sides by the differences of pairs of blocks, at one of the looks.
+
+    It is inconclusive as long as a worsening by 10 % (of a share: by 2 points) is not excluded: more pairs may settle
+    it.
 
     Args:
         pairs: (base, head) of every pair in order of time, discarded pairs first.
-        confirming: None for a first comparison; for its rerun the suspected keys.
         title: title of the scenario.
         discarded: number of initial pairs to leave out.
     """
-    valid = [pair for pair in pairs[discarded:] if pair[0].valid and pair[1].valid]
+    counted_pairs = pairs[discarded:]
+    valid = [pair for pair in counted_pairs if pair[0].valid and pair[1].valid]
     kept = valid or list(pairs)
     if not kept:
         raise ValueError("there is no pair of blocks to compare")
@@ -88,17 +89,17 @@ def compare_pairs(
         head_runs=tuple(head for _, head in kept),
         base=_side([base for base, _ in kept]),
         head=_side([head for _, head in kept]),
-        confirming=confirming,
-        least=LEAST_PAIRS,
+        confirming=None,
+        least=LOOKS[0],
     )
     for base, head in kept:
         if field := mismatch(base, head, paired=True):
             return conclude(sides, "not comparable", f"The two sides cannot be compared: {field}.")
-    invalid = [block for pair in pairs[discarded:] for block in pair if not block.valid]
-    if invalid and len(valid) < LEAST_PAIRS:
+    invalid = [block for pair in counted_pairs for block in pair if not block.valid]
+    if invalid and len(valid) < LOOKS[0]:
         return conclude(sides, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
     changes, shown = _compare_blocks(valid)
-    metrics = judge_family(changes, shown, LEVELS, confirming)
+    metrics = judge_family(changes, shown, LEVELS, None)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
     return decide(sides, metrics, controls(valid, paired=True), reasons)
 
@@ -111,17 +112,20 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
         for one in base.measurements:
             columns[one.key].append((one, others.get(one.key)))
     tested, untested = [], []
+    fitting = {key: [one for one, other in column if not _unfit(one, other)] for key, column in columns.items()}
+    shares = weights({key: column for key, column in fitting.items() if len(column) >= LOOKS[0]})
+    untested += [only_shown(key, (), None, NOT_STATED) for key in not_stated(fitting, columns)]
     for key, column in columns.items():
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
         odd = [(one, other) for one, other in column if _unfit(one, other)]
-        if len(fit) >= LEAST_PAIRS:
-            tested.append(_evidence(fit))
+        if len(fit) >= LOOKS[0]:
+            tested.append(_evidence(fit, shares[key]))
         elif odd:
             heads = [other.value for _, other in odd if other is not None]
             value, bases = statistics.fmean(heads) if heads else None, [one.value for one, _ in odd]
             untested.append(only_shown(key, bases, value, _unfit(*odd[0])))
         else:
-            few = f"fewer than {LEAST_PAIRS} pairs have it on both sides"
+            few = f"fewer than {LOOKS[0]} pairs have it on both sides"
             untested.append(only_shown(key, [one.value for one, _ in fit], fit[-1][1].value, few))
     return estimate(tested), untested
 
@@ -130,20 +134,21 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
     return unfit(base) or ("the head has no such value" if head is None else unfit(head))
 
 
-def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEvidence:
-    """The mean difference of the pairs: SE = s ÷ √n.
+def _evidence(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> ChangeEvidence:
+    """The mean difference of the pairs, with limited outliers: SE = s ÷ √n.
 
     The variance of a pair's difference is the larger of the variance between pairs, which is too small if a few
     differences agree by chance, and the variance within pairs, estimated from each block. For shares, it is the
     variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
-    moves = [head.score - base.score for base, head in column]
     within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
     metric, centre = heads[0].metric, statistics.fmean(one.score for one in bases)
     counting, size = 0.0, math.exp(centre)
     if NATURES[metric].scale == "logit":
         counting, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
+    prior = 2 * NATURES[metric].prior_sd ** 2
+    moves = winsorised([head.score - base.score for base, head in column], math.sqrt(prior + counting))
     seen = max(0.0, max(variance(moves), within) - counting)
     return ChangeEvidence(
         bases,
@@ -152,30 +157,31 @@ def _evidence(column: Sequence[tuple[Measurement, Measurement]]) -> ChangeEviden
         centre,
         statistics.fmean(moves),
         parts=(0.5 / n, 0.5 / n),
-        spread=MetricSpread(metric, size, 2 * NATURES[metric].prior_sd ** 2, seen, n - 1),
+        spread=MetricSpread(metric, size, prior, seen, n - 1),
         resolution_ms=max(one.resolution_ms for one in (*bases, *heads)),
+        weight=weight,
     )
 
 
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
-    """Return the number of pairs that find an effect in 80 % of cases, including the rerun; None if 200 do not.
+    """Return the number of pairs that find an effect in 80 % of cases; None if 200 do not.
 
     Args:
         sd: standard deviation of a pair's difference, on the metric's scale.
-        tests: number of gated metrics of the family.
+        tests: number of tested metrics of the family.
         effect: on the metric's scale; + 10 % by default.
     """
-    for pairs in range(LEAST_PAIRS, _MOST_PAIRS + 1):
+    for pairs in range(LOOKS[0], _MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
-        critical = max(student(1 - LEVELS.suspect / tests, df) * se, LEAST_RATIO)
-        if critical + student(EACH_FINDS, df) * se <= effect:
+        critical = max(student(1 - LEVELS.family / tests, df) * se, LEAST_RATIO)
+        if critical + student(LEVELS.power, df) * se <= effect:
             return pairs
     return None
 
 
 def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricComparison]) -> tuple[str, ...]:
     reasons = []
-    tested = [one for one in metrics if one.p is not None]
+    tested = [one for one in metrics if one.gated and one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
     # At 1 ms, or below the poll interval, +10 % does not matter.
     loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and sentences.in_percent(one)]

@@ -80,8 +80,8 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One change, with all metrics that show it.
 
     Attributes:
-        kind: ``grown``: longer times; ``moved``: time moved between parts, the whole did not change; ``throttled``:
-            more 429s than expected; ``failing``: more errors; ``less``: less goodput.
+        kind: ``grown``: longer times, or more of another share; ``throttled``: more 429s than expected; ``failing``:
+            more errors. Older files also have ``moved`` and ``less``.
         sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
         cause: the metric closest to the cause.
         symptoms: the other metrics.

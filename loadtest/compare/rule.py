@@ -16,19 +16,23 @@ from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurem
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
+from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
 from loadtest.stats.means import variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
 """Minimum number of runs of a history; below it, it is still learning."""
+_PENALTIES: Final = (1.25, 5.0)
+"""Factors of p against the latest and the first runs: a slow drift has a fifth of the metric's α."""
 WINDOW: Final = 20
 """Number of latest runs compared for a sudden change."""
 ANCHOR: Final = 10
 """Number of first runs of a baseline period compared for a slow drift."""
 ANCHORED_FROM: Final = 15
 """Minimum length of a baseline period for this comparison; below it, both baselines are nearly the same runs."""
-LEVELS: Final = Levels(suspect=0.15, confirm=0.025, holm_when_confirming=False)
+LEVELS: Final = Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
+"""Fixed by ``bench/regression_power.py``. A change must be found by the run *and* the rerun: √.8 each gives 80 %."""
 
 
 def judge_history(
@@ -87,7 +91,9 @@ def _compare_run(
     for one in (each for earlier in history for each in earlier.measurements):
         if not unfit(one):
             columns[one.key].append(one)
-    latest, anchored, shown = [], [], []
+    latest, anchored = [], []
+    shares, heads = weights(columns), run.by_key()
+    shown = [only_shown(key, (), None, NOT_STATED) for key in not_stated(columns, heads)]
     for head in run.measurements:
         bases, why = columns.pop(head.key, []), unfit(head)
         if why or len(bases) < LEAST_RUNS:
@@ -95,9 +101,10 @@ def _compare_run(
             value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
             shown.append(only_shown(head.key, values, value, why or few, learning=not why))
             continue
-        latest.append(_evidence(head, bases, bases[-WINDOW:]))
-        if len(bases) >= ANCHORED_FROM:
-            anchored.append(_evidence(head, bases, bases[:ANCHOR]))
+        plain, drift = _PENALTIES if len(bases) >= ANCHORED_FROM else (1.0, 0.0)
+        latest.append(_evidence(head, bases, bases[-WINDOW:], (shares[head.key], plain)))
+        if drift:
+            anchored.append(_evidence(head, bases, bases[:ANCHOR], (shares[head.key], drift)))
     missing = "the run has no such value, although earlier runs have"
     shown += [
         only_shown(key, [one.value for one in bases], None, missing)
@@ -109,8 +116,17 @@ def _compare_run(
     return changes, shown
 
 
-def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measurement]) -> ChangeEvidence:
-    """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1)."""
+def _evidence(
+    head: Measurement, earlier: list[Measurement], bases: list[Measurement], alpha: tuple[float, float]
+) -> ChangeEvidence:
+    """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1).
+
+    Args:
+        head: the run's measurement.
+        earlier: those of all earlier runs.
+        bases: those of the baseline.
+        alpha: weight and penalty, as in ``MetricChange``.
+    """
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
     # For shares, the spread is the variance beyond counting error.
@@ -128,7 +144,8 @@ def _evidence(head: Measurement, earlier: list[Measurement], bases: list[Measure
         parts=(1 / len(bases), 1.0),
         spread=MetricSpread(head.metric, size, prior, seen, len(scores) - 1),
         resolution_ms=head.resolution_ms,
-        looks=2 if len(earlier) >= ANCHORED_FROM else 1,
+        weight=alpha[0],
+        penalty=alpha[1],
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
-from loadtest.compare.results import ChangeFinding, MetricComparison
+from loadtest.compare.results import MetricComparison
 from loadtest.words import joined
 
 _MINUS: Final = "\N{MINUS SIGN}"
@@ -64,25 +64,6 @@ def short(one: MetricComparison) -> str:
 def in_brackets(one: MetricComparison) -> str:
     """Return ``executionTime p50 (+66 ms)``."""
     return f"{one.nature.name} ({difference(one)})"
-
-
-def of_group(group: Sequence[ChangeFinding], metrics: Iterable[MetricComparison]) -> str:
-    """Return ``executionTime p50 +20 ms in runs and jobs; runs: +20 ms (+21 %, 95 %: +19 to +22 %); seen in …``.
-
-    Args:
-        group: findings with one cause, the most important first.
-        metrics: all compared metrics.
-    """
-    if len(group) == 1:
-        return group[0].sentence
-    causes = [one.cause for one in group]
-    labels = [where((one.traffic, one.stage), metrics) for one in causes]
-    nature, sizes = causes[0].nature, [one.difference or 0.0 for one in causes]
-    unit, factor = _UNITS[nature.unit]
-    ends = list(dict.fromkeys(signed(factor * end) for end in (min(sizes), max(sizes))))
-    text = f"{nature.name} {' to '.join(ends)}{unit} in {listed(labels)}; {labels[0]}: {change(causes[0])}"
-    shown = dict.fromkeys(symptom.nature.name for one in group for symptom in one.symptoms)
-    return text + (f"; seen in {listed(list(shown))}" if shown else "")
 
 
 def in_percent(one: MetricComparison) -> bool:

@@ -1,22 +1,24 @@
 """Verdicts on single metrics, and the overall verdict with its exit code and sentences.
 
-Holm's procedure over the family and the minimum effect decide on each metric. The overall verdict:
+Holm's procedure over the tested metrics and the minimum effect decide on each metric. The overall verdict:
 
-======================  ====  =================================================================================== word
-exit  when ======================  ====
-=================================================================================== ``regressed``              4  a
-suspected metric was worse again in the rerun, by an effect that matters ``pass``                   0  nothing is
-suspected, or the rerun did not confirm it. The sentence gives the minimum detectable changes: 7 % for a calm service,
-40 % for a noisy one ``learning``               0  fewer than five comparable accepted runs: nothing is judged
-``inconclusive``           6  the user must act: a metric is suspected and awaits its rerun; or the environment changed
-with it; or the rerun could not measure it; or no metric could be tested ``not comparable``         3  scenario, target
-or (embedded) machine differ; the sentence names the field ``invalid``                3  the run itself is invalid
-======================  ====  ===================================================================================
+``regressed`` (4)
+    A metric became worse beyond chance by an effect that matters; against a history, again in the rerun.
+``pass`` (0)
+    Nothing is suspected, or the rerun did not confirm it. The sentence gives the minimum detectable changes.
+``learning`` (0)
+    Fewer than five comparable accepted runs: nothing is judged.
+``inconclusive`` (6)
+    The user must act: a metric awaits its rerun, the environment changed with it, the rerun could not measure it, no
+    metric could be tested, or pairs leave a change of 10 % open.
+``not comparable`` (3)
+    Scenario, target or (embedded) machine differ. The sentence names the field.
+``invalid`` (3)
+    The run itself is invalid.
 
-Metrics that vary too much to exclude a change are ``inconclusive`` individually, but not the whole: every run of a
-noisy service would be inconclusive, and users would switch such a check off. Time that only *moved* between
-executionTime and overhead is a finding but no regression. A moved control turns a suspicion into ``inconclusive``;
-slower 404s or do-nothing workflows only show where the time went.
+Metrics of a history that vary too much to exclude a change are ``inconclusive`` individually, but not the whole: every
+run of a noisy service would be inconclusive, and users would switch such a check off. A moved control turns a suspicion
+into ``inconclusive``; slower 404s or do-nothing workflows only show where the time went.
 """
 
 import math
@@ -38,11 +40,13 @@ from loadtest.compare.results import (
     MetricVerdict,
     RunComparison,
 )
+from loadtest.compare.tested import ATTRIBUTES
 from loadtest.errors import ExitCode
 from loadtest.words import counted
 
 IMPROVED_LEVEL: Final = 0.05
 """Level of p by Holm for an improvement."""
+_SUSPECTED: Final = "suspected: a rerun must confirm it"
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
@@ -55,17 +59,17 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """The levels of p for a suspicion and for its confirmation by a rerun.
+    """The levels of p, and the power for which detectable changes are stated.
 
     Attributes:
-        suspect: level by Holm over all gated metrics.
-        confirm: level of a suspected metric in the rerun.
-        holm_when_confirming: whether the rerun's p are adjusted over the suspected metrics.
+        family: level by Holm over all tested metrics.
+        confirm: level of a suspected metric in the rerun; None if a rejected metric has regressed without a rerun.
+        power: of each comparison, 0-1.
     """
 
-    suspect: float
-    confirm: float
-    holm_when_confirming: bool
+    family: float
+    confirm: float | None
+    power: float
 
 
 class SideRuns(NamedTuple):
@@ -88,15 +92,17 @@ class SideRuns(NamedTuple):
     least: int
 
 
-def holm(ps: Mapping[Key, float]) -> dict[Key, float]:
+def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p over a family, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    The i-th smallest of m is multiplied by m − i + 1, and is at least its predecessor.
+    In the order of p ÷ weight, each p is divided by its share of the weights from its place on, and is at least its
+    predecessor.
     """
-    adjusted, worst = {}, 0.0
-    for place, (key, p) in enumerate(sorted(ps.items(), key=lambda item: (item[1], item[0]))):
-        worst = max(worst, min(1.0, p * (len(ps) - place)))
+    adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
+    for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):
+        worst = max(worst, min(1.0, p * left / weights[key]))
         adjusted[key] = worst
+        left -= weights[key]
     return adjusted
 
 
@@ -110,37 +116,40 @@ def judge_family(
 ) -> tuple[MetricComparison, ...]:
     """Judge each metric, ordered by traffic entry, stage and metric.
 
-    First run: a metric is *suspected* (inconclusive until the rerun) if p by Holm ≤ ``levels.suspect`` and its effect
-    matters. Rerun: a metric of ``confirming`` *regressed* if p ≤ ``levels.confirm`` and its effect matters again.
-    Otherwise it improved (p by Holm ≤ 5 %, and it matters), is unchanged (its interval excludes + 10 %), or is
-    inconclusive. Metrics that are only ``shown`` stay as they are, or are unsettled if a rerun should confirm them.
+    A tested metric is rejected if p by Holm ≤ ``levels.family`` and its effect matters. It has then *regressed*; or, if
+    a rerun decides, it is *suspected* (inconclusive until the rerun). In the rerun, a metric of ``confirming``
+    *regressed* if p ≤ ``levels.confirm`` and its effect matters again. Otherwise it improved (p by Holm ≤ 5 %, and it
+    matters), is unchanged (its upper bound excludes + 10 %), or is inconclusive. Metrics that are only ``shown`` stay
+    as they are, or are unsettled if a rerun should confirm them.
 
     Holm counts only tests that could reject: a share without events on both sides does not count (Tarone, "A modified
     Bonferroni method for discrete data", Biometrics 1990), which applies to most error rates.
     """
+    weights = {one.key: one.weight for one in changes}
     raw = {one.key: one.p() for one in changes}
-    tests = [one for one in changes if not one.decided()]
+    tests = [one for one in changes if one.weight and not one.decided()]
     if confirming is None:
-        adjusted, alpha = holm({one.key: raw[one.key] for one in tests}), levels.suspect
+        adjusted, alpha = holm({one.key: raw[one.key] for one in tests}, weights), levels.family
     else:
-        asked = {key: p for key, p in raw.items() if key in confirming}
-        adjusted, alpha = holm(asked) if levels.holm_when_confirming else asked, levels.confirm
-    better = holm({one.key: one.p(better=True) for one in tests})
-    judged = []
+        adjusted, alpha = {key: p for key, p in raw.items() if key in confirming}, levels.confirm or 0.0
+    better = holm({one.key: one.p(better=True) for one in tests}, weights)
+    total, judged = sum(one.weight for one in tests), []
     for one in changes:
         p = adjusted.get(one.key)
         verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a relevant change"
-        suspect = False
         if p is not None and p <= alpha and one.matters():
-            suspect = confirming is None
-            verdict = ("inconclusive", "suspected: a rerun must confirm it") if suspect else ("regressed", "")
+            rerun = confirming is None and levels.confirm is not None
+            verdict = ("inconclusive", _SUSPECTED) if rerun else ("regressed", "")
+        elif not one.weight:
+            verdict = "inconclusive", ATTRIBUTES
         elif better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True):
             verdict = "improved", ""
         elif one.unchanged():
             verdict = "unchanged", ""
         # With an event it would be one more test.
-        detectable = one.detectable(levels.suspect / (len(tests) + (one.key not in better)))
-        judged.append(_judged(one, verdict, (raw[one.key], p), detectable, suspect=suspect))
+        whole = total + (one.weight if one.key not in better else 0.0)
+        detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
+        judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
     unsettled = [
         msgspec.structs.replace(one, suspect=confirming is not None and one.key in confirming) for one in shown
     ]
@@ -152,10 +161,8 @@ def _judged(
     verdict: tuple[MetricVerdict, str],
     ps: tuple[float, float | None],
     detectable: float | None,
-    *,
-    suspect: bool,
 ) -> MetricComparison:
-    """A tested metric with its figures; the verdict with its reason, and p with p by Holm."""
+    """A metric with its figures; the verdict with its reason, and p with p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),
@@ -171,8 +178,8 @@ def _judged(
         detectable=detectable,
         sd=change.sd,
         n=change.n,
-        suspect=suspect,
-        gated=True,
+        suspect=verdict[1] == _SUSPECTED,
+        gated=bool(change.weight) or ps[1] is not None,
         why=verdict[1],
         drift=change.anchored,
         earlier=change.earlier,
@@ -216,13 +223,10 @@ def decide(
     more: tuple[str, ...] = (),
 ) -> RunComparison:
     """Make the overall verdict of judged metrics, with additional reasons from the kind of comparison."""
-    first = sides.confirming is None
-    worse = [one for one in metrics if one.p is not None and (one.suspect if first else one.verdict == "regressed")]
+    worse = [one for one in metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
     findings = find(metrics, worse)
-    metrics = _without_moved(metrics, findings)
-    regressions = [one for one in findings if one.kind != "moved"]
     moved = [one for one in controls if one.moved]
-    word, sentence = _verdict(sides, metrics, regressions, moved)
+    word, sentence = _verdict(sides, metrics, findings, moved)
     reasons = (*_reasons(sides, metrics, findings, moved, word), *more)
     return conclude(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
 
@@ -271,17 +275,20 @@ def _verdict(
             "inconclusive",
             f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}.",
         )
-    if regressions and sides.confirming is None:
+    if any(one.suspect and one.p is not None for one in metrics):
         return "inconclusive", f"{text}. Suspected only: a rerun must confirm it."
     if unsettled := [one for one in metrics if one.suspect and one.p is None]:
         also = f"{text}. " if text else ""
         sentence = f"{also}The rerun could not measure {_names(unsettled, metrics)}."
         return ("regressed" if regressions else "inconclusive"), sentence
     if regressions:
-        return "regressed", f"{text}. The rerun confirmed it."
-    tested = [one for one in metrics if one.p is not None]
+        return "regressed", f"{text}." if sides.confirming is None else f"{text}. The rerun confirmed it."
+    tested = [one for one in metrics if one.gated and one.p is not None]
     if not tested:
         return _nothing_tested(sides, metrics)
+    left = [one for one in tested if one.verdict == "inconclusive" and one.p_adjusted is not None]
+    if sides.kind == "paired" and left:
+        return "inconclusive", f"No regression found, but +10 % is not excluded for {_names(left, metrics)}."
     done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
     found = [one for one in tested if one.nature.scale == "log" and one.detectable is not None]
     return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(found, metrics)}".strip()
@@ -329,7 +336,6 @@ def _reasons(
         reasons.append("A rerun must be independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
         reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
-    reasons += [one.sentence + "." for one in findings if one.kind == "moved"]
     if drifting := [one.cause for one in findings if one.cause.drift]:
         against = f"against the first {drifting[0].n} runs since the last accepted change"
         reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
@@ -342,20 +348,6 @@ def _reasons(
     if learning and word != "learning":
         reasons.append(f"Still learning, so not judged: {_names(learning, metrics)}.")
     return tuple(reasons)
-
-
-def _without_moved(
-    metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
-) -> tuple[MetricComparison, ...]:
-    """Clear the suspicion of metrics whose time only moved."""
-    places = {(one.traffic, one.stage) for one in findings if one.kind == "moved"}
-
-    def moved(one: MetricComparison) -> bool:
-        worse = one.p is not None and (one.suspect or one.verdict == "regressed")
-        return worse and one.nature.unit == "ms" and (one.traffic, one.stage) in places
-
-    changed = {"verdict": "inconclusive", "suspect": False, "why": "time moved; the whole did not grow"}
-    return tuple(msgspec.structs.replace(one, **changed) if moved(one) else one for one in metrics)
 
 
 def _names(chosen: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:

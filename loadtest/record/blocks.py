@@ -29,7 +29,7 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     pair: int
     """Number from 0 in each series."""
     series: int = 1
-    """2 for the rerun that confirms."""
+    """Number from 1: a series ends with a look at the evidence. In older files, 2 is a rerun."""
 
 
 class BlockPlan(msgspec.Struct, kw_only=True):

@@ -2,17 +2,16 @@
 
 import secrets
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from loadtest.compare import measurements
-from loadtest.compare.measurements import Key, RunMeasurements
-from loadtest.compare.paired import DISCARDED, LEAST_PAIRS, block_order, compare_pairs
+from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.paired import DISCARDED, LOOKS, block_order, compare_pairs, next_look
 from loadtest.compare.results import RunComparison, save
-from loadtest.compare.sentences import listed, short, where
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest
@@ -40,7 +39,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The end of a series of blocks: ``PASS``, or exit code and reason of an early end."""
+    """The end of the blocks so far: ``PASS``, or exit code and reason of an early end."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
     """(base, head) of every pair with two finished blocks, in order of time."""
@@ -56,7 +55,6 @@ def compare(
     yes: bool,
     no_preflight: bool,
     plan_only: bool,
-    no_rerun: bool,
     output_dir: Path,
     plots: bool,
     **offer: Any,
@@ -67,9 +65,9 @@ def compare(
         LoadtestError: if a side may not be loaded, or no block could start.
     """
     sides = plan_sides(scenario, options, **offer)
-    order, seed = _draw_order(pairs)
-    show_plan(sides, order, pairs=pairs, rerun=not no_rerun)
-    check_budgets(sides, order, rerun=not no_rerun, preflight=not no_preflight)
+    order = block_order(0, pairs + DISCARDED)
+    show_plan(sides, order, pairs=pairs, least=LOOKS[0])
+    check_budgets(sides, order, preflight=not no_preflight)
     if plan_only:
         return int(ExitCode.PASS)
     interrupt_on_terminate()
@@ -79,12 +77,7 @@ def compare(
             print(f"{side}: {ready[side].description}", flush=True)
         directory = run_directory.new_run_directory(output_dir, f"compare-{loaded.name}")
         series = ComparisonSeries(directory, sides, ready, pace_of(sides, order))
-        first = series.make(order, seed)
-        comparison = judge(first, pairs, loaded)
-        suspects = frozenset(one.key for one in comparison.metrics if one.suspect)
-        if suspects and not no_rerun and first.code == ExitCode.PASS:
-            print(f"{comparison.sentence} Starting the rerun.", flush=True)
-            comparison = settle(comparison, series.make(*_draw_order(pairs)), suspects)
+        comparison = make_until_decided(series.make, pairs, loaded)
     # Describe both sides, with every setting that differs.
     made = {"base": comparison.base_runs, "head": comparison.head_runs}
     about = {side: f"{sides[side].words}; {len(made[side])} blocks" for side in SIDES}
@@ -94,31 +87,34 @@ def compare(
     return comparison.exit_code
 
 
-def _draw_order(pairs: int) -> tuple[Sequence[Side], int]:
-    """The order of a series, and the seed that drew it: new for each series, and recorded."""
-    seed = secrets.randbits(32)
-    return block_order(seed, pairs + DISCARDED), seed
+def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
+    """Make pairs until a look decides, and return its verdict. An invalid pair is replaced as long as pairs are left.
+
+    Args:
+        make: makes so many further pairs.
+        most: maximum number of pairs, without the discarded pairs.
+        loaded: the scenario.
+    """
+    made: list[tuple[RunMeasurements, RunMeasurements]] = []
+    while True:
+        valid = sum(base.valid and head.valid for base, head in made[DISCARDED:])
+        left = most + DISCARDED - len(made)
+        wanted = next_look(valid, most) - valid + (0 if made else DISCARDED)
+        end = make(min(left, wanted))
+        made += end.pairs
+        comparison = judge(end._replace(pairs=made), most, loaded)
+        done = end.code != ExitCode.PASS or len(made) >= most + DISCARDED or not end.pairs
+        if done or comparison.word in {"regressed", "pass", "not comparable"}:
+            return comparison
+        print(f"After {len(made) - DISCARDED} of at most {most} pairs: {comparison.sentence}", flush=True)
 
 
-def judge(end: SeriesEnd, pairs: int, loaded: LoadedScenario) -> RunComparison:
-    """Return the verdict of a first series; after an early end, as far as its pairs suffice."""
+def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
+    """Return the verdict of the pairs so far; after an early end, as far as they suffice."""
     if len(end.pairs) <= DISCARDED:
-        return _stopped(_empty(loaded), end, pairs)
+        return _stopped(_empty(loaded), end, most)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
-    return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, pairs)
-
-
-def settle(first: RunComparison, again: SeriesEnd, suspects: Collection[Key]) -> RunComparison:
-    """Return the verdict after a rerun, which only the suspects can confirm; an early end keeps the first verdict."""
-    if again.code != ExitCode.PASS:
-        sentence = f"The rerun ended early: {again.reason}. {first.sentence}"
-        return msgspec.structs.replace(first, exit_code=int(again.code), sentence=sentence)
-    second = compare_pairs(again.pairs, confirming=suspects, title=first.title)
-    named = [f"{where((one.traffic, one.stage), first.metrics)}: {short(one.cause)}" for one in first.findings]
-    earlier = (f"Suspected in the first series: {listed(named)}.",) if named else ()
-    return msgspec.structs.replace(
-        second, runs=(*first.runs, *second.runs), reasons=(*second.reasons, *earlier), confirmed=True
-    )
+    return comparison if end.code == ExitCode.PASS else _stopped(comparison, end, most)
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
@@ -126,7 +122,7 @@ def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunCompar
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
     # A side that is gone cannot be judged.
-    carried = done >= LEAST_PAIRS and end.code != ExitCode.TARGET
+    carried = done >= LOOKS[0] and end.code != ExitCode.TARGET
     return msgspec.structs.replace(
         comparison,
         word=comparison.word if carried else "invalid",
@@ -155,7 +151,7 @@ def _empty(loaded: LoadedScenario) -> RunComparison:
 
 
 class ComparisonSeries:
-    """Makes the series of blocks of one comparison."""
+    """Makes the blocks of one comparison, a series before each look."""
 
     def __init__(self, directory: Path, sides: BothSides, ready: Mapping[Side, ResolvedTarget], pace: Pace) -> None:
         self._directory = directory
@@ -165,18 +161,19 @@ class ComparisonSeries:
         name = sides["base"].loaded.name
         self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
 
-    def make(self, order: Sequence[Side], seed: int) -> SeriesEnd:
-        """Make the next series: its load, and the measurements of every block.
+    def make(self, pairs: int) -> SeriesEnd:
+        """Make the next series of so many pairs: its load, and the measurements of every block.
 
         Raises:
             LoadtestError: if no block could start, or the harness failed.
         """
-        series = len(self._plan.seeds) + 1
+        series, seed = len(self._plan.seeds) + 1, secrets.randbits(32)
+        order = block_order(seed, pairs)
         self._prepare(order, seed, series)
         failure: LoadtestError | None = None
         code = int(ExitCode.PASS)
         try:
-            with ProgressDisplay(self._pace.total_s / len(order)) as display:
+            with ProgressDisplay(self._pace.total_s / len(self._pace.starts_s)) as display:
                 folder, environment = self._sides["base"].loaded.path.parent, load_environment(self._ready)
                 code = make_load(self._directory, folder, environment, display.show, ["--series", str(series)])
         except LoadtestError as error:

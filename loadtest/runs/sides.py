@@ -209,15 +209,14 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
     return max(windows, default=0.0)
 
 
-def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, rerun: bool) -> None:
-    """Print the load of both sides."""
+def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:
+    """Print the load of both sides, if all ``pairs`` are needed; ``least`` may suffice."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
-    again = ", and as long again for a rerun" if rerun else ""
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
     print(
-        f"{len(order)} blocks of {pace.block_s:.4g} s: {pairs} pairs, after a discarded first pair; at least "
-        f"{time}{again}."
+        f"At most {len(order)} blocks of {pace.block_s:.4g} s in {time}: {least} to {pairs} pairs, after a discarded "
+        "first pair."
     )
     if pace.silence_s:
         print(
@@ -245,7 +244,7 @@ def _cost(plan: Plan, blocks: int) -> str:
         ]
     if plan.cost is not None:
         parts.append(f"price {plan.cost.mean * blocks:,.2f}")
-    return f"{', '.join(parts)} in {blocks} blocks"
+    return f"{', '.join(parts)} in at most {blocks} blocks"
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
@@ -264,13 +263,12 @@ def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
                 )
 
 
-def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, preflight: bool) -> None:
-    """Check that all blocks of each side, including a possible rerun, are within its entry's request budget.
+def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -> None:
+    """Check that all possible blocks of each side are within its entry's request budget.
 
     Raises:
         InputError: if they are not, or if the target may not be loaded now.
     """
-    order = (*order, *order) if rerun else order
     pace = pace_of(sides, order)
     for one in sides.values():
         if one.chosen is None:
@@ -280,9 +278,8 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, rerun: bool, prefl
             check_before_run(one.loaded, one.chosen, keys=len(one.keys), preflight=preflight, starts_s=starts)
         except InputError as error:
             raise InputError(
-                f"{error.message}, for the {len(starts)} blocks of the {one.side} side"
-                + (", including a rerun" if rerun else ""),
-                f"{error.remedy} Fewer --pairs{', --no-rerun' if rerun else ''} or a shorter --block also help.",
+                f"{error.message}, for at most {len(starts)} blocks of the {one.side} side",
+                f"{error.remedy} Fewer --pairs or a shorter --block also help.",
             ) from None
 
 

@@ -95,9 +95,8 @@ class ProgressDisplay:
         # Earlier blocks give a better estimate, because they include drain and silence.
         each = (time.monotonic() - self._begun) / done if done else self._block_s
         left = _time(each * (message.blocks - done))
-        rerun = "rerun, " if message.series > 1 else ""
         silence = f"; waits {message.silence_s:.0f} s first" if message.silence_s >= 1 else ""
-        return f"{rerun}block {message.number} of {message.blocks} ({message.side}), about {left} left{silence}"
+        return f"block {message.number} of {message.blocks} ({message.side}), about {left} left{silence}"
 
 
 def _time(seconds: float) -> str:

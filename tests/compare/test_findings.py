@@ -23,27 +23,30 @@ def judged(values: dict, now: dict, **fields: object) -> RunComparison:
 
 
 def test_holm_by_the_book() -> None:
-    """p = .01 .04 .03 .005 → .03 .06 .06 .02; equal p do not depend on the order."""
-    a, b, c, d = (key(metric) for metric in list(Metric)[:4])
-    assert holm({a: 0.01, b: 0.04, c: 0.03, d: 0.005}) == pytest.approx({a: 0.03, b: 0.06, c: 0.06, d: 0.02})
-    assert holm({a: 0.5, b: 0.5}) == holm({b: 0.5, a: 0.5})
+    """p = .01 .04 .03 .005 → .03 .06 .06 .02; equal p do not depend on the order; a weight is a share of α."""
+    a, b, c, d = keys = [key(metric) for metric in list(Metric)[:4]]
+    alike = dict.fromkeys(keys, 1.0)
+    assert holm({a: 0.01, b: 0.04, c: 0.03, d: 0.005}, alike) == pytest.approx({a: 0.03, b: 0.06, c: 0.06, d: 0.02})
+    assert holm({a: 0.5, b: 0.5}, alike) == holm({b: 0.5, a: 0.5}, alike)
+    assert holm({a: 0.02, b: 0.01}, {a: 1.0, b: 0.25}) == pytest.approx({a: 0.025, b: 0.025})
 
 
 def test_a_slower_execution_is_one_finding_with_its_symptoms() -> None:
     found = judged(PLAIN, {EXEC: 160.0, EXEC95: 200.0, RESP: 200.0, RESP95: 240.0, GOODPUT: 20.0})
     assert len(found.findings) == 1
     finding = found.findings[0]
-    assert (finding.kind, finding.cause.metric) == ("grown", EXEC.metric)
-    assert {one.metric for one in finding.symptoms} == {EXEC95.metric, RESP.metric, RESP95.metric, GOODPUT.metric}
-    assert finding.sentence.startswith("greetings: executionTime p50 +60 ms (+60 %, 95 %: +")
-    assert "seen in executionTime p95 (+60 ms), response time p50 (+60 ms)" in finding.sentence
+    assert (finding.kind, finding.cause.metric) == ("grown", RESP.metric)
+    assert {one.metric for one in finding.symptoms} == {EXEC.metric, EXEC95.metric, RESP95.metric, GOODPUT.metric}
+    assert finding.sentence.startswith("greetings: response time p50 +60 ms (+43 %, 95 %: +")
+    assert "seen in response time p95 (+60 ms), executionTime p50 (+60 ms)" in finding.sentence
     assert "goodput (−5.0/s)" in finding.sentence
 
 
 def test_a_slower_way_to_the_service_is_named_overhead() -> None:
-    """executionTime grew by 8 ms, the overhead by 60: that is the cause."""
-    found = judged(PLAIN, {EXEC: 108.0, OVER: 100.0, RESP: 208.0})
-    assert [one.cause.metric for one in found.findings] == [OVER.metric]
+    """executionTime grew by 3 ms, the overhead by 60: the time was lost there."""
+    found = judged(PLAIN, {EXEC: 103.0, OVER: 100.0, RESP: 208.0})
+    assert [one.cause.metric for one in found.findings] == [RESP.metric]
+    assert [one.metric for one in found.findings[0].symptoms] == [OVER.metric]
 
 
 def test_many_times_as_much_is_said_in_times() -> None:
@@ -53,20 +56,15 @@ def test_many_times_as_much_is_said_in_times() -> None:
 
 def test_a_longer_tail_is_named_by_p95() -> None:
     found = judged(PLAIN, {EXEC95: 200.0, RESP95: 240.0})
-    assert [one.cause.metric for one in found.findings] == [EXEC95.metric]
-    assert [one.metric for one in found.findings[0].symptoms] == [RESP95.metric]
+    assert [one.cause.metric for one in found.findings] == [RESP95.metric]
+    assert [one.metric for one in found.findings[0].symptoms] == [EXEC95.metric]
 
 
 def test_time_that_moved_is_no_regression() -> None:
     """executionTime −30 ms, overhead +30 ms: the whole did not grow, nothing has to be rerun."""
     first = judge_history(jittered(PLAIN), run({**PLAIN, EXEC: 70.0, OVER: 70.0}, 9))
-    assert (first.word, first.exit_code) == ("pass", 0)
-    assert [one.kind for one in first.findings] == ["moved"]
-    assert not suspects(first)
-    moved = judged(PLAIN, {EXEC: 70.0, OVER: 70.0})
-    assert moved.word == "pass"
-    assert moved.reasons[0].startswith("greetings: time moved from executionTime p50 (−30 ms) to overhead p50 (+30 ms)")
-    assert {one.verdict for one in moved.metrics} == {"improved", "inconclusive", "unchanged"}
+    assert (first.word, first.exit_code, first.findings) == ("pass", 0, ())
+    assert {one.metric for one in first.metrics if one.gated} == {RESP.metric, RESP95.metric}
 
 
 def test_time_that_moved_and_grew_is_a_regression() -> None:
@@ -79,7 +77,7 @@ def test_errors_and_slowness_are_two_findings() -> None:
     errors = key(Metric.ERROR_RATE)
     found = judged({**PLAIN, errors: 0.0}, {EXEC: 160.0, RESP: 200.0, errors: 0.2, GOODPUT: 20.0})
     assert [one.kind for one in found.findings] == ["failing", "grown"]
-    assert [one.metric for one in found.findings[0].symptoms] == [GOODPUT.metric]
+    assert [one.metric for one in found.findings[1].symptoms] == [EXEC.metric, GOODPUT.metric]
 
 
 def test_each_entry_and_stage_has_its_own_finding() -> None:
@@ -130,8 +128,8 @@ def test_a_control_that_moved_alone_is_nothing() -> None:
 @pytest.mark.parametrize(
     ("idle", "said"),
     [
-        (10.0, "changed by at most 0.48 ms of the 40 ms: the "),
-        (50.0, "also became slower by +38 to +42 ms (95 %) of the 40 ms: this part is lost"),
+        (10.0, "changed by at most 0.55 ms of the 40 ms: the "),
+        (50.0, "also became slower by +37 to +43 ms (95 %) of the 40 ms: this part is lost"),
     ],
 )
 def test_what_happens_before_any_workflow_attributes_and_never_excuses(idle: float, said: str) -> None:
@@ -194,43 +192,22 @@ def test_a_poll_interval_hides_no_slower_execution() -> None:
     assert (found.word, found.exit_code) == ("regressed", 4)
     assert [one.kind for one in found.findings] == ["grown"]
     assert "the response time does not show it because polls hide up to 103 ms" in found.sentence
-    # Beyond what polls hide, time can move.
-    history = [jobs(150 + 0.2 * n, 350 - 0.2 * n, 500, 103, n) for n in range(7)]
-    moved = judge_history(history, jobs(300, 200, 500, 103, 9))
-    assert (moved.word, [one.kind for one in moved.findings]) == ("pass", ["moved"])
-
-
-def test_entries_with_one_cause_are_one_sentence_led_by_the_one_that_matters() -> None:
-    """+20 ms each: the entry of which most is certain leads, not the one that does nothing."""
-    places = {"runs": 100.0, "jobs": 240.0, "a-nothing": 1.0}
-    values = {key(Metric.EXECUTION_TIME_P50, name): value for name, value in places.items()}
-    found = judged(values, {of: value + 20 for of, value in values.items()})
-    assert len(found.findings) == 3
-    assert found.sentence.startswith("executionTime p50 +20 ms in ")
-    assert found.sentence.count("executionTime") == 1
-    assert all(name in found.sentence for name in places)
-    assert found.findings[0].traffic != "a-nothing"
-
-
-def test_entries_that_grew_by_the_same_ratio_are_alike_too() -> None:
-    values = {key(Metric.EXECUTION_TIME_P50, "runs"): 100.0, key(Metric.EXECUTION_TIME_P50, "jobs"): 400.0}
-    found = judged(values, {of: 1.2 * value for of, value in values.items()})
-    assert found.sentence.startswith("executionTime p50 +20 to +80 ms in jobs and runs; jobs: +80 ms (+20 %")
-
-
-def test_entries_with_different_causes_are_sentences_of_their_own() -> None:
-    values = {key(Metric.EXECUTION_TIME_P50, "runs"): 100.0, key(Metric.EXECUTION_TIME_P50, "jobs"): 400.0}
-    found = judged(values, dict(zip(values, (130.0, 800.0), strict=True)))
-    assert found.sentence.startswith("jobs: executionTime p50 +400 ms (+100 %")
-    assert ". runs: executionTime p50 +30 ms (+30 %" in found.sentence
+    # Without executionTime, this cannot be seen, and the page says so.
+    blind = judge_history(
+        [run([each.by_key()[RESP]], n) for n, each in enumerate(history)], run([slower.by_key()[RESP]], 9)
+    )
+    hidden = next(one for one in blind.metrics if one.metric == EXEC.metric)
+    assert (hidden.gated, hidden.why.startswith("not tested: polls hide it")) == (False, True)
+    # Polls of 5 ms hide nothing that matters.
+    seen = judge_history([jobs(150, 50, 200, 5, n) for n in range(7)], jobs(180, 20, 200, 5, 9))
+    assert (seen.word, suspects(seen)) == ("pass", ())
 
 
 def test_a_comparison_with_many_findings_stays_readable() -> None:
+    """The first finding in full, two others in short, the rest counted."""
     keys = [key(Metric.RESPONSE_TIME_P50, f"entry-{n}") for n in range(6)]
     found = judged(dict.fromkeys(keys, 100.0), {of: 140.0 + 100.0 * place**2 for place, of in enumerate(keys)})
     assert len(found.findings) == 6
-    assert found.sentence.count("response time p50") == 3
-    assert "3 more findings" in found.sentence
-    alike = judged(dict.fromkeys(keys, 100.0), dict.fromkeys(keys, 140.0))
-    assert alike.sentence.count("response time p50") == 1
-    assert "and 3 more; entry-" in alike.sentence
+    assert found.sentence.startswith("entry-5: response time p50 +2,540 ms (26 times as much")
+    assert "Also entry-4: response time p50 +1,640 ms, entry-3" in found.sentence
+    assert "and 3 more" in found.sentence

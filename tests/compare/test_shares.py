@@ -116,7 +116,7 @@ def test_figures_are_consistent(k: int, m: int, j: int, n: int, varies: float) -
     assert high <= 1
     noisier = replace(one, varies=(2 * varies, 2 * varies))
     assert noisier.p() >= min(one.p(), 0.5) - 1e-6
-    detectable = one.detectable(0.01)
+    detectable = one.detectable(0.01, 0.9)
     assert detectable is None or detectable > 1
 
 

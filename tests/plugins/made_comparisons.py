@@ -113,16 +113,10 @@ def confirmed(count: int, new: Service, old: Service = PLAIN, **changes: Any) ->
     return msgspec.structs.replace(made, head_runs=(suspected, rerun))
 
 
-def paired(count: int, new: Service = PLAIN, old: Service = PLAIN, *, rerun: bool = True) -> RunComparison:
-    """So many pairs of blocks, the first of which does not count; as many again where something is suspected."""
-    made = compare_pairs(_pairs(count, new, old, 0), title=TITLE)
-    if rerun and (keys := suspects(made)):
-        return compare_pairs(_pairs(count, new, old, 50), title=TITLE, confirming=keys)
-    return made
-
-
-def _pairs(count: int, new: Service, old: Service, start: int) -> list[tuple[RunMeasurements, RunMeasurements]]:
-    return [(a_run(old, start + k, side="base"), a_run(new, start + k, side="head")) for k in range(count)]
+def paired(count: int, new: Service = PLAIN, old: Service = PLAIN) -> RunComparison:
+    """So many pairs of blocks, the first of which does not count."""
+    pairs = [(a_run(old, k, side="base"), a_run(new, k, side="head")) for k in range(count)]
+    return compare_pairs(pairs, title=TITLE)
 
 
 def crowded() -> RunComparison:

@@ -31,7 +31,7 @@ def test_five_baselines_are_judged_whatever_their_order() -> None:
     baselines = [made.a_run(made.PLAIN, k) for k in range(6)]
     found = differences(RUN, [*reversed(baselines), baselines[0]])
     assert found.title == "Against 6 baselines"
-    assert found.text.startswith("greetings: executionTime p50 +")
+    assert found.text.startswith("greetings: response time p50 +")
     assert found.tone == "unsure"  # suspected, as of a first check
     assert found == differences(RUN, baselines)
 
