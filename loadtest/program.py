@@ -60,9 +60,7 @@ def open_command(page: Path) -> str:
     return f"{opener} {shlex.quote(str(page))}"
 
 
-def serve_command(port: int) -> str:
-    """Return the command that starts a reference API at a port of this machine."""
-    if port != DEFAULT_PORT:
-        return f"{program()} serve --port {port}"
+def serve_command() -> str:
+    """Return the command that starts a reference API at its default port."""
     in_checkout = not Path(program()).is_absolute() and Path("Makefile").is_file() and Path("scenarios").is_dir()
     return "make serve" if in_checkout and program() != _NAME else f"{program()} serve"

@@ -81,7 +81,9 @@ def parse_curl(command: str) -> CurlRequest:
     method = given["method"][-1].upper() if given["method"] else ""
     headers: dict[str, str] = {}
     for header in given["header"]:
-        name, _, content = header.partition(":")
+        name, colon, content = header.partition(":")
+        if not colon and not header.endswith(";"):  # curl's form of an empty header
+            raise InputError("the curl command has a -H without a colon", "Use -H 'x-api-key: KEY'.")
         headers[name.strip().lower()] = content.strip()
     data = _data(given)
     urls = [*given["url"], *given["urls"]]

@@ -15,7 +15,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from loadtest.errors import InputError, TargetError, WrongValueError
-from loadtest.program import serve_command
+from loadtest.program import DEFAULT_PORT, serve_command
 from loadtest.record.run_info import REFUSED, TlsInfo
 
 TARGETS_FILE: Final = Path("targets.toml")
@@ -109,11 +109,12 @@ def allow(url: str, *, listed: bool = False) -> Target:
 
 def refused(target: Target) -> TargetError:
     """Return the error of a target that refuses connections."""
-    remedy = (
-        f"Start it (`{serve_command(target.port)}`) or choose another target with --host."
-        if target.loopback
-        else f"Check that it runs, and its URL in {TARGETS_FILE}."
-    )
+    if not target.loopback:
+        remedy = f"Check that it runs, and its URL in {TARGETS_FILE}."
+    elif target.port == DEFAULT_PORT:
+        remedy = f"Start the reference API (`{serve_command()}`) or choose another target with --host."
+    else:
+        remedy = f"Start the server at {target.host}, or choose another target with --host."
     return TargetError(f"{target.url} {REFUSED}", remedy)
 
 

@@ -114,6 +114,7 @@ def test_a_retrieval_asks_for_the_job_of_the_command(loadtest: Verb, tmp_path: P
         ("", "does not begin with curl"),
         (f"curl '{RUN}", "an unclosed quote"),
         ("curl", "no URL"),
+        ("curl -H KEY http://127.0.0.1:1/v1/workflows/run", "a -H without a colon"),
         ("curl https://api.example.com/v2/things", "not a request of the API"),
         (curl(RUN, None, "-X DELETE"), "not a request of the API"),
         (curl(RUN, None, "-X POST"), "is not JSON"),

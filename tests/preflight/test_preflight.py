@@ -164,7 +164,7 @@ def test_a_server_that_talks_no_http_or_not_at_all_is_unreachable(loadtest, tmp_
     found = table(done.out)
     assert found.pop("reachable") == ("failed", "refuses connections")
     assert set(found.values()) == {("unknown", "not checked")}
-    assert re.search(r"Start it \(`.*loadtest serve --port \d+`\) or choose another target with --host\.\n$", done.out)
+    assert re.search(r"Start the server at 127\.0\.0\.1:\d+, or choose another target with --host\.\n$", done.out)
 
 
 def test_a_limit_that_is_used_up_does_not_fail_it(loadtest: Verb, tmp_path: Path, stub: Callable[..., Stub]) -> None:
