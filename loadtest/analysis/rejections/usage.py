@@ -264,11 +264,13 @@ class AcceptedWindows:
     Attributes:
         counts: totals of all windows, whereas the arrays hold the first ``KEPT``.
         begins_s: start of each window in s since the epoch.
+        limiter: number of each window's limiter.
         accepted, sent, rejected: number of requests in each window.
     """
 
     counts: WindowCounts
     begins_s: Floats = field(repr=False)
+    limiter: Ints = field(repr=False)
     accepted: Ints = field(repr=False)
     sent: Ints = field(repr=False)
     rejected: Ints = field(repr=False)
@@ -311,6 +313,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
     return AcceptedWindows(
         counts=counts,
         begins_s=(begins + offset)[:KEPT],
+        limiter=(np.searchsorted(requests.begins, firsts, side="right") - 1)[:KEPT],
         accepted=accepted[:KEPT],
         sent=sent[:KEPT],
         rejected=rejected[:KEPT],

@@ -226,26 +226,26 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
         _windows_panel(panel, windows, style.LIMITS.get(name, style.MUTED))
         panel.set_title(f"{_called(name)}{style.DOT}{count(windows.counts.count)} per {windows.counts.window_s:g} s")
     marks.over_time(axes, record)
+    beside = any(windows.counts.limiters > 1 for windows in drawn.values())
     caption = (
-        "Each bar is a window of the server, by when requests were sent; where keys have limiters of their own, their "
-        "bars lie upon one another. The outline above is what was refused, cut off at 2.5 times the limit."
+        f"Each bar is a window of the server{', with the limiters of keys side by side' if beside else ''}; the outline "
+        f"above it is its 429s, cut off at {_HIGHEST:g} times the limit."
     )
     return Drawing(_windows_title(findings, windowed), caption, figure)
 
 
 def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
-    counts, width = windows.counts, windows.counts.window_s
+    counts, width = windows.counts, windows.counts.window_s * (1 - 2 * _GAP) / windows.counts.limiters
+    begins = windows.begins_s + windows.counts.window_s * _GAP + windows.limiter * width
 
     def bars(shown: Bools, heights: Ints, **look: Any) -> None:
-        begins = windows.begins_s[shown] + width * _GAP
-        panel.bar(begins, heights[shown], width * (1 - 2 * _GAP), align="edge", **look)
+        panel.bar(begins[shown], heights[shown], width, align="edge", **look)
 
-    for shown, label, shade in (
+    for shown, label, alpha in (
         (windows.is_whole, "accepted", 0.75),
         (~windows.is_whole, "accepted, window cut off", 0.3),
     ):
         if shown.any():
-            alpha = shade / max(1, counts.limiters) ** 0.5
             bars(shown, windows.accepted, color=colour, alpha=alpha, lw=0, label=label)
     over = windows.rejected > 0
     outline = {"facecolor": "none", "edgecolor": style.THROTTLED, "lw": 0.8, "label": "429 beyond them"}
