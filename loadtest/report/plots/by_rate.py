@@ -11,17 +11,14 @@ from matplotlib.axes import Axes
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
-from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
-from loadtest.report.plots.style import INK, entries, log, names_or_count, panels, plain
+from loadtest.report.plots.style import INK, entry_panels, log, plain
+from loadtest.report.plots.titles import SAME, names_or_count
 
 _LEAST: Final = 3
 """Minimum number of stages at different rates: two points always form a line."""
-
-_SAME: Final = 1.1
-"""Factor below which medians count as the same."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,14 @@ def draw(findings: Findings) -> Drawing | NoData | None:
             found[name] = points
     if not found:
         return None
-    shown, left_out = deciding_of(findings, found)
-    figure, axes = panels(len(shown), 2.2, columns=min(2, len(shown)), share_x=False)
-    for panel, name, colour in entries(record, axes, shown):
-        _panel(panel, shown[name], colour, WHOLE_IN if len(shown) == 1 else HALF_IN)
-    axes[0].set_ylabel("response time, ms (log)")
+    figure, drawn, left_out = entry_panels(findings, found, 2.2, columns=2)
+    for panel, _, points, colour in drawn:
+        _panel(panel, points, colour, WHOLE_IN if len(drawn) == 1 else HALF_IN)
+    figure.axes[0].set_ylabel("response time, ms (log)")
     caption = (
-        "Response time of operations that were ok or timed out in each stage at its mean offered rate, with "
-        "95 % intervals "
-        "(sampling only)."
+        "Response times (ok or timed out) of each stage at its mean offered rate, with 95 % intervals (sampling only)."
     )
-    tables = tuple(_table(name, points) for name, points in shown.items())
+    tables = tuple(_table(name, points) for _, name, points, _ in drawn)
     return Drawing(_title(found), caption, figure, tables, left_out)
 
 
@@ -101,12 +95,12 @@ def _title(found: dict[str, list[_Point]]) -> str:
         return "Response time by the rate offered; time-outs leave the medians open"
     grown = [(ps[-1].p50 / ps[0].p50, name, ps[-1].rate / ps[0].rate) for name, ps in known.items()]
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
-    if abs(np.log(factor)) >= np.log(_SAME):
+    if abs(np.log(factor)) >= np.log(SAME):
         times = f"{words.times_as(factor)} times as long"
         return f"At {more:.3g} times the rate the median response time of {name} is {times}"
     ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in known.items()}
     name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
-    if slow.p50 < _SAME * fast.p50:
+    if slow.p50 < SAME * fast.p50:
         return f"The median response time of {names_or_count(list(known))} is the same in all stages, within 10 %"
     times = f"{words.times_as(slow.p50 / fast.p50)} times"
     return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"

@@ -17,8 +17,17 @@ from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.titles import MOST_NAMED, medians, ok_share
 
 _RETRIES: Final = "429s and waits before retries"
+_LEGEND: Final = {
+    "lag": "start lag",
+    "retries": _RETRIES,
+    "execution": "execution / seen pending",
+    "overhead": "overhead: transport, submit",
+    "between": "between two polls",
+}
+"""Labels by the look of a part."""
 _NOTHING: Final = 0.01
 """Share of executionTime below which a title names the largest part of the time instead."""
 _FRAME_IN: Final = 0.55
@@ -33,8 +42,6 @@ _LEAST_IN: Final = 1.0
 """A lower panel has no room for its axis and a title above it."""
 _MOST_TIMES: Final = 5
 """Maximum ratio of the longest bars of two entries of an operation on the same scale."""
-_SAME: Final = 1.1
-"""Maximum ratio of stage medians that a title gives as a single median."""
 
 
 @dataclass(frozen=True)
@@ -67,29 +74,31 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     shown = {name: _longest(bars, most) for name, bars in shown.items()}
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in shown.values()])
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
+    colours: dict[str, str] = {}
     for panel, name, colour in style.entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
+        colours[name] = colour
         _bars(panel, shown[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
-    looks = _looks(style.MUTED)
-    retried = any(look == "retries" for bars in found.values() for _, _, look in bars[0].parts)
+    drawn = {
+        look: dict.fromkeys(
+            colours[name] for name, bars in shown.items() if look in {part[2] for part in bars[0].parts}
+        )
+        for look in _LEGEND
+    }
     style.keys(
         figure,
         {
-            "start lag": Patch(**looks["lag"]),
-            **({_RETRIES: Patch(**looks["retries"])} if retried else {}),
-            "execution / seen pending": Patch(**looks["execution"]),
-            "overhead: transport, submit": Patch(**looks["overhead"]),
-            "between two polls": Patch(**looks["between"]),
+            _LEGEND[look]: tuple(Patch(**_looks(colour)[look]) for colour in (list(own)[:1] if look == "lag" else own))
+            for look, own in drawn.items()
+            if own
         },
     )
     caption = (
-        "Mean time of ok operations by part; the bracket is executionTime as the server reports it, and a "
-        "job’s result is "
-        "ready somewhere in the hatched part."
+        "Means of ok operations; the bracket is executionTime. A job’s result is ready somewhere in the hatched part."
     )
     if cut:
         caption += f" Only the {most} slowest stages of each entry are drawn; the numbers have all."
@@ -173,8 +182,8 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
         return "Where the time of an operation goes"
     if max(shares.values()) < _NOTHING:
         return f"Of the mean time of an ok operation, {_largest_parts(found)}"
-    said = ", ".join(f"{words.share(share)} for {name}{ended_share(findings, name)}" for name, share in shares.items())
-    if len(shares) > style.MOST_NAMED:
+    said = ", ".join(f"{words.share(share)} for {name}{ok_share(findings, name)}" for name, share in shares.items())
+    if len(shares) > MOST_NAMED:
         said = words.listed(shares, words.share)
     return f"Of the mean time of an ok operation, executionTime is {said}"
 
@@ -190,14 +199,6 @@ def _largest_parts(found: dict[str, list[_Row]]) -> str:
         label = max(sums, key=lambda each: sums[each])
         said.setdefault(label, []).append(f"{words.share(sums[label] / (sum(sums.values()) or 1.0))} ({name})")
     return "; ".join(f"{label}: {', '.join(each)}" for label, each in said.items())
-
-
-def ended_share(findings: Findings, name: str) -> str:
-    """Return the share of ok operations, as a qualifier of figures; empty if all were ok."""
-    operations = findings.metrics.traffic[name].operations
-    if operations.ok == operations.sent:
-        return ""
-    return f" ({words.share(operations.ok / operations.sent)} were ok)" if operations.sent else ""
 
 
 def why_none(findings: Findings) -> str:
@@ -216,59 +217,38 @@ def over_time(findings: Findings) -> Drawing | NoData:
     """Draw a panel per executing traffic entry: operations as dots, percentiles of bins as lines."""
     if why := why_none(findings):
         return NoData("executionTime over time", why)
-    record, (shown, left_out) = findings.record, deciding_of(findings, findings.executions)
-    figure, axes = style.panels(len(shown), 1.7)
-    for panel, name, colour in style.entries(record, axes, shown):
-        entry = shown[name]
-        _dots(panel, entry.seconds, entry.execution, colour)
-        marks.draw_bins(panel, entry.n, entry.cuts, entry.binned)
+    figure, drawn, left_out = style.entry_panels(findings, findings.executions, 1.7)
+    for panel, name, entry, colour in drawn:
+        marks.draw_dots(panel, entry.seconds, entry.execution, colour, "an operation")
+        if not marks.has_bursts(findings.record, name):
+            marks.draw_bins(panel, entry.n, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
-    marks.over_time(axes, record, list(shown))
-    caption = (
-        "executionTime of each operation as the server reports it, at the operation’s intended start, on a "
-        "log scale; lines "
-        "are dotted where a bin has too few samples."
-    )
-    return Drawing(_over_time_title(findings), caption, figure, left_out=left_out)
+    marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
+    caption = "Each dot is an operation at its intended start; lines are percentiles (dotted: too few samples)."
+    title = medians(findings, findings.executions, "executionTime", lambda part: part.execution_time_ms)
+    return Drawing(title, caption, figure, left_out=left_out)
 
 
 def against_latency(findings: Findings) -> Drawing | None:
     """Draw a panel per traffic entry with an impossible executionTime; None without any."""
-    record = findings.record
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
-    shown, left_out = deciding_of(findings, anomalous)
-    figure, axes = style.panels(len(shown), 2.6, columns=min(3, len(shown)), share_x=False)
-    for panel, name, colour in style.entries(record, axes, shown):
-        _square(panel, shown[name], colour)
-        sync = record.info.traffic[name].operation == Operation.SYNC_RUN
+    figure, drawn, left_out = style.entry_panels(findings, anomalous, 2.6, columns=3)
+    for panel, name, entry, colour in drawn:
+        _square(panel, entry, colour)
+        sync = findings.record.info.traffic[name].operation == Operation.SYNC_RUN
         panel.set_xlabel(f"{'service time' if sync else 'submit to result'}, as the client saw it, ms (log)")
-    axes[0].set_ylabel("executionTime, ms (log)")
+    figure.axes[0].set_ylabel("executionTime, ms (log)")
     caption = (
-        "Each dot is an operation; an executionTime above the line is longer than the client waited, and "
-        "values below zero "
-        "are drawn at the lower edge."
+        "Above the line, an executionTime is longer than the client waited; values below zero are drawn at the lower "
+        "edge."
     )
     count = sum(entry.anomaly_count for entry in anomalous.values())
     which = f"executionTime{'' if count == 1 else 's'} of {', '.join(anomalous)}"
     title = f"{words.count(count)} {which} cannot be: below zero, or longer than the client waited"
     return Drawing(title, caption, figure, left_out=left_out)
-
-
-def _dots(panel: Axes, x: Any, y: Any, colour: str) -> None:
-    alpha = 0.85 if len(x) < 300 else 0.5 if len(x) < 2000 else 0.3
-    panel.scatter(
-        x,
-        y,
-        s=5,
-        color=colour,
-        alpha=alpha,
-        linewidths=0,
-        label="an operation",
-        rasterized=len(x) > style.SCATTER_AS_PATHS,
-    )
 
 
 def _span(panel: Axes, values: Any) -> None:
@@ -285,39 +265,13 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     every = np.concatenate((entry.execution, entry.seen, anomalous, anomalous_seen))
     every = every[every > 0]
     low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
-    _dots(panel, entry.seen, np.maximum(entry.execution, low), colour)
+    marks.draw_dots(panel, entry.seen, np.maximum(entry.execution, low), colour, "an operation")
     if len(anomalous):
-        panel.scatter(
-            anomalous_seen, np.maximum(anomalous, low), s=22, marker="x", color=style.THROTTLED, linewidths=1.1,
-            label="cannot be", clip_on=False, zorder=3,
+        marks.draw_dots(
+            panel, anomalous_seen, np.maximum(anomalous, low), style.THROTTLED, "cannot be", marker="x", size=22,
+            alpha=1.0, linewidths=1.1, clip_on=False, zorder=3,
         )  # fmt: skip
     panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")
     panel.fill_between([low, high], [low, high], high, color=style.SHADE, lw=0, zorder=0)
     style.log(panel, "x", low, high)
     style.log(panel, "y", low, high)
-
-
-def _over_time_title(findings: Findings) -> str:
-    traffic = {name: findings.metrics.traffic[name] for name in findings.executions}
-    parts = []
-    for name, figures in traffic.items():
-        steps = {
-            stage: p50 for stage, part in figures.stages.items() if (p50 := part.execution_time_ms.p50) is not None
-        }
-        if not steps:
-            continue
-        quick, slow = (pick(steps, key=lambda stage: steps[stage]) for pick in (min, max))
-        said = words.duration_ms(figures.execution_time_ms.p50)
-        if steps[slow] > _SAME * steps[quick]:
-            said = f"{words.duration_ms(steps[quick])} ({quick}) to {words.duration_ms(steps[slow])} ({slow})"
-        parts.append(f"{name} {said}")
-    medians = {name: figures.execution_time_ms.p50 for name, figures in traffic.items()}
-    return medians_title("executionTime", medians, ", ".join(parts))
-
-
-def medians_title(of: str, medians: dict[str, float | None], said: str) -> str:
-    """Return a title with each entry's median; for many entries, the lowest and highest, in ms."""
-    known = {name: median for name, median in medians.items() if median is not None}
-    if len(known) > style.MOST_NAMED:
-        said = words.listed(known, words.duration_ms)
-    return f"Median {of} of ok operations: {said}" if said else f"Too few answers for a median {of}"

@@ -44,9 +44,8 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
     marks.over_time(axes, record)
     caption = (
-        "Requests by the second they were sent, polls and retries included, cut off at 3 times the limit; a "
-        "limit holds over "
-        "its window, so single seconds may exceed it."
+        f"Requests by the second they were sent, cut off at {_HIGHEST_RATE:g} times the limit; a limit holds over its "
+        "window, so single seconds may exceed it."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
@@ -228,8 +227,8 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     marks.over_time(axes, record)
     beside = any(windows.counts.limiters > 1 for windows in drawn.values())
     caption = (
-        f"Each bar is a window of the server{', with the limiters of keys side by side' if beside else ''}; the outline "
-        f"above it is its 429s, cut off at {_HIGHEST:g} times the limit."
+        f"Each bar is a window of the server{', keys side by side' if beside else ''}; the outline above it is its "
+        f"429s, cut off at {_HIGHEST:g} times the limit."
     )
     return Drawing(_windows_title(findings, windowed), caption, figure)
 

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +16,19 @@ from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan, TrafficPlan
 from loadtest.report.plots.layout import text_in
-from loadtest.report.plots.style import BAD, FADED, GRID, INK, LIMIT, MUTED, PAPERED, SHADE, note, short
+from loadtest.report.plots.style import (
+    BAD,
+    FADED,
+    GRID,
+    INK,
+    LIMIT,
+    MUTED,
+    PAPERED,
+    SCATTER_AS_PATHS,
+    SHADE,
+    note,
+    short,
+)
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
@@ -63,6 +75,31 @@ def time_axis(panel: Axes, record: Record) -> None:
     panel.set(xlim=(-end_s * 0.008, end_s), xlabel="time since the start of the run, s")
 
 
+def draw_dots(
+    panel: Axes, x: Floats, y: Floats, colour: str, label: str, *, marker: str = "o", size: float = 5.0,
+    alpha: float | None = None, **look: Any,
+) -> None:  # fmt: skip
+    """Draw operations as dots, more transparent where there are many; very many as a picture.
+
+    Args:
+        panel: the panel.
+        x: along its x axis.
+        y: along its y axis.
+        colour: of the dots.
+        label: for the legend.
+        marker: as in Matplotlib.
+        size: in square points.
+        alpha: opacity; None depends on their number.
+        look: as in ``Axes.scatter``.
+    """
+    if alpha is None:
+        alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3
+    panel.scatter(
+        x, y, s=size, marker=marker, color=colour, alpha=alpha, label=label, rasterized=len(x) > SCATTER_AS_PATHS,
+        **{"linewidths": 0, **look},
+    )  # fmt: skip
+
+
 def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> None:
     """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for very few values.
 
@@ -81,6 +118,11 @@ def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> 
         carried = np.array([interval_ranks(each.n, quantile) is not None for each in binned])
         panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
         panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
+
+
+def has_bursts(record: Record, traffic: str) -> bool:
+    """Whether stages of an entry come all at once: a bin of time says nothing about them."""
+    return any(stage.burst for stage in record.info.traffic[traffic].stages)
 
 
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:

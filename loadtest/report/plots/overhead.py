@@ -1,27 +1,25 @@
-"""Overhead, the client's wait beyond executionTime: its distribution, and its median by rate."""
+"""Overhead, the client's wait beyond executionTime: its distribution, and its percentiles by stage."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import OperationStage, Summary
+from loadtest.analysis.results import OperationStage
 from loadtest.analysis.run_record import Record
 from loadtest.report.deciding import deciding_of
-from loadtest.report.plots import marks, style
+from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.execution import ended_share, medians_title, why_none
+from loadtest.report.plots.execution import why_none
+from loadtest.report.plots.titles import medians
 
 _MOST_ROWS: Final = 5
 _MOST_LEVEL: Final = 4
-"""Stages whose names stand beside one another without being turned."""
+"""Maximum number of stage names beside one another that are not turned."""
 _MOST_TURNED: Final = 12
-"""Stages from which on only some are named."""
-_FASTER: Final = 1.1
-"""Minimum ratio of rates, or medians, that a title distinguishes."""
+"""Maximum number of stages that are all named."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -31,6 +29,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
     if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
+    title = medians(findings, shown, "overhead", lambda part: part.overhead_ms)
     shown, left_out = deciding_of(findings, shown, _MOST_ROWS)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
@@ -38,19 +37,12 @@ def draw(findings: Findings) -> Drawing | NoData:
         _spread(panel, findings.record, name, colour)
         if columns > 1:
             panel.set_xlabel("ms (log)")
-            _by_stage(axes[place * 2 + 1], shown[name].stages, colour, bursts=_has_bursts(findings, name))
+            _by_stage(axes[place * 2 + 1], shown[name].stages, colour)
     axes[-columns].set_xlabel("ms (log)")
-    caption = (
-        "Overhead is service time minus executionTime, and for a job the time from submit to result minus "
-        "executionTime."
-    )
+    caption = "Overhead is the wait beyond executionTime: of a service time, or of a job’s time from submit to result."
     if columns > 1:
-        caption += (
-            " On the right, each stage at the rate that was sent, or in their order where all had the same "
-            "or some came all at once, with the 95 % interval (sampling only) of its median; a thin line leads to the "
-            "rate that was offered, where that is another. Overhead that grows with the rate is queueing."
-        )
-    return Drawing(_title(findings, list(shown)), caption, figure, left_out=left_out)
+        caption += " Stages are in the order of the run, with 95 % intervals of their medians (sampling only)."
+    return Drawing(title, caption, figure, left_out=left_out)
 
 
 def _spread(panel: Axes, record: Record, name: str, colour: str) -> None:
@@ -62,80 +54,27 @@ def _spread(panel: Axes, record: Record, name: str, colour: str) -> None:
     panel.set_ylabel("at most this long, %")
 
 
-def _has_bursts(findings: Findings, name: str) -> bool:
-    """Whether stages of an entry came all at once: what that is per minute says nothing."""
-    return any(stage.burst for stage in findings.record.info.traffic[name].stages)
-
-
-def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str, *, bursts: bool) -> None:
+def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
+    """Draw median and p95 of each stage, unjoined: nothing was measured between stages."""
     panel.set_title("by stage")
-    known = [
-        (_per_minute(figures.operations.sent_rate), name, figures)
-        for name, figures in stages.items()
-        if figures.overhead_ms.p50 is not None
-    ]
+    known = {name: part.overhead_ms for name, part in stages.items() if part.overhead_ms.p50 is not None}
     if not known:
         panel.text(
             0.5, 0.5, "no data, because no stage\ncarries a median", transform=panel.transAxes, color=style.MUTED,
             ha="center", va="center",
         )  # fmt: skip
         return
-    rates = [rate for rate, _, _ in known]
-    if len(known) > 1 and (bursts or max(rates) <= _FASTER * min(rates)):
-        # One beside the other, in the order of the run: at their rates they would lie upon one another.
-        _points(panel, range(len(known)), [figures.overhead_ms for _, _, figures in known], colour)
-        named = range(0, len(known), 1 + len(known) // _MOST_TURNED)
-        panel.set_xticks(named, [known[k][1] for k in named], rotation=30 if len(known) > _MOST_LEVEL else 0)
-        each = "" if bursts else f", each at about {words.rate(float(np.mean(rates)) / 60)}"
-        panel.set(xlim=(-0.5, len(known) - 0.5), xlabel=f"stage{each}")
-        return
-    known.sort(key=lambda one: one[0])
-    _points(panel, sorted(rates), [figures.overhead_ms for _, _, figures in known], colour)
-    for rate, _, figures in known:
-        offered, middle = _per_minute(figures.operations.offered_rate), figures.overhead_ms.p50 or 0.0
-        if abs(offered - rate) > 0.02 * rate:
-            panel.plot([rate, offered], [middle, middle], color=style.MUTED, lw=0.7)
-    most = max(*rates, *(_per_minute(figures.operations.offered_rate) for _, _, figures in known))
-    panel.set(xlim=(0, most * 1.1), xlabel="operations sent, 1/min")
-    room = marks.name_stages(panel, [(rate / most / 1.1, name) for rate, name, _ in known], marks.HALF_IN)
-    panel.set_ylim(0, panel.get_ylim()[1] / (1 - room))
-    style.plain(panel.xaxis)
-
-
-def _per_minute(per_second: float | None) -> float:
-    return (per_second or 0.0) * 60
-
-
-def _points(panel: Axes, x: Sequence[float], summaries: list[Summary], colour: str) -> None:
-    """Draw median and p95 of each stage, unjoined, since rates in between were not measured."""
-    low, high = np.array([summary.p50_interval for summary in summaries]).T
-    panel.vlines(x, low, high, color=colour, lw=2.2, alpha=0.5)
-    middles = np.array([summary.p50 for summary in summaries], float)
-    panel.plot(x, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
-    tails = np.array([summary.p95 for summary in summaries], float)
+    places, names = range(len(known)), list(known)
+    low, high = np.array([each.p50_interval for each in known.values()]).T
+    middles, tails = np.array([(each.p50, each.p95) for each in known.values()], float).T
+    panel.vlines(places, low, high, color=colour, lw=2.2, alpha=0.5)
+    panel.plot(places, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
     if np.isfinite(tails).any():
-        panel.plot(x, tails, color=style.INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
-    panel.set(ylim=(0, max(float(np.nanmax([high, tails])), 1e-3) * 1.2), ylabel="overhead, ms")
+        panel.plot(places, tails, color=style.INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
+    named = places[:: 1 + len(names) // _MOST_TURNED]
+    panel.set_xticks(named, [names[k] for k in named], rotation=30 if len(names) > _MOST_LEVEL else 0)
+    panel.set(
+        xlim=(-0.5, len(names) - 0.5), xlabel="stage", ylabel="overhead, ms",
+        ylim=(0, max(float(np.nanmax([high, tails])), 1e-3) * 1.2),
+    )  # fmt: skip
     style.plain(panel.yaxis)
-
-
-def _title(findings: Findings, names: list[str]) -> str:
-    parts = []
-    for name in names:
-        figures = findings.metrics.traffic[name]
-        steps = {stage: p50 for stage, part in figures.stages.items() if (p50 := part.overhead_ms.p50) is not None}
-        if not steps:
-            continue
-        paced = [(figures.stages[stage].operations.sent_rate or 0.0, p50, stage) for stage, p50 in steps.items()]
-        (slow, before, _), (fast, after, _) = min(paced), max(paced)
-        quick, late = (pick(steps, key=lambda stage: steps[stage]) for pick in (min, max))
-        said = words.duration_ms(figures.overhead_ms.p50)
-        if fast > _FASTER * slow and not _has_bursts(findings, name):
-            said = (
-                f"{words.duration_ms(before)} at {words.rate(slow)}, {words.duration_ms(after)} at {words.rate(fast)}"
-            )
-        elif steps[late] > _FASTER * steps[quick]:
-            said = f"{words.duration_ms(steps[quick])} in “{quick}”, {words.duration_ms(steps[late])} in “{late}”"
-        parts.append(f"{name}{ended_share(findings, name)} {said}")
-    medians = {name: findings.metrics.traffic[name].overhead_ms.p50 for name in names}
-    return medians_title("overhead", medians, "; ".join(parts))

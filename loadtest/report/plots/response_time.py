@@ -1,6 +1,6 @@
 """Response times: over time, beside service time, and as a heat map of a long run."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,18 +9,15 @@ from matplotlib.figure import Figure
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import OperationFigures, bounded
-from loadtest.analysis.timelines import Heat
+from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
-from loadtest.report.deciding import deciding, deciding_of
 from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, picked
+from loadtest.report.plots.titles import medians, names_or_count
 from loadtest.stats.order_statistics import interval_ranks, rank
 
-_NEARLY_ALL: Final = 0.99
-"""Share of the operations from which their times are those of all."""
 _LEAST_SPAN: Final = 4.0
 """Minimum ratio of the axis's ends."""
 
@@ -28,85 +25,38 @@ _LEAST_SPAN: Final = 4.0
 def draw_scatter(findings: Findings) -> Drawing | NoData:
     """Draw a panel per traffic entry with an answer."""
     record = findings.record
-    names = [name for name, responses in findings.responses.items() if responses.dots]
-    if not names:
+    found = {name: responses for name, responses in findings.responses.items() if responses.dots}
+    if not found:
         return NoData("Response time of each operation", "no operation was sent")
-    names, left_out = deciding(findings, names)
-    figure, axes = style.panels(len(names), 1.85)
+    figure, drawn, left_out = style.entry_panels(findings, found, 1.85)
     marked = False
-    for panel, name, colour in style.entries(record, axes, names):
-        _panel(panel, findings, name, colour)
+    for panel, name, responses, colour in drawn:
+        _panel(panel, findings, name, responses, colour)
         limit = LIMIT_OF_OPERATION[Operation(record.info.traffic[name].operation)]
         over = [one for each, one in findings.rates.items() if limit in record.assumed_limits.together(each)]
         marked |= bool(over) and marks.mark_windows(panel, record, over[0].boundaries)
-    marks.over_time(axes, record, names)
+    marks.over_time(figure.axes, record, [name for _, name, _, _ in drawn])
     caption = (
-        "Each dot is an operation at its intended start, on a log scale; lines are percentiles of operations "
-        "that were ok or "
-        "timed out (dotted: too few samples), ticks at the lower edge are 429s, dashed lines are thresholds."
+        "Each dot is an operation at its intended start; lines are percentiles (dotted: too few samples), and ticks at "
+        "the lower edge are 429s."
     )
     if marked:
         caption += f" {marks.window_words(record)}"
-    return Drawing(_scatter_title(findings), caption, figure, left_out=left_out)
+    title = medians(findings, findings.metrics.traffic, "response time", lambda part: part.response_time_ms)
+    return Drawing(title, caption, figure, left_out=left_out)
 
 
-def _scatter_title(findings: Findings) -> str:
-    """Return each stage's p95 if all entries share two stages, else each entry's times."""
-    traffic = findings.metrics.traffic
-    two = {tuple(figures.stages) for figures in traffic.values()}
-    if len(two) == 1 and len(names := two.pop()) == 2 and len(traffic) <= style.MOST_NAMED:
-        tails = {
-            name: [figures.stages[stage].response_time_ms.get("p95") for stage in names]
-            for name, figures in traffic.items()
-        }
-        if all(tail.value is not None for both in tails.values() for tail in both):
-            said = [f"{name} {' → '.join(map(bounded, both))}" for name, both in tails.items()]
-            return f"p95 response time, {' → '.join(names)}: {', '.join(said)}"
-    blocks = {name: figures.response_time_ms for name, figures in traffic.items()}
-    if not any(block.n for block in blocks.values()):
-        return "No operation was ok or timed out: there is no median response time"
-    medians = {name: p50 for name, block in blocks.items() if (p50 := block.p50) is not None}
-    if len(medians) > style.MOST_NAMED:
-        halves = {name: blocks[name].get("p50") for name in medians}
-        late = [name for name, half in halves.items() if half.most != medians[name]]
-        known = {name: median for name, median in medians.items() if name not in late}
-        open_ = f"time-outs leave that of {style.names_or_count(late)} open" if late else ""
-        few = {name: _answered(traffic[name]) for name in medians}
-        of = "" if min(few.values()) > _NEARLY_ALL else " of operations that were ok"
-        return f"Median response time{of}: {'; '.join(filter(None, (words.listed(known, words.duration_ms), open_)))}"
-    parts = [
-        f"{name} {bounded(block.get('p50'))}" + (f" ({bounded(block.get('p95'))})" if block.p95 is not None else "")
-        for name, block in blocks.items()
-        if name in medians
-    ]
-    if not parts:
-        return "Too few answers for a median response time"
-    of = "" if all(_answered(figures) > _NEARLY_ALL for figures in traffic.values()) else " of operations that were ok"
-    return f"Median (p95) response time{of}: {', '.join(parts)}"
-
-
-def _answered(figures: OperationFigures) -> float:
-    """Return the share of the sent operations that were ok or timed out."""
-    counts = figures.operations
-    return (counts.ok + counts.timed_out) / max(1, counts.sent)
-
-
-def _panel(panel: Axes, findings: Findings, name: str, colour: str) -> None:
-    responses = findings.responses[name]
-    good = len(responses.dots.get(Outcome.OK, ((),))[0])
-    looks = {
-        Outcome.OK: (colour, "o", 5.0, 0.85 if good < 300 else 0.55 if good < 2000 else 0.3),
-        Outcome.FAILED: (style.MUTED, "+", 20.0, 1.0),
-        "timed out": (style.MUTED, "^", 9.0, 0.8),
+def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, colour: str) -> None:
+    looks: dict[str, dict[str, Any]] = {
+        Outcome.OK: {"colour": colour},
+        Outcome.FAILED: {"colour": style.MUTED, "marker": "+", "size": 20.0, "alpha": 1.0, "linewidths": 0.7},
+        "timed out": {"colour": style.MUTED, "marker": "^", "size": 9.0, "alpha": 0.8},
     }
-    for layer, (ink, marker, size, alpha) in looks.items():
-        seconds, times = responses.dots.get(layer, ((), ()))
-        if len(seconds):
-            panel.scatter(
-                seconds, times, s=size, marker=marker, color=ink, alpha=alpha, linewidths=0 if marker in "o^" else 0.7,
-                label=layer, rasterized=len(seconds) > style.SCATTER_AS_PATHS,
-            )  # fmt: skip
-    marks.draw_bins(panel, responses.n, responses.cuts, responses.binned)
+    for layer, look in looks.items():
+        if layer in responses.dots:
+            marks.draw_dots(panel, *responses.dots[layer], label=layer, **look)
+    if not marks.has_bursts(findings.record, name):
+        marks.draw_bins(panel, responses.n, responses.cuts, responses.binned)
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     # A steady value is to look steady.
@@ -145,26 +95,18 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
     if record.info.traffic and not names:
         return None
-    stages = {name: record.stages(traffic=name) for name in names}
-    names = [name for name in names if record.time("response_time_ms", stages[name]).n]
-    if not names:
+    found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
+    if not found:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
-    names, left_out = deciding(findings, names)
-    figure, axes = style.panels(len(names), 2.3, columns=min(3, len(names)), share_x=False)
-    for panel, name, colour in style.entries(record, axes, names):
-        style.ecdf(
-            panel, record.time("response_time_ms", stages[name]), color=style.INK, ls="-", lw=1.5, label="response time"
-        )
-        service = record.time("service_time_ms", stages[name])
+    figure, drawn, left_out = style.entry_panels(findings, found, 2.3, columns=3)
+    for panel, _, stages, colour in drawn:
+        response, service = (record.time(each, stages) for each in ("response_time_ms", "service_time_ms"))
+        style.ecdf(panel, response, color=style.INK, ls="-", lw=1.5, label="response time")
         style.ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
         style.log(panel, "x")
         panel.set_xlabel("ms (log)")
-    axes[0].set_ylabel("share at most this long, %")
-    caption = (
-        "Response time runs from the intended start, service time from a request’s first byte sent; the gap "
-        "is waiting and "
-        "retries."
-    )
+    figure.axes[0].set_ylabel("share at most this long, %")
+    caption = "Response time starts at the intended start, service time at a request’s first byte: the gap is waiting."
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 
@@ -179,7 +121,7 @@ def _service_title(findings: Findings) -> str:
         return "Too few answers for the waits of operations beyond their request"
     half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
-    whose = f" of {style.names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
+    whose = f" of {names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
     at_most = f"{words.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
     return f"At the median ok operations{whose} waited {half} or less beyond their answered request, {at_most}"
 
@@ -188,17 +130,12 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
     """Draw a panel per traffic entry with many operations; None for few, which the scatter shows."""
     if not findings.heats:
         return None
-    heats, left_out = deciding_of(findings, findings.heats)
-    figure, axes = style.panels(len(heats), 1.9)
-    for panel, name, colour in style.entries(findings.record, axes, heats):
-        _heat_panel(figure, panel, heats[name], colour)
-    marks.over_time(axes, findings.record, list(heats))
-    caption = (
-        "Each field counts the ok and timed-out operations of a time span with such a response time, by "
-        "intended start; "
-        "stronger colours mean more, on a log scale."
-    )
-    tables = tuple(_heat_table(name, heat) for name, heat in heats.items())
+    figure, drawn, left_out = style.entry_panels(findings, findings.heats, 1.9)
+    for panel, _, heat, colour in drawn:
+        _heat_panel(figure, panel, heat, colour)
+    marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
+    caption = "Each field counts the ok and timed-out operations of a time span, by intended start and response time."
+    tables = tuple(_heat_table(name, heat) for _, name, heat, _ in drawn)
     return Drawing(_heat_title(findings), caption, figure, tables, left_out)
 
 
@@ -240,7 +177,7 @@ def _heat_title(findings: Findings) -> str:
     low, high = drifts[name]
     if low <= 1 <= high:
         most = max(max(high, 1 / low) for low, high in drifts.values())
-        whose = style.names_or_count(list(drifts))
+        whose = names_or_count(list(drifts))
         same = f"is that of the first, within {np.ceil((most - 1) * 100):.0f}\u00a0%"
         return f"The median response time of {whose} in the last third of the run {same}"
     times = f"{low:.2g} to {high:.2g} times that of the first"

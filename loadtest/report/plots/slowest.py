@@ -41,7 +41,9 @@ def draw(findings: Findings) -> Drawing | NoData:
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
     shown, left_out = deciding_of(findings, shown)
     figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(each)) for each in shown.values()])
+    colours = dict[str, None]()
     for panel, name, colour in entries(findings.record, axes, shown):
+        colours[colour] = None
         _rows(panel, shown[name], colour)
         rows(panel, [words.count(one.arrival) for one in shown[name]])
         panel.set_xlim(0, max(one.response_ms for one in shown[name]) * 1.14)
@@ -52,14 +54,13 @@ def draw(findings: Findings) -> Drawing | NoData:
         {
             "waiting for the next request": Patch(color=SHADE),
             "start lag": Patch(color=INK),
-            "request, until its first byte": Patch(color=MUTED),
-            "rest of its answer": Patch(color=MUTED, alpha=0.4),
+            "request, until its first byte": tuple(Patch(color=colour) for colour in colours),
+            "rest of its answer": tuple(Patch(color=colour, alpha=0.4) for colour in colours),
             "429": Patch(color=THROTTLED),
         },
     )
     caption = (
-        "Each row is an operation with its arrival’s number, and each bar a request; gaps are poll intervals "
-        "or backoff."
+        "Each row is an operation, by its arrival’s number, and each bar a request; gaps are poll intervals or backoff."
     )
     return Drawing(_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
 

@@ -12,7 +12,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.report.deciding import deciding_of
 from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import FADED, PAPER, line_of, log, names_or_count, panels
+from loadtest.report.plots.style import FADED, PAPER, line_of, log, panels
+from loadtest.report.plots.titles import names_or_count
 from loadtest.stats.order_statistics import interval_ranks
 
 _POINTS = 500

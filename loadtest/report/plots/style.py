@@ -9,14 +9,16 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 from matplotlib.ticker import (
@@ -30,15 +32,19 @@ from matplotlib.ticker import (
 )
 
 from loadtest.analysis.distribution import Distribution
+from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report import amounts
+from loadtest.report.deciding import deciding_of
 from loadtest.report.plots.layout import Margins, grid
 from loadtest.stats.order_statistics import ranks_to_draw
 from loadtest.words import grouped
+
+_Value = TypeVar("_Value")
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -126,8 +132,6 @@ PAPERED: Final = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad":
 """Box of a note that overlaps lines."""
 DOT: Final = "  ·  "
 """Between the parts of a panel's title."""
-MOST_NAMED: Final = 3
-"""Maximum number of traffic entries named in a title."""
 CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
 """Style of the line between runs at an accepted change."""
 SCATTER_AS_PATHS: Final = 600
@@ -155,6 +159,26 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
     """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
     return grid(heights_in, 1, share_x=False)
+
+
+def entry_panels(
+    findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
+) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
+    """A figure with a panel for each of the traffic entries that decide.
+
+    Args:
+        findings: of a run.
+        found: what is drawn of each entry.
+        height_in: of a panel.
+        columns: at most so many panels beside one another; panels in one column share their x axis.
+
+    Returns:
+        The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.
+    """
+    shown, left_out = deciding_of(findings, found)
+    figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
+    titled = entries(findings.record, axes, shown)
+    return figure, [(panel, name, shown[name], colour) for panel, name, colour in titled], left_out
 
 
 def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
@@ -252,41 +276,39 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
 
 
 def legend(figure: Figure) -> None:
-    """Add one legend above all panels, with each label once, without empty series."""
-    shown: dict[str, Any] = {}
+    """Add one legend above all panels, with each label once in all its colours, without empty series."""
+    shown: dict[str, dict[str, Any]] = {}
     for panel in figure.axes:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            if not (isinstance(handle, Line2D) and np.isnan(np.asarray(handle.get_ydata(), float)).all()):
-                shown.setdefault(label, handle)
+            artist: Any = handle.patches[0] if isinstance(handle, BarContainer) else handle
+            if isinstance(artist, StepPatch) and not artist.get_fill():
+                # Matplotlib draws all steps of a tuple at one place.
+                artist = key(color=artist.get_edgecolor(), lw=artist.get_linewidth(), ls=artist.get_linestyle())
+            elif isinstance(artist, Line2D) and np.isnan(np.asarray(artist.get_ydata(), float)).all():
+                continue
+            colour = artist.get_color() if isinstance(artist, Line2D) else artist.get_facecolor()
+            shown.setdefault(label, {}).setdefault(str(colour), artist)
     if shown:
-        keys(figure, shown)
+        keys(figure, {label: tuple(handles.values()) for label, handles in shown.items()})
 
 
 def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Add a legend above all panels from handles by label, in as many rows as needed."""
+    """Add a legend above all panels in as many rows as needed; the handles of a tuple stand side by side."""
     widths = [len(label) + _HANDLE for label in handles]
     columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
         list(handles.values()), list(handles), loc="upper left", ncols=columns, columnspacing=1.6, alignment="left",
-        markerscale=1.7,
+        markerscale=1.7, handler_map={tuple: HandlerTuple(ndivide=None, pad=0.3)},
     )  # fmt: skip
     if isinstance(layout := figure.get_layout_engine(), Margins):
         layout.make_room(figure, -(-len(handles) // columns))
-    for handle in made.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
+    for handle in made.findobj(PathCollection):
+        handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
 
 
 def key(**look: Any) -> Line2D:
     """Return a legend handle with a given look."""
     return Line2D([], [], **look)
-
-
-def names_or_count(names: Sequence[str]) -> str:
-    """Return some names, or their number if there are many."""
-    if len(names) > MOST_NAMED:
-        return f"{len(names)} entries"
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}

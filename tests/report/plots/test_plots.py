@@ -196,7 +196,7 @@ def test_titles_say_no_more_than_their_data(tmp_path: Path) -> None:
     )
     assert titles["spectrum"].endswith("; jobs reached time-outs: that tail is longer than is known")
     assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"
-    assert titles["overhead"] == "Median overhead of ok operations: jobs (75.0 % were ok) 700 ms"
+    assert titles["overhead"] == "Median overhead: 700 ms for jobs (75.0 % were ok)"
 
 
 @pytest.fixture(scope="module")

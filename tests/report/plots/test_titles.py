@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from plugins import record_maker as maker
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import usage as windows
+from loadtest.record.run_info import LimitInfo
 from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
@@ -100,7 +102,7 @@ def test_rates_are_compared_in_every_stage(tmp_path: Path, times: tuple[int, int
 
 
 def test_stages_of_bursts_have_no_rate(tmp_path: Path) -> None:
-    """Three bursts are no three rates: they are compared by their names."""
+    """Three bursts are no three rates: they are compared by their names, and no line joins them over time."""
     stages = [maker.stage(name, 20 * k, 20, 0, burst=12 + 2 * k) for k, name in enumerate("abc")]
     rows = []
     for place, stage in enumerate(stages):
@@ -109,7 +111,30 @@ def test_stages_of_bursts_have_no_rate(tmp_path: Path) -> None:
             rows += maker.both("t", 100 * place + k, start, start + took, stage=stage.name, execution_time_ms=4.0)
     findings = maker.findings(tmp_path / "run", maker.info({"t": maker.plan("sync_run", stages)}), rows)
     assert by_rate.draw(findings) is None
-    assert title(overhead.draw, findings).endswith("t 1.00 ms in “a”, 5.00 ms in “c”")
+    assert title(overhead.draw, findings) == "Median overhead of t: 1.00 ms in “a”, 5.00 ms in “c”"
+    with styled("x"):
+        scatter = response_time.draw_scatter(findings)
+    assert isinstance(scatter, Drawing)
+    assert not [line for line in scatter.figure.axes[0].lines if "of a bin" in str(line.get_label())]
+
+
+def test_windows_of_several_keys_stand_side_by_side(tmp_path: Path) -> None:
+    """Each key has a limiter of its own, which accepts the whole limit in the same windows: no bar covers another."""
+    rows = []
+    for k in range(400):
+        key, place = k % 2, k // 2
+        late = {} if place % 100 < 50 else {"status": 429, "outcome": "throttled", "reason": "throttled"}
+        rows += maker.both("t", k, place * 600.0, place * 600.0 + 5, key_index=key, **late)
+    run = maker.info({"t": maker.plan("sync_run", [maker.stage("above", 0, 120, 4, over=["sync_run"])])}, keys=2)
+    run.target.limits["sync_run"] = LimitInfo(count=50, window_s=60.0)
+    findings = maker.findings(tmp_path / "run", run, rows)
+    with styled("x"):
+        drawn = limits.draw_windows(findings)
+    assert isinstance(drawn, Drawing)
+    bars = [bar for group in drawn.figure.axes[0].containers[:2] for bar in group.patches if bar.get_height()]
+    ends = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars if bar.get_y() == 0)
+    assert len(ends) >= 4
+    assert all(before[1] <= after[0] + 1e-6 for before, after in pairwise(ends))
 
 
 @pytest.mark.parametrize("slower", [1.0, 1.2, 3.0])
@@ -162,7 +187,7 @@ def test_times_are_told_by_stage_and_bars_of_one_operation_compared(tmp_path: Pa
     traffic = {name: maker.plan("sync_run", stages, offered=200) for name in ("quick", "slow")}
     found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
     said = title(response_time.draw_scatter, found)
-    assert said == "p95 response time, within → above: quick 20.0 ms → 40.0 ms, slow 40.0 ms → 80.0 ms"
+    assert said == "Median response time of slow: 40.0 ms in “within”, 80.0 ms in “above”"
     with styled("parts"):
         drawn = execution.draw_decomposition(found)
     assert isinstance(drawn, Drawing)
