@@ -219,7 +219,7 @@ def _at_most(ones: list[SideDifference]) -> str:
     if len(known) < len(ends):
         return ", and may have changed by any amount"
     unit = UNITS[ones[0].metric]
-    return f", and changed by {signed(min(known), unit)} to {signed(max(known), unit)}"
+    return f", its change {signed(min(known), unit)} to {signed(max(known), unit)} (95\u00a0%)"
 
 
 def _mistakes(findings: Findings) -> str:

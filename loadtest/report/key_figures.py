@@ -165,7 +165,7 @@ def in_words(found: MetricInterval) -> str:
     unit = UNITS[found.metric]
     ends = f"{words.measured(found.low, unit)} to {words.measured(found.high, unit)}"
     if found.kind == "phases" and found.low == found.high:
-        return "the same at every phase of the server’s windows"
+        return f"the same{_PHASES.replace('depending on when', 'whenever')}"
     if found.kind == "phases":
         return f"{ends}{_PHASES}"
     if found.kind == "phases and blocks":

@@ -129,7 +129,7 @@ def test_an_effect_is_said_with_what_can_be_told(tmp_path: Path, shift: float, s
         assert low is not None
         assert high is not None
         ends = f"{signed(low, 'ms')} to {signed(high, 'ms')}"
-        assert f"changed by {words(ends)}." in words(build(found).statements[0])
+        assert f"its change {words(ends)} (95 %)." in words(build(found).statements[0])
 
 
 def test_a_change_that_is_told_but_too_small_to_matter_is_none(tmp_path: Path) -> None:

@@ -25,11 +25,13 @@ from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
 """Maximum number of requests compared, sampled evenly."""
+_LEAST_MS: Final = 1.0
+"""Minimum difference of times that counts, as between runs (``compare.changes``)."""
 _FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
-    """A significantly longer time of other traffic: separate 95 % intervals, and at least 1.5 times as long.
+    """A significantly longer time of other traffic: separate 95 % intervals, 1 ms longer and 1.5 times as long.
 
     Attributes:
         time: ``service_time`` of a request, or its ``execution_time``.
@@ -120,7 +122,8 @@ def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
         traffic, kind = entries.categories[code // len(KINDS)], KINDS[code % len(KINDS)]
         for name, values in times.items():
             now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
-            if (slow := slower(distribution(now), distribution(then))) is not None:
+            slow = slower(distribution(now), distribution(then))
+            if slow is not None and slow[1] - slow[2] >= _LEAST_MS:
                 statistic, meanwhile_ms, otherwise_ms, factor = slow
                 found.append(
                     Slowdown(
@@ -170,9 +173,12 @@ def interference(sent: pd.DataFrame, wrong: Bools | None) -> list[Interference]:
         wrong: True for rejected requests that the assumed limiter would have accepted; None if unknown.
     """
     entries, keys = sent["traffic"].cat, sent["key_index"].fillna(0).to_numpy(np.int64)
-    names = list(entries.categories)
-    found = _parties("traffic", sent, np.asarray(entries.codes, np.int64), wrong, names.__getitem__)
-    return found + _parties("key", sent, keys, wrong, str)
+    codes, names = np.asarray(entries.codes, np.int64), list(entries.categories)
+    pairs = pd.DataFrame({"entry": codes, "key": keys}).drop_duplicates()
+    # An entry with a key of its own is one client, not two.
+    own = pairs[~pairs["entry"].duplicated(keep=False) & ~pairs["key"].duplicated(keep=False)]["key"].astype(str)
+    found = _parties("traffic", sent, codes, wrong, names.__getitem__)
+    return found + [one for one in _parties("key", sent, keys, wrong, str) if one.party not in own.to_numpy()]
 
 
 def _parties(

@@ -177,7 +177,7 @@ def _retries(findings: Findings) -> Table:
 def _interference(found: list[Interference]) -> Table:
     columns = (
         "Rejected traffic or key | #429 rate of all others meanwhile | #at other times | #Unexplained meanwhile | "
-        "#at other times | #Errors meanwhile | #at other times | Effect on others"
+        "#at other times | #Errors meanwhile | #at other times | Others worse off"
     )
     rows: Iterable[Row] = (
         (
@@ -190,16 +190,16 @@ def _interference(found: list[Interference]) -> Table:
         for one in found
     )
     felt = sum(bool(one.felt) for one in found)
-    heading = f"{count(felt)} of {count(len(found))} rejected clients affected the others beyond a known shared limit"
+    heading = f"Other traffic was worse off while {count(felt)} of {count(len(found))} rejected clients got 429s"
     if not felt:
-        heading = "No client’s excess traffic affected the others in unexplained 429s, longer times or errors"
+        heading = "Other traffic had no more unexplained 429s, longer times or errors while a client got 429s"
         if not all(one.felt is False for one in found):
             heading = "For some clients, the effect of excess traffic on the others is unknown"
     note = (
         "Meanwhile: in seconds in which that traffic or key got a 429. Unexplained: 429s of the others though their "
         "assumed limiter, shared or not, had room; more of them meanwhile would show limits that are shared unsaid. "
-        "Errors and times are compared in the stages in which it got a 429 with all other times; longer: a median or "
-        "p95 of the others by half at least, with 95 % intervals apart."
+        "Errors and times are compared in the stages in which it got a 429 with all other times, in which the load may "
+        "have been lower; longer: a median or p95 by 1 ms and half at least, with 95 % intervals apart."
     )
     return table_of("limits-touches", heading, columns, rows, note)
 

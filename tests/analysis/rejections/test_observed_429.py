@@ -197,7 +197,8 @@ def test_what_others_feel_beside_429s(tmp_path: Path, harm: str) -> None:
         "aggressor": maker.plan("sync_run", [maker.stage("beside", 50, 50, 10)]),
     }
     told = look(tmp_path / "run", rows, traffic, keys=2)
-    touch = next(each for each in told.interference if each.party == "aggressor")
+    (touch,) = told.interference  # its key is the same client
+    assert touch.party == "aggressor"
     assert touch.felt is (harm != "nothing")
     assert not touch.rejections_felt
     assert touch.others.more_errors == (harm == "errors")
