@@ -44,7 +44,7 @@ def draw(found: Capacity) -> Drawing | None:
     for panel in (times, refused):
         _mark(panel, found, [level.multiplier for level in levels])
     plain_log(refused.xaxis)
-    shown |= {"what stops more": key(**_STOPS), "never tried": Patch(facecolor=SHADE, edgecolor=INK, lw=0.3)}
+    shown |= {"constraint": key(**_STOPS), "not tested": Patch(facecolor=SHADE, edgecolor=INK, lw=0.3)}
     keys(figure, shown)
     return Drawing(_title(found), _CAPTION, figure)
 
@@ -65,6 +65,6 @@ def _title(found: Capacity) -> str:
     if found.multiplier is None or found.constraint is None:
         return "No rate is known above which thresholds break"
     which = f"the {found.limit} limit"
-    what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which spend {which}"}
+    what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which use {which}"}
     named = what.get(found.constraint, found.constraint)
-    return f"What stops more than {found.multiplier:.3g} times the rate: {named}"
+    return f"The constraint above {found.multiplier:.3g} times the rate: {named}"

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from loadtest import words
 from loadtest.analysis import distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
+from loadtest.analysis.rejections.expected_429 import boundaries
 from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows, bottleneck_limit
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL, THROTTLED_STATUS
@@ -59,18 +59,17 @@ def _rates_title(findings: Findings) -> str:
     called, requests = words.limit_name(use.limit), findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
         return "No request was answered"
+    whom = f" (key {use.keys[0].key})" if use.uneven else ""
+    if use.throttled and unexplained_429s(findings, use.limit) is not None:
+        return f"{words.share(use.throttled_rate)} of requests in “{use.stretch}” got 429, though the {called} had room"
     if use.throttled:
-        unexplained = unexplained_429s(findings, use.limit) is not None
-        asked = f"{words.share(use.throttled_rate)} of what “{use.stretch}” asked of"
-        if unexplained:
-            return f"{asked} the {called} got 429, though it had room"
-        return f"The {called} bound the run: {asked} it got 429"
-    whom = f" key {use.keys[0].key}" if use.uneven else ""
+        share = f"{words.share(use.throttled_rate)} of its requests in “{use.stretch}” got 429"
+        return f"The {called} was the bottleneck: {share}"
     if use.busiest > 1:
-        asked = f"the {called} was asked {words.times_what(use.busiest)} what it allows{whom}"
-        return f"No request got 429, though {asked}"
-    near = f"the nearest was the {called}, at {words.times(use.busiest)} of what it allows{whom}"
-    return f"No limit was reached; {near}"
+        return (
+            f"No request got 429, though requests were {words.times_what(use.busiest)} what the {called} allows{whom}"
+        )
+    return f"No limit was reached; the nearest was the {called}, at {words.times(use.busiest)}{whom}"
 
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
@@ -137,7 +136,7 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
     asked = {name: sent.loc[record.on_limit(name).index] for name in record.limits()}
     shown = {name: own for name, own in asked.items() if own["observed"].any() or own["expected"].eq(1).any()}
     if not shown:
-        return NoData("No request was answered with 429, and none was to be expected", "there is no 429 to draw")
+        return NoData("429 rate over time", "no request got 429, and none was expected to")
     figure, axes = style.panels(len(shown), 1.35)
     for panel, name in zip(axes, shown, strict=True):
         own = shown[name][shown[name]["start"].between(0, record.covered_s * 1e9)]
@@ -170,39 +169,22 @@ def _shares(seconds: Floats, hits: Floats, cuts: Floats) -> Floats:
 
 
 def _429_rate_caption(findings: Findings) -> str:
-    expectation = findings.expectation
-    text = "Requests answered with 429 ÷ requests sent, by the second they were sent."
-    if expectation.why_not is not None:
-        return f"{text} Nothing was expected, because {expectation.why_not}."
-    text += f" Expected is what {findings.record.assumed_limits.words}, does with the recorded sends"
-    if expectation.reordered:
-        moved = "1 request" if expectation.reordered == 1 else f"{count(expectation.reordered)} requests"
-        text += (
-            f", {moved} of bursts put in another order: such arrive in any, so that their number is compared and "
-            "not which of them passed"
-        )
-    if expectation.shift_s is None:
-        return f"{text}."
-    # Adding zero makes a rounded −0 a 0.
-    return f"{text}, the server’s clock {round(expectation.shift_s, 2) + 0.0:+.2f} s from ours."
+    text = "Requests answered with 429 ÷ requests sent, by the second they were sent"
+    if findings.expectation.why_not is not None:
+        return f"{text}. Nothing was expected, because {findings.expectation.why_not}."
+    return f"{text}; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
 
 
 def _429_rate_title(findings: Findings) -> str:
-    requests = findings.metrics.overall.requests
+    requests, found = findings.metrics.overall.requests, findings.expectation
     title = f"{words.share(requests.throttled_rate)} of requests got 429"
     if requests.expected_throttled_rate is None:
         return title
-    return f"{title}, {words.share(requests.expected_throttled_rate)} was expected{_agreement(findings.expectation)}"
-
-
-def _agreement(found: Expectation) -> str:
-    """Return the share of decisions that a replay predicts: first in sending order, without changes."""
+    title += f", {words.share(requests.expected_throttled_rate)} were expected"
     if found.agreement is None:
-        return ""
-    if not found.reordered:
-        return f"; {words.share(found.agreement)} of the decisions are as expected"
-    as_sent = "" if found.agreement_as_sent is None else f"{words.share(found.agreement_as_sent)} in the order sent, "
-    return f"; as expected are {as_sent}{words.share(found.agreement)} with accepted requests of bursts first"
+        return title
+    order = " with accepted requests of bursts first" if found.reordered else ""
+    return f"{title}; {words.share(found.agreement)} of the decisions are as expected{order}"
 
 
 def draw_windows(findings: Findings) -> Drawing | NoData:
@@ -213,11 +195,11 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     windowed = {name: each.windows for name, each in observed.limits.items() if each.windows is not None}
     drawn = {name: windows for name, windows in windowed.items() if windows.rejected.any()}
     if not drawn:
-        refusing = {name for name, each in observed.limits.items() if each.throttled}
-        why = "no window refused anything"
-        if refusing:
-            kept = f"none of the first {count(KEPT)} windows refused anything"
-            why = kept if refusing & windowed.keys() else "the limiter does not count in windows"
+        rejecting = {name for name, each in observed.limits.items() if each.throttled}
+        why = "no request got 429"
+        if rejecting:
+            kept = f"none of the first {count(KEPT)} windows has a 429"
+            why = kept if rejecting & windowed.keys() else "the limiter does not count in windows"
         return NoData(_WINDOWS_TITLE, why)
     figure, axes = style.panels(len(drawn), 1.45)
     marks.time_axis(axes[-1], record)
@@ -275,20 +257,19 @@ def _numbers(panel: Axes, windows: AcceptedWindows, highest: float) -> None:
 def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> str:
     odd = [name for name in findings.observed_429.limits if unexplained_429s(findings, name)]
     if odd:
-        return f"Requests to {' and '.join(odd)} were refused in windows that were not full"
-    known = {name: (each.counts, each.counts.spread) for name, each in windowed.items()}
-    spreads = [(counts, spread) for counts, spread in known.values() if spread is not None]
-    if not spreads:
-        # The run covers only part of these windows: the rest may have been accepted unseen.
+        return f"Requests on {words.joined(odd)} got 429 in windows that were not full"
+    full = {name: (each.counts, each.counts.spread) for name, each in windowed.items() if each.counts.spread}
+    if not full:
+        # The run covers only part of these windows: they may have accepted more before or after it.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
-        return f"Windows that refused let pass: {', '.join(parts)} (cut off by the run’s ends)"
-    total = sum(counts.saturated for counts, _ in spreads)
-    if all(spread[0] == spread[2] == counts.count for counts, spread in spreads):
-        which = "The one saturated whole window" if total == 1 else f"Each of {count(total)} saturated whole windows"
-        return f"{which} let exactly its limit pass"
-    parts = [_passed(name, got[0], got[2], counts.count) for name, (counts, got) in known.items() if got is not None]
-    return f"Saturated whole windows let pass: {', '.join(parts)}"
+        return f"Accepted in windows with 429s, cut off by the run’s ends: {', '.join(parts)}"
+    if all(spread[0] == spread[2] == counts.count for counts, spread in full.values()):
+        total = sum(counts.saturated for counts, _ in full.values())
+        which = "the one full window" if total == 1 else f"all {count(total)} full windows"
+        return f"In {which}, the API accepted exactly the limit"
+    parts = [_passed(name, spread[0], spread[2], counts.count) for name, (counts, spread) in full.items()]
+    return f"Accepted in full windows: {', '.join(parts)}"
 
 
 def _passed(name: str, least: int, most: int, limit: int) -> str:

@@ -118,12 +118,12 @@ def _service_title(findings: Findings) -> str:
         if plan.operation not in POLLED_OPERATIONS and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
-        return "Too few answers for the waits of operations beyond their request"
+        return "Too few answers for the wait beyond requests"
     half = words.duration_ms(max(0.0, *(float(waited.at([rank(waited.n, 0.5)])[0]) for waited in waits.values())))
     most = max(waits, key=lambda each: waits[each].most)
     whose = f" of {names_or_count(list(waits))}" if len(waits) < len(record.info.traffic) else ""
-    at_most = f"{words.duration_ms(max(0.0, waits[most].most))} at most{f' ({most})' if len(waits) > 1 else ''}"
-    return f"At the median ok operations{whose} waited {half} or less beyond their answered request, {at_most}"
+    worst = f"{words.duration_ms(max(0.0, waits[most].most))} in the worst case{f' ({most})' if len(waits) > 1 else ''}"
+    return f"Queueing and retries added at most {half} at the median{whose}, {worst}"
 
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:

@@ -192,7 +192,7 @@ def test_titles_say_no_more_than_their_data(tmp_path: Path) -> None:
         with styled(name):
             titles[name] = drawn(draw(found)).title.replace("\u00a0", " ")
     assert titles["service"] == (
-        "At the median ok operations of runs waited 0.20 ms or less beyond their answered request, 18.00 s at most"
+        "Queueing and retries added at most 0.20 ms at the median of runs, 18.00 s in the worst case"
     )
     assert titles["spectrum"].endswith("; jobs reached time-outs: that tail is longer than is known")
     assert titles["parts"] == "Of the mean time of an ok operation, executionTime is 30.0 % for jobs (75.0 % were ok)"

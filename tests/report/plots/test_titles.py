@@ -51,12 +51,12 @@ def test_windows_say_what_those_that_refused_let_pass(tmp_path: Path, seconds: i
     said = title(limits.draw_windows, found)
     if whole:
         assert set(whole) == {100}
-        exact = f"Each of {len(whole)} saturated whole windows let exactly its limit pass"
-        assert said == (exact if len(whole) > 1 else "The one saturated whole window let exactly its limit pass")
+        which = f"all {len(whole)} full windows" if len(whole) > 1 else "the one full window"
+        assert said == f"In {which}, the API accepted exactly the limit"
     else:
         passed = sorted(counts[False] for counts in refusing.values())
         ends = f"{passed[0]}" if passed[0] == passed[-1] else f"{passed[0]} to {passed[-1]}"
-        assert said == f"Windows that refused let pass: sync_run {ends} of 100 (cut off by the run’s ends)"
+        assert said == f"Accepted in windows with 429s, cut off by the run’s ends: sync_run {ends} of 100"
 
 
 def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
@@ -70,7 +70,7 @@ def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
     with styled("windows"):
         drawn = limits.draw_windows(findings)
     assert isinstance(drawn, NoData)
-    assert "windows refused anything" in drawn.why
+    assert "windows has a 429" in drawn.why
 
 
 @pytest.mark.parametrize("times", [(100, 104, 101), (100, 300, 101), (100, 150, 200)])

@@ -57,7 +57,7 @@ def test_another_count_than_documented_is_said(tmp_path: Path) -> None:
     assert "Its count seems to be 80 instead of 100." in said
     assert "It was assumed to be a fixed window, aligned with the wall clock, which" in said
     drawn = limits.draw_windows(found)
-    assert drawn.title == "Saturated whole windows let pass: sync_run 80 of 100"
+    assert drawn.title == "Accepted in full windows: sync_run 80 of 100"
 
 
 def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
@@ -107,7 +107,7 @@ def test_the_report_has_it_all(tmp_path: Path) -> None:
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
     assert "Its answers are those of a fixed window" in render_markdown(page)
     plot = finished("windows", limits.draw_windows(found), png=False)
-    assert "saturated whole window" in plot.title
+    assert "full window" in plot.title
     assert plot.svg
 
 
