@@ -12,9 +12,9 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
 from loadtest.report.page import Table, table_of
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing, NoData, entry_panels
 from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
-from loadtest.report.plots.style import INK, entry_panels, log, plain
+from loadtest.report.plots.style import INK, log, plain
 from loadtest.report.plots.titles import SAME, names_or_count
 
 _LEAST: Final = 3

@@ -4,9 +4,9 @@ import csv
 import io
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -20,11 +20,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
 
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
+from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.layout import Margins
-from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, PAPER, legend, styled
+from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAPER, legend, panels, styled
 from loadtest.words import NOTHING, count, times_as
 
 _MOST_ROWS: Final = 16
@@ -32,6 +35,7 @@ _MOST_ROWS: Final = 16
 _MOST_POINTS: Final = 2_000
 """Maximum points of a series in the CSV, thinned likewise."""
 _LEFT_OUT: Final = "{} entries with fewer failures or operations are not drawn; metrics.json has their figures."
+_Value = TypeVar("_Value")
 _DPI: Final = 144
 _TITLE_PT: Final = 10.5
 _TITLE_LINE_IN: Final = 0.19
@@ -62,6 +66,34 @@ class NoData:
 
     title: str
     why: str
+
+
+def entry_panels(
+    findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
+) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
+    """A figure with a panel for each of the traffic entries that decide.
+
+    Args:
+        findings: of a run.
+        found: what is drawn of each entry.
+        height_in: of a panel.
+        columns: at most so many panels beside one another; panels in one column share their x axis.
+
+    Returns:
+        The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.
+    """
+    shown, left_out = deciding_of(findings, found)
+    figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
+    titled = entries(findings.record, axes, shown)
+    return figure, [(panel, name, shown[name], colour) for panel, name, colour in titled], left_out
+
+
+def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
+    """Title a panel for each traffic entry by its name and operation; gives panel, name, and the operation's colour."""
+    for panel, name in zip(axes, names, strict=True):
+        operation = record.info.traffic[name].operation
+        panel.set_title(f"{name}{DOT}{operation}")
+        yield panel, name, OPERATIONS[operation]
 
 
 def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:

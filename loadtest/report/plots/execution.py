@@ -16,7 +16,7 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Table, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing, NoData, entries, entry_panels
 from loadtest.report.plots.titles import MOST_NAMED, medians, ok_share
 
 _RETRIES: Final = "429s and waits before retries"
@@ -75,7 +75,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in shown.values()])
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
     colours: dict[str, str] = {}
-    for panel, name, colour in style.entries(record, axes, shown):
+    for panel, name, colour in entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
@@ -217,7 +217,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
     """Draw a panel per executing traffic entry: operations as dots, percentiles of bins as lines."""
     if why := why_none(findings):
         return NoData("executionTime over time", why)
-    figure, drawn, left_out = style.entry_panels(findings, findings.executions, 1.7)
+    figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
     for panel, name, entry, colour in drawn:
         marks.draw_dots(panel, entry.seconds, entry.execution, colour, "an operation")
         if not marks.has_bursts(findings.record, name):
@@ -235,7 +235,7 @@ def against_latency(findings: Findings) -> Drawing | None:
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
-    figure, drawn, left_out = style.entry_panels(findings, anomalous, 2.6, columns=3)
+    figure, drawn, left_out = entry_panels(findings, anomalous, 2.6, columns=3)
     for panel, name, entry, colour in drawn:
         _square(panel, entry, colour)
         sync = findings.record.info.traffic[name].operation == Operation.SYNC_RUN

@@ -11,7 +11,7 @@ from loadtest.analysis.results import OperationStage
 from loadtest.analysis.run_record import Record
 from loadtest.report.deciding import deciding_of
 from loadtest.report.plots import style
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.execution import why_none
 from loadtest.report.plots.titles import medians
 
@@ -33,7 +33,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     shown, left_out = deciding_of(findings, shown, _MOST_ROWS)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
-    for place, (panel, name, colour) in enumerate(style.entries(findings.record, axes[::columns], shown)):
+    for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):
         _spread(panel, findings.record, name, colour)
         if columns > 1:
             panel.set_xlabel("ms (log)")

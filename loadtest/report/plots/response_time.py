@@ -14,7 +14,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.page import Table, TableCell, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData, picked
+from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, picked
 from loadtest.report.plots.titles import medians, names_or_count
 from loadtest.stats.order_statistics import interval_ranks, rank
 
@@ -28,7 +28,7 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
         return NoData("Response time of each operation", "no operation was sent")
-    figure, drawn, left_out = style.entry_panels(findings, found, 1.85)
+    figure, drawn, left_out = entry_panels(findings, found, 1.85)
     marked = False
     for panel, name, responses, colour in drawn:
         _panel(panel, findings, name, responses, colour)
@@ -98,7 +98,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
     found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
     if not found:
         return NoData("Response time beside service time", "no operation was answered with success or timed out")
-    figure, drawn, left_out = style.entry_panels(findings, found, 2.3, columns=3)
+    figure, drawn, left_out = entry_panels(findings, found, 2.3, columns=3)
     for panel, _, stages, colour in drawn:
         response, service = (record.time(each, stages) for each in ("response_time_ms", "service_time_ms"))
         style.ecdf(panel, response, color=style.INK, ls="-", lw=1.5, label="response time")
@@ -130,7 +130,7 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
     """Draw a panel per traffic entry with many operations; None for few, which the scatter shows."""
     if not findings.heats:
         return None
-    figure, drawn, left_out = style.entry_panels(findings, findings.heats, 1.9)
+    figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
     for panel, _, heat, colour in drawn:
         _heat_panel(figure, panel, heat, colour)
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])

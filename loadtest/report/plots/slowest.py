@@ -13,8 +13,8 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.deciding import deciding_of
-from loadtest.report.plots.drawing import Drawing, NoData
-from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, entries, keys, note, plain, rows, stacked
+from loadtest.report.plots.drawing import Drawing, NoData, entries
+from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, rows, stacked
 from loadtest.report.tables.target import slowest, slowest_table
 
 _FRAME_IN: Final = 0.5

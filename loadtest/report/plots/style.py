@@ -6,10 +6,10 @@ drawing serves light and dark.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
@@ -32,19 +32,15 @@ from matplotlib.ticker import (
 )
 
 from loadtest.analysis.distribution import Distribution
-from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
 from loadtest.report import amounts
-from loadtest.report.deciding import deciding_of
 from loadtest.report.plots.layout import Margins, grid
 from loadtest.stats.order_statistics import ranks_to_draw
 from loadtest.words import grouped
-
-_Value = TypeVar("_Value")
 
 INK: Final = "#1d232a"
 MUTED: Final = "#67717c"
@@ -159,34 +155,6 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
     """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
     return grid(heights_in, 1, share_x=False)
-
-
-def entry_panels(
-    findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
-) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
-    """A figure with a panel for each of the traffic entries that decide.
-
-    Args:
-        findings: of a run.
-        found: what is drawn of each entry.
-        height_in: of a panel.
-        columns: at most so many panels beside one another; panels in one column share their x axis.
-
-    Returns:
-        The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.
-    """
-    shown, left_out = deciding_of(findings, found)
-    figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
-    titled = entries(findings.record, axes, shown)
-    return figure, [(panel, name, shown[name], colour) for panel, name, colour in titled], left_out
-
-
-def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
-    """Title a panel for each traffic entry by its name and operation; gives panel, name, and the operation's colour."""
-    for panel, name in zip(axes, names, strict=True):
-        operation = record.info.traffic[name].operation
-        panel.set_title(f"{name}{DOT}{operation}")
-        yield panel, name, OPERATIONS[operation]
 
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
