@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -15,7 +14,6 @@ from loadtest.report.page import Table, table_of
 from loadtest.report.plots.drawing import Drawing, NoData, entry_panels
 from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
 from loadtest.report.plots.style import INK, log, plain
-from loadtest.report.plots.titles import SAME, names_or_count
 
 _LEAST: Final = 3
 """Minimum number of stages at different rates: two points always form a line."""
@@ -95,18 +93,8 @@ def _title(found: dict[str, list[_Point]]) -> str:
         return "Response time by the rate offered; time-outs leave the medians open"
     grown = [(ps[-1].p50 / ps[0].p50, name, ps[-1].rate / ps[0].rate) for name, ps in known.items()]
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
-    if abs(np.log(factor)) >= np.log(SAME):
-        times = f"{words.times_as(factor)} times as long"
-        return f"At {more:.3g} times the rate the median response time of {name} is {times}"
-    ends = {name: (min(ps, key=_p50), max(ps, key=_p50)) for name, ps in known.items()}
-    name, (fast, slow) = max(ends.items(), key=lambda one: one[1][1].p50 / one[1][0].p50)
-    if slow.p50 < SAME * fast.p50:
-        return f"The median response time of {names_or_count(list(known))} is the same in all stages, within 10 %"
-    times = f"{words.times_as(slow.p50 / fast.p50)} times"
-    return f"The median response time of {name} in “{slow.stage}” is {times} that in “{fast.stage}”"
-
-
-_p50 = attrgetter("p50")
+    times = f"{words.times_as(factor)} times as long"
+    return f"At {more:.3g} times the rate, the median response time of {name} is {times}"
 
 
 def _table(name: str, points: list[_Point]) -> Table:

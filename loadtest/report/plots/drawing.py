@@ -193,9 +193,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
 def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     """Return CSV with the columns ``panel,series,x,y``; very long series are thinned evenly.
 
-    Args:
-        figure: the plot.
-        instead: tables of its numbers, for a plot of bars, which has no series.
+    ``instead`` are tables of the numbers of a plot of bars, which has no series.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")

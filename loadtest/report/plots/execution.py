@@ -220,8 +220,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
     figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
     for panel, name, entry, colour in drawn:
         marks.draw_dots(panel, entry.seconds, entry.execution, colour, "an operation")
-        if not marks.has_bursts(findings.record, name):
-            marks.draw_bins(panel, entry.n, entry.cuts, entry.binned)
+        marks.draw_bins(panel, findings.record, name, entry.cuts, entry.binned)
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])

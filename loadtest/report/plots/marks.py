@@ -56,11 +56,8 @@ _FAR: Final = 8.0
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
     """Finish panels over time: mark stages, and label the last one's seconds.
 
-    Args:
-        axes: one above the other.
-        record: the record.
-        names: the traffic entry of each panel, for its own stages; those of all in every one if not given. Stages that
-            are those of the first panel are named there alone.
+    ``names`` gives the traffic entry of each panel, for its own stages; without it, each panel has the stages of all.
+    Stages are named in the first panel, and in panels that have others.
     """
     whose = names or [None] * len(axes)
     for panel, name in zip(axes, whose, strict=True):
@@ -79,18 +76,9 @@ def draw_dots(
     panel: Axes, x: Floats, y: Floats, colour: str, label: str, *, marker: str = "o", size: float = 5.0,
     alpha: float | None = None, **look: Any,
 ) -> None:  # fmt: skip
-    """Draw operations as dots, more transparent where there are many; very many as a picture.
+    """Draw operations as dots of ``size`` square points, more transparent where there are many.
 
-    Args:
-        panel: the panel.
-        x: along its x axis.
-        y: along its y axis.
-        colour: of the dots.
-        label: for the legend.
-        marker: as in Matplotlib.
-        size: in square points.
-        alpha: opacity; None depends on their number.
-        look: as in ``Axes.scatter``.
+    Very many become a picture. ``alpha`` and ``look`` are as in ``Axes.scatter``.
     """
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3
@@ -100,16 +88,17 @@ def draw_dots(
     )  # fmt: skip
 
 
-def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> None:
-    """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for very few values.
+def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
+    """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for bursts and few values.
 
     Args:
         panel: over time.
-        n: values in all bins.
+        record: of a run.
+        traffic: the entry: where its stages come all at once, a bin of time says nothing about them.
         cuts: edges of the bins, in s since the epoch.
         binned: the values of each bin.
     """
-    if n < 12:
+    if sum(each.n for each in binned) < 12 or any(stage.burst for stage in record.info.traffic[traffic].stages):
         return
     middles = (cuts[:-1] + cuts[1:]) / 2
     for quantile, least, label, width in ((0.5, 6, "p50", 1.5), (0.95, 20, "p95", 1.0)):
@@ -120,21 +109,11 @@ def draw_bins(panel: Axes, n: int, cuts: Floats, binned: list[Distribution]) -> 
         panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
 
 
-def has_bursts(record: Record, traffic: str) -> bool:
-    """Whether stages of an entry come all at once: a bin of time says nothing about them."""
-    return any(stage.burst for stage in record.info.traffic[traffic].stages)
-
-
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
     """Draw each boundary of the server's windows as the band in which it may lie; True if any was drawn.
 
     The server's clock is known to within its uncertainty only. Where that is no less than half a window, or there are
-    very many, nothing is drawn.
-
-    Args:
-        panel: over time.
-        record: the record.
-        boundaries: where they are assumed to lie, in s since the epoch.
+    very many, nothing is drawn. ``boundaries`` are in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
     reach = _reach(record)
@@ -265,12 +244,9 @@ def _holds_for(one: Judged, traffic: str | None, plan: TrafficPlan) -> bool:
 
 
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
-    """Draw thresholds over their stages with labels; those far above all values are only named at the top.
+    """Draw an entry's thresholds over their stages with labels; those far above all values are only named at the top.
 
-    Args:
-        panel: seconds since the epoch, against ms on a log scale that has its limits.
-        findings: of a run.
-        traffic: the entry that is drawn.
+    The panel has s since the epoch, against ms on a log scale with its limits set.
     """
     end, (low, high) = findings.record.covered_s, panel.get_ylim()
     edges, above = [low, high], Counter[float]()

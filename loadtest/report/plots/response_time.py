@@ -55,8 +55,7 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
     for layer, look in looks.items():
         if layer in responses.dots:
             marks.draw_dots(panel, *responses.dots[layer], label=layer, **look)
-    if not marks.has_bursts(findings.record, name):
-        marks.draw_bins(panel, responses.n, responses.cuts, responses.binned)
+    marks.draw_bins(panel, findings.record, name, responses.cuts, responses.binned)
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     # A steady value is to look steady.

@@ -91,32 +91,22 @@ def _band(panel: Axes, values: Distribution, colour: str) -> None:
 
 
 def _title(findings: Findings) -> str:
-    """Name the figure furthest over or nearest to its threshold, in ms; the longest time without thresholds."""
-    late = _late(findings)
+    """Name the figure furthest over or nearest to its threshold, in ms; the longest tail without thresholds."""
+    traffic = findings.metrics.traffic
+    late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
+    open_ = f"; time-outs leave the tail of {names_or_count(late)} open" if late else ""
     bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
     if bounds:
         worst = max(bounds, key=lambda one: one.over_ms)
-        what = f"{worst.statistic} of {worst.judged.scope}"
-        allowed = f"{words.duration_ms(worst.value_ms)} where {words.duration_ms(worst.edge_ms)} are allowed"
-        if len(bounds) == 1:
-            return f"{what} is {allowed}{late}"
-        which = "Furthest over its threshold" if worst.over_ms > 0 else "Nearest to its threshold"
-        return f"{which}, in ms, is {what}: {allowed}{late}"
-    traffic = findings.metrics.traffic
-    known = {name: block for name, each in traffic.items() if not (block := each.response_time_ms).at_least}
+        measured, edge = words.duration_ms(worst.value_ms), words.duration_ms(worst.edge_ms)
+        which = "over" if worst.over_ms > 0 else "nearest to"
+        return f"{worst.statistic} of {worst.judged.scope} is {which} its threshold: {measured}, allowed {edge}{open_}"
+    known = {name: each.response_time_ms for name, each in traffic.items() if name not in late}
     for statistic in ("p99", "p95", "p90"):
         times = {name: value for name, block in known.items() if (value := block.get(statistic).value)}
         if times:
             name = max(times, key=lambda each: times[each])
-            text = f"{words.duration_ms(times[name])}, beside a median of {words.duration_ms(known[name].p50)}"
-            if len(times) == 1:
-                return f"{statistic} of {name} is {text}{late}"
-            of = "" if len(times) == len(traffic) else f" of {len(times)} entries that carry it"
-            return f"The longest {statistic}{of} is that of {name}: {text}{late}"
-    return f"Too few answers to speak of a tail{late}"
-
-
-def _late(findings: Findings) -> str:
-    """Name the entries with time-outs, whose tails are unknown."""
-    censored = [name for name, each in findings.metrics.traffic.items() if each.response_time_ms.at_least]
-    return f"; {names_or_count(censored)} reached time-outs: that tail is longer than is known" if censored else ""
+            median = words.duration_ms(known[name].p50)
+            longest = f"Highest known {statistic}: {words.duration_ms(times[name])} of {name}"
+            return f"{longest}, beside a median of {median}{open_}"
+    return f"Too few answers for a tail{open_}"

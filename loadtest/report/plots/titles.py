@@ -28,13 +28,7 @@ def ok_share(findings: Findings, name: str) -> str:
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
     """Return the stages between which an entry's median differs most, or else each entry's median.
 
-    Stages are not named if the scenario compares entries.
-
-    Args:
-        findings: of a run.
-        names: the entries that have this time.
-        time: its name.
-        summary: the time of an entry, or of an entry in a stage.
+    Stages are not named if the scenario compares entries. ``summary`` gives this time of an entry, in a stage or whole.
     """
     traffic, changes = findings.metrics.traffic, []
     whole = _known((name, summary(traffic[name])) for name in names)
