@@ -40,10 +40,7 @@ def draw(findings: Findings) -> Drawing | None:
     figure, axes = panels(len(drawn), 0.62 + _ROW_IN * most, columns=min(2, len(drawn)), share_x=False)
     for panel, (found, place) in zip(axes, drawn, strict=True):
         _panel(panel, findings, found, place)
-    caption = (
-        "Each dot is a side’s figure with its 95 % interval (an arrow: no bound); the table has the "
-        "differences’ intervals."
-    )
+    caption = "Each dot is a figure with its 95 % interval (an arrow: no bound); the table has those of differences."
     if left > 0:
         caption += f" {left} more are in the tables."
     return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))

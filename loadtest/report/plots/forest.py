@@ -56,11 +56,8 @@ def draw(comparison: RunComparison) -> Drawing | None:
     if any(one.detectable for one in shown):
         handles["smallest change that would be found"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
     style.keys(figure, handles)
-    caption = (
-        "95 % intervals of head against base (an arrow: cut off); changes in the shaded band are too small "
-        "to count: below "
-        f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, for shares below {LEAST_SHARE * 100:g} point."
-    )
+    least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} point"
+    caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."
     if len(known) > len(shown):
         caption += f" Shown are the {len(shown)} of {len(known)} metrics that changed most."
     return Drawing(_title(comparison, known), caption, figure, ())

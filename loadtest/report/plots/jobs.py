@@ -50,13 +50,9 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     names, left_out = deciding(findings, plans, _MOST_LINES // lines if by_stage else _MOST_LINES)
     _per_job(left, findings, names, by_stage=by_stage)
     _spent(right, figure, findings)
-    caption = (
-        "Share of jobs that ended or were given up, by number of polls (left), and use of the retrieval "
-        "limit by polls and "
-        "retrieves in each stage, by when they were sent (right)."
-    )
+    caption = "Left: jobs that ended or were given up; right: requests of each stage, by when they were sent."
     if not by_stage:
-        caption += f" Of very many stages the {_MOST_LINES} are shown whose polls take most of the limit."
+        caption += f" The {_MOST_LINES} stages with the highest use of the limit are shown."
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
 
 

@@ -38,11 +38,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.set_ylabel("lag, ms (log)")
     time_axis(panel, record)
     _spread(spread, record, top)
-    caption = (
-        "Start lag (intended start to first byte sent) and dispatch lag (thin: after a user was free), as "
-        "the worst of each "
-        "bin (above) and as a distribution without warm-up (below)."
-    )
+    caption = "Start lag runs from the intended start to the first byte sent, dispatch lag (thin) from a free user on."
     return Drawing(_title(findings), caption, figure, left_out=left_out)
 
 

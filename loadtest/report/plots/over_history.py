@@ -70,7 +70,7 @@ def draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | Non
     if any(run.new_segment for run in runs):
         handles["accepted change"] = key(lw=0.9, **CHANGED)
     keys(figure, handles)
-    caption = "Scales differ from panel to panel and do not start at zero."
+    caption = "Scales differ between panels and do not start at zero."
     if len(shown) > _MOST:
         caption += f" The first {_MOST} of {len(shown)} of them."
     return Drawing(_title(runs, shown), caption, figure)

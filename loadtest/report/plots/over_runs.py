@@ -123,13 +123,9 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
     if len(comparison.head_runs) > 1:
         verdicts["suspected run, before its rerun"] = style.key(ls="", ms=6.5, **_SUSPECTED)
     verdicts["accepted runs"] = style.key(ls="-", ms=3.5, **_ACCEPTED)
-    caption = "Each dot is a run. Scales differ from panel to panel and do not start at zero."
+    caption = "Each dot is a run; scales differ between panels and do not start at zero."
     if any(prediction_band(one) for one in chosen):
-        verdicts["95 % prediction band: where a run without a change lies"] = Patch(**style.BAND)
-        caption += (
-            " The band follows from the accepted runs of this segment, for each metric alone; of many metrics some "
-            "lie outside by chance, which the verdict takes into account."
-        )
+        verdicts["95 % prediction band without a change"] = Patch(**style.BAND)
     if before.changes:
         told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
         caption += f" Dashed lines are accepted changes: {told}."

@@ -49,11 +49,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
-    caption = (
-        "Response times by rank with their 95 % intervals (sampling only), thin and grey where samples are "
-        "too few; a thick "
-        "dash is a threshold, a diamond the value in its stage."
-    )
+    caption = "95 % intervals know of sampling only; a thick dash is a threshold, a diamond the value in its stage."
     return Drawing(_title(findings), caption, figure, left_out=left_out)
 
 

@@ -47,6 +47,8 @@ def medians(findings: Findings, names: Iterable[str], time: str, summary: Callab
     if not texts:
         return f"Too few answers for a median {time}"
     if len(texts) > MOST_NAMED:
+        if len({bounded(value) for value in whole.values()}) == 1:
+            return f"Median {time}: {bounded(next(iter(whole.values())))} each"
         return f"Median {time}: {' to '.join(texts[name] for name in _ends(whole))}"
     return f"Median {time}: {', '.join(texts.values())}"
 
