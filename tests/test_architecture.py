@@ -105,7 +105,7 @@ OTHER_WORDS: dict[str, set[str]] = {
     "loadtest/preflight/__main__.py": {"ok", "failed"},
     "loadtest/record/run_info.py": {"ok", "failed", "lost"},
     "loadtest/analysis/validity.py": {"lost"},  # of a worker
-    "loadtest/load/distributed/members.py": {"lost"},
+    "loadtest/load/distributed/assignment.py": {"lost"},
     "loadtest/reference_api/monitoring.py": {"ok"},  # of the server's health
     "loadtest/report/headline.py": {"retrieval", "failed"},  # what a sentence says
     "loadtest/report/run.py": {"pending"},  # a table's id

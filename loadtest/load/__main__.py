@@ -17,6 +17,7 @@ import locust  # isort: skip - first, because it patches the interpreter
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 import time
 import traceback
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import gevent
 from gevent.event import Event
@@ -153,10 +154,19 @@ def _runner(
     mailbox = Mailbox(environment, runner, keys=keys)
     master = address_text(LOOPBACK, runner.server.port)
     processes = [start_worker(master, options.base) for _ in range(options.processes)]
+    try:
+        _await_workers(mailbox, processes, options.processes or options.expect_workers)
+        yield runner, lambda session: DistributedGenerator(session, mailbox)
+    finally:
+        for process in processes:
+            stop(process, _STOP_TIMEOUT, terminate=False)
+
+
+def _await_workers(mailbox: Mailbox, processes: list["subprocess.Popen[bytes]"], expected: int) -> None:
+    """Wait until the expected number of workers have connected."""
     begun, reported = time.monotonic(), 0.0
     interrupted = Event()
     handlers = on_signals(interrupted.set)
-    expected = options.processes or options.expect_workers
     try:
         while (connected := len(mailbox.connected())) < expected:
             if interrupted.is_set():
@@ -169,17 +179,9 @@ def _runner(
                 reported = time.monotonic()
                 _write(WaitingForWorkers(connected, expected))
             gevent.sleep(_LOOK)
-        _cancel(handlers)
-        yield runner, lambda session: DistributedGenerator(session, mailbox)
     finally:
-        _cancel(handlers)
-        for process in processes:
-            stop(process, _STOP_TIMEOUT, terminate=False)
-
-
-def _cancel(handlers: list[Any]) -> None:
-    while handlers:
-        handlers.pop().cancel()
+        for handler in handlers:
+            handler.cancel()
 
 
 def _listen(environment: Environment, host: str, port: int) -> MasterRunner:

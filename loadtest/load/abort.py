@@ -14,7 +14,7 @@ from loadtest.load.recorder import PendingJobs
 from loadtest.metrics import METRICS, Cell, counted
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
-from loadtest.scenario import Breakers, Scenario
+from loadtest.scenario import Breakers
 from loadtest.stats.log_histogram import GROWTH, LogHistogram
 from loadtest.stats.shares import wilson
 from loadtest.threshold import Judgement, Threshold, judge
@@ -104,20 +104,6 @@ class CircuitBreakers:
             f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
             "of breakers.server_errors"
         )
-
-
-def make_breakers(
-    scenario: Scenario,
-    plans: Mapping[str, TrafficPlan],
-    pending: PendingJobs,
-    expected: Expected,
-    *,
-    directory: Path,
-    live: LiveFigures,
-) -> CircuitBreakers:
-    """Make the breakers that a scenario sets."""
-    thresholds = [LiveThreshold(each.parsed, plans, live) for each in scenario.threshold if each.abort]
-    return CircuitBreakers(scenario.breakers, pending, expected, directory, thresholds)
 
 
 class LiveJudgement(NamedTuple):

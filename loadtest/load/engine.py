@@ -13,7 +13,7 @@ from gevent.event import Event
 from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
-from loadtest.load.abort import CircuitBreakers, make_breakers
+from loadtest.load.abort import CircuitBreakers, LiveThreshold
 from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.epoch import Seeder, set_epoch
 from loadtest.load.load_generator import LocalGenerator
@@ -102,13 +102,17 @@ class Engine:
         self.latest = session, generator
         generator.on_abort = self.abort
         self.phase = "preparing"
-        breakers = make_breakers(
-            session.scenario,
-            session.info.traffic,
+        scenario = session.scenario
+        breakers = CircuitBreakers(
+            scenario.breakers,
             session.recorder.pending,
             {name: entry.expected for name, entry in session.entries.items()},
-            directory=session.directory,
-            live=session.live,
+            session.directory,
+            [
+                LiveThreshold(each.parsed, session.info.traffic, session.live)
+                for each in scenario.threshold
+                if each.abort
+            ],
         )
 
         def watch(sample: Sample) -> None:
@@ -117,10 +121,8 @@ class Engine:
 
         session.recorder.watch = watch
         session.endpoint.budget.on_spent = self.abort
-        # Separate greenlets, so that an error in a breaker leaves the progress intact.
         self._helpers = [
-            gevent.spawn(self._look_after, session, generator),
-            gevent.spawn(self._check_breakers, session, breakers),
+            gevent.spawn(self._look_after, session, generator, breakers),
             gevent.spawn(self._tick, session),
         ]
         self._conductor = gevent.spawn(self._conduct, session, generator)
@@ -243,14 +245,8 @@ class Engine:
         save(info, session.directory)
         self._on_end(info)
 
-    def _check_breakers(self, session: Session, breakers: CircuitBreakers) -> None:
-        while True:
-            if (reason := breakers.check(session.elapsed_s)) is not None:
-                self.abort(reason)
-            gevent.sleep(_LOOK_INTERVAL)
-
-    def _look_after(self, session: Session, generator: LoadGenerator) -> None:
-        """Report progress; end the run if the disk is full or the harness has an error."""
+    def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
+        """Report progress; end the run for a breaker, a full disk, or an error of the harness."""
         warned = set[bool]()
         while True:
             late = session.live.overloaded
@@ -259,6 +255,8 @@ class Engine:
                 logger.warning("%s", why)  # Locust's web UI shows its log
                 warned.add(late)
             self._on_progress(session.progress(self.phase, why))
+            if (reason := breakers.check(session.elapsed_s)) is not None:
+                self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
             if session.recorder.failure is not None and self.error is None:
                 self._fail(

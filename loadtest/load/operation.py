@@ -44,8 +44,8 @@ class RunningOperation:
         self._start: int | None = None
         self._attempts = 0
         self._polls = 0
-        self._last: Answer | None = None
-        self._accepted: HttpExchange | None = None
+        self._last: Sample | None = None
+        self._accepted: Sample | None = None
         self._pending_seen: int | None = None
         self._ended = False
 
@@ -113,8 +113,8 @@ class RunningOperation:
         if self._ended:
             return
         self._ended = True
-        session, last = self._session, self._last
-        exchange = last.exchange if last is not None else None
+        session, last, accepted = self._session, self._last, self._accepted
+        ended = last.end if last is not None and outcome != Outcome.TIMED_OUT else None
         session.record(
             Sample(
                 row="operation",
@@ -126,12 +126,10 @@ class RunningOperation:
                 attempt=self._attempts or None,
                 poll=self._polls if self._entry.operation in POLLED_OPERATIONS else None,
                 intended_start=self.arrival.intended_ns,
-                user_free=session.since_epoch(self._free_ns),
-                start=session.since_epoch(self._start),
-                end=session.since_epoch(
-                    time.monotonic_ns() if outcome == Outcome.TIMED_OUT or not exchange else exchange.end
-                ),
-                status=exchange.status if exchange else None,
+                user_free=self._free_ns - session.epoch_ns,
+                start=self._start,
+                end=time.monotonic_ns() - session.epoch_ns if ended is None else ended,
+                status=last.status if last else None,
                 reason=reason,
                 error_code=error_code,
                 execution_time_ms=last.execution_time_ms if last else None,
@@ -141,9 +139,9 @@ class RunningOperation:
                 key_index=self.key_index,
                 mistake=self.mistake,
                 request_id=self._trace_id,
-                accepted_start=session.since_epoch(self._accepted.start if self._accepted else None),
-                accepted_end=session.since_epoch(self._accepted.end if self._accepted else None),
-                pending_seen=session.since_epoch(self._pending_seen),
+                accepted_start=accepted.start if accepted else None,
+                accepted_end=accepted.end if accepted else None,
+                pending_seen=self._pending_seen,
             )
         )
 
@@ -151,13 +149,8 @@ class RunningOperation:
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
     def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
-        session, exchange = self._session, answer.exchange
-        if self._start is None:
-            self._start = exchange.start
-        self._polls += poll is not None
-        self._last = answer
-        self._remember(kind, answer)
-        session.clock.see(exchange)
+        session = self._session
+        session.clock.see(answer.exchange)
         sample = request_sample(
             session,
             self._entry,
@@ -172,16 +165,18 @@ class RunningOperation:
         sample.attempt = 1 if poll is not None else max(1, self._attempts)
         sample.poll, sample.mistake = poll, self.mistake
         session.record(sample)
-
-    def _remember(self, kind: RequestKind, answer: Answer) -> None:
+        self._last = sample
+        self._polls += poll is not None
+        if self._start is None:
+            self._start = sample.start
         if answer.outcome != Outcome.OK:
             return
         if kind != RequestKind.POLL:
-            self._accepted = answer.exchange
+            self._accepted = sample
         if self._entry.operation in POLLED_OPERATIONS and (
             kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL
         ):
-            self._pending_seen = answer.exchange.start
+            self._pending_seen = sample.start
 
 
 def request_sample(

@@ -115,9 +115,6 @@ class Pool:
             self._relieve(now)
         return waiting
 
-    def give_back(self, arrival: Arrival) -> None:
-        self.backlog.appendleft(arrival)
-
     def figures(self, now_ns: int) -> PoolInfo:
         """Return the figures until ``now_ns`` (monotonic)."""
         oldest = next(iter(self._since.values()), now_ns)

@@ -128,10 +128,6 @@ class Session:
         """Seconds since the epoch, negative before it; 0 while it is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
-    def since_epoch(self, monotonic_ns: int | None) -> int | None:
-        """Convert monotonic ns to ns since the epoch."""
-        return None if monotonic_ns is None else monotonic_ns - self.epoch_ns
-
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
         """Return the W3C trace id of an operation: 32 hex digits."""
         return f"{self.trace}{entry.index + 1:04x}{arrival:012x}"

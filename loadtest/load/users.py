@@ -1,6 +1,6 @@
 """Locust user classes: each user carries out the arrivals of one traffic entry, one at a time.
 
-An idle user waits for its arrival inside ``wait_time``, where Locust can stop it at once.
+An idle user waits for its next arrival, where Locust can stop it at once.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import gevent
 import locust
@@ -56,22 +56,15 @@ class WorkflowUser(locust.User):
         self.entry = self.session.entries[self.traffic_name]
         self.client = WorkflowClient(self.session.endpoint, self.entry.timeouts)
         self.free_ns = 0
-        self._arrival: Arrival | None = None
-
-    def wait_time(self) -> float:
-        self._arrival = self.entry.pool.take(self)
-        return 0.0
 
     @locust.task
     def operate(self) -> None:
-        """Carry out the current arrival; it always ends in exactly one outcome."""
-        arrival, self._arrival = self._arrival, None
-        if arrival is None:
-            # Locust runs a task before its first wait. Its sleep(0) after each wait would let every other ready
-            # greenlet go first.
-            task_set: Any = self._taskset_instance
-            task_set._sleep = lambda _: None  # noqa: SLF001 - Locust has no public hook
-            return
+        """Carry out arrivals until Locust stops the user: its wait after a task would delay the next arrival."""
+        while True:
+            self._carry_out(self.entry.pool.take(self))
+
+    def _carry_out(self, arrival: Arrival) -> None:
+        """Carry out an arrival, which ends in exactly one outcome."""
         operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
@@ -122,10 +115,6 @@ class WorkflowUser(locust.User):
         )
 
     def on_stop(self) -> None:
-        """Return an arrival that was not begun to the pool, and close the connection."""
-        if self._arrival is not None:
-            self.entry.pool.give_back(self._arrival)
-            self._arrival = None
         self.client.close()
 
     def _send_invalid(self, operation: RunningOperation) -> None:

@@ -17,24 +17,16 @@ from loadtest.schedule import Arrival, Segment, TrafficSchedule
 class Worker:
     """What a pool needs of a user: takes arrivals and notes them, for as long as it lives."""
 
-    def __init__(self, pool: Pool, *, hesitant: float = 0.0, busy: float = 0.0) -> None:
+    def __init__(self, pool: Pool, *, busy: float = 0.0) -> None:
         self.free_ns = 0
         self.got: list[int] = []
         self.pool = pool
-        self._hesitant = hesitant
         self._busy = busy
         self.greenlet = gevent.spawn(self._work)
 
     def _work(self) -> None:
         while True:
-            arrival = self.pool.take(self)
-            try:
-                # As in Locust's wait: a user may be stopped between taking an arrival and beginning it.
-                gevent.sleep(self._hesitant)
-            except gevent.GreenletExit:
-                self.pool.give_back(arrival)
-                raise
-            self.got.append(arrival.number)
+            self.got.append(self.pool.take(self).number)
             gevent.sleep(self._busy)
 
 
@@ -121,18 +113,6 @@ def test_waiting_arrivals_are_taken_in_their_order(crew: list[Worker]) -> None:
     settle()
     assert crew[0].got == [0, 1, 2, 3, 4]
     assert not pool.backlog
-
-
-def test_a_user_stopped_before_it_sent_gives_its_arrival_back(crew: list[Worker]) -> None:
-    """Handed over, but the user is stopped before it begins: the arrival waits again, at the front."""
-    pool = Pool(1)
-    crew.append(Worker(pool, hesitant=60))
-    settle()
-    pool.offer(arrival(0))
-    pool.offer(arrival(1))
-    crew[0].greenlet.kill()
-    assert crew[0].got == []
-    assert [each.number for each in pool.backlog] == [0, 1]
 
 
 @settings(max_examples=settings.default.max_examples // 5)
@@ -273,10 +253,9 @@ def test_a_full_pool_counts_who_waited_and_for_how_long(crew: list[Worker]) -> N
 
 
 def test_a_closed_pool_lets_nobody_wait(crew: list[Worker]) -> None:
-    """What an abort left unsent waited for no user, and given back arrivals have not waited either."""
+    """What an abort left unsent waited for no user."""
     pool = Pool(1)
     pool.close()
     pool.offer(arrival(0))
-    pool.give_back(arrival(1))
     fared = pool.figures(time.monotonic_ns())
     assert (fared.waited, fared.full_s, fared.longest_wait_ms) == (0, 0, 0)

@@ -1,14 +1,17 @@
-"""Assignments of the schedule to workers over time, as the master decides them. Pure.
+"""The workers of a run as its master knows them, and the assignments of its schedule to them. Pure.
 
-A change takes two steps, so that each arrival is sent exactly once. First the master proposes a cut, slightly ahead of
-now, and the present workers offer nothing from the cut on. After all of them have agreed, the next assignment begins
-at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut. It does the same if it
-loses a worker that has not answered, because a disconnected worker continues for a while (but stops before it counts
-as lost).
+A change of the assignment takes two steps, so that each arrival is sent exactly once. First the master proposes a cut,
+slightly ahead of now, and the present workers offer nothing from the cut on. After all of them have agreed, the next
+assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut. It does
+the same if it loses a worker that has not answered, because a disconnected worker continues for a while (but stops
+before it counts as lost).
 """
 
 from dataclasses import dataclass, field
 from typing import Final
+
+from loadtest.load.distributed.protocol import Hello, WorkerReport
+from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
 
 SLACK: Final = 2
 """Factor of the lead of a cut that follows a rejected cut."""
@@ -103,3 +106,59 @@ class Assigner:
         self._number += 1
         self.assignments.append(Assignment(self._number, from_ns, tuple(self.wanted)))
         return self.assignments[-1]
+
+
+@dataclass(slots=True)
+class Member:
+    """A worker of a run."""
+
+    worker: str
+    """Its Locust id."""
+    index: int
+    hello: Hello
+    worker_count: int
+    """Number of workers at its set-up."""
+    heard_ns: int
+    """Time of its last message, on the master's clock."""
+    report: WorkerReport = field(default_factory=lambda: WorkerReport(run="", sent_ns=0))
+    """Its last report; an empty report before the first."""
+    joined_ns: int | None = None
+    """Beginning of its first assignment, since the epoch."""
+    gone_ns: int | None = None
+    """End of its part, by leaving or by loss, since the epoch."""
+    lost: bool = False
+    returned: int = 0
+    """Number of returns after a loss; earlier assigned arrivals may be missing."""
+    leaving: bool = False
+    closed: bool = False
+    """Whether it has sent all its samples."""
+    handed: int = 0
+    """Arrivals that it received from other workers."""
+    cpu: list[CpuSample] = field(default_factory=list)
+    generator: GeneratorInfo | None = None
+
+    def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
+        """Whether it has offered its part of the last assignment, which earlier reports do not include."""
+        if self.joined_ns is None:
+            return True
+        return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)
+
+    @property
+    def quiet(self) -> bool:
+        return self.report.quiet and self.report.taken_over == self.handed
+
+    def described(self, samples: int) -> WorkerInfo:
+        """Return its entry in run.json."""
+        report = self.report
+        return WorkerInfo(
+            worker=self.index,
+            host=self.hello.host,
+            joined_s=round((self.joined_ns or 0) / 1e9, 3),
+            left_s=None if self.gone_ns is None else round(self.gone_ns / 1e9, 3),
+            end="lost" if self.lost else "stayed" if self.gone_ns is None else "left",
+            returned=self.returned,
+            samples=samples,
+            offset_ms=round(report.offset_ns / 1e6, 3),
+            uncertainty_ms=round(report.uncertainty_ns / 1e6, 3),
+            shared_clock=report.shared_clock,
+        )

@@ -6,7 +6,7 @@ find job ids that two workers received, and arrivals that a lost worker did not 
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from loadtest.arrays import Ints
 from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason, RequestKind
-from loadtest.load.distributed.assignment import Assignment
+from loadtest.load.distributed.assignment import Assignment, Member
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.payloads import JobNumbers
 from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
+from loadtest.load.session import Session
 from loadtest.record.samples import SCHEMA, Packer, Sample, warm_up
 from loadtest.schedule import Arrival, TrafficSchedule
 
@@ -259,3 +260,31 @@ class ArrivalBitmap:
                         break
                     if not self.has(arrival):
                         yield arrival, worker
+
+
+def record_lost_arrivals(
+    session: Session,
+    members: Mapping[str, Member],
+    collector: Collector,
+    assignments: Sequence[Assignment],
+    ended_ns: int | None,
+) -> None:
+    """Record assigned arrivals without a sample as lost, after the workers have sent all samples.
+
+    A run that was cut short told its workers at ``ended_ns`` (since the epoch) to offer nothing more.
+    """
+    arrivals, finished = collector.arrivals, session.info.end == "finished"
+    # In a run that was cut short, only workers that are gone leave arrivals without a sample.
+    gone = {each.worker for each in members.values() if each.gone_ns is not None or each.returned}
+    for schedule in session.schedules:
+        entry = session.entries[schedule.traffic]
+        until = int(schedule.duration * 1e9) + 1 if finished or ended_ns is None else ended_ns
+        lost = 0
+        for arrival, worker in arrivals.missing(schedule, assignments, until, None if finished else gone):
+            lost += 1
+            sample = session.unsent(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
+            sample.worker = members[worker].index
+            session.recorder.append(sample)
+        session.live.offered[entry.name] = arrivals.count(entry.name) + lost
+    if arrivals.repeated:
+        session.bug = f"{arrivals.repeated} arrivals were sent by two workers"

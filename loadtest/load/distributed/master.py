@@ -15,9 +15,8 @@ import msgspec
 
 from loadtest.errors import LoadtestError
 from loadtest.load.distributed import protocol
-from loadtest.load.distributed.assignment import Assigner, Assignment, Reassignment
-from loadtest.load.distributed.collector import Collector
-from loadtest.load.distributed.members import Member, describe_workers, record_lost_arrivals
+from loadtest.load.distributed.assignment import Assigner, Assignment, Member, Reassignment
+from loadtest.load.distributed.collector import Collector, record_lost_arrivals
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.payloads import JobIds
@@ -25,7 +24,7 @@ from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
 from loadtest.record.generator_limits import SOON_S
-from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
+from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 logger = logging.getLogger(__name__)
 LOST_AFTER_NS: Final = 2_500_000_000
@@ -77,7 +76,7 @@ class DistributedGenerator:
         if self._setup_failure is not None:
             raise LoadtestError(self._setup_failure)
         alive = self._alive()
-        return bool(alive) and all(member.report is not None and member.report.ready for member in alive)
+        return bool(alive) and all(member.report.ready for member in alive)
 
     @property
     def offered_all(self) -> bool:
@@ -157,7 +156,18 @@ class DistributedGenerator:
         session, assignments = self._session, self._assigner.assignments
         if assignments:
             record_lost_arrivals(session, self._members, self._collector, assignments, self._ended_ns)
-        describe_workers(session, self._members, self._collector, assignments)
+            session.info.workers = len(assignments[0].workers)
+        session.info.worker_processes = [
+            member.described(self._collector.rows[member.worker]) for member in self._members.values()
+        ]
+        session.info.assignments = [
+            AssignmentInfo(
+                number=each.number,
+                from_s=round(each.from_ns / 1e9, 3),
+                workers=[self._members[worker].index for worker in each.workers],
+            )
+            for each in assignments
+        ]
         session.endpoint.budget.used = self.budget_used
 
     def _worker_counts(self) -> dict[str, int]:
@@ -190,14 +200,14 @@ class DistributedGenerator:
     @property
     def _margin_ns(self) -> int:
         """Lead of announcements in ns: several round trips of the slowest worker."""
-        away = max((member.report.uncertainty_ns for member in self._alive() if member.report is not None), default=0)
+        away = max((member.report.uncertainty_ns for member in self._alive()), default=0)
         return max(_LEAST_MARGIN_NS, 4 * away)
 
     def _alive(self) -> list[Member]:
         return [member for member in self._members.values() if member.gone_ns is None]
 
     def _reports(self) -> list[protocol.WorkerReport]:
-        return [member.report for member in self._members.values() if member.report is not None]
+        return [member.report for member in self._members.values()]
 
     def _send_all(self, message: protocol.FromMaster) -> None:
         for member in self._alive():
@@ -342,7 +352,7 @@ class DistributedGenerator:
             return
         for member in self._alive():
             report = member.report
-            waits = report is not None and report.ready and report.waiting and not member.leaving
+            waits = report.ready and report.waiting and not member.leaving
             if waits and member.worker not in self._assigner.wanted:
                 self._admit(member)
         self._reassign(now)
