@@ -19,6 +19,9 @@ MAX_BODIES: Final = 512 * 1024 * 1024
 _UNCOUNTED: Final = 64 * 1024
 """Bodies up to this size do not count towards ``MAX_BODIES``; most bodies are smaller."""
 PLAIN: Final = frozenset({"", "identity"})
+_KEPT: Final = frozenset(
+    {b"date", b"content-length", b"transfer-encoding", b"retry-after", b"content-encoding", b"keep-alive"}
+)
 _HEADER_KEPT: Final = 500
 _RATE_LIMITS_KEPT: Final = 20
 _TIMEOUT: Final = re.compile(rb"timeout=(\d{1,6})")
@@ -120,12 +123,13 @@ class ResponseParser:
         self.keep_alive = False
         self.excess = False
         self.framed = False
+        """Whether the answer's end is independent of the stream's."""
         self.failure: Reason | None = None
         """The error in the body."""
         self.date: bytes | None = None
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
-        self._coding: str | None = None
+        self._headers: dict[bytes, bytes] = {}
         self._decoder: BodyDecoder | None = None
 
     def on_message_begin(self) -> None:
@@ -136,9 +140,10 @@ class ResponseParser:
         if self.excess or self.status is not None:
             return
         name = name.lower()
-        kept = _KEPT.get(name)
-        if kept is not None:
-            kept(self, value)
+        if name in _KEPT:
+            # Repeated fields combine (RFC 9110, section 5.3).
+            known = self._headers.get(name)
+            self._headers[name] = value if known is None else known + b", " + value
         elif (b"ratelimit" in name or b"rate-limit" in name) and len(self.rate_limit) < _RATE_LIMITS_KEPT:
             self.rate_limit.append(f"{name.decode('latin-1')}: {value.decode('latin-1')}"[:_HEADER_KEPT])
 
@@ -146,11 +151,22 @@ class ResponseParser:
         if self.excess:
             return
         self.status = self._parser.get_status_code()
-        if self._coding is not None:
-            if self._coding in self._codings and self._coding in _WINDOWS:
-                self._decoder = BodyDecoder(self._coding, MAX_ANSWER)
-            else:
-                self.failure = Reason.UNKNOWN_ENCODING
+        headers = self._headers
+        self.date = headers.get(b"date")
+        self.framed = b"content-length" in headers or b"transfer-encoding" in headers
+        if b"retry-after" in headers:
+            self.retry_after = headers[b"retry-after"][:_HEADER_KEPT].decode("latin-1")
+        if (found := _TIMEOUT.search(headers.get(b"keep-alive", b""))) is not None:
+            self.idle_s = int(found[1])
+        if b"content-encoding" in headers:
+            self._choose_decoder(headers[b"content-encoding"].decode("latin-1").lower())
+
+    def _choose_decoder(self, encoding: str) -> None:
+        codings = [coding for each in encoding.split(",") if (coding := each.strip()) not in PLAIN]
+        if len(codings) == 1 and codings[0] in self._codings and codings[0] in _WINDOWS:
+            self._decoder = BodyDecoder(codings[0], MAX_ANSWER)
+        elif codings:
+            self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         if self.excess or self.failure is not None:
@@ -202,33 +218,3 @@ class ResponseParser:
                 self._decoder.finish()
             except UndecodableError:
                 self.failure = Reason.UNDECODABLE_BODY
-
-    def keep_date(self, value: bytes) -> None:
-        self.date = value
-
-    def keep_framing(self, _value: bytes) -> None:
-        """Note that the answer's end does not depend on the stream's."""
-        self.framed = True
-
-    def keep_retry_after(self, value: bytes) -> None:
-        self.retry_after = value[:_HEADER_KEPT].decode("latin-1")
-
-    def keep_coding(self, value: bytes) -> None:
-        """Keep ``Content-Encoding``; several codings in sequence are not supported."""
-        coding = value[:_HEADER_KEPT].decode("latin-1").strip().lower()
-        if coding not in PLAIN:
-            self._coding = coding if self._coding is None else f"{self._coding}, {coding}"
-
-    def keep_idle(self, value: bytes) -> None:
-        if (found := _TIMEOUT.search(value)) is not None:
-            self.idle_s = int(found[1])
-
-
-_KEPT: Final = {
-    b"date": ResponseParser.keep_date,
-    b"content-length": ResponseParser.keep_framing,
-    b"transfer-encoding": ResponseParser.keep_framing,
-    b"retry-after": ResponseParser.keep_retry_after,
-    b"content-encoding": ResponseParser.keep_coding,
-    b"keep-alive": ResponseParser.keep_idle,
-}

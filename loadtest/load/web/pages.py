@@ -65,14 +65,9 @@ _COLUMNS: Final = {
     "execution_p95": "Exec. p95",
     "polls": "Polls",
 }
-_WORDS: Final = {
-    ExitCode.PASS: "pass",
-    ExitCode.FAIL: "fail",
-    ExitCode.INVALID: "invalid",
-    ExitCode.INCONCLUSIVE: "inconclusive",
-    ExitCode.ABORTED: "aborted",
-    ExitCode.INTERRUPTED: "interrupted",
-}
+_VERDICTS: Final = {
+    ExitCode.PASS, ExitCode.FAIL, ExitCode.INVALID, ExitCode.INCONCLUSIVE, ExitCode.ABORTED, ExitCode.INTERRUPTED,
+}  # fmt: skip
 
 _MOST_WATCHERS: Final = 50
 _BACKLOG: Final = 30
@@ -350,7 +345,8 @@ def state_text(run: StartedRun) -> str:
         return "under way"
     if run.state == "reporting":
         return "creating its report"
-    return _WORDS.get(ExitCode(run.exit_code or 0), "no report; see the log")
+    code = ExitCode(run.exit_code or 0)
+    return code.name.lower() if code in _VERDICTS else "no report; see the log"
 
 
 def labelled(page: str, runs: Sequence[StartedRun]) -> str:
