@@ -1,7 +1,6 @@
-"""The request budget of a run: what the target's entry still lets it send (``leash`` on disk).
+"""The request budget of a run, set by the target's entry in ``targets.toml`` (``leash`` on disk).
 
-It is taken from before each send, so that retries, polls and seeding stay inside it, too. On workers it is split: each
-may use up its part, and all parts together come to no more than the whole.
+Each request is charged before it is sent, including retries, polls and seeding. Workers share a budget in parts.
 """
 
 import time
@@ -14,24 +13,24 @@ import msgspec
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
 from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
 
-_PART: Final = "a worker has used up its part of the {} that the request budget allows to all workers together"
+_PART: Final = "a worker has used up its part of the {} in the request budget"
 _NO_BOUND: Final = 2**62
 
 
 class BudgetSpentError(Exception):
-    """Nothing more may be sent. The request that was about to be sent was not."""
+    """The budget is spent, and the request was not sent."""
 
 
 class RequestBudget:
-    """Counts what is sent, and refuses what exceeds its bounds. Without bounds it only counts.
+    """Counts requests, and rejects those that exceed its bounds.
 
-    Never waits, so that no two greenlets can take the same last request.
+    Its methods do not wait, so two greenlets cannot take the same last request.
 
     Args:
-        bounds: what the target's entry allows; None for no bounds.
-        limits: the assumed limits, each per key.
-        keys: how many API keys there are.
-        preflight: what was sent before.
+        bounds: None for counting only.
+        limits: assumed limits, each per key.
+        keys: number of API keys.
+        preflight: requests that were sent before the run.
         now: a wall clock, in unix seconds.
     """
 
@@ -45,9 +44,9 @@ class RequestBudget:
     ) -> None:
         self.used = BudgetUse()
         self.allowed: BudgetUse | None = None
-        """This process's part of what may be taken in all; None where there is only one."""
+        """Maximum total use by this worker; None in a run of one process."""
         self.spent: str | None = None
-        """Why nothing more may be sent; None while something may."""
+        """Reason why the budget is spent; None before."""
         self.on_spent: Callable[[str], None] = lambda _: None
         """Called once, with the reason."""
         self._bounds = bounds
@@ -63,17 +62,17 @@ class RequestBudget:
                 self._limits[sent.limit].sent.append(sent.unix_s)
 
     def share_by(self, processes: int) -> None:
-        """Take one process's part of the shares of the limits only."""
+        """Divide each limit's share by the number of workers."""
         for share in self._limits.values():
             share.part = processes
 
     @property
     def recent(self) -> dict[str, list[float]]:
-        """When the requests within the last window of each limit were sent, in unix seconds."""
+        """Send times of the requests in the last window of each limit, in unix seconds."""
         return {name: list(share.sent) for name, share in self._limits.items()}
 
     def count_earlier(self, recent: Mapping[str, Iterable[float]]) -> None:
-        """Count in the shares of the limits what a run before has sent, as its ``recent`` says."""
+        """Count the ``recent`` requests of an earlier run in the limits' shares."""
         for name, times in recent.items():
             if name in self._limits:
                 self._limits[name].sent.extendleft(reversed(list(times)))
@@ -83,7 +82,7 @@ class RequestBudget:
         return self._bounds is not None
 
     def reserve_half(self) -> BudgetUse:
-        """Keep half of what this process may still use; gives what it has used and may still use, in all."""
+        """Give up half of this worker's remaining budget; return its new maximum total use."""
         if self.allowed is None:
             return BudgetUse()
         for name in BudgetUse.__struct_fields__:
@@ -93,7 +92,7 @@ class RequestBudget:
         return self.allowed
 
     def take_operation(self) -> None:
-        """Take one operation before it begins; raises ``BudgetSpentError`` if it may not."""
+        """Charge an operation before it begins; raises ``BudgetSpentError`` if the budget is spent."""
         bounds = self._bounds
         if bounds is not None:
             self._refuse_if_spent()
@@ -104,7 +103,7 @@ class RequestBudget:
         self.used.operations += 1
 
     def take_request(self, kind: RequestKind) -> None:
-        """Take one request before it is sent; raises ``BudgetSpentError`` if it may not be."""
+        """Charge a request before it is sent; raises ``BudgetSpentError`` if the budget is spent."""
         executes = kind in EXECUTING_KINDS
         if self._bounds is not None:
             self._refuse_if_spent()
@@ -113,7 +112,7 @@ class RequestBudget:
         self.used.executions += executes
 
     def answered(self, kind: RequestKind, status: int | None) -> None:
-        """Give an execution back that was refused: a 4xx executes nothing. Whatever else happened may have."""
+        """Refund an execution after a 4xx, which executes nothing; any other result may have executed."""
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
@@ -134,13 +133,13 @@ class RequestBudget:
                     f"({self.used.executions:,} executions at {price:g} each)"
                 )
         if bounds.until_unix_s is not None and now >= bounds.until_unix_s:
-            self._spend("the allowed hours of the target, or its entry, have ended")
+            self._spend("the target's allowed hours have ended, or its entry has expired")
         name = LIMIT_OF_KIND[kind]
         share = self._limits.get(name)
         if share is not None and not share.take(now):
             self._spend(
-                f"{share.allowed:g} requests per {share.window:g} s are the share of the {name} limit that max_share "
-                f"allows, and they were sent (retries, polls, seeding and preflight count)"
+                f"all {share.allowed:g} requests per {share.window:g} s that max_share allows of the {name} limit were "
+                f"sent (retries, polls, seeding and preflight count)"
             )
 
     def _refuse_if_spent(self) -> None:
@@ -179,11 +178,10 @@ class _LimitShare:
 
 
 class QuotaSplit:
-    """Splits a request budget among the workers of a run.
+    """Splits a request budget among the workers of a run, again with each assignment of the schedule.
 
-    It is split anew with each assignment of the schedule. Until then, a worker that has agreed to a cut reserves half
-    of what it has left, so that no two workers hold the same part; what a lost worker had is gone with it. The master's
-    own budget has been drawn on by preflight and seeding.
+    A worker that agrees to a cut reserves half of its remaining part, so that parts never overlap. A lost worker's part
+    is lost. Preflight and seeding are charged to the master's own budget.
     """
 
     def __init__(self, budget: RequestBudget, bounds: BudgetInfo | None) -> None:

@@ -91,21 +91,23 @@ class WorkflowUser(locust.User):
 
     def conclude(self, operation: RunningOperation, answer: Answer) -> None:
         """Finish an operation with the outcome, job state and result of its last answer."""
-        expect = self.entry.traffic.expect
-        if answer.outcome == Outcome.OK and operation.contradiction:
-            operation.finish(Outcome.FAILED, operation.contradiction)
-            return
-        if answer.outcome == Outcome.OK and answer.job_state in TERMINAL:
-            wanted = expect.job or JobState.COMPLETED
-            if answer.job_state != wanted:
-                operation.finish(Outcome.FAILED, JOB_REASONS[JobState(answer.job_state)], answer.error_code)
-                return
-        if answer.outcome == Outcome.OK and self.entry.matcher is not None and answer.result is not None:
+        reason = self._failure(operation, answer) if answer.outcome == Outcome.OK else None
+        if reason is None:
+            operation.finish_as(answer)
+        else:
+            operation.finish(Outcome.FAILED, reason)
+
+    def _failure(self, operation: RunningOperation, answer: Answer) -> Reason | None:
+        """Return why an operation failed although its last answer is ok."""
+        if operation.contradiction:
+            return operation.contradiction
+        wanted = self.entry.traffic.expect.job or JobState.COMPLETED
+        if answer.job_state in TERMINAL and answer.job_state != wanted:
+            return JOB_REASONS[JobState(answer.job_state)]
+        if self.entry.matcher is not None and answer.result is not None:
             operation.matched = self.entry.matcher.matches(answer.result)
-            if not operation.matched:
-                operation.finish(Outcome.FAILED, Reason.WRONG_RESULT)
-                return
-        operation.finish_as(answer)
+            return None if operation.matched else Reason.WRONG_RESULT
+        return None
 
     def _begin_post(self, operation: RunningOperation, kind: RequestKind) -> Answer:
         """Run or submit the entry's workflow with the arrival's inputs."""

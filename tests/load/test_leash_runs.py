@@ -67,7 +67,7 @@ def test_polls_stay_within_the_share_of_the_retrieval_limit(offer, tmp_path, stu
     write_scenario(tmp_path, rate="4/s", seconds=3)
     run = offer((tmp_path / "s.toml").read_text(), chosen=choose(None, "here", tmp_path / "targets.toml")).wait()
     assert run.info.end == "aborted"
-    assert "25 requests per 60 s are the share of the retrieval limit that max_share allows" in run.info.end_reason
+    assert "25 requests per 60 s that max_share allows of the retrieval limit" in run.info.end_reason
     assert sum(method == "GET" for method, _, _ in server.asked) == 26
 
 
