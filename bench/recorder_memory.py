@@ -127,7 +127,7 @@ def make_session(folder: Path) -> Session:
     environment = Environment(host=URL)
     environment.create_local_runner()
     endpoint = make_endpoint(info, ["local-dev-key"], "bench", allow(URL))
-    session = Session(environment, directory, info, loaded.scenario, endpoint, base=folder)
+    session = Session(environment, directory, info, endpoint, base=folder)
     session.epoch_ns = time.monotonic_ns()
     return session
 

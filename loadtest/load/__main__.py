@@ -51,6 +51,7 @@ from loadtest.record import run_directory
 from loadtest.record.blocks import Block, BlockPlan
 from loadtest.record.progress import BlockBegins, Failure, ProgressLine, WaitingForWorkers, encode_progress
 from loadtest.record.run_info import BudgetUse, RunInfo
+from loadtest.record.samples import warm_up_without_pandas
 from loadtest.scenario import Scenario
 
 _LOOK: Final = 0.05
@@ -96,16 +97,16 @@ def main(options: LoadOptions) -> int:
     gc.enable()
     setup_logging("INFO", None)
     os.set_blocking(sys.stdout.fileno(), False)
+    warm_up_without_pandas()
     directory, base = options.directory, options.base
     if options.series is not None:
         return _Blocks(directory, options.series, base).run()
     info = run_directory.load(directory)
-    scenario = Scenario.model_validate(info.scenario.effective)
     endpoint = make_endpoint(info, *credentials())
-    environment = _environment(scenario, info, base)
+    environment = _environment(info, base)
     with _runner(environment, options, endpoint.key_count) as (runner, make_generator):
         environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
-        session = Session(environment, directory, info, scenario, endpoint, base=base)
+        session = Session(environment, directory, info, endpoint, base=base)
         engine = Engine(environment, lambda: session, make_generator=make_generator, on_progress=_write)
         if options.metrics_port is not None:
             from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415 - slow, and rarely needed
@@ -121,7 +122,8 @@ def main(options: LoadOptions) -> int:
     return ExitCode.PASS
 
 
-def _environment(scenario: Scenario, info: RunInfo, base: Path) -> Environment:
+def _environment(info: RunInfo, base: Path) -> Environment:
+    scenario = Scenario.model_validate(info.scenario.effective)
     # With Locust's global events, listeners in the modules of user classes receive every request.
     return Environment(user_classes=user_classes(scenario, info.traffic, base), events=locust.events)
 
@@ -219,8 +221,7 @@ class _Blocks:
         self._plan: BlockPlan = comparison.load(directory)
         self._blocks = self._plan.of(series)
         # Both sides have the same traffic and therefore the same users.
-        info = self._info(self._blocks[0])
-        self._environment = _environment(Scenario.model_validate(info.scenario.effective), info, base)
+        self._environment = _environment(self._info(self._blocks[0]), base)
         self._interrupted = Event()
         self._block = self._blocks[0]
         """The next or current block."""
@@ -266,7 +267,6 @@ class _Blocks:
             self._environment,
             self._directory / block.directory,
             info,
-            Scenario.model_validate(info.scenario.effective),
             endpoint,
             base=self._base,
             control=environment.get(CONTROL_VARIABLE),

@@ -13,8 +13,10 @@ from loadtest.load.plain.locust_test import LocustTest as _LocustTest
 from loadtest.load.plain.process import LocustProcess as _LocustProcess
 from loadtest.load.plain.process import WholePool as _WholePool
 from loadtest.load.shutdown import plain_refusal as _plain_refusal
+from loadtest.record.samples import warm_up_without_pandas as _warm_up_without_pandas
 
 _atexit.register(_gc.freeze)  # as in loadtest.load
+_warm_up_without_pandas()
 with _plain_refusal():
     _process = _LocustProcess(_LocustTest())
     _process.check_target()

@@ -60,7 +60,6 @@ class Session:
         environment: Locust's environment.
         directory: the run directory.
         info: contents of ``run.json`` so far; its plan will be scheduled.
-        scenario: the effective scenario.
         endpoint: the target's endpoint.
         base: folder that relative paths in the scenario start from.
         output: receives samples; the run directory by default.
@@ -77,7 +76,6 @@ class Session:
         environment: Environment,
         directory: Path,
         info: RunInfo,
-        scenario: Scenario,
         endpoint: Endpoint,
         *,
         base: Path,
@@ -92,7 +90,7 @@ class Session:
         _SESSIONS[environment] = self
         self.directory = directory
         self.info = info
-        self.scenario = scenario
+        self.scenario = scenario = Scenario.model_validate(info.scenario.effective)
         self.endpoint = endpoint
         self.schedules = schedules(info.traffic, info.seed)
         self.own_jobs = JobIds(endpoint.key_count)

@@ -9,6 +9,7 @@ import pytest
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
 from loadtest.load.health import CpuLoop, Health, Pauses
+from loadtest.record.progress import Progress, decode_progress
 
 CLASSES = """
 import gc
@@ -26,6 +27,12 @@ class Blocking(SyncRunUser):
         super().perform(operation)
         if operation.arrival.number == 20:
             really_sleep(1.5)
+
+
+class Slow(SyncRunUser):
+    def perform(self, operation):
+        super().perform(operation)
+        really_sleep(0.1)
 
 
 class Littering(SyncRunUser):
@@ -97,6 +104,19 @@ def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) 
     if sum(second.percent > 90 for second in seconds) < len(seconds) - 1:
         pytest.skip("other processes took this machine's cores, so that there was no core to fill")
     assert "above 90 % CPU" in broken(findings)["generator CPU"]
+
+
+@pytest.mark.heavy
+def test_workers_that_fall_behind_say_so_while_the_run_goes_on(offer: Any, open_api: Any) -> None:
+    """Each operation blocks its process for twice the time between two arrivals."""
+    (offer.folder / "classes.py").write_text(CLASSES)
+    slow = offer.entry("slow", "sync_run", "40/s", "4s", 'user = "classes:Slow"\n')
+    run = offer(offer.scenario(slow), open_api.url, "--processes", "2").wait()
+    lines = [decode_progress(line) for line in run.said]
+    first = next(line for line in lines if isinstance(line, Progress) and line.bottleneck)
+    assert first.phase == "running"
+    assert "cannot keep up" in first.bottleneck
+    assert "--processes 3" in first.bottleneck
 
 
 def test_pauses_that_are_too_short_do_not_count() -> None:

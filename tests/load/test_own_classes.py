@@ -7,12 +7,14 @@ from typing import Any
 from plugins.processes import clean_environment
 
 RAISES = """
+import sys
 from loadtest.load.users import SyncRunUser
 
 
 class Mine(SyncRunUser):
     def perform(self, operation):
         super().perform(operation)
+        assert "pandas" not in sys.modules, "it takes 60 MB"
         if operation.arrival.number >= 3:
             operation.begin("run")
 """
@@ -57,7 +59,7 @@ def test_an_error_in_an_own_class_ends_the_run_with_its_line(offer: Any, open_ap
     ).wait()
     assert run.process.returncode == 0, run.log
     assert run.info.end == "aborted"
-    assert run.info.end_reason.startswith("your class Mine (mine.py:9) raised TypeError: ")
+    assert run.info.end_reason.startswith("your class Mine (mine.py:11) raised TypeError: ")
     assert 3 <= [row["outcome"] for row in run.operations].count("ok") < 2000
     assert run.log.count("Traceback") == 2, "Locust's and that of the end, however many raised"
 

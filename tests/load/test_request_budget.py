@@ -83,7 +83,7 @@ def test_nothing_is_sent_after_the_allowed_hours() -> None:
     budget = RequestBudget(leash(until_unix_s=20.0), now=lambda: now[0])
     budget.take_request("run")
     now[0] = 20.0
-    with pytest.raises(BudgetSpentError, match="the target.s allowed hours have ended"):
+    with pytest.raises(BudgetSpentError, match=r"allowed hours have ended"):
         budget.take_request("poll")
 
 

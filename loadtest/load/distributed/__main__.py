@@ -23,6 +23,7 @@ from loadtest.errors import ExitCode, InputError, TargetError
 from loadtest.load.distributed.worker import Worker
 from loadtest.load.shutdown import on_end_of, on_signals, plain_refusal
 from loadtest.processes import parse_address
+from loadtest.record.samples import warm_up_without_pandas
 
 _FLUSH: Final = 0.2
 """Seconds for sending the last message."""
@@ -35,6 +36,7 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
         LoadtestError: if no master answers or the master rejects this worker.
     """
     setup_logging("INFO", None)
+    warm_up_without_pandas()
     keys, workflow_endpoint = credentials()
     environment = Environment(user_classes=[], events=locust.events)
     try:

@@ -16,7 +16,7 @@ from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
 """Name of the Locust message."""
-PROTOCOL: Final = 3
+PROTOCOL: Final = 4
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -38,8 +38,6 @@ class Hello(msgspec.Struct, tag=True):
     version: str
     """Version of the package."""
     host: str
-    boot: str
-    """As ``boot_id`` gives it."""
     keys: int
     """Number of API keys."""
 

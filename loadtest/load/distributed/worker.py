@@ -31,7 +31,6 @@ from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.record.run_info import BudgetUse, RunInfo
-from loadtest.scenario import Scenario
 
 logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
@@ -65,8 +64,7 @@ class WorkerRun:
         """Number of the last received assignment."""
         self.begun = self.closed = False
         info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
-        _check(info, environment, len(keys))
-        scenario = Scenario.model_validate(info.scenario.effective)
+        _check(info, environment)
         endpoint = make_endpoint(info, keys, workflow_endpoint)
         # The master counts the preflight.
         endpoint.budget.used = BudgetUse()
@@ -75,7 +73,6 @@ class WorkerRun:
             environment,
             base,
             info,
-            scenario,
             endpoint,
             base=base,
             output=self._outbox,
@@ -83,7 +80,7 @@ class WorkerRun:
             trace=setup.trace,
         )
         if not environment.user_classes:
-            environment.user_classes = user_classes(scenario, info.traffic, base)
+            environment.user_classes = user_classes(self.session.scenario, info.traffic, base)
             # Locust fired it before their modules were imported.
             environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self._clock = WorkerClock(shared=bool(setup.boot) and setup.boot == protocol.boot_id())
@@ -209,12 +206,7 @@ class WorkerRun:
         )
 
 
-def _check(info: RunInfo, environment: Environment, keys: int) -> None:
-    if keys != info.keys:
-        raise InputError(
-            f"this worker has {keys} API key(s), and the run's master has {info.keys}",
-            "Set WORKFLOW_API_KEYS to the same keys, in the same order, for each.",
-        )
+def _check(info: RunInfo, environment: Environment) -> None:
     if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
         raise InputError(
             f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
@@ -262,7 +254,6 @@ class Worker:
                 protocol=protocol.PROTOCOL,
                 version=package_version(),
                 host=socket.gethostname(),
-                boot=protocol.boot_id(),
                 keys=len(keys),
             )
         )

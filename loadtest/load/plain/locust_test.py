@@ -222,7 +222,7 @@ class LocustTest:
             target_version=self._target_version,
         )
         endpoint = make_endpoint(info, self.keys, self.endpoint, target)
-        return Session(environment, directory, info, self.loaded.scenario, endpoint, base=self._path.parent)
+        return Session(environment, directory, info, endpoint, base=self._path.parent)
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
