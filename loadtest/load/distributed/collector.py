@@ -7,7 +7,7 @@ find job ids that two workers received, and arrivals that a lost worker did not 
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,11 @@ from loadtest.load.distributed.assignment import Assignment, Member
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.payloads import JobNumbers
 from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
-from loadtest.load.session import Session
 from loadtest.record.samples import SCHEMA, Packer, Sample, warm_up
 from loadtest.schedule import Arrival, TrafficSchedule
+
+if TYPE_CHECKING:  # importing it patches the interpreter, which tests of batches avoid
+    from loadtest.load.session import Session
 
 _AGAIN_NS: Final = 3_000_000_000
 """Time until an unacknowledged batch is sent again, because a broken connection may have lost it."""
@@ -263,7 +265,7 @@ class ArrivalBitmap:
 
 
 def record_lost_arrivals(
-    session: Session,
+    session: "Session",
     members: Mapping[str, Member],
     collector: Collector,
     assignments: Sequence[Assignment],
