@@ -72,16 +72,12 @@ class CircuitBreakers:
         )
         return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
 
-    def check(self, elapsed: float) -> str | None:
-        """Check the stop file and thresholds; return a reason to end the run, or None.
-
-        Args:
-            elapsed: seconds since the epoch.
-        """
+    def check(self, elapsed_s: float) -> str | None:
+        """Check the stop file and thresholds; return a reason to end the run, or None."""
         if self._stop_file.exists():
             return f"the stop file {self._stop_file} exists"
         for threshold in self._thresholds:
-            if (value := threshold.broken(elapsed)) is not None:
+            if (value := threshold.broken(elapsed_s)) is not None:
                 return f"a threshold with abort = true failed: {threshold.text}, but it was {value}"
         return None
 
@@ -143,13 +139,9 @@ class LiveThreshold:
         """Scope and requirement."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
-    def now(self, elapsed: float) -> LiveJudgement:
-        """Return the current value and judgement.
-
-        Args:
-            elapsed: seconds since the epoch.
-        """
-        known = self._known(elapsed)
+    def now(self, elapsed_s: float) -> LiveJudgement:
+        """Return the current value and judgement."""
+        known = self._known(elapsed_s)
         if known is None:
             return LiveJudgement("", "inconclusive")
         low, value, high = known
@@ -157,13 +149,9 @@ class LiveThreshold:
         text = f"{value * 100:.3g} %" if share else f"{value:.3g}{_UNITS[self._threshold.unit]}"
         return LiveJudgement(text, judge(self._threshold, (low, high)))
 
-    def broken(self, elapsed: float) -> str | None:
-        """Return the value as text if the threshold has certainly failed; else None.
-
-        Args:
-            elapsed: seconds since the epoch.
-        """
-        now = self.now(elapsed)
+    def broken(self, elapsed_s: float) -> str | None:
+        """Return the value as text if the threshold has certainly failed; else None."""
+        now = self.now(elapsed_s)
         return now.value if now.judgement == "fail" else None
 
     def _seen(self) -> list[LiveStage]:
@@ -183,7 +171,7 @@ class LiveThreshold:
                 requests[Cell(outcome, kind=kind, status=status)] += count
         return sum(counted(name, operations, requests) for name in names)
 
-    def _known(self, elapsed: float) -> _Known | None:
+    def _known(self, elapsed_s: float) -> _Known | None:
         """Return lower bound, value and upper bound now; None with too few samples."""
         entry = METRICS[self._threshold.metric]
         if not entry.parts:
@@ -192,7 +180,7 @@ class LiveThreshold:
         if not entry.whole:
             return (part,) * 3
         if entry.whole == "seconds":
-            seconds = covered_seconds(self._stages, elapsed)
+            seconds = covered_seconds(self._stages, elapsed_s)
             return (part / seconds,) * 3 if seconds >= FEWEST_SECONDS else None
         whole = self._count((entry.whole,))
         if whole < FEWEST:

@@ -36,9 +36,9 @@ class Endpoint:
         keys: API keys; a request with key index i has ``keys[i]``.
         workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
-        headers: additional headers of every request, by name.
-        secrets: secret values among them.
-        budget: checked before each request; no bounds by default.
+        headers: additional headers of every request.
+        secrets: secret values among the headers.
+        budget: without bounds by default.
     """
 
     def __init__(
@@ -163,15 +163,7 @@ class WorkflowClient:
         trace: str,
         expected: int | None = None,
     ) -> Answer:
-        """Run or submit a workflow.
-
-        Args:
-            kind: run or submit.
-            body: JSON, or a mapping to encode.
-            key_index: index of the API key.
-            trace: the ``traceparent``.
-            expected: expected status; None for the documented one.
-        """
+        """Run or submit a workflow; ``trace`` is a ``traceparent``, ``expected`` another than the documented status."""
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         request = self.endpoint.post(kind, content, key_index, trace)
         self.endpoint.budget.take_request(kind)

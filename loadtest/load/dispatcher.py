@@ -140,10 +140,7 @@ ALL: Final = Stride(0, 0, 1)
 class Partition:
     """Arrivals of one process: successive strides, each from the cut of the previous stride.
 
-    Args:
-        first: first stride; None to wait for it.
-        last: whether no other stride can follow.
-        held: returns whether nothing may be offered now, even if it is due.
+    After the ``last`` stride, no other stride can follow. While ``held()`` is true, due arrivals are not offered.
     """
 
     def __init__(

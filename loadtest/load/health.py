@@ -101,13 +101,7 @@ class Pauses:
 
 
 class Health:
-    """Observes its process and pools.
-
-    Args:
-        pools: by traffic entry.
-        worker: index of the process among the workers.
-        clock: monotonic, in ns.
-    """
+    """Observes its process and its pools by traffic entry; ``clock`` is monotonic, in ns."""
 
     def __init__(
         self, pools: Mapping[str, Pool], *, worker: int = 0, clock: Callable[[], int] = time.monotonic_ns

@@ -235,22 +235,17 @@ class EntryFigures:
             stage.longest_ms = max(stage.longest_ms, took)
             self.response_time.add(took)
 
-    def tick(self, elapsed: float, in_flight: int) -> None:
-        """Note the gauges of the last window; called about once a second.
-
-        Args:
-            elapsed: seconds since the epoch.
-            in_flight: offered operations that have not ended.
-        """
+    def tick(self, elapsed_s: float, in_flight: int) -> None:
+        """Note the gauges of the last window; called about once a second."""
         series, traffic = self._series, self._traffic
-        series.note(series.track("in_flight", traffic, counts=False), elapsed, in_flight)
+        series.note(series.track("in_flight", traffic, counts=False), elapsed_s, in_flight)
         for name, percentiles in PERCENTILES.items():
             times: RecentTimes = getattr(self, name)
-            times.slide(elapsed)
+            times.slide(elapsed_s)
             for percentile, share in percentiles.items():
                 track = series.track(name, traffic, percentile, counts=False)
-                series.note(track, elapsed, times.quantile(share))
-        self.dispatch_lag.slide(elapsed)
+                series.note(track, elapsed_s, times.quantile(share))
+        self.dispatch_lag.slide(elapsed_s)
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
         """Return the figures for the terminal; the stage is empty between stages."""
@@ -268,11 +263,7 @@ class EntryFigures:
 
 
 class LiveFigures:
-    """Counts the samples of a run, by traffic entry.
-
-    Args:
-        windows: seconds of the window of each entry's first request's limit; a minute by default.
-    """
+    """Counts the samples of a run, by traffic entry; ``windows`` are those of the entries' limits, in seconds."""
 
     def __init__(self, windows: Mapping[str, float] | None = None) -> None:
         self.offered: Counter[str] = Counter()
@@ -339,24 +330,19 @@ class LiveFigures:
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
-    def tick(self, elapsed: float, pending_jobs: int) -> None:
-        """Note all gauges; called about once a second.
-
-        Args:
-            elapsed: seconds since the epoch.
-            pending_jobs: accepted jobs without an observed end.
-        """
+    def tick(self, elapsed_s: float, pending_jobs: int) -> None:
+        """Note all gauges; called about once a second."""
         self.add_offered(self.take_offered())
-        self._count_late(elapsed)
+        self._count_late(elapsed_s)
         for traffic, entry in self.entries.items():
-            entry.tick(elapsed, self.offered[traffic] - entry.ended)
-        self.series.note(self._pending, elapsed, pending_jobs)
-        self.series.note(self._lag, elapsed, self.dispatch_lag_ms(0.99))
+            entry.tick(elapsed_s, self.offered[traffic] - entry.ended)
+        self.series.note(self._pending, elapsed_s, pending_jobs)
+        self.series.note(self._lag, elapsed_s, self.dispatch_lag_ms(0.99))
 
-    def _count_late(self, elapsed: float) -> None:
+    def _count_late(self, elapsed_s: float) -> None:
         before_s, offered, late = self._counted
-        if elapsed - before_s < _LEAST_SECOND:
+        if elapsed_s - before_s < _LEAST_SECOND:
             return
-        self._counted = elapsed, self.offered.total(), self.late
+        self._counted = elapsed_s, self.offered.total(), self.late
         many = max(LEAST_LATE, LATE_SHARE * (self.offered.total() - offered))
         self._late_seconds = self._late_seconds + 1 if self.late - late >= many else 0

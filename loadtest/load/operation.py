@@ -76,13 +76,9 @@ class RunningOperation:
         intended_ns: int | None = None,
         poll: int | None = None,
     ) -> Answer:
-        """Send one request and record it.
+        """Send one request and record it. ``send`` takes a ``traceparent``.
 
-        Args:
-            kind: kind of request.
-            send: sends it with a ``traceparent``.
-            intended_ns: intended start (monotonic) of a retry or poll; None for the arrival's.
-            poll: number of the poll; None for other requests.
+        Retries and polls have their own intended start (monotonic ns), and polls a number.
         """
         trace = self._session.traceparent(self._trace_id)
         intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns
@@ -225,14 +221,9 @@ def request_sample(
 
 
 def retry_after_s(value: str | None, date: bytes | None) -> float | None:
-    """Return the seconds in a ``Retry-After`` header, at least 0.
+    """Return the seconds in a ``Retry-After`` header, at least 0; None if it is absent or invalid.
 
-    Args:
-        value: the header: seconds or a date.
-        date: the response's ``Date``, the reference for a date.
-
-    Returns:
-        None if the header is absent or invalid.
+    The response's ``Date`` is the reference if the header is a date.
     """
     wanted = None if value is None else parse_retry_after(value)
     if not isinstance(wanted, datetime):

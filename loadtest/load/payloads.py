@@ -34,14 +34,9 @@ _MASK: Final = 2**64 - 1
 
 
 class Bodies:
-    """The request body of each arrival.
+    """The request body of each arrival: common parameters, and a row of inputs merged over them.
 
-    Args:
-        workflow: its name.
-        parameters: common to all operations.
-        rows: inputs, each merged over ``parameters``; without rows, only ``parameters`` are sent.
-        order: arrival n takes row n modulo the number of rows, or a random row.
-        seed: seed of the random choice.
+    Arrival n takes row n modulo the number of rows, or a random row.
     """
 
     def __init__(
@@ -253,12 +248,7 @@ class JobHistory:
 
 
 class Matcher:
-    """Compares results with what a scenario expects.
-
-    Args:
-        subset: required keys and values, nested tables included; None accepts all.
-        schema: a JSON schema; None accepts all.
-    """
+    """Compares results with required keys and values, nested tables included, and with a JSON schema."""
 
     def __init__(self, subset: dict[str, Any] | None, schema: dict[str, Any] | bool | None) -> None:
         self._subset = subset

@@ -24,14 +24,8 @@ class BudgetSpentError(Exception):
 class RequestBudget:
     """Counts requests, and rejects those that exceed its bounds.
 
-    Its methods do not wait, so two greenlets cannot take the same last request.
-
-    Args:
-        bounds: None for counting only.
-        limits: assumed limits, each per key.
-        keys: number of API keys.
-        preflight: requests that were sent before the run.
-        now: a wall clock, in unix seconds.
+    Without bounds it only counts. Its methods do not wait, so two greenlets cannot take the same last request. ``keys``
+    is the number of API keys, ``now`` a wall clock in unix seconds.
     """
 
     def __init__(

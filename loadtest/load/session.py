@@ -59,10 +59,10 @@ class Session:
     Args:
         environment: Locust's environment.
         directory: the run directory.
-        info: contents of ``run.json`` so far; its plan will be scheduled.
-        endpoint: the target's endpoint.
-        base: folder that relative paths in the scenario start from.
-        output: receives samples; the run directory by default.
+        info: contents of ``run.json`` so far, with the plan.
+        endpoint: the target's.
+        base: base of relative paths in the scenario.
+        output: the run directory by default.
         worker: index of this process; 0 without workers.
         trace: first half of all trace ids of the run; random by default.
         control: URL of the control endpoint of a target with faults; by default from the environment.

@@ -244,13 +244,9 @@ class ArrivalBitmap:
     def missing(
         self, schedule: TrafficSchedule, assignments: Sequence[Assignment], until_ns: int, workers: set[str] | None
     ) -> Iterator[tuple[Arrival, str]]:
-        """Yield assigned arrivals that are not recorded, each with its worker.
+        """Yield assigned arrivals before ``until_ns`` that are not recorded, each with its worker.
 
-        Args:
-            schedule: the traffic entry's.
-            assignments: all of the run.
-            until_ns: later arrivals were not offered.
-            workers: only these workers; None for all.
+        ``workers`` limits the search to these workers.
         """
         ends = [*(each.from_ns for each in assignments[1:]), until_ns]
         for assignment, end in zip(assignments, ends, strict=True):

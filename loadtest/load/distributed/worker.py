@@ -215,15 +215,10 @@ def _check(info: RunInfo, environment: Environment) -> None:
 
 
 class Worker:
-    """Connects a Locust worker to its master's runs.
+    """Connects a Locust worker to its master's runs. API keys never travel between them.
 
-    Args:
-        environment: Locust's.
-        runner: connected to the master.
-        keys: API keys, which are never sent to or by the master.
-        workflow_endpoint: value of ``x-wf-endpoint``.
-        base: base of relative paths in a scenario.
-        on_refused: called with the reason if the worker cannot take part or the master rejects it.
+    Relative paths in a scenario start at ``base``. ``on_refused`` is called with the reason if the worker cannot take
+    part or the master rejects it.
     """
 
     def __init__(
