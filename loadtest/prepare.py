@@ -111,8 +111,16 @@ def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
 
 def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
     scenario = loaded.scenario
+    named = {name for each in scenario.traffic.values() for name in each.files}
+    modules = {each.user.partition(":")[0] for each in scenario.traffic.values() if each.user}
+    named |= {f"{module.replace('.', '/')}.py" for module in modules}
+    found = [(name, path) for name in sorted(named) if (path := loaded.path.parent / name).is_file()]
     return ScenarioInfo(
-        name=loaded.name, title=scenario.title, hash=scenario_hash(scenario), effective=loaded.effective
+        name=loaded.name,
+        title=scenario.title,
+        hash=scenario_hash(scenario),
+        effective=loaded.effective,
+        files={name: hashlib.sha256(path.read_bytes()).hexdigest()[:12] for name, path in found},
     )
 
 

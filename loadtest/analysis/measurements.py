@@ -37,10 +37,12 @@ from loadtest.compare.measurements import (
     Metric,
     RunMeasurements,
     TargetIdentity,
+    flattened,
     significant,
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
 from loadtest.metrics import METRICS
+from loadtest.record.effective_scenario import NOT_HASHED
 from loadtest.record.run_directory import write_json
 from loadtest.record.run_info import RunInfo
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, rank
@@ -87,6 +89,13 @@ def measure(findings: Findings) -> RunMeasurements:
         measurements=tuple(one for stage in stages for one in stage.measurements()),
         idle_entries=_idle_entries(findings),
         not_found_entries=record.not_found_entries,
+        definition=flattened({key: each for key, each in info.scenario.effective.items() if key not in NOT_HASHED}),
+        files=info.scenario.files,
+        versions={
+            name: info.versions[key]
+            for name, key in (("python", "python"), ("harness", "workflow-loadtest"))
+            if key in info.versions
+        },
     )
 
 

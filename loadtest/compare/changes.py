@@ -12,13 +12,11 @@ sides at their effective counts.
 """
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
-from loadtest.compare.noise import MetricSpread, pooled
+from loadtest.compare.measurements import NATURES, Key
 from loadtest.metrics import Nature
 from loadtest.stats.means import student, student_tail
 from loadtest.stats.shares import (
@@ -29,7 +27,6 @@ from loadtest.stats.shares import (
     fisher_deviate,
     information,
     logit,
-    share_score,
     wilson,
 )
 from loadtest.stats.shares import (
@@ -40,8 +37,10 @@ LEAST_RATIO: Final = math.log(1.05)
 """Minimum effect on times and rates that can be a regression: 5 %, on the log scale …"""
 LEAST_MS: Final = 1.0
 """… and, for times, one millisecond. Smaller changes do not matter even if they are real."""
-LEAST_SHARE: Final = 0.01
-"""Minimum effect on shares: one percentage point. By a ratio, one error in a thousand would be a regression."""
+LEAST_SHARE: Final = 0.001
+"""Minimum effect on shares: 0.1 percentage points, and at least a factor of three or one point, whichever is less."""
+_FACTOR: Final = 3.0
+_POINT: Final = 0.01
 _MOST_SCORE: Final = 50.0
 """e⁵⁰ ms exceed the age of the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
@@ -60,18 +59,26 @@ _MOST_EVENTS: Final = 2000
 
 
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
-    """Whether a change for the worse reaches the minimum effect.
+    """Whether a change of a time or rate for the worse reaches the minimum effect.
 
     Args:
         nature: the metric's nature.
-        delta: head − base of a time or rate, on the log scale.
+        delta: head − base, on the log scale.
         difference: in the metric's unit.
         resolution_ms: differences below the poll interval are not visible.
     """
-    if nature.scale == "logit":
-        return difference >= LEAST_SHARE
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
+
+
+def least_rise(share: float, rise: float | None = None) -> float:
+    """Return the minimum rise of a share that counts: 0 → 0.1 %, 0.3 → 0.9 %, 1 → 2 %, 20 → 21 %.
+
+    Args:
+        share: the smaller share; of 429s beyond the expected it may be negative.
+        rise: the user's own minimum; None for the rule.
+    """
+    return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,11 +198,13 @@ class ShareChange(MetricChange):
         head_counts: counts of the head side.
         varies: variance of the log odds between runs beyond counting error, for the mean of the base side and of the
             head.
+        rise: the user's own minimum rise that counts; None for the rule.
     """
 
     base_counts: tuple[EventCount, ...]
     head_counts: tuple[EventCount, ...]
     varies: tuple[float, float]
+    rise: float | None = None
 
     @property
     def delta(self) -> float:
@@ -230,7 +239,8 @@ class ShareChange(MetricChange):
         return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
     def matters(self, *, better: bool = False) -> bool:
-        return (-1 if better else 1) * self.difference() >= LEAST_SHARE
+        smaller, larger = (self.head, self.base) if better else (self.base, self.head)
+        return larger - smaller >= least_rise(smaller, self.rise)
 
     def unchanged(self) -> bool:
         """Whether the 95 % interval ends below + 2 percentage points."""
@@ -254,7 +264,7 @@ class ShareChange(MetricChange):
             # The standard error of arcsin √share is √(1/n) ÷ 2 whatever the share (Anscombe, 1948).
             se = math.sqrt((1 / n + 1 / of_base) * (1 + varies / counting)) / 2
             angle = math.asin(math.sqrt(before)) + (student(1 - level / self.penalty, df) + reach) * se
-            counts = wilson(min(before + LEAST_SHARE, 1.0), n, reach)[1]
+            counts = wilson(min(before + least_rise(before, self.rise), 1.0), n, reach)[1]
             share = max(counts, math.sin(angle) ** 2 + 0.5 / n)
             if angle >= math.pi / 2 or share >= 1:
                 return None
@@ -273,94 +283,6 @@ class ShareChange(MetricChange):
 
 
 AnyChange = TimeChange | ShareChange
-
-
-class ChangeEvidence(NamedTuple):
-    """The data for the estimate of one metric's change.
-
-    Attributes:
-        bases: measurements of the base side.
-        heads: measurements of the head side.
-        earlier: measurements of the base side to show.
-        centre: of the base side on the log scale (not used for shares).
-        delta: head − base, likewise.
-        parts: factors of the variance between runs for the mean of the base side and of the head.
-        spread: that variance, observed and assumed.
-        resolution_ms: resolution given by the poll interval.
-        weight: as in ``MetricChange``.
-        penalty: as in ``MetricChange``.
-    """
-
-    bases: Sequence[Measurement]
-    heads: Sequence[Measurement]
-    earlier: Sequence[Measurement]
-    centre: float
-    delta: float
-    parts: tuple[float, float]
-    spread: MetricSpread
-    resolution_ms: float
-    weight: float
-    penalty: float = 1.0
-
-
-def estimate(family: Sequence[ChangeEvidence], *, anchored: bool = False) -> list[AnyChange]:
-    """Estimate the change of each metric; its noise is that of the history, shrunk towards the family's prior."""
-    changes: list[AnyChange] = []
-    for one, (squared_sd, df) in zip(family, pooled([each.spread for each in family]), strict=True):
-        bases, heads = ([each.value for each in side] for side in (one.bases, one.heads))
-        common: dict[str, Any] = {
-            "key": one.heads[0].key,
-            "df": df,
-            "sd": math.sqrt(squared_sd),
-            "n": len(bases),
-            "penalty": one.penalty,
-            "weight": one.weight,
-            "anchored": anchored,
-            "earlier": tuple(each.value for each in one.earlier),
-            "later": tuple(heads),
-        }
-        if NATURES[one.spread.metric].scale == "logit":
-            share = ShareChange(
-                **common,
-                base_counts=tuple(map(count, one.bases)),
-                head_counts=tuple(map(count, one.heads)),
-                varies=(squared_sd * one.parts[0], squared_sd * one.parts[1]),
-                base=statistics.fmean(bases),
-                head=statistics.fmean(heads),
-            )
-            changes.append(share)
-            continue
-        time = TimeChange(
-            **common,
-            centre=one.centre,
-            delta=one.delta,
-            se=math.sqrt(squared_sd * sum(one.parts)),
-            base=math.exp(one.centre),
-            head=heads[0] if len(heads) == 1 else math.exp(one.centre + one.delta),
-            resolution_ms=one.resolution_ms,
-        )
-        changes.append(time)
-    return changes
-
-
-def count(one: Measurement) -> EventCount:
-    """Return the events that a measured share consists of."""
-    expected = one.expected or 0.0
-    events = min(max(one.value + expected, 0.0), 1.0) * one.n
-    of_429s = one.metric == Metric.THROTTLED_RATE
-    return EventCount(events, one.n, share_score(expected * one.n, one.n) if of_429s else 0.0)
-
-
-def known_se(one: Measurement) -> float:
-    """Return a run's own standard error of a score; 0 if it has none."""
-    return one.se if one.se is not None and math.isfinite(one.se) else 0.0
-
-
-def unfit(one: Measurement) -> str:
-    """Return why a measurement cannot be compared; empty if it can."""
-    if not (abs(one.score) < _MOST_SCORE and math.isfinite(one.value)):
-        return "its value is out of range, or zero"
-    return one.why_not or ("" if one.gated else "it is only shown")
 
 
 def _counting(counts: Sequence[EventCount]) -> float:

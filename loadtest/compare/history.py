@@ -124,6 +124,17 @@ class History(NamedTuple):
         chosen = segments(comparable)[-1] if comparable else accepted
         return [each.measurements for each in chosen]
 
+    def noise(self, run: RunMeasurements) -> list[RunMeasurements]:
+        """The comparable accepted runs of the baseline period before the run's own, whose noise the new one keeps."""
+        accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
+        periods = segments([each for each in accepted if not mismatch(each.measurements, run)])
+        return [each.measurements for each in periods[-2]] if len(periods) > 1 else []
+
+    def decided(self, runs: Iterable[RunMeasurements]) -> bool:
+        """Whether one of these runs has a decision."""
+        ids = {each.run for each in runs}
+        return any(each.reason for each in self.runs if each.id in ids)
+
 
 def fold(lines: Iterable[HistoryLine]) -> History:
     """Order lines: each run once, with its first recorded verdict and the last decision on it."""

@@ -4,6 +4,7 @@ The analysis writes a record's ``RunMeasurements`` as ``measurements.json``; a l
 unit of evidence is the run: a measurement is one value, and its ``se`` is the run's own estimate of its error.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -95,7 +96,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The load generator. It must be equal only if the target is embedded and shares the machine."""
+    """The load generator. Its machine must be equal only if the target is embedded and shares it."""
 
     os: str
     cpu: str
@@ -117,8 +118,25 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     se: float | None = None
 
 
+class RegressionSettings(NamedTuple):
+    """A scenario's settings for checks.
+
+    Attributes:
+        rise: minimum rise of a share that counts; None for the rule (``changes.least_rise``).
+        same: facts of ``FACTS`` that must be equal within a history.
+    """
+
+    rise: float | None = None
+    same: tuple[str, ...] = ()
+
+
+PLAIN: Final = RegressionSettings()
+FACTS: Final = ("machine", "python", "harness")
+"""Facts about the load generator that may explain a change, and that ``same`` makes refuse."""
+
+
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's data for comparisons.
+    """A run's data for comparisons. Empty facts are unknown and match anything.
 
     Attributes:
         started: UTC, ISO 8601.
@@ -128,6 +146,10 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
+        definition: the hashed keys of the effective scenario with their values, such as
+            ``traffic.runs.stages.steady.rate``.
+        files: digest of each file that the scenario refers to.
+        versions: of Python and of the harness.
         sketches: empty, because no verdict rests on them; an older loadtest requires the key and may have filled it.
     """
 
@@ -148,10 +170,16 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     measurements: tuple[Measurement, ...]
     idle_entries: tuple[str, ...] = ()
     not_found_entries: tuple[str, ...] = ()
+    definition: dict[str, str] = {}
+    files: dict[str, str] = {}
+    versions: dict[str, str] = {}
     sketches: tuple[msgspec.Raw, ...] = ()
 
     def by_key(self) -> dict[Key, Measurement]:
         return {one.key: one for one in self.measurements}
+
+
+_HASH: Final = "the scenario's hash"
 
 
 def significant(value: float, digits: int) -> float:
@@ -180,7 +208,7 @@ def read(directory: Path) -> RunMeasurements:
     return found
 
 
-def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
+def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False, same: tuple[str, ...] = ()) -> str:
     """Return the first difference that makes two runs incomparable, with both values; empty if there is none.
 
     A history requires the same scenario and target (host, endpoint, limits, faults, number of keys). If the target is
@@ -193,10 +221,60 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         head: the run in question, or the head side.
         paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
             host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
+        same: facts that must be equal, too, if both are known.
     """
     fields = [_must_match(run, paired=paired, embedded=head.embedded) for run in (base, head)]
     name = next((name for name, value in fields[1].items() if fields[0][name] != value), "")
-    return f"{name} differs: {_shown(fields[0][name])} before, {_shown(fields[1][name])} now" if name else ""
+    if name == _HASH and (changed := _differing(base.definition, head.definition)):
+        name, before, now = changed
+        return f"{name}: {before} before, {now} now"
+    if name:
+        return f"{name} differs: {_shown(fields[0][name])} before, {_shown(fields[1][name])} now"
+    if not paired and (changed := _differing(base.files, head.files)):
+        return f"the content of {changed[0]} differs: digest {changed[1]} before, {changed[2]} now"
+    facts = [fact for fact in _changed_facts(base, head) if fact[0] in same]
+    return "; ".join(f"{name} differs: {before} before, {now} now" for name, before, now in facts)
+
+
+def causes(bases: Sequence[RunMeasurements], head: RunMeasurements) -> tuple[str, ...]:
+    """Return sentences about changed facts that may be the cause of a difference, but make no run incomparable."""
+    changed = [fact for base in bases for fact in _changed_facts(base, head)]
+    return tuple(f"The {name} changed, too: {before} before, {now} now." for name, before, now in changed)
+
+
+def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[tuple[str, str, str]]:
+    return [
+        (name, before, now)
+        for name in FACTS
+        if (before := _fact(base, name)) != (now := _fact(head, name)) and before and now
+    ]
+
+
+def _fact(run: RunMeasurements, name: str) -> str:
+    one = run.generator
+    return f"{one.cpu}, {one.cores} cores, {one.os}" if name == "machine" else run.versions.get(name, "")
+
+
+def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, str] | None:
+    """Return the first key with different values, and both; None if one side is unknown."""
+    keys = dict.fromkeys((*now, *before)) if before and now else {}
+    return next(
+        ((key, before.get(key, "none"), now.get(key, "none")) for key in keys if before.get(key) != now.get(key)), None
+    )
+
+
+def flattened(value: object, key: str = "") -> dict[str, str]:
+    """Return the leaves of a scenario's tables by their keys; an item of a list by its name, or its number."""
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = [(each.get("name", at) if isinstance(each, dict) else at, each) for at, each in enumerate(value)]
+    else:
+        return {key: str(value)}
+    leaves: dict[str, str] = {}
+    for part, each in items:
+        leaves |= flattened(each, f"{key}.{part}" if key else str(part))
+    return leaves
 
 
 def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
@@ -210,14 +288,14 @@ def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[s
         found["the faults of the target"] = target.faults
     found["the number of API keys"] = target.keys
     if not paired or not embedded:
-        found["the scenario's hash"] = run.scenario_hash
+        found[_HASH] = run.scenario_hash
     found["the form of the measurements (schema)"] = run.schema
     if embedded:
         # The embedded API shares the generator's machine, so another machine is another service.
         found["the processor of the machine"] = generator.cpu
         found["the cores of the machine"] = generator.cores
         found["the operating system"] = generator.os
-        found["the number of workers"] = generator.workers
+    found["the number of workers"] = generator.workers
     return found
 
 

@@ -12,15 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest.compare import sentences
-from loadtest.compare.changes import (
-    LEAST_RATIO,
-    AnyChange,
-    ChangeEvidence,
-    count,
-    estimate,
-    known_se,
-    unfit,
-)
+from loadtest.compare.changes import LEAST_RATIO, AnyChange
+from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison

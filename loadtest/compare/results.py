@@ -12,7 +12,8 @@ from loadtest.record.run_directory import read_versioned, write_json
 FILE_NAME: Final = "comparison.json"
 SCHEMA_VERSION: Final = 1
 
-MetricVerdict = Literal["regressed", "improved", "unchanged", "inconclusive", "learning", "not comparable"]
+MetricVerdict = Literal["regressed", "improved", "unchanged", "changed", "inconclusive", "learning", "not comparable"]
+"""``changed``: a share rose beyond chance, by less than what counts."""
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
 """Verdict of a whole comparison: ``pass`` means that no regression was found, and one of the stated size would have

@@ -11,18 +11,32 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.compare.changes import AnyChange, ChangeEvidence, count, estimate, known_se, unfit
-from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
+from loadtest.compare.changes import AnyChange
+from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
+from loadtest.compare.measurements import (
+    NATURES,
+    PLAIN,
+    Key,
+    Measurement,
+    RegressionSettings,
+    RunMeasurements,
+    causes,
+    mismatch,
+)
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
+from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, improvements, judge_family, only_shown
 from loadtest.stats.means import variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
 """Minimum number of runs of a history; below it, it is still learning."""
+LEAST_CENTRE: Final = 2
+"""Minimum number of runs of a baseline period that keeps the noise of the one before: it learns only its centre."""
+_IMPROVED: Final = 0.005
+"""Level of p by Holm of two successive runs that begin a baseline period by themselves."""
 _PENALTIES: Final = (1.25, 5.0)
 """Factors of p against the latest and the first runs: a slow drift has a fifth of the metric's α."""
 WINDOW: Final = 20
@@ -41,10 +55,10 @@ def judge_history(
     *,
     confirming: Collection[Key] | None = None,
     title: str = "",
+    settings: RegressionSettings = PLAIN,
+    noise: Sequence[RunMeasurements] = (),
 ) -> RunComparison:
     """Compare a run with accepted earlier runs.
-
-    The verdict is a pure function of these arguments: later runs cannot change it.
 
     Args:
         history: accepted runs of the current baseline period (since the last accepted change), oldest first. Runs that
@@ -52,57 +66,58 @@ def judge_history(
         run: the run in question.
         confirming: None for a first run; for its rerun the suspected keys; only these can be confirmed.
         title: title of the scenario.
+        settings: the scenario's own.
+        noise: accepted runs of the baseline period before; a short period keeps their noise.
     """
-    comparable = [one for one in history if one.valid and not mismatch(one, run)]
-    words = _in_words(comparable or [one for one in history if one.valid], comparable=bool(comparable))
-    if len(comparable) > ANCHOR + WINDOW:
-        # The runs in between are not used, and the comparison of a long history stays small.
-        comparable = comparable[:ANCHOR] + comparable[-WINDOW:]
+    kept = noise if len(noise) >= LEAST_RUNS and len(history) < ANCHOR else ()
+    valid = [one for one in history if one.valid]
+    comparable = [one for one in valid if not mismatch(one, run, same=settings.same)]
     sides = SideRuns(
         kind="history",
         title=title,
-        base_runs=tuple(comparable),
+        base_runs=tuple(used := _used(comparable)),
         head_runs=(run,),
-        base=words,
+        base=_in_words(comparable or valid, comparable=bool(comparable)),
         head=_head(run),
         confirming=confirming,
-        least=LEAST_RUNS,
+        least=LEAST_CENTRE if kept else LEAST_RUNS,
     )
     if not run.valid:
         return conclude(sides, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
     if history and not comparable:
-        valid = [one for one in history if one.valid]
-        field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
+        field = mismatch(valid[-1], run, same=settings.same) if valid else "no run of the history is valid"
         return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
-    changes, shown = _compare_run(comparable, run)
+    changes, shown = _compare_run(used, run, settings.rise, kept)
     metrics = judge_family(changes, shown, LEVELS, confirming)
-    return decide(sides, metrics, controls([(one, run) for one in comparable], paired=False))
+    others = controls([(one, run) for one in used], paired=False)
+    return decide(sides, metrics, others, causes(used[-1:], run))
 
 
 def _compare_run(
-    history: Sequence[RunMeasurements], run: RunMeasurements
+    history: Sequence[RunMeasurements],
+    run: RunMeasurements,
+    rise: float | None,
+    noise: Sequence[RunMeasurements],
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
     """Compare each measurement of a run with comparable earlier runs, and list measurements that are not tested.
 
     The change is that against the latest runs, or against the first runs if that is worse. A gated metric of most
     earlier runs that this run lacks is shown as missing.
     """
-    columns: defaultdict[Key, list[Measurement]] = defaultdict(list)
-    for one in (each for earlier in history for each in earlier.measurements):
-        if not unfit(one):
-            columns[one.key].append(one)
+    columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
     shares, heads = weights(columns), run.by_key()
     shown = [only_shown(key, (), None, NOT_STATED) for key in not_stated(columns, heads)]
     for head in run.measurements:
         bases, why = columns.pop(head.key, []), unfit(head)
-        if why or len(bases) < LEAST_RUNS:
+        kept = before[head.key]
+        if why or len(bases) < (LEAST_CENTRE if len(kept) >= LEAST_RUNS else LEAST_RUNS):
             few = f"only {counted(len(bases), 'earlier run has', 'earlier runs have')} it"
             value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
             shown.append(only_shown(head.key, values, value, why or few, learning=not why))
             continue
         plain, drift = _PENALTIES if len(bases) >= ANCHORED_FROM else (1.0, 0.0)
-        latest.append(_evidence(head, bases, bases[-WINDOW:], (shares[head.key], plain)))
+        latest.append(_evidence(head, bases, bases[-WINDOW:], (shares[head.key], plain), kept))
         if drift:
             anchored.append(_evidence(head, bases, bases[:ANCHOR], (shares[head.key], drift)))
     missing = "the run has no such value, although earlier runs have"
@@ -111,13 +126,26 @@ def _compare_run(
         for key, bases in columns.items()
         if 2 * len(bases) > len(history)
     ]
-    drifts = {each.key: each for each in estimate(anchored, anchored=True)}
-    changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in estimate(latest)]
+    drifts = {each.key: each for each in estimate(anchored, anchored=True, rise=rise)}
+    sudden = estimate(latest, rise=rise)
+    changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in sudden]
     return changes, shown
 
 
+def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measurement]]:
+    columns: defaultdict[Key, list[Measurement]] = defaultdict(list)
+    for one in (each for run in runs for each in run.measurements):
+        if not unfit(one):
+            columns[one.key].append(one)
+    return columns
+
+
 def _evidence(
-    head: Measurement, earlier: list[Measurement], bases: list[Measurement], alpha: tuple[float, float]
+    head: Measurement,
+    earlier: list[Measurement],
+    bases: list[Measurement],
+    alpha: tuple[float, float],
+    kept: Sequence[Measurement] = (),
 ) -> ChangeEvidence:
     """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1).
 
@@ -126,6 +154,7 @@ def _evidence(
         earlier: those of all earlier runs.
         bases: those of the baseline.
         alpha: weight and penalty, as in ``MetricChange``.
+        kept: those of the baseline period before, whose noise counts, too.
     """
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
@@ -133,7 +162,11 @@ def _evidence(
     counting = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counting)
     scores = winsorised([one.score for one in bases], math.sqrt(prior + counting))
-    centre, seen = statistics.fmean(scores), max(0.0, variance(scores) - counting)
+    centre, seen, df = statistics.fmean(scores), max(0.0, variance(scores) - counting), len(scores) - 1
+    if kept:
+        others = winsorised([one.score for one in kept], math.sqrt(prior + counting))
+        seen = (df * seen + (len(others) - 1) * max(0.0, variance(others) - counting)) / (df + len(others) - 1)
+        df += len(others) - 1
     size = 1.0 if nature.scale == "logit" else math.exp(centre)
     return ChangeEvidence(
         bases,
@@ -142,11 +175,16 @@ def _evidence(
         centre,
         head.score - centre,
         parts=(1 / len(bases), 1.0),
-        spread=MetricSpread(head.metric, size, prior, seen, len(scores) - 1),
+        spread=MetricSpread(head.metric, size, prior, seen, df),
         resolution_ms=head.resolution_ms,
         weight=alpha[0],
         penalty=alpha[1],
     )
+
+
+def _used(comparable: list[RunMeasurements]) -> list[RunMeasurements]:
+    """Leave out the runs between the first and the latest, so that the comparison of a long history stays small."""
+    return comparable if len(comparable) <= ANCHOR + WINDOW else comparable[:ANCHOR] + comparable[-WINDOW:]
 
 
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
@@ -160,3 +198,18 @@ def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
 def _head(run: RunMeasurements) -> str:
     version = f", version {run.target_version}" if run.target_version else ""
     return f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"
+
+
+def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[Key, ...]:
+    """Return the metrics in which the latest accepted run and this run both improved on all runs before.
+
+    Args:
+        history: accepted runs of the current baseline period, oldest first.
+        run: the next run.
+    """
+    *before, latest = history or (run,)
+    if len(before) < LEAST_RUNS or len(history) < LEAST_RUNS or not (run.valid and latest.valid):
+        return ()
+    changes = [_compare_run(before[-WINDOW:], each, None, ())[0] for each in (latest, run)]
+    found = [improvements(each, _IMPROVED) for each in changes]
+    return tuple(key for key in found[0] if key in found[1])

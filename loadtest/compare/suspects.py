@@ -59,6 +59,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         suspects: the only metrics that can be confirmed.
         line: the suspected run's line of the history.
         history: the accepted runs that it was compared with, oldest first.
+        noise: those of the baseline period before, whose noise counts, too.
     """
 
     schema: int
@@ -67,6 +68,7 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     suspects: tuple[Suspect, ...]
     line: RunLine
     history: tuple[RunMeasurements, ...]
+    noise: tuple[RunMeasurements, ...] = ()
 
     @property
     def keys(self) -> set[Key]:
@@ -74,7 +76,11 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def suspected(
-    comparison: RunComparison, line: RunLine, history: Sequence[RunMeasurements], repeat: Repeat
+    comparison: RunComparison,
+    line: RunLine,
+    history: Sequence[RunMeasurements],
+    noise: Sequence[RunMeasurements],
+    repeat: Repeat,
 ) -> Suspects | None:
     """Return the suspected metrics of a comparison; None if there are none."""
     found = tuple(Suspect(key=each.key, base=each.base, head=each.head) for each in comparison.metrics if each.suspect)
@@ -87,6 +93,7 @@ def suspected(
         suspects=found,
         line=line,
         history=tuple(history),
+        noise=tuple(noise),
     )
 
 

@@ -44,6 +44,8 @@ from loadtest.compare.tested import ATTRIBUTES
 from loadtest.errors import ExitCode
 from loadtest.words import counted
 
+_REAL: Final = 0.01
+"""Level of p by Holm from which a share is never called unchanged, however small its rise."""
 IMPROVED_LEVEL: Final = 0.05
 """Level of p by Holm for an improvement."""
 _SUSPECTED: Final = "suspected: a rerun must confirm it"
@@ -106,6 +108,13 @@ def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, flo
     return adjusted
 
 
+def improvements(changes: Sequence[AnyChange], level: float) -> tuple[Key, ...]:
+    """Return the tested metrics that improved: p by Holm ≤ the level, by an effect that matters."""
+    tests = [one for one in changes if one.weight and not one.decided()]
+    adjusted = holm({one.key: one.p(better=True) for one in tests}, {one.key: one.weight for one in tests})
+    return tuple(one.key for one in tests if adjusted[one.key] <= level and one.matters(better=True))
+
+
 def suspects(comparison: RunComparison) -> tuple[Key, ...]:
     """Return the metrics that a rerun must confirm."""
     return tuple(one.key for one in comparison.metrics if one.suspect)
@@ -132,7 +141,7 @@ def judge_family(
         adjusted, alpha = holm({one.key: raw[one.key] for one in tests}, weights), levels.family
     else:
         adjusted, alpha = {key: p for key, p in raw.items() if key in confirming}, levels.confirm or 0.0
-    better = holm({one.key: one.p(better=True) for one in tests}, weights)
+    better = improvements(changes, IMPROVED_LEVEL)
     total, judged = sum(one.weight for one in tests), []
     for one in changes:
         p = adjusted.get(one.key)
@@ -142,17 +151,19 @@ def judge_family(
             verdict = ("inconclusive", _SUSPECTED) if rerun else ("regressed", "")
         elif not one.weight:
             verdict = "inconclusive", ATTRIBUTES
-        elif better.get(one.key, 1.0) <= IMPROVED_LEVEL and one.matters(better=True):
+        elif one.key in better:
             verdict = "improved", ""
+        elif one.nature.unit == "share" and p is not None and p <= _REAL and one.difference() > 0:
+            size = f"{sentences.number(100 * one.difference())} %"
+            verdict = "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
         elif one.unchanged():
             verdict = "unchanged", ""
         # With an event it would be one more test.
-        whole = total + (one.weight if one.key not in better else 0.0)
+        whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
-    unsettled = [
-        msgspec.structs.replace(one, suspect=confirming is not None and one.key in confirming) for one in shown
-    ]
+    asked = confirming or ()
+    unsettled = [msgspec.structs.replace(one, suspect=one.key in asked) for one in shown]
     return tuple(sorted((*judged, *unsettled), key=lambda one: (one.traffic, one.stage, _ORDER[one.metric])))
 
 
@@ -344,6 +355,9 @@ def _reasons(
     if improved := [one for one in metrics if one.verdict == "improved"]:
         texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}" for one in improved]
         reasons.append(f"Improved: {sentences.listed(texts)}.")
+    if small := [one for one in metrics if one.verdict == "changed"]:
+        texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}, {one.why}" for one in small]
+        reasons.append(f"Changed: {sentences.listed(texts)}.")
     learning = [one for one in metrics if one.verdict == "learning"]
     if learning and word != "learning":
         reasons.append(f"Still learning, so not judged: {_names(learning, metrics)}.")

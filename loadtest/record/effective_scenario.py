@@ -9,6 +9,9 @@ from loadtest.contract import POLLED_OPERATIONS
 from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
 
+NOT_HASHED: Final = {"title", "description", "threshold", "compare", "seed", "breakers", "regression"}
+"""Keys of a scenario that its hash leaves out: they change neither load nor target."""
+
 
 class _Retry(msgspec.Struct, frozen=True):
     policy: str = "none"

@@ -317,6 +317,8 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
     hash: str
     effective: dict[str, Any]
     """As plain TOML values, including thresholds."""
+    files: dict[str, str] = {}
+    """Digest (SHA-256, twelve hex digits) of each file that it refers to; user classes by ``module.py``."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):

@@ -11,7 +11,6 @@ from markupsafe import Markup
 from loadtest.compare import history_file
 from loadtest.compare.history import History
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison, load
-from loadtest.compare.rule import LEAST_RUNS
 from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
 from loadtest.record.run_directory import write_atomically
@@ -103,7 +102,7 @@ def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Sect
 
 def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     if comparison.word == "learning":
-        known = f"{len(comparison.base_runs)} of {LEAST_RUNS}"
+        known = str(len(comparison.base_runs))
         return (KeyFigure("accepted runs", known, why="fewer tell nothing of how much runs differ anyway"),)
     metrics = [one for one in comparison.metrics if one.gated]
     if not metrics:

@@ -82,7 +82,7 @@ def _check_file(file: str) -> CheckedFile:
         loaded = load_scenario(find_scenario(file))
         entries = loaded.scenario.traffic.values()
         classes = any(traffic.user is not None for traffic in entries)
-        names = "classes" if classes else "files" if any(traffic.names_files for traffic in entries) else ""
+        names = "classes" if classes else "files" if any(traffic.files for traffic in entries) else ""
         plan = plan_of(loaded)
     except InputError as error:
         return CheckedFile(mistakes=[str(error)])

@@ -1,18 +1,21 @@
 """Checks against a history: a run is made, judged, and rerun if a regression is suspected; and decisions on runs."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, Literal, Self
 
 import msgspec
 
 from loadtest.compare import history, history_file, measurements, results, suspects
-from loadtest.compare.history import History, HistoryLine, HistoryRun
-from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun
+from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements
 from loadtest.compare.results import RunComparison
-from loadtest.compare.rule import judge_history
+from loadtest.compare.rule import ANCHOR, improved_again, judge_history
+from loadtest.compare.sentences import in_percent, listed
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import complain, pasteable
@@ -20,6 +23,9 @@ from loadtest.record.run_directory import find_run
 from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
+_WORD: Final = re.compile(r"[^\W\d_]{2,}")
+_LEAST_WORDS: Final = 2
+"""Minimum number of words of a reason."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """Exit codes of runs that are not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
@@ -56,6 +62,8 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         LoadtestError: if the run could not start, the history cannot be used, or the suspected scenario was another.
     """
     loaded = options.load()
+    own = loaded.scenario.regression
+    settings = RegressionSettings(own.rise, tuple(own.same))
     if confirming is None:
         path = history_file.path_for(options.place, loaded.name)
         warn(history_file.read(path).warnings)
@@ -71,13 +79,10 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     # Read only now, because another check may have ended meanwhile.
     known = history_file.read(path).history
     if confirming is not None:
-        comparison, lines = _confirmed(confirming, run, known)
+        comparison, lines = _confirmed(confirming, run, known, settings)
         found = None
     else:
-        evidence = known.evidence(run)
-        comparison = judge_history(evidence, run, title=loaded.scenario.title)
-        line = history.run_line(run, comparison.word, sentence=comparison.sentence)
-        found, lines = suspects.suspected(comparison, line, evidence, options.repeat), [line]
+        comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
     file = None if found is None else suspects.save(found, directory)
@@ -94,6 +99,24 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
 
 
+def _judged(
+    title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
+) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
+    """Judge a first run, and return the lines to add to the history, and what a rerun must confirm."""
+    evidence, noise = known.evidence(run), known.noise(run)
+    comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
+    line = history.run_line(run, comparison.word, sentence=comparison.sentence)
+    lines: list[HistoryLine] = [line]
+    found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
+    if period := _new_period(known, evidence, run):
+        lines.append(period)
+        reason = "--reason 'keep the old baseline'"
+        undo = f"`loadtest regression accept {period.run} {reason} --history {options.place}`"
+        note = f"A new baseline period begins with {period.run}: {period.reason}. To undo it, run {undo}."
+        comparison = msgspec.structs.replace(comparison, reasons=(*comparison.reasons, pasteable(note)))
+    return comparison, lines, found
+
+
 def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> None:
     if (now := scenario_hash(loaded.scenario)) != suspected.scenario_hash:
         raise InputError(
@@ -102,10 +125,14 @@ def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> 
         )
 
 
-def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[RunComparison, list[HistoryLine]]:
+def _confirmed(
+    found: Suspects, run: RunMeasurements, known: History, settings: RegressionSettings
+) -> tuple[RunComparison, list[HistoryLine]]:
     """Judge a rerun, and return the lines to add to the history."""
     suspected = found.line.run
-    comparison = judge_history(found.history, run, confirming=found.keys, title=found.title)
+    comparison = judge_history(
+        found.history, run, confirming=found.keys, title=found.title, settings=settings, noise=found.noise
+    )
     comparison = msgspec.structs.replace(
         comparison,
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
@@ -118,6 +145,19 @@ def _confirmed(found: Suspects, run: RunMeasurements, known: History) -> tuple[R
         # The unconfirmed suspicion was noise. Without such runs the history would underestimate the noise.
         lines.append(history.decision_line(suspected.run, "accepted", f"not confirmed by {run.run}"))
     return comparison, lines
+
+
+def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
+    """The decision that the run before begins a baseline period, if this run shows its improvement again.
+
+    A recent decision of the user is never overruled.
+    """
+    keys = improved_again(evidence, run)
+    if not keys or known.decided(evidence[-ANCHOR:]):
+        return None
+    names = listed([f"{key.traffic}: {NATURES[key.metric].name}" for key in keys])
+    reason = f"improved, and again in {run.run}: {names}"
+    return history.decision_line(evidence[-1].run, "accepted", reason, new_segment=True)
 
 
 def warn(messages: Sequence[str]) -> None:
@@ -138,10 +178,13 @@ def decide(
     """Record a decision on a run and its rerun, and print it. Accepting a regression starts a new baseline period.
 
     Raises:
-        InputError: if there is no such run, it is invalid, or the reason is empty.
+        InputError: if there is no such run, it is invalid, or the reason has no words.
     """
-    if not reason.strip():
-        raise InputError("--reason is empty", "Give the reason of the decision.")
+    if len(_WORD.findall(reason)) < _LEAST_WORDS:
+        raise InputError(
+            f"--reason {reason!r} does not say why the run is {status}",
+            "Give the reason in words, such as --reason 'new parser, agreed with its users'.",
+        )
     path, name, runs, lines = _found(run, place, output_dir)
     # The rerun of a run may be invalid; the run itself can still be decided on.
     valid = [each for each in runs if each.status != "invalid"]
@@ -150,10 +193,27 @@ def decide(
     start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
     begins = valid[0].id if start else None
     lines += [history.decision_line(each.id, status, reason.strip(), new_segment=each.id == begins) for each in valid]
+    before = history_file.read(path).history
     repaired = history_file.append(path, *lines)
     for each in valid:
         print(f"{each.id}: {status}{'; this run starts a new baseline period' if each.id == begins else ''}")
+    if status == "accepted":
+        _show_effect(before, history_file.read(path).history, valid[-1].measurements)
+        undo = f"`loadtest regression reject {name} --reason 'accepted by mistake' --history {path}`"
+        print(pasteable(f"To undo it, run {undo}."))
     warn(repaired)
+
+
+def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
+    """Print the minimum detectable changes of the next check without and with a decision."""
+    # A run of another id is compared with the accepted run, too.
+    following = msgspec.structs.replace(run, run="next")
+    medians = []
+    for known in (before, after):
+        found = judge_history(known.evidence(following), following, noise=known.noise(following))
+        sizes = sorted(one.detectable for one in found.metrics if one.detectable and in_percent(one))
+        medians.append(f"+{100 * (median(sizes) - 1):.3g} %" if sizes else "none, still learning")
+    print(f"Minimum detectable change of the next check (median): {medians[0]} before, {medians[1]} now.")
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:

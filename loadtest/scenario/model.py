@@ -245,6 +245,15 @@ MAX_STAGES: Final = 1_000
 """Maximum over all entries: each stage has its own figures and table row, and a plan compares all pairs."""
 
 
+class Regression(Strict):
+    """Settings of ``loadtest regression check``."""
+
+    rise: Share | None = None
+    """Minimum rise of an error or 429 rate that counts, such as 0.05%."""
+    same: list[Literal["machine", "python", "harness"]] = []
+    """Facts about the load generator that must be equal within a history."""
+
+
 class Scenario(Strict):
     """A whole scenario. Durations are in seconds, rates as ``Rate``."""
 
@@ -263,6 +272,7 @@ class Scenario(Strict):
     compare: list[Comparison] = []
     """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()
+    regression: Regression = Regression()
     target: TargetSettings = TargetSettings()
 
     @property

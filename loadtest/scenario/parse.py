@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from loadtest.errors import InputError
+from loadtest.record.effective_scenario import NOT_HASHED
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.traffic import Traffic
 from loadtest.strict import checked, read_toml
@@ -24,7 +25,6 @@ SHIPPED: Final = _PACKAGE / "scenarios" if (_PACKAGE / "scenarios").is_dir() els
 """The scenarios shipped with the program, in the built package or in the checkout."""
 _SHORTEST: Final = 0.01
 """Minimum duration of a scaled stage, in seconds."""
-_NOT_HASHED: Final = {"title", "description", "threshold", "compare", "seed", "breakers"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +177,11 @@ def _seconds(duration: float) -> str:
 
 
 def scenario_hash(scenario: Scenario) -> str:
-    """Return a hash (twelve hex digits) of the scenario without its ``_NOT_HASHED`` keys.
+    """Return a hash (twelve hex digits) of the scenario without its ``NOT_HASHED`` keys.
 
     Default values are left out, so that a default added later changes no hash.
     """
-    shape = scenario.model_dump(mode="json", exclude=_NOT_HASHED, exclude_defaults=True)
+    shape = scenario.model_dump(mode="json", exclude=NOT_HASHED, exclude_defaults=True)
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
 
 

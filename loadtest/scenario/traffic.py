@@ -254,9 +254,10 @@ class Traffic(Strict):
     stages: Annotated[list[Stage], Field(min_length=1)]
 
     @property
-    def names_files(self) -> bool:
-        """Whether it refers to a file of inputs, a schema, or job ids."""
-        return bool(self.inputs or self.expect.result_schema) or self.job_ids not in {"seeded", "run"}
+    def files(self) -> list[str]:
+        """The files that it refers to: inputs, a schema, job ids."""
+        job_ids = None if self.job_ids in {"seeded", "run"} else self.job_ids
+        return [name for name in (self.inputs, self.expect.result_schema, job_ids) if name]
 
     @model_validator(mode="after")
     def _fits_operation(self) -> Self:

@@ -19,7 +19,7 @@ from plugins.history_parts import made_line, made_run, moment
 
 from loadtest.compare import history, history_file
 from loadtest.compare.history import DecisionLine, HistoryLine, RunLine, fold
-from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.measurements import RunMeasurements, mismatch
 from loadtest.errors import ExitCode, InputError
 
 NAME = "regression.jsonl"
@@ -385,3 +385,18 @@ def test_lines_are_small() -> None:
         assert after.score == pytest.approx(before.score, rel=1e-6)
         assert after.value == pytest.approx(before.value, rel=1e-6)
     assert isinstance(msgspec.json.decode(msgspec.json.encode(made_line()), type=RunLine | DecisionLine), RunLine)
+
+
+def test_a_line_of_an_older_version_is_read_as_it_was(tmp_path: Path) -> None:
+    """Without the facts that were added since, and with the distributions that are gone."""
+    line = made_line(3, "regressed")
+    old = msgspec.to_builtins(line)
+    for added in ("definition", "files", "versions"):
+        del old["run"][added]
+    old["run"]["sketches"] = [{"traffic": "greetings", "stage": "steady", "n": 200, "quantiles_ms": [1.0, 2.0]}]
+    path = tmp_path / "regression.jsonl"
+    path.write_bytes(msgspec.json.encode(old) + b"\n")
+    (found,) = history_file.read(path).history.runs
+    assert (found.line.verdict, found.status, found.line.sentence) == ("regressed", "waiting", "day 3")
+    assert found.measurements.measurements == line.run.measurements
+    assert not mismatch(found.measurements, made_run(4))

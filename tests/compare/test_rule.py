@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from plugins.regression_parts import TARGET, N, jittered, key, measurement, run
 from scipy.special import stdtr
 
-from loadtest.compare.measurements import Metric, RunMeasurements
+from loadtest.compare.measurements import Metric, RegressionSettings, RunMeasurements
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.rule import judge_history
+from loadtest.compare.rule import improved_again, judge_history
 from loadtest.compare.verdict import suspects
 
 P50, P95 = key(Metric.RESPONSE_TIME_P50), key(Metric.RESPONSE_TIME_P95)
@@ -144,7 +144,8 @@ def test_one_odd_run_in_the_history_does_not_hide_a_change() -> None:
         (Metric.RESPONSE_TIME_P50, 1000.0, 1045.0, 0.0),  # less than 5 %
         (Metric.RESPONSE_TIME_P50, 0.5, 0.9, 0.0),  # less than 1 ms
         (Metric.TIME_TO_RESULT_P95, 1000.0, 1190.0, 200.0),  # hidden by the poll interval
-        (Metric.ERROR_RATE, 0.0, 0.009, 0.0),  # less than a percentage point
+        (Metric.ERROR_RATE, 0.0, 0.0009, 0.0),  # less than 0.1 points
+        (Metric.ERROR_RATE, 0.05, 0.059, 0.0),  # less than one point and a factor of three
     ],
 )
 def test_what_does_not_matter_is_not_suspected(metric: Metric, before: float, now: float, resolution: float) -> None:
@@ -198,6 +199,39 @@ def test_goodput_attributes_and_is_not_tested() -> None:
     assert suspects(judged) == (P50,)
     assert [one.metric for one in judged.findings[0].symptoms] == [goodput.metric]
     assert (of(judged, goodput.metric).gated, of(judged, goodput.metric).p_adjusted) == (False, None)
+
+
+def test_a_period_that_keeps_the_noise_learns_only_its_centre() -> None:
+    """After a gain of 20 %, two nights suffice to find that it is lost; without the earlier noise it is learning."""
+    before = jittered(CALM)
+    faster = [run({each: 0.8 * value for each, value in CALM.items()}, number) for number in (7, 8)]
+    lost = run(CALM, 9)
+    assert judge_history(faster, lost).word == "learning"
+    judged = judge_history(faster, lost, noise=before)
+    assert P50 in suspects(judged)
+    assert "1 of 2 baseline runs" in judge_history([], lost, noise=before).sentence
+    again = judge_history(faster, run(CALM, 10), confirming=suspects(judged), noise=before)
+    assert (again.word, again.exit_code) == ("regressed", 4)
+
+
+def test_an_improvement_counts_when_it_shows_again() -> None:
+    """Twice in a row and in the same metric: once is chance."""
+    before = jittered(CALM)
+    faster, other = ({**CALM, each: 0.7 * CALM[each]} for each in (P50, OTHER))
+    assert improved_again([*before, run(faster, 8)], run(faster, 9)) == (P50,)
+    assert not improved_again([*before, run(faster, 8)], run(CALM, 9))
+    assert not improved_again([*before, run(faster, 8)], run(other, 9))
+    assert not improved_again([*before[:4], run(faster, 8)], run(faster, 9))
+
+
+def test_a_change_of_python_is_shown_and_may_refuse() -> None:
+    """Beside a verdict as a possible cause; with ``same`` it makes runs incomparable. Unknown matches anything."""
+    old = [msgspec.structs.replace(one, versions={"python": "3.11"}) for one in jittered(CALM)]
+    new = run(SLOWER, 9, versions={"python": "3.12"})
+    assert "The python changed, too: 3.11 before, 3.12 now." in judge_history(old, new).reasons
+    assert judge_history(old, new, settings=RegressionSettings(same=("python",))).word == "not comparable"
+    unknown = judge_history(jittered(CALM), new, settings=RegressionSettings(same=("python",)))
+    assert unknown.word == "inconclusive"
 
 
 def test_slow_drift_is_found_against_the_first_runs() -> None:

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from plugins.regression_parts import key, measurement, run
 from scipy.special import bdtrc, ndtr
 
-from loadtest.compare.changes import ShareChange
-from loadtest.compare.measurements import Metric, RunMeasurements
+from loadtest.compare.changes import ShareChange, least_rise
+from loadtest.compare.measurements import Metric, RegressionSettings, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.rule import judge_history
 from loadtest.stats.shares import EventCount as Count
@@ -63,6 +63,24 @@ def test_errors_after_none_are_plain() -> None:
     found = judged([(0, 600)] * 5, (12, 600))
     assert found.suspect
     assert found.p < 1e-5
+
+
+@pytest.mark.parametrize(("before", "rise"), [(0.0, 0.001), (0.003, 0.006), (0.01, 0.01), (0.2, 0.01)])
+def test_the_rise_that_counts(before: float, rise: float) -> None:
+    """0 → 0.1 %, 0.3 → 0.9 %, 1 → 2 %, 20 → 21 %."""
+    assert least_rise(before) == pytest.approx(rise)
+
+
+def test_a_rise_below_what_counts_is_never_called_unchanged() -> None:
+    """With the setting that makes it count."""
+    history = [run([measurement(ERRORS, 0.02, n=20_000)], number) for number in range(20)]
+    new = run([measurement(ERRORS, 0.028, n=20_000)], 30)
+    found = judge_history(history, new)
+    assert (found.word, found.metrics[0].verdict) == ("pass", "changed")
+    assert any('[regression] rise = "0.8' in reason for reason in found.reasons)
+    assert judge_history(history, new, settings=RegressionSettings(rise=0.008)).metrics[0].suspect
+    # 54 of 6,000 after none of 30,000.
+    assert judged([(0, 6000)] * 5, (54, 6000)).suspect
 
 
 def test_rates_that_vary_from_run_to_run_are_no_news() -> None:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_rise
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import in_percent
@@ -56,7 +56,7 @@ def draw(comparison: RunComparison) -> Drawing | None:
     if any(one.detectable for one in shown):
         handles["smallest change that would be found"] = style.key(color=style.MUTED, marker="|", ls="", ms=8)
     style.keys(figure, handles)
-    least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} point"
+    least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} to 1 point"
     caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."
     if len(known) > len(shown):
         caption += f" Shown are the {len(shown)} of {len(known)} metrics that changed most."
@@ -87,7 +87,7 @@ def _estimate(one: MetricComparison) -> tuple[float, float, float] | None:
 def _least(one: MetricComparison) -> tuple[float, float]:
     """Return the band in which a change is too small to count, in drawn units."""
     if amounts.is_share(one):
-        return -LEAST_SHARE * 100, LEAST_SHARE * 100
+        return -least_rise(one.head or 0.0) * 100, least_rise(one.base or 0.0) * 100
     low, high = -LEAST_RATIO, LEAST_RATIO
     if NATURES[one.metric].unit == "ms" and one.base:
         high = max(high, math.log1p(LEAST_MS / one.base))

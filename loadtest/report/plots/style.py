@@ -289,6 +289,7 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "improved": (GOOD, "P"),
     "unchanged": (INK, "o"),
     "inconclusive": (UNSURE, "D"),
+    "changed": (UNSURE, "^"),
     "learning": (MUTED, "s"),
     "not comparable": (MUTED, "v"),
 }

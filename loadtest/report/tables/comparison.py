@@ -16,6 +16,7 @@ TONES: Final[dict[MetricVerdict, Tone]] = {
     "improved": "good",
     "unchanged": "",
     "inconclusive": "unsure",
+    "changed": "unsure",
     "learning": "faint",
     "not comparable": "unsure",
 }
