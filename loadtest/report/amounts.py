@@ -40,6 +40,19 @@ def has_stages(metrics: tuple[MetricComparison, ...]) -> bool:
     return len({(one.traffic, one.stage) for one in metrics}) > len({one.traffic for one in metrics})
 
 
+def estimate(one: MetricComparison) -> tuple[float, float, float] | None:
+    """Return the change and its interval as log ratios, or as percentage points for shares."""
+    if is_share(one):
+        if one.difference is None or one.difference_interval is None:
+            return None
+        low, high = one.difference_interval
+        return one.difference * 100, low * 100, high * 100
+    if one.ratio is None or one.ratio_interval is None or min(one.ratio, *one.ratio_interval) <= 0:
+        return None
+    low, high = one.ratio_interval
+    return math.log(one.ratio), math.log(low), math.log(high)
+
+
 def value(metric: Metric, amount: float | None) -> str:
     """Format a value with its unit."""
     if amount is None:

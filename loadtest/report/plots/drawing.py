@@ -235,8 +235,6 @@ def _points(artist: Artist | Container, panel: Axes) -> tuple[Any, Any] | None:
         x, y = np.reshape(artist.get_offsets(), (-1, 2)).T
         return x, y
     if isinstance(artist, BarContainer):
-        if artist.orientation == "horizontal":
-            return [b.get_y() + b.get_height() / 2 for b in artist.patches], [b.get_width() for b in artist.patches]
         return [b.get_x() + b.get_width() / 2 for b in artist.patches], [b.get_height() for b in artist.patches]
     return None
 

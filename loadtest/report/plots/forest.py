@@ -31,7 +31,7 @@ _LEAST_REACH: Final = math.log(1.15)
 
 def draw(comparison: RunComparison) -> Drawing | None:
     """Draw a row per judged metric: estimate, interval, minimum relevant effect, minimum detectable change."""
-    known = [one for one in gated(comparison) if _estimate(one) is not None]
+    known = [one for one in gated(comparison) if amounts.estimate(one) is not None]
     if not known:
         return None
     shown = _most_telling(known)
@@ -71,19 +71,6 @@ def _most_telling(metrics: list[MetricComparison]) -> list[MetricComparison]:
     return [one for one in metrics if one in kept]
 
 
-def _estimate(one: MetricComparison) -> tuple[float, float, float] | None:
-    """Return the change and its interval as log ratios, or as percentage points for shares."""
-    if amounts.is_share(one):
-        if one.difference is None or one.difference_interval is None:
-            return None
-        low, high = one.difference_interval
-        return one.difference * 100, low * 100, high * 100
-    if one.ratio is None or one.ratio_interval is None or min(one.ratio, *one.ratio_interval) <= 0:
-        return None
-    low, high = one.ratio_interval
-    return math.log(one.ratio), math.log(low), math.log(high)
-
-
 def _least(one: MetricComparison) -> tuple[float, float]:
     """Return the band in which a change is too small to count, in drawn units."""
     if amounts.is_share(one):
@@ -96,7 +83,7 @@ def _least(one: MetricComparison) -> tuple[float, float]:
 
 
 def _panel(panel: Axes, metrics: list[MetricComparison]) -> None:
-    estimates = [_estimate(one) or (0.0, 0.0, 0.0) for one in metrics]
+    estimates = [amounts.estimate(one) or (0.0, 0.0, 0.0) for one in metrics]
     low, high = _limits(metrics, estimates)
     for place, (one, (centre, left, right)) in enumerate(zip(metrics, estimates, strict=True)):
         least, most = (min(max(bound, low), high) for bound in _least(one))

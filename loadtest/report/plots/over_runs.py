@@ -18,6 +18,7 @@ from loadtest.report import amounts
 from loadtest.report.amounts import gated, is_changed
 from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing
+from loadtest.words import counted
 
 
 class Before(NamedTuple):
@@ -137,13 +138,10 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
 
 def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> None:
     share = amounts.is_share(one)
-    interval = one.difference_interval if share else one.ratio_interval
-    centre = one.difference if share else one.ratio
-    scaled = (lambda value: value * 100) if share else math.log
-    if interval is not None and (share or min(interval) > 0):
-        panel.axhspan(*map(scaled, interval), **style.BAND)
-    if centre is not None and (share or centre > 0):
-        panel.axhline(scaled(centre), color=style.MUTED, lw=1.2)
+    if (estimate := amounts.estimate(one)) is not None:
+        centre, low, high = estimate
+        panel.axhspan(low, high, **style.BAND)
+        panel.axhline(centre, color=style.MUTED, lw=1.2)
     panel.plot(range(1, len(changes) + 1), changes, ls="", ms=5, label="change", **style.marked(one))
     room = 0.2 * max(0.5 if share else math.log(1.04), *(abs(change) * 1.15 for change in changes))
     panel.axhline(0, color=style.INK, lw=0.8)
@@ -208,8 +206,7 @@ def _title(comparison: RunComparison, first: MetricComparison) -> str:
     if comparison.kind == "paired":
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)
-        pairs = "1 pair" if len(changes) == 1 else f"{len(changes)} pairs"
-        return f"{name}, the head was worse in {worse} of {pairs}"
+        return f"{name}, the head was worse in {worse} of {counted(len(changes), 'pair')}"
     band, new = prediction_band(first), first.later[-1]
     said = amounts.value(first.metric, new)
     if band is None:
