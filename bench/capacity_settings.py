@@ -1,231 +1,229 @@
-"""How often a capacity search is right, and what it costs: settings whose answer follows from their numbers.
+"""How often the range of a capacity search contains the true rate, and its width, in simulated time.
 
-``capacity_by_hand`` has the settings and their answers; here they are searched in simulated time. Plain bisection is
-the same search without any model: doubling from the scenario's own rate, then halving (in log-rate) to the same 10 %.
-Run: ``python bench/capacity_settings.py``; ``--shard 1/4`` makes every fourth setting. Exits with 1
-where a bar is missed: 98 % of the constraints and of the rates (± 5 %) right, with 60 % of plain bisection's requests.
+Every search meets a setting of its kind, drawn at random: a queue, a limit with right or wrong documentation, or jobs
+beside sync runs. The true rate is where half of the runs with fresh seeds pass, by up to 500 runs a rate.
+Run: ``python bench/capacity_settings.py``. Exits with 1 where fewer than 90 % of the ranges contain the true rate, or
+the median width is above 25 % for queues, or above 10 % for limits and even arrivals.
 """
 
 import argparse
-import json
 import math
-import random
 import sys
-import tempfile
-from collections import Counter
 from heapq import heapify, heappop, heappush
-from pathlib import Path
 from typing import Any, Final
 
-import msgspec
+import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-from capacity_by_hand import TOLERATED, Setting, drawn
-
-from loadtest.assumed_limits import AssumedLimits
+from loadtest.arrays import Floats
 from loadtest.capacity import models, search
-from loadtest.capacity.models import with_causes, workers_guess
-from loadtest.capacity.results import Constraint, Guess, Level, read_level
+from loadtest.capacity.results import Constraint, EntryLevel, Guess, Level, LimitLevel
 from loadtest.contract import LimitName
-from loadtest.plan import Question, traffic_plans
-from loadtest.plan.stages import schedules
+from loadtest.limits import LimiterSpec
+from loadtest.limits.replays import replay
 from loadtest.scenario import Scenario
-from loadtest.scenario.parse import at_rate
+from loadtest.units import Limit
 
-MOST_LEVELS: Final = 20
-DRAIN_S: Final = 30.0
-AT_ONCE_S: Final = 0.02
-BARS: Final = (0.98, 0.98, 0.6)
-"""Constraints right, rates right, requests of plain bisection's."""
-
-
-class Entry:
-    """What is seen of a traffic entry."""
-
-    def __init__(self) -> None:
-        self.offered = self.throttled = self.sent = self.refused = 0
-        self.times: list[float] = []
-        self.executions: list[float] = []
-
-    def figures(self, stage_s: float) -> dict[str, Any]:
-        """What ``metrics.json`` says of it."""
-        return {
-            "operations": {"offered_rate": self.offered / stage_s},
-            "throttled_rate": self.throttled / max(1, self.offered),
-            "requests_per_operation": self.sent / max(1, self.offered),
-            "response_time_ms": {"p50": _ms(_rank(self.times, 0.5)), "p95": _ms(_rank(self.times, 0.95))},
-            "execution_time_ms": {"p50": _ms(_rank(self.executions, 0.5))},
-        }
+SEARCHES_OF_ONE: Final = 5
+"""Searches of one setting."""
+TOLERATED: Final = 0.1
+"""Share of Poisson arrivals that a limit may reject."""
+QUEUES: Final = {"M/D/1": 1, "M/D/4": 4, "M/M/1": 1, "even arrivals": 1}
+"""Workers of each queue."""
+WIDTHS: Final = dict.fromkeys(("M/D/1", "M/D/4", "M/M/1", "mixed"), 0.25) | {"limits": 0.1, "even arrivals": 0.1}
+COVERED: Final = 0.9
+Seen = tuple[dict[LimitName, LimitLevel], bool]
+"""The rates on each limit in a run, and whether requests waited for too long."""
 
 
-class Simulation:
-    """One level of a setting, on a clock of its own."""
-
-    def __init__(self, setting: Setting, scenario: Scenario, assumed: AssumedLimits, seed: int) -> None:
-        self.setting, self.rng = setting, random.Random(seed)
-        self.stage_s = scenario.duration
-        self.limiters = dict(zip(LimitName, (row[0] for row in assumed.limiters(1)), strict=True))
-        self.free = [0.0] * setting.workers
-        self.sent: Counter[LimitName] = Counter()
-        self.refused: Counter[LimitName] = Counter()
-        self.entries = {name: Entry() for name in scenario.traffic}
-        self.due: list[tuple[float, int, str, float, float]] = []
-        for schedule in schedules(traffic_plans(scenario, assumed, 1), scenario.seed):
-            times = [arrival.intended_ns / 1e9 for arrival in schedule.share()]
-            self.due += [(at, k, schedule.traffic, at, 0.0) for k, at in enumerate(times)]
-            self.entries[schedule.traffic].offered = len(times)
-        heapify(self.due)
-
-    def run(self) -> dict[str, Any]:
-        """Offer the stage; gives what ``metrics.json`` would say of it, as far as a search reads it."""
-        while self.due:
-            now, k, name, intended, done = heappop(self.due)
-            entry = self.entries[name]
-            if done:  # a poll
-                if self._passes(LimitName.RETRIEVAL, now, entry) and now >= done:
-                    entry.times.append(now - intended)
-                elif now < self.stage_s + DRAIN_S:
-                    heappush(self.due, (now + self.setting.interval_s, k, name, intended, done))
-                else:
-                    entry.times.append(math.inf)
-                continue
-            job = self.setting.jobs and name == "it"
-            if not self._passes(LimitName.ASYNC_SUBMIT if job else LimitName.SYNC_RUN, now, entry):
-                entry.throttled += 1
-            elif job:
-                heappush(self.due, (now + self.setting.interval_s, k, name, intended, self._work(now, entry)))
-            else:
-                ended = self._work(now, entry) if name == "it" else now + AT_ONCE_S
-                entry.times.append(ended - intended)
-        return self._metrics()
-
-    def _passes(self, limit: LimitName, now: float, entry: Entry) -> bool:
-        allowed = self.limiters[limit].decide(1e6 + self.setting.phase + now).allowed
-        for count, by in ((self.sent, 1), (self.refused, not allowed)):
-            count[limit] += by
-        entry.sent, entry.refused = entry.sent + 1, entry.refused + (not allowed)
-        return allowed
-
-    def _work(self, now: float, entry: Entry) -> float:
-        """The end of work that arrives now: workers take it in order."""
-        took = self.setting.time_s * self.rng.uniform(0.8, 1.2)
-        ended = max(now, heappop(self.free)) + took
-        heappush(self.free, ended)
-        entry.executions.append(took)
-        return ended
-
-    def _metrics(self) -> dict[str, Any]:
-        thresholds = []
-        for name, entry in self.entries.items():
-            share = entry.throttled / max(1, entry.offered)
-            holds = share <= TOLERATED if self.setting.poisson else not entry.refused
-            thresholds.append({"traffic": name, "require": "throttled", "judgement": "pass" if holds else "fail"})
-        p95 = _rank(self.entries["it"].times, 0.95)
-        late = p95 is None or p95 > self.setting.allowed_s
-        thresholds.append({"traffic": "it", "require": "p95", "judgement": "fail" if late else "pass"})
-        return {
-            "verdict": "fail" if any(each["judgement"] == "fail" for each in thresholds) else "pass",
-            "validity": [],
-            "thresholds": thresholds,
-            "limits": [
-                {"limit": name, "sent": sent, "throttled": self.refused[name]} for name, sent in self.sent.items()
-            ],
-            "overall": {"requests": {"sent": self.sent.total()}},
-            "traffic": {n: {"stages": {"it": e.figures(self.stage_s)}} for n, e in self.entries.items()},
-        }
+def queue(arrivals: Floats, services: Floats, workers: int) -> Floats:
+    """Response times in s with FIFO workers."""
+    free = [0.0] * workers
+    heapify(free)
+    times = np.empty(len(arrivals))
+    for index, (at, takes) in enumerate(zip(arrivals.tolist(), services.tolist(), strict=True)):
+        end = max(at, heappop(free)) + takes
+        heappush(free, end)
+        times[index] = end - at
+    return times
 
 
-def _rank(values: list[float], q: float) -> float | None:
-    return sorted(values)[min(len(values) - 1, int(q * len(values)))] if values else None
+class Setting:
+    """A service, its limits, and the scenario of a search."""
+
+    def __init__(self, kind: str, rng: np.random.Generator) -> None:
+        self.kind, self.rng = kind, rng
+        self.stage_s = float(rng.choice([20, 30, 60]))
+        self.capacity = rng.uniform(5, 40)
+        self.poisson = "M" in kind or (kind in {"limits", "mixed"} and rng.random() < 0.5)
+        self.workers = QUEUES.get(kind) or int(rng.integers(1, 9))
+        self.mean_s = self.workers / self.capacity
+        self.allowed_s = self.mean_s * rng.uniform(3, 10) * (3 if kind == "M/M/1" else 1)  # times the p95 of the work
+        self.interval_s = self.mean_s * rng.choice([0.4, 0.7, 1.3])
+        self.limits: dict[LimitName, Limit] = {}
+        self.spec = LimiterSpec()
+        if kind == "limits":
+            self.spec = LimiterSpec(str(rng.choice(["fixed-window", "sliding-log", "token-bucket"])))  # type: ignore[arg-type]
+            window = int(rng.choice([1, 2, 4]))
+            self.limits[LimitName.SYNC_RUN] = Limit(max(5, round(self.capacity * window)), window)
+        if kind == "mixed":
+            polls = math.ceil(self.mean_s / self.interval_s) + 1
+            for name, share in ((LimitName.RETRIEVAL, polls), (LimitName.SYNC_RUN, 0.5)):
+                self.limits[name] = Limit(round(self.capacity * rng.uniform(0.6, 3) * share * 2) + 1, 2)
+        self.truth = self._true_rate()
+
+    def run(self, rate: float) -> Seen:
+        """One run at a rate in operations/s."""
+        arrivals = self._arrivals(rate)
+        if self.kind == "limits":
+            return {LimitName.SYNC_RUN: self._on(LimitName.SYNC_RUN, arrivals)}, False
+        services = np.full(len(arrivals), self.mean_s)
+        if self.kind == "M/M/1":
+            services = self.rng.exponential(self.mean_s, len(arrivals))
+        elif not self.kind.startswith("M/D"):
+            services *= self.rng.uniform(0.8, 1.2, len(arrivals))
+        times = queue(arrivals, services, self.workers)
+        seen = {}
+        if self.kind == "mixed":
+            polls = np.ceil(times / self.interval_s)
+            times = polls * self.interval_s
+            sent = np.repeat(arrivals, polls.astype(int))
+            first = np.repeat(np.cumsum(polls) - polls, polls.astype(int))
+            sent = np.sort(sent + (np.arange(len(sent)) - first + 1) * self.interval_s)
+            seen = {LimitName.RETRIEVAL: self._on(LimitName.RETRIEVAL, sent)}
+            seen[LimitName.SYNC_RUN] = self._on(LimitName.SYNC_RUN, np.arange(0, self.stage_s, 2 / rate))
+        slow = len(times) > 0 and float(np.quantile(times, 0.95, method="inverted_cdf")) > self.allowed_s
+        return seen, slow
+
+    def _arrivals(self, rate: float) -> Floats:
+        if not self.poisson:
+            return np.arange(0, self.stage_s, 1 / rate)
+        return np.sort(self.rng.uniform(0, self.stage_s, self.rng.poisson(rate * self.stage_s)))
+
+    def _on(self, name: LimitName, times: Floats) -> LimitLevel:
+        accepted = replay(self.spec, self.limits[name], 1e6 + self.rng.uniform(0, 60) + times)
+        throttled = 1 - float(accepted.mean()) if len(times) else 0.0
+        return LimitLevel(sent_rate=max(len(times), 1) / self.stage_s, throttled_rate=throttled)
+
+    def passes(self, seen: Seen) -> bool:
+        """Whether the thresholds hold."""
+        tolerated = TOLERATED if self.poisson and self.kind == "limits" else 0.0
+        return not seen[1] and all(each.throttled_rate <= tolerated for each in seen[0].values())
+
+    def _true_rate(self) -> float:
+        low, high = self.capacity / 20, self.capacity * 4
+        while high > low * 1.004:
+            middle = math.sqrt(low * high)
+            for runs in (40, 500):
+                share = np.mean([self.passes(self.run(middle)) for _ in range(runs)])
+                if not 0.25 < share < 0.75:
+                    break
+            low, high = (middle, high) if share > 0.5 else (low, middle)
+        return math.sqrt(low * high)
+
+    def scenario(self, rate: float) -> Scenario:
+        """The scenario with a rate of its own."""
+        stages = [{"name": "it", "rate": f"{rate:.6f}/s", "duration": f"{self.stage_s:g}s"}]
+        entry = {"operation": "sync_run", "workflow": "echo", "stages": stages}
+        traffic: dict[str, Any] = {"it": entry | {"arrivals": "poisson" if self.poisson else "even"}}
+        require = "throttled_rate <= 0.1" if self.poisson and self.kind == "limits" else "requests.throttled == 0"
+        if self.kind == "mixed":
+            traffic = {"it": traffic["it"] | {"operation": "async_run"}, "beside": entry}
+        return Scenario.model_validate({"title": "t", "traffic": traffic, "threshold": [{"require": require}]})
+
+    def level(self, multiplier: float, seen: Seen) -> Level:
+        """The level of a run."""
+        passed, (limits, slow) = self.passes(seen), seen
+        worst = max(limits, key=lambda name: limits[name].throttled_rate, default=None)
+        limit = worst if worst is not None and limits[worst].throttled_rate > 0 and not passed else None
+        constraint = Constraint.POLL_BUDGET if limit == LimitName.RETRIEVAL else Constraint.LIMIT
+        return Level(
+            multiplier=multiplier,
+            directory="",
+            outcome="holds" if passed else "breaks",
+            broken=(),
+            stage_s=self.stage_s,
+            requests=0,
+            entries={"it": _entry(1.0 + slow)},
+            limits=limits,
+            constraint=None if passed else Constraint.SERVICE if limit is None else constraint,
+            limit=limit,
+        )
 
 
-def _ms(value: float | None) -> float | None:
-    return None if value is None or math.isinf(value) else value * 1e3
+def _entry(response: float) -> EntryLevel:
+    return EntryLevel(
+        operation="sync_run",
+        offered_rate=1.0,
+        response_p50_ms=None,
+        response_p95_ms=None,
+        execution_p50_ms=response,
+        throttled_rate=0.0,
+        requests_per_operation=None,
+    )
 
 
-def searched(setting: Setting, *, with_models: bool, workers_known: bool = False) -> tuple[list[Level], list[Guess]]:
-    """The levels that a search makes, and its guesses."""
-    loaded = setting.scenario()
-    scenario = loaded.scenario
-    assumed = AssumedLimits.for_scenario(scenario, embedded=True)
-    question = Question(scenario, traffic_plans(scenario, assumed, 1), assumed, start=0.0)
-    guesses = models.limit_guesses(question, models.tolerances(scenario)) if with_models else []
-    rates = {name: setting.rate * (1.0 if name == "it" else setting.beside) for name in scenario.traffic}
-    if with_models and workers_known and (guess := workers_guess(scenario, rates, assumed, 1)):
-        guesses.append(guess)
-    expected, measured, levels = guesses, list[Level](), list[Level]()
-    with tempfile.TemporaryDirectory() as folder:
-        while len(levels) < MOST_LEVELS:
-            if with_models:
-                run = search.next_run(levels, guesses, scenario, rates)
-            else:
-                multiplier = search.next_multiplier(levels, guesses)
-                run = None if multiplier is None else search.NextRun(multiplier, None)
-            if run is None:
-                break
-            faster = at_rate(loaded, run.multiplier, run.scout_s).scenario
-            seen = Simulation(setting, faster, assumed, len(levels)).run()
-            (Path(folder) / "metrics.json").write_text(json.dumps(seen))
-            level = read_level(Path(folder), name="", multiplier=run.multiplier, stage="it", scenario=faster)
-            measured.append(msgspec.structs.replace(level, scout=run.scout_s is not None))
-            levels = with_causes(measured, scenario, assumed, 1)
-            if with_models:
-                guesses = [*expected, *models.learned_guesses(levels, assumed, 1, scenario)]
-    return levels, guesses
+def searched(
+    setting: Setting, rng: np.random.Generator, runs: int, wanted: search.Precision
+) -> tuple[search.RateRange, list[Level]]:
+    """Search a setting from a rate up to four times too slow or too fast; half of the documented limits are wrong."""
+    base = setting.truth * 2 ** rng.uniform(-2, 2)
+    scenario = setting.scenario(base)
+    tolerated = models.tolerances(scenario)
+    expected = []
+    for name, limit in setting.limits.items():
+        documented = limit.rate * (rng.uniform(1.3, 4) if rng.random() < 0.5 else 1) / (1 - tolerated.get(name, 0.0))
+        share = {LimitName.RETRIEVAL: 2.0, LimitName.SYNC_RUN: 0.5}[name] if setting.kind == "mixed" else 1.0
+        kind = Constraint.POLL_BUDGET if name == LimitName.RETRIEVAL else Constraint.LIMIT
+        expected.append(Guess(multiplier=documented / share / base, constraint=kind, limit=name))
+    stage = search.StageCounts(base * setting.stage_s, setting.poisson)
+    levels: list[Level] = []
+    guesses = expected
+    while len(levels) < runs and (next_ := search.next_multiplier(levels, guesses, stage, wanted)) is not None:
+        levels.append(setting.level(next_, setting.run(next_ * base)))
+        guesses = models.learned_guesses(models.with_causes(levels), expected, scenario)
+    found = search.estimate(levels, guesses, stage)
+    return search.RateRange(*(each * base / setting.truth for each in found)), levels
 
 
 def main() -> int:
-    """Search every setting with and without models, and print a row for each constraint."""
+    """Search settings of each kind, and print a row for each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", type=int, default=100)
+    parser.add_argument("--kinds", nargs="+", default=list(WIDTHS))
+    parser.add_argument("--searches", type=int, default=100)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--minutes", action="store_true", help="the precision of a search with --minutes")
     parser.add_argument("--seed", type=int, default=15)
-    parser.add_argument("--shard", default="1/1", metavar="I/N")
-    parser.add_argument("--workers-unknown", action="store_true", help="as of a service that is not ours")
-    parser.add_argument("--verbose", action="store_true", help="also a line for each setting that is missed")
+    parser.add_argument("--verbose", action="store_true", help="also a line for each range without the true rate")
     options = parser.parse_args()
-    shard, shards = map(int, options.shard.split("/"))
-    rng = random.Random(options.seed)
-    settings = [drawn(rng) for _ in range(options.settings)][shard - 1 :: shards]
-    rows: dict[str, Counter[str]] = {each: Counter() for each in Constraint}
-    rows |= {each: Counter() for each in [*sorted({setting.kind for setting in settings}), "all"]}
-    for number, setting in enumerate(settings):
-        (constraint, limit), answer = min(setting.ceilings().items(), key=lambda item: item[1])
-        levels, guesses = searched(setting, with_models=True, workers_known=not options.workers_unknown)
-        plain, none = searched(setting, with_models=False)
-        high = search.bracket(levels).high
-        found = (search.estimate(levels, guesses) or math.nan) * setting.rate
-        halved = (search.estimate(plain, none) or math.nan) * setting.rate
-        named = None if high is None else (high.constraint, high.limit)
-        for row in (rows[constraint], rows[setting.kind], rows["all"]):
-            row["settings"] += 1
-            row["constraint right"] += named == (constraint, limit)
-            row["rate within 5 %"] += abs(found / answer - 1) <= 0.05
-            row["plain within 5 %"] += abs(halved / answer - 1) <= 0.05
-            row["runs"] += len(levels)
-            row["plain runs"] += len(plain)
-            row["requests"] += sum(level.requests for level in levels)
-            row["plain requests"] += sum(level.requests for level in plain)
-        if options.verbose and (named != (constraint, limit) or not abs(found / answer - 1) <= 0.05):
-            tried = [(round(each.multiplier * setting.rate, 2), each.outcome, each.constraint) for each in levels]
-            about = f"by hand {answer:.3f}, found {found:.3f}"
-            print(number, setting.kind, constraint, limit, about, named, tried, setting, flush=True)
-    return report(rows)
-
-
-def report(rows: dict[str, Counter[str]]) -> int:
-    """Print the rows and which bars are missed; gives the exit code."""
-    print("| what | " + " | ".join(rows["all"]) + " | requests ÷ plain |")
-    for name, row in rows.items():
-        if row:
-            share = row["requests"] / row["plain requests"]
-            print(f"| {name} | " + " | ".join(f"{value:,}" for value in row.values()) + f" | {share:.0%} |")
-    every = rows["all"]
-    right = [every[what] / every["settings"] for what in ("constraint right", "rate within 5 %")]
-    missed = [f"{share:.0%}" for share, bar in zip(right, BARS, strict=False) if share < bar]
-    share = every["requests"] / every["plain requests"]
-    missed += [f"{share:.0%} of the requests"] if share > BARS[2] else []
-    print(f"Missed: {', '.join(missed)}" if missed else "All bars hold.")
-    return int(bool(missed))
+    print("| setting | searches | contain the true rate | median width | 90 % of widths | mean levels |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    wanted = search.Precision(0.04, repeats=True) if options.minutes else search.Precision()
+    missed = False
+    for kind in options.kinds:
+        rng = np.random.default_rng([options.seed, list(WIDTHS).index(kind)])
+        ranges, counts = [], []
+        for number in range(options.searches):
+            if number % SEARCHES_OF_ONE == 0:
+                setting = Setting(kind, rng)
+            found, levels = searched(setting, rng, options.runs, wanted)
+            ranges.append(found)
+            counts.append(len(levels))
+            if options.verbose and not found.low <= 1 <= found.high:
+                about = [(round(each.multiplier, 3), each.outcome, each.limit) for each in levels]
+                print(kind, found, setting.truth, about, vars(setting), flush=True)
+        contain = sum(each.low <= 1 <= each.high for each in ranges)
+        widths = np.array([each.width for each in ranges])
+        row = (
+            kind,
+            len(ranges),
+            contain,
+            *(f"{np.quantile(widths, q):.1%}" for q in (0.5, 0.9)),
+            f"{np.mean(counts):.1f}",
+        )
+        print("| " + " | ".join(map(str, row)) + " |", flush=True)
+        missed |= contain < COVERED * len(ranges) or float(np.median(widths)) > WIDTHS[kind]
+    print("A bar is missed." if missed else "All bars hold.")
+    return int(missed)
 
 
 if __name__ == "__main__":

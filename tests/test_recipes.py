@@ -162,7 +162,7 @@ def check_an_operation(followed: Followed) -> None:
     assert stages["within"]["operations"]["ok"] == 20
     assert stages["above"]["operations"]["throttled"] > 0
     expected = followed.printed[".venv/bin/loadtest capacity submissions --plan"]
-    assert re.match(r"Expected constraints: async_submit at 1,\d{3} submissions a minute\.\n", expected)
+    assert re.match(r"Expected limits: async_submit at 1,\d{3} submissions a minute\.\n", expected)
 
 
 def check_a_scenario_key(followed: Followed) -> None:

@@ -58,9 +58,14 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that got 503 ÷ requests: some services throttle this way."""
 
     @property
-    def execution_s(self) -> float:
-        """The service's own execution time in s; 0 if unknown."""
-        return (self.execution_p50_ms or 0.0) / 1e3
+    def typical_ms(self) -> float | None:
+        """The highest known percentile of the response time, in ms."""
+        return self.response_p50_ms if self.response_p95_ms is None else self.response_p95_ms
+
+    @property
+    def served(self) -> float:
+        """Operations that were neither throttled nor failed ÷ operations, 0-1."""
+        return max(0.0, 1 - self.throttled_rate - self.error_rate)
 
 
 class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +73,11 @@ class LimitLevel(msgspec.Struct, frozen=True, kw_only=True):
 
     sent_rate: float
     throttled_rate: float
+
+    @property
+    def accepted(self) -> float:
+        """Accepted requests/s."""
+        return self.sent_rate * (1 - self.throttled_rate)
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +100,6 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """The bottleneck; None if the level passed."""
     limit: LimitName | None = None
     """The limit, if the bottleneck was a limit or the poll budget."""
-    scout: bool = False
-    """Whether it was an exploratory run, shorter than a judged stage: it guides the search and decides nothing."""
 
 
 _ERRORS: Final = 0.01
@@ -213,11 +221,11 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     base_rates: dict[str, float]
     """Operations/s of each traffic entry at multiplier 1."""
     multiplier: float | None
-    """The estimated highest multiplier that passes; None without an answer."""
+    """The middle of the range that contains the true rate; None without an answer."""
     low: float | None
-    """The highest multiplier that passed."""
+    """The low end of the range, or the fastest that passed; None if nothing passed."""
     high: float | None
-    """The lowest multiplier above it that did not pass."""
+    """The high end of the range; None without an answer."""
     constraint: Constraint | None
     limit: LimitName | None
     sentence: str

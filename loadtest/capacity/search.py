@@ -1,279 +1,193 @@
-"""The choice of the next rate and the end of the search: models first, bisection where they are wrong. Pure.
+"""The choice of the next rate, and the range that contains the true rate: Bayesian bisection. Pure.
 
-Two runs confirm a model's guess: one below it that passes and one above it that does not, if the upper one has the
-model's bottleneck. Otherwise the bracket is halved (in log-rate) until its ends are 10 % apart, so that its middle is
-known within 5 %.
+The true rate θ is the rate at which half of the runs with fresh seeds pass. A run at rate x passes with probability
+1 / (1 + (x/θ)^(1/s)), a logistic curve over log-rate, except for a small share of lapses. A grid holds the posterior of
+θ and s. Each level runs at the median of θ, so that a pass and a failure are equally likely (Waeber, Frazier and
+Henderson, "Bisection search with noisy responses", 2013). The answer is a credible interval of θ.
 
-For an unknown service with polled jobs, exploratory runs come first: runs of a part of the stage, each at twice the
-previous rate, until one waits or a limit is near. If the first one fails, which does not show how much too fast it was,
-the next runs at half the rate. Overload is expensive: its polls grow with the square of its seconds. An exploratory run
-decides nothing; it shows how far to go, and its waits show where to search.
+*Prior of θ.* Guesses from rate limits have half of the weight. The other half falls by a factor of e for each factor of
+e from the scenario's own rate. The median of what remains after a pass or a failure is then twice or half the rate.
 
-A run with a late load generator says little, as do two runs that contradict each other: such a run is repeated once,
-and the last run at a multiplier counts. A service may become slower during the search. A pass before the run that waits
-or errors stopped is therefore repeated once, so that the lower end of the bracket is the newer result.
+*Prior of s.* A count of n random arrivals varies by 1/√n, and so does the load of a stage: s = k/√n. Simulated queues
+have k between 0.5 and 2. Even arrivals leave only the variation of the service, and k is usually smaller.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import numpy as np
+
+from loadtest.arrays import Bools, Floats
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.contract import POLLED_OPERATIONS
-from loadtest.scenario import Scenario
 
-# Values without a derivation were tuned with bench/capacity_settings.py, on seeds 101 to 103 and 501 to 503. The table
-# of accuracy in bench/README.md was made with them, on seeds not used for tuning.
-LOWEST: Final = 1 / 64
-HIGHEST: Final = 64.0
-"""Range of multipliers of the scenario's own rate: six octaves, as for a limit's forecast."""
-BELOW: Final = 0.9
-ABOVE: Final = 1.1
-"""Ratios to a guess of the two runs that confirm it, each valid for a forecast that is 5 % off; tuned with the bench.
-"""
-CLOSE: Final = 1.1
-"""Maximum ratio of the ends of a bracket: its middle, the geometric mean, is then at most 4.9 % off."""
-_CLOSER: Final = 1.05
-"""Ratio of a step down from a service that was near its capacity: half of ``CLOSE`` in log-rate, because failures there
-may be chance."""
+_OCTAVES: Final = 6
+"""Range of multipliers around the scenario's own rate, in octaves: 1/64 to 64."""
+LOWEST: Final = 2.0**-_OCTAVES
+HIGHEST: Final = 2.0**_OCTAVES
+_FINE: Final = 0.005
+"""Step of the grid in log-rate: far below any wanted width."""
+_LOGS: Final = np.arange(-int(_OCTAVES * math.log(2) / _FINE), int(_OCTAVES * math.log(2) / _FINE) + 1) * _FINE
+RATES: Final = np.exp(_LOGS)
+"""The multipliers that levels may have, ascending."""
+_FACTORS: Final = np.geomspace(0.05, 4, 14)
+"""Grid of k."""
+_RANDOM: Final = (1.3, 0.4)
+_EVEN: Final = (0.3, 1.0)
+"""Median and standard deviation in log of k, for Poisson and even arrivals: fitted to simulated queues (bench)."""
+_LAPSES: Final = 0.01
+"""Share of runs whose outcome does not depend on the rate."""
+_OFF: Final = 0.03
+"""Relative error of a limit's guess, one standard deviation: requests at the edges of a window (bench)."""
+_TAIL: Final = 0.04
+"""Posterior probability beyond each end of the range; more than 90 of 100 ranges contain the true rate (bench)."""
+_APART: Final = 0.025
+"""Minimum relative distance of two rates: a quarter of the width wanted by default."""
 _STEP: Final = 2.0
-"""Ratio of a step without a guess: an octave, as for the bench's plain bisection."""
-_NEXT: Final = 1.2
-"""Ratio to a rate that passed above the guessed capacity of the service; tuned with the bench."""
-_SCOUT: Final = 0.25
-_SHORT: Final = 0.6
-"""Standard and maximum length of an exploratory run, as a part of the judged stage; tuned with the bench, by requests
-sent."""
-_SCOUT_S: Final = 5.0
-_SCOUT_OPERATIONS: Final = 20
-"""Minimum seconds and operations of an exploratory run, below which medians are noise; tuned with the bench."""
-_BROKEN: Final = 0.5
-"""Share of failing operations (0-1) at two rates that shows that the service is out of order."""
-_MOST_AT_ONE: Final = 2
-"""Maximum number of runs at one multiplier: a contradiction is repeated once (docs/capacity.md)."""
-_NEAR: Final = 1.03
-"""Ratio within which a level serves as the end of a queue's bracket: below half of ``CLOSE``; tuned with the bench."""
-_SAME: Final = 1e-6
-"""Relative difference of equal multipliers: far above rounding, far below any step."""
+"""Maximum ratio of a rate to the fastest that passed: an unknown service is not overloaded further."""
+_BETTER: Final = 1.1
+"""Minimum improvement at half of the rate, below which a failure does not depend on the rate."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bracket:
-    """The range of multipliers that contains the answer."""
+class StageCounts(NamedTuple):
+    """The judged stage: mean operations of an entry at multiplier 1, and whether any arrivals are random."""
 
-    low: Level | None
-    """The passing level with the highest multiplier below ``high``; None if there is none."""
-    high: Level | None
-    """The failing level with the lowest multiplier; None if all pass."""
-    consistent: bool
-    """Whether all levels below a passing level pass too, and none ever passed clearly above ``high``."""
+    operations: float
+    random: bool
+
+
+class Precision(NamedTuple):
+    """When to stop: the wanted relative width of the range, and whether a rate may run again with a fresh seed."""
+
+    width: float = 0.1
+    repeats: bool = False
+
+
+class RateRange(NamedTuple):
+    """Multipliers: the ends of the credible interval, and its median."""
+
+    low: float
+    middle: float
+    high: float
 
     @property
-    def ends(self) -> tuple[float, float]:
-        """The multipliers of both ends, 0 and infinity without a level."""
-        return (self.low.multiplier if self.low else 0.0), (self.high.multiplier if self.high else math.inf)
-
-    @property
-    def narrow(self) -> bool:
-        """Whether its middle is known within 5 %."""
-        low, high = self.ends
-        return high <= low * (CLOSE + _SAME)
-
-    def holds(self, multiplier: float) -> bool:
-        """Whether a multiplier lies inside, excluding the ends."""
-        low, high = self.ends
-        return low * (1 + _SAME) < multiplier < high * (1 - _SAME)
+    def width(self) -> float:
+        """Relative to the low end."""
+        return self.high / self.low - 1
 
 
-def judged(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels that count as an answer: all except exploratory runs."""
-    return [level for level in levels if not level.scout]
+def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
+    """Return the levels that count, with whether they passed.
+
+    A single run with a late generator does not count, because another process may have delayed it. A run that could not
+    be judged does not count if no slower run passed: it had too few values.
+    """
+    late = sum(level.outcome == "invalid" for level in levels) == 1
+    slowest = min((level.multiplier for level in levels if level.outcome == "holds"), default=math.inf)
+    return [
+        (level, level.outcome == "holds")
+        for level in levels
+        if not (level.outcome == "invalid" and late)
+        and not (level.outcome == "inconclusive" and level.multiplier <= slowest)
+    ]
 
 
-class NextRun(NamedTuple):
-    """The next run: its multiplier, and the seconds of its stage if it is exploratory."""
+def _unjudged(levels: Sequence[Level]) -> list[Level]:
+    """The levels with too few values; the search goes on as if they had passed, since faster runs have more."""
+    counted = [level for level, _ in outcomes(levels)]
+    return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
-    multiplier: float
-    scout_s: int | None
+
+def bounded(levels: Sequence[Level]) -> bool:
+    """Whether some levels passed and some failed, so that a range has two ends."""
+    return len({passed for _, passed in outcomes(levels)}) > 1
 
 
-def next_run(
-    levels: Sequence[Level], guesses: Sequence[Guess], scenario: Scenario, rates: Mapping[str, float]
-) -> NextRun | None:
-    """Return the next run, exploratory if that is cheaper; None if nothing is left to try.
+def estimate(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts) -> RateRange:
+    """Return the range of the true rate."""
+    cumulated = np.cumsum(_posterior(levels, guesses, stage))
+    places = np.searchsorted(cumulated / cumulated[-1], (_TAIL, 0.5, 1 - _TAIL))
+    return RateRange(*map(float, RATES[places]))
+
+
+def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts) -> Floats:
+    """The unnormalised posterior of θ on its grid."""
+    prior: Floats = np.exp(-np.abs(_LOGS)) / 2
+    for guess in guesses:
+        deviates = (_LOGS - math.log(guess.multiplier)) / _OFF
+        prior += np.exp(-(deviates**2) / 2) / (_OFF * math.sqrt(2 * math.pi) * len(guesses))
+    median, deviation = _RANDOM if stage.random else _EVEN
+    weights = np.exp(-((np.log(_FACTORS / median) / deviation) ** 2) / 2)
+    spread = _FACTORS[:, None] / np.sqrt(np.maximum(1, stage.operations * RATES))
+    joint: Floats = prior * weights[:, None]
+    for level, passed in [*outcomes(levels), *((each, True) for each in _unjudged(levels))]:
+        above = np.clip((math.log(level.multiplier) - _LOGS) / spread, -50, 50)
+        passes = _LAPSES + (1 - 2 * _LAPSES) / (1 + np.exp(above))
+        joint *= passes if passed else 1 - passes
+    summed: Floats = joint.sum(axis=0)
+    return summed
+
+
+def next_multiplier(
+    levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts, precision: Precision, most: float = HIGHEST
+) -> float | None:
+    """Return the multiplier of the next level; None if nothing is left to try.
 
     Args:
         levels: the levels so far, in the order of their runs.
-        guesses: the models' guesses, including those from the levels.
-        scenario: the scenario with only the judged stage.
-        rates: operations/s of each traffic entry at its own rate.
+        guesses: guesses of limits.
+        stage: the judged stage.
+        precision: wanted precision.
+        most: the highest multiplier that the target's request budget allows.
     """
-    polled = any(each.operation in POLLED_OPERATIONS for each in scenario.traffic.values())
-    if polled and (multiplier := _next_scout(levels, guesses)) is not None:
-        whole_s = scenario.duration
-        seconds = max(whole_s * _SCOUT, _SCOUT_S, _SCOUT_OPERATIONS / (min(rates.values()) * multiplier))
-        if seconds <= whole_s * _SHORT:
-            return NextRun(multiplier, math.ceil(seconds))
-    multiplier = next_multiplier(levels, guesses)
-    return None if multiplier is None else NextRun(multiplier, None)
-
-
-def _next_scout(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
-    """The multiplier of the next exploratory run; None if a judged run is next."""
-    if judged(levels) or any(each.constraint == Constraint.SERVICE for each in guesses):
+    if hopeless(levels):
         return None
-    last = levels[-1].multiplier if levels else 0.0
-    if levels and all(each.outcome == "breaks" and each.constraint != Constraint.ERRORS for each in levels):
-        # It is unknown how much too fast the last one was: go slower until one passes.
-        return last / _STEP if last / _STEP >= LOWEST else None
-    if not all(map(_calm, levels)):
+    found = estimate(levels, guesses, stage)
+    if bounded(levels) and found.width <= precision.width:
         return None
-    nearest = min((guess.multiplier * BELOW for guess in guesses), default=HIGHEST)
-    step = min(last * _STEP if last else 1.0, nearest)
-    return step if LOWEST <= step <= HIGHEST and step > last * CLOSE else None
-
-
-def _calm(level: Level) -> bool:
-    """Whether a run stayed within the known limits; a short run has too few values for some thresholds."""
-    refused = any(each.throttled_rate for each in level.limits.values())
-    return level.outcome in {"holds", "inconclusive"} and not refused
-
-
-def _leap(between: Bracket, scouts: Sequence[Level]) -> float:
-    """The maximum of the next rate after the highest one that passed, even if only in an exploratory run."""
-    calm = max((level.multiplier for level in scouts if _calm(level)), default=0.0)
-    reached = calm if between.low is None else between.low.multiplier
-    broke = [each.multiplier for each in scouts if each.outcome == "breaks" and each.multiplier > reached * CLOSE]
-    return min([reached * _STEP, *(math.sqrt(reached * each) for each in broke)]) if reached else 1.0
-
-
-def bracket(levels: Sequence[Level]) -> Bracket:
-    """Return the range that the levels leave possible; they are in the order of their runs."""
-    levels = judged(levels)
-    last = list({level.multiplier: level for level in levels}.values())
-    failed = [level for level in last if level.outcome in {"breaks", "invalid"}]
-    high = min(failed, key=attrgetter("multiplier"), default=None)
-    held = [level for level in last if level.outcome == "holds"]
-    below = [level for level in held if high is None or level.multiplier < high.multiplier]
-    before = [level for level in levels if level.outcome == "holds"]
-    # A run near the answer may pass by chance; a run far above it passed because the service was faster.
-    faster = high is not None and any(each.multiplier > high.multiplier * CLOSE + _SAME for each in before)
-    low = max(below, key=attrgetter("multiplier"), default=None)
-    return Bracket(low, high, len(below) == len(held) and not faster)
-
-
-def next_multiplier(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
-    """Return the multiplier of the next run, as for ``next_run``; None if nothing is left to try."""
-    scouts, levels = [level for level in levels if level.scout], judged(levels)
-    # Every run is equally long, and slower runs have even fewer values.
-    if any(level.outcome == "inconclusive" for level in levels) or _out_of_order(levels):
+    free = _free(levels, repeats=precision.repeats) & (most * (1 + _FINE / 2) >= RATES)
+    # A range above the reach of a step is approached.
+    if free.any() and found.low <= RATES[free].max():
+        free &= (found.low <= RATES) & (found.high >= RATES)
+    if not free.any():
         return None
-    between = bracket(levels)
-    if between.high is not None and (between.high.outcome == "invalid" or not between.consistent):
-        again = between.high.multiplier
-        if sum(level.multiplier == again for level in levels) < _MOST_AT_ONE:
-            return again
-    if not between.consistent:
+    distances = np.where(free, np.abs(_LOGS - math.log(found.middle)), math.inf)
+    return float(RATES[distances.argmin()])
+
+
+def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
+    """The rates that may run next: not too fast, not too slow to be judged, and not near a level."""
+    passed = [level.multiplier for level, passed in outcomes(levels) if passed]
+    unjudged = [level.multiplier for level in _unjudged(levels)]
+    fastest = _STEP * max([*passed, *unjudged], default=1 / _STEP)
+    # Without a failure, only a faster run tells more.
+    slowest = max(unjudged if bounded(levels) else [*unjudged, *passed], default=0.0)
+    free: Bools = (fastest * (1 + _FINE / 2) >= RATES) & (slowest < RATES)
+    for rate in [*unjudged, *(level.multiplier for level, _ in outcomes(levels))]:
+        free &= (np.abs(_LOGS - math.log(rate)) >= _APART) | (repeats & (np.abs(_LOGS - math.log(rate)) < _FINE / 2))
+    return free
+
+
+def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
+    """Return two failed levels whose failure does not depend on the rate; None if there are none.
+
+    The slower is at most half as fast and hardly better: in response times if requests waited, else in the share of
+    operations that succeeded.
+    """
+    counted = outcomes(levels)
+    failed = sorted((level for level, passed in counted if not passed), key=lambda level: level.multiplier)
+    if len(failed) < len(counted) or len(failed) < 2:
         return None
-    if between.narrow or confirmed(between, guesses) is not None:
-        return older_low(between, levels)
-    # The capacity of an unknown service may lie below its limits: avoid a large step into overload.
-    served = [each.multiplier for each in guesses if each.constraint == Constraint.SERVICE]
-    low, high = between.ends
-    step = math.inf if served else _leap(between, scouts)
-    if served and low > max(served):
-        # The guess was too low: the further it was exceeded, the larger the step.
-        step = low * min(_STEP, _NEXT * low / max(served))
-    guess = _tightest(between, guesses)
-    if guess is not None and (multiplier := _beside(guess, between, step)) is not None:
-        return multiplier
-    if between.high is None:
-        first = min(step if math.isfinite(step) else low * _STEP or 1.0, HIGHEST)
-        return first if first > low * (1 + _SAME) else None
-    near = between.high.constraint == Constraint.SERVICE and any(high / _STEP < each for each in served)
-    # Near the service's capacity take a small step down, larger after each failure.
-    broken = sum(level.outcome == "breaks" for level in levels)
-    lower = high / (min(_CLOSER**broken, _STEP) if near else _STEP)
-    if between.low is None:
-        return lower if lower >= LOWEST else None
-    return math.sqrt(low * high)
-
-
-def _beside(guess: Guess, between: Bracket, step: float) -> float | None:
-    """One of the two multipliers that confirm a guess, or a step towards them; None if both have run."""
-    low, high = between.ends
-    below, above = _around(guess)
-    if guess.constraint == Constraint.SERVICE:
-        # A level close enough to an end serves as that end.
-        above = min(above, low * CLOSE) if low * _NEAR >= below else above
-        below = max(below, high / CLOSE) if high <= above * _NEAR else below
-        below, above = low if low * _NEAR >= below else below, high if high <= above * _NEAR else above
-    if between.high is None and below > step:
-        return step
-    tries = [each for each in (below, above) if between.holds(each) and LOWEST <= each <= HIGHEST]
-    # For a service the lower run comes last: it has to pass after the upper one failed.
-    last = guess.constraint == Constraint.SERVICE
-    return tries[-1 if last else 0] if tries else None
-
-
-def _out_of_order(levels: Sequence[Level]) -> bool:
-    """Whether most operations failed in the last two runs, the second at most half as fast as the first."""
-    last = levels[-2:]
-    failing = all(entry.error_rate > _BROKEN for level in last for entry in level.entries.values())
-    return len(last) > 1 and failing and last[1].multiplier * _STEP <= last[0].multiplier * (1 + _SAME)
-
-
-def older_low(between: Bracket, levels: Sequence[Level]) -> float | None:
-    """Return the lower end if the service may have become slower since it ran; None if nothing must be repeated."""
-    low, high = between.low, between.high
-    if low is None or high is None or high.constraint not in {Constraint.SERVICE, Constraint.ERRORS}:
-        return None
-    runs = [level.multiplier for level in levels]
-    last = len(runs) - 1 - runs[::-1].index(high.multiplier)
-    older = low.multiplier not in runs[last:] and runs.count(low.multiplier) < _MOST_AT_ONE
-    return low.multiplier if older else None
-
-
-def _around(guess: Guess) -> tuple[float, float]:
-    """The two multipliers that confirm a guess; for a queue, whose times are noisy, they form a narrow bracket."""
-    if guess.constraint == Constraint.SERVICE:
-        return guess.multiplier / math.sqrt(CLOSE), guess.multiplier * math.sqrt(CLOSE)
-    return guess.multiplier * BELOW, guess.multiplier * ABOVE
-
-
-def _tightest(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
-    """The lowest guess that the levels leave possible, which would be the first bottleneck."""
-    possible = [guess for guess in guesses if between.holds(guess.multiplier)]
-    # Prefer the bottleneck of the level above.
-    fitting = [guess for guess in possible if between.high is not None and _agree(guess, between.high)]
-    return min(fitting or possible, key=attrgetter("multiplier"), default=None)
-
-
-def _agree(guess: Guess, level: Level) -> bool:
-    return guess.constraint == level.constraint and guess.limit in (None, level.limit)
-
-
-def confirmed(between: Bracket, guesses: Sequence[Guess]) -> Guess | None:
-    """Return the guess that a run below and a run above it confirm; None if there is none."""
-    if between.low is None or between.high is None:
-        return None
-    for guess in sorted(guesses, key=attrgetter("multiplier")):
-        below, above = _around(guess)
-        near = below * (1 - _SAME) <= between.low.multiplier and between.high.multiplier <= above * (1 + _SAME)
-        if near and between.holds(guess.multiplier) and _agree(guess, between.high):
-            return guess
+    slower = failed[0]
+    for faster in failed[1:]:
+        halved = slower.multiplier * _STEP <= faster.multiplier * (1 + _FINE)
+        if halved and slower.constraint == faster.constraint != Constraint.GENERATOR and _alike(slower, faster):
+            return slower, faster
     return None
 
 
-def estimate(levels: Sequence[Level], guesses: Sequence[Guess]) -> float | None:
-    """Return the highest multiplier that passes; None if the levels do not give it within 5 %."""
-    levels, between = judged(levels), bracket(levels)
-    if not between.consistent or between.low is None or between.high is None:
-        return None
-    if older_low(between, levels) is not None:
-        return None
-    if (guess := confirmed(between, guesses)) is not None:
-        return guess.multiplier
-    return math.sqrt(between.low.multiplier * between.high.multiplier) if between.narrow else None
+def _alike(slower: Level, faster: Level) -> bool:
+    if slower.constraint == Constraint.SERVICE:
+        pairs = [(faster.entries[name].typical_ms, entry.typical_ms) for name, entry in slower.entries.items()]
+        return all(before is not None and now is not None and before < now * _BETTER for before, now in pairs)
+    return all(entry.served < faster.entries[name].served * _BETTER for name, entry in slower.entries.items())

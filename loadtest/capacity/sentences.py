@@ -3,21 +3,22 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
-from loadtest.capacity.search import HIGHEST, LOWEST, bracket, estimate, judged, older_low
+from loadtest.capacity.search import HIGHEST, RateRange, bounded, hopeless, outcomes
 from loadtest.contract import POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import ExitCode
-from loadtest.words import percent
+from loadtest.words import duration_ms, joined, percent
 
 _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Maximum number of polls per job that counts as one."""
 _NEARLY: Final = 0.9
-"""Share of a limit that counts as nearly exhausted."""
+"""Share of a limit that counts as nearly exhausted, and of the assumed limit below which 429s are a finding."""
 
 
 class EarlyStop(NamedTuple):
@@ -28,69 +29,88 @@ class EarlyStop(NamedTuple):
 
 
 class CapacityAnswer(NamedTuple):
-    """The highest passing multiplier, None if unknown, with a sentence and the exit code."""
+    """The range of the true rate, None if unknown, with a sentence and the exit code."""
 
-    multiplier: float | None
+    range: RateRange | None
     sentence: str
     code: ExitCode
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """The load of a search and its limits: ``base_rates`` are operations/s of each entry at multiplier 1."""
+    """The load of a search and its limits.
+
+    Attributes:
+        base_rates: operations/s of each entry at multiplier 1.
+        expected: the forecast's guesses for the assumed limits.
+        probe: the command that measures a limit, without the limit; empty for an embedded target.
+    """
 
     base_rates: Mapping[str, float]
     operations: Mapping[str, Operation]
     assumed: AssumedLimits
     keys: int
+    expected: Sequence[Guess] = ()
+    probe: str = ""
 
     def per_minute(self, limit: LimitName) -> float:
         """Requests per minute that a limit accepts in the long run, over all keys."""
         return self.assumed.rate_of_keys(limit, self.keys) * _MINUTE
 
 
-def answer(
-    levels: Sequence[Level], guesses: Sequence[Guess], offered: Offered, stopped: EarlyStop | None
-) -> CapacityAnswer:
+def stopping(levels: Sequence[Level], middle: float) -> Level | None:
+    """Return the level whose constraint is the bottleneck: the slowest failed one above the middle of the range."""
+    failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
+    return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
+
+
+def answer(levels: Sequence[Level], found: RateRange, offered: Offered, stopped: EarlyStop | None) -> CapacityAnswer:
     """Return the answer from levels in the order of their runs; ``stopped`` is None after a complete search."""
-    multiplier, high = estimate(levels, guesses), bracket(levels).high
-    late = high is not None and high.constraint == Constraint.GENERATOR
-    if multiplier is not None and high is not None and high.constraint is not None:
-        sentence = f"About {rates(multiplier, offered)}: {_stopped_by(high.constraint, high)}"
+    high = stopping(levels, found.middle)
+    code = stopped.code if stopped else ExitCode.INCONCLUSIVE
+    if high is not None and high.constraint == Constraint.GENERATOR:
+        code = ExitCode.INVALID
+    then = f"; {stopped.words}" if stopped else ""
+    if bounded(levels) and high is not None:
+        sentence = f"{rates(offered, found.low, found.high)}: {_stopped_by(high, offered)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
-        return CapacityAnswer(multiplier, f"{sentence}.", ExitCode.INVALID if late else ExitCode.PASS)
-    code = stopped.code if stopped else ExitCode.INVALID if late else ExitCode.INCONCLUSIVE
-    then = f"; {stopped.words}" if stopped else ""
-    low = bracket(levels).low
-    if any(level.outcome == "inconclusive" for level in judged(levels)) or high is not None or low is None:
-        said = f"No answer: {_no_answer(levels)}{then}."
-    else:
-        reach = "it is the highest rate tried" if low.multiplier >= HIGHEST else "no faster run was judged"
-        said = f"At least {rates(low.multiplier, offered)}: all thresholds pass, and {reach}{then}."
-    return CapacityAnswer(None, said, code)
+        code = ExitCode.PASS if code == ExitCode.INCONCLUSIVE else code
+        return CapacityAnswer(found, f"{sentence}{then}.", code)
+    held = max((level.multiplier for level, passed in outcomes(levels) if passed), default=None)
+    if held is None:
+        return CapacityAnswer(None, f"No answer: {_no_answer(levels)}{then}.", code)
+    reach = "it is the highest rate tried" if held * 2 > HIGHEST else "no faster run was judged"
+    return CapacityAnswer(None, f"At least {rates(offered, held)}: all thresholds pass, and {reach}{then}.", code)
 
 
-def rates(multiplier: float, offered: Offered) -> str:
-    """Format rates per minute at a multiplier: "480 jobs a minute", or for each of several entries."""
-    each = {name: f"{rate * multiplier * _MINUTE:,.0f}" for name, rate in offered.base_rates.items()}
+def rates(offered: Offered, *multipliers: float) -> str:
+    """Format the rates at a multiplier or a range: "470 to 490 jobs a minute", or for each of several entries."""
+    each = {name: per_minute(*(rate * each for each in multipliers)) for name, rate in offered.base_rates.items()}
     if len(each) == 1:
         (name,) = each
         return f"{each[name]} {offered.operations[name].several} a minute"
-    return f"{multiplier:.3g} times the scenario's rates (" + ", ".join(f"{n} {r}/min" for n, r in each.items()) + ")"
+    times = " to ".join(f"{multiplier:.3g}" for multiplier in multipliers)
+    return f"{times} times the scenario's rates (" + ", ".join(f"{n} {r}/min" for n, r in each.items()) + ")"
 
 
-def _stopped_by(constraint: Constraint, level: Level) -> str:
-    broken = f"at {level.multiplier:.3g} times its rate: " + ", ".join(level.broken)
-    match constraint:
+def per_minute(*per_second: float) -> str:
+    """Format a rate, or the two ends of a range, per minute."""
+    return " to ".join(f"{rate * _MINUTE:,.0f}" for rate in per_second)
+
+
+def _stopped_by(level: Level, offered: Offered) -> str:
+    broken = f"at {rates(offered, level.multiplier)}: required {', '.join(level.broken)}"
+    if level.limit is not None:
+        rejected = f"at {rates(offered, level.multiplier)} {percent(level.limits[level.limit].throttled_rate)} of its "
+        broken = f"{rejected}requests got 429: required {', '.join(level.broken)}"
+    match level.constraint:
         case Constraint.LIMIT:
-            return f"above it the {level.limit} limit rejects requests ({broken})"
+            return _unexpected(level, offered) or f"above it the {level.limit} limit rejects ({broken})"
         case Constraint.POLL_BUDGET:
             polls = [e.requests_per_operation - 1 for e in level.entries.values() if e.requests_per_operation]
             each = f" ({max(polls):.1f} a job)" if polls else ""
             return f"above it polls{each} exhaust the {level.limit} limit ({broken})"
-        case Constraint.SERVICE:
-            return f"above it requests wait for each other in the service, without any 429 ({broken})"
         case Constraint.ERRORS:
             share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
             full = f"; {percent(share)} of the requests got 503: either the service was full, or it throttles with 503 "
@@ -98,34 +118,50 @@ def _stopped_by(constraint: Constraint, level: Level) -> str:
             return f"above it requests fail, without any 429 ({broken}){full if share else ''}"
         case Constraint.GENERATOR:
             return f"above it this load generator was the bottleneck ({broken}): use --processes"
+    return f"above it requests wait for each other in the service, without any 429 ({broken})"
+
+
+def _unexpected(level: Level, offered: Offered) -> str:
+    """The finding that 429s begin far below the assumed limit; empty if they do not."""
+    assumed = next((guess.multiplier for guess in offered.expected if guess.limit == level.limit), math.inf)
+    if level.constraint != Constraint.LIMIT or level.limit is None or level.multiplier >= assumed * _NEARLY:
+        return ""
+    seen, documented = level.limits[level.limit], offered.per_minute(level.limit)
+    share = f"{percent(seen.throttled_rate)} of {per_minute(seen.sent_rate)}, required {', '.join(level.broken)}"
+    more = f"; `{offered.probe} {level.limit}` tells more" if offered.probe else ""
+    return (
+        f"429s begin at {per_minute(seen.accepted)} a minute, not {documented:,.0f} ({share}): a lower limit, another "
+        f"client, or shedding{more}"
+    )
 
 
 def _no_answer(levels: Sequence[Level]) -> str:
-    levels = judged(levels)
-    for level in levels:
-        if level.outcome == "inconclusive":
-            return (
-                f"{', '.join(level.broken)} cannot be judged at {level.multiplier:.3g} times the scenario's rate, in "
-                f"{level.stage_s:g} s: give the stage a longer duration, or the threshold a lower percentile"
-            )
-    between, runs = bracket(levels), f"{len(levels)} run" + "s" * (len(levels) > 1)
-    low, high = ("" if each is None else f"{each.multiplier:.3g}" for each in (between.low, between.high))
-    if between.high is None:
+    counted = [level for level, _ in outcomes(levels)]
+    lowest = min(counted, key=attrgetter("multiplier"), default=None)
+    unsure = [level for level in levels if level.outcome == "inconclusive"]
+    if lowest is None and not unsure:
         return "no judged run was made"
-    if not between.consistent:
+    if lowest is None:
         return (
-            f"can't tell: {high} times the scenario's rate failed, but a higher rate passed: the service changed "
-            "during the search"
+            f"{', '.join(unsure[-1].broken)} cannot be judged in {unsure[-1].stage_s:g} s at "
+            f"{unsure[-1].multiplier:.3g} times the scenario's rate: give the stage a longer duration, or the "
+            "threshold a lower percentile"
         )
-    if between.low is None:
-        reach = "the lowest rate tried" if between.high.multiplier / 2 < LOWEST else f"the lowest of {runs}"
-        return f"no rate passes: {high} times the scenario's rate, {reach}, breaks {', '.join(between.high.broken)}"
-    if older_low(between, levels) is not None:
-        return (
-            f"can't tell: {low} times the scenario's rate passed before {high} times failed, and was not tried again "
-            "since: the service may have become slower"
-        )
-    return f"the highest passing rate lies between {low} and {high} times the scenario's rate, after {runs}"
+    if (pair := hopeless(levels)) is not None:
+        at = joined([f"{level.multiplier:.3g}" for level in pair])
+        return f"{', '.join(pair[0].broken)} fails at any rate: alike at {at} times the scenario's rate{_times(pair)}"
+    few = "; slower runs have too few values to be judged" if unsure else ""
+    return (
+        f"no rate passes: {lowest.multiplier:.3g} times the scenario's rate, the lowest of {len(counted)}, breaks "
+        f"{', '.join(lowest.broken)}{few}"
+    )
+
+
+def _times(pair: Sequence[Level]) -> str:
+    """The times of two levels in parentheses; empty if there are none."""
+    texts = [duration_ms(max(e.typical_ms or 0 for e in level.entries.values())) for level in pair]
+    slow = pair[0].constraint == Constraint.SERVICE
+    return f" (p95 {joined(texts)}): requests do not wait for each other, the service itself takes longer" * slow
 
 
 def paced(levels: Sequence[Level], offered: Offered) -> str:
@@ -139,7 +175,7 @@ def paced(levels: Sequence[Level], offered: Offered) -> str:
     )
     took = [entry.execution_p50_ms for level in levels for entry in level.entries.values() if entry.execution_p50_ms]
     apart = f", or at intervals above executionTime (p50 {max(took):,.0f} ms)," if took else ""
-    return f"; with polls paced by Retry-After{apart} one poll per job is enough: at most {rates(most, offered)}"
+    return f"; with polls paced by Retry-After{apart} one poll per job is enough: at most {rates(offered, most)}"
 
 
 def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
@@ -152,31 +188,46 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
     ]
 
 
-def reasons(levels: Sequence[Level], offered: Offered, constraint: Constraint | None) -> tuple[str, ...]:
-    """Return notes: how long times stayed flat, the capacity in the other form of operation, and untested rates."""
-    # An exploratory run is too short to count as a pass.
-    found, tried = [], "tried for a whole stage" if any(level.scout for level in levels) else "tried"
-    levels = judged(levels)
+def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tuple[str, ...]:
+    """Return notes: contradictions, flat times, an almost exhausted limit, both forms of work, untested rates.
+
+    ``high`` is the level whose constraint is the bottleneck.
+    """
+    found = [_contradiction(levels)]
     flat = flat_until(levels)
-    if flat is not None and constraint is not Constraint.SERVICE:
+    if flat is not None and (high is None or high.constraint != Constraint.SERVICE):
         found.append(
-            f"The service itself was still flat at {rates(flat, offered)}: neither median response time nor "
+            f"The service itself was still flat at {rates(offered, flat)}: neither median response time nor "
             "executionTime had grown."
         )
-    low = bracket(levels).low
-    for name, seen in low.limits.items() if low is not None and constraint is None else ():
+    held = max((level for level, passed in outcomes(levels) if passed), key=attrgetter("multiplier"), default=None)
+    for name, seen in held.limits.items() if held is not None and high is None else ():
         used = seen.sent_rate * _MINUTE / offered.per_minute(name)
         if used >= _NEARLY and not seen.throttled_rate:
             found.append(
                 f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and "
                 "no request was rejected: it is the expected bottleneck."
             )
-    found.append(_break_even(levels, offered))
+    # 429s far below the assumed limits show that they are wrong.
+    if high is None or not _unexpected(high, offered):
+        found.append(_break_even(levels, offered))
     if levels:
-        least, most = (rates(end(level.multiplier for level in levels), offered) for end in (min, max))
+        least, most = (rates(offered, end(level.multiplier for level in levels)) for end in (min, max))
         others = f"any rate except {least}" if least == most else f"below {least} and above {most}"
-        found.append(f"Not {tried}: {others}.")
+        found.append(f"Not tried: {others}.")
     return tuple(filter(None, found))
+
+
+def _contradiction(levels: Sequence[Level]) -> str:
+    """The slowest failure below the fastest pass, if they are far apart; else empty."""
+    slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
+    fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
+    if fastest * _NEARLY <= slowest:
+        return ""
+    return (
+        f"{fastest:.3g} times the scenario's rates passed, but {slowest:.3g} times failed: chance, or the service "
+        "changed during the search."
+    )
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:

@@ -12,8 +12,15 @@ from loadtest.runs.capacity import find_capacity
 @click.argument("scenario")
 @click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage with thresholds.")
 @shared(*TARGET, "set", "seed")
-@click.option("--max-runs", type=click.IntRange(2, 40), default=10, show_default=True, help="Maximum number of runs.")
-@click.option("--max-requests", type=click.IntRange(min=1), help="Stop before the run that would exceed this total.")
+@click.option("--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10]")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Run for this time to narrow the range.")
+@click.option(
+    "--max-requests",
+    type=click.IntRange(min=1),
+    default=20_000,
+    show_default=True,
+    help="Stop before the run that would exceed this total.",
+)
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Only print the expected capacity and the cost of the first run."
 )
@@ -21,7 +28,8 @@ from loadtest.runs.capacity import find_capacity
 def command(**options: Any) -> int:
     """Find the highest rate that meets the thresholds of SCENARIO, and its bottleneck.
 
-    Each run has only the judged stage, at another rate. Exit codes: 0 found, 6 cannot tell, 3 the load generator was
-    the bottleneck, 5 target unreachable, 7 the target's request budget is exhausted.
+    Each run has only the judged stage, at another rate with a fresh seed. The answer is a range. Exit codes: 0 found,
+    6 cannot tell, 3 the load generator was the bottleneck, 5 target unreachable, 7 the target's request budget is
+    exhausted.
     """
     return find_capacity(**options)

@@ -43,7 +43,7 @@ def _write(directory: Path) -> int:
     found = load(directory)
     plots, levels = draw_capacity(found), _levels(found)
     page = Page(
-        about=("How much gets through, and what stops more", f"{found.scenario} / {found.stage}"),
+        about=("Capacity and bottleneck", f"{found.scenario} / {found.stage}"),
         tab=f"Capacity of {found.scenario}",
         heading=found.title,
         tone="good" if found.exit_code == ExitCode.PASS else "unsure",
@@ -67,9 +67,7 @@ def _levels(found: Capacity) -> Table:
     rows: Iterator[Row] = (
         (
             f"{level.multiplier:.3g}",
-            TableCell("scout", f"{level.stage_s:g} s, not judged")
-            if level.scout
-            else TableCell(level.outcome, tone=_TONES[level.outcome]),
+            TableCell(level.outcome, tone=_TONES[level.outcome]),
             name,
             count(entry.offered_rate * 60),
             f"{entry.throttled_rate:.1%}",

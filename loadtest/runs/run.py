@@ -101,9 +101,14 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
     return MadeRun(directory, code if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
 
-def load_target(directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = ()) -> int:
-    """Make the load of a prepared run as ``make_load``, show its progress, and save the embedded target's output."""
-    with ProgressDisplay() as display:
+def load_target(
+    directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = (), *, logged: bool = True
+) -> int:
+    """Make the load of a prepared run as ``make_load``, show its progress, and save the embedded target's output.
+
+    ``logged`` is whether progress is printed where it cannot be redrawn.
+    """
+    with ProgressDisplay(logged=logged) as display:
         code = make_load(directory, base, target.environment, display.show, arguments)
     if target.embedded is not None:
         if target.embedded.crashed:

@@ -3,6 +3,7 @@
 import os
 import queue
 import secrets
+import shlex
 import subprocess
 import sys
 import threading
@@ -47,6 +48,11 @@ class TargetOptions:
             InputError: if it cannot be found.
         """
         return None if self.embedded else choose(self.host, self.target, self.targets)
+
+    def arguments(self) -> list[str]:
+        """Return the options that choose the target, for a command line that a user can paste."""
+        given = {"--host": self.host, "--target": self.target, "--targets": self.targets}
+        return [shlex.quote(str(word)) for pair in given.items() if pair[1] is not None for word in pair]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,15 +161,11 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
     return loaded.changed(raw)
 
 
-def at_rate(loaded: LoadedScenario, multiplier: float, stage_s: float | None) -> LoadedScenario:
-    """Return the scenario at a multiple of its rate, with stages of ``stage_s`` seconds; None keeps their durations."""
-    raw = {**loaded.effective, "rate_multiplier": loaded.scenario.rate_multiplier * multiplier}
-    if stage_s is not None:
-        raw["traffic"] = {
-            name: {**traffic, "stages": [{**each, "duration": _seconds(stage_s)} for each in traffic["stages"]]}
-            for name, traffic in raw["traffic"].items()
-        }
-    return loaded.changed(raw)
+def at_rate(loaded: LoadedScenario, multiplier: float, number: int) -> LoadedScenario:
+    """Return the scenario at a multiple of its rate; each ``number`` gives another seed."""
+    scenario = loaded.scenario
+    changes = {"rate_multiplier": scenario.rate_multiplier * multiplier, "seed": (scenario.seed + number) % 2**63}
+    return loaded.changed({**loaded.effective, **changes})
 
 
 def _seconds(duration: float) -> str:

@@ -35,10 +35,11 @@ class ProgressDisplay:
     Args:
         block_s: planned seconds of a block, for the remaining time.
         terminal: console to redraw; by default standard output, if it is a terminal.
+        logged: whether to print lines elsewhere.
     """
 
-    def __init__(self, block_s: float = 0.0, terminal: Console | None = None) -> None:
-        self._block_s = block_s
+    def __init__(self, block_s: float = 0.0, terminal: Console | None = None, *, logged: bool = True) -> None:
+        self._block_s, self._logged = block_s, logged
         self._block = ""
         self._begun = 0.0
         if terminal is None and sys.stdout.isatty():
@@ -76,7 +77,7 @@ class ProgressDisplay:
             self._warned.add(problem)
             print(message.bottleneck, flush=True)
         # For a comparison, a line per block is enough in a log.
-        if not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
+        if self._logged and not self._block and (message.phase != self._shown or message.elapsed_s >= self._next_line):
             self._shown = message.phase
             self._next_line = message.elapsed_s + max(_PLAIN_EVERY, message.total_s / 20)
             print(_line(message), flush=True)

@@ -1,4 +1,4 @@
-"""What a level is put down to, as its ``metrics.json`` tells."""
+"""The constraint of a level, read from its ``metrics.json``."""
 
 import json
 from pathlib import Path
@@ -53,10 +53,10 @@ def read(
         ({}, 0.0, Constraint.SERVICE, None),
     ],
 )
-def test_what_stopped_a_level(
+def test_the_constraint_of_a_level(
     tmp_path: Path, refused: dict[str, int], error_rate: float, constraint: Constraint, limit: LimitName | None
 ) -> None:
-    """The limit that refused most, else errors, else that requests waited."""
+    """The limit with most rejections, else errors, else waiting in the service."""
     level = read(tmp_path, thresholds=BROKEN, refused=refused, error_rate=error_rate)
     assert (level.outcome, level.constraint, level.limit) == ("breaks", constraint, limit)
     assert level.broken[0] == "requests.throttled == 0"
@@ -69,7 +69,7 @@ def test_a_level_whose_generator_was_late_says_nothing_of_the_service(tmp_path: 
 
 
 def test_a_level_that_holds_is_stopped_by_nothing(tmp_path: Path) -> None:
-    """A limit that refused something within what the threshold allows is no constraint."""
+    """Rejections that the threshold allows make a limit no constraint."""
     passed = [{"require": "requests.throttled_rate < 0.2", "judgement": "pass"}]
     level = read(tmp_path, thresholds=passed, refused={"retrieval": 10}, verdict="pass")
     assert (level.outcome, level.constraint) == ("holds", None)
@@ -77,7 +77,7 @@ def test_a_level_that_holds_is_stopped_by_nothing(tmp_path: Path) -> None:
 
 
 def test_operations_that_fail_do_not_get_through(tmp_path: Path) -> None:
-    """Where no threshold says how many may fail, more than one in a hundred are too many."""
+    """Without a threshold on errors, more than 1 % are too many."""
     passed = [{"require": "requests.throttled == 0", "judgement": "pass"}]
     level = read(tmp_path, thresholds=passed, refused={}, error_rate=0.02)
     assert (level.outcome, level.constraint, level.broken) == ("breaks", Constraint.ERRORS, ("error_rate <= 1%",))
@@ -85,7 +85,7 @@ def test_operations_that_fail_do_not_get_through(tmp_path: Path) -> None:
 
 
 def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> None:
-    """Too few values: neither holds nor breaks; beside one that fails, the level breaks."""
+    """Too few values: the level neither holds nor breaks, unless another threshold fails."""
     unsure = {"require": "response_time.p95 < 1s", "judgement": "inconclusive"}
     level = read(tmp_path, thresholds=[unsure], refused={}, verdict="inconclusive")
     assert (level.outcome, level.constraint, level.broken) == ("inconclusive", None, ("response_time.p95 < 1s",))

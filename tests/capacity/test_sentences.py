@@ -1,21 +1,24 @@
-"""What a search says at its end."""
+"""The sentences at the end of a search."""
+
+from dataclasses import replace
 
 import msgspec
 import pytest
 
-from loadtest.capacity.results import Constraint, Level, LimitLevel
+from loadtest.capacity.results import Constraint, Guess, Level, LimitLevel
+from loadtest.capacity.search import RateRange
 from loadtest.capacity.sentences import EarlyStop, Offered, answer, paced, reasons
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.plan import AssumedLimits
 from loadtest.scenario import Scenario
-from tests.capacity.test_search import level
+from tests.capacity.test_search import level, waiting
 
 ENFORCED = {"sync_run": "10/s", "async_submit": "50/s", "retrieval": "60/s"}
 
 
 def assumed(limits: dict[str, str]) -> AssumedLimits:
-    """What an embedded target with these limits is assumed to enforce."""
+    """The assumed limits of an embedded target."""
     stages = [{"name": "it", "rate": "1/s", "duration": "9s"}]
     runs = {"operation": "sync_run", "workflow": "echo", "stages": stages}
     written = {"title": "t", "target": {"enforce": limits}, "traffic": {"runs": runs}}
@@ -23,25 +26,30 @@ def assumed(limits: dict[str, str]) -> AssumedLimits:
 
 
 ASSUMED = assumed(ENFORCED)
-RUNS = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, ASSUMED, 1)
+EXPECTED = Guess(multiplier=10.0, constraint=Constraint.LIMIT, limit=LimitName.SYNC_RUN)
+RUNS = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, ASSUMED, 1, (EXPECTED,))
+WIDE = RateRange(8.0, 10.0, 12.0)
 JOBS = Offered({"runs": 1.0}, {"runs": Operation.ASYNC_RUN}, ASSUMED, 1)
 
 
 def polled(multiplier: float, polls: float) -> Level:
     """A level of jobs of 700 ms that need so many polls, which are refused above 20 a second."""
     made = level(multiplier, 20.0)
+    limits = {LimitName.RETRIEVAL: LimitLevel(sent_rate=60.0, throttled_rate=0.1)}
     entry = msgspec.structs.replace(made.entries["runs"], requests_per_operation=1 + polls, execution_p50_ms=700.0)
     stopped = (Constraint.POLL_BUDGET, LimitName.RETRIEVAL) if made.constraint else (None, None)
-    return msgspec.structs.replace(made, entries={"runs": entry}, constraint=stopped[0], limit=stopped[1])
+    return msgspec.structs.replace(
+        made, entries={"runs": entry}, limits=limits, constraint=stopped[0], limit=stopped[1]
+    )
 
 
 def test_polls_that_spend_the_limit_come_with_what_fewer_would_allow() -> None:
     """Three polls a job at 60 a second are 1,200 jobs a minute; one each would be 3,600: submits allow 3,000."""
     levels = [polled(19.2, 3.0), polled(20.8, 3.0)]
-    found = answer(levels, (), JOBS, None)
+    found = answer(levels, RateRange(19.5, 20, 20.5), JOBS, None)
     assert found.code is ExitCode.PASS
     assert found.sentence.startswith(
-        "About 1,199 jobs a minute: above it polls (3.0 a job) exhaust the retrieval limit"
+        "1,170 to 1,230 jobs a minute: above it polls (3.0 a job) exhaust the retrieval limit"
     )
     assert (
         "or at intervals above executionTime (p50 700 ms), one poll per job is enough: at most 3,000 jobs"
@@ -78,7 +86,7 @@ def test_jobs_that_can_never_carry_more_have_no_break_even() -> None:
 
 
 def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
-    """Where nothing stopped more, 9.5 of 10 runs a second are said; 8 are not."""
+    """Without a bottleneck, a note names 9.5 of 10 runs a second, but not 8."""
     for rate, said in ((9.5, True), (8.0, False)):
         used = {LimitName.SYNC_RUN: LimitLevel(sent_rate=rate, throttled_rate=0.0)}
         found = reasons([msgspec.structs.replace(level(rate, 10.0), limits=used)], RUNS, None)
@@ -86,16 +94,16 @@ def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
 
 
 def test_answers_of_503_are_said_where_requests_fail() -> None:
-    """A service that is full and one that throttles with 503 look alike: who tells is named."""
+    """A full service and throttling with 503 look alike: the sentence names the probe."""
 
     def failing(rate: float) -> str:
-        made = level(10.5, 10.0)
+        made = waiting(10.5, 10.0)
         entry = msgspec.structs.replace(made.entries["runs"], error_rate=rate, unavailable_rate=rate)
         broken = msgspec.structs.replace(made, constraint=Constraint.ERRORS, limit=None, entries={"runs": entry})
-        return answer([broken, level(9.8, 10.0)], (), RUNS, None).sentence
+        return answer([broken, level(9.8, 10.0)], RateRange(9.8, 10, 10.4), RUNS, None).sentence
 
     assert (
-        "without any 429 (at 10.5 times its rate: throttled_rate == 0); 5.0\u00a0% of the requests got 503: either the "
+        "(at 630 sync runs a minute: required throttled_rate == 0); 5.0\u00a0% of the requests got 503: either the "
         "service was full, or it throttles with 503" in failing(0.05)
     )
     assert "503" not in failing(0.0)
@@ -103,34 +111,55 @@ def test_answers_of_503_are_said_where_requests_fail() -> None:
 
 @pytest.mark.parametrize("code", [ExitCode.ABORTED, ExitCode.TARGET, ExitCode.INTERRUPTED])
 def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
-    """What holds, why no more was tried, and which rates never were; the exit code is that of what stopped it."""
+    """The rate that holds, the reason for the end, the untested rates, and the exit code of that reason."""
     levels = [level(1.0, 10.0), level(2.0, 10.0)]
-    found = answer(levels, (), RUNS, EarlyStop("the next run came to no end", code))
-    assert (found.multiplier, found.code) == (None, code)
+    found = answer(levels, WIDE, RUNS, EarlyStop("the next run came to no end", code))
+    assert (found.range, found.code) == (None, code)
     assert found.sentence.startswith("At least 120 sync runs a minute")
     assert "no faster run was judged; the next run came to no end" in found.sentence
     assert "Not tried: below 60 sync runs a minute and above 120 sync runs a minute." in reasons(levels, RUNS, None)
     assert "Not tried: any rate except 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
-    scout = msgspec.structs.replace(levels[1], scout=True)
-    assert "Not tried for a whole stage: any rate except 60 sync runs a minute." in reasons(
-        [levels[0], scout], RUNS, None
-    )
-    # What was known before the stop is an answer.
-    assert answer([level(9.6, 10.0), level(10.4, 10.0)], (), RUNS, EarlyStop("no more", code)).code is ExitCode.PASS
+    # A range that was known before the stop is stated, with the exit code of the stop.
+    late = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStop("no more", code))
+    assert (late.range, late.code) == (WIDE, code)
 
 
-def test_a_bracket_whose_lower_end_is_the_older_one_is_no_answer() -> None:
-    """The service may have become slower after the lower rate held."""
-    slower = msgspec.structs.replace(level(3.1, 3.0), constraint=Constraint.SERVICE, limit=None)
-    found = answer([level(2.9, 3.0), slower], (), RUNS, EarlyStop("--max-runs 2 were made", ExitCode.INCONCLUSIVE))
-    assert found.multiplier is None
-    assert (
-        "can't tell: 2.9 times the scenario's rate passed before 3.1 times failed, and was not tried again"
-        in found.sentence
-    )
+@pytest.mark.parametrize("limit", ["--max-runs 2 is reached", "--max-requests 20,000 is reached"])
+def test_a_planned_end_is_an_answer(limit: str) -> None:
+    """A wide range is an answer, and the sentence says which option made it wide."""
+    found = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStop(limit, ExitCode.INCONCLUSIVE))
+    assert found.code is ExitCode.PASS
+    assert limit in found.sentence
+
+
+def test_429s_far_below_the_assumed_limit_are_the_finding() -> None:
+    """The sentence has their rate, the assumed limit and the probe; the notes omit the break-even of assumed limits."""
+    expected = (msgspec.structs.replace(EXPECTED, multiplier=30.0),)
+    lower = replace(RUNS, expected=expected, probe="loadtest probe --target mine")
+    levels = [level(9.6, 10.0), level(10.4, 10.0)]
+    found = answer(levels, RateRange(9.6, 10, 10.4), lower, None)
+    assert "429s begin at 600 a minute, not 600 (3.8\u00a0% of 624" in found.sentence
+    assert "`loadtest probe --target mine sync_run` tells more" in found.sentence
+    assert not any(each.startswith("The same work") for each in reasons(levels, lower, levels[1]))
+    assert "rejects" in answer(levels, RateRange(9.6, 10, 10.4), RUNS, None).sentence
+
+
+def test_a_threshold_that_fails_at_any_rate_is_named() -> None:
+    """Times that half of the rate does not shorten are the service's own."""
+    found = answer([waiting(1.0, 402.0), waiting(0.5, 400.0)], WIDE, RUNS, None)
+    assert (found.range, found.code) == (None, ExitCode.INCONCLUSIVE)
+    assert "throttled_rate == 0 fails at any rate: alike at 0.5 and 1 times the scenario's rate" in found.sentence
+    assert "p95 400 ms and 402 ms" in found.sentence.replace("\u00a0", " ")
+    assert "longer duration" not in found.sentence
+
+
+def test_a_failure_far_below_a_pass_is_noted() -> None:
+    """The service changed, or it was chance."""
+    notes = reasons([level(9.0, 10.0), level(5.0, 4.0)], RUNS, None)
+    assert "9 times the scenario's rates passed, but 5 times failed" in notes[0]
 
 
 def test_a_generator_that_was_late_at_every_rate_makes_the_search_invalid() -> None:
     """Exit code 3, as of a run: nothing is known of the service."""
     late = msgspec.structs.replace(level(1.0, 0.5), outcome="invalid", constraint=Constraint.GENERATOR, limit=None)
-    assert answer([late, late], (), RUNS, None).code is ExitCode.INVALID
+    assert answer([late, late], WIDE, RUNS, None).code is ExitCode.INVALID

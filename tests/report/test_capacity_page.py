@@ -41,8 +41,8 @@ def found(*levels: Level, multiplier: float | None) -> Capacity:
         target="Load goes nowhere.",
         base_rates={"jobs": 5.0},
         multiplier=multiplier,
-        low=None,
-        high=None,
+        low=multiplier and multiplier * 0.95,
+        high=multiplier and multiplier * 1.05,
         constraint=Constraint.POLL_BUDGET if multiplier else None,
         limit=LimitName.RETRIEVAL if multiplier else None,
         sentence="About 1,200 jobs a minute." if multiplier else "No answer: it was interrupted.",
@@ -62,7 +62,7 @@ def test_the_page_has_answer_picture_and_every_level(tmp_path: Path) -> None:
     for written in (page, text):
         assert "About 1,200 jobs a minute." in written
         assert "poll budget: retrieval, 5.6% got 429" in written
-        assert "The constraint above 4 times the rate: polls, which use the retrieval limit" in written
+        assert "Bottleneck above 3.8 to 4.2 times the rate: polls, which exhaust the retrieval limit" in written
         assert written.index("levels/3.6") < written.index("levels/4.4")
     assert (tmp_path / "plots" / "capacity.svg").stat().st_size > 0
 
