@@ -1,4 +1,4 @@
-"""How often the range of a capacity search contains the true rate, and its width, in simulated time.
+"""Coverage and width of the ranges of capacity searches, in simulated time.
 
 Every search meets a setting of its kind, drawn at random: a queue, a limit with right or wrong documentation, or jobs
 beside sync runs. The true rate is where half of the runs with fresh seeds pass, by up to 500 runs a rate.

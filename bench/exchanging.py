@@ -1,4 +1,4 @@
-"""What the benches of the target share: server processes on a core of their own, and exchanges with them.
+"""Shared parts of the target's benches: server processes on a core of their own, and exchanges with them.
 
 The client writes prepared bytes on keep-alive connections, one request in flight on each, and reads whole answers.
 """
@@ -22,7 +22,7 @@ UNLIMITED: Final = ("--limit", "sync_run=1000000000/s", "--limit", "async_submit
 NO_LIMITS: Final = (*UNLIMITED, "--limit", "retrieval=1000000000/s")
 SERVE: Final = ("-m", "loadtest.cli", "serve", "--port", "0")
 CPUCLOCK_SCHED: Final = 2
-"""Of ``clock_getcpuclockid(3)``: a process's CPU time in ns, as its scheduler counts it."""
+"""The clock of a process's CPU time in ns, as its scheduler counts it (``clock_getcpuclockid(3)``)."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def cores() -> tuple[int | None, int | None]:
 
 
 def pin(pid: int, core: int | None) -> None:
-    """Let a process (0: this one) run on one core only."""
+    """Let a process run on one core only; pid 0 is this process."""
     if core is not None:
         os.sched_setaffinity(pid, {core})
 

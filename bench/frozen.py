@@ -22,7 +22,7 @@ from loadtest.record import run_directory
 RATE, SECONDS, FREEZE, USERS = 500, 10, 1.0, 700
 WITHIN = 0.02
 THEORY = {0.95: 0.5, 0.99: 0.9, 1.0: 1.0}
-"""Percentiles as parts of the freeze: who came last waited for nothing, and the first for all of it."""
+"""Percentiles as parts of the freeze: the last arrival did not wait, the first waited for all of it."""
 
 
 def freeze_in_the_middle(process: object, directory: Path) -> float:

@@ -1,9 +1,9 @@
-"""What it costs a run when its pool grows: a server frozen for 1.5 s at 2,000 even retrievals a second.
+"""Cost of a growing pool: a server frozen for 1.5 s at 2,000 even retrievals a second.
 
 The pool starts with 1,000 users and needs 3,000, which are made while arrivals that need them come. Each user in flight
-connects for the first time, which takes its part; so the start lags of the time in which users are made are set beside
-those of the time before, when users were enough. Held (the command fails otherwise): no arrival waited for a user, and
-p99 is no more than twice as high while users are made. Memory is printed beside.
+connects for the first time, which takes its part. The start lags while users are made are therefore compared with those
+before. Held (the command fails otherwise): no arrival waited for a user, and p99 is at most twice as high while users
+are made. Memory is printed as well.
 Run: ``python bench/growing.py``.
 """
 

@@ -1,8 +1,8 @@
-"""How much a run of half an hour grows: the load process with its web UI, and the reference API, minute by minute.
+"""Growth of a run of half an hour, by minute: the load process with its web UI, and the reference API.
 
 A third of the arrivals each are runs, submitted jobs that are polled, and retrievals of the run's own jobs. A reader of
 the live page's events and a client that asks for what Locust's page asks for stand for two browsers. Held (the command
-fails otherwise): resident memory of each process grows by less than 10 MB after the eleventh minute, from which on as
+fails otherwise): resident memory of each process grows by less than 10 MB after the eleventh minute. From then on as
 many finished jobs expire as end. Run: ``python bench/half_hour.py`` (half an hour, a sixth of a core). Growth shows
 sooner with ``--minutes 5 --rate 1000 --retention 60``.
 """
@@ -68,7 +68,7 @@ def answers(url: str) -> bool:
 
 
 def memory_mb(pid: int) -> tuple[float, float]:
-    """RSS of a process, and its anonymous part, which mapped files and whoever else maps them do not change."""
+    """Return a process's RSS and its anonymous part in MB; mapped files do not change the latter."""
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return tuple(int(re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE)[1]) / 1e3 for name in ("Rss", "Anonymous"))
 

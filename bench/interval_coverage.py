@@ -1,4 +1,4 @@
-"""How often the intervals of a run hold the truth: 95 % intervals from blocks, and ranges over the server's phases.
+"""Coverage of a run's intervals: 95 % intervals from blocks, and ranges over the server's phases.
 
 ``bench/README.md`` has the last results. ``python bench/interval_coverage.py`` simulates 1,000 runs of each regime
 (about a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets another number,
@@ -32,7 +32,7 @@ Flags = NDArray[np.bool_]
 
 RUNS: Final = 1000
 SEED: Final = 20261126
-"""Of the runs that intervals are made of; the truth comes from runs of the seed after it."""
+"""Seed of the runs with intervals; the truth comes from runs of the next seed."""
 TRUTH_RUNS: Final = 2000
 LEAST: Final = 0.90
 MOST: Final = 0.99
@@ -40,17 +40,17 @@ METRICS: Final = ("429 rate", "goodput", "p50", "p95")
 
 
 class Regime(NamedTuple):
-    """How a simulated stage behaves. The sends are the same in each run.
+    """The behaviour of a simulated stage. The sends are the same in each run.
 
     Attributes:
         about: in words.
         seconds: of the stage.
         rate: operations a second.
-        correlation_s: time in which the correlation of the service's pace falls to 1/e; 0: requests are independent.
+        correlation_s: seconds until the correlation of the service's pace is 1/e; 0: requests are independent.
         shared: share of the log's variance that all requests of a moment share.
         errors: share of the operations that fail.
         refused: greatest share that is refused with 429 when the service is busy.
-        stalls: (s between two on average, s that one lasts on average): requests wait until it ends.
+        stalls: mean seconds between two stalls, mean seconds of a stall: requests wait until it ends.
         steps: (s without on average, s with on average, what is added to the logarithm of times with).
     """
 
@@ -192,7 +192,7 @@ def truth(runs: Runs) -> tuple[Floats, Floats]:
 
 
 def intervals(regime: Regime, runs: Runs, run: int) -> tuple[FoundInterval, ...]:
-    """What one run says of the same figures."""
+    """Return one run's intervals of the same figures."""
     cells = grid(0.0, regime.seconds)
     if cells is None:
         raise ValueError("the stage is too short for blocks")
@@ -212,13 +212,13 @@ def intervals(regime: Regime, runs: Runs, run: int) -> tuple[FoundInterval, ...]
 
 
 class Coverage(NamedTuple):
-    """How the intervals of one figure did.
+    """The coverage of one figure's intervals.
 
     Attributes:
         runs: that were made.
         stated: of them, those that had an interval.
         held: of these, those that held the truth.
-        width: median width of the stated ones ÷ what 95 % of the runs' figures lie within.
+        width: median width of the stated intervals ÷ the range of 95 % of the runs' figures.
     """
 
     runs: int
@@ -228,12 +228,12 @@ class Coverage(NamedTuple):
 
     @property
     def covered(self) -> float:
-        """The share of the stated ones that held the truth; 0 without any."""
+        """The share of the stated intervals that held the truth; 0 without any."""
         return self.held / self.stated if self.stated else 0.0
 
 
 def coverage(name: str, runs: int = RUNS, seed: int = SEED, truth_runs: int = TRUTH_RUNS) -> dict[str, Coverage]:
-    """How often the intervals of a regime hold the truth, by figure."""
+    """Return the coverage of a regime's intervals, by figure."""
     regime = REGIMES[name]
     (true, needed), simulated = truth(simulate(regime, truth_runs, seed + 1)), simulate(regime, runs, seed)
     held, widths = np.zeros(len(METRICS), int), [list[float]() for _ in METRICS]
@@ -284,7 +284,7 @@ def fails(found: Coverage) -> bool:
 
 
 class Stated(NamedTuple):
-    """What one run says of a figure: its value, and the ends of its interval, if it has one."""
+    """One run's value of a figure, and the ends of its interval, if it has any."""
 
     value: float
     low: float | None
@@ -294,8 +294,8 @@ class Stated(NamedTuple):
 def of_records(folder: Path) -> Iterator[str]:
     """Rows of a table: for each figure of each kind, how many intervals of real runs hold what all runs come to.
 
-    Blocks: the truth is the mean over the runs of a share, and the percentile of the times of all runs together. Of
-    ranges over phases, each pair of a range and the value of a run counts.
+    Blocks: the truth is the mean over the runs of a share, and the percentile of the times of all runs together. For
+    ranges over phases, each pair of a range and a run's value counts.
     """
     stated: dict[tuple[str, str, str], list[Stated]] = {}
     times: dict[str, list[Floats]] = {}

@@ -1,6 +1,6 @@
 """Memory of a finished job that is kept for retrieval, as growth of the real server's resident memory.
 
-Each job echoes about 90 bytes; less than 1,000 bytes a job are wanted, all told: the job, its id, its answer, its
+Each job echoes about 90 bytes; the bar is 1,000 bytes a job in all: the job, its id, its answer, its
 places in the store, and what the allocator loses. Exits with 1 where that doesn't hold.
 Run: ``python bench/job_memory.py``.
 """

@@ -1,4 +1,4 @@
-"""What a submit and a retrieval cost with 100 and with 9,000 jobs in flight: the same, or nearly so.
+"""Cost of a submit and of a retrieval with 100 and with 9,000 jobs in flight: nearly the same.
 
 Two servers in turns, on one core; CPU time per request, median over the rounds of the ratio within each. Exits with 1
 where a request costs more than a quarter more. Run: ``python bench/jobs_in_flight.py``.

@@ -1,6 +1,6 @@
 """CPU time per decision of every rate limiter, where it accepts and where it rejects, beside the `limits` package's.
 
-Each is asked by a plain loop over times that are known beforehand; the loop's own cost is in the figures, and printed.
+A plain loop over known times calls each limiter; the loop's own cost is in the figures, and printed.
 Rounds take turns, so that a change of the machine's speed meets all. Run: ``python bench/limiters.py``.
 """
 

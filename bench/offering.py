@@ -1,4 +1,4 @@
-"""What the benches share: a target and a load in processes of their own, on loopback, for a bounded time."""
+"""Shared parts of the benches: a target and a load in processes of their own, on loopback, for a bounded time."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def known_job(text: str, folder: Path) -> str:
 
 
 def go_first() -> str:
-    """Let this process and its children run before all others (SCHED_FIFO), if that is allowed, and say so.
+    """Let this process and its children run first (SCHED_FIFO), if that is allowed, and return a note about it.
 
     Whatever else a machine has to do is measured otherwise: it strikes a sender that uses more CPU more often.
     """

@@ -1,4 +1,4 @@
-"""How punctually and how evenly requests leave, beside a bare timer loop without Locust, by turns.
+"""Punctuality and evenness of requests, beside a bare timer loop without Locust, in turns.
 
 The loop waits for each intended start on a timerfd, sends on one connection and reads the answer. Both ask the same
 server, which notes when each request came. Start lag is the sender's own: when the request was sent, less when it was
@@ -27,7 +27,7 @@ LAG_FACTOR, EVENNESS_FACTOR = 2.0, 1.5
 
 @dataclass
 class Round:
-    """What one sender did at one rate. Lags in ms; bins at the server."""
+    """One sender's figures at one rate. Lags in ms; bins at the server."""
 
     n: int
     p50: float
@@ -38,9 +38,9 @@ class Round:
 
 
 def counts(times: list[int], rate: int, width_ms: int) -> list[int]:
-    """How many fall into each whole bin of this width, whose edges are in the middle between two that are on time.
+    """Return the requests in each whole bin. Bin edges lie halfway between two punctual requests.
 
-    Not from the first on: it comes late, as it has to connect, and with it the edges would lie where others come.
+    The first request sets no edge: it connects first, so it is late.
     """
     width, gap = width_ms * 1_000_000, 1e9 / rate
     begin = statistics.median(each - number * gap for number, each in enumerate(times)) - gap / 2

@@ -1,4 +1,4 @@
-"""How much the load process grows over ten million samples that it records in one run.
+"""Growth of the load process over ten million samples recorded in one run.
 
 Samples are put in as operations put them in: a request and its operation, made by the same code, through the session
 with its recorder, live figures and Locust's statistics; nothing is sent, so that they come faster than from any client,
@@ -36,7 +36,7 @@ BAR_MB: Final = 30.0
 BATCH: Final = 500
 """Operations between two looks at the event loop."""
 BETWEEN_FLUSHES: Final = 10_000
-"""Samples. The recorder flushes twice a second, in which the client at its fastest makes about so many."""
+"""Samples. The fastest client makes about as many in half a second, the time between two flushes."""
 URL: Final = "http://127.0.0.1:9"
 ENTRY: Final = """
 [traffic.{name}]

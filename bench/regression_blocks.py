@@ -33,12 +33,12 @@ VARIANT: Final = "variant"
 
 
 class Regime(NamedTuple):
-    """How blocks of a regime are made.
+    """The load of a regime's blocks.
 
     Attributes:
         rate: arrivals a second of each entry.
         sigma: of the lognormal draws: the standard deviation of the logarithm; 0 for a constant time.
-        slower: the factor by which ``variant`` takes longer than ``second``.
+        slower: time of ``variant`` ÷ time of ``second``.
         sessions: how many there are.
     """
 

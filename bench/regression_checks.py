@@ -44,10 +44,10 @@ _CPU_LOOP: Final = (20.0, 0.01)
 
 
 class Change(NamedTuple):
-    """What is added to the side that is judged.
+    """The change of the judged side.
 
     Attributes:
-        factor: by which times grow.
+        factor: new times ÷ old times.
         everywhere: on all entries; else on ``CHANGED``.
         tail: in p95 alone.
         real: made by a workflow that takes longer, not by scaling recorded times.
@@ -69,7 +69,7 @@ NONE: Final = Change()
 
 
 class Family(NamedTuple):
-    """What one check looks at.
+    """The runs or blocks of one check.
 
     Attributes:
         base: the history's runs; or the base side's blocks.
@@ -81,7 +81,7 @@ class Family(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a check came to.
+    """The result of a check.
 
     Attributes:
         rerun: whether anything was suspected; never of pairs.
@@ -357,7 +357,7 @@ def real_blocks(drawn: Resampled) -> _Blocks:
 
 
 def described(drawn: Resampled) -> str:
-    """How many blocks a side a regime draws from, how much they vary, and how many are invalid."""
+    """Describe a regime's blocks: their number a side, their variation, and the share of invalid blocks."""
     real = real_blocks(drawn)
     sds = [real.sd(session) for session in sorted({session for session, _ in real.pairs})]
     made = [real.block(*pair, side, NONE) for pair in real.pairs for side in ("base", "head")]

@@ -32,7 +32,7 @@ _SHAPE: Final = 2.0
 
 
 class Regime(NamedTuple):
-    """What varies from run to run, or from block to block, in simulated families.
+    """The variation from run to run, or from block to block, in simulated families.
 
     Attributes:
         seed: of its draws.

@@ -1,4 +1,4 @@
-"""How often a regression check alarms without cause, and how often it finds a change; beside other rules.
+"""False alarms and power of a regression check, beside other rules.
 
 ``bench/README.md`` lists the regimes, their seeds and the bars, and has the last results. Without arguments a short
 form checks a few regimes. Everything: ``python bench/regression_power.py --full`` (about 20 minutes of CPU time);
@@ -24,14 +24,14 @@ from scipy.special import betaincinv
 FULL: Final = 1000
 SHORT: Final = 200
 COMPARED: Final = 1000
-"""Families on which changes and the other rules are tried, the first ones."""
+"""Number of families, the first, for changes and for the other rules."""
 BRIEF: Final = ("h02", "h11", "p02", "hr3", "pr4")
 SHOWN: Final = ("h02", "h03", "hr2", "hr4", "p02", "p03", "pr3", "pr4", "pr5")
-"""Regimes in which the other rules are shown."""
+"""Regimes with a table of the other rules."""
 OURS: Final = "our p, the same way"
-"""The rule's own p with a threshold like that of the others, in their table."""
+"""Label of the rule's own p, with a threshold like the other rules'."""
 WITH_PEERS: Final = ("h02", "p02")
-"""Regimes in which Otava and inference-doctor are tried: each takes minutes."""
+"""Regimes for Otava and inference-doctor: each takes minutes."""
 
 
 def changes(name: str) -> tuple[Change, ...]:
@@ -45,7 +45,7 @@ def changes(name: str) -> tuple[Change, ...]:
 
 
 class Tally(NamedTuple):
-    """What became of the families of a regime with a change.
+    """The results for the families of a regime with a change.
 
     Attributes:
         reruns: by family, whether it was rerun.
@@ -67,7 +67,7 @@ class Tally(NamedTuple):
 def measure(
     name: str, change: Change, count: int, peers: Path | None, *, alone: bool = False, offset: int = 0
 ) -> Tally:
-    """Check families of a regime, and try the other rules on the first ones, unless the rule is measured alone."""
+    """Check families of a regime, and try the other rules on the first, unless the rule is measured alone."""
     paired = name in PAIRED or name in PAIRED_REAL
     count = count if change == NONE else min(count, COMPARED)
     kept, outcomes = [], []
@@ -103,13 +103,13 @@ Results = dict[str, dict[Change, Tally]]
 
 
 class Bar(NamedTuple):
-    """What is asked of the rule.
+    """A bar for the rule.
 
     Attributes:
         text: in words.
         share: the bar.
         most: whether it is an upper bar.
-        regimes: in which it has to hold; the worst is compared.
+        regimes: all regimes that it applies to; the worst is compared.
         change: of the families.
         reruns: whether it is about reruns.
         within: maximum number of pairs in which the change has to be found; 0 for any.
@@ -169,7 +169,7 @@ def share(found: NDArray[np.bool_]) -> str:
 
 
 def interval(k: int, n: int) -> tuple[float, float]:
-    """95 % interval of a share of which k of n were seen."""
+    """Return the 95 % interval of a share, from k of n."""
     low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, 0.025))
     high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 0.975))
     return low, high

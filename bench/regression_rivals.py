@@ -94,7 +94,7 @@ def _welch(base: Scores, head: Scores) -> Scores:
 
 
 def _mann_whitney(base: Scores, head: Scores) -> Scores:
-    """Of all pairs of a base and a head value, the share in which head is slower (U ÷ its largest value)."""
+    """Return the share of pairs of a base and a head value with a slower head (U ÷ its largest value)."""
     from scipy.stats import rankdata  # noqa: PLC0415 - slow to import, and tests import this file
 
     ranks = rankdata(np.concatenate([base, head], axis=1), axis=1)

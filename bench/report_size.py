@@ -250,7 +250,7 @@ def measured(*command: str) -> tuple[float, float, str]:
 
 
 def private(pid: int) -> float:
-    """Anonymous memory of a process in MiB: what a mapped file's pages, which any other may have, are no part of."""
+    """Return a process's anonymous memory in MiB, without the pages of mapped files."""
     try:
         text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     except OSError:

@@ -31,7 +31,7 @@ SCRAPE: Final = b"GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the table: a request, to whom it goes, and how much of the hello's time it may take."""
+    """One row of the table: a request, its server, and the bar as a multiple of the hello's time."""
 
     name: str
     server: Server

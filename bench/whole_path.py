@@ -1,11 +1,11 @@
-"""What a request costs on the whole path, beside Locust's FastHttpUser at the same offered rates, by turns.
+"""Cost of a request on the whole path, beside Locust's FastHttpUser at the same offered rates, in turns.
 
 Both run the same workflow against one nginx, which has one core; they have another. Ours is the process that makes
 the load of ``loadtest run``: an open model, each request and operation in the record. Locust's is ``locust --headless``
 with ``constant_throughput``: it keeps statistics. CPU time is taken between two moments within the load, requests are
 those that nginx logged between them. A ratio is the median over the rounds of both sides of the same round.
 
-Then the highest rate of one process is looked for, at which its run is valid. Exits with 1 where a bar doesn't hold,
+Then the bench looks for the highest rate of one process with a valid run. Exits with 1 where a bar doesn't hold,
 with 0 and the reason where nginx is missing. Run: ``python bench/whole_path.py``; ``--markdown`` prints the table of
 ``bench/README.md``.
 """
@@ -36,7 +36,7 @@ from loadtest.record import samples
 
 PEER: Final = str(Path(__file__).parent / "peers" / "fasthttp.py")
 PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-"""Debian has nginx where others than root do not look."""
+"""Debian has nginx in a folder that only root's PATH lists."""
 BARS: Final = {500: 1.3, 2000: 0.8, 8000: 0.6}
 """CPU per request at most, in FastHttpUser's at the same offered rate."""
 MOST_LAG_MS: Final = 2.0
@@ -44,7 +44,7 @@ MOST_LAG_MS: Final = 2.0
 LEAST_VALID: Final = 12_000
 LADDER: Final = (6_000, 8_000, 10_000, 12_000, 14_000, 16_000)
 TRIES: Final = 2
-"""Of each rate of the ladder: whatever else the machine does may make one run invalid."""
+"""Tries of each rate of the ladder: other work of the machine may make a run invalid."""
 SERVER_CORE, LOAD_CORE = cores()
 PLAIN_USERS: Final = 50
 TITLES: Final = (
@@ -87,7 +87,7 @@ stages = [{{ name = "steady", rate = "{rate}/s", duration = "{seconds}s" }}]
 
 @dataclass(frozen=True)
 class Figures:
-    """What one side did in one round."""
+    """One side's figures in one round."""
 
     cpu_us: float
     """CPU time per request."""
@@ -123,7 +123,7 @@ def nginx(folder: Path) -> Iterator[str]:
 
 
 def watched(load: "subprocess.Popen[bytes]", log: Path, seconds: float) -> Callable[[], Figures]:
-    """Measure a process while it makes load; gives its figures, to be asked for when the log is complete."""
+    """Measure a process while it makes load; return a function for its figures, to call when the log is complete."""
     process = Server(load.pid, 0)
     while not log.stat().st_size and load.poll() is None:
         time.sleep(0.01)
@@ -209,7 +209,7 @@ def compare(rate: int, rounds: int, seconds: float) -> tuple[tuple[str, ...], bo
 
 
 def highest_valid(seconds: float) -> int:
-    """The highest rate of the ladder up to which each was valid, within its tries; 0 for none."""
+    """Return the highest rate of the ladder whose slower rates were all valid, within their tries; 0 for none."""
     reached = 0
     for rate in LADDER:
         for _ in range(TRIES):
@@ -238,8 +238,8 @@ def main() -> int:
         return 0
     pin(0, LOAD_CORE)
     with suppress(OSError):
-        # Before whatever else runs here, and this process's group before other groups. Not in real time, of which the
-        # system takes a part away where others starve: that would be start lag.
+        # Before whatever else runs here, and this process's group before other groups. Not in real time:
+        # the system limits its share if other processes starve, and that would be start lag.
         os.nice(-20)
         Path("/proc/self/autogroup").write_text("-20")
     found = [compare(rate, arguments.rounds, arguments.seconds) for rate in arguments.rates]

@@ -1,4 +1,4 @@
-"""What workers cost: CPU of all their processes and of their master, for each request, beside one process alone.
+"""Cost of workers: CPU of all their processes and of their master, for each request, beside one process alone.
 
 All ask a server of least cost, on the same two or more cores by turns, so that the CPU for each request is what to look
 at, and not how much comes through. Held (the command fails otherwise): each arrival of the schedule is in the record
@@ -79,7 +79,7 @@ def packed() -> list[Batch]:
 
 
 def take_in() -> str:
-    """How much CPU a master uses for a row of the record."""
+    """Return a master's CPU time for a row of the record, as text."""
     batches = packed()
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Path(folder), LiveFigures())

@@ -79,7 +79,7 @@ stages = [{ name = "steady", rate = "31/s", duration = "2s" }]
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What became of a run's arrivals."""
+    """The outcomes of a run's arrivals."""
 
     scheduled: int
     rows: int

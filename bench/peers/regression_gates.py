@@ -1,4 +1,4 @@
-"""What Apache Otava and inference-doctor say of families of ``regression_power.py``; runs in an interpreter with both.
+"""Otava and inference-doctor on families of ``regression_power.py``; runs in an interpreter with both.
 
 Usage: ``python regression_gates.py otava|doctor GIVEN.npz ANSWER.npy``. GIVEN has ``base`` and ``head``, logarithms of
 times by family, run and metric; ANSWER gets a statistic by family and metric that grows with the evidence that head is
@@ -13,7 +13,7 @@ from inference_doctor.stats import welch_log_ratio_interval
 from otava.analysis import compute_change_points
 
 LOOSEST = 0.05
-"""Otava is asked for change points up to this p: the threshold is chosen afterwards."""
+"""Maximum p of Otava's change points: the threshold is chosen afterwards."""
 
 
 def otava(base: Sequence[float], head: Sequence[float]) -> float:

@@ -210,7 +210,7 @@ def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -
 
 
 def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
-    """Check expiry and hours, and return the unix time by which sending must end."""
+    """Check expiry and hours, and return the unix time when sending must end."""
     ends = []
     if entry.expiry is not None:
         if now >= entry.expiry:

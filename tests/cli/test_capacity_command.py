@@ -56,7 +56,7 @@ def test_a_limit_is_named_with_the_range_of_rates_that_contains_it(
     assert found.high is not None
     assert found.low * 0.98 <= 40 / 38 <= found.high * 1.02
     assert done.out.count(" times the rate: ") == len(found.levels)
-    # A busy machine may take more runs: those for which it was too busy, and others.
+    # A busy machine may add invalid runs.
     assert {"holds", "breaks"} <= {each.outcome for each in found.levels}
     seeds = set()
     for each in found.levels:
@@ -73,7 +73,7 @@ def test_a_limit_is_named_with_the_range_of_rates_that_contains_it(
 
 
 def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
-    """What is expected and what it costs, and no run."""
+    """It prints the expected limits and the cost, and makes no run."""
     done = loadtest("capacity", scenario, "--plan", "--output-dir", str(tmp_path / "out"))
     assert done.code == 0
     assert "The first offers" in done.out
@@ -92,7 +92,7 @@ def test_a_budget_bounds_the_search(loadtest: Verb, scenario: str, tmp_path: Pat
 
 
 def test_a_threshold_that_needs_another_stage_is_left_out(loadtest: Verb, scenario: str) -> None:
-    """One that is relative to a stage that no run has is no mistake; the others are judged."""
+    """A threshold relative to a missing stage is not an error; the other thresholds are judged."""
     with Path(scenario).open("a", encoding="utf-8") as file:
         relative = "response_time.p50 < 2x stage ramp"
         file.write(f'[[threshold]]\ntraffic = "runs"\nstage = "steady"\nrequire = "{relative}"\n')

@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[[], None]:
     ],
 )
 def test_an_error_is_a_sentence_and_a_code(verb: Any, capsys: Any, error: Exception, code: int) -> None:
-    """What is wrong and what to do, on stderr, without a traceback."""
+    """The error and its remedy are on stderr, without a traceback."""
     assert verb(raising(error)) == code
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "loadtest: wrong\n  right\n")

@@ -51,7 +51,7 @@ class Compared:
 
     @property
     def comparison(self) -> RunComparison:
-        """What it found."""
+        """The saved comparison."""
         return msgspec.json.decode((self.directory / "comparison.json").read_bytes(), type=RunComparison)
 
     @property
@@ -124,7 +124,7 @@ def test_a_slower_head_is_found(slower: Compared) -> None:
     if found.word == "invalid":
         assert slower.code == ExitCode.INVALID
         pytest.skip(f"this machine is too busy for valid blocks: {found.sentence}")
-    # The surroundings may have moved as well: that is no verdict on the head.
+    # The environment may have changed as well; then there is no verdict on the head.
     assert (found.word, found.exit_code) in {("regressed", 4), ("inconclusive", 6)}
     assert slower.code == found.exit_code
     assert found.findings[0].sentence.startswith("greetings")
@@ -187,7 +187,7 @@ def loaded(tmp_path: Path) -> Any:
     ],
 )
 def test_an_early_end_is_judged_as_far_as_its_pairs_carry(loaded: Any, done: int, code: ExitCode, word: str) -> None:
-    """Too few pairs, or a side that is gone, are no verdict; why it ended comes first and is the exit code."""
+    """Too few pairs, or a lost side, give no verdict; the reason comes first and sets the exit code."""
     found = judge(SeriesEnd(pairs(done, 150.0), code, "the reason"), 6, loaded)
     assert (found.word, found.exit_code) == (word, code)
     assert found.sentence.startswith(f"Stopped after {max(0, done - 1)} of 6 pairs: the reason.")
@@ -270,7 +270,7 @@ def test_what_cannot_be_compared_is_refused(loadtest: Fixture, tmp_path: Path, a
 
 @pytest.fixture
 def offered(tmp_path: Path, free_port: int) -> Callable[[str], None]:
-    """Write a scenario of 500 requests, and two entries where nobody listens, which allow so much."""
+    """Write a scenario of 500 requests, and two entries of unused ports with this budget."""
 
     def write(allowed: str) -> None:
         text = SCENARIO.replace('arrivals = "poisson"', "").replace('warmup = "200ms"', "")
@@ -298,14 +298,14 @@ def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, 
     offered(allowed)
     ended = loadtest("compare", "s.toml", "--base", "old", "--head", "new", *more)
     assert said in ended.err
-    # Nobody listens there: what is allowed goes on to the preflight.
+    # The port is unused: an allowed comparison goes on to the preflight.
     assert ended.code == (ExitCode.USAGE if said else ExitCode.TARGET)
     assert not Path("reports").exists()
 
 
 @pytest.fixture
 def silence(tmp_path: Path) -> Iterator[Callable[[str, str], float]]:
-    """How long a target is left alone between its blocks, by the stage of a scenario and its limit."""
+    """The silence between a target's blocks, by the stage of a scenario and its limit."""
 
     def of(stage: str, limit: str) -> float:
         path = tmp_path / "s.toml"

@@ -46,7 +46,7 @@ def test_what_makes_no_sense_is_refused(loadtest: Fixture, tmp_path: Path, argum
 
 
 def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
-    """What is no address is refused at once."""
+    """An invalid address ends the worker at once."""
     done = loadtest("worker", "--master", ":0", "--scenario-dir", ".")
     assert done.code == 2
     assert "not HOST:PORT" in done.err
@@ -54,7 +54,7 @@ def test_a_worker_without_a_master_says_so(loadtest: Fixture) -> None:
 
 @pytest.mark.heavy
 def test_processes_on_this_machine_make_one_report(launch: Fixture, tmp_path: Path) -> None:
-    """The embedded target, two workers, one record, and a report that says who made the load."""
+    """The embedded target, two workers, one record, and a report that names both workers."""
     (tmp_path / "s.toml").write_text(TEXT % "2s")
     run = launch(
         "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"

@@ -83,7 +83,7 @@ def test_a_pasted_command_becomes_scenario_and_target(loadtest: Verb, tmp_path: 
     assert (traffic.operation, traffic.workflow, traffic.parameters) == ("async_run", "order", body["parameters"])
     (entry,) = load_targets(tmp_path / "made/targets.toml").values()
     assert (entry.url, entry.endpoint) == ("https://api.example.com:8443/base", "ep-1")
-    assert entry.environment == "production", "whoever has not said otherwise is asked before each run"
+    assert entry.environment == "production", "by default, each run needs a confirmation"
     assert loadtest("validate", "made/scenarios/first.toml", "made/targets.toml").code == 0
 
 

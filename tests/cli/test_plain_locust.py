@@ -49,7 +49,7 @@ def locust(launch: Fixture, tmp_path: Path) -> Fixture:
 
 def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tmp_path: Path) -> None:
     """A whole record, the scenario's number of arrivals, and Locust's own table with fixed names; async runs are not in
-    its total, their requests are. Where a 429 is expected Locust counts none as failed; where not, each is.
+    its total, their requests are. Locust counts an expected 429 as a success, any other as a failure.
     """
     text = LIMITED % ("three jobs", "")
     for name, bound, expect in (("expected", "> 0", ", expect = [429]"), ("other", "== 0", "")):
@@ -84,8 +84,8 @@ def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tm
 
 
 def test_entries_are_chosen_by_name_and_run_as_the_command_line_says(locust, open_api, tmp_path):
-    """Two of five entries, called like names of the code, with another seed and half of their rates; thresholds of the
-    others don't count. Locust's own report has its label.
+    """Two of five entries, called like names of the code, with another seed and half of their rates; their
+    thresholds alone count. Locust's own report has its label.
     """
     names = ("locust", "Engine", "Path", "logging", "WholePool")
     text = 'title = "t"\ndrain = "1s"\n' + "".join(

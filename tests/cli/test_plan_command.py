@@ -63,8 +63,8 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
 def test_every_shipped_scenario_has_a_plan_that_fits(
     loadtest: Verb, path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """No line is wider than 100 columns, every entry and every limit that is asked has a row, exit code 0."""
-    # Of one phase of the windows, instead of all, but for the tour: what takes the time are the phases.
+    """No line is wider than 100 columns, every entry and every used limit has a row, exit code 0."""
+    # Except for the tour, one phase of the windows instead of all saves time.
     said = loadtest("plan", str(path), *(() if path.stem == "tour" else ("--start", "12:00:00")), "--json")
     assert said.code == 0, said.err
     planned = msgspec.json.decode(said.out, type=Plan)

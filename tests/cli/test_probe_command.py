@@ -18,7 +18,7 @@ LIMIT = ("retrieval", "--documented", "retrieval=30/2s")
 
 
 def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
-    """What a probe found, as JSON; its exit code says whether that is sure."""
+    """Return a probe's findings from its JSON; the exit code has to match."""
     done = loadtest("probe", *LIMIT, "--host", host, "--json", **ENVIRONMENT)
     assert not done.err
     (found,) = json.loads(done.out)
@@ -27,7 +27,7 @@ def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
 
 
 def stands(found: dict[str, Any], algorithm: str, count: int) -> bool:
-    """Whether a limiter is among those that stand; on a busy machine others may stand beside it."""
+    """Whether a limiter is among those that stand; on a busy machine other limiters may stand as well."""
     return any(
         each["algorithm"] == algorithm and each["count"][0] <= count <= each["count"][1] for each in found["standing"]
     )

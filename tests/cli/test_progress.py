@@ -1,4 +1,4 @@
-"""What is shown while a load goes on: a line for each traffic entry in a log, a bar and a table on a terminal."""
+"""The progress of a load: a line for each traffic entry in a log, a bar and a table on a terminal."""
 
 import io
 import os
@@ -99,7 +99,7 @@ def test_a_terminal_shows_a_bar_the_time_left_and_a_table() -> None:
 
 
 def test_a_line_that_was_cut_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A load that nobody reads quickly enough cuts long lines; the next ones are shown as ever."""
+    """With a slow reader, a load cuts long lines; later lines are shown as before."""
     whole = encode_progress(progress())
     code = f"import sys; sys.stdout.buffer.write({whole[:40]!r} + b'\\n' + {whole!r} + b'\\n')"
 

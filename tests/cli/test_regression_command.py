@@ -55,7 +55,7 @@ def recorded(place: Path) -> History:
 
 
 def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLine]:
-    """Six nights on which naps took 50 ms, more or less, by the same generator against the same target."""
+    """Six nights with naps of about 50 ms, by the same generator against the same target."""
     directory, info = prepare_run(
         load_scenario(scenario), url=url, embedded=False, keys=1, command=[], output_dir=folder
     )
@@ -155,7 +155,7 @@ def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(checks, "make_run", make)
         monkeypatch.setattr(checks, "show_comparison", lambda _, comparison, **__: print(comparison.sentence))
         said = loadtest("regression", *arguments, "--history", str(place.parent))
-        assert not queue, "every run was asked for"
+        assert not queue, "every prepared run was used"
         return said, recorded(place.parent).runs[10:], list(confirmed)
 
     return check
@@ -225,7 +225,7 @@ def test_two_steps_on_two_machines(checked: Fixture, tmp_path: Path) -> None:
     assert said.code == ExitCode.REGRESSED, said.err
     assert again == suspect
     assert (rerun.line.verdict, rerun.status, rerun.line.confirms) == ("regressed", "waiting", suspect.id)
-    assert asked == [False, False], "who confirms a production target there, has to say so"
+    assert asked == [False, False], "the confirming machine needs a confirmation of its own"
 
 
 def test_only_what_was_suspected_can_be_confirmed(checked: Fixture, tmp_path: Path) -> None:
@@ -272,13 +272,13 @@ def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCo
     ],
 )
 def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code):
-    """Of the run's own thresholds and the comparison; after a rerun, of the rerun's."""
+    """It follows the thresholds of the run and the comparison; after a rerun, the rerun's."""
     said, _, _ = checked(*CHECK, *options, runs=runs)
     assert said.code == code
 
 
 def test_what_cannot_be_compared_is_recorded_as_that(checked: Fixture) -> None:
-    """Another target: exit 3, naming the field, until somebody accepts the run. An invalid run is never evidence."""
+    """Another target: exit 3, naming the field, until a user accepts the run. An invalid run is never evidence."""
     other = {"host": "https://elsewhere.example.com:443"}
     said, (run,), _ = checked(*CHECK, runs=[(1.0, 0)], **other)
     assert said.code == ExitCode.INVALID

@@ -66,7 +66,7 @@ def test_no_key_is_shown_anywhere(launch: Fixture, serve: Fixture, tiny: Fixture
 
 
 def test_an_interrupted_run_is_still_reported(launch, tiny, tmp_path, free_port):
-    """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and nobody is left. Until then
+    """SIGTERM as Ctrl-C: the record is closed, the report made, the exit code 130, and no process is left. Until then
     `--metrics-port` serves its figures, to own names only.
     """
     options = ("--output-dir", str(tmp_path / "out"), "--metrics-port", str(free_port))
@@ -87,7 +87,7 @@ def test_an_interrupted_run_is_still_reported(launch, tiny, tmp_path, free_port)
 
 
 def test_a_second_interrupt_kills_the_load(launch: Fixture, tmp_path: Path) -> None:
-    """Who cannot wait for the drain interrupts again: what there is of the record is reported, exit code 130."""
+    """A second interrupt ends the drain: the report covers the record so far, exit code 130."""
     path = tmp_path / "slow.toml"
     path.write_text(
         'title = "t"\ndrain = "60s"\n[traffic.t]\noperation = "sync_run"\nworkflow = "sleep"\n'
@@ -99,7 +99,7 @@ def test_a_second_interrupt_kills_the_load(launch: Fixture, tmp_path: Path) -> N
     until(lambda: begun(run, tmp_path / "out"))
     load = run.find("loadtest.load")
     (found,) = runs_in(tmp_path / "out")
-    # What is slow was sent by then, and is waited for.
+    # By then slow requests are in flight, and the drain waits for them.
     until(lambda: found.operations)
     run.process.send_signal(signal.SIGINT)
     until(lambda: "draining" in run.said)
@@ -125,8 +125,8 @@ def test_who_is_killed_leaves_nobody_behind(launch: Fixture, tiny: Fixture, tmp_
 
 
 def test_an_embedded_target_that_dies_is_said_and_its_keys_nowhere(launch, tiny, tmp_path):
-    """Failures of an embedded target that ended are not blamed on nobody: the run says what happened. The keys that are
-    made for a run are known to its processes' environments only.
+    """If the embedded target ends, the run reports it as the cause of the failures. Only the environments of a run's
+    processes hold its keys.
 
     By the way: a scenario's file may be called anything. Its name is in the run's id, and no header carries it.
     """
@@ -170,7 +170,7 @@ def test_what_cannot_be_run_is_said_before_anything_is_sent(shipped, tmp_path, a
 
 
 def test_a_misspelt_workflow_is_known_before_anything_starts(shipped: Fixture, tmp_path: Path) -> None:
-    """Exit code 2, the key of the scenario, and the name that was meant."""
+    """Exit code 2, the key of the scenario, and the likely name."""
     done = shipped("smoke", "--set", "traffic.lookups.workflow=say-helo")
     assert done.code == 2
     assert "traffic.lookups.workflow: the reference API has no workflow 'say-helo'" in done.err

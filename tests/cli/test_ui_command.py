@@ -86,7 +86,7 @@ def test_it_is_closed_to_everybody_else(web_ui: Fixture, serve: Fixture) -> None
 
 @pytest.mark.parametrize("words", ["ui --port", "run --metrics-port"])
 def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: str) -> None:
-    """Somebody listens there already: a sentence, exit code 2, nothing is started."""
+    """The port is taken: a sentence, exit code 2, nothing is started."""
     verb, option = words.split()
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -98,8 +98,8 @@ def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: s
 
 @pytest.mark.browser
 def test_a_person_starts_a_run_in_a_browser(web_ui: Fixture) -> None:
-    """What may not or cannot be loaded is said in the form; a start runs what the form says; 429s are a row; its report
-    opens.
+    """The form names targets that may not or cannot be loaded; a start runs the form's settings; 429s are a row; its
+    report opens.
     """
     up = web_ui(ABOVE % "2s")
     with chromium() as browser:

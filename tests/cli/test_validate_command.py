@@ -31,7 +31,7 @@ stages = [
 
 
 def test_all_mistakes_of_all_files_are_said(loadtest: Verb, tmp_path: Path) -> None:
-    """Two broken files and a good one: each mistake with its file and key, the good one ok, exit code 2."""
+    """Two broken files and a valid file: each mistake with its file and key, the valid file ok, exit code 2."""
     good, bad, worse = (tmp_path / f"{name}.toml" for name in ("good", "bad", "worse"))
     good.write_text(STAGES)
     bad.write_text(STAGES.replace("workflow", "workflo").replace('rate = "1/s"', 'rate = "fast"'))
@@ -66,7 +66,7 @@ def test_targets_are_checked_too(loadtest: Verb, tmp_path: Path) -> None:
 
 
 def test_no_file_is_a_mistake(loadtest: Verb) -> None:
-    """Nothing to check is no success."""
+    """Without anything to check it fails."""
     assert loadtest("validate").code == 2
 
 

@@ -1,4 +1,4 @@
-"""deploy/ as its own tools read it: Docker Compose and kustomize, neither of which needs an engine or a cluster."""
+"""deploy/ as Docker Compose and kustomize read it; they need neither an engine nor a cluster."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def compose() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], Manifests]:
-    """What kustomize makes of a folder of deploy/kubernetes: what `kubectl apply -k` would send."""
+    """Kustomize's output for a folder of deploy/kubernetes, as `kubectl apply -k` would send it."""
     command = wanted(["kustomize"])
 
     def build(folder: str) -> Manifests:

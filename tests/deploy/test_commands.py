@@ -1,4 +1,4 @@
-"""What containers are told to run: commands that the harness understands, rehearsed here as processes."""
+"""The commands of containers: the harness understands them, and they run here as processes."""
 
 import subprocess
 import sys

@@ -25,7 +25,7 @@ def test_as_many_workers_are_expected_as_are_started(compose: Compose) -> None:
 
 
 def test_keys_go_from_the_environment_to_the_containers(compose: Compose) -> None:
-    """Each has them in its own environment, and they are nowhere else; unset ones are not made up."""
+    """Each has them in its own environment, and they are nowhere else; unset variables stay unset."""
     services = compose(WORKFLOW_API_KEYS=SECRET)["services"]
     for service in services.values():
         assert service.pop("environment")["WORKFLOW_API_KEYS"] == SECRET
@@ -35,7 +35,7 @@ def test_keys_go_from_the_environment_to_the_containers(compose: Compose) -> Non
 
 
 def test_nothing_can_be_reached_from_outside(compose: Compose) -> None:
-    """The target listens on loopback; the others share it, and no port is published."""
+    """The target listens on loopback; all services share its network, and no port is published."""
     services = compose()["services"]
     assert not [name for name, service in services.items() if service.get("ports")]
     shared = {name for name, service in services.items() if service.get("network_mode") == "service:target"}

@@ -29,7 +29,7 @@ def instructions() -> list[list[tuple[str, str]]]:
 
 
 def copied(stage: list[tuple[str, str]]) -> list[str]:
-    """What a stage takes from the repository."""
+    """The files that a stage copies from the repository."""
     return [
         name for word, rest in stage if word == "COPY" and not rest.startswith("--from") for name in rest.split()[:-1]
     ]
@@ -66,7 +66,7 @@ def test_the_steps_of_the_build_give_a_harness_without_the_tools(tmp_path: Path)
     """The same commands in a folder of their own: every file by its hash, and of them only what the harness needs."""
     build, opt = tmp_path / "build", tmp_path / "venv"
     build.mkdir()
-    # Our Python and pip, by the names that the image has for its own. Where packages cannot be had, that is soon clear.
+    # Our Python and pip, by the names that the image has for its own. Without a registry, it fails soon.
     ours = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = clean_environment(PATH=ours, **({} if os.environ.get("CI") else {"PIP_RETRIES": "1"}))
     for word, rest in instructions()[0]:

@@ -12,7 +12,7 @@ from plugins.deploy_parts import DEPLOY, Manifests
 Built = Callable[[str], Manifests]
 FOLDERS = ["base", "run", "scheduled", "results"]
 VERSIONS = ["1.30.0", "1.37.0"]
-"""The oldest that is meant to work, and the newest whose schemas we have."""
+"""The oldest supported version, and the newest with schemas."""
 NAME = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"
 
@@ -63,7 +63,7 @@ def example_secret() -> dict[str, Any]:
 
 
 def test_pods_are_restricted(all_pods: list[dict[str, Any]]) -> None:
-    """What the Pod Security Standard of that name asks for, and a root file system that cannot be written."""
+    """Pods meet the Pod Security Standard of that name, and their root file system is read-only."""
     for pod in all_pods:
         spec = pod["spec"]
         assert spec["securityContext"]["runAsNonRoot"]
@@ -90,7 +90,7 @@ def test_pods_say_what_they_need(all_pods: list[dict[str, Any]]) -> None:
 
 
 def test_load_is_never_repeated_by_itself(everything: Manifests) -> None:
-    """The Jobs whose exit code is a verdict are tried once, and end some day; so do workers that nobody calls."""
+    """Jobs with a verdict as exit code run once and have a deadline; so do workers without a master."""
     master = named(everything, "Job", "loadtest-master")["spec"]
     nightly = named(everything, "CronJob", "loadtest-nightly")["spec"]
     workers = named(everything, "Job", "loadtest-workers")["spec"]
@@ -131,7 +131,7 @@ def test_what_pods_mount_is_there(all_pods: list[dict[str, Any]], everything: Ma
 
 
 def test_workers_find_their_master(everything: Manifests) -> None:
-    """As many as it expects, by the service's name and port, through the network policies, and nobody else."""
+    """The expected number of workers, and only these, by the service's name and port, through the network policies."""
     (master,) = pods(named(everything, "Job", "loadtest-master"))
     jobs = named(everything, "Job", "loadtest-workers")["spec"]
     (worker,) = pods(named(everything, "Job", "loadtest-workers"))
@@ -155,7 +155,7 @@ def test_workers_find_their_master(everything: Manifests) -> None:
 
 
 def test_all_pods_are_behind_the_fence(all_pods: list[dict[str, Any]], everything: Manifests) -> None:
-    """One policy selects them all, lets nobody in, and out only to names and the service under load."""
+    """One policy selects all pods, blocks ingress, and allows egress only to DNS and the service under load."""
     policy = named(everything, "NetworkPolicy", "loadtest")["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert "ingress" not in policy

@@ -40,7 +40,7 @@ def run(*command: str | Path, **environment: str) -> subprocess.CompletedProcess
 
 
 def test_a_history_gets_the_lines_that_it_lacks(tmp_path: Path) -> None:
-    """Once, whoever adds them and how often; what was cut off is left out, and nothing is taken away."""
+    """Each line is added once; truncated lines are left out, and no line is removed."""
     kept, night, rerun = (tmp_path / name for name in ("kept", "night", "rerun"))
     for folder in (kept, night, rerun):
         folder.mkdir()
@@ -82,7 +82,7 @@ def test_cron_hears_nothing_of_a_check_that_passed(nightly, tmp_path):
 
 @pytest.mark.parametrize(("code", "said"), [(4, "slower"), (6, "Inconclusive"), (70, "ended with 70")])
 def test_cron_hears_of_any_other(nightly, code, said):
-    """What it means comes first, then all that the check printed; the exit code stays."""
+    """The meaning comes first, then the check's output; the exit code stays."""
     done = nightly(code)
     assert done.returncode == code
     first, _, second, *_ = done.stdout.splitlines()
@@ -92,7 +92,7 @@ def test_cron_hears_of_any_other(nightly, code, said):
 
 @pytest.fixture
 def step(tmp_path: Path, stub: Stub) -> Callable[..., tuple[int, str, dict[str, str]]]:
-    """Run the action's step with this exit code of loadtest; gives its own, what loadtest was told, and the outputs."""
+    """Run the action's step with this exit code of loadtest; return its own, loadtest's arguments, and the outputs."""
 
     def start(code: int, *, leaves: str = "true", **inputs: str) -> tuple[int, str, dict[str, str]]:
         stub(tmp_path / ".venv/bin/loadtest", f'echo "$*"; {leaves}; exit {code}')
@@ -112,7 +112,7 @@ def step(tmp_path: Path, stub: Stub) -> Callable[..., tuple[int, str, dict[str, 
 
 
 def test_the_action_ends_as_the_check_did(step: Callable[..., tuple[int, str, dict[str, str]]]) -> None:
-    """Inputs become options, each one word whatever is in it; the exit code is an output, too."""
+    """Each input becomes an option of a single word, whatever is in it; the exit code is an output, too."""
     code, told, outputs = step(4, TARGET="staging", TARGET_VERSION="2 beta", ARGUMENTS="--seed=3\n\n--no-plots")
     assert (code, outputs) == (4, {"code": "4"})
     assert told.startswith("regression check regression --history history --output-dir ")
@@ -121,7 +121,7 @@ def test_the_action_ends_as_the_check_did(step: Callable[..., tuple[int, str, di
 
 
 def test_the_action_leaves_a_suspicion_to_another_job(step: Callable[..., tuple[int, str, dict[str, str]]]) -> None:
-    """Where it is told to, and there is one. 6 without one fails, and so does what the other job cannot settle."""
+    """A suspicion passes to the second job only if RERUN is false; 6 without a suspicion fails, as other codes do."""
     # Later than the check's begin by more than the clock of the file system can miss.
     leaves = 'mkdir -p "$7/run" && touch -d "1 minute" "$7/run/suspects.json"'
     assert step(6, RERUN="false")[0] == 6

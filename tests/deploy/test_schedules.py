@@ -27,7 +27,7 @@ KEYS = ("WORKFLOW_API_KEYS", "WORKFLOW_ENDPOINT")
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository of somebody who has copied the workflow, with the action that it uses."""
+    """A user's repository with a copy of the workflow, and the action that it uses."""
     (tmp_path / ".git").mkdir()
     (tmp_path / ".github" / "workflows").mkdir(parents=True)
     shutil.copy(ROOT / "action.yml", tmp_path)
@@ -71,7 +71,7 @@ def test_shellcheck_finds_nothing() -> None:
 
 
 def test_yamllint_finds_nothing_in_the_action() -> None:
-    """It lies outside of deploy/, where the others are."""
+    """It is in the repository's root, unlike the other schedules."""
     linted("yamllint", "--strict", "--config-file", ".yamllint.yaml", str(ROOT / "action.yml"))
 
 
@@ -87,7 +87,7 @@ def test_systemd_reads_the_units(tmp_path: Path) -> None:
     command = wanted(["systemd-analyze"], version="--version")
     for unit in (SERVICE, TIMER):
         text = unit.read_text(encoding="utf-8")
-        # Where the checkout is said to lie there is none here.
+        # The unit's checkout does not exist here.
         (tmp_path / unit.name).write_text(re.sub(r"/opt/\S+/loadtest ", "/bin/echo ", text), encoding="utf-8")
     units = [str(tmp_path / unit.name) for unit in (SERVICE, TIMER)]
     verified = subprocess.run([*command, "verify", "--man=no", *units], capture_output=True, text=True, check=False)
@@ -98,7 +98,7 @@ def test_systemd_reads_the_units(tmp_path: Path) -> None:
 
 
 def commands() -> dict[str, list[list[str]]]:
-    """What each schedule tells loadtest, by the file's name: the words after ``loadtest``."""
+    """The arguments of ``loadtest`` in each schedule, by the file's name."""
     found: dict[str, list[list[str]]] = {}
     for path in (GITLAB, JENKINS, SERVICE):
         text = re.sub(r"^\s*(#|//).*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)

@@ -24,7 +24,7 @@ def checks(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def gh(*arguments: str) -> str:
-    """What ``gh`` prints.
+    """The output of ``gh``.
 
     Raises:
         subprocess.CalledProcessError: if it fails; it has said why.
@@ -44,7 +44,7 @@ def main(path: Path) -> None:
         body = "\n".join(["Confirmed by two checks in a row:", "", *(f"- {sentence}" for _, sentence in found[-2:])])
         gh("issue", "create", "--title", title, "--label", LABEL, "--body", body)
     elif verdicts and verdicts[-1] in {"pass", "learning"}:
-        # Learning again: somebody has accepted the change.
+        # Learning again: a user has accepted the change.
         for number in numbers:
             gh("issue", "close", number, "--comment", f"The latest check: {verdicts[-1]}. {found[-1][1]}")
 
