@@ -42,7 +42,7 @@ from loadtest.compare.measurements import (
 )
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION, POLLED_OPERATIONS
 from loadtest.metrics import METRICS
-from loadtest.record.effective_scenario import NOT_HASHED
+from loadtest.record.effective_scenario import NOT_HASHED, polling
 from loadtest.record.run_directory import write_json
 from loadtest.record.run_info import RunInfo
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, rank
@@ -96,6 +96,7 @@ def measure(findings: Findings) -> RunMeasurements:
             for name, key in (("python", "python"), ("harness", "workflow-loadtest"))
             if key in info.versions
         },
+        polling={name: text for name in info.traffic if (text := polling(info, name))},
     )
 
 

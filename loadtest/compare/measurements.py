@@ -145,6 +145,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         valid: whether the run is valid.
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
+        polling: how each traffic entry with jobs polled them: ``polled every 1 s``; empty in runs of older versions.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
         definition: the hashed keys of the effective scenario with their values, such as
             ``traffic.runs.stages.steady.rate``.
@@ -174,6 +175,11 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str] = {}
     versions: dict[str, str] = {}
     sketches: tuple[msgspec.Raw, ...] = ()
+    polling: dict[str, str] = {}
+
+    def polled(self, key: Key) -> str:
+        """Return the polling interval of the jobs whose response time a metric is; empty for other metrics."""
+        return self.polling.get(key.traffic, "") if key.metric.startswith("response_time") else ""
 
     def by_key(self) -> dict[Key, Measurement]:
         return {one.key: one for one in self.measurements}

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(options: Namespace) -> int:
-    # Late, so that a wrong usage is answered at once.
+    # Imported late: a wrong usage gets its message at once.
     gc.disable()  # as in loadtest.load
     from loadtest.report import run, write  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
@@ -47,7 +47,7 @@ def _make(options: Namespace) -> int:
 
 def guarded(make: Callable[[], int], what: str) -> int:
     """Make pages and return the exit code; an error is printed to stderr without a traceback."""
-    atexit.register(gc.freeze)  # or Python's end looks for garbage in all that was imported: 0.1 s
+    atexit.register(gc.freeze)  # otherwise Python collects garbage of all imports at its end: 0.1 s
     try:
         with visible_output():
             return make()
@@ -55,14 +55,14 @@ def guarded(make: Callable[[], int], what: str) -> int:
         print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
-        # The reader of the summary went away (`| head`); the files are written.
+        # The reader of the summary has closed its end (`| head`); the files are written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
-        print("  The record is whole: once the files can be written, make them again from it.", file=sys.stderr)
+        print("  The record is complete: make the files again from it once they can be written.", file=sys.stderr)
         return int(ExitCode.USAGE)
-    except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and Python's own exit code 1 would mean a verdict
+    except Exception:  # noqa: BLE001 - any other error is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
         return int(ExitCode.BUG)
 

@@ -1,18 +1,22 @@
 """Formatted values, differences and intervals of a compared metric: ``+66 ms``, ``+69 %``, ``+2.1 points``."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
-from loadtest.words import NOTHING, duration_ms, grouped, milliseconds, share, sign
+from loadtest.units import Unit
+from loadtest.words import NOTHING, grouped, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """Metrics whose value is itself a difference: observed − expected."""
+_UNITS: Final[dict[str, Unit]] = {"ms": "ms", "share": "share", "1/s": "per_s"}
 _FACTOR_FROM: Final = 3.0
-"""Ratio from which a factor is easier to read than a percentage."""
+"""Minimum ratio for a factor: "× 12" is clearer than "+1,100 %"."""
 
 
 def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
@@ -57,37 +61,17 @@ def value(metric: Metric, amount: float | None) -> str:
     """Format a value with its unit."""
     if amount is None:
         return NOTHING
-    unit = NATURES[metric].unit
-    if unit == "ms":
-        return duration_ms(amount)
-    if metric in SIGNED:
-        return _points(amount)
-    return share(amount) if unit == "share" else f"{_digits(amount)}{_NBSP}/s"
+    return difference(metric, amount) if metric in SIGNED else quantity(amount, _UNITS[NATURES[metric].unit])
 
 
 def difference(metric: Metric, amount: float | None) -> str:
     """Format a difference with sign and unit: ms, percentage points, operations a second."""
-    if amount is None:
-        return NOTHING
-    unit = NATURES[metric].unit
-    if unit == "share":
-        return _points(amount)
-    if unit == "ms":
-        return f"{sign(amount)}{duration_ms(abs(amount))}"
-    return f"{sign(amount)}{_digits(abs(amount))}{_NBSP}/s"
+    return NOTHING if amount is None else signed(amount, _UNITS[NATURES[metric].unit])
 
 
 def difference_interval(one: MetricComparison) -> str:
-    """Return ``95 %: +58 to +75 ms``; empty without an interval."""
-    if one.difference_interval is None:
-        return ""
-    low, high = one.difference_interval
-    unit = NATURES[one.metric].unit
-    if unit == "share":
-        return f"95{_NBSP}%: {_bare_points(low)} to {_points(high)}"
-    if unit == "ms":
-        return f"95{_NBSP}%: {sign(low)}{milliseconds(abs(low))} to {sign(high)}{milliseconds(abs(high))}{_NBSP}ms"
-    return f"95{_NBSP}%: {sign(low)}{_digits(abs(low))} to {difference(one.metric, high)}"
+    """Return ``95 %: +58 ms to +75 ms``; empty without an interval."""
+    return _interval(one.difference_interval, partial(difference, one.metric))
 
 
 def change(one: MetricComparison) -> str:
@@ -98,13 +82,12 @@ def change(one: MetricComparison) -> str:
 
 
 def change_interval(one: MetricComparison) -> str:
-    """Return ``95 %: +58 to +75 %``; empty without an interval and for shares."""
-    if one.ratio_interval is None or is_share(one):
-        return ""
-    low, high = one.ratio_interval
-    if high >= _FACTOR_FROM:
-        return f"95{_NBSP}%: × {factor(low)} to × {factor(high)}"
-    return f"95{_NBSP}%: {percent(low).removesuffix(f'{_NBSP}%')} to {percent(high)}"
+    """Return ``95 %: +58 % to +75 %``; empty without an interval and for shares."""
+    return "" if is_share(one) else _interval(one.ratio_interval, percent)
+
+
+def _interval(bounds: tuple[float, float] | None, say: Callable[[float], str]) -> str:
+    return "" if bounds is None else f"95{_NBSP}%: {say(bounds[0])} to {say(bounds[1])}"
 
 
 def detectable(one: MetricComparison) -> str:
@@ -139,8 +122,7 @@ def percent(ratio: float) -> str:
     """Format a ratio as a change: ``+69 %``, ``−0.4 %``; ``× 4.2`` from a factor of 3."""
     if ratio >= _FACTOR_FROM:
         return f"× {factor(ratio)}"
-    amount = (ratio - 1) * 100
-    return f"{sign(amount)}{_digits(abs(amount))}{_NBSP}%"
+    return f"{sign(ratio - 1)}{factor(abs(ratio - 1) * 100)}{_NBSP}%"
 
 
 def is_share(one: MetricComparison) -> bool:
@@ -165,23 +147,6 @@ def telling(one: MetricComparison) -> tuple[bool, float]:
     return in_percent(one), worsening(one)
 
 
-def _points(amount: float) -> str:
-    return f"{_bare_points(amount)}{_NBSP}points"
-
-
-def _bare_points(amount: float) -> str:
-    return f"{sign(amount)}{_digits(abs(amount) * 100)}"
-
-
-def _digits(size: float) -> str:
-    """Format as a whole number from 10, else with two digits."""
-    if size >= 9.95:
-        return grouped(size)
-    return f"{size:.1f}" if size >= 0.995 else f"{size:.2g}" if size >= 0.001 else "0"
-
-
 def factor(ratio: float) -> str:
     """Format a ratio with two digits, or as a whole number; never with an exponent."""
-    if ratio >= 99.5:
-        return grouped(ratio)
-    return f"{ratio:.2g}" if ratio >= 0.001 else "0.000…"
+    return grouped(ratio) if ratio >= 9.95 else f"{ratio:.2g}" if ratio >= 0.001 else "0"

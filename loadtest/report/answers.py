@@ -1,6 +1,6 @@
-"""The answer to a scenario's question in a sentence: its comparisons, or else its deliberate mistakes or bursts.
+"""The answer to a scenario's question in a clause: its comparisons, or else its deliberate mistakes or bursts.
 
-Any other scenario is answered by its times and limits (``headline``).
+The headline answers any other scenario by its times and limits.
 """
 
 import math
@@ -13,9 +13,10 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation
 from loadtest.metrics import METRICS, TIMES, UNITS
-from loadtest.report.limits import AGREES
+from loadtest.report.deciding import stage_parts
+from loadtest.report.limits import as_predicted
 from loadtest.units import Unit
-from loadtest.words import NOTHING, count, counted, quantity, quoted, share, signed, times_as
+from loadtest.words import NOTHING, count, counted, quantity, quoted, signed, times_as
 
 _LABELS: Final = {
     "throttled_rate": "429 rate of operations",
@@ -39,13 +40,14 @@ _MOST_NAMED: Final = 3
 
 def answer(findings: Findings) -> str:
     """Return the answer as a clause without a full stop; empty without comparisons, mistakes and bursts."""
-    if not findings.answers:
+    found = findings.answers
+    if not found:
         return _mistakes(findings) or _bursts(findings)
     if by_duration := _by_duration(findings):
         return by_duration
-    told = [(_sentence(findings, one), one) for one in findings.answers]
-    first = next((text for text, one in told if one.kind == "effect" and _changed(one)), told[0][0])
-    return first + (f" ({counted(len(told) - 1, 'more comparison')} below)" if told[1:] else "")
+    first = next((one for one in found if one.kind == "effect" and _changed(one)), found[0])
+    text = _effect(first) if first.kind == "effect" else _alternatives(findings, first)
+    return text + (f" ({counted(len(found) - 1, 'more comparison')} below)" if found[1:] else "")
 
 
 def label(metric: str) -> str:
@@ -53,8 +55,7 @@ def label(metric: str) -> str:
     if metric in _LABELS:
         return _LABELS[metric]
     name, _, statistic = metric.partition(".")
-    text = _LABELS.get(name, name.replace("_", " "))
-    return f"{text} {statistic.replace('_', ' ')}" if statistic else text
+    return f"{_LABELS.get(name, name)} {statistic}".replace("_", " ").rstrip()
 
 
 def value(figure: SideFigure) -> str:
@@ -91,86 +92,84 @@ def worse_word(metric: str) -> str:
     return "slower" if metric.partition(".")[0] in TIMES else "worse"
 
 
-def _sentence(findings: Findings, found: ComparisonAnswer) -> str:
-    return _effect(found) if found.kind == "effect" else _alternatives(findings, found)
-
-
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
     """Return the best side by the first metric, its price, and the worst or a cheaper equivalent side."""
-    first = found.by[0]
+    first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
+    price = found.by.index(_PRICE) if _PRICE in prices else min(1, len(prices))
     best, tied = found.side(found.best), [name for name in found.tied if name != found.best]
-    polled = all(findings.record.info.traffic[side.name].operation in POLLED_OPERATIONS for side in found.sides)
-    text, others = f"“{best.name}” {_is_best(first, best.figures[0], polled=polled)}", list[str]()
-    place = found.by.index(_PRICE) if _PRICE in found.by[1:] else 1
-    if found.by[1:]:
-        price = value(best.figures[place])
-        text += (
-            f", for {price} requests each" if found.by[place] == _PRICE else f", at {label(found.by[place])} {price}"
-        )
+    text = f"“{best.name}” {_is_best(findings, found, best.figures[0])}"
+    if prices:
+        text += f", {_each(best.figures[price])}"
     if found.chosen != found.best:
-        others = [f"“{found.chosen}” ({value(found.side(found.chosen).figures[place])}) cannot be told apart"]
-    elif tied:
-        others = [f"{quoted(tied) if len(tied) < _MOST_NAMED else f'{len(tied)} others'} cannot be told apart"]
-    if found.chosen == found.best and found.worse:
-        more = METRICS[first].more_is_better
-        worst = (min if more else max)(
-            (found.side(name) for name in found.worse), key=lambda side: side.figures[0].size
-        )
-        others.append(f"“{worst.name}” is worst ({value(worst.figures[0])})")
-    return "; ".join((text, *others))
+        return f"{text}; “{found.chosen}” ties ({_each(found.side(found.chosen).figures[price])})"
+    if tied:
+        names = quoted(tied) if len(tied) < _MOST_NAMED else f"{len(tied)} alternatives"
+        text += f"; {names} {'tie' if tied[1:] else 'ties'}"
+    if found.worse:
+        sign = -1 if METRICS[first].more_is_better else 1
+        worst = max((found.side(name) for name in found.worse), key=lambda side: sign * side.figures[0].size)
+        text += f"; “{worst.name}” is worst ({value(worst.figures[0])})"
+    return text
 
 
-def _is_best(metric: str, figure: SideFigure, *, polled: bool) -> str:
+def _each(figure: SideFigure) -> str:
+    """Return a price: ``4.74 requests each``."""
+    if figure.metric != _PRICE:
+        return f"{label(figure.metric)} {value(figure)}"
+    return f"{value(figure)} {'request' if figure.value == 1 else 'requests'} each"
+
+
+def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) -> str:
+    metric = found.by[0]
     name, _, statistic = metric.partition(".")
-    if name in _BEST:
-        form = _SOONEST if polled and name == "overhead" else _BEST[name]
-        return f"{form.format(value(figure))} ({statistic})"
-    least = "highest" if METRICS[metric].more_is_better else "lowest"
-    return f"has the {least} {label(metric)}, {value(figure)}"
+    if name not in _BEST:
+        least = "highest" if METRICS[metric].more_is_better else "lowest"
+        return f"has the {least} {label(metric)}, {value(figure)}"
+    polled = all(findings.record.info.traffic[side.name].operation in POLLED_OPERATIONS for side in found.sides)
+    form = _SOONEST if polled and name == "overhead" else _BEST[name]
+    return f"{form.format(value(figure))} ({statistic})"
 
 
 def _by_duration(findings: Findings) -> str:
-    """Return the durations at which jobs are better than sync runs; empty for other comparisons.
+    """Return the durations where jobs are better than sync runs; empty for other comparisons.
 
     Each comparison must have a sync run and a job, with longer work than the comparison before it.
     """
-    traffic, pairs = findings.metrics.traffic, []
+    plans, lengths, jobs, won = findings.record.info.traffic, list[float](), list[ComparedSide](), list[bool]()
     if any(found.kind == "effect" for found in findings.answers):
         return ""
     for found in findings.answers:
-        kinds = {side.name: Operation(findings.record.info.traffic[side.name].operation) for side in found.sides}
-        jobs = [name for name, kind in kinds.items() if kind in POLLED_OPERATIONS]
-        runs = [name for name, kind in kinds.items() if kind == Operation.SYNC_RUN]
-        if len(kinds) != 2 or len(jobs) != 1 or len(runs) != 1:
+        sides = {plans[side.name].operation: side for side in found.sides}
+        polled = [side for operation, side in sides.items() if operation in POLLED_OPERATIONS]
+        if len(found.sides) != 2 or Operation.SYNC_RUN not in sides or not polled:
             return ""
-        pairs.append((found, jobs[0], traffic[runs[0]].execution_time_ms.p50 or 0.0))
-    lengths = [length for *_, length in pairs]
-    if len(pairs) < 2 or lengths != sorted(set(lengths)):
+        run = findings.metrics.traffic[sides[Operation.SYNC_RUN].name]
+        lengths.append(run.execution_time_ms.p50 or 0.0)
+        jobs.append(polled[0])
+        won.append(found.chosen == polled[0].name)
+    if len(lengths) < 2 or lengths != sorted(set(lengths)):
         return ""
-    won = [found.chosen == jobs for found, jobs, _ in pairs]
-    many = _NUMBERS.get(len(pairs), str(len(pairs)))
-    where = f"at {sum(won)} of the {many} durations"
+    several = f"the {_NUMBERS.get(len(won), len(won))} durations"
+    where = f"at {sum(won)} of {several}"
     if not any(won) or all(won):
-        where = f"at {'each' if any(won) else 'none'} of the {many} durations"
+        where = f"at {'each' if any(won) else 'none'} of {several}"
     elif won == sorted(won):
         where = f"from {quantity(lengths[won.index(True)], 'ms')} on"
-    sides = [found.side(jobs) for found, jobs, _ in pairs]
-    return f"{where}: {_of_jobs(sides, pairs[0][0].by)}"
+    return f"{where}: {_of_jobs(jobs, findings.answers[0].by)}"
 
 
 def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
     """Return the jobs' waits over several comparisons, and their requests per job."""
-    waits = sorted((side.figures[0] for side in sides), key=lambda one: one.size)
+    waits = sorted((side.figures[0] for side in sides), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
-    verb = {"overhead": "wait {} beyond executionTime"}.get(name, f"{label(name)} of jobs is {{}}")
-    text = verb.format(f"{value(waits[0])} to {value(waits[-1])}")
-    text = f"jobs {text}" if name == "overhead" else text
+    span = f"{value(waits[0])} to {value(waits[-1])}"
+    text = f"jobs wait {span} beyond executionTime" if name == "overhead" else f"{label(name)} of jobs is {span}"
     if _PRICE not in by:
         return f"{text} ({statistic})"
-    most = max((side.figures[by.index(_PRICE)] for side in sides), key=lambda one: one.size)
-    return f"{text}, for up to {value(most)} requests each"
+    most = max((side.figures[by.index(_PRICE)] for side in sides), key=lambda figure: figure.size)
+    return f"{text}, up to {_each(most)}"
 
 
 def _changed(found: ComparisonAnswer) -> list[SideDifference]:
@@ -181,21 +180,18 @@ def _effect(found: ComparisonAnswer) -> str:
     base, *heads = found.sides
     changed, name = _changed(found), f"“{found.entry}”"
     if not changed:
-        small = any(each.told_apart for each in found.differences)
-        metric, figure = found.by[0], base.figures[0]
-        ones = [one for one in found.differences if one.metric == metric]
+        kind = "no change that matters" if any(one.told_apart for one in found.differences) else "no measurable change"
+        ones = [one for one in found.differences if one.metric == found.by[0]]
         stages = quoted(side.name for side in heads) if len(heads) <= _MOST_NAMED else f"{len(heads)} stages"
-        what = "no change that matters" if small else "no measurable change"
-        return f"{what} of {name} in {stages}: {label(metric)} was {value(figure)}{_at_most(ones)}"
+        return f"{kind} of {name} in {stages}: {label(found.by[0])} was {value(base.figures[0])}{_at_most(ones)}"
     metric, better = changed[0].metric, changed[0].better
-    ones = [each for each in changed if each.metric == metric and each.better is better]
-    times = metric.partition(".")[0] in TIMES
-    word = ("faster" if times else "better") if better else worse_word(metric)
-    stages = quoted(each.head for each in ones)
-    if len(ones) > _MOST_NAMED:
-        stages = f"{len(ones)} of {len(heads)} stages"
+    ones = [one for one in changed if one.metric == metric and one.better is better]
+    word = worse_word(metric)
+    if better:
+        word = "faster" if word == "slower" else "better"
+    stages = quoted(one.head for one in ones) if len(ones) <= _MOST_NAMED else f"{len(ones)} of {len(heads)} stages"
     place = found.by.index(metric)
-    figures = sorted((found.side(each.head).figures[place] for each in ones), key=lambda one: one.size)
+    figures = sorted((found.side(one.head).figures[place] for one in ones), key=lambda figure: figure.size)
     ends = " to ".join(dict.fromkeys((value(figures[0]), value(figures[-1]))))
     than = f"than in “{base.name}”: {label(metric)} {ends}, against {value(base.figures[place])}"
     return f"{name} is {word} in {stages} {than}"
@@ -211,62 +207,52 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return the ends between which all of several changes lie."""
-    if any(one.interval is None for one in ones):
+    """Return the ends between which all of several changes lie; empty if one has no interval."""
+    ends = [end for one in ones for end in one.interval or ()]
+    if len(ends) < 2 * len(ones):
         return ""
-    ends = [end for one in ones if one.interval is not None for end in one.interval]
-    known = [end for end in ends if end is not None]
+    known, unit = [end for end in ends if end is not None], UNITS[ones[0].metric]
     if len(known) < len(ends):
         return ", and may have changed by any amount"
-    unit = UNITS[ones[0].metric]
     return f", its change {signed(min(known), unit)} to {signed(max(known), unit)} (95\u00a0%)"
 
 
 def _mistakes(findings: Findings) -> str:
     """Return how many deliberate mistakes were answered as documented; empty if none were planned."""
-    if all(one.kind == ERROR_EXPECTED for one in findings.on_purpose):
+    found = findings.on_purpose
+    if all(one.kind == ERROR_EXPECTED for one in found):
         return ""
-    sent, good = sum(one.sent for one in findings.on_purpose), sum(one.as_documented for one in findings.on_purpose)
+    sent, good = sum(one.sent for one in found), sum(one.as_documented for one in found)
     if not sent:
         return "no mistake was sent, so none was tested"
-    never = [one.kind for one in findings.on_purpose if not one.sent]
-    untested = f"; {quoted(dict.fromkeys(never))} was not tested" if never else ""
-    whole = findings.metrics.overall.operations
+    never = dict.fromkeys(one.kind for one in found if not one.sent)
+    untested = f"; {quoted(never)} was not tested" if never else ""
+    if good < sent:
+        wrong = max(found, key=lambda one: one.sent - one.as_documented)
+        least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)})"
+        return f"{count(good)} of {count(sent)} mistakes were answered as documented; {least}{untested}"
     # Correct operations count too: a service that rejects everything is not correct.
+    whole = findings.metrics.overall.operations
     others = whole.sent - sent
     rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others and not never else ""
-    if good < sent:
-        wrong = max(findings.on_purpose, key=lambda one: one.sent - one.as_documented)
-        told = f"{count(good)} of {count(sent)} mistakes were answered as documented"
-        return f"{told}; {wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)}){untested}"
     return f"all {count(sent)} mistakes and expected errors were answered as documented{untested}{rest}"
 
 
 def _bursts(findings: Findings) -> str:
     """Return how many operations of a burst of at least a quota were accepted; empty without such a burst."""
-    record, told = findings.record, list[str]()
-    agrees = []
-    for name, plan in record.info.traffic.items():
-        limit = record.assumed_limits.drawn_on(LIMIT_OF_OPERATION[Operation(plan.operation)])
-        if record.assumed_limits.spec.algorithm == CONCURRENCY or limit not in record.limits():
+    record, found = findings.record, list[str]()
+    assumed, rates = record.assumed_limits, list[tuple[float | None, float | None]]()
+    for key, figures in stage_parts(findings):
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[Operation(record.info.traffic[key.traffic].operation)])
+        if assumed.spec.algorithm == CONCURRENCY or limit not in record.limits():
             continue
-        quota = record.assumed_limits.limit_on(limit).count * record.quotas_on(limit)
-        for stage in plan.stages:
-            figures = findings.metrics.traffic[name].stages.get(stage.name)
-            if figures is None or not figures.operations.sent or stage.burst < quota:
-                continue
-            counts, ratio = figures.operations, stage.burst / quota
-            what = _TIMES.get(ratio, f"{times_as(ratio)} times the quota")
-            accepted = counts.sent - counts.throttled
-            many = f"all {count(accepted)}" if accepted == counts.sent else f"{count(accepted)} of {count(counts.sent)}"
-            told.append(f"of {what} {many}" if told else f"of {what} at once {many} were accepted")
-            agrees.append((figures.requests.throttled_rate, figures.requests.expected_throttled_rate))
-    return f"{'; '.join(told[:2])}{_as_expected(agrees)}" if told else ""
-
-
-def _as_expected(rates: list[tuple[float | None, float | None]]) -> str:
+        counts, ratio = figures.operations, key.stage.burst / (assumed.limit_on(limit).count * record.quotas_on(limit))
+        if ratio < 1 or not counts.sent:
+            continue
+        burst, accepted = _TIMES.get(ratio, f"{times_as(ratio)} times the quota"), counts.sent - counts.throttled
+        many = f"all {count(accepted)}" if accepted == counts.sent else f"{count(accepted)} of {count(counts.sent)}"
+        found.append(f"of {burst} {many}" if found else f"of {burst} at once {many} were accepted")
+        rates.append((figures.requests.throttled_rate, figures.requests.expected_throttled_rate))
     known = [(seen, expected) for seen, expected in rates if seen is not None and expected is not None]
-    wrong = [expected for seen, expected in known if abs(seen - expected) > AGREES]
-    if wrong:
-        return f", where {share(wrong[-1])} were expected to get 429"
-    return ", as predicted" if known else ""
+    worst = max(known, key=lambda rate: abs(rate[0] - rate[1]), default=None)
+    return f"{'; '.join(found[:2])}{'' if worst is None else as_predicted(*worst)}"

@@ -1,10 +1,13 @@
-"""Selection of the traffic entries that decide the verdict, for runs with very many."""
+"""Selection of the traffic entries and stages that a page shows first."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
+from loadtest.analysis.columns import StageKey
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import OperationStage, Summary, Value
+from loadtest.contract import Operation
 from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
@@ -12,6 +15,100 @@ MOST: Final = 12
 _WORSE_FIRST: Final = ("fail", "inconclusive", "pass")
 
 _Value = TypeVar("_Value")
+
+
+class StagePart(NamedTuple):
+    """A traffic entry in one stage."""
+
+    key: StageKey
+    figures: OperationStage
+
+    @property
+    def traffic(self) -> str:
+        return self.key.traffic
+
+    @property
+    def stage(self) -> str:
+        return self.key.stage.name
+
+    @property
+    def label(self) -> str:
+        return f"{self.traffic} in “{self.stage}”"
+
+    @property
+    def ok(self) -> float | None:
+        """The share of sent operations that were ok."""
+        counts = self.figures.operations
+        return counts.ok / counts.sent if counts.sent else None
+
+    @property
+    def within(self) -> bool:
+        """Whether the stage was planned within all limits, with no 429 expected."""
+        return not self.key.stage.over and not self.key.stage.expect_429
+
+
+def stage_parts(findings: Findings, traffic: str | None = None) -> list[StagePart]:
+    """Return every traffic entry, or one of them, in each of its stages, in scenario order."""
+    stages = {name: figures.stages for name, figures in findings.metrics.traffic.items()}
+    keys = findings.record.stages(traffic=traffic)
+    return [StagePart(key, stages[key.traffic][key.stage.name]) for key in keys]
+
+
+class MainEntry(NamedTuple):
+    """The traffic entry that the first screen is about, in the stage with the most response times.
+
+    Attributes:
+        within: whether the stage was planned within the limits.
+        only: whether it is the only such stage, so that it need not be named.
+    """
+
+    part: StagePart
+    operation: Operation
+    within: bool
+    only: bool
+
+    @property
+    def times(self) -> Summary:
+        return self.part.figures.response_time_ms
+
+    @property
+    def quantile(self) -> tuple[str, Value] | None:
+        """The highest of p95, p90 and p50 that has enough samples; None without any."""
+        found = ((name, self.times.get(name)) for name in ("p95", "p90", "p50"))
+        return next(((name, value) for name, value in found if value.value is not None), None)
+
+
+def main_entry(findings: Findings) -> MainEntry | None:
+    """Return the main entry: sync runs before jobs before retrievals; None without stages.
+
+    In order of priority: entries with times, chosen by a comparison, within their limits, with the most times.
+    """
+    order = list(Operation)
+    answered = {each.entry or each.chosen for each in findings.answers}
+    entries = (_entry(findings, name) for name in findings.record.info.traffic)
+    return min(
+        (entry for entry in entries if entry is not None),
+        key=lambda entry: (
+            not entry.times.n,
+            entry.part.traffic not in answered,
+            not entry.within,
+            entry.quantile is None,
+            order.index(entry.operation),
+            -entry.times.n,
+        ),
+        default=None,
+    )
+
+
+def _entry(findings: Findings, name: str) -> MainEntry | None:
+    parts = stage_parts(findings, name)
+    calm = [part for part in parts if part.within]
+    within = any(part.figures.response_time_ms.n for part in calm)
+    found = calm if within else parts
+    # Stages are never mixed: use the stage with the most times.
+    part = max(found, key=lambda part: part.figures.response_time_ms.n, default=None)
+    operation = findings.record.info.traffic[name].operation
+    return None if part is None else MainEntry(part, operation, within, len(found) == 1)
 
 
 def deciding(findings: Findings, names: Iterable[str], most: int = MOST) -> tuple[list[str], tuple[str, ...]]:

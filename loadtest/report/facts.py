@@ -1,7 +1,7 @@
 """A run's facts, its caveats, and the properties that it did not test."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
@@ -11,10 +11,10 @@ from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
-from loadtest.report.headline import within_limits
+from loadtest.report.deciding import stage_parts
 from loadtest.report.page import Point
 from loadtest.stats.order_statistics import QUANTILES, needed
-from loadtest.words import count, counted, seconds
+from loadtest.words import count, counted, joined, quoted, seconds
 
 _WELL_KNOWN_S: Final = 0.05
 """Clock uncertainty in s below which the offset is shown in ms."""
@@ -30,7 +30,6 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
     """Return (label, value) pairs that describe a run."""
     info, target = record.info, record.info.target
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
-    warm = f"{seconds(warmup)} warm-up are in no figure" if warmup else "none is warm-up"
     workers = len(info.worker_processes)
     machine = (f"{value} cores" if name == "cores" else value for name, value in info.machine.items())
     found = {
@@ -39,7 +38,7 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
         "Deliberate faults": "; ".join(fault.words for fault in target.faults),
         "Scenario": f"{info.scenario.name}, hash {info.scenario.hash}, seed {info.seed}",
         "Started": info.started.replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC"),
-        "Covered": f"{seconds(record.covered_s)}, of which {warm}",
+        "Covered": seconds(record.covered_s) + (f", {seconds(warmup)} of warm-up excluded" if warmup else ""),
         "Load": f"{_keys_used(record)}, made by {counted(workers, 'worker') if workers else '1 process'}",
         "Workers": all_workers(info),
         "Connected to": _peers(info.peers),
@@ -92,15 +91,15 @@ def _peers(peers: dict[str, PeerInfo]) -> str:
 
 
 def caveats(findings: Findings) -> tuple[Point, ...]:
-    """Return the limitations of the figures, each in a line with its remedy."""
+    """Return the limitations of the figures, each with its remedy."""
     info, found = findings.record.info, []
     if info.end == "interrupted":
         after = seconds(findings.record.covered_s)
-        found.append(f"Interrupted after {after}, and rates are over that time: run it again.")
+        found.append(f"Interrupted after {after}; rates cover that time only: run it again.")
     if dropped := findings.metrics.overall.operations.dropped:
-        found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or offer less.")
+        found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or lower the rate.")
     if findings.expectation.why_not:
-        found.append(f"No 429 could be expected or ruled out: {findings.expectation.why_not}.")
+        found.append(f"Unknown whether 429s were expected: {findings.expectation.why_not}.")
     for name, figures in findings.metrics.traffic.items():
         if cut := findings.record.cut_off(findings.record.stages(traffic=name)):
             found.append(f"The end of the run cut off {counted(cut, 'operation')} of {name}: allow a longer drain.")
@@ -109,58 +108,35 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
             remedy = "give_up or timeout" if jobs else "timeout"
             timed_out = f"{counted(number, 'operation')} of {name} timed out"
             found.append(f"{timed_out}: figures marked ≥ are lower bounds; raise {remedy}.")
-    few = [
-        figures.response_time_ms.n
-        for each in findings.metrics.traffic.values()
-        for figures in each.stages.values()
-        if 0 < figures.response_time_ms.n < needed(QUANTILES["p95"])
-    ]
-    if few:
-        least = needed(QUANTILES["p95"])
-        where = counted(len(few), "row")
-        found.append(f"Too few samples for p95 in {where} (it takes {least}): offer more, or lengthen the stage.")
+    least = needed(QUANTILES["p95"])
+    if few := sum(0 < part.figures.response_time_ms.n < least for part in stage_parts(findings)):
+        rows = counted(few, "row")
+        found.append(f"Too few samples for p95 in {rows} (it takes {least}): raise the rate, or lengthen the stage.")
     return tuple(map(Point, found))
 
 
-class NotTested(NamedTuple):
-    """An untested property as a noun phrase, and the reason, if it needs stating."""
-
-    what: str
-    why: str = ""
-
-    @property
-    def words(self) -> str:
-        return f"{self.what}: {self.why}" if self.why else self.what
-
-
-def not_tested(findings: Findings) -> tuple[NotTested, ...]:
-    """Return the properties that the run did not test, the most important first."""
-    return tuple(
-        NotTested(*phrase.split(": ", 1))
-        for found in (_cut_short, _mistakes, _target, _load, _limits, _few, _polls, _scope)
-        for phrase in found(findings)
-    )
+def not_tested(findings: Findings) -> tuple[Point, ...]:
+    """Return the properties that the run did not test, the most important first, with reasons as details."""
+    parts = (_cut_short, _mistakes, _target, _load, _limits, _few, _polls, _scope)
+    phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
+    return tuple(Point(text, why) for text, _, why in phrases)
 
 
 def _cut_short(findings: Findings) -> Iterator[str]:
     info, covered = findings.record.info, findings.record.covered_s
-    missed = dict.fromkeys(
-        stage.name for plan in info.traffic.values() for stage in plan.stages if stage.end_s > covered + 1e-6
-    )
+    stages = (stage for plan in info.traffic.values() for stage in plan.stages if stage.end_s > covered + 1e-6)
+    missed = dict.fromkeys(stage.name for stage in stages)
     if missed and info.end != "finished":
-        yield f"all of {' and '.join(f'“{name}”' for name in missed)}: the run ended after {seconds(covered)}"
+        yield f"all of {quoted(missed)}: the run ended after {seconds(covered)}"
     if dropped := findings.metrics.overall.operations.dropped:
-        yield f"{counted(dropped, 'arrival')} that came due and {'was' if dropped == 1 else 'were'} never sent"
+        yield f"{counted(dropped, 'arrival')} that {'was' if dropped == 1 else 'were'} due and never sent"
 
 
 def _mistakes(findings: Findings) -> Iterator[str]:
-    kinds = {one.kind: False for one in findings.on_purpose if one.kind != ERROR_EXPECTED}
-    for one in findings.on_purpose:
-        if one.kind in kinds:
-            kinds[one.kind] |= one.sent > one.throttled
-    if untested := [kind for kind, tested in kinds.items() if not tested]:
-        are = "are" if len(untested) > 1 else "is"
-        yield f"how {' and '.join(untested)} {are} answered: none was sent, or 429 came first"
+    kinds = dict.fromkeys(one.kind for one in findings.on_purpose if one.kind != ERROR_EXPECTED)
+    tested = {one.kind for one in findings.on_purpose if one.sent > one.throttled}
+    if untested := [kind for kind in kinds if kind not in tested]:
+        yield f"responses to {joined(untested)}: none was sent, or 429 came first"
 
 
 def _target(findings: Findings) -> Iterator[str]:
@@ -168,43 +144,42 @@ def _target(findings: Findings) -> Iterator[str]:
     if target.embedded:
         yield "a deployed service and the network to it: the target was the embedded reference API, over loopback"
     if target.faults:
-        yield "the target without its faults on purpose"
+        yield "the target without its deliberate faults"
 
 
 def _load(findings: Findings) -> Iterator[str]:
-    stages = [stage for _, stage in findings.record.stages()]
-    if not stages:
+    parts = stage_parts(findings)
+    if not parts:
         return
-    if not any(stage.over for stage in stages):
+    if not any(part.key.stage.over for part in parts):
         most = max((use.busiest for use in findings.uses), default=None)
-        reached = f": the most that was asked of one is {words.times(most)}" if most is not None and most <= 1 else ""
-        yield f"anything planned above the limits{reached}"
-    elif not any(within_limits(stage) for stage in stages):
-        yield "anything within the limits: every stage was planned above one"
-    if len({stage.name for stage in stages}) == 1:
-        yield f"any other load: “{stages[0].name}” was the only stage"
+        reached = f": the most used limit reached {words.times(most)}" if most is not None and most <= 1 else ""
+        yield f"load above the limits{reached}"
+    elif not any(part.within for part in parts):
+        yield "load within the limits: every stage was planned above a limit"
+    if len({part.stage for part in parts}) == 1:
+        yield f"any other load: “{parts[0].stage}” was the only stage"
 
 
 def _limits(findings: Findings) -> Iterator[str]:
     record = findings.record
     unused = [n for n in LIMIT_NAMES if n in record.assumed_limits.limits and not record.counts.requested(n)]
     if unused and len(unused) < len(LIMIT_NAMES):
-        several, them = ("s", "them") if len(unused) > 1 else ("", "it")
-        yield f"the {' and '.join(unused)} limit{several}: nothing was asked of {them}"
+        yield f"the {joined(unused)} limit{'s' if len(unused) > 1 else ''}: no request counted"
     windows = {name: record.assumed_limits.limit_on(name).window for name in record.limits()}
     if short := [f"{name} ({seconds(window)})" for name, window in windows.items() if window > record.covered_s]:
-        yield f"a whole window of {' and '.join(short)}: the run covers {seconds(record.covered_s)}"
+        yield f"a whole window of {joined(short)}: the run covers {seconds(record.covered_s)}"
     if findings.expectation.why_not and windows:
         yield f"whether 429s were right: {findings.expectation.why_not}"
     if record.info.keys == 1 and record.info.traffic:
-        yield "whether limits are per key: there was one key only"
+        yield "whether limits are per key: the run used one key"
 
 
 def _few(findings: Findings) -> Iterator[str]:
     least = needed(QUANTILES["p99"])
     sizes = {name: figures.response_time_ms.n for name, figures in findings.metrics.traffic.items()}
     if few := [f"{name} {count(n)}" for name, n in sizes.items() if 0 < n < least]:
-        yield f"p99 of response times: it takes {least} of them ({', '.join(few)})"
+        yield f"p99 of response times: it takes {least} samples ({', '.join(few)})"
 
 
 def _polls(findings: Findings) -> Iterator[str]:
@@ -214,15 +189,14 @@ def _polls(findings: Findings) -> Iterator[str]:
             continue
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
-            least, most = words.duration_ms(lower), words.duration_ms(upper)
-            late = "p50" in figures.time_to_result_ms.at_least
-            vague[name] = f"later than {least}, as half or more timed out" if late else f"between {least} and {most}"
+            least, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
+            vague[name] = f"after {least} or later" if late else f"between {least} and {words.duration_ms(upper)}"
     if vague:
         listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
-        seen = f"at the median, polling shows only that it was {listed}"
-        yield f"when the results of {', '.join(vague)} were ready: {seen}"
+        exact = f"the exact moment when job results of {joined(list(vague))} became available"
+        yield f"{exact}: polling bounds the median to {listed}"
     if pending := findings.ledger.pending:
-        yield f"how {counted(pending, 'job')} ended: {'it was' if pending == 1 else 'they were'} pending when last seen"
+        yield f"the end of {counted(pending, 'job')}: pending when last seen"
 
 
 def _scope(findings: Findings) -> Iterator[str]:
@@ -231,4 +205,4 @@ def _scope(findings: Findings) -> Iterator[str]:
         yield f"workflows other than {next(iter(used))}"
     covered = findings.record.covered_s
     if 0 < covered < _LONG_S:
-        yield f"long-term drift, leaks, time-of-day effects: the run covers {seconds(covered)}"
+        yield f"long-term drift, leaks, time-of-day effects: the run lasted {seconds(covered)}"

@@ -62,6 +62,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         heading=name,
         tone="unsure" if steps or warnings else "good",
         statements=(_sentence(runs),),
+        sides=tuple(runs[-1].measurements.polling.items()) if runs else (),
         reasons=tuple(warnings),
         steps=steps,
         sections=(

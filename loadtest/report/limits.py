@@ -11,7 +11,6 @@ from loadtest.analysis.counts import FIRST
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
-from loadtest.analysis.results import OperationStage
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitName, Operation
@@ -20,27 +19,25 @@ from loadtest.limits.inference import same
 from loadtest.limits.inference import words as limiter_words
 from loadtest.words import joined, limit_name, rate, seconds, share, times_as, times_what
 
-AGREES: Final = 0.02
+_AGREES: Final = 0.02
 """Maximum difference between the observed and expected 429 rate that counts as predicted."""
+_NOT_EXPECTED: Final = ", though no 429 was expected"
 _SHOWN_S: Final = 0.05
 """Smallest uncertainty in s that does not round to 0.0 s."""
 _MOST: Final = 0.5
 """Minimum share of a limit's 429s to report as unexplained: some at window edges are always in doubt."""
 _SLOWER: Final = 2.0
 """Growth factor of the median, from the least loaded stage, that indicates a capacity limit."""
+_POLLS: Final = 0.5
+"""Share of polls on the retrieval limit above which polling is the bottleneck."""
 _MORE: Final = 1.2
 """Minimum ratio of the two stages' offered rates."""
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """Return the most overdrawn stretch, and whether the assumed limiter explains its 429s.
+    """Return the most overdrawn stretch as a clause, and its share of 429s (0-1).
 
-    Args:
-        findings: of the run.
-        operation: whose limit comes first, if it was overdrawn.
-
-    Returns:
-        A clause, and the share of 429s in it; 0 where no request got one.
+    The limit of ``operation`` comes first if it was overdrawn.
     """
     requests = findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
@@ -87,11 +84,15 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
     if found is not None and found.assumed is not None and use.throttled and _contradicted(findings, use, found):
         if named := found.inference.named:
             return f", as {joined(list(dict.fromkeys(_called(findings, fit) for fit in named)), 'or')} decides"
-        if expected:
-            return ", which no known limiter explains"
-    elif abs(expected - use.throttled_rate) <= AGREES:
+        return ", which no known limiter explains" if expected else _NOT_EXPECTED
+    return as_predicted(use.throttled_rate, expected)
+
+
+def as_predicted(seen: float, expected: float) -> str:
+    """Compare an observed 429 rate with the expected rate, as the end of a clause."""
+    if abs(expected - seen) <= _AGREES:
         return ", as predicted"
-    return f", where {share(expected)} was expected" if expected else ", though none was expected"
+    return f", against {share(expected)} expected 429s" if expected else _NOT_EXPECTED
 
 
 def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
@@ -131,23 +132,17 @@ def window_phase(findings: Findings) -> str:
     return f"the run began {begun}{reach}" if begun else ""
 
 
-class Unexplained429s(NamedTuple):
-    """429s of a limit that neither the assumed nor any other known limiter explains."""
+def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
+    """Return a limit's 429s that no known limiter explains, and all of its 429s.
 
-    unexplained: int
-    throttled: int
-
-
-def unexplained_429s(findings: Findings, limit: str) -> Unexplained429s | None:
-    """Return the unexplained 429s of a limit; None if there are none, or if a limiter explains most of them.
-
-    If a limiter other than the assumed fits, or several do, the limit still binds.
+    None if there are none, or if a limiter explains most of them: if a limiter other than the assumed fits, or several
+    do, the limit still binds.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
         return None
     wrong = found.assumed.wrongly_rejected
-    return Unexplained429s(wrong, found.throttled) if wrong > _MOST * found.throttled else None
+    return (wrong, found.throttled) if wrong > _MOST * found.throttled else None
 
 
 class Bottleneck(NamedTuple):
@@ -164,39 +159,47 @@ def bottleneck(findings: Findings) -> Bottleneck:
         return Bottleneck("generator", f"The generator: {first.name} was {first.value} ({first.limit}).")
     use, requests = bottleneck_limit(findings.uses), findings.metrics.overall.requests
     if use is None:
-        return Bottleneck("unknown", "None can be named: no request was sent in a judged stage.")
+        return Bottleneck("unknown", "Unknown: no request was sent in a judged stage.")
     if not requests.accepted and not requests.throttled:
-        return Bottleneck("unknown", "None can be named: no request was answered.")
-    called, asked = _called_limit(findings, use), _asked(use)
-    if use.throttled and unexplained_429s(findings, use.limit) is not None:
-        text = (
-            f"429s that no limit explains: {share(use.throttled_rate)} in “{use.stretch}”, though the {called} had "
-            "room. The target rejects for another reason, or another client shares the limit."
-        )
-        return Bottleneck("unexplained 429s", text)
+        return Bottleneck("unknown", "Unknown: no request was answered.")
     if use.throttled:
-        polls = _polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
-        if polls is not None and polls > 0.5:
-            spent = f"The poll budget: {share(polls)} of retrievals were polls"
-            return Bottleneck("poll budget", f"{spent}, “{use.stretch}” asked {_asked(use)} the limit.")
-        return Bottleneck("documented limit", _of_limit(findings, use))
+        return _limiting(findings, use)
     if text := _capacity(findings):
         return Bottleneck("capacity", text)
+    sent = f"“{use.stretch}” sent {_times_of(use)} the {_called_limit(findings, use)}"
     if use.busiest > 1:
-        return Bottleneck("none", f"None: no request got 429, though “{use.stretch}” asked {asked} the {called}.")
-    return Bottleneck("none", f"None was reached; nearest was “{use.stretch}”: {asked} the {called}.")
+        return Bottleneck("none", f"None: no request got 429, though {sent}.")
+    return Bottleneck("none", f"None was reached: at most, {sent}.")
+
+
+def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
+    """Return the bottleneck of a run with 429s: their limit, polls, or a cause that no limit explains."""
+    called, rejected = _called_limit(findings, use), share(use.throttled_rate)
+    if unexplained_429s(findings, use.limit) is not None:
+        text = (
+            f"429s that no limit explains: {rejected} in “{use.stretch}”, though the {called} was not exhausted. The "
+            "target rejects for another reason, or another client shares the limit."
+        )
+        return Bottleneck("unexplained 429s", text)
+    polls = _polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
+    if polls is not None and polls > _POLLS:
+        sent = f"“{use.stretch}” sent {_times_of(use)} the limit"
+        return Bottleneck("poll budget", f"The poll budget: {share(polls)} of retrievals were polls, {sent}.")
+    sent = f"sent {_times_of(use)} it{' on average' if use.busiest <= 1 else ''}"
+    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
+        sent = f"used {share(use.share)} of it on average"
+    return Bottleneck("documented limit", f"The {called}: “{use.stretch}” {sent}, {rejected} got 429.")
 
 
 def _polling(findings: Findings) -> float | None:
     """Return polls ÷ requests on the retrieval limit over all judged stages; None without either."""
     record = findings.record
     polls = retrieves = 0
-    for name, plan in record.info.traffic.items():
-        stage_indices = record.stage_indices(record.stages(traffic=name))
-        requests = record.counts.of_requests(stage_indices)
+    for key in record.stages():
+        requests = record.counts.of_requests(record.stage_indices([key]))
         first = sum(number for cell, number in requests.items() if cell.kind < FIRST)
         polls += requests.total() - first
-        if LIMIT_OF_OPERATION[plan.operation] == LimitName.RETRIEVAL:
+        if LIMIT_OF_OPERATION[record.info.traffic[key.traffic].operation] == LimitName.RETRIEVAL:
             retrieves += first
     return polls / (polls + retrieves) if polls + retrieves else None
 
@@ -208,41 +211,26 @@ def _called_limit(findings: Findings, use: LimitUsage) -> str:
     return f"{limit_name(use.limit)} ({assumed.limit_text(assumed.limit_on(use.limit))}{keys})"
 
 
-def _asked(use: LimitUsage) -> str:
+def _times_of(use: LimitUsage) -> str:
     """Return ``80 % of`` or ``2.5 times``, for the busiest key if keys with own quotas differ."""
     return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
-
-
-def _of_limit(findings: Findings, use: LimitUsage) -> str:
-    asked = f"asked {_asked(use)} it{' on average' if use.busiest <= 1 else ''}"
-    if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        asked = f"used {share(use.share)} of it on average"
-    got = f"{share(use.throttled_rate)} got 429."
-    return f"The {_called_limit(findings, use)}: “{use.stretch}” {asked}, {got}"
 
 
 def _capacity(findings: Findings) -> str:
     """Return a stage with more load, no 429 and much longer times; empty without one."""
     worst, text = _SLOWER, ""
     for name, figures in findings.metrics.traffic.items():
-        stages = [(stage, part) for stage, part in figures.stages.items() if _median(part) and _rate(part)]
-        if len(stages) < 2:
-            continue
-        calm, least = min(stages, key=lambda one: _rate(one[1]))
-        for stage, part in stages:
-            grown = _median(part) / _median(least)
-            if _rate(part) >= _rate(least) * _MORE and grown >= worst and (grown > worst or not text):
+        found = (
+            (stage, part.response_time_ms.p50, part.operations.offered_rate) for stage, part in figures.stages.items()
+        )
+        stages = [(offered, median, stage) for stage, median, offered in found if median and offered]
+        for offered, median, stage in stages:
+            least, calm_median, calm = min(stages)
+            grown = median / calm_median
+            if offered >= least * _MORE and (grown > worst or (grown == worst and not text)):
                 worst = grown
                 text = (
-                    f"Capacity: at {rate(_rate(part))} in “{stage}” the median response time of {name} was "
-                    f"{times_as(grown)} times that of “{calm}” at {rate(_rate(least))}, without a 429."
+                    f"Capacity: at {rate(offered)} in “{stage}” the median response time of {name} was "
+                    f"{times_as(grown)} times that of “{calm}” at {rate(least)}, without a 429."
                 )
     return text
-
-
-def _median(part: OperationStage) -> float:
-    return part.response_time_ms.p50 or 0.0
-
-
-def _rate(part: OperationStage) -> float:
-    return part.operations.offered_rate or 0.0

@@ -3,14 +3,14 @@
 Runs, comparisons, histories and capacity searches each build a page; ``formats`` writes and prints it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar, cast
 
 from markupsafe import Markup
 
-from loadtest.words import counted
+from loadtest.words import NOTHING, count, counted
 
 Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 
@@ -21,26 +21,19 @@ ANSWER: Final = "answer"
 class Chapter(StrEnum):
     """A chapter of a run's page, by its heading, in order of appearance."""
 
-    COMPARED = "What was compared"
+    COMPARED = "Comparison"
     LIMITS = "Limits and 429s"
-    TIMES = "How long it took"
+    TIMES = "Times"
     EXECUTION = "executionTime"
     JOBS = "Jobs"
     OUTCOMES = "Outcomes"
-    SLOWEST = "The slowest"
-    LOAD = "Quality of the load"
+    SLOWEST = "Slowest operations"
+    LOAD = "Load generation"
 
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number as text.
-
-    Attributes:
-        value: with its unit; a dash where there is none.
-        interval: its uncertainty as text, or empty.
-        n: the sample size in words, or empty.
-        why: the reason for a missing value or interval, or what else it depends on; may be empty.
-    """
+    """A number as text: its value with a unit, its uncertainty, its sample size, and the reason for a missing part."""
 
     label: str
     value: str
@@ -71,14 +64,17 @@ class TableCell:
     tone: Tone = ""
 
 
+UNKNOWN: Final = TableCell(NOTHING, tone="faint")
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table.
 
     Attributes:
-        columns: (label, whether it holds numbers).
+        columns: (label, whether it holds numbers) pairs.
         extra: labels of the columns that a terminal and a phone leave out.
-        decides: places of rows, the most important first; empty where the rows stand in that order.
+        decides: places of rows, the most important first; empty if the rows are in that order.
     """
 
     name: str
@@ -94,25 +90,36 @@ class Table:
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
-        rows = (self._headed(place) if place - 1 not in kept else self.rows[place] for place in kept)
+        heads: list[TableCell] = []
+        for row in self.rows:
+            heads.append(row[0] if row[0].text or not heads else heads[-1])
+        # A row whose name stands further up gets it, unless a row of that name is kept above.
+        rows = (
+            (
+                self.rows[place][0] if before is not None and heads[before] is heads[place] else heads[place],
+                *self.rows[place][1:],
+            )
+            for before, place in zip((None, *kept), kept, strict=False)
+        )
         decides = (kept.index(place) for place in self.decides[:most])
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """Return the table with at most ``MOST_LISTED`` deciding rows; its note counts the rest."""
-        left_out = len(self.rows) - MOST_LISTED
+        """Return the table with at most ``MOST_LISTED`` deciding rows; its note counts and names the rest."""
+        kept, left_out = self.brief(MOST_LISTED), len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self
-        note = f"{self.note} {counted(left_out, 'further row')} left out; the files beside this page have all numbers."
-        return replace(self.brief(MOST_LISTED), note=note.strip())
-
-    def _headed(self, place: int) -> tuple[TableCell, ...]:
-        """Return a row with the name that it shares with rows above."""
-        named = next((row[0] for row in self.rows[place::-1] if row[0].text), self.rows[place][0])
-        return (named, *self.rows[place][1:])
+        shown = {row[0].text for row in kept.rows}
+        heads = dict.fromkeys(row[0].text for row in self.rows if not self.columns[0][1] and row[0].text not in shown)
+        names = f" ({', '.join(heads)})" if heads else ""
+        note = f"{counted(left_out, 'further row')} left out{names}; the files beside this page have all numbers."
+        return replace(kept, note=f"{self.note} {note}".strip())
 
 
-Row = tuple[TableCell | str, ...]
+Row = tuple[TableCell | str | int | None, ...]
+_Item = TypeVar("_Item")
+TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
+"""Columns by their labels: # marks numbers (``#429s``), ~ extra columns (``~#Rate``)."""
 
 
 def filled(*tables: Table) -> tuple[Table, ...]:
@@ -120,38 +127,45 @@ def filled(*tables: Table) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def table_of(name: str, title: str, columns: str, rows: Iterable[Row], note: str = "") -> Table:
-    """Return a table with columns as ``Limit | #429s | ~#Rate``: # marks numbers, ~ extra columns.
+def table_of(name: str, title: str, columns: str | TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
+    """Return a table with a row per item. Whole numbers become text, None a dash, and a row's first text its head.
 
-    Strings become cells, the first in a row its head.
+    Args:
+        name: of the table on its page.
+        title: its caption.
+        columns: the columns, or only their labels (``Limit | #429s``) if the items are rows of cells.
+        rows: the items.
+        note: the text below the table.
     """
-    marked = columns.split(" | ")
+    marked = columns.split(" | ") if isinstance(columns, str) else list(columns)
+    items = (
+        cast("Iterable[Row]", rows)
+        if isinstance(columns, str)
+        else ([of(one) for of in columns.values()] for one in rows)
+    )
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in marked)
     extra = frozenset(label.lstrip("~#") for label in marked if label.startswith("~"))
-    cells = tuple(
-        tuple(
-            each if isinstance(each, TableCell) else TableCell(each, tone="" if k else "head")
-            for k, each in enumerate(row)
-        )
-        for row in rows
-    )
+    cells = tuple(tuple(_cell(value, "" if place else "head") for place, value in enumerate(item)) for item in items)
     return Table(name, title, labels, cells, note, extra)
+
+
+def _cell(value: TableCell | str | int | None, tone: Tone) -> TableCell:
+    if value is None or isinstance(value, TableCell):
+        return value or UNKNOWN
+    return TableCell(value if isinstance(value, str) else count(value), "", tone)
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A finished plot, or why there is none.
+    """A finished plot, or the reason for its absence.
 
     Attributes:
-        name: of its file, without suffix.
-        title: what it shows, in a sentence.
-        caption: how to read it; of a plot that there is not, why not.
-        svg: an ``<svg>`` element that takes its colours from CSS variables; empty if there is no plot.
-        png: the same on white, with its title; empty unless asked for.
-        data: its numbers, in short.
-        csv: its numbers, all that are drawn; empty if there is no plot.
-        chapter: of a run's page; None on other pages.
-        leads: whether it is one of the few that stand before all chapters.
+        name: of its files, without suffix.
+        caption: how to read it; without a drawing, the reason.
+        svg: an ``<svg>`` element that takes its colours from CSS variables; empty without a drawing.
+        png: the drawing on white, with its title; empty unless requested.
+        data: the main numbers; ``csv`` has all.
+        leads: whether it may stand before all chapters.
     """
 
     name: str
@@ -166,28 +180,18 @@ class Plot:
 
 
 @dataclass(frozen=True)
-class OutcomeShare:
-    """One outcome in a bar: its name, which gives its colour, its label, and its percentage as number and as text."""
-
-    outcome: str
-    label: str
-    percent: float
-    share: str
-
-
-@dataclass(frozen=True)
 class OutcomeBar:
-    """Operations of a traffic entry sent in a stage, by outcome, without empty outcomes."""
+    """Operations of a traffic entry sent in a stage.
 
-    traffic: str
-    stage: str
-    sent: str
-    parts: tuple[OutcomeShare, ...]
+    Attributes:
+        label: the entry and the stage.
+        words: the shares of outcomes as text: ``ok 51.0 %, 429 49.0 % of 2,400``.
+        parts: (outcome, percentage) pairs; an outcome's name gives its colour.
+    """
 
-    @property
-    def words(self) -> str:
-        """The bar in words: ``ok 51.0 %, 429 49.0 % of 2 400``."""
-        return f"{', '.join(f'{part.label} {part.share}' for part in self.parts)} of {self.sent}"
+    label: str
+    words: str
+    parts: tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -199,9 +203,16 @@ class Point:
     name: str = ""
     mark: Tone = ""
 
+    @property
+    def words(self) -> str:
+        """The point on one line: ``name: text detail``; ``text: detail`` if the text has no full stop."""
+        text = f"{self.name}: {self.text}" if self.name else self.text
+        colon = "" if self.name or text.endswith(".") else ":"
+        return f"{text}{colon} {self.detail}" if self.detail else text
 
-Look = Literal["plain", "columns", "notice", "warnings", "contents", "aside", "chapter"]
-"""A section's display: ``aside`` and ``chapter`` unfold on a click; tables of ``aside`` have no caption."""
+
+Look = Literal["plain", "notice", "warnings", "contents", "aside", "chapter"]
+"""A section's display. ``aside`` and ``chapter`` unfold on a click; tables of ``aside`` have no caption."""
 MOST_LISTED: Final = 150
 """Maximum rows of a table on a page; more would fill megabytes."""
 MOST_ROWS: Final = 8
@@ -210,15 +221,13 @@ MOST_ROWS: Final = 8
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page: text, points, facts, figures, plots, tables and bars, in this order, each optional.
+    """A part of a page, with optional content in the order of its fields.
 
     Attributes:
         name: the anchor of a chapter.
         brief: whether it belongs to the first screen, which a terminal shows without ``--full``.
         tone: of a notice.
-        figures: the numbers that matter most.
-        bars: the outcomes of each traffic entry and stage.
-        parts: of columns: the sections of each.
+        undrawn: labels of the bars that were left out.
     """
 
     title: str = ""
@@ -233,13 +242,12 @@ class Section:
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
     bars: tuple[OutcomeBar, ...] = ()
-    parts: tuple[tuple["Section", ...], ...] = ()
+    undrawn: tuple[str, ...] = ()
 
     @property
     def size(self) -> str:
         """The number of plots and tables: ``2 plots, 1 table``."""
-        points = sum(len(part.points) for column in self.parts for part in column)
-        sizes = (len(self.plots), len(self.tables), len(self.facts), points)
+        sizes = (len(self.plots), len(self.tables), len(self.facts), len(self.points))
         counts = zip(sizes, ("plot", "table", "fact", "line"), strict=True)
         return ", ".join(f"{n} {noun}{'s' if n > 1 else ''}" for n, noun in counts if n)
 
@@ -247,7 +255,7 @@ class Section:
     def filled(self) -> bool:
         """Whether it has any content."""
         content = (self.text, self.points, self.facts, self.figures, self.plots, self.tables, self.bars)
-        return self.look == "contents" or any(content) or any(part.filled for column in self.parts for part in column)
+        return self.look == "contents" or any(content)
 
 
 @dataclass(frozen=True)
@@ -257,16 +265,13 @@ class Page:
     Attributes:
         about: the kind of page and its subject, above the heading.
         tab: its title in a browser.
-        tone: of the verdict.
-        word: the verdict in a word; empty without a verdict.
-        verdict: the verdict in a sentence; empty without a verdict.
-        statements: the sentences below the heading, the first one large.
-        reasons: what else a reader must know.
-        sides: (label, value) pairs: what was compared with what.
+        word: the verdict in a word; empty without a verdict, as is ``verdict``, its sentence.
+        statements: the sentences below the heading; the first is large.
+        sides: (label, value) pairs, such as the compared versions.
         exit_code: of the process that makes the page.
-        folder: where the plots' numbers are, beside the page; empty if they are in no file.
-        explains: whether it explains the terms of reports, which are linked where they stand.
-        style: a style sheet beside that of every page.
+        folder: the plots' files, beside the page; empty without files.
+        explains: whether it links terms to their explanations.
+        style: the file of an additional style sheet.
     """
 
     about: tuple[str, str]

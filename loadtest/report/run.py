@@ -16,49 +16,33 @@ from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.program import typed
 from loadtest.report.comparison import WORD_TONES
-from loadtest.report.deciding import listed
+from loadtest.report.deciding import MainEntry, listed, main_entry
 from loadtest.report.facts import caveats, facts, not_tested
 from loadtest.report.headline import headline
 from loadtest.report.key_figures import key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
-from loadtest.report.page import ANSWER, Chapter, Page, Plot, Point, Section, Table, Tone, filled
+from loadtest.report.page import ANSWER, Page, Plot, Point, Section, Table, Tone, filled
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.comparison import metrics_table
 from loadtest.report.tables.target import about_target
 from loadtest.words import capital, counted
 
-_TABLES: Final[dict[Chapter, tuple[str, ...]]] = {
-    Chapter.COMPARED: ("pairs-",),
-    Chapter.LIMITS: ("limits",),
-    Chapter.TIMES: ("latency-", "intervals"),
-    Chapter.EXECUTION: (),
-    Chapter.JOBS: ("waits", "polling", "pending"),
-    Chapter.OUTCOMES: ("outcomes", "answers", "errors", "oddities", "jobs"),
-    Chapter.SLOWEST: ("slowest",),
-    Chapter.LOAD: ("load", "generators"),
-}
-"""The tables of each chapter, by the beginning of their name."""
 _LEADING: Final = 2
 """Plots before all chapters, that of the answer included."""
 _TONES: Final[dict[VerdictWord, Tone]] = {"pass": "good", "inconclusive": "unsure"}
 _FOOTER: Final = Markup(
-    "Made from the record alone by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
+    "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
 )
 
 
 def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
-    """Make the page of a run's findings.
-
-    Args:
-        findings: of the run.
-        plots: every plot, in order.
-        differs: how the run differs from its baselines; see ``differences``.
-    """
+    """Make the page of a run's findings, with its plots in order and its ``differences`` from baselines."""
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
-    statements = (headline(findings), capital(verdict.statement))
+    entry = main_entry(findings)
+    statements = (headline(findings, entry), capital(verdict.statement))
     return Page(
         about=("Load test of the Workflow API", info.id),
         tab=f"{verdict.word} · {title}",
@@ -69,7 +53,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         # The broken threshold is what a reader has to know first.
         statements=statements[::-1] if verdict.word == "fail" else statements,
         reasons=verdict.reasons[1:],
-        sections=(*_first_screen(findings, plots, differs), *_chapters(findings, plots)),
+        sections=(*_first_screen(findings, entry, plots, differs), *_chapters(findings, plots)),
         exit_code=int(verdict.exit_code),
         footer=_FOOTER,
         folder="plots",
@@ -77,14 +61,18 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
     )
 
 
-def _first_screen(findings: Findings, plots: Sequence[Plot], differs: Section) -> Iterable[Section]:
+def _first_screen(
+    findings: Findings, entry: MainEntry | None, plots: Sequence[Plot], differs: Section
+) -> Iterable[Section]:
     answers, picture = answer_tables(findings), [plot for plot in plots if plot.name == ANSWER and plot.svg]
     limits = bottleneck(findings)
     yield Section("Compared" if answers else "", tables=answers, brief=True)
     # A comparison needs no key figures: the table above has its metrics.
-    yield Section(figures=() if findings.answers else key_figures(findings))
-    yield Section(tables=filled(listed(findings, main.summary(findings))), brief=True, bars=outcome_bars(findings))
-    yield Section(tables=(main.thresholds(findings.judged),) if findings.judged else (), brief=True)
+    yield Section(figures=() if findings.answers else key_figures(findings, entry))
+    bars, undrawn = outcome_bars(findings)
+    summary = filled(listed(findings, main.summary(findings, entry)))
+    yield Section(tables=summary, brief=True, bars=bars, undrawn=undrawn)
+    yield Section(tables=(main.thresholds(findings),) if findings.judged else (), brief=True)
     yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
     yield Section(look="warnings", points=(*_broken(findings), *caveats(findings)), brief=True)
     yield Section("Bottleneck", text=limits.words, brief=True)
@@ -95,41 +83,34 @@ def _first_screen(findings: Findings, plots: Sequence[Plot], differs: Section) -
 
 
 def _broken(findings: Findings) -> Iterable[Point]:
-    """The checks that make a run invalid, but for those that the verdict and its reasons name already."""
-    told = findings.verdict.reasons
-    broken = (check for check in findings.checks if not check.ok and check.words not in told)
+    """Yield the checks that make a run invalid, except those that the verdict and its reasons name."""
+    named = findings.verdict.reasons
+    broken = (check for check in findings.checks if not check.ok and check.words not in named)
     return (Point(f"{check.name}: {check.value} ({check.limit})") for check in broken)
 
 
 def _leading(plots: Sequence[Plot], most: int) -> tuple[Plot, ...]:
-    """The plots that stand before all chapters; where most have nothing to show, others take their place."""
+    """Return the plots before all chapters: those that lead, then the first that have a drawing."""
     drawn = [plot for plot in plots if plot.svg and plot.name != ANSWER]
     return tuple(sorted(drawn, key=lambda plot: not plot.leads)[:most])
 
 
 def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
     answered = any(plot.name == ANSWER and plot.svg for plot in plots)
-    shown = _leading(plots, _LEADING - answered)
-    folded = [plot for plot in plots if plot.svg and plot.name != ANSWER and plot not in shown]
-    tables = tuple(listed(findings, table) for table in filled(*main.all_others(findings)))
-    for chapter in Chapter:
-        section = Section(
-            chapter,
-            "chapter",
-            chapter.name.lower(),
-            plots=tuple(plot for plot in folded if plot.chapter == chapter),
-            tables=tuple(table for table in tables if table.name.startswith(_TABLES[chapter])),
-        )
-        if section.filled:
-            yield section
+    leading = _leading(plots, _LEADING - answered)
+    folded = [plot for plot in plots if plot.svg and plot.name != ANSWER and plot not in leading]
+    for chapter, tables in main.chapter_tables(findings).items():
+        shown = tuple(listed(findings, table) for table in filled(*tables))
+        plots_of = tuple(plot for plot in folded if plot.chapter == chapter)
+        if shown or plots_of:
+            yield Section(chapter, "chapter", chapter.name.lower(), plots=plots_of, tables=shown)
     checks = tuple(
         Point(check.value, f"({check.limit}) {check.words}", check.name, _tone(check)) for check in findings.checks
     )
-    untested = tuple(Point(one.what, one.why) for one in not_tested(findings))
     missing = tuple(Point(f"{plot.title}: {plot.caption}") for plot in plots if not plot.svg)
-    missing = missing if plots else (Point("Plots were left out, as --no-plots asks."),)
-    parts = ((Section("Validity of the run", points=checks),), (Section("Not tested", points=untested),))
-    yield Section("Validity, and what was not tested", "chapter", "validity", parts=parts)
+    missing = missing if plots else (Point("No plots, because of --no-plots."),)
+    yield Section("Validity of the run", "chapter", "validity", points=checks)
+    yield Section("Not tested", "chapter", "untested", points=not_tested(findings))
     run = facts(findings.record, window_phase(findings))
     yield Section("The run", "chapter", "run", facts=run, points=missing)
 
@@ -141,12 +122,12 @@ def _tone(check: ValidityCheck) -> Tone:
 
 
 def next_step(directory: Path) -> str:
-    """The command to type after a run: it prints every table and fact."""
+    """Return the command that prints every table and fact of a run."""
     return f"{typed('loadtest report')} {shlex.quote(str(directory))} --full"
 
 
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:
-    """Judge a run against baselines, as against a history of accepted runs. The run's own verdict stays.
+    """Judge a run against baselines, as against a history of accepted runs. The run's own verdict does not change.
 
     Raises:
         InputError: if the run is among its own baselines.
@@ -155,7 +136,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
     by_start = sorted({one.run: one for one in baselines}.values(), key=lambda one: (one.started, one.run))
     found = judge_history(by_start, run)
-    table: Table = replace(metrics_table(found), name="differences", title="Every metric beside its baselines")
+    table: Table = replace(metrics_table(found), name="differences", title="All metrics and their baselines")
     return Section(
         f"Against {counted(len(by_start), 'baseline')}",
         "notice",

@@ -1,4 +1,4 @@
-"""Writing a run's report into its directory, from its record alone, with a progress bar where that takes long."""
+"""Writes a run's report into its directory, from its record, with a progress bar for long records."""
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
@@ -30,15 +30,11 @@ LONG: Final = 2_000_000
 
 @contextmanager
 def reading(directory: Path, console: Console | None = None) -> Iterator[Callable[[int], None] | None]:
-    """Show how much of a run's record has been read; gone when it is done.
-
-    Args:
-        directory: of the run.
-        console: where to show it; standard error by default, so that no output has it.
+    """Show a progress bar while a run's record is read, by default on standard error.
 
     Yields:
-        What to call with how many samples were read so far; None where nothing is shown: the record is short, its
-        length unknown, or nobody looks.
+        A function that takes the number of samples read so far; None without a bar, because the record is short, its
+        length is unknown, or the console is not a terminal.
 
     Raises:
         RecordError: if there is no readable run.json.
@@ -55,28 +51,22 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         def show(rows: int) -> None:
             progress.update(task, completed=rows)
             if rows >= samples:
-                progress.update(task, description="Looking closer, drawing")
+                progress.update(task, description="Analysing and drawing")
 
         yield show
 
 
 def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Page:
-    """Read the record in ``directory`` and write its report beside it, in every form.
+    """Read the record in ``directory`` and write its report there, in every form; the same record gives the same bytes.
 
-    metrics.json, report.html, report.md, plots/*.svg and *.csv; for CI systems junit.xml, load-performance.json and
-    stats.csv; for comparisons measurements.json.
+    The files are metrics.json, report.html, report.md, plots/*.svg and *.csv; for CI systems junit.xml,
+    load-performance.json and stats.csv; for comparisons measurements.json.
 
-    The same record always gives the same bytes.
-
-    Args:
-        directory: of the run.
-        plots: draw them, too.
-        png: write each plot as PNG, too.
-        baselines: directories of earlier runs; the report says how this one differs from them.
+    The report states the differences from ``baselines``, the directories of earlier runs.
 
     Raises:
         RecordError: if a directory holds no readable record.
-        InputError: if a threshold of the scenario in force can't be read, or a run is to be its own baseline.
+        InputError: if a threshold of the scenario can't be read, or a run is its own baseline.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
@@ -100,18 +90,18 @@ def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:
     gc.disable()  # as in loadtest.load
     from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
 
-    gc.freeze()  # children share what they don't look through for garbage
+    gc.freeze()  # children share the objects that garbage collection does not touch
     gc.enable()
     return draw_all(findings, png=png)
 
 
 def load_measurements(directory: Path) -> RunMeasurements:
-    """What a run tells a comparison: as its report wrote it, or from its record if there is none of this version.
+    """Return a run's measurements: those that its report wrote, or, without a report of this version, of its record.
 
     Raises:
         RecordError: if the directory holds no readable record.
     """
     try:
         return read(directory)
-    except InputError:  # made anew from the record, which says why if it cannot be read
+    except InputError:  # the record raises an error that names the cause
         return measurements.measure(analysis.find(load_record(directory)))

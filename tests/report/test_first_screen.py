@@ -13,6 +13,7 @@ from loadtest import limits
 from loadtest.analysis.findings import Findings
 from loadtest.limits import LimiterSpec
 from loadtest.record.run_info import CpuSample, LimitInfo
+from loadtest.report.deciding import main_entry
 from loadtest.report.facts import not_tested
 from loadtest.report.formats.html import render_html
 from loadtest.report.formats.markdown import render_markdown
@@ -66,7 +67,7 @@ CASES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     "some failed": ([{}] * 78 + [UNREACHABLE] * 2, {}, "Within limits p95 of sync runs is 5.00 ms; 2.5 % of sync runs"),
     "all throttled": ([REFUSED] * 9, {}, "All 9 operations got 429."),
     "all failed": ([UNREACHABLE] * 9, {}, "All 9 runs failed: nothing listens at the target"),
-    "all late": ([LATE] * 80, {}, "Within limits 80 of 80 sync runs timed out, the first after 5.00 ms; "),
+    "all late": ([LATE] * 80, {}, "Within limits p95 of sync runs is at least 5.00 ms, as 80 of 80 timed out; "),
     "interrupted": ([{}] * 80, {"end": "interrupted", "elapsed_s": 2.0},
                     "Until it was interrupted after 2 s: within limits p95 of sync runs is 5.00 ms; "),
     "invalid": ([{}] * 80, {"cpu": [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]},
@@ -79,7 +80,11 @@ def test_every_run_has_its_sentence(tmp_path: Path, case: str) -> None:
     """Whatever became of a run, one sentence says it, in every form of the report; numbers that aren't say why."""
     fates, changes, sentence = CASES[case]
     findings = found(tmp_path, one_stage(fates, **changes))
-    said, page, figures = headline(findings), build(findings), key_figures(findings)
+    said, page, figures = (
+        headline(findings, main_entry(findings)),
+        build(findings),
+        key_figures(findings, main_entry(findings)),
+    )
     assert plain(said).startswith(sentence)
     assert len(figures) == 4
     for figure in figures:
@@ -108,10 +113,8 @@ def test_the_tours_sentence_is_that_of_its_figures(toured: tuple[Path, Page]) ->
     rows = page.table("summary").rows
     assert [row[-1].text for row in rows] == ["", "", *["every\u00a01\u00a0s"] * 2, "", ""]
     assert plain(rows[1][5].text) == f"{rate:.1f} %"
-    texts = [
-        point.text for section in page.sections for part in section.parts for each in part for point in each.points
-    ]
-    assert "anything planned above the limits" not in texts
+    texts = [point.text for section in page.sections for point in section.points]
+    assert "load above the limits" not in texts
     assert "whether limits are per key" in texts
 
 
@@ -174,11 +177,11 @@ def test_each_stage_has_a_bar_of_its_outcomes(toured: tuple[Path, Page]) -> None
     """Every operation that was sent is in it once, and the page draws it as wide as its share."""
     directory, report = toured
     bars = [bar for section in report.sections for bar in section.bars]
-    assert [(bar.traffic, bar.stage) for bar in bars] == [
-        (name, stage) for name in ("greetings", "jobs", "lookups") for stage in ("within", "above")
+    assert [bar.label for bar in bars] == [
+        f"{name} · {stage}" for name in ("greetings", "jobs", "lookups") for stage in ("within", "above")
     ]
     for bar in bars:
-        assert sum(part.percent for part in bar.parts) == pytest.approx(100)
+        assert sum(percent for _, percent in bar.parts) == pytest.approx(100)
     metrics = json.loads((directory / "metrics.json").read_text())
     late = metrics["traffic"]["jobs"]["stages"]["above"]["error_rate"] * 100
     assert f'<i class="timed_out" style="width:{late:.2f}%">' in render_html(report)
@@ -213,7 +216,9 @@ def test_time_outs_do_not_hide_how_long_the_others_took(tmp_path: Path) -> None:
         rows += maker.both("t", k, k * 10, end, **fate)
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=80)
     page = made(tmp_path, (maker.info({"t": entry}), rows))
-    assert plain(page.statements[0]).startswith("Within limits 10 of 80 sync runs timed out, the first after 900 ms")
+    assert plain(page.statements[0]).startswith(
+        "Within limits p95 of sync runs is at least 900 ms, as 10 of 80 timed out"
+    )
     assert page.table("summary").rows[0][7].text == "5.00"
 
 
@@ -245,13 +250,15 @@ def test_an_error_of_two_entries_is_counted_once(tmp_path: Path) -> None:
     fate = {"status": 404, "outcome": "failed", "reason": "unexpected_status"}
     rows = [row for name in ("a", "b") for k in range(15) for row in maker.both(name, k, k * 10, k * 10 + 5, **fate)]
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 0.01)], offered=15)
-    assert headline(found(tmp_path, (maker.info({"a": entry, "b": entry}), rows))) == "All 30 runs got 404."
+    all_lost = found(tmp_path, (maker.info({"a": entry, "b": entry}), rows))
+    assert headline(all_lost, main_entry(all_lost)) == "All 30 runs got 404."
 
 
 def test_operations_that_the_end_cut_off_did_not_fail(tmp_path: Path) -> None:
     """The end of a run says nothing about the service."""
     cut = {"status": None, "outcome": "timed_out", "reason": "drain"}
-    said = plain(headline(found(tmp_path, one_stage([{}] * 80 + [cut] * 20))))
+    some_cut = found(tmp_path, one_stage([{}] * 80 + [cut] * 20))
+    said = plain(headline(some_cut, main_entry(some_cut)))
     assert said.endswith(", 20 of 100 operations were cut off by the end of the run.")
 
 
@@ -286,7 +293,7 @@ def test_what_was_not_tested_follows_from_the_run(tmp_path: Path) -> None:
     rows = maker.Simulation(traffic, poll_s=0.02).run()
     run = maker.info(traffic, keys=2)
     run.target.embedded = False
-    assert [one.what for one in not_tested(found(tmp_path, (run, rows)))] == []
+    assert [one.text for one in not_tested(found(tmp_path, (run, rows)))] == []
 
 
 def test_capacity_binds_where_times_grow_without_a_429(tmp_path: Path) -> None:
@@ -329,6 +336,6 @@ def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(tmp_path: Pa
     traffic = {"runs": maker.plan("sync_run", stages, offered=20), "jobs": maker.plan("async_run", stages, offered=20)}
     points = about_target(found(tmp_path, (maker.info(traffic), rows)))
     told = plain(" ".join(f"{point.text} {point.detail}" for point in points))
-    assert "20 of 20 answers gave an executionTime as if in seconds instead of ms" in told
-    assert "20 of 40 answers gave a job state that is not documented, and counts as pending (“queued”)" in told
+    assert "20 of 20 responses gave an executionTime as if in seconds instead of ms" in told
+    assert "20 of 40 responses gave a job state that is not documented, and counts as pending (“queued”)" in told
     assert f"The first has the trace {0:032x}." in told

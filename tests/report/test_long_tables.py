@@ -25,9 +25,9 @@ def test_the_entry_of_a_broken_threshold_is_listed_though_it_comes_last(tmp_path
     summary, times = page.table("summary"), [one.name for one in page.tables if one.name.startswith("latency-")]
     assert summary is not None
     assert len(summary.rows) == MOST_LISTED
-    assert "30 further rows" in summary.note
+    assert "30 further rows left out (entry 14, entry 15, entry 16);" in summary.note
     assert summary.rows[-10][0].text == "entry 17"
     assert times == [f"latency-entry {k}" for k in (*range(11), 17)]
     last = page.table("latency-entry 17")
     assert last is not None
-    assert "Of 6 further entries" in last.note
+    assert "Times of 6 further entries (entry 11, entry 12, entry 13, entry 14, entry 15, entry 16)" in last.note

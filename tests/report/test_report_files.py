@@ -23,7 +23,7 @@ from loadtest.report import write
 from loadtest.report.__main__ import main as report_main
 from loadtest.report.page import Page, filled
 from loadtest.report.plots import NAMES, SOMETIMES
-from loadtest.report.tables.main import all_others
+from loadtest.report.tables.main import chapter_tables
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
 
@@ -53,9 +53,10 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path
     page = (directory / "report.html").read_text()
     assert page.count("<svg") == len(drawn)
     absent = [plot.name for plot in report.plots if page.count(plot.svg) != 1]
-    tables = filled(*all_others(analysis.find(load_record(directory))))
+    chapters = chapter_tables(analysis.find(load_record(directory)))
+    tables = filled(*(table for tables in chapters.values() for table in tables))
     absent += [table.name for table in tables if f"<span>{escape(table.title)}</span></caption>" not in page]
-    assert not absent, "in no section of the page: see _PLOTS in plots/__init__.py, _TABLES in run.py"
+    assert not absent, "in no section of the page: see _PLOTS in plots/__init__.py, chapter_tables in tables/main.py"
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
     shown = re.sub(r"<(svg|script).*?</\1>", "", page, flags=re.DOTALL).lower()
@@ -259,7 +260,7 @@ def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     assert capfd.readouterr().err == ""
     page = (directory / "report.html").read_text()
     assert "<svg" not in page
-    assert "Plots were left out, as --no-plots asks." in page
+    assert "No plots, because of --no-plots." in page
     assert not list((directory / "plots").iterdir())
     assert (directory / "metrics.json").read_bytes() == (with_plots / "metrics.json").read_bytes()
     assert "--no-plots" not in (with_plots / "report.html").read_text()

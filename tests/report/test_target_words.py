@@ -45,8 +45,8 @@ def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     findings = found(tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
     binds = bottleneck(findings)
     assert binds.kind == "unexplained 429s"
-    assert "though the sync_run limit (100 per minute) had room" in binds.words
-    assert "though none was expected" in build(findings).statements[0]
+    assert "though the sync_run limit (100 per minute) was not exhausted" in binds.words
+    assert "though no 429 was expected" in build(findings).statements[0]
     assert any("429s of the sync_run limit came below it" in one for one in said_of(findings))
     with styled("rates"):
         title = limits.draw_rates(findings).title
@@ -72,11 +72,11 @@ def test_impossible_values_are_on_the_first_screen(tmp_path: Path) -> None:
     ]  # fmt: skip
     findings = found(tmp_path, fates)
     said, page = " ".join(said_of(findings)), build(findings)
-    assert "1 of 5 runs were answered in another shape than the documented one." in said
+    assert "1 of 5 runs got a response in another shape than documented." in said
     assert "without executionTime (1)" in said
-    assert "1 of 3 answers gave an executionTime below zero, which is in no percentile (-3.00 ms at worst)." in said
-    assert "1 of 3 answers gave an executionTime longer than the client waited (900 ms at worst)." in said
-    assert "1 of 1 answers gave a result that is not that of the request." in said
+    assert "1 of 3 responses gave an executionTime below zero, which is in no percentile (-3.00 ms at worst)." in said
+    assert "1 of 3 responses gave an executionTime longer than the client waited (900 ms at worst)." in said
+    assert "1 of 1 responses gave a result of another request." in said
     assert page.word == "pass"
     assert "## About the target" in render_markdown(page)
 

@@ -131,7 +131,8 @@ function figures(entry) {
     ["stage", entry.stage || "–"], ["offered", figureOf(entry.offered)], ["in flight", figureOf(entry.in_flight)], ["requests sent", figureOf(entry.sent)],
     ["accepted", figureOf(entry.accepted)], ["got 429", figureOf(entry.got_429), entry.got_429 ? "alarm" : ""],
     ["failed", figureOf(entry.failed), entry.failed ? "bad" : ""], ["timed out", figureOf(entry.timed_out), entry.timed_out ? "bad" : ""],
-    ...timed("response", entry.response_time), ...timed("executionTime", entry.execution_time),
+    ...timed("response", entry.response_time), ...(entry.polled ? [["polled", entry.polled]] : []),
+    ...timed("executionTime", entry.execution_time),
     ...(entry.polls_per_job === null ? [] : [["polls per job", figureOf(entry.polls_per_job)]]),
   ];
   list.replaceChildren(...rows.map(([term, value, tone]) => {

@@ -15,6 +15,7 @@ from loadtest.load.live import PERCENTILES, LiveFigures, RecentTimes
 from loadtest.load.session import Session
 from loadtest.metrics import METRICS
 from loadtest.plan import AssumedLimits
+from loadtest.record.effective_scenario import polling
 from loadtest.record.generator_limits import (
     CPU_LIMIT,
     CPU_SECONDS,
@@ -88,6 +89,8 @@ class EntryNow(EntryProgress, kw_only=True, frozen=True):
     response_time: dict[str, float | None]
     execution_time: dict[str, float | None]
     polls_per_job: float | None
+    polled: str
+    """The polling interval of jobs as ``every 1 s``; empty for other operations."""
 
 
 class ThresholdNow(msgspec.Struct, frozen=True):
@@ -266,6 +269,7 @@ def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> Entry
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
         polls_per_job=round(polls / jobs, 2) if jobs and info.traffic[name].operation in POLLED_OPERATIONS else None,
+        polled=polling(info, name).removeprefix("polled "),
     )
 
 

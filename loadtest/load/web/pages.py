@@ -327,7 +327,7 @@ def _row(entry: EntryNow) -> dict[str, Any]:
         **{key: getattr(entry, key) for key in _COLUMNS if hasattr(entry, key)},
         **{percentile: shown(value) for percentile, value in entry.response_time.items()},
         **{f"execution_{percentile}": shown(value) for percentile, value in entry.execution_time.items()},
-        "polls": "–" if entry.polls_per_job is None else entry.polls_per_job,
+        "polls": " ".join(str(part) for part in (entry.polls_per_job, entry.polled) if part) or "–",
     }
 
 

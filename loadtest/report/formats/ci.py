@@ -1,6 +1,6 @@
-"""A report in the files that CI systems read. The numbers are ours, from every sample.
+"""A report in the files that CI systems read, with numbers from every sample.
 
-* ``junit.xml``, which every CI system shows: a threshold or a check of validity is a test case.
+* ``junit.xml``, which every CI system shows: each threshold and check of validity is a test case.
 * ``load-performance.json``, in the shape of k6's summary export, which GitLab's merge-request widget reads. It
   compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of the time to
   the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
@@ -22,6 +22,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, amount, sentence
 from loadtest.foreign_text import csv_text, visible
 from loadtest.stats.order_statistics import rank
+from loadtest.words import NOTHING
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
@@ -29,13 +30,14 @@ _VOID: Final = ("invalid", "aborted")
 """Verdicts of runs whose thresholds are not judged."""
 
 
-class Suite:
-    """A JUnit file with one suite of test cases; every text in it is cleaned of what XML cannot hold.
+CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
+"""The outcome of a test case that did not pass: its element, a type (empty if skipped), and a message."""
 
-    Args:
-        name: the suite's name.
-        started: when what it is about began, in ISO 8601; empty if it is not known.
-        properties: what else CI may know of it.
+
+class Suite:
+    """A JUnit file with one suite of test cases, without characters that XML cannot hold.
+
+    ``started`` is in ISO 8601, or empty if it is unknown.
     """
 
     def __init__(self, name: str, started: str, properties: dict[str, str]) -> None:
@@ -46,9 +48,14 @@ class Suite:
         for key, value in properties.items():
             SubElement(listed, "property", name=key, value=_clean(value))
 
-    def case(self, group: str, name: str) -> "Case":
-        """Add a test case, which passes unless marked otherwise."""
-        return Case(SubElement(self._suite, "testcase", classname=_clean(group), name=_clean(name)))
+    def case(self, group: str, name: str, outcome: CaseOutcome | None = None, output: str = "") -> None:
+        """Add a test case, which passes without an outcome."""
+        case = SubElement(self._suite, "testcase", classname=_clean(group), name=_clean(name))
+        if outcome is not None:
+            tag, kind, message = outcome
+            SubElement(case, tag, {"type": kind} if kind else {}, message=_clean(message))
+        if output:
+            SubElement(case, "system-out").text = _clean(output)
 
     def text(self, seconds: float) -> str:
         """Return the file's text, with the suite's duration."""
@@ -62,31 +69,16 @@ class Suite:
         return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
-class Case:
-    """A test case of a suite."""
-
-    def __init__(self, element: Element) -> None:
-        self._element = element
-
-    def skip(self, why: str) -> None:
-        SubElement(self._element, "skipped", message=_clean(why))
-
-    def fail(self, kind: str, message: str, *, tag: Literal["failure", "error"] = "failure") -> None:
-        SubElement(self._element, tag, type=kind, message=_clean(message))
-
-    def output(self, text: str) -> None:
-        SubElement(self._element, "system-out").text = _clean(text)
-
-
 def _clean(text: str) -> str:
     """Escape characters that are invisible or not allowed in XML 1.0."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", visible(text))
 
 
 def render_junit(findings: Findings) -> str:
-    """Return one suite: validity, then thresholds. Thresholds that cannot be judged are skipped with a reason.
+    """Return one suite: validity, then thresholds.
 
-    An invalid or aborted run judges nothing: its thresholds are skipped, and the check that says why is an error.
+    Thresholds that cannot be judged are skipped with a reason. So are those of an invalid or aborted run, where the
+    failed check is an error.
     """
     info, verdict = findings.record.info, findings.verdict
     properties = {
@@ -100,34 +92,30 @@ def render_junit(findings: Findings) -> str:
     }
     suite = Suite(f"loadtest {info.scenario.name}", info.started.rstrip("Z"), properties)
     for check in findings.checks:
-        case = suite.case("validity", check.name)
-        if not check.ok:
-            case.fail("invalid", f"{check.words} ({check.value}, allowed {check.limit})", tag="error")
-        elif not check.judged:
-            case.skip(f"not judged: {check.words}")
+        unjudged: CaseOutcome | None = None if check.judged else ("skipped", "", f"not judged: {check.words}")
+        message = f"{check.words} ({check.value}, allowed {check.limit})"
+        suite.case("validity", check.name, unjudged if check.ok else ("error", "invalid", message))
     if info.end == "aborted":
-        suite.case("run", "came to its end").fail("aborted", verdict.statement, tag="error")
+        suite.case("run", "came to its end", ("error", "aborted", verdict.statement))
     for one in findings.judged:
-        _threshold(suite.case(f"threshold.{one.scope}", one.require), one, verdict.word)
+        marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
+        output = f"value {amount(one)}, n {NOTHING if one.n is None else one.n}{marginal}"
+        suite.case(f"threshold.{one.scope}", one.require, _outcome(one, verdict.word), output)
     return suite.text(findings.record.covered_s)
 
 
-def _threshold(case: Case, one: Judged, verdict: str) -> None:
+def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
     if verdict in _VOID:
-        case.skip(f"the run is {verdict}, so that nothing is judged by it")
-    elif one.judgement == "inconclusive":
-        case.skip(f"inconclusive: {one.why}")
-    elif one.judgement == "fail":
-        case.fail("threshold", sentence(one))
-    marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
-    case.output(f"value {amount(one)}, n {'–' if one.n is None else one.n}{marginal}")
+        return "skipped", "", f"not judged: the run is {verdict}"
+    if one.judgement == "inconclusive":
+        return "skipped", "", f"inconclusive: {one.why}"
+    return ("failure", "threshold", sentence(one)) if one.judgement == "fail" else None
 
 
 def render_gitlab(findings: Findings) -> str:
     """Return the file's text, with times in ms over all requests.
 
-    Thresholds and checks of validity are its checks, but for those that could not be judged, which JUnit skips; of an
-    aborted run that it did not come to its end is one that fails, as there.
+    Its checks are the test cases of ``junit.xml`` that are not skipped.
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
@@ -152,10 +140,17 @@ def render_gitlab(findings: Findings) -> str:
     return json.dumps({"metrics": metrics}, indent=2) + "\n"
 
 
-def _trend(values: Distribution) -> dict[str, float | None]:
+def _trend(values: Distribution) -> dict[str, float]:
     ranks = [rank(values.n, quantile) for quantile in (0.5, 0.9, 0.95)]
     median, p90, p95 = values.at(ranks).tolist()
-    return {"avg": values.mean, "min": values.least, "med": median, "max": values.most, "p(90)": p90, "p(95)": p95}
+    return {
+        "avg": values.mean or 0.0,
+        "min": values.least,
+        "med": median,
+        "max": values.most,
+        "p(90)": p90,
+        "p(95)": p95,
+    }
 
 
 _PERCENTILES: Final = (0.5, 0.66, 0.75, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999, 0.9999, 1.0)
@@ -169,8 +164,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """Return the file's text: a row per traffic entry, and a total of all requests.
 
-    Response times are Locust's: of single requests, which are service times here. Failures are Locust's, too: errors,
-    and 429s in stages where none are expected.
+    As in Locust, response times are those of single requests (service times here), and failures are errors and 429s in
+    stages that expect none.
     """
     record = findings.record
     text = io.StringIO(newline="")
@@ -183,18 +178,13 @@ def render_locust_csv(findings: Findings) -> str:
 
 
 def _row(kind: str, name: str, figures: CountedFigures, record: Record, stages: list[StageKey]) -> list[object]:
-    requests, stage_indices = figures.requests, record.stage_indices(stages)
+    requests, stage_indices, seconds = figures.requests, record.stage_indices(stages), figures.seconds
     times = record.times["service_time_ms"].get(stage_indices)
-    failed = requests.failed
-    seconds = figures.seconds
+    trend = _trend(times) if times.n else {}
     return [
-        kind, csv_text(name), requests.sent, failed, *_times(times),
-        round(record.means.received(stage_indices)), requests.sent_rate or 0.0, failed / seconds if seconds else 0.0,
+        kind, csv_text(name), requests.sent, requests.failed,
+        *(trend.get(statistic, 0.0) for statistic in ("med", "avg", "min", "max")),
+        round(record.means.received(stage_indices)), requests.sent_rate or 0.0,
+        requests.failed / seconds if seconds else 0.0,
         *(times.at([rank(times.n, quantile)])[0] if times.n else "N/A" for quantile in _PERCENTILES),
     ]  # fmt: skip
-
-
-def _times(times: Distribution) -> list[float]:
-    if not times.n:
-        return [0.0] * 4
-    return [float(times.at([rank(times.n, 0.5)])[0]), times.mean or 0.0, times.least, times.most]

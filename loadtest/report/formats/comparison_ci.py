@@ -9,7 +9,7 @@ from typing import Final
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison
 from loadtest.report import amounts
-from loadtest.report.formats.ci import Case, Suite
+from loadtest.report.formats.ci import CaseOutcome, Suite
 from loadtest.words import NOTHING
 
 PAGE: Final = "comparison.html"
@@ -34,25 +34,25 @@ def render_junit(comparison: RunComparison) -> str:
         "run": comparison.runs[-1] if comparison.runs else "",
     }
     suite, group = Suite(_SUITE, started.removesuffix("Z").split("+")[0], properties), f"{_SUITE}.{comparison.scenario}"
-    case = suite.case(group, "can be compared")
-    if comparison.word in _VOID:
-        case.fail(comparison.word, _all(comparison), tag="error")
+    void = comparison.word in _VOID
+    suite.case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)
     for one in amounts.gated(comparison):
-        _metric(suite.case(f"{group}.{one.traffic}", f"{amounts.name(one)} ({one.stage})"), one, comparison.word)
+        outcome = _outcome(one, comparison.word)
+        suite.case(f"{group}.{one.traffic}", f"{amounts.name(one)} ({one.stage})", outcome, _words(one))
     return suite.text(0.0)
 
 
-def _metric(case: Case, one: MetricComparison, word: ComparisonVerdict) -> None:
+def _outcome(one: MetricComparison, word: ComparisonVerdict) -> CaseOutcome | None:
     if word in _VOID:
-        case.skip(f"{word}: nothing is judged")
-    elif one.verdict == word == "regressed":
-        case.fail("regressed", _words(one))
-    elif one.verdict not in ("unchanged", "improved"):
-        seen = amounts.detectable(one)
-        least = "" if seen == NOTHING else f"; the smallest change that would have been found is {seen}"
-        settled = one.verdict != "regressed" and not one.suspect
-        case.skip(f"{one.verdict if settled else 'suspected'}{f': {one.why}' if one.why else ''}{least}")
-    case.output(_words(one))
+        return "skipped", "", f"not judged: {word}"
+    if one.verdict == word == "regressed":
+        return "failure", "regressed", _words(one)
+    if one.verdict in ("unchanged", "improved"):
+        return None
+    seen = amounts.detectable(one)
+    least = "" if seen == NOTHING else f"; minimum detectable change {seen}"
+    settled = one.verdict != "regressed" and not one.suspect
+    return "skipped", "", f"{one.verdict if settled else 'suspected'}{f': {one.why}' if one.why else ''}{least}"
 
 
 def _words(one: MetricComparison) -> str:

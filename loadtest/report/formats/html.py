@@ -1,8 +1,8 @@
-"""A page as one HTML file, with the terms of reports explained where they stand.
+"""A page as one HTML file, with links from the terms of reports to their explanations.
 
-The file works offline, light and dark, and is readable without JavaScript: a few plots that carry the answer, then
-chapters that unfold by a click, by a link, by the browser's search, and on paper. Its one script sorts tables, and
-unfolds what a browser does not by itself; the page allows it by its hash, and no other.
+The file works offline, in light and dark, and without JavaScript. Chapters unfold by a click, by a link, by the
+browser's search, and on paper. The only script sorts tables and unfolds chapters in browsers that do not; the page
+allows it by its hash.
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Pages as GitHub-flavoured Markdown, for a pull request, a job's summary or a wiki.
 
-Everything that comes from a record is escaped. Plots are linked as files beside it.
+Text from a record is escaped. Plots are linked as files.
 """
 
 import re
@@ -14,12 +14,7 @@ _MARKS: Final = {"good": "✓", "bad": "✗", "unsure": "?"}
 
 
 def render_markdown(page: Page, level: int = 1) -> str:
-    """Return the page without the lists of links and terms.
-
-    Args:
-        page: what to show.
-        level: of its heading.
-    """
+    """Return the page without the lists of links and terms; ``level`` is that of its heading."""
     first = "#" * level
     parts = [
         f"{first} {escape(page.heading)}",
@@ -45,10 +40,10 @@ def _section(section: Section, level: int, folder: str) -> list[str]:
         _points(section),
         "\n".join(f"- {escape(f'{label}: {value}')}" for label, value in section.facts),
         figures(section.figures),
-        bullets(f"{bar.traffic} · {bar.stage}: {bar.words}" for bar in section.bars),
+        bullets(f"{bar.label}: {bar.words}" for bar in section.bars),
+        f"Not drawn: {escape(', '.join(section.undrawn))}." if section.undrawn else "",
         *(image(plot, inner, folder) for plot in section.plots),
         *(table(shown, inner) for shown in section.tables),
-        *(part for column in section.parts for each in column for part in _section(each, inner, folder)),
     ]
 
 
@@ -57,8 +52,7 @@ def _points(section: Section) -> str:
     lines = []
     for point in section.points:
         mark = f"{_MARKS.get(point.mark, '')} ".lstrip()
-        text = ": ".join(part for part in (point.name, point.text) if part)
-        lines.append(f"{begin}{mark}{escape(f'{text} {point.detail}'.strip())}")
+        lines.append(f"{begin}{mark}{escape(point.words)}")
     return ("\n\n" if begin == "> " else "\n").join(lines)
 
 
@@ -69,17 +63,17 @@ def escape(text: str) -> str:
 
 
 def bullets(texts: Iterable[str]) -> str:
-    """A list with a point for each text."""
+    """Return a list with a point for each text."""
     return "\n".join(f"- {escape(text)}" for text in texts)
 
 
 def figures(found: Iterable[KeyFigure]) -> str:
-    """As a list: a table would be as wide as its longest cell."""
+    """Return a list: a table would be as wide as its longest cell."""
     return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in found)
 
 
 def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
-    """A plot's title, its file in a folder beside the text, and its caption."""
+    """Return a plot's title, its file in a folder beside the text, and its caption."""
     picture = f"![{escape(plot.title)}]({folder}/{plot.name}.svg)\n\n" if plot.svg else ""
     return f"{'#' * level} {escape(plot.title)}\n\n{picture}{escape(plot.caption)}"
 
@@ -94,12 +88,12 @@ def step(one: NextStep) -> str:
 
 
 def table(shown: Table, level: int = 2) -> str:
-    """A table with its title as a heading of that level, and its note below."""
+    """Return a table with its title as a heading of that level, and its note below."""
     return f"{'#' * level} {escape(shown.title)}\n\n{_body(shown)}"
 
 
 def folded(shown: Table) -> str:
-    """A table that unfolds by a click on its title."""
+    """Return a table that unfolds by a click on its title."""
     return f"<details><summary>{escape(shown.title)}</summary>\n\n{_body(shown)}\n\n</details>"
 
 

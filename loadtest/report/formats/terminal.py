@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from typing import Final, Literal
 
 from rich.table import Table as RichTable
@@ -13,26 +14,22 @@ from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Tabl
 
 _WIDTH: Final = 100
 _FULL_WIDTH: Final = 120
-"""Columns of all tables, which have more columns."""
+"""Width for tables with all columns."""
 _MOST_LINES: Final = 40
 """Lines of a closing block."""
 _MOST_ROWS: Final = 14
 """Maximum rows of a table in a closing block; fewer if the block would be too long."""
 _NAME: Final = 16
-"""Characters of a name that stand on one line."""
+"""Maximum number of characters of a name on one line."""
 _MOST_POINTS: Final = 5
 """Points of a section in a closing block: a line each."""
 TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 
 def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
-    """Print a page: its verdict, its first screen and what to do next, in 40 lines of 100 columns.
+    """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    Args:
-        page: what to print.
-        steps: (label, command) pairs for its end.
-        full: print every section but plots, in as many lines as that takes.
-        console: where to print it; standard output by default.
+    That takes at most 40 lines of 100 columns; ``full`` prints every section except plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else _WIDTH
@@ -50,7 +47,7 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
 
 
 class _Printer:
-    """Prints a page to a console; ``rows``: of a table in a closing block, None for all."""
+    """Prints a page to a console; ``rows``: maximum rows of a table in a closing block, None for the whole page."""
 
     def __init__(self, console: Console, rows: int | None) -> None:
         self._console = console
@@ -106,16 +103,13 @@ class _Printer:
             if place:
                 self.line()
             self._table(table, titled=self._rows is None or len(section.tables) > 1)
-        for part in (part for column in section.parts for part in column if part.filled):
-            self._section(part)
 
     def _points(self, points: Collection[Point]) -> None:
         shown = list(points) if self._rows is None else list(points)[:_MOST_POINTS]
         for point in shown:
             style = {"good": "green", "bad": "red"}.get(point.mark, "yellow")
             mark = {"good": "✓", "bad": "✗"}.get(point.mark, "!")
-            text = f"{point.name}: {point.text}" if point.name else point.text
-            self.line(f"{mark} {text}{f' {point.detail}' if self._rows is None and point.detail else ''}", style)
+            self.line(f"{mark} {(point if self._rows is None else replace(point, detail='')).words}", style)
         if len(points) > len(shown):
             self.line(f"  {len(points) - len(shown)} more", "dim")
 

@@ -24,17 +24,18 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
+from loadtest.record.effective_scenario import polling
 from loadtest.report.deciding import deciding_of
 from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAPER, legend, panels, styled
-from loadtest.words import NOTHING, count, times_as
+from loadtest.words import NOTHING, counted, times_as
 
 _MOST_ROWS: Final = 16
 """Maximum rows of a table in the page; more are thinned evenly."""
 _MOST_POINTS: Final = 2_000
 """Maximum points of a series in the CSV, thinned likewise."""
-_LEFT_OUT: Final = "{} entries with fewer failures or operations are not drawn; metrics.json has their figures."
+_LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
 _Value = TypeVar("_Value")
 _DPI: Final = 144
 _TITLE_PT: Final = 10.5
@@ -92,7 +93,7 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
     """Title a panel for each traffic entry by its name and operation; gives panel, name, and the operation's colour."""
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
-        panel.set_title(f"{name}{DOT}{operation}")
+        panel.set_title(DOT.join(part for part in (name, operation, polling(record.info, name)) if part))
         yield panel, name, OPERATIONS[operation]
 
 
@@ -106,7 +107,8 @@ def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
         picture = to_png(drawn.figure, drawn.title) if png else b""
     caption = drawn.caption
     if drawn.left_out:
-        caption += f" {_LEFT_OUT.format(count(len(drawn.left_out)))}"
+        names = counted(len(drawn.left_out), "traffic entry", "traffic entries")
+        caption += f" {_LEFT_OUT.format(names, ', '.join(drawn.left_out))}"
     return Plot(name, drawn.title, caption, svg, picture, tuple(table.listed() for table in numbers), listed)
 
 

@@ -1,30 +1,27 @@
 """Tables that answer a scenario's question: a comparison's sides and pairs, and deliberate mistakes."""
 
 from collections.abc import Iterator
-from typing import Final
+from functools import partial
 
 import msgspec
 
-from loadtest.analysis.answers import ComparedSide, ComparisonAnswer, SideDifference, SideFigure
+from loadtest.analysis.answers import ComparedSide, ComparisonAnswer, SideDifference
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import ERROR_EXPECTED
+from loadtest.analysis.results import ERROR_EXPECTED, DeliberateErrors
 from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, value, worse_word
-from loadtest.report.page import Row, Table, TableCell, Tone, table_of
+from loadtest.report.page import UNKNOWN, Row, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.report.tables.cells import entry_name
 from loadtest.words import NOTHING, capital, count, quoted, share, signed
-
-_ALL: Final = "Every operation that was sent counts: one that never became ok took infinitely long."
-
-_BURST: Final = (
-    " The arrivals of a burst meet a limiter at one moment of its window: no interval knows what another would give."
-)
 
 
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return the first screen's tables: one per comparison, or the deliberate mistakes without a comparison."""
+    """Return the first screen's tables: each comparison, or else the deliberate mistakes."""
     if findings.answers:
         return tuple(
-            _effect(f"answer-{number}", one) if one.kind == "effect" else _alternatives(f"answer-{number}", one)
+            _effect(f"answer-{number}", one)
+            if one.kind == "effect"
+            else _alternatives(findings, f"answer-{number}", one)
             for number, one in enumerate(findings.answers, 1)
         )
     if any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
@@ -39,24 +36,23 @@ def pair_tables(findings: Findings) -> Iterator[Table]:
             yield _pairs(f"pairs-{number}", one)
 
 
-def _alternatives(name: str, found: ComparisonAnswer) -> Table:
-    first = found.by[0]
+def _alternatives(findings: Findings, name: str, found: ComparisonAnswer) -> Table:
+    def details(name: str) -> str:
+        parts = ("chosen" if name == found.chosen else "", entry_name(findings, name).detail)
+        return ", ".join(part for part in parts if part)
+
     against = f"Against “{found.best}”" if found.best is not None else "Against the best one"
-    columns = " | ".join(["Alternative | #Sent | #ok", *(f"#{capital(label(metric))}" for metric in found.by), against])
-    rows: tuple[Row, ...] = tuple(
-        (
-            TableCell(side.name, "chosen" if side.name == found.chosen else "", "head"),
-            count(side.sent),
-            share(side.ok / side.sent) if side.sent else NOTHING,
-            *(_figure(figure) for figure in side.figures),
-            _against(found, side),
-        )
-        for side in sorted(found.sides, key=lambda side: side.name != found.chosen)
-    )
-    paired = {each.paired for each in found.differences if each.metric == first}
+    columns: TableColumns[ComparedSide] = {
+        "Alternative": lambda side: TableCell(side.name, details(side.name), "head"),
+        "#Sent": lambda side: side.sent,
+        "#ok": lambda side: share(side.ok / side.sent if side.sent else None),
+        **{f"#{capital(label(metric))}": partial(_figure, place) for place, metric in enumerate(found.by)},
+        against: lambda side: _against(found, side),
+    }
+    sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
     pairs = len(found.differences) // len(found.by)
-    note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {pairs} pairs' if pairs > 1 else 'the pair')}"
-    return table_of(name, _title(found), columns, rows, note)
+    note = _note(found, found.by[:1], f"all {pairs} pairs" if pairs > 1 else "the pair")
+    return table_of(name, _title(found), columns, sides, note)
 
 
 def _effect(name: str, found: ComparisonAnswer) -> Table:
@@ -64,49 +60,44 @@ def _effect(name: str, found: ComparisonAnswer) -> Table:
     base = found.sides[0]
     for place, metric in enumerate(found.by):
         for side in found.sides:
-            figure, one = side.figures[place], found.between(base.name, side.name, metric)
-            change_and_verdict = (TableCell(NOTHING, tone="faint"), TableCell("baseline", tone="faint"))
+            one = found.between(base.name, side.name, metric)
+            change_and_verdict = (UNKNOWN, TableCell("baseline", tone="faint"))
             if one is not None:
                 change_and_verdict = (_difference(one), _effect_verdict(found, one))
             head = capital(label(metric)) if side is base else ""
-            rows.append((head, side.name, count(figure.n), _figure(figure), *change_and_verdict))
-    number, paired = len(found.differences), {each.paired for each in found.differences}
-    note = f"{_ALL} {_how(paired)} {_intervals(found, f'all {number} changes' if number > 1 else 'the change')}"
+            rows.append((head, side.name, side.figures[place].n, _figure(place, side), *change_and_verdict))
+    number = len(found.differences)
+    note = _note(found, found.by, f"all {number} changes" if number > 1 else "the change")
     return table_of(name, _title(found), "Metric | Stage | #n | #Value | #Change | ", rows, note)
 
 
 def _pairs(name: str, found: ComparisonAnswer) -> Table:
-    columns = "Metric | Of | Less | #n | #Difference | "
-    rows = tuple(
-        (
-            capital(label(one.metric)),
-            one.head,
-            one.base,
-            TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
-            _difference(one),
-            _verdict(one, head=True),
-        )
-        for one in found.differences
-    )
+    columns: TableColumns[SideDifference] = {
+        "Metric": lambda one: capital(label(one.metric)),
+        "Of": lambda one: one.head,
+        "Less": lambda one: one.base,
+        "#n": lambda one: TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
+        "#Difference": _difference,
+        "": lambda one: _verdict(one, head=True),
+    }
     names = quoted(side.name for side in found.sides)
     note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
-    return table_of(name, f"Every difference between {names}", columns, rows, note)
+    return table_of(name, f"Every difference between {names}", columns, found.differences, note)
 
 
 def _mistakes(findings: Findings) -> Table:
-    columns = "Traffic | Mistake | To be answered | #Sent | #As documented | #429 instead | #Otherwise | "
-    rows: tuple[Row, ...] = tuple(
-        (
-            one.traffic,
-            "none, an error is expected" if one.kind == ERROR_EXPECTED else one.kind,
-            one.answer,
-            *(count(number) for number in (one.sent, one.as_documented, one.throttled, one.otherwise)),
-            _tested(one.sent, one.as_documented, one.otherwise),
-        )
-        for one in findings.on_purpose
-    )
-    note = "A kind of which none was sent is not tested, however well the others were answered."
-    return table_of("answer-mistakes", "Mistakes on purpose, and how they were answered", columns, rows, note)
+    columns: TableColumns[DeliberateErrors] = {
+        "Traffic": lambda one: one.traffic,
+        "Mistake": lambda one: "none, an error is expected" if one.kind == ERROR_EXPECTED else one.kind,
+        "Documented response": lambda one: one.answer,
+        "#Sent": lambda one: one.sent,
+        "#As documented": lambda one: one.as_documented,
+        "#429 instead": lambda one: one.throttled,
+        "#Otherwise": lambda one: one.otherwise,
+        "": lambda one: _tested(one.sent, one.as_documented, one.otherwise),
+    }
+    note = "A kind that was never sent is not tested."
+    return table_of("answer-mistakes", "Deliberate mistakes and their responses", columns, findings.on_purpose, note)
 
 
 def _tested(sent: int, right: int, wrong: int) -> TableCell:
@@ -117,7 +108,8 @@ def _tested(sent: int, right: int, wrong: int) -> TableCell:
     return TableCell("as documented", tone="good")
 
 
-def _figure(figure: SideFigure) -> TableCell:
+def _figure(place: int, side: ComparedSide) -> TableCell:
+    figure = side.figures[place]
     tone: Tone = "faint" if figure.value is None and not figure.infinite else ""
     return TableCell(value(figure), interval(figure.interval, figure.unit) or figure.why, tone)
 
@@ -163,16 +155,19 @@ def _title(found: ComparisonAnswer) -> str:
     return f"{quoted(side.name for side in found.sides)} by {label(found.by[0])}"
 
 
-def _how(paired: set[bool]) -> str:
-    if paired == {True}:
-        return "Compared pair by pair: arrivals that sent the same row of the inputs."
-    if paired == {False}:
-        return "Compared unpaired."
-    return "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
-
-
-def _intervals(found: ComparisonAnswer, what: str) -> str:
-    cut = " Of stages with more arrivals, the first 100 000 are compared." if found.thinned else ""
-    cut += _BURST if found.bursts else ""
+def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
+    """Return the note of a comparison: what counts, how arrivals are paired, what its intervals hold for."""
+    paired = {each.paired for each in found.differences if each.metric in by}
+    how = {True: "Compared pair by pair: arrivals that sent the same row of the inputs.", False: "Compared unpaired."}
+    mixed = "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
     each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
-    return f"Small print: 95 % intervals; those of differences hold for {what} together{each}.{cut}"
+    parts = (
+        "Every operation that was sent counts: without an ok response its time is infinite.",
+        how[paired.pop()] if len(paired) == 1 else mixed,
+        f"Small print: 95 % intervals; those of differences hold for {compared} together{each}.",
+        "In longer stages the first 100,000 arrivals are compared." if found.thinned else "",
+        "All arrivals of a burst meet one phase of the limiter’s window; no interval covers other phases."
+        if found.bursts
+        else "",
+    )
+    return " ".join(part for part in parts if part)

@@ -1,28 +1,23 @@
 """Figures as cells of tables."""
 
-from typing import Final
+from collections.abc import Callable
 
+from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import Summary, bounded
-from loadtest.report.page import TableCell
+from loadtest.record.effective_scenario import polling
+from loadtest.report.page import UNKNOWN, TableCell
 from loadtest.words import NOTHING, count, milliseconds, share
 
-UNKNOWN: Final = TableCell(NOTHING, tone="faint")
 
-
-def statistic(summary: Summary, name: str, *, interval: bool = True) -> TableCell:
-    """Return a statistic of a time in ms with its interval; ≥ if it reaches a time-out."""
+def statistic(
+    summary: Summary, name: str, say: Callable[[float | None], str] = milliseconds, *, interval: bool = False
+) -> TableCell:
+    """Return a statistic, by default of a time in ms, with or without its interval; ≥ if it reaches a time-out."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN
     bounds = found.interval if interval else None
-    return TableCell(
-        bounded(found, milliseconds), f"{milliseconds(bounds[0])} to {milliseconds(bounds[1])}" if bounds else ""
-    )
-
-
-def ratio(value: float | None) -> str:
-    """Format a ratio with three digits; a dash for None."""
-    return NOTHING if value is None else f"{value:.3g}"
+    return TableCell(bounded(found, say), f"{say(bounds[0])} to {say(bounds[1])}" if bounds else "")
 
 
 def listed(counts: dict[str, int]) -> str:
@@ -35,6 +30,11 @@ def share_of(some: float, whole: float) -> TableCell:
     return TableCell(share(some / whole) if whole else NOTHING, f"of {count(whole)}")
 
 
-def alarm(number: int) -> TableCell:
-    """Return a count that is highlighted unless it is 0."""
-    return TableCell(count(number), tone="bad" if number else "")
+def alarm(number: int, *, bad: bool | None = None, detail: str = "") -> TableCell:
+    """Return a count that is highlighted if it is bad; by default, if it is not 0."""
+    return TableCell(count(number), detail, "bad" if (number if bad is None else bad) else "")
+
+
+def entry_name(findings: Findings, traffic: str) -> TableCell:
+    """Return a traffic entry's name with its polling interval as detail."""
+    return TableCell(traffic, polling(findings.record.info, traffic), "head")

@@ -49,7 +49,11 @@ def findings_table(comparison: RunComparison) -> Table:
             rows.append(
                 (
                     amounts.where(one, stages=stages) if first else "",
-                    TableCell(amounts.name(one), "" if first else "symptom", "head" if first else ""),
+                    TableCell(
+                        amounts.name(one),
+                        ", ".join(part for part in ("" if first else "symptom", _polled(comparison, one)) if part),
+                        "head" if first else "",
+                    ),
                     amounts.value(one.metric, one.base),
                     amounts.value(one.metric, one.head),
                     TableCell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
@@ -69,7 +73,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     rows = tuple(
         (
             amounts.where(one, stages=stages),
-            amounts.name(one),
+            TableCell(amounts.name(one), _polled(comparison, one)),
             verdict(one),
             amounts.value(one.metric, one.base),
             amounts.value(one.metric, one.head),
@@ -87,6 +91,11 @@ def metrics_table(comparison: RunComparison) -> Table:
         "the rule does that. Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
     return replace(table_of("metrics", "Every metric", columns, rows, note), decides=_deciding(shown))
+
+
+def _polled(comparison: RunComparison, one: MetricComparison) -> str:
+    """Return the polling interval if a metric is a job's response time."""
+    return next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
 
 
 def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:

@@ -1,19 +1,23 @@
 """Tables of jobs: waiting times, polling cost, and jobs that never ended."""
 
+from functools import partial
+
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import first_pending
-from loadtest.analysis.results import JobFigures, JobStage, Summary, bounded
-from loadtest.report.page import Row, Table, TableCell, table_of
-from loadtest.report.tables.cells import UNKNOWN
-from loadtest.words import NOTHING, count, milliseconds, share
+from loadtest.analysis.results import JobFigures, JobStage, Summary
+from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
+from loadtest.report.tables.cells import entry_name, statistic
+from loadtest.words import NOTHING, count, measured, milliseconds, share
+
+_Stage = tuple[str, str, JobStage]
 
 
 def job_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables of jobs, empty ones too."""
+    """Return all tables of jobs, including empty tables."""
     return _waits(findings), polling_table(findings), _pending(findings)
 
 
-def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
+def _stages(findings: Findings) -> list[_Stage]:
     """Return (traffic, stage, figures) of each stage that submits jobs."""
     return [
         (name, stage, part)
@@ -24,34 +28,29 @@ def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
 
 
 def _waits(findings: Findings) -> Table:
-    columns = (
-        "Traffic | Stage | #Jobs ended | #Submit p50 | #Queue wait p50 | #Queue wait p95 | #Exec. p50 | "
-        "#Poll lag p50 | #Result p50 | #Result p95"
-    )
-    rows: tuple[Row, ...] = tuple(
-        (
-            name,
-            stage,
-            count(figures.poll_lag_upper_ms.n),
-            _number(figures.submit_ms.p50),
-            *(_between(figures.queue_wait_lower_ms, figures.queue_wait_upper_ms, each) for each in ("p50", "p95")),
-            _number(figures.execution_time_ms.p50),
-            _between(None, figures.poll_lag_upper_ms, "p50"),
-            *(_between(figures.time_to_result_lower_ms, figures.time_to_result_ms, each) for each in ("p50", "p95")),
-        )
-        for name, stage, figures in _stages(findings)
-        if figures.time_to_result_lower_ms.n
-    )
+    def queue(name: str, row: _Stage) -> TableCell:
+        return _between(row[2].queue_wait_lower_ms, row[2].queue_wait_upper_ms, name)
+
+    def result(name: str, row: _Stage) -> TableCell:
+        return _between(row[2].time_to_result_lower_ms, row[2].time_to_result_ms, name)
+
+    columns: TableColumns[_Stage] = {
+        "Traffic": lambda row: entry_name(findings, row[0]),
+        "Stage": lambda row: row[1],
+        "#Jobs ended": lambda row: row[2].poll_lag_upper_ms.n,
+        "#Submit p50": lambda row: statistic(row[2].submit_ms, "p50"),
+        **{f"#Queue wait {name}": partial(queue, name) for name in ("p50", "p95")},
+        "#Exec. p50": lambda row: statistic(row[2].execution_time_ms, "p50"),
+        "#Poll lag p50": lambda row: _between(None, row[2].poll_lag_upper_ms, "p50"),
+        **{f"#Result {name}": partial(result, name) for name in ("p50", "p95")},
+    }
+    rows = [row for row in _stages(findings) if row[2].time_to_result_lower_ms.n]
     note = (
-        "In ms, within the bounds that polling and the submit’s answer leave: a job’s result is ready at some time "
-        "between the last request that saw it pending and the poll that saw its end. Queue wait is from acceptance to "
-        "the begin of execution, if executionTime is true; it and poll lag are of jobs that were seen to end."
+        "In ms. Polling and the submit’s response only bound these times: a job’s result becomes available between the "
+        "last request that saw it pending and the poll that saw its end. Queue wait lasts from acceptance to the start "
+        "of execution, if executionTime is true. It and poll lag are of jobs that were seen to end."
     )
     return table_of("waits", "Waiting times of jobs", columns, rows, note)
-
-
-def _number(value: float | None) -> TableCell:
-    return UNKNOWN if value is None else TableCell(milliseconds(value))
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
@@ -66,32 +65,25 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 
 def polling_table(findings: Findings) -> Table:
     """Return polls per job and their share of the retrieval limit, by traffic entry and stage."""
-    columns = (
-        "Traffic | Stage | #Polls of a job: mean | #p50 | #p95 | #max | #Polls sent | #Of all retrievals | "
-        "#Of what the limit allows"
-    )
-    rows: tuple[Row, ...] = tuple(
-        (
-            name,
-            stage,
-            *(_polls(figures.polls, statistic) for statistic in ("mean", "p50", "p95", "max")),
-            count(figures.polling.polls),
-            share(figures.polling.share_of_retrievals),
-            _percent(figures.polling.share_of_limit),
-        )
-        for name, stage, figures in _stages(findings)
-        if figures.polls.n or figures.polling.polls
-    )
+
+    def polls(name: str, row: _Stage) -> TableCell:
+        return statistic(row[2].polls, name, lambda value: measured(value, "number"))
+
+    columns: TableColumns[_Stage] = {
+        "Traffic": lambda row: entry_name(findings, row[0]),
+        "Stage": lambda row: row[1],
+        "#Polls of a job: mean": partial(polls, "mean"),
+        **{f"#{name}": partial(polls, name) for name in ("p50", "p95", "max")},
+        "#Polls sent": lambda row: row[2].polling.polls,
+        "#Of all retrievals": lambda row: share(row[2].polling.share_of_retrievals),
+        "#Of what the limit allows": lambda row: _percent(row[2].polling.share_of_limit),
+    }
+    rows = [row for row in _stages(findings) if row[2].polls.n or row[2].polling.polls]
     note = (
-        "Polls of a job: of operations of the stage, whenever they were sent. The others count by when they were sent: "
-        "polls of this traffic, as shares of all polls and retrieves and of the retrieval limit, in the stage’s time."
+        "Polls of a job: of operations of the stage, whenever the polls were sent. The other columns count the polls "
+        "of this traffic in the stage’s time, as shares of all polls and retrieves and of the retrieval limit."
     )
     return table_of("polling", "Polling cost", columns, rows, note)
-
-
-def _polls(polls: Summary, statistic: str) -> TableCell:
-    found = polls.get(statistic)
-    return UNKNOWN if found.value is None else TableCell(bounded(found, lambda value: f"{value:.3g}"))
 
 
 def _percent(value: float | None) -> str:
@@ -100,9 +92,9 @@ def _percent(value: float | None) -> str:
 
 def _pending(findings: Findings) -> Table:
     jobs = first_pending(findings.record.directory)
-    rows = tuple((job.job_id, NOTHING if job.key_index is None else str(job.key_index)) for job in jobs)
+    rows = [(job.job_id, NOTHING if job.key_index is None else str(job.key_index)) for job in jobs]
     known = findings.record.info.pending_jobs or len(jobs)
-    note = "Accepted by the target and not seen to end by the end of the run; they may be running still."
+    note = "The target accepted these jobs, and the run did not see them end. They may still be running."
     if known > len(jobs):
         note += f" These are the first of {count(known)}: pending_jobs.txt has all."
     return table_of("pending", "Jobs that never ended", "Job | #Key, by its index", rows, note)

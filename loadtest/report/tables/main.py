@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Final
 
@@ -16,12 +17,11 @@ from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import Outcome
 from loadtest.metrics import METRICS, UNITS
 from loadtest.record.effective_scenario import polling
-from loadtest.record.run_info import PauseInfo
-from loadtest.report.deciding import deciding
-from loadtest.report.headline import main_entry
-from loadtest.report.page import Row, Table, TableCell, Tone, table_of
+from loadtest.record.run_info import PauseInfo, PoolInfo
+from loadtest.report.deciding import MainEntry, StagePart, deciding, stage_parts
+from loadtest.report.page import Chapter, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
-from loadtest.report.tables.cells import UNKNOWN, alarm, listed, statistic
+from loadtest.report.tables.cells import alarm, entry_name, listed, statistic
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import target_tables
@@ -50,29 +50,25 @@ _LATENCIES: Final = {
 _KEYS_NAMED: Final = 5
 _NEAREST: Final = 3
 """Thresholds shown first if all hold: those nearest to failing."""
-_PERCENTILES: Final = ("p50", "p90", "p95", "p99")
 
 
-def thresholds(judged: list[Judged]) -> Table:
+def thresholds(findings: Findings) -> Table:
     """Return each threshold with value, margin and n; failed thresholds decide, then the nearest to failing."""
-    columns = "Result | Where | Threshold | #Value | #Margin | ~#n"
-    rows = tuple(
-        (
-            _result(one),
-            one.scope,
-            TableCell(one.require, "default for every traffic entry that should succeed" if one.implicit else one.why),
-            TableCell(amount(one), _beside(one)),
-            NOTHING if one.margin is None else signed(one.margin, one.unit),
-            NOTHING if one.n is None else count(one.n),
-        )
-        for one in judged
-    )
-    note = "Margin is the distance to the nearest value that would change it."
+    judged, implicit = findings.judged, "default for every traffic entry that should succeed"
+    columns: TableColumns[Judged] = {
+        "Result": _result,
+        "Where": lambda one: TableCell(one.scope, entry_name(findings, one.traffic).detail if one.traffic else ""),
+        "Threshold": lambda one: TableCell(one.require, implicit if one.implicit else one.why),
+        "#Value": lambda one: TableCell(amount(one), _beside(one)),
+        "#Margin": lambda one: NOTHING if one.margin is None else signed(one.margin, one.unit),
+        "~#n": lambda one: one.n,
+    }
+    note = "Margin: the distance to the nearest value that would change the result."
     if any(one.marginal for one in judged):
-        note += " Marginal: in a part of the value’s 95 % interval it is the other way round."
+        note += " Marginal: part of the value’s 95 % interval gives the opposite result."
     unsure = sum(one.judgement != "pass" or one.marginal for one in judged)
     decides = sorted(range(len(judged)), key=lambda place: _nearness(judged[place]))[: max(unsure, _NEAREST)]
-    return replace(table_of("thresholds", "Thresholds", columns, rows, note), decides=tuple(decides))
+    return replace(table_of("thresholds", "Thresholds", columns, judged, note), decides=tuple(decides))
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
@@ -100,107 +96,89 @@ def _beside(one: Judged) -> str:
     return ""
 
 
-def summary(findings: Findings) -> Table:
-    """Return a row per traffic entry and stage; the main row and those with most 429s and errors decide."""
-    entries, info = findings.metrics.traffic, findings.record.info
-    polled = {name: polling(info, name) for name in entries}
-    parts = [(name, stage, part) for name, each in entries.items() for stage, part in each.stages.items()]
-    columns = "Traffic | Stage | #Offered | ~#Rate | #ok | #429 | #Expected | #p50 ms | #p95 ms | ~#p99 ms | #Exec. p50"
-    rows = (
-        (
-            "" if place and parts[place - 1][0] == name else name,
-            stage,
-            *_summary_row(part),
-            *([polled[name].removeprefix("polled ").replace(" ", "\u00a0")] if any(polled.values()) else []),
-        )
-        for place, (name, stage, part) in enumerate(parts)
-    )
+def summary(findings: Findings, entry: MainEntry | None) -> Table:
+    """Return a row per traffic entry and stage; the main entry's and those with most 429s and errors decide."""
+    info, parts = findings.record.info, stage_parts(findings)
+    polled = {name: polling(info, name).removeprefix("polled ").replace(" ", "\u00a0") for name in info.traffic}
+    first = {part.traffic: part for part in reversed(parts)}
+    columns: TableColumns[StagePart] = {
+        "Traffic": lambda part: part.traffic if part is first[part.traffic] else "",
+        "Stage": lambda part: part.stage,
+        "#Offered": lambda part: part.figures.operations.offered,
+        "~#Rate": lambda part: rate(part.figures.operations.offered_rate),
+        "#ok": lambda part: share(part.ok),
+        "#429": lambda part: share(part.figures.throttled_rate),
+        "#Expected": lambda part: TableCell(share(part.figures.expected_throttled_rate), tone="faint"),
+        "#p50 ms": lambda part: statistic(part.figures.response_time_ms, "p50"),
+        "#p95 ms": lambda part: statistic(part.figures.response_time_ms, "p95"),
+        "~#p99 ms": lambda part: statistic(part.figures.response_time_ms, "p99"),
+        "#Exec. p50": lambda part: statistic(part.figures.execution_time_ms, "p50"),
+    }
+    if any(polled.values()):
+        columns = {**columns, "Polled": lambda part: polled[part.traffic]}
     note = (
         "ok and 429: shares of operations that were sent. Expected: 429s by a replay of the assumed limiter. "
         f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
-    entry = main_entry(findings)
-    chosen = (entry.traffic, entry.stage.name) if entry is not None and entry.stage is not None else None
-    decides = sorted(range(len(parts)), key=lambda place: (parts[place][:2] != chosen, _ok(parts[place][2]) or 0.0))
-    columns += " | Polled" * any(polled.values())
-    return replace(table_of("summary", "Summary", columns, rows, note), decides=tuple(decides))
+    chosen = None if entry is None else entry.part.key
+    decides = sorted(range(len(parts)), key=lambda place: (parts[place].key != chosen, parts[place].ok or 0.0))
+    return replace(table_of("summary", "Summary", columns, parts, note), decides=tuple(decides))
 
 
-def _ok(figures: OperationStage) -> float | None:
-    counts = figures.operations
-    return counts.ok / counts.sent if counts.sent else None
+def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
+    """Return all tables except those of the first screen, including empty tables, by chapter."""
+    errors, oddities, jobs, slowest = target_tables(findings)
+    return {
+        Chapter.COMPARED: tuple(pair_tables(findings)),
+        Chapter.LIMITS: (_limits(findings), *observed_429_tables(findings)),
+        Chapter.TIMES: (*_latencies(findings), intervals(findings)),
+        Chapter.EXECUTION: (),
+        Chapter.JOBS: job_tables(findings),
+        Chapter.OUTCOMES: (_outcomes(findings), _answers(findings), errors, oddities, jobs),
+        Chapter.SLOWEST: (slowest,),
+        Chapter.LOAD: (_load(findings), *generator_tables(findings)),
+    }
 
 
-def _summary_row(figures: OperationStage) -> Row:
-    operations, block = figures.operations, figures.response_time_ms
-    return (
-        count(operations.offered),
-        rate(operations.offered_rate),
-        share(_ok(figures)),
-        share(figures.throttled_rate),
-        TableCell(share(figures.expected_throttled_rate), tone="faint"),
-        *(statistic(block, name, interval=False) for name in ("p50", "p95", "p99")),
-        statistic(figures.execution_time_ms, "p50", interval=False),
-    )
-
-
-def all_others(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables except those of the first screen."""
-    return (
-        *pair_tables(findings),
-        _outcomes(findings),
-        _limits(findings),
-        *observed_429_tables(findings),
-        *_latencies(findings),
-        intervals(findings),
-        *job_tables(findings),
-        _answers(findings),
-        *target_tables(findings),
-        _load(findings),
-        *generator_tables(findings),
-    )
+_Entry = tuple[str, OperationStage]
+_Counted = tuple[str, CountedFigures]
 
 
 def _outcomes(findings: Findings) -> Table:
-    names = ("offered", *Outcome)
-    counts = " | ".join(f"#{name.replace('_', ' ')}" for name in names)
-    shown = {name: entry for name, entry in METRICS.items() if entry.column}
-    columns = f"Traffic | {counts} | {' | '.join(f'#{entry.column}' for entry in shown.values())}"
-    every: dict[str, CountedFigures] = {**findings.metrics.traffic, "overall": findings.metrics.overall}
-    rows = tuple(
-        (
-            name,
-            *(count(getattr(figures.operations, key)) for key in names),
-            *(measured(attrgetter(metric)(figures), entry.unit) for metric, entry in shown.items()),
-        )
-        for name, figures in every.items()
-    )
+    def counts(name: str, row: _Counted) -> int:
+        return int(getattr(row[1].operations, name))
+
+    def value(metric: str, row: _Counted) -> str:
+        return measured(attrgetter(metric)(row[1]), METRICS[metric].unit)
+
+    columns: TableColumns[_Counted] = {
+        "Traffic": lambda row: row[0],
+        **{f"#{name.replace('_', ' ')}": partial(counts, name) for name in ("offered", *Outcome)},
+        **{f"#{entry.column}": partial(value, name) for name, entry in METRICS.items() if entry.column},
+    }
+    every: list[_Counted] = [*findings.metrics.traffic.items(), ("overall", findings.metrics.overall)]
     note = (
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
-        "that were sent for each operation."
+        "per operation."
     )
-    return table_of("outcomes", "Outcomes of all operations", columns, rows, note)
+    return table_of("outcomes", "Outcomes of all operations", columns, every, note)
 
 
 def _limits(findings: Findings) -> Table:
-    columns = "Limit | While | #From s | #To s | #Requests | #Of what it allows | #429s | #429 rate"
-    rows = tuple(
-        (
-            use.limit,
-            use.stretch,
-            f"{round(use.start_s, 2):g}",
-            f"{round(use.end_s, 2):g}",
-            count(use.sent),
-            TableCell(f"{count(use.share * 100)} %", _busiest(use)),
-            count(use.throttled),
-            share(use.throttled_rate),
-        )
-        for use in findings.uses
-    )
-    note = "All traffic together, polls and retries included, by the second in which requests were sent."
+    columns: TableColumns[LimitUsage] = {
+        "Limit": lambda use: use.limit,
+        "While": lambda use: use.stretch,
+        "#From s": lambda use: f"{round(use.start_s, 2):g}",
+        "#To s": lambda use: f"{round(use.end_s, 2):g}",
+        "#Requests": lambda use: use.sent,
+        "#Share of the limit": lambda use: TableCell(f"{count(use.share * 100)} %", _busiest(use)),
+        "#429s": lambda use: use.throttled,
+        "#429 rate": lambda use: share(use.throttled_rate),
+    }
+    note = "All traffic together, including polls and retries, by the second of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        note += " Of what it allows: accepted requests that were being answered, on average over the stretch."
-    return table_of("limits", "Use of each limit", columns, rows, note)
+        note += " Share of the limit: the mean number of accepted requests in flight."
+    return table_of("limits", "Use of each limit", columns, findings.uses, note)
 
 
 def _busiest(use: LimitUsage) -> str:
@@ -215,52 +193,57 @@ def _latencies(findings: Findings) -> Iterator[Table]:
     shown, left_out = deciding(findings, findings.metrics.traffic)
     for name in shown:
         table = _latency(name, findings.metrics.traffic[name], polling(findings.record.info, name))
-        more = f" Of {counted(len(left_out), 'further entry', 'further entries')}, metrics.json has the times."
+        entries = f"{counted(len(left_out), 'further entry', 'further entries')} ({', '.join(left_out)})"
+        more = f" Times of {entries} are in metrics.json."
         yield replace(table, note=table.note + more) if left_out and name == shown[-1] else table
 
 
 def _latency(name: str, figures: OperationStage, polled: str) -> Table:
-    columns = f"ms | #n | #mean | {' | '.join(f'#{p}' for p in _PERCENTILES)} | #max"
-    rows: list[Row] = [
-        (
-            label,
-            count(block.n),
-            statistic(block, "mean"),
-            *(statistic(block, p) for p in _PERCENTILES),
-            statistic(block, "max"),
-        )
-        for key, label in _LATENCIES.items()
-        if isinstance(block := getattr(figures, key), Summary) and block.n
-    ]
-    note = "Small print: 95 % intervals, sampling only, over all stages; those that know of correlation: see below."
+    def of(name: str, row: tuple[str, Summary]) -> TableCell:
+        return statistic(row[1], name, interval=True)
+
+    columns: TableColumns[tuple[str, Summary]] = {
+        "ms": lambda row: row[0],
+        "#n": lambda row: row[1].n,
+        **{f"#{each}": partial(of, each) for each in ("mean", "p50", "p90", "p95", "p99", "max")},
+    }
+    found = ((label, getattr(figures, key)) for key, label in _LATENCIES.items())
+    rows = [(label, block) for label, block in found if isinstance(block, Summary) and block.n]
+    note = (
+        "Small print: 95 % intervals over all stages, for independent samples. Intervals for correlated samples: below."
+    )
     return table_of(f"latency-{name}", f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
 
 
 def _answers(findings: Findings) -> Table:
-    columns = "Traffic | Answers by status | Reasons of what was not ok"
-    rows = tuple(
-        (name, listed(figures.statuses), listed(figures.reasons)) for name, figures in findings.metrics.traffic.items()
-    )
-    return table_of("answers", "Answers", columns, rows, "Statuses count requests, reasons count operations.")
+    columns: TableColumns[_Entry] = {
+        "Traffic": lambda row: row[0],
+        "Requests by status": lambda row: listed(row[1].statuses),
+        "Operations not ok, by reason": lambda row: listed(row[1].reasons),
+    }
+    rows = findings.metrics.traffic.items()
+    return table_of("answers", "Responses", columns, rows)
 
 
 def _load(findings: Findings) -> Table:
-    columns = "Traffic | #start lag p99 ms | #max ms | #gap error p99 ms | #spread of 100 ms bins | #an even sender’s"
-    rows: Iterator[Row] = (
-        (
-            name,
-            statistic(findings.metrics.traffic[name].start_lag_ms, "p99", interval=False),
-            statistic(findings.metrics.traffic[name].start_lag_ms, "max"),
-            statistic(found.gap_error_ms, "p99", interval=False),
-            *(UNKNOWN if spread is None else f"{spread:.3f}" for spread in (found.bins_sent, found.bins_intended)),
-        )
-        for name, found in findings.evenness.items()
-    )
+    def spread(value: float | None) -> str | None:
+        return None if value is None else f"{value:.3f}"
+
+    lags = {name: figures.start_lag_ms for name, figures in findings.metrics.traffic.items()}
+    found = findings.evenness
+    columns: TableColumns[str] = {
+        "Traffic": lambda name: name,
+        "#start lag p99 ms": lambda name: statistic(lags[name], "p99"),
+        "#max ms": lambda name: statistic(lags[name], "max"),
+        "#gap error p99 ms": lambda name: statistic(found[name].gap_error_ms, "p99"),
+        "#spread of 100 ms bins": lambda name: spread(found[name].bins_sent),
+        "#even sender": lambda name: spread(found[name].bins_intended),
+    }
     note = (
-        "Gap error: by how much the time between two sends missed the schedule’s. Spread: sd ÷ mean of the sends in "
-        "bins of 100 ms, where they are many enough; beside it what the schedule itself has."
+        "Gap error: difference between the time from send to send and the schedule’s. Spread: sd ÷ mean of the sends "
+        "in bins of 100 ms, if these are numerous enough, beside the spread of an even sender."
     )
-    return table_of("load", "Punctuality and evenness", columns, rows, note)
+    return table_of("load", "Punctuality and evenness", columns, found, note)
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
@@ -270,42 +253,37 @@ def generator_tables(findings: Findings) -> tuple[Table, ...]:
 
 
 def _generators(found: list[Generator]) -> Table:
-    columns = (
-        "Process | #CPU mean % | #peak | #machine mean % | #peak | #stalls | #longest ms | #collections | #longest ms"
-    )
-    rows: tuple[Row, ...] = tuple(
-        (
-            TableCell(_process_name(one, found), "lost" if one.lost else "", tone="head"),
-            *map(_percent, (one.cpu_mean, one.cpu_peak, one.machine_mean, one.machine_peak)),
-            *_pauses(one.stalls),
-            *_pauses(one.collections),
-        )
-        for one in found
-    )
+    columns: TableColumns[Generator] = {
+        "Process": lambda one: TableCell(_process_name(one, found), "lost" if one.lost else "", "head"),
+        "#CPU mean %": lambda one: _whole(one.cpu_mean),
+        "#CPU peak %": lambda one: _whole(one.cpu_peak),
+        "#machine mean %": lambda one: _whole(one.machine_mean),
+        "#machine peak %": lambda one: _whole(one.machine_peak),
+        "#stalls": lambda one: one.stalls.count,
+        "#longest stall ms": lambda one: _longest(one.stalls),
+        "#collections": lambda one: one.collections.count,
+        "#longest collection ms": lambda one: _longest(one.collections),
+    }
     note = (
-        "CPU by the second: 100 % is one core of a process, and all cores of a machine. Stalls: the event loop woke at "
-        "least 50 ms late; collections: of garbage, at least 10 ms long."
+        "CPU by the second: 100 % is one core of a process, or all cores of a machine. Stalls: the event loop woke at "
+        "least 50 ms late. Collections: garbage collections of at least 10 ms."
     )
-    return table_of("generators", "Generator processes", columns, rows, note)
+    return table_of("generators", "Generator processes", columns, found, note)
 
 
 def _pools(found: list[Generator]) -> Table:
-    columns = (
-        "Users of | Process | #at first | #in the end | #at most | #arrivals that waited | #longest ms | #full for s"
-    )
-    rows: tuple[Row, ...] = tuple(
-        (
-            traffic,
-            _process_name(one, found),
-            *(count(number) for number in (pool.started, pool.size, pool.cap)),
-            alarm(pool.waited),
-            f"{pool.longest_wait_ms:.0f}" if pool.waited else NOTHING,
-            f"{pool.full_s:.2f}",
-        )
-        for one in found
-        for traffic, pool in one.pools.items()
-    )
-    note = "A pool grows while few of its users are idle. Where none is, arrivals wait, and response times count it."
+    columns: TableColumns[tuple[str, str, PoolInfo]] = {
+        "Users of": lambda row: row[0],
+        "Process": lambda row: row[1],
+        "#users at first": lambda row: row[2].started,
+        "#at the end": lambda row: row[2].size,
+        "#at most": lambda row: row[2].cap,
+        "#arrivals that waited": lambda row: alarm(row[2].waited),
+        "#longest ms": lambda row: _whole(row[2].longest_wait_ms if row[2].waited else None),
+        "#full for s": lambda row: f"{row[2].full_s:.2f}",
+    }
+    rows = [(traffic, _process_name(one, found), pool) for one in found for traffic, pool in one.pools.items()]
+    note = "A pool grows while few users are idle. Without an idle user arrivals wait, which response times include."
     return table_of("generators-pools", "Pools of users", columns, rows, note)
 
 
@@ -315,12 +293,12 @@ def _process_name(one: Generator, found: list[Generator]) -> str:
     return f"worker {one.worker}" if one.worker else "master"
 
 
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.0f}"
+def _whole(value: float | None) -> str | None:
+    return None if value is None else f"{value:.0f}"
 
 
-def _pauses(pauses: PauseInfo) -> tuple[str, str]:
-    return count(pauses.count), f"{pauses.longest_ms:.0f}" if pauses.count else NOTHING
+def _longest(pauses: PauseInfo) -> str | None:
+    return _whole(pauses.longest_ms if pauses.count else None)
 
 
 _SHOWN: Final = (
@@ -332,28 +310,28 @@ _KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and
 
 def intervals(findings: Findings) -> Table:
     """Return each figure with its range or interval, and the interval from order statistics."""
-    columns = "Traffic | Stage | Figure | #Value | #Range or interval | From | #n"
-    rows = tuple(_row(findings, one) for one in findings.intervals if one.metric in _SHOWN)
+
+    def say(one: MetricInterval, value: float | None) -> str:
+        return measured(value, UNITS[one.metric])
+
+    columns: TableColumns[MetricInterval] = {
+        "Traffic": lambda one: entry_name(findings, one.traffic),
+        "Stage": lambda one: one.stage,
+        "Figure": lambda one: one.metric,
+        "#Value": lambda one: TableCell(say(one, one.value), _sampling(findings, one)),
+        "#Range or interval": lambda one: (
+            None if one.low is None or one.high is None else f"{say(one, one.low)} to {say(one, one.high)}"
+        ),
+        "From": lambda one: TableCell(one.why_not, tone="faint") if one.kind is None else _KINDS[one.kind],
+        "#n": lambda one: TableCell(count(one.n), (one.effective_n and f"effective {count(one.effective_n)}") or ""),
+    }
+    rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: what the same sends have at 95 % of other seconds, by a replay of the assumed limiter. "
-        "Blocks: the 95 % interval from blocks of time, which knows that requests are correlated; effective n is to "
-        "how many independent ones they amount. Below a value: the 95 % interval from order statistics, which takes "
-        "requests for independent (sampling only)."
+        "Phases: the range for the same requests in 95 % of replays of the assumed limiter from another second. "
+        "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
+        "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )
     return table_of("intervals", "Uncertainty of the figures", columns, rows, note)
-
-
-def _row(findings: Findings, one: MetricInterval) -> Row:
-    value, low, high = (measured(each, UNITS[one.metric]) for each in (one.value, one.low, one.high))
-    return (
-        one.traffic,
-        one.stage,
-        one.metric,
-        TableCell(value, _sampling(findings, one)),
-        UNKNOWN if one.low is None or one.high is None else f"{low} to {high}",
-        TableCell(one.why_not, tone="faint") if one.kind is None else _KINDS[one.kind],
-        TableCell(count(one.n), "" if one.effective_n is None else f"effective {count(one.effective_n)}"),
-    )
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:

@@ -1,20 +1,23 @@
 """Findings about the target: lines for the first screen, and tables.
 
-A verdict rests on thresholds alone. The first screen also shows impossible executionTimes, wrong results, slow keys
-and unexplained 429s, even if no threshold asks for them.
+A verdict depends only on thresholds. The first screen also shows impossible executionTimes, wrong results, slow keys
+and unexplained 429s.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.page import Point, Row, Table, TableCell, table_of
-from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, times_as
+from loadtest.report.page import Point, Row, Table, TableCell, TableColumns, table_of
+from loadtest.report.tables.cells import alarm, entry_name
+from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, percent, times_as
 
 _ANOMALY_WORDS: Final = {
     "negative": "an executionTime below zero, which is in no percentile",
@@ -22,7 +25,7 @@ _ANOMALY_WORDS: Final = {
     "no_time": "an executionTime above a day, which is in no percentile",
     "seconds": "an executionTime as if in seconds instead of ms",
     "unknown_state": "a job state that is not documented, and counts as pending",
-    "wrong_result": "a result that is not that of the request",
+    "wrong_result": "a result of another request",
 }
 
 
@@ -43,7 +46,7 @@ def _shape_findings(findings: Findings) -> Iterator[Point]:
             sent = requests_sent(findings, kind)
             known = ", ".join(f"{one.code} ({count(one.count)})" for one in over_traffic(groups) if one.code)
             wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
-            text = f"{least}{wrong} {kind.several} were answered in another shape than the documented one."
+            text = f"{least}{wrong} {kind.several} got a response in another shape than documented."
             yield Point(text, ". ".join(part for part in (known, _first(groups[0].request_id)) if part))
 
 
@@ -51,7 +54,7 @@ def _anomaly_findings(findings: Findings) -> Iterator[Point]:
     for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f" ({duration_ms(one.worst_ms)} at worst)"
         worst += f" (“{one.example}”)" if one.example else ""
-        text = f"{count(one.count)} of {count(one.possible)} answers gave {_ANOMALY_WORDS[one.name]}{worst}."
+        text = f"{count(one.count)} of {count(one.possible)} responses gave {_ANOMALY_WORDS[one.name]}{worst}."
         yield Point(text, _first(one.request_id))
 
 
@@ -60,21 +63,24 @@ def _first(request_id: str | None) -> str:
 
 
 def _job_findings(findings: Findings) -> Iterator[Point]:
-    ledger = findings.ledger
-    for number, words in (
-        (ledger.back_to_pending, "came back as pending after they had ended"),
-        (ledger.changed, "came back both as completed and as failed"),
-        (ledger.duplicated, "got the id of an earlier job"),
-        (ledger.lost, "got lost: the target no longer knew them before they were seen to end"),
-    ):
+    for words, number in _strange_jobs(findings.ledger):
         if number:
-            yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
+            yield Point(f"{count(number)} of {count(findings.ledger.submitted)} jobs {words}.")
+
+
+def _strange_jobs(ledger: Ledger) -> tuple[tuple[str, int], ...]:
+    return (
+        ("came back as pending after they had ended", ledger.back_to_pending),
+        ("came back both as completed and as failed", ledger.changed),
+        ("got the id of an earlier job", ledger.duplicated),
+        ("got lost: the target no longer knew them before they were seen to end", ledger.lost),
+    )
 
 
 def _rejection_findings(findings: Findings) -> Iterator[Point]:
     for name in findings.observed_429.limits:
-        if (found := unexplained_429s(findings, name)) is not None:
-            wrong = f"{count(found.unexplained)} of {count(found.throttled)} 429s of the {limit_name(name)}"
+        if found := unexplained_429s(findings, name):
+            wrong = f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)}"
             yield Point(f"{wrong} came below it, and no known limiter explains them.")
 
 
@@ -87,89 +93,73 @@ def _key_findings(findings: Findings) -> Iterator[Point]:
 _MOST: Final = 30
 """Maximum number of error groups shown; metrics.json has all."""
 SLOWEST: Final = 20
-_JOBS: Final = {
-    JobState.COMPLETED: "seen completed",
-    JobState.FAILED: "seen failed",
-    JobState.PENDING: "never seen to end",
-    "lost": "forgotten by the target (404), never seen to end",
-    "duplicated": "submits answered with the id of an earlier job",
-}
 
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables about the target, empty ones too."""
+    """Return all tables about the target, including empty tables."""
     return _errors(findings), _anomalies(findings), _jobs(findings), slowest_table(findings)
 
 
 def _errors(findings: Findings) -> Table:
-    columns = "Request | #Status | Code | Reason | #Count | #First s | #Last s | Example"
-    rows = tuple(_error(group) for group in findings.errors[:_MOST])
-    left = len(findings.errors) - len(rows)
-    note = "429s included. The example is the traceparent of the first one, as the target was sent it."
-    if left > 0:
+    columns: TableColumns[ErrorGroup] = {
+        "Request": lambda group: TableCell(group.kind, group.traffic, "head"),
+        "#Status": lambda group: None if group.status is None else str(group.status),
+        "Code": lambda group: group.code,
+        "Reason": lambda group: group.reason,
+        "#Count": lambda group: group.count,
+        "#First s": lambda group: f"{group.first_s:.1f}",
+        "#Last s": lambda group: f"{group.last_s:.1f}",
+        "Example": lambda group: _example(group.request_id),
+    }
+    note = "429s included. The example is the traceparent of the first request of the group."
+    if (left := len(findings.errors) - _MOST) > 0:
         note += f" {count(left)} rarer groups are in metrics.json only."
-    return table_of("errors", "Errors and 429s, by status, code and reason", columns, rows, note)
+    return table_of("errors", "Errors and 429s, by status, code and reason", columns, findings.errors[:_MOST], note)
 
 
-def _error(group: ErrorGroup) -> Row:
-    return (
-        TableCell(group.kind, group.traffic, tone="head"),
-        NOTHING if group.status is None else str(group.status),
-        group.code or NOTHING,
-        group.reason or NOTHING,
-        count(group.count),
-        f"{group.first_s:.1f}",
-        f"{group.last_s:.1f}",
-        TableCell(group.request_id or NOTHING, tone="faint"),
-    )
+def _example(request_id: str | None) -> TableCell:
+    return TableCell(request_id or NOTHING, tone="faint")
 
 
 def _anomalies(findings: Findings) -> Table:
-    columns = "Finding | #Operations | #Of | #Worst | Example"
+    bad = partial(alarm, bad=True)
     rows: list[Row] = [
         (
-            TableCell(one.words, one.traffic, tone="head"),
-            TableCell(count(one.count), tone="bad"),
-            count(one.possible),
+            TableCell(one.words, one.traffic, "head"),
+            bad(one.count),
+            one.possible,
             NOTHING if one.worst_ms is None else duration_ms(one.worst_ms),
-            TableCell(one.request_id or NOTHING, tone="faint"),
+            _example(one.request_id),
         )
         for one in findings.anomalies
     ]
-    ledger = findings.ledger
-    strange = (
-        ("a job that had ended and was pending again", ledger.back_to_pending),
-        ("a job that was both completed and failed", ledger.changed),
-        ("a submit that was answered with the id of an earlier job", ledger.duplicated),
-    )
-    rows += [
-        (words, TableCell(count(n), tone="bad"), count(ledger.submitted), NOTHING, "") for words, n in strange if n
-    ]
-    note = "An executionTime below zero or above a day is in no figure; all other values stand as the target gave them."
-    return table_of("oddities", "Impossible values", columns, rows, note)
+    strange = _strange_jobs(findings.ledger)[:-1]
+    rows += [(f"jobs that {words}", bad(n), findings.ledger.submitted, NOTHING, "") for words, n in strange if n]
+    note = "Figures exclude an executionTime below zero or above a day, and include all other values as reported."
+    return table_of("oddities", "Impossible values", "Finding | #Operations | #Of | #Worst | Example", rows, note)
 
 
 def _jobs(findings: Findings) -> Table:
-    ledger = findings.ledger
-    counts = (ledger.completed, ledger.failed, ledger.pending, ledger.lost, ledger.duplicated)
-    rows: list[Row] = []
-    labels = dict(_JOBS)
-    if findings.record.info.end != "finished":
-        labels[JobState.PENDING] = "pending when the run was cut off"
-    if ledger.submitted:
-        rows = [
-            ("submitted", count(ledger.submitted), ""),
-            *(
-                (TableCell(name, words, "head"), count(number), f"{number / ledger.submitted * 100:.2f}\u00a0%")
-                for (name, words), number in zip(labels.items(), counts, strict=True)
-            ),
-        ]
-    note = "Submits that were accepted, the warm-up's and the set-up's included: submitted is the sum of the others."
+    ledger, finished = findings.ledger, findings.record.info.end == "finished"
+    fates = (
+        (JobState.COMPLETED, "seen completed", ledger.completed),
+        (JobState.FAILED, "seen failed", ledger.failed),
+        (JobState.PENDING, "never seen to end" if finished else "pending when the run was cut off", ledger.pending),
+        ("lost", "forgotten by the target (404), never seen to end", ledger.lost),
+        ("duplicated", "submits answered with the id of an earlier job", ledger.duplicated),
+    )
+    rows: list[Row] = [("submitted", ledger.submitted, "")]
+    rows += [
+        (TableCell(name, words, "head"), number, percent(number / (ledger.submitted or 1), 2))
+        for name, words, number in fates
+    ]
+    note = "Accepted submits, including warm-up and set-up. Submitted is the sum of the rows below it."
     if not ledger.complete:
-        note += " There were more jobs than are told apart: these are the first of them."
+        note += " These are the first jobs of a run with more jobs than the report distinguishes."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    return table_of("jobs", "Outcomes of all jobs", "Jobs | #Count | #Of those submitted", rows, note)
+    columns = "Jobs | #Count | #Of those submitted"
+    return table_of("jobs", "Outcomes of all jobs", columns, rows if ledger.submitted else (), note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
@@ -182,23 +172,18 @@ def slowest(findings: Findings) -> list[SlowOperation]:
 
 def slowest_table(findings: Findings) -> Table:
     """Return a table of the slowest operations."""
-    columns = (
-        "Traffic | #Arrival | Stage | #At s | #Response ms | #Start lag ms | #Exec. ms | #Tries | #Requests | "
-        "Outcome | Trace id"
-    )
-    rows: Iterator[Row] = (
-        (
-            one.traffic,
-            count(one.arrival),
-            one.stage,
-            f"{one.intended_s:.2f}",
-            *map(milliseconds, (one.response_ms, one.start_lag_ms, one.execution_ms)),
-            str(one.attempts),
-            count(len(one.phases)),
-            TableCell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
-            TableCell(one.request_id or NOTHING, tone="faint"),
-        )
-        for one in slowest(findings)
-    )
-    note = "“loadtest slow RUN” lists more of them, with their requests."
-    return table_of("slowest", "The slowest operations", columns, rows, note)
+    columns: TableColumns[SlowOperation] = {
+        "Traffic": lambda one: entry_name(findings, one.traffic),
+        "#Arrival": lambda one: one.arrival,
+        "Stage": lambda one: one.stage,
+        "#At s": lambda one: f"{one.intended_s:.2f}",
+        "#Response ms": lambda one: milliseconds(one.response_ms),
+        "#Start lag ms": lambda one: milliseconds(one.start_lag_ms),
+        "#Exec. ms": lambda one: milliseconds(one.execution_ms),
+        "#Tries": lambda one: one.attempts,
+        "#Requests": lambda one: len(one.phases),
+        "Outcome": lambda one: TableCell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
+        "Trace id": lambda one: _example(one.request_id),
+    }
+    note = "“loadtest slow RUN” lists more operations and their requests."
+    return table_of("slowest", "Slowest operations", columns, slowest(findings), note)

@@ -21,13 +21,13 @@ def plain(text: str) -> str:
 @pytest.mark.parametrize(
     ("metric", "value", "difference", "words"),
     [
-        (Metric.RESPONSE_TIME_P50, 96.04, 66.2, ("96.0 ms", "+66.2 ms")),
+        (Metric.RESPONSE_TIME_P50, 96.04, 66.2, ("96 ms", "+66.2 ms")),
         (Metric.EXECUTION_TIME_P95, 12_345.0, -1_200.0, ("12.35 s", "−1.20 s")),
-        (Metric.OVERHEAD_P50, 0.5, 0.0, ("0.50 ms", "±0 ms")),
+        (Metric.OVERHEAD_P50, 0.5, 0.0, ("0.5 ms", "±0 ms")),
         (Metric.ERROR_RATE, 0.012, 0.0034, ("1.2 %", "+0.34 points")),
         (Metric.THROTTLED_RATE, -0.021, 0.15, ("−2.1 points", "+15 points")),
-        (Metric.GOODPUT, 1.333, -0.25, ("1.3 /s", "−0.25 /s")),
-        (Metric.GOODPUT, 1_250.0, 12.4, ("1,250 /s", "+12 /s")),
+        (Metric.GOODPUT, 1.333, -0.25, ("1.33 /s", "−0.25 /s")),
+        (Metric.GOODPUT, 1_250.0, 12.4, ("1,250 /s", "+12.4 /s")),
     ],
 )
 def test_a_value_and_a_difference_carry_their_units(metric, value, difference, words):
@@ -55,10 +55,10 @@ def test_a_ratio_reads_as_a_change(ratio: float, words: str) -> None:
 def test_an_interval_has_the_unit_of_what_it_follows() -> None:
     """Both bounds signed; ms for a difference, per cent for a change, points for a share, which has no ratio."""
     time = msgspec.structs.replace(TIME, difference_interval=(58.2, 75.0), ratio_interval=(1.58, 1.75))
-    assert plain(amounts.difference_interval(time)) == "95 %: +58.2 to +75.0 ms"
-    assert plain(amounts.change_interval(time)) == "95 %: +58 to +75 %"
+    assert plain(amounts.difference_interval(time)) == "95 %: +58.2 ms to +75 ms"
+    assert plain(amounts.change_interval(time)) == "95 %: +58 % to +75 %"
     share = msgspec.structs.replace(SHARE, difference_interval=(-0.002, 0.021))
-    assert plain(amounts.difference_interval(share)) == "95 %: −0.2 to +2.1 points"
+    assert plain(amounts.difference_interval(share)) == "95 %: −0.2 points to +2.1 points"
     assert amounts.change(share) == "–"
     assert amounts.change_interval(share) == ""
 

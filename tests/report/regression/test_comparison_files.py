@@ -94,7 +94,7 @@ def test_a_junit_case_for_each_gated_metric() -> None:
     assert found.get("failures") == str(regressed) == "2"
     skipped = [one.get("message", "") for one in suite(CASES["suspected"]).iterfind("testcase/skipped")]
     assert len(skipped) == sum(one.suspect for one in CASES["suspected"].metrics) > 0
-    assert all("smallest change that would have been found" in message for message in skipped)
+    assert all("minimum detectable change" in message for message in skipped)
 
 
 @pytest.mark.parametrize("name", CASES)

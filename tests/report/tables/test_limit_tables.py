@@ -36,15 +36,19 @@ def text(table: Table) -> str:
 
 
 def test_the_limiter_is_named_in_plain_words(tmp_path: Path) -> None:
-    """Title and sentence name it, with n and how sure that is; every title states its finding."""
+    """Cell and sentence name it, with n and how sure that is; the tables beside it have the numbers."""
     made = tables(findings(tmp_path / "run", *above()))
-    assert made["limits-inferred"].title == "The answers fit a fixed window, aligned with the wall clock"
     said = text(made["limits-inferred"])
-    assert "625 of 625 decisions are what it would have decided" in said
-    assert "p < 10⁻" in said
-    assert made["limits-decisions"].title == "No decision contradicts the assumed limiter"
-    assert made["limits-windows"].title == "A window that refused something let pass: sync_run 100 of 100"
-    assert made["limits-codes"].title == "No 429 had an error code"
+    assert made["limits-inferred"].rows[0][1].text == "a fixed window, aligned with the wall clock"
+    assert said.endswith("wall clock  |  ")
+    decisions = made["limits-decisions"]
+    assert [(row[1].detail, row[2].text, row[2].detail) for row in decisions.rows][:2] == [
+        ("assumed", "625", "of 625"), ("best fit", "625", "of 625"),
+    ]  # fmt: skip
+    assert "p < 10⁻" in text(decisions)
+    assert numbers(made["limits-decisions"], "Wrongly rejected", "Wrongly accepted") == ["0", "0"]
+    assert numbers(made["limits-windows"], "N", "Accepted, least", "most") == ["100", "100", "100"]
+    assert numbers(made["limits-codes"], "By error code") == ["none: 300"]
     assert "carried it" in text(made["limits-nothing"])
     assert "no operation was tried more than once" in text(made["limits-nothing"])
 
@@ -55,9 +59,15 @@ def test_another_count_than_documented_is_said(tmp_path: Path) -> None:
     found = findings(tmp_path / "run", rows, traffic)
     said = text(tables(found)["limits-inferred"])
     assert "Its count seems to be 80 instead of 100." in said
-    assert "It was assumed to be a fixed window, aligned with the wall clock, which" in said
+    assert "The assumed limiter, a fixed window, aligned with the wall clock, is contradicted by" in said
     drawn = limits.draw_windows(found)
     assert drawn.title == "Accepted in full windows: sync_run 80 of 100"
+
+
+def numbers(table: Table, *labels: str) -> list[str]:
+    """The cells of a table's first row in these columns."""
+    places = [[label for label, _ in table.columns].index(label) for label in labels]
+    return [table.rows[0][place].text for place in places]
 
 
 def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
@@ -76,12 +86,12 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     return {
         "nothing": ([], quiet, {}, "No data, because no request was sent."),
         "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "No data, because the run never reached its epoch."),
-        "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 answers was a 429, so nothing tells"),
-        "all 429": (refused, busy, {}, "Each of 50 answers was a 429, so nothing tells"),
-        "one request": (refused[:1], quiet, {}, "Each of 1 answers was a 429"),
+        "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 responses was a 429, so any limiter fits."),
+        "all 429": (refused, busy, {}, "All 50 responses were 429s, so any limiter fits."),
+        "one request": (refused[:1], quiet, {}, "All 1 responses were 429s"),
         "concurrency": (maker.Simulation(quiet).run(), quiet, {"target": at_once}, "does not count in windows"),
         "unknown limiter": (rows, traffic, {"target": oracle}, "'oracle' is not a rate limiter"),
-        "killed": (rows[:700], traffic, killed, "Its answers are those of"),
+        "killed": (rows[:700], traffic, killed, "a fixed window, aligned with the wall clock"),
     }
 
 
@@ -95,7 +105,7 @@ def test_whatever_is_missing_is_said_in_a_sentence(tmp_path: Path, case: str) ->
     found = findings(tmp_path / "run", rows, traffic, **changes)
     made = tables(found)
     assert expected in " ".join(text(table) for table in made.values())
-    assert all(cell.text for table in made.values() for row in table.rows for cell in row)
+    assert all(row[0].text and row[1].text for table in made.values() for row in table.rows)
     drawn = limits.draw_windows(found)
     assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
 
@@ -105,7 +115,7 @@ def test_the_report_has_it_all(tmp_path: Path) -> None:
     found = findings(tmp_path / "run", *above())
     page = build(found)
     assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
-    assert "Its answers are those of a fixed window" in render_markdown(page)
+    assert "| a fixed window, aligned with the wall clock |" in render_markdown(page)
     plot = finished("windows", limits.draw_windows(found), png=False)
     assert "full window" in plot.title
     assert plot.svg
