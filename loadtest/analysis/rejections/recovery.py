@@ -16,6 +16,7 @@ import numpy as np
 from loadtest.analysis.columns import OK, OUTCOMES
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.analysis.reader import Chunk
+from loadtest.analysis.rejections.sent_requests import in_bursts
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
@@ -37,7 +38,8 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         dates: 429s with a date.
         unreadable: 429s with any other value.
         waits: minimum, median and maximum of readable waits; None if there are none.
-        judged: 429s whose limiter accepted a later request, so that the wait can be checked.
+        judged: 429s whose limiter accepted a later request, so that the wait can be checked, without those that only
+            requests of a burst contradict.
         honest: correct waits, within rounding and tolerance.
         early: waits that were too short: a request sent after the wait was rejected.
         late: waits that were too long: a request sent more than a second before the wait's end was accepted.
@@ -95,13 +97,14 @@ def retry_after(
     dated = ~np.isnan(date)
     wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
-    last, again = _room(requests)
+    last, again, unsure = _room(requests)
     # A wait in seconds counts from the answer; what the way back took is within the tolerance of a request's own.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
-    judged = known & np.isfinite(again[rejected])
-    early = np.where(judged, last[rejected] - over - slack, 0.0)
-    late = np.where(judged, over - again[rejected] - slack - ROUNDED_S, 0.0)
+    early, late = last[rejected] - over - slack, over - again[rejected] - slack - ROUNDED_S
+    # What rests on a burst, in which requests arrive in any order, contradicts nothing.
+    judged = known & np.isfinite(again[rejected]) & ~(unsure[rejected] & ((early > 0) | (late > 0)))
+    early, late = np.where(judged, early, 0.0), np.where(judged, late, 0.0)
     return RetryAfter(
         n=len(rejected),
         seconds=int((known & ~dated).sum()),
@@ -117,10 +120,11 @@ def retry_after(
     )
 
 
-def _room(requests: RequestLog) -> tuple[Floats, Floats]:
-    """Return two send times for each request: its limiter's last rejected and next accepted request.
+def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
+    """Return two send times for each request, and whether either is of a burst, whose order is unknown.
 
-    The rejected request is the last before the accepted. The second time is infinite if no accepted request follows.
+    They are of its limiter's next accepted request, infinite if none follows, and of the last rejected before that,
+    which comes first.
     """
     times, n = requests.times, len(requests.times)
     place = np.arange(n)
@@ -129,8 +133,9 @@ def _room(requests: RequestLog) -> tuple[Floats, Floats]:
     end = np.append(requests.begins[1:], n)[np.searchsorted(requests.begins, place, side="right") - 1]
     padded = np.append(times, np.inf)
     again = np.where(following < end, padded[np.minimum(following, n)], np.inf)
-    last = times[np.maximum(before[np.clip(following - 1, 0, n - 1)], 0)] if n else times
-    return last, again
+    last = np.maximum(before[np.clip(following - 1, 0, n - 1)], 0) if n else place
+    crowded = in_bursts(times)[1]
+    return times[last], again, crowded[last] | np.append(crowded, False)[np.minimum(following, n)]
 
 
 def _lateness(values: Floats) -> tuple[float | None, float | None, float] | None:

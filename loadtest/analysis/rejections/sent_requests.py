@@ -214,13 +214,22 @@ def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
     Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the number
     of accepted requests.
     """
+    bursts, crowded = in_bursts(times)
+    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
+
+
+def in_bursts(times: Floats) -> tuple[Ints, Bools]:
+    """Return the number of each request's burst, and whether that has so many requests that their order is unknown.
+
+    Args:
+        times: ascending send times in s.
+    """
     apart = np.diff(times, prepend=-np.inf) > _BURST_GAP_S
     first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
     # Longer bursts are cut into pieces of the maximum span.
     piece = ((times - first) // _BURST_SPAN_S).astype(int)
     bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
-    crowded = np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
-    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
+    return bursts, np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
 
 
 def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:

@@ -90,6 +90,17 @@ def test_a_wait_that_is_off_is_found_out(tmp_path: Path, off: float) -> None:
     assert (found.late if off < 0 else found.early) == 0
 
 
+def test_a_burst_in_unknown_order_contradicts_no_wait(tmp_path: Path) -> None:
+    """Forty requests within 60 ms: what was sent first and got 429 may have arrived last."""
+    rows = []
+    for k in range(40):
+        refused = {"status": 429, "outcome": "throttled", "reason": "throttled", "retry_after": "10"}
+        rows += maker.both("t", k, k * 1.5, k * 1.5 + 50, **(refused if k < 20 else {}))
+    traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 30, 1)], offered=40)}
+    found = look(tmp_path / "run", rows, traffic).limits["sync_run"].retry_after
+    assert (found.n, found.judged, found.early, found.late) == (20, 0, 0, 0)
+
+
 def test_retry_after_is_read_in_every_form() -> None:
     """Seconds, a date, neither; the last place stands for no header."""
     waits, dates = readings(["12", " 3 ", "Sun, 06 Nov 1994 08:49:37 GMT", "soon", "-1", "1.5"])
