@@ -211,6 +211,11 @@ EXPECTED: Final = tuple(name for name, entry in METRICS.items() if entry.expecte
 """Metrics with an expected value, from a replay of the assumed limiter."""
 
 
+def field_of(name: str) -> str:
+    """Return the name in ``metrics.json`` of a metric with statistics."""
+    return f"{name}_ms" if name in TIMES else name
+
+
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
     """Sum the cells that belong to a count metric.
 

@@ -30,6 +30,7 @@ __all__ = [
     "run_record",
     "slowest",
     "timelines",
+    "times",
     "understand",
     "validity",
     "verdict",

@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from loadtest.analysis.columns import DAY_MS, KINDS, OK, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
-from loadtest.analysis.times import GRAIN_MS
-from loadtest.arrays import Bools, Floats
-from loadtest.contract import EXECUTING_OPERATIONS, JobState, Operation
+from loadtest.analysis.times import GRAIN_MS, longest_execution
+from loadtest.contract import JobState, Operation
 
 GROUPS: Final = 500
 """Maximum number of groups, which bounds memory if a server returns arbitrary codes."""
@@ -166,16 +165,13 @@ class Anomalies:
 
     def add(self, chunk: Chunk) -> None:
         anomalous: dict[str, list[Rows]] = {name: [] for name in WORDS}
-        for stage_index, rows in chunk.operations.by_stage:
-            if self._vocabulary.in_figures[stage_index]:
-                for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
-                    self._found[name] = msgspec.structs.replace(
-                        self._found[name], possible=self._found[name].possible + possible
-                    )
-                    anomalous[name].append(found)
-        for stage_index, rows in chunk.requests.by_stage:
-            if self._vocabulary.in_figures[stage_index]:
-                self._states(rows)
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
+                known = self._found[name]
+                self._found[name] = msgspec.structs.replace(known, possible=known.possible + possible)
+                anomalous[name].append(found)
+        for _, rows in chunk.requests.by_judged_stage:
+            self._states(rows)
         for name, pieces in anomalous.items():
             if found_now := [rows for rows in pieces if len(rows)]:
                 self._found[name] = self._counted(self._found[name], found_now)
@@ -224,28 +220,13 @@ def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:
     execution = good.execution_given
     yield "negative", len(good), good.where(execution < 0)
     absurd = execution > DAY_MS
-    yield "longer_than_seen", len(good), good.where(~absurd & (execution > seen_ms(good, operation) + GRAIN_MS))
+    longest = longest_execution(good)
+    yield "longer_than_seen", len(good), good.where(~absurd & (execution > longest + GRAIN_MS))
     yield "no_time", len(good), good.where(absurd)
     if operation == Operation.SYNC_RUN:
         # Jobs are excluded, because waiting for a poll can take a thousand times the executionTime.
-        ratio = seen_ms(good, operation) / np.where(execution > 0, execution, np.nan)
+        ratio = longest / np.where(execution > 0, execution, np.nan)
         low, high = SECONDS
         yield "seconds", int(np.count_nonzero(execution > 0)), good.where((ratio >= low) & (ratio <= high))
     matched = rows.floats("result_matched")
     yield "wrong_result", int(np.count_nonzero(~np.isnan(matched))), rows.where(matched == 0)
-
-
-def seen_ms(rows: Rows, operation: Operation) -> Floats:
-    """Return the maximum possible executionTime: the run's duration, or the time from a job's submit to its result.
-
-    NaN for a retrieval, whose job ran before it.
-    """
-    if operation not in EXECUTING_OPERATIONS:
-        return np.full(len(rows), np.nan)
-    end = "accepted_end" if operation == Operation.SYNC_RUN else "end"
-    return (rows.floats(end) - rows.floats("accepted_start")) / 1e6
-
-
-def impossible(execution_ms: Floats, seen_ms: Floats) -> Bools:
-    """Return True for executionTimes below zero, above a day, or longer than the client waited."""
-    return (execution_ms < 0) | (execution_ms > np.fmin(seen_ms + GRAIN_MS, DAY_MS))

@@ -6,27 +6,38 @@ of each stage.
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.times import dispatch_lag, overhead, response_time, service_time, start_lag, submit_time
+from loadtest.analysis.times import FORMULAS
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.metrics import METRICS, PARTS, SUMMARIES, TIMES, Cell
+from loadtest.metrics import METRICS, PARTS, SUMMARIES, Cell, field_of
 
 MOST: Final = 100_000
 """Largest number of arrivals of a stage whose values are kept; later arrivals are dropped."""
-_SERVICE: Final = "service_time"
 _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that measure the load generator, not the service. Every sent operation has them."""
-_COLUMNS: Final = ("arrival", "outcome", "mistake", "intended_start")
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
-_OF_OPERATION: Final = tuple(name for name in TIMES if name != _SERVICE)
+_Table = Literal["operations", "requests"]
+_WORDS: Final[dict[_Table, tuple[str, ...]]] = {
+    "operations": ("outcome", "mistake"),
+    "requests": ("outcome", "mistake", "kind"),
+}
+_NUMBERS: Final[dict[_Table, tuple[str, ...]]] = {
+    "operations": ("arrival", "intended_start"),
+    "requests": ("start", "status", "parent_arrival"),
+}
+_TIMES: Final[dict[_Table, tuple[str, ...]]] = {
+    "operations": tuple(name for name in SUMMARIES if name != "service_time"),
+    "requests": ("service_time",),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,30 +54,24 @@ class Values:
 
 
 class ArrivalValues:
-    """Collector of values for some traffic entries."""
+    """Collector of values for some traffic entries.
+
+    Attributes:
+        cut: whether a stage had more arrivals than were kept.
+    """
 
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
-        self._vocabulary = vocabulary
-        self._wanted = {
-            index
-            for index, key in enumerate(vocabulary.stage_keys)
-            if key.traffic in entries and vocabulary.in_figures[index]
-        }
-        self._operations: dict[int, list[dict[str, Floats]]] = {index: [] for index in self._wanted}
-        self._requests: dict[int, list[dict[str, Floats]]] = {index: [] for index in self._wanted}
-        self._kept: dict[tuple[str, int], int] = {}
+        keys = enumerate(vocabulary.stage_keys)
+        self._wanted = {index for index, key in keys if key.traffic in entries and vocabulary.in_figures[index]}
+        self._parts: dict[tuple[_Table, int], list[dict[str, Floats]]] = defaultdict(list)
         self.cut = False
-        """Whether a stage had more arrivals than were kept."""
 
     def add(self, chunk: Chunk) -> None:
         if not self._wanted:
             return
-        for index, rows in chunk.operations.by_stage:
-            if index in self._wanted:
-                self._operations[index].append(self._of_operations(index, self._first("operations", index, rows)))
-        for index, rows in chunk.requests.by_stage:
-            if index in self._wanted:
-                self._requests[index].append(_of_requests(self._first("requests", index, rows)))
+        for index in self._wanted:
+            self._take("operations", index, dict(chunk.operations.by_stage).get(index))
+            self._take("requests", index, dict(chunk.requests.by_stage).get(index))
 
     def get(self, metric: str, stages: Sequence[int], *, whole: bool) -> Values | None:
         """Return the values of a metric, named as in a threshold, in some stages.
@@ -81,11 +86,11 @@ class ArrivalValues:
             None for a count or a rate, which has no value for a single arrival.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
-        if name == _SERVICE:
+        if name == "service_time":
             return self._service_times(stages)
         if entry.whole == "requests.sent":
-            return Values(_in_any(entry.parts, self._whole(self._requests, stages, by="start")).astype(float))
-        rows = self._whole(self._operations, stages)
+            return Values(_in_any(entry.parts, self._whole("requests", stages)).astype(float))
+        rows = self._whole("operations", stages)
         sent = ~np.isnan(rows["start_lag"])
         if name in SUMMARIES:
             return _times(name, {key: values[sent] for key, values in rows.items()}, whole=whole)
@@ -99,46 +104,31 @@ class ArrivalValues:
 
     def first_arrival(self, stages: Sequence[int]) -> int | None:
         """Return the number of the first arrival of some stages; None without any."""
-        arrivals = self._whole(self._operations, stages)["arrival"]
+        arrivals = self._whole("operations", stages)["arrival"]
         return int(arrivals.min()) if arrivals.size else None
 
-    def _first(self, what: str, index: int, rows: Rows) -> Rows:
-        """Return the rows that fit below ``MOST``."""
-        kept = self._kept.get((what, index), 0)
-        room = MOST - kept
+    def _take(self, table: _Table, index: int, rows: Rows | None) -> None:
+        """Keep the rows of a stage that fit below ``MOST``."""
+        parts = self._parts[table, index]
+        room = MOST - sum(len(part["outcome"]) for part in parts)
+        if rows is None:
+            return
         if len(rows) > room:
             self.cut = True
             rows = rows.some(slice(0, room))
-        self._kept[what, index] = kept + len(rows)
-        return rows
-
-    def _of_operations(self, index: int, rows: Rows) -> dict[str, Floats]:
-        operation = self._vocabulary.operation_of[index]
-        values = {name: rows.words(name).astype(np.float64) for name in ("outcome", "mistake")}
-        response = response_time(rows)
-        return {
-            **values,
-            "arrival": rows.floats("arrival"),
-            "intended_start": rows.floats("intended_start"),
-            "response_time": response,
-            "time_to_result": response,
-            "start_lag": start_lag(rows),
-            "dispatch_lag": dispatch_lag(rows),
-            "execution_time": rows.floats("execution_time_ms"),
-            "overhead": overhead(rows, operation),
-            "submit": submit_time(rows),
-            "polls": rows.floats("poll"),
-        }
+        words = {name: rows.words(name).astype(np.float64) for name in _WORDS[table]}
+        numbers = {name: rows.floats(name) for name in _NUMBERS[table]}
+        parts.append(words | numbers | {name: FORMULAS[field_of(name)](rows) for name in _TIMES[table]})
 
     def _service_times(self, stages: Sequence[int]) -> Values:
-        rows = self._whole(self._requests, stages, by="start")
+        rows = self._whole("requests", stages)
         late = rows["outcome"] == TIMED_OUT
         answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
         return Values(np.where(late, np.inf, rows["service_time"])[answered])
 
     def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Sequence[int]) -> Floats:
         """Return the requests of each arrival that are in any of some counts."""
-        rows = self._whole(self._requests, stages, by="start")
+        rows = self._whole("requests", stages)
         parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
         if not arrivals.size:
             return np.zeros(0)
@@ -147,22 +137,18 @@ class ArrivalValues:
         found = np.bincount(inside - low, minlength=high - low + 1)
         return found[(arrivals - low).astype(np.int64)].astype(np.float64)
 
-    def _whole(
-        self, parts: dict[int, list[dict[str, Floats]]], stages: Sequence[int], by: str = "arrival"
-    ) -> dict[str, Floats]:
+    def _whole(self, table: _Table, stages: Sequence[int]) -> dict[str, Floats]:
         """Return every column of some stages as one array each, in the order of time."""
-        found = [part for index in stages for part in parts.get(index, [])]
-        names = _REQUEST_COLUMNS if by == "start" else (*_COLUMNS, *_OF_OPERATION, "polls")
+        found = [part for index in stages for part in self._parts.get((table, index), ())]
+        names = (*_WORDS[table], *_NUMBERS[table], *_TIMES[table])
         whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
-        order = np.argsort(whole[by], kind="stable")
-        if by != "start":
+        if table == "requests":
+            order = np.argsort(whole["start"], kind="stable")
+        else:
             # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like
             # a trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
             order = np.lexsort((whole["arrival"] * _SCATTER % 1.0, whole["intended_start"]))
         return {name: values[order] for name, values in whole.items()}
-
-
-_REQUEST_COLUMNS: Final = ("start", "status", "outcome", "mistake", "kind", "parent_arrival", "service_time")
 
 
 def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
@@ -182,12 +168,6 @@ def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
         known = Cell(OUTCOMES[outcome], kind=KINDS[of[0]], status=of[1] or None) if of else Cell(OUTCOMES[outcome])
         counted[place] = any(PARTS[name](known) for name in counts)
     return counted[code]
-
-
-def _of_requests(rows: Rows) -> dict[str, Floats]:
-    words = {name: rows.words(name).astype(np.float64) for name in ("outcome", "mistake", "kind")}
-    numbers = {name: rows.floats(name) for name in ("start", "status", "parent_arrival")}
-    return {**words, **numbers, "service_time": service_time(rows)}
 
 
 def _times(name: str, rows: dict[str, Floats], *, whole: bool) -> Values:

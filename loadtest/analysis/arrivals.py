@@ -20,21 +20,22 @@ from loadtest.record.run_info import RunInfo
 
 GAPS: Final = 5_000_000
 """Largest number of arrivals of an entry whose gaps are measured; later arrivals are ignored."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Number of arrivals of a stage without an operation row."""
-
-    traffic: str
-    stage: str
-    count: int
+_MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collector of arrivals by traffic entry: their start lag, and whether an operation or a request names them."""
+    """Collector of arrivals by traffic entry: their start lag, and whether an operation or a request names them.
+
+    Attributes:
+        last: the last moment of the record, in ns since the epoch.
+        first_of: by column of ``_MOMENTS``, the least of each entry's sent operations in figures, in ns.
+        last_of: likewise the greatest.
+    """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
+        self.last = -np.inf
+        self.first_of = {name: np.full(len(vocabulary.entries), np.inf) for name in _MOMENTS}
+        self.last_of = {name: np.full(len(vocabulary.entries), -np.inf) for name in _MOMENTS}
         self._vocabulary = vocabulary
         self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._named: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
@@ -43,11 +44,13 @@ class Arrivals:
         """Least known arrival number of each stage. Arrivals are numbered in the order of their stages."""
 
     def add(self, chunk: Chunk) -> None:
+        for name in ("start", "end"):
+            self.last = float(np.fmax(self.last, np.fmax.reduce(chunk.everything.floats(name))))
         for stage_index, rows in chunk.operations.by_stage:
-            entry = self._vocabulary.entry_of[stage_index]
             self._see(stage_index, rows, "arrival", self._ended)
-            if chunk.vocabulary.in_figures[stage_index]:
-                self._note_lags(entry, rows)
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            if len(rows.sent):
+                self._note(self._vocabulary.entry_of[stage_index], rows.sent)
         for stage_index, rows in chunk.requests.by_stage:
             self._see(stage_index, rows, "parent_arrival", self._named)
 
@@ -57,24 +60,16 @@ class Arrivals:
         gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
         return distribution.distribution(np.abs(gaps, out=gaps))
 
-    def missing(self, info: RunInfo) -> list[Missing]:
-        """Return the arrivals without an operation row, by stage, without the warm-up.
+    def missing(self, info: RunInfo) -> dict[int, int]:
+        """Return the number of arrivals without an operation row, by the index of their stage.
 
         In a completed run, these are the numbers below ``offered`` that have no row. A killed run has no ``offered``:
         there they are the arrivals that requests name and that have no outcome.
         """
-        found = []
+        found: dict[int, int] = {}
         for place, (name, plan) in enumerate(info.traffic.items()):
-            absent, beyond = self._absent(place, plan.offered)
-            stage_indices = [
-                stage_index for stage_index, (entry, _) in enumerate(self._vocabulary.stage_keys) if entry == name
-            ]
-            counts = self._by_cell(absent, beyond, stage_indices)
-            found += [
-                Missing(name, self._vocabulary.stage_keys[stage_index][1].name, count)
-                for stage_index, count in zip(stage_indices, counts, strict=True)
-                if count and self._vocabulary.in_figures[stage_index]
-            ]
+            stages = [index for index, key in enumerate(self._vocabulary.stage_keys) if key.traffic == name]
+            found |= self._by_stage(*self._absent(place, plan.offered), stages)
         return found
 
     def _absent(self, place: int, offered: int | None) -> tuple[Ints, int]:
@@ -84,18 +79,15 @@ class Arrivals:
             return np.flatnonzero(named & ~grown(ended, len(named))[: len(named)]), 0
         return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
 
-    def _by_cell(self, absent: Ints, beyond: int, stage_indices: list[int]) -> list[int]:
+    def _by_stage(self, absent: Ints, beyond: int, stages: list[int]) -> dict[int, int]:
         """Count lost arrivals by the stage of the nearest known arrival before them, else after."""
-        seen = [stage_index for stage_index in stage_indices if np.isfinite(self._first[stage_index])]
+        seen = sorted((index for index in stages if np.isfinite(self._first[index])), key=self._first.__getitem__)
         if not seen:
-            return [0] * (len(stage_indices) - 1) + [len(absent) + beyond] if stage_indices else []
-        firsts = self._first[seen]
-        order = np.argsort(firsts)
-        places = np.maximum(np.searchsorted(firsts[order], absent, side="right") - 1, 0)
+            return {index: len(absent) + beyond for index in stages[-1:]}
+        places = np.maximum(np.searchsorted(self._first[seen], absent, side="right") - 1, 0)
         counts = np.bincount(places, minlength=len(seen))
         counts[-1] += beyond
-        by_stage = dict(zip(np.asarray(seen)[order].tolist(), counts.tolist(), strict=True))
-        return [by_stage.get(stage_index, 0) for stage_index in stage_indices]
+        return dict(zip(seen, counts.tolist(), strict=True))
 
     def _see(self, stage_index: int, rows: Rows, column: str, seen: list[Bools]) -> None:
         number = known(rows.floats(column)).astype(np.int64)
@@ -106,41 +98,15 @@ class Arrivals:
         seen[entry] = grown(seen[entry], int(number.max()) + 1)
         seen[entry][number] = True
 
-    def _note_lags(self, entry: int, rows: Rows) -> None:
-        lag, number = start_lag(rows), rows.floats("arrival")
-        noted = np.flatnonzero(~np.isnan(lag) & (number < GAPS))
-        places = number.take(noted).astype(np.int64)
+    def _note(self, entry: int, rows: Rows) -> None:
+        for name in _MOMENTS:
+            times = rows.floats(name)
+            self.first_of[name][entry] = min(self.first_of[name][entry], times.min())
+            self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
+        rows = rows.where(rows.floats("arrival") < GAPS)
+        places = rows.floats("arrival").astype(np.int64)
         self._lag[entry] = grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)
-        self._lag[entry][places] = lag.take(noted)
-
-
-class Extent:
-    """First and last moments of a record, in ns since the epoch.
-
-    Attributes:
-        last: the last moment in the record.
-        first: by column (``start``, ``intended_start``), the least of each traffic entry's operations in figures.
-        last_of: likewise the greatest.
-    """
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.last = -np.inf
-        entries = len(vocabulary.entries)
-        self.first = {name: np.full(entries, np.inf) for name in ("start", "intended_start")}
-        self.last_of = {name: np.full(entries, -np.inf) for name in ("start", "intended_start")}
-
-    def add(self, chunk: Chunk) -> None:
-        for name in ("start", "end"):
-            self.last = float(np.fmax(self.last, np.fmax.reduce(chunk.everything.floats(name))))
-        for stage_index, rows in chunk.operations.by_stage:
-            sent = rows.where(~np.isnan(start_lag(rows)))
-            if not chunk.vocabulary.in_figures[stage_index] or not len(sent):
-                continue
-            entry = chunk.vocabulary.entry_of[stage_index]
-            for name in self.first:
-                times = sent.floats(name)
-                self.first[name][entry] = min(self.first[name][entry], times.min())
-                self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
+        self._lag[entry][places] = start_lag(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,9 +143,8 @@ class WorstLags:
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
             lags = self._of[chunk.vocabulary.entry_of[stage_index]]
-            sent = rows.where(~np.isnan(start_lag(rows)))
-            start, dispatch = start_lag(sent), dispatch_lag(sent)
-            for place, rows_of_bin in groups(distribution.place(sent.floats("intended_start") / 1e9, lags.cuts)):
+            start, dispatch = start_lag(rows.sent), dispatch_lag(rows.sent)
+            for place, rows_of_bin in groups(distribution.place(rows.sent.floats("intended_start") / 1e9, lags.cuts)):
                 if place < 0:
                     continue
                 for worst, lag in ((lags.start_lag, start), (lags.dispatch_lag, dispatch)):
@@ -193,7 +158,6 @@ class WorstLags:
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
 """Minimum mean arrivals per bin. Below it, even a perfect schedule has a spread between bins."""
-_COLUMNS: Final = ("start", "intended_start")
 
 
 class Evenness(Result, frozen=True, kw_only=True):
@@ -213,19 +177,18 @@ class Evenness(Result, frozen=True, kw_only=True):
 class Evennesses:
     """Counter of each traffic entry's first requests in bins of 100 ms. Evenness is reported, never judged."""
 
-    def __init__(self, vocabulary: Vocabulary, extent: Extent, arrivals: Arrivals) -> None:
-        self._entries, self._extent, self._arrivals = vocabulary.entries, extent, arrivals
+    def __init__(self, vocabulary: Vocabulary, arrivals: Arrivals) -> None:
+        self._entries, self._arrivals = vocabulary.entries, arrivals
         self._bins: dict[tuple[int, str], Ints] = {}
         for entry in range(len(self._entries)):
-            for column in _COLUMNS:
-                first, last = extent.first[column][entry], extent.last_of[column][entry]
+            for column in _MOMENTS:
+                first, last = arrivals.first_of[column][entry], arrivals.last_of[column][entry]
                 if np.isfinite(first) and (count := int((last - first) / 1e9 / _BIN_S)) >= 2:
                     self._bins[entry, column] = np.zeros(count, np.int64)
 
     def add(self, chunk: Chunk) -> None:
-        for stage_index, rows in chunk.operations.by_stage:
-            if chunk.vocabulary.in_figures[stage_index]:
-                self._count(chunk.vocabulary.entry_of[stage_index], rows.where(~np.isnan(start_lag(rows))))
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            self._count(chunk.vocabulary.entry_of[stage_index], rows.sent)
 
     def result(self) -> dict[str, Evenness]:
         return {
@@ -238,11 +201,11 @@ class Evennesses:
         }
 
     def _count(self, entry: int, rows: Rows) -> None:
-        for column in _COLUMNS:
+        for column in _MOMENTS:
             counts = self._bins.get((entry, column))
             if counts is None or not len(rows):
                 continue
-            since = rows.floats(column) - self._extent.first[column][entry]
+            since = rows.floats(column) - self._arrivals.first_of[column][entry]
             # As in np.histogram, the last bin includes its upper edge.
             places = np.minimum(since / (_BIN_S * 1e9), np.nextafter(len(counts), 0)).astype(np.int64)
             if since.max() > len(counts) * _BIN_S * 1e9:

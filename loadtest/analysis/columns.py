@@ -288,6 +288,11 @@ class Rows:
         return self._split("stage", lambda: _runs(self.stage_index))
 
     @property
+    def by_judged_stage(self) -> "list[tuple[int, Rows]]":
+        """The rows of each stage that has any, without set-up and warm-up."""
+        return [(index, rows) for index, rows in self.by_stage if self.columns.vocabulary.in_figures[index]]
+
+    @property
     def by_kind(self) -> "list[tuple[int, Rows]]":
         """The rows of each kind of request that has any."""
         return self._split("kind", lambda: groups(self.words("kind")))
@@ -296,6 +301,11 @@ class Rows:
     def ok(self) -> "Rows":
         """The rows that ended well."""
         return self._part(Outcome.OK, lambda: self.words("outcome") == OK)
+
+    @property
+    def sent(self) -> "Rows":
+        """The operations that sent a request."""
+        return self._part("sent", lambda: ~np.isnan(self.floats("start") - self.floats("intended_start")))
 
     @property
     def without_mistakes(self) -> "Rows":

@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
+from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,8 +14,9 @@ from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary, tally
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
+from loadtest.arrays import Bools
 from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, RequestKind
-from loadtest.record.run_info import RunInfo, StagePlan
+from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
 """Status of a request without a response."""
@@ -87,15 +88,16 @@ class Counts:
 
     def requested(self, limit: str) -> int:
         """Return the requests that drew on a limit name, the set-up's included."""
-        return sum(count for cell, count in self._all_on(limit))
+        return self.on_limit[limit].total()
 
-    def keys(self, limit: str) -> set[int]:
-        """Return the indices of the keys that were used on a limit name."""
-        return {cell.key for cell, _ in self._all_on(limit)}
-
-    def _all_on(self, limit: str) -> Iterator[tuple[RequestCell, int]]:
+    @cached_property
+    def on_limit(self) -> "dict[str, Counter[int]]":
+        """The requests that drew on each limit name by key, the set-up's included; known after the scan."""
+        found: dict[str, Counter[int]] = defaultdict(Counter)
         for cells in self.requests.values():
-            yield from ((cell, count) for cell, count in cells.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == limit)
+            for cell, count in cells.items():
+                found[LIMIT_OF_KIND[KINDS[cell.kind]]][cell.key] += count
+        return found
 
 
 _Cell = TypeVar("_Cell", OperationCell, RequestCell)
@@ -211,29 +213,22 @@ class RequestsInTime:
             for place, some in enumerate((kind == _RETRIEVE, kind == _POLL, None, accepted)):
                 tally(counts[:, place], stretch if some is None else stretch[some])
 
-    def during(self, planned: Sequence[StageKey]) -> tuple[int, int]:
-        """Return entries' polls during their own stages, and all traffic's polls and retrieves in that time."""
-        polls = 0
-        on = np.zeros(self._counts.shape[1], bool)
-        for name in dict.fromkeys(name for name, _ in planned):
-            covered = self._covered([stage for entry, stage in planned if entry == name])
-            polls += int(self._counts[self._entries.index(name), covered, 1].sum())
-            on |= covered
-        return polls, int(self._counts[:, on, :2].sum())
+    def retrievals(self, planned: Sequence[StageKey]) -> int:
+        """Return the polls and retrieves of all traffic while any of some stages was on."""
+        on = self._on(planned).any(axis=0)
+        return int(self._counts[:, on, :2].sum())
 
-    def sent_during(self, planned: Sequence[StageKey]) -> dict[str, int]:
+    def sent(self, planned: Sequence[StageKey]) -> dict[str, int]:
         """Return the requests that entries sent during their own stages, by the names of their counts."""
-        sent = np.zeros(2, np.int64)
-        for name in dict.fromkeys(name for name, _ in planned):
-            covered = self._covered([stage for entry, stage in planned if entry == name])
-            sent += self._counts[self._entries.index(name), covered, 2:].sum(axis=0)
-        return {"requests.sent": int(sent[0]), "requests.accepted": int(sent[1])}
-
-    def _covered(self, stages: list[StagePlan]) -> np.ndarray:
-        return np.array(
-            [
-                any(stage.start_s <= begin and end <= stage.end_s for stage in stages)
-                for begin, end in pairwise(self._edges.tolist())
-            ],
-            bool,
+        sums = self._counts[self._on(planned)].sum(axis=0).tolist()
+        return dict(
+            zip(("requests.retrieves", "requests.polls", "requests.sent", "requests.accepted"), sums, strict=True)
         )
+
+    def _on(self, planned: Sequence[StageKey]) -> Bools:
+        """Return ``[entry, stretch]``, whether any of an entry's stages among some was on."""
+        on = np.zeros(self._counts.shape[:2], bool)
+        for name, stage in planned:
+            inside = (stage.start_s <= self._edges[:-1]) & (self._edges[1:] <= stage.end_s)
+            on[self._entries.index(name)] |= inside
+        return on

@@ -266,11 +266,27 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
     return places if inside.all() else np.where(inside, places, -1)
 
 
-def spread(binned: Distributions, cuts: Floats, seconds: Floats, values: Floats) -> None:
-    """Add each value to the distribution of its bin; drop values outside all bins."""
-    for bin_, places in groups(place(seconds, cuts)):
-        if bin_ >= 0:
-            binned.add_to(bin_, values if places is None else values.take(places))
+class TimeSeries:
+    """Distributions of values by bins of time, in s since the epoch.
+
+    Args:
+        seconds: covered from the epoch on.
+        events: expected number of values.
+        per_bin: wanted mean number of values in a bin.
+    """
+
+    def __init__(self, seconds: float, events: int, per_bin: int) -> None:
+        self.cuts = edges(0, seconds, width(seconds, events, per_bin))
+        self._bins = Distributions(max(1, len(self.cuts) - 1), exact=1_000)
+
+    def add(self, seconds: Floats, values: Floats) -> None:
+        """Add each value to the distribution of its bin; drop values outside all bins."""
+        for bin_, places in groups(place(seconds, self.cuts)):
+            if bin_ >= 0:
+                self._bins.add_to(bin_, values if places is None else values.take(places))
+
+    def bins(self) -> list[Distribution]:
+        return [self._bins.get([place]) for place in range(len(self.cuts) - 1)]
 
 
 def every(step: int, before: int, events: int) -> Ints:

@@ -103,7 +103,7 @@ def find(record: Record) -> Findings:
     """
     metrics = compute(record, expectation := expect(record))
     uses, rates = LimitUses(record), LimitRates(record, expectation)
-    evenness = Evennesses(record.vocabulary, record.extent, record.arrivals)
+    evenness = Evennesses(record.vocabulary, record.arrivals)
     lags = WorstLags(record.sent_by_entry, record.covered_s)
     retried, observed_429 = Retried(record), look_into(record, expectation)
     points, phases, heats = Points(record), Phases(record.vocabulary, record.slowest.result()), Heats(record)

@@ -23,7 +23,7 @@ from loadtest.analysis import times
 from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.reader import LATEST_NS, read_chunks
 from loadtest.arrays import Bools, Floats
-from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, Operation
+from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.samples import SCHEMA, safe_cells
@@ -146,15 +146,6 @@ def _derived(name: str, meaning: str, formula: Callable[[Rows], Floats], of: Cal
     return Column(name, pa.float64(), meaning, values)
 
 
-def _overhead(rows: Rows) -> Floats:
-    found = np.full(len(rows), np.nan)
-    for operation in Operation:
-        (code,) = rows.columns.vocabulary.codes("operation", [operation])
-        chosen = rows.words("operation") == code
-        found[chosen] = times.overhead(rows.where(chosen), operation)
-    return found
-
-
 def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
     """Return a column with the limit that a row draws on, derived from a word of the row."""
     limits = list(LimitName)
@@ -225,7 +216,9 @@ OPERATIONS: Final = (
     _recorded("pending_seen_ns", "start of the last request that saw the job pending", "pending_seen"),
     _derived("response_time_ms", "end − intended start", times.response_time),
     _derived("dispatch_lag_ms", "start − the later of intended start and user free", times.dispatch_lag),
-    _derived("overhead_ms", "service time − executionTime; of an async run, end − start − executionTime", _overhead),
+    _derived(
+        "overhead_ms", "service time − executionTime; of an async run end − start − executionTime", times.overhead
+    ),
     _derived("submit_ms", "service time of the submit; async runs, like the rest", times.submit_time, _jobs),
     _derived("time_to_result_ms", "response time: upper bound of the time to result", times.response_time, _jobs),
     _derived("time_to_result_lower_ms", "lower bound of it", times.time_to_result_lower, _jobs),

@@ -28,6 +28,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
+from loadtest.analysis.times import LAST_PENDING
 from loadtest.compare.measurements import (
     FILE_NAME,
     NATURES,
@@ -175,7 +176,7 @@ class _Stage:
             RESPONSE: record.response_times(key.traffic).get([self.index]),
             **{name: record.times[name].get([self.index]) for name in (EXECUTION, OVERHEAD)},
         }
-        self.lower = record.times.last_pending.get([self.index])
+        self.lower = record.times[LAST_PENDING].get([self.index])
 
     def measurements(self) -> list[Measurement]:
         """All of them, in the order of ``Metric``; none of what there is no sample of."""

@@ -137,15 +137,13 @@ class _Maker:
         operations: Counter[Cell] = Counter()
         for ended, count in record.counts.of_operations(stage_indices).items():
             operations[Cell(OUTCOMES[ended.outcome], sent=bool(ended.sent))] += count
-        names = {(entry, stage.name) for entry, stage in planned}
-        lost = sum(missing.count for missing in self.missing if (missing.traffic, missing.stage) in names)
-        operations[Cell(Outcome.LOST, sent=False)] += lost
+        operations[Cell(Outcome.LOST, sent=False)] += sum(self.missing.get(index, 0) for index in stage_indices)
         requests: Counter[Cell] = Counter()
         for each, count in record.counts.of_requests(stage_indices).items():
             requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
         counts = {name: counted(name, operations, requests) for name in PARTS}
         # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
-        then = counts | record.in_time.sent_during(planned)
+        then = counts | record.in_time.sent(planned)
         return {
             name: sum(counts[part] for part in entry.parts)
             if not entry.whole
@@ -168,7 +166,7 @@ class _Maker:
 
     def _polling(self, planned: Planned) -> PollingCost:
         record = self.record
-        polls, retrievals = record.in_time.during(planned)
+        polls, retrievals = record.in_time.sent(planned)["requests.polls"], record.in_time.retrievals(planned)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         # A limit on how many are answered at a time allows no number of them.

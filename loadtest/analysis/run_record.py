@@ -10,7 +10,7 @@ import msgspec
 import pandas as pd
 
 from loadtest.analysis.anomalies import Anomalies, Errors
-from loadtest.analysis.arrivals import Arrivals, Extent
+from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Counts, Means, RequestsInTime
@@ -19,7 +19,7 @@ from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import scan
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
-from loadtest.analysis.times import TimeDistributions
+from loadtest.analysis.times import NOT_FOUND, TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
 from loadtest.record import run_directory
@@ -38,7 +38,6 @@ class Record:
         means: where the time of ok operations goes, by stage.
         sent: the requests that limiters are replayed over.
         arrivals: which arrivals it tells of.
-        extent: when things happened.
         errors: what was not ok, in groups.
         anomalies: values that cannot be.
         jobs: what became of each.
@@ -56,7 +55,6 @@ class Record:
     means: Means
     sent: SentRequests
     arrivals: Arrivals
-    extent: Extent
     errors: Errors
     anomalies: Anomalies
     jobs: JobTracker
@@ -97,7 +95,7 @@ class Record:
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
         # Killed run: the last recorded event.
-        return min(planned, max(0.0, self.extent.last / 1e9))
+        return min(planned, max(0.0, self.arrivals.last / 1e9))
 
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
@@ -115,18 +113,14 @@ class Record:
         return self.sent_requests[self.sent_requests["limit"].isin(self.assumed_limits.together(limit))]
 
     def limits(self) -> list[str]:
-        """Assumed limits with at least one request, named as for ``on_limit``."""
-        return list(self._limits)
-
-    @cached_property
-    def _limits(self) -> list[str]:
+        """Return the assumed limits with at least one request, named as for ``on_limit``."""
         assumed = self.assumed_limits
         names = dict.fromkeys(assumed.drawn_on(name) for name in LIMIT_NAMES if name in assumed.limits)
         return [name for name in names if any(self.counts.requested(each) for each in assumed.together(name))]
 
     def quotas_on(self, limit: str) -> int:
         """Return a limit's number of quotas: one per key used, unless keys share it."""
-        keys: set[int] = set().union(*(self.counts.keys(each) for each in self.assumed_limits.together(limit)))
+        keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))
 
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
@@ -157,13 +151,13 @@ class Record:
         return tuple(
             name
             for name in self.info.traffic
-            if (n := self.times.not_found.get(indices := self.stage_indices_of(name)).n)
+            if (n := self.times[NOT_FOUND].get(indices := self.stage_indices_of(name)).n)
             and n == self.counts.ended(indices, OK)
         )
 
     def response_times(self, traffic: str) -> Distributions:
         """Return an entry's response times by stage; for ``not_found_entries``, those of its 404s."""
-        return self.times.not_found if traffic in self.not_found_entries else self.times["response_time_ms"]
+        return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
     def cut_off(self, stages: Sequence[StageKey]) -> int:
         """Return the number of operations cut off by the end of the run, which also count as timed out."""
@@ -194,7 +188,6 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
         "means": Means(vocabulary),
         "sent": SentRequests(vocabulary),
         "arrivals": Arrivals(vocabulary),
-        "extent": Extent(vocabulary),
         "errors": Errors(vocabulary),
         "anomalies": Anomalies(vocabulary),
         "jobs": JobTracker(vocabulary),

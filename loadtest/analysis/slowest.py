@@ -77,9 +77,7 @@ class Slowest:
         """The response time that an operation has to exceed to be kept."""
 
     def add(self, chunk: Chunk) -> None:
-        for stage_index, rows in chunk.operations.by_stage:
-            if not self._vocabulary.in_figures[stage_index]:
-                continue
+        for stage_index, rows in chunk.operations.by_judged_stage:
             entry, response = self._vocabulary.entry_of[stage_index], response_time(rows)
             candidates = np.flatnonzero(response > self._bar[entry])
             if len(candidates) > MOST:

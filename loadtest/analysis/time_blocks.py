@@ -22,7 +22,7 @@ from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.times import dispatch_lag, overhead, response_time
+from loadtest.analysis.times import FORMULAS, dispatch_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 from loadtest.record.run_info import StagePlan
@@ -252,9 +252,7 @@ class TimeBlocks:
         self._take_decisions(expectation)
 
     def add(self, chunk: Chunk) -> None:
-        for index, rows in chunk.operations.by_stage:
-            if not chunk.vocabulary.in_figures[index]:
-                continue
+        for index, rows in chunk.operations.by_judged_stage:
             seconds = rows.floats("intended_start") / 1e9
             if self.dispatch_lag is not None:
                 self.dispatch_lag.add(self.dispatch_lag.grid.place(seconds), dispatch_lag(rows))
@@ -288,12 +286,7 @@ class TimeBlocks:
         if timed is not rows:
             places = stage.grid.place(timed.floats("intended_start") / 1e9)
         for name, times in stage.times.items():
-            times.add(places, self._values(name, timed, index))
-
-    def _values(self, name: str, rows: Rows, index: int) -> Floats:
-        if name == OVERHEAD:
-            return overhead(rows, self._record.vocabulary.operation_of[index])
-        return response_time(rows) if name == RESPONSE else rows.floats("execution_time_ms")
+            times.add(places, FORMULAS[name](timed))
 
     def _take_decisions(self, expectation: Expectation) -> None:
         decided = self._record.deciding_requests

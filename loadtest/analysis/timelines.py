@@ -9,22 +9,28 @@ from typing import Final
 import numpy as np
 
 from loadtest.analysis import distribution
-from loadtest.analysis.anomalies import impossible, seen_ms
 from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, tally
-from loadtest.analysis.distribution import Distribution, Distributions
+from loadtest.analysis.distribution import Distribution, TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.times import response_time
+from loadtest.analysis.times import execution_time, impossible, longest_execution, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
-LAYERS: Final = (Outcome.OK, "429", Outcome.FAILED, "timed out")
 _RESPONSE_DOTS: Final = 11_000
 """Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _FAILED: Final = OUTCOMES.index(Outcome.FAILED)
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
+_OUTCOMES: Final = {
+    Outcome.OK: (OK,),
+    "429": (OUTCOMES.index(Outcome.THROTTLED),),
+    Outcome.FAILED: (_FAILED,),
+    "timed out": (TIMED_OUT,),
+}
+
+
+LAYERS: Final = tuple(_OUTCOMES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,46 +51,35 @@ class Responses:
 
 
 class Points:
-    """Gathers the responses of each traffic entry, warm-up included; without those to mistakes, as in figures."""
+    """Collector of each traffic entry's responses, warm-up included, without deliberate mistakes."""
 
     def __init__(self, record: Record) -> None:
-        self._record = record
-        entries = range(len(record.vocabulary.entries))
-        self._n = [self._outcomes(entry, (OK, TIMED_OUT)) for entry in entries]
-        self._cuts = [
-            distribution.edges(0, record.covered_s, distribution.width(record.covered_s, n, _PER_BIN)) for n in self._n
-        ]
-        self._binned = [Distributions(max(1, len(cuts) - 1), exact=1_000) for cuts in self._cuts]
-        self._dots: list[dict[str, list[tuple[Floats, Floats]]]] = [{layer: [] for layer in LAYERS} for _ in entries]
-        self._seen = np.zeros((len(entries), len(LAYERS)), np.int64)
-        self._slow_from = [self._slow(name) for name in record.vocabulary.entries]
+        self._of = {name: _EntryPoints(record, name) for name in record.vocabulary.entries}
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            self._take(chunk.vocabulary.entry_of[stage_index], rows)
+            self._of[chunk.vocabulary.stage_keys[stage_index].traffic].take(rows)
 
     def result(self) -> dict[str, Responses]:
-        return {
-            name: Responses(
-                {
-                    layer: (np.concatenate([s for s, _ in parts]), np.concatenate([r for _, r in parts]))
-                    for layer, parts in self._dots[entry].items()
-                    if parts
-                },
-                self._cuts[entry],
-                [self._binned[entry].get([k]) for k in range(len(self._cuts[entry]) - 1)],
-                self._n[entry],
-            )
-            for entry, name in enumerate(self._record.vocabulary.entries)
-        }
+        return {name: found.result() for name, found in self._of.items()}
 
-    def _take(self, entry: int, rows: Rows) -> None:
-        if self._record.vocabulary.entries[entry] not in self._record.not_found_entries:
-            rows = rows.without_mistakes
+
+class _EntryPoints:
+    def __init__(self, record: Record, name: str) -> None:
+        stages = record.stage_indices_of(name)
+        self._keeps_mistakes = name in record.not_found_entries
+        self._totals = {layer: record.counts.ended(stages, *outcomes) for layer, outcomes in _OUTCOMES.items()}
+        self._n = record.counts.ended(stages, OK, TIMED_OUT)
+        self._series = TimeSeries(record.covered_s, self._n, _PER_BIN)
+        self._dots: dict[str, list[tuple[Floats, ...]]] = {layer: [] for layer in LAYERS}
+        self._seen = dict.fromkeys(LAYERS, 0)
+        response = record.times["response_time_ms"].get(stages)
+        self._slow_from = response.at([max(1, round(response.n * 0.98))])[0] if response.n else np.inf
+
+    def take(self, rows: Rows) -> None:
+        rows = rows if self._keeps_mistakes else rows.without_mistakes
         good = rows.answered
-        distribution.spread(
-            self._binned[entry], self._cuts[entry], good.floats("intended_start") / 1e9, response_time(good)
-        )
+        self._series.add(good.floats("intended_start") / 1e9, response_time(good))
         outcome = rows.words("outcome")
         which = {
             Outcome.OK: outcome == OK,
@@ -94,35 +89,24 @@ class Points:
         }
         for layer, mask in which.items():
             if mask.any():
-                self._keep(entry, layer, rows.where(mask))
+                self._keep(layer, rows.where(mask))
 
-    def _keep(self, entry: int, layer: str, rows: Rows) -> None:
-        """Keep every n-th, and of the slowest 2 % more, so that no stall is thinned away."""
-        response = response_time(rows)
-        if not (response > 0).all():
-            rows = rows.where(response > 0)
-            response = response_time(rows)
-        place = LAYERS.index(layer)
-        before, total = int(self._seen[entry, place]), self._total(entry, layer)
-        self._seen[entry, place] += len(rows)
+    def _keep(self, layer: str, rows: Rows) -> None:
+        """Keep every n-th operation, and more of the slowest 2 %, so that every stall is visible."""
+        rows = rows.where(response_time(rows) > 0)
+        response, before, total = response_time(rows), self._seen[layer], self._totals[layer]
+        self._seen[layer] += len(rows)
         keep = distribution.every(max(1, -(-total // _RESPONSE_DOTS)), before, len(rows))
         if layer == Outcome.OK:
             slow = distribution.every(max(1, -(-total // (_SLOW * 50))), before, len(rows))
-            keep = np.union1d(keep, slow[response[slow] > self._slow_from[entry]])
+            keep = np.union1d(keep, slow[response[slow] > self._slow_from])
         if len(keep):
-            self._dots[entry][layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
+            self._dots[layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
 
-    def _total(self, entry: int, layer: str) -> int:
-        outcomes = {Outcome.OK: (OK,), "timed out": (TIMED_OUT,), Outcome.FAILED: (_FAILED,)}
-        return self._outcomes(entry, outcomes.get(layer, (_THROTTLED,)))
-
-    def _outcomes(self, entry: int, outcomes: tuple[int, ...]) -> int:
-        stage_indices = self._record.stage_indices_of(self._record.vocabulary.entries[entry])
-        return self._record.counts.ended(stage_indices, *outcomes)
-
-    def _slow(self, name: str) -> float:
-        response = self._record.times["response_time_ms"].get(self._record.stage_indices_of(name))
-        return float(response.at([max(1, round(response.n * 0.98))])[0]) if response.n else np.inf
+    def result(self) -> Responses:
+        dots = {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
+        pairs = {layer: (seconds, response) for layer, (seconds, response) in dots.items()}
+        return Responses(pairs, self._series.cuts, self._series.bins(), self._n)
 
 
 LONG_S: Final = 600.0
@@ -226,73 +210,54 @@ class Executions:
 
 
 class ExecutionTimeline:
-    """Gathers them for each traffic entry that executes anything: a retrieval's job was executed before it."""
+    """Collector of executions for each traffic entry that executes: a retrieval's job ran before it."""
 
     def __init__(self, record: Record) -> None:
-        self._record = record
-        plans = record.info.traffic
-        self._entries = {
-            place: name
-            for place, name in enumerate(record.vocabulary.entries)
-            if plans[name].operation in EXECUTING_OPERATIONS
-        }
-        known = record.times["execution_time_ms"]
-        self._n = {place: known.get(record.stage_indices_of(name)).n for place, name in self._entries.items()}
-        self._cuts = {
-            place: distribution.edges(0, record.covered_s, distribution.width(record.covered_s, n, _PER_BIN))
-            for place, n in self._n.items()
-        }
-        self._binned = {p: Distributions(max(1, len(cuts) - 1), exact=1_000) for p, cuts in self._cuts.items()}
-        self._seen = dict.fromkeys(self._entries, 0)
-        self._anomaly_count = dict.fromkeys(self._entries, 0)
-        self._dots: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
-        self._anomalous: dict[int, list[tuple[Floats, ...]]] = {place: [] for place in self._entries}
+        plans = record.info.traffic.items()
+        executing = [name for name, plan in plans if plan.operation in EXECUTING_OPERATIONS]
+        self._of = {name: _EntryExecutions(record, name) for name in executing}
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            if chunk.vocabulary.entry_of[stage_index] in self._entries:
+            if (found := self._of.get(chunk.vocabulary.stage_keys[stage_index].traffic)) is not None:
                 good = rows.without_mistakes.ok
-                self._take(stage_index, good.where(~np.isnan(good.execution_given)))
+                good = good.where(~np.isnan(good.execution_given))
+                found.take(good, judged=bool(chunk.vocabulary.in_figures[stage_index]))
 
     def result(self) -> dict[str, Executions]:
         """Return the executions of each traffic entry that has any."""
-        found = {}
-        for place, name in self._entries.items():
-            if not self._n[place] + self._anomaly_count[place]:
-                continue
-            cuts = self._cuts[place]
-            seconds, execution, seen = _joined(self._dots[place], 3)
-            anomalous, anomalous_seen = _joined(self._anomalous[place], 2)
-            binned = [self._binned[place].get([k]) for k in range(len(cuts) - 1)]
-            found[name] = Executions(
-                self._n[place],
-                seconds,
-                execution,
-                seen,
-                (anomalous, anomalous_seen),
-                self._anomaly_count[place],
-                cuts,
-                binned,
-            )
-        return found
+        found = {name: entry.result() for name, entry in self._of.items()}
+        return {name: each for name, each in found.items() if each.n + each.anomaly_count}
 
-    def _take(self, stage_index: int, rows: Rows) -> None:
-        vocabulary = self._record.vocabulary
-        place = vocabulary.entry_of[stage_index]
+
+class _EntryExecutions:
+    def __init__(self, record: Record, name: str) -> None:
+        self._n = record.times["execution_time_ms"].get(record.stage_indices_of(name)).n
+        self._series = TimeSeries(record.covered_s, self._n, _PER_BIN)
+        self._seen = self._anomaly_count = 0
+        self._dots: list[tuple[Floats, ...]] = []
+        self._anomalous: list[tuple[Floats, ...]] = []
+
+    def take(self, rows: Rows, *, judged: bool) -> None:
         execution, seconds = rows.execution_given, rows.floats("intended_start") / 1e9
-        distribution.spread(self._binned[place], self._cuts[place], seconds, rows.floats("execution_time_ms"))
-        seen = seen_ms(rows, vocabulary.operation_of[stage_index])
+        self._series.add(seconds, execution_time(rows))
+        seen = longest_execution(rows)
         anomalous = impossible(execution, seen)
-        keep = distribution.every(max(1, -(-self._n[place] // _EXECUTION_DOTS)), self._seen[place], len(rows))
-        self._seen[place] += len(rows)
+        keep = distribution.every(max(1, -(-self._n // _EXECUTION_DOTS)), self._seen, len(rows))
+        self._seen += len(rows)
         keep = keep[~anomalous[keep]]
-        if len(keep):
-            self._dots[place].append((seconds[keep], execution[keep], seen[keep]))
-        if vocabulary.in_figures[stage_index] and anomalous.any():
-            left = max(0, _ANOMALOUS_DOTS - self._anomaly_count[place])
-            self._anomalous[place].append((execution[anomalous][:left], seen[anomalous][:left]))
-            self._anomaly_count[place] += int(anomalous.sum())
+        self._dots.append((seconds[keep], execution[keep], seen[keep]))
+        if judged:
+            left = max(0, _ANOMALOUS_DOTS - self._anomaly_count)
+            self._anomalous.append((execution[anomalous][:left], seen[anomalous][:left]))
+            self._anomaly_count += int(anomalous.sum())
+
+    def result(self) -> Executions:
+        seconds, execution, seen = _joined(self._dots, 3)
+        beyond, seen_less = _joined(self._anomalous, 2)
+        cuts, bins, count = self._series.cuts, self._series.bins(), self._anomaly_count
+        return Executions(self._n, seconds, execution, seen, (beyond, seen_less), count, cuts, bins)
 
 
-def _joined(parts: list[tuple[Floats, ...]], width: int) -> tuple[Floats, ...]:
-    return tuple(np.concatenate(each) for each in zip(*parts, strict=True)) if parts else (np.zeros(0),) * width
+def _joined(parts: list[tuple[Floats, ...]], width: int) -> Floats:
+    return np.concatenate([np.zeros((width, 0)), *map(np.stack, parts)], axis=1)

@@ -1,25 +1,24 @@
-"""Every latency and lag that is reported, as distributions by stage.
+"""All reported latencies and lags: their formulas, and their distributions by stage.
 
-Polling only bounds a job's waits. The record has these times of a job: its submit was sent (S) and answered (A),
-the last request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted
-it at some time from S to A, its result was ready at some time from P to T, and it says to have executed it for E
-(executionTime). So
+Polling only bounds a job's waits. A job's record has these times: its submit was sent (S) and answered (A), the last
+request that saw it pending was sent (P), and the poll that saw its end was answered (T). The target accepted the job at
+some time from S to A, its result was ready at some time from P to T, and its executionTime is E. Therefore
 
-* queue wait, from being accepted to the begin of execution, is at least P − A − E and at most T − S − E;
-* poll lag, from the result to its being seen, is at most T − P, and may be nothing at all.
+* the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
+* the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
 
-Both hold whatever the target does in between, as long as its executionTime is true.
+Both hold whatever the target does in between, if its executionTime is true.
 """
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from loadtest.analysis.columns import Rows, Vocabulary
+from loadtest.analysis.columns import DAY_MS, Rows, Vocabulary
 from loadtest.analysis.distribution import Distributions
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.results import TIMES
-from loadtest.arrays import Floats
+from loadtest.arrays import Bools, Floats
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode, Operation
 
 _NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
@@ -27,13 +26,17 @@ GRAIN_MS: Final = 1.0
 """executionTime may be rounded up to a whole millisecond without being impossible."""
 
 
-def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
-    """Lower and upper bound of the queue wait of ended jobs, in ms.
+def execution_time(rows: Rows) -> Floats:
+    """Return each possible executionTime, in ms."""
+    return rows.floats("execution_time_ms")
 
-    Both NaN where something isn't known, and where the executionTime cannot be true (such are among the anomalies);
-    a wait is never below zero.
+
+def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
+    """Return the lower and upper bound of the queue wait of ended jobs, in ms.
+
+    Both are NaN if a moment is unknown, or if the executionTime is impossible (an anomaly). A wait is at least zero.
     """
-    execution = rows.floats("execution_time_ms")
+    execution = execution_time(rows)
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
     upper = (rows.floats("end") - rows.floats("accepted_start")) / 1e6 - execution
     known = (upper >= -GRAIN_MS) & ~np.isnan(lower)
@@ -41,7 +44,7 @@ def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
 
 
 def poll_lag(rows: Rows) -> Floats:
-    """Upper bound of the poll lag of ended jobs, in ms; the lower one is zero."""
+    """Return the upper bound of the poll lag of ended jobs, in ms; the lower bound is zero."""
     lag: Floats = (rows.floats("end") - rows.floats("pending_seen")) / 1e6
     return lag
 
@@ -76,7 +79,7 @@ def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
     A result is not ready before the last request that saw the job pending, nor sooner after the submit than its
-    executionTime, where that can be true.
+    executionTime, if that is possible.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
@@ -93,80 +96,117 @@ def submit_time(rows: Rows) -> Floats:
     return (rows.floats("accepted_end") - rows.floats("accepted_start")) / 1e6
 
 
-def overhead(rows: Rows, operation: Operation) -> Floats:
+def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
-    The accepted run's service time − executionTime for ``sync_run``; for ``async_run`` the whole of the operation from
-    its first byte on − executionTime: submit, queue, poll lag. A retrieval has none (NaN): its executionTime is the
-    job's, spent before the request.
+    For ``sync_run`` it is the accepted run's service time − executionTime. For ``async_run`` it is end − start −
+    executionTime: submit, queue and poll lag. A retrieval has none (NaN), because its job ran before it.
     """
-    if operation not in EXECUTING_OPERATIONS:
-        return np.full(len(rows), np.nan)
-    waited = submit_time(rows) if operation == Operation.SYNC_RUN else service_time(rows)
-    return waited - rows.floats("execution_time_ms")
+    return _executing(rows, submit_time(rows), service_time(rows)) - execution_time(rows)
+
+
+def longest_execution(rows: Rows) -> Floats:
+    """Return the maximum possible executionTime, in ms: the run's duration, or the time from a job's submit to its end.
+
+    NaN for a retrieval, because its job ran before it.
+    """
+    return _executing(rows, submit_time(rows), (rows.floats("end") - rows.floats("accepted_start")) / 1e6)
+
+
+def impossible(execution_ms: Floats, longest_ms: Floats) -> Bools:
+    """Return True for executionTimes below zero, above a day, or longer than the client waited."""
+    return (execution_ms < 0) | (execution_ms > np.fmin(longest_ms + GRAIN_MS, DAY_MS))
+
+
+def _executing(rows: Rows, of_run: Floats, of_job: Floats) -> Floats:
+    """Return ``of_run`` for sync runs and ``of_job`` for jobs; NaN for operations that execute nothing."""
+    operation, vocabulary = rows.words("operation"), rows.columns.vocabulary
+    (run,) = vocabulary.codes("operation", [Operation.SYNC_RUN])
+    executing = np.isin(operation, vocabulary.codes("operation", list(EXECUTING_OPERATIONS)))
+    return np.where(executing, np.where(operation == run, of_run, of_job), np.nan)
+
+
+class _Time(NamedTuple):
+    """A time, the rows that have it, and whether a time-out is a lower bound of it."""
+
+    formula: Callable[[Rows], Floats]
+    rows: Callable[[Rows], Rows]
+    censored: bool = False
+
+
+def _all(rows: Rows) -> Rows:
+    return rows
+
+
+def _answered(rows: Rows) -> Rows:
+    return rows.without_mistakes.answered
+
+
+def _ended(rows: Rows) -> Rows:
+    return rows.without_mistakes.answered.ok
+
+
+def _connected(reused: float) -> Callable[[Rows], Rows]:
+    return lambda rows: _answered(rows).where(_answered(rows).floats("connection_reused") == reused)
+
+
+NOT_FOUND: Final = "not_found"
+"""Response times of operations that are ok because of a 404, deliberate mistakes included."""
+WAITED: Final = "waited"
+"""Of ok operations, response time − service time of the answered request: lag, retries and polls."""
+LAST_PENDING: Final = "last_pending"
+"""Of jobs: the error due to the last polling interval is the difference to ``time_to_result_ms``."""
+_OF_OPERATIONS: Final = {
+    "start_lag_ms": _Time(start_lag, _all),
+    "dispatch_lag_ms": _Time(dispatch_lag, _all),
+    "response_time_ms": _Time(response_time, _answered, censored=True),
+    "execution_time_ms": _Time(execution_time, _answered),
+    "overhead_ms": _Time(overhead, _answered),
+    NOT_FOUND: _Time(response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == _NOT_FOUND)),
+    WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
+}
+_OF_JOBS: Final = {
+    "submit_ms": _Time(submit_time, _answered),
+    "time_to_result_ms": _Time(response_time, _answered, censored=True),
+    "time_to_result_lower_ms": _Time(time_to_result_lower, _answered),
+    LAST_PENDING: _Time(last_pending, _answered),
+    "polls": _Time(lambda rows: rows.floats("poll"), _answered, censored=True),
+    "queue_wait_lower_ms": _Time(lambda rows: queue_wait(rows)[0], _ended),
+    "queue_wait_upper_ms": _Time(lambda rows: queue_wait(rows)[1], _ended),
+    "poll_lag_upper_ms": _Time(poll_lag, _ended),
+}
+_OF_REQUESTS: Final = {
+    "service_time_ms": _Time(service_time, _answered, censored=True),
+    "first_byte_ms": _Time(first_byte, _answered),
+    "connect_ms": _Time(lambda rows: rows.floats("connect_ms"), _answered),
+    "service_time_new_ms": _Time(service_time, _connected(reused=0), censored=True),
+    "service_time_reused_ms": _Time(service_time, _connected(reused=1), censored=True),
+}
+FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JOBS | _OF_REQUESTS).items()}
+"""The formula of each time, by its name in ``metrics.json``."""
 
 
 class TimeDistributions:
-    """Distributions of every time, by stage of a book.
+    """Distributions of every time, by stage.
 
-    Latencies are of ok and timed-out operations and requests that were not wrong on purpose: how fast a mistake is
-    refused says nothing of how fast work is done. What jobs waited for is of those that were seen to end. Lags cover
-    every operation that was sent: they say how well *we* did, so a 429 has them too. Of requests there is also the
-    time to the first byte, to connect (where one had to), and the service time on new connections and on reused ones.
+    Latencies include ok and timed-out operations and requests without deliberate mistakes. A job's waits include jobs
+    that were seen to end. Lags include every operation sent, 429s too, because they measure the load generator.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._by_name = {name: Distributions(len(vocabulary.stage_keys)) for name in TIMES}
-        self.ended = Distributions(len(vocabulary.stage_keys))
-        """The upper bound of the time to result of jobs that were seen to end: ``time_to_result_ms`` less time-outs."""
-        self.last_pending = Distributions(len(vocabulary.stage_keys))
-        """Of jobs: what the last poll interval hides lies between it and ``time_to_result_ms``."""
-        self.not_found = Distributions(len(vocabulary.stage_keys))
-        """Response times of operations that are ok because they were answered 404, deliberate mistakes included."""
-        self.waited = Distributions(len(vocabulary.stage_keys))
-        """Of ok operations, response time − the service time of the request that was answered: lag, retries, polls."""
+        self._by_name = {name: Distributions(len(vocabulary.stage_keys)) for name in FORMULAS}
 
     def __getitem__(self, name: str) -> Distributions:
         return self._by_name[name]
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            self._operations(stage_index, rows, chunk.vocabulary.operation_of[stage_index])
+            polled = chunk.vocabulary.operation_of[stage_index] in POLLED_OPERATIONS
+            self._take(stage_index, rows, _OF_OPERATIONS | _OF_JOBS if polled else _OF_OPERATIONS)
         for stage_index, rows in chunk.requests.by_stage:
-            self._requests(stage_index, rows.without_mistakes.answered)
+            self._take(stage_index, rows, _OF_REQUESTS)
 
-    def _operations(self, stage_index: int, rows: Rows, operation: Operation) -> None:
-        self._by_name["start_lag_ms"].add_to(stage_index, start_lag(rows))
-        self._by_name["dispatch_lag_ms"].add_to(stage_index, dispatch_lag(rows))
-        if (absent := rows.ok.floats("status") == _NOT_FOUND).any():
-            self.not_found.add_to(stage_index, response_time(rows.ok)[absent])
-        rows = rows.without_mistakes.answered
-        response = response_time(rows)
-        self._by_name["response_time_ms"].add_to(stage_index, response, rows.late)
-        self._by_name["execution_time_ms"].add_to(stage_index, rows.floats("execution_time_ms"))
-        self._by_name["overhead_ms"].add_to(stage_index, overhead(rows, operation))
-        self.waited.add_to(stage_index, response_time(rows.ok) - submit_time(rows.ok))
-        if operation in POLLED_OPERATIONS:
-            self._asynchronous(stage_index, rows, response)
-
-    def _requests(self, stage_index: int, rows: Rows) -> None:
-        service = service_time(rows)
-        self._by_name["service_time_ms"].add_to(stage_index, service, rows.late)
-        self._by_name["first_byte_ms"].add_to(stage_index, first_byte(rows))
-        self._by_name["connect_ms"].add_to(stage_index, rows.floats("connect_ms"))
-        reused = rows.floats("connection_reused")
-        for name, kept in (("service_time_new_ms", reused == 0), ("service_time_reused_ms", reused == 1)):
-            places = np.flatnonzero(kept)
-            self._by_name[name].add_to(stage_index, service.take(places), rows.late.take(places))
-
-    def _asynchronous(self, stage_index: int, rows: Rows, response: Floats) -> None:
-        self._by_name["submit_ms"].add_to(stage_index, submit_time(rows))
-        self._by_name["time_to_result_ms"].add_to(stage_index, response, rows.late)
-        self._by_name["time_to_result_lower_ms"].add_to(stage_index, time_to_result_lower(rows))
-        self.last_pending.add_to(stage_index, last_pending(rows))
-        self._by_name["polls"].add_to(stage_index, rows.floats("poll"), rows.late)
-        rows = rows.ok
-        self.ended.add_to(stage_index, response_time(rows))
-        for name, waited in zip(("queue_wait_lower_ms", "queue_wait_upper_ms"), queue_wait(rows), strict=True):
-            self._by_name[name].add_to(stage_index, waited)
-        self._by_name["poll_lag_upper_ms"].add_to(stage_index, poll_lag(rows))
+    def _take(self, stage_index: int, rows: Rows, times: Mapping[str, _Time]) -> None:
+        for name, time in times.items():
+            chosen = time.rows(rows)
+            self._by_name[name].add_to(stage_index, time.formula(chosen), chosen.late if time.censored else None)

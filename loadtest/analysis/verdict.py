@@ -25,7 +25,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.validity import ValidityCheck
 from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode
-from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, TIMES
+from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, field_of
 from loadtest.record.effective_scenario import written_entry, written_thresholds
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
@@ -231,7 +231,7 @@ def measure(metric: str, figures: CountedFigures) -> Measured:
     """A metric of some figures by its name in a threshold."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
-        found = getattr(figures, f"{name}_ms" if name in TIMES else name, None)
+        found = getattr(figures, field_of(name), None)
         return _of_summary(found, name, statistic, figures) if isinstance(found, Summary) else Measured(None)
     n = METRICS[metric].n
     return Measured(attrgetter(metric)(figures), n=attrgetter(n)(figures) if n else None)
