@@ -1,8 +1,8 @@
-"""``python -m loadtest.analysis``: what other commands need of a record, without a report.
+"""``python -m loadtest.analysis``: measurements and exports of records, without a report.
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables, and
-``schema`` prints the JSON schema of ``metrics.json``. It is a process of its own, because the commands that start it
-have no need of pandas otherwise; one for many runs, because most of the time goes into starting it.
+``schema`` prints the JSON schema of ``metrics.json``. A process of its own keeps pandas out of the commands that start
+it. One process serves many runs, because its start takes longest.
 """
 
 import sys
@@ -17,7 +17,7 @@ from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure each run, or export one; what cannot be done is said on standard error, and the rest still is.
+    """Measure each run, or export one. Errors go to standard error, and the next run follows.
 
     Returns:
         0, or the code of the last run that could not be measured or exported.
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         except LoadtestError as error:
             print(pasteable(f"loadtest: {error}"), file=sys.stderr)
             code = error.exit_code
-        except Exception:  # noqa: BLE001 - whatever it is, it is our bug, and the other runs are none of its
+        except Exception:  # noqa: BLE001 - a bug of ours must not stop the measurement of the other runs
             traceback.print_exc()
             code = ExitCode.BUG
     return int(code)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from loadtest.analysis.columns import groups
 from loadtest.analysis.results import Summary, Value
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.metrics import STATISTICS, Statistic
+from loadtest.metrics import STATISTICS
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 
 EXACT: Final = 20_000
@@ -320,23 +320,15 @@ def percentile(values: Distribution, quantile: float) -> Value:
 
 def summarize(values: Distribution) -> Summary:
     """Return n, mean, percentiles with intervals, max; ``at_least`` names the statistics that are lower bounds."""
-    found: dict[Statistic, Value] = {
-        name: percentile(values, QUANTILES[name]) for name in STATISTICS if name in QUANTILES
-    }
-    p50, p90, p95, p99 = found.values()
+    found = {name: percentile(values, QUANTILES[name]) for name in STATISTICS if name in QUANTILES}
     censored = values.late is not None
+    fields: dict[str, Any] = {name: one.value for name, one in found.items()}
+    fields |= {f"{name}_interval": one.interval for name, one in found.items()}
     return Summary(
         n=values.n,
         mean=values.mean,
-        p50=p50.value,
-        p50_interval=p50.interval,
-        p90=p90.value,
-        p90_interval=p90.interval,
-        p95=p95.value,
-        p95_interval=p95.interval,
-        p99=p99.value,
-        p99_interval=p99.interval,
         max=values.most if values.n else None,
         at_least=tuple(name for name in STATISTICS if (found[name].at_least if name in found else censored)),
         most={name: one.most for name, one in found.items() if one.most is not None and one.open},
+        **fields,
     )

@@ -217,7 +217,7 @@ OPERATIONS: Final = (
     _derived("response_time_ms", "end − intended start", times.response_time),
     _derived("dispatch_lag_ms", "start − the later of intended start and user free", times.dispatch_lag),
     _derived(
-        "overhead_ms", "service time − executionTime; of an async run end − start − executionTime", times.overhead
+        "overhead_ms", "service time − executionTime; of an async run, end − start − executionTime", times.overhead
     ),
     _derived("submit_ms", "service time of the submit; async runs, like the rest", times.submit_time, _jobs),
     _derived("time_to_result_ms", "response time: upper bound of the time to result", times.response_time, _jobs),

@@ -16,12 +16,12 @@ from loadtest.contract import JobState, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 
 JOBS: Final = 5_000_000
-"""Jobs that are told apart; of more, the first."""
+"""Maximum number of jobs tracked: the first."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
-"""What was seen of a job, as bits."""
+"""Observations of a job, as bits."""
 _COLUMNS: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, JobState.PENDING: np.float64}
 
 
@@ -29,15 +29,14 @@ class Ledger(Result, frozen=True, kw_only=True):
     """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the five after it.
 
     Attributes:
-        submitted: submits that were accepted.
         completed: jobs that were seen completed.
         failed: jobs that were seen failed, and never completed.
         pending: jobs that were never seen to end.
-        lost: jobs that the target knew no longer (404) and that nobody had seen end.
-        duplicated: submits that were answered with the id of an earlier one.
+        lost: jobs that the target forgot (404) before a request saw their end.
+        duplicated: submits whose response had the id of an earlier job.
         back_to_pending: jobs that were seen to end, and pending by a later request.
         changed: jobs that were seen both completed and failed.
-        complete: whether every job is in it: beyond ``JOBS`` they are not told apart.
+        complete: whether the ledger has every job; at most ``JOBS`` are tracked.
     """
 
     submitted: Count
@@ -52,7 +51,7 @@ class Ledger(Result, frozen=True, kw_only=True):
 
 
 class JobTracker:
-    """Follows jobs by a 64-bit hash of their ids: of five million, two share one with a probability of 1e-6."""
+    """Tracker of jobs by a 64-bit hash of their ids; two of five million collide with a probability of 1e-6."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -127,10 +126,10 @@ class JobTracker:
 
 
 def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
-    """A hash of each id (none is null): its bytes by eight, mixed as splitmix64 does (Steele et al., OOPSLA 2014)."""
+    """Return a hash of each non-null id: groups of eight bytes, mixed as in splitmix64 (Steele et al., OOPSLA 2014)."""
     offsets = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + ids.offset + 1)[ids.offset :]
     lengths = np.diff(offsets)
-    if not lengths.any():  # of a damaged record: there is no text
+    if not lengths.any():  # Only a damaged record has no text.
         return np.zeros(len(ids), np.uint64)
     data = np.frombuffer(ids.buffers()[2], np.uint8)
     padded = np.zeros((len(ids), -(-int(lengths.max()) // 8) * 8), np.uint8)
@@ -148,26 +147,21 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 
 
 FIRST: Final = 20
-"""Jobs that are named."""
+"""Maximum number of jobs that are named."""
 _LONGEST: Final = 200
-"""Characters of an id that are kept: a target may choose what it likes."""
+"""Maximum number of characters kept of a target's id."""
 
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job that was accepted and never seen to end.
-
-    Attributes:
-        job_id: what the target calls it.
-        key_index: of the key that may ask for it; None if that is not noted.
-    """
+    """A job that was accepted and never seen to end. ``key_index`` is that of its key; None if unknown."""
 
     job_id: str
     key_index: int | None
 
 
 def first_pending(directory: Path) -> tuple[PendingJob, ...]:
-    """The first of the jobs that a run directory names as pending; none if it names none."""
+    """Return the first of the pending jobs that a run directory names."""
     try:
         with (directory / PENDING_NAME).open(encoding="utf-8", errors="replace") as lines:
             return tuple(_read(line) for line in islice(lines, FIRST) if line.strip())

@@ -1,7 +1,7 @@
-"""Response times by API key: figures of all keys together hide a target that treats one key worse.
+"""Response times by API key, which show a target that treats a key worse than the others.
 
-Keys are known by their index alone. Arrivals take turns with the keys of their traffic entry, so that each of them
-meets the same stages and the same moments: what differs between keys is the target's doing.
+Records hold only the index of a key. Arrivals use the keys of their traffic entry in turn, so every key meets the same
+stages and moments. The target therefore causes the differences between keys.
 """
 
 from typing import Annotated, Final, Literal, NamedTuple
@@ -16,9 +16,9 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64
-"""Keys that are told apart: those with the lowest indices."""
+"""Maximum number of keys with figures: those with the lowest indices."""
 _SLOWER: Final = 1.5
-"""By how much slower a key has to be to be named: much less is what one key's share of the work may do."""
+"""Minimum factor of a slow key. Different work per key may cause a smaller factor."""
 
 
 class Slower(NamedTuple):
@@ -31,7 +31,7 @@ class Slower(NamedTuple):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Whether times are ``_SLOWER`` times as long at least, and 95 % intervals (order statistics) apart."""
+    """Return by how much times are longer, if by ``_SLOWER`` and with disjoint 95 % intervals (order statistics)."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)
@@ -62,13 +62,11 @@ class SlowKey(Result, frozen=True, kw_only=True):
     """A key that is significantly slower than the others of its traffic entry.
 
     Attributes:
-        traffic: the entry.
-        key: its index.
-        statistic: in which it is slower: ``p50``, or ``p95`` where that is not.
-        value_ms: of the key.
-        others_ms: of all other keys of the entry together.
+        statistic: ``p50`` if it is slower, else ``p95``.
+        value_ms: the key's response time.
+        others_ms: response time of all other keys of the entry together.
         n: operations of the key.
-        factor: how many times as long its operations took.
+        factor: value ÷ others.
     """
 
     traffic: str
@@ -81,7 +79,7 @@ class SlowKey(Result, frozen=True, kw_only=True):
 
 
 class KeyTimes:
-    """Response times of judged operations by traffic entry and key; nothing is gathered where there is one key."""
+    """Collector of response times in figures by traffic entry and key, if there are several keys."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
@@ -91,12 +89,11 @@ class KeyTimes:
     def add(self, chunk: Chunk) -> None:
         if self._keys < 2:
             return
-        for stage_index, rows in chunk.operations.by_stage:
-            if chunk.vocabulary.in_figures[stage_index]:
-                good = rows.without_mistakes.answered
-                good = good.where(good.floats("key_index") < self._keys)
-                place = chunk.vocabulary.entry_of[stage_index] * self._keys + good.floats("key_index").astype(np.int64)
-                self._times.add(place, response_time(good), good.late)
+        for stage_index, rows in chunk.operations.by_judged_stage:
+            good = rows.without_mistakes.answered
+            good = good.where(good.floats("key_index") < self._keys)
+            place = chunk.vocabulary.entry_of[stage_index] * self._keys + good.floats("key_index").astype(np.int64)
+            self._times.add(place, response_time(good), good.late)
 
     def result(self) -> list[KeyFigures]:
         """Return the keys with times; none for traffic entries with fewer than two such keys."""
@@ -123,7 +120,7 @@ class KeyTimes:
         return sorted(found, key=lambda slow: -slow.factor)
 
     def _by_entry(self) -> dict[str, dict[int, Distribution]]:
-        """Times of each key that has any, of the traffic entries that have two such keys or more."""
+        """Return the times of each key, for entries with times of at least two keys."""
         found = {}
         for place, name in enumerate(self._record.vocabulary.entries):
             times = {key: self._times.get([place * self._keys + key]) for key in range(self._keys)}

@@ -1,7 +1,7 @@
-"""A record in pieces: what lets an analysis of any number of samples run in bounded memory.
+"""A record in chunks, so that an analysis of any number of samples runs in bounded memory.
 
-A chunk holds at least ``_ROWS`` rows for each traffic entry (but the last one), however small the batches were that a
-run wrote: what is done for each stage costs little beside what is done for each row, and columns of it stay in a cache.
+Every chunk but the last holds at least ``_ROWS`` rows for each traffic entry, so that work per stage costs little
+compared with work per row. Its columns fit into a processor's cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
 _EXECUTION: Final = "execution_time_ms"
 LATEST_NS: Final = 2.0**53
-"""From the epoch: 104 days, beyond which no time can be told from the next."""
+"""104 days from the epoch; float64 cannot represent later times to the ns."""
 _TIMES: Final = (
     "intended_start", "user_free", "start", "first_byte", "end", "accepted_start", "accepted_end", "pending_seen",
 )  # fmt: skip
@@ -35,12 +35,12 @@ class Chunk:
 
     @cached_property
     def everything(self) -> Rows:
-        """Every row, those that mean nothing included."""
+        """Every row, also meaningless rows."""
         return Rows(self.columns, slice(0, self.columns.count))
 
     @cached_property
     def meaningless(self) -> dict[str, Bools]:
-        """Rows that nothing can be counted by, by what is wrong with them, as what follows "a row that"."""
+        """Rows with meaningless words or numbers, by the reason, which continues "a row that"."""
         rows, row = self.everything, self.everything.words("row")
         outcome, kind = rows.words("outcome"), rows.words("kind")
         checks = {
@@ -60,7 +60,7 @@ class Chunk:
 
     @cached_property
     def requests(self) -> Rows:
-        """Request rows that were sent, those of the set-up included."""
+        """Requests that were sent, those of the set-up included."""
         rows = self._meaningful(self.columns.requests)
         return rows.where(~np.isnan(rows.floats("start")))
 
@@ -100,7 +100,7 @@ def read_chunks(directory: Path, vocabulary: Vocabulary) -> Iterator[Chunk]:
     """Yield a record's chunks.
 
     Raises:
-        RecordError: if there is no record, or it is something else.
+        RecordError: if there is no readable record.
     """
     pending: list[pa.RecordBatch] = []
     rows = 0
@@ -118,7 +118,7 @@ def read_chunks(directory: Path, vocabulary: Vocabulary) -> Iterator[Chunk]:
 def scan(
     directory: Path, vocabulary: Vocabulary, visitors: list[Visitor], on_progress: Callable[[int], None] | None = None
 ) -> int:
-    """Let each visitor see the whole record; returns its number of rows."""
+    """Pass the whole record to each visitor, and return its number of rows."""
     rows = 0
     for chunk in read_chunks(directory, vocabulary):
         for visitor in visitors:

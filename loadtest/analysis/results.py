@@ -1,8 +1,7 @@
-"""What ``metrics.json`` holds of every run, as types: counts and rates, summaries of times, and what they rest on.
+"""Types of ``metrics.json``: counts, rates and summaries of times.
 
-A field is named as in the file and is written as it is: adding a figure touches its struct and whoever shows it. The
-results of single questions (errors, jobs, slow operations, 429s) are structs beside the code that finds them; the
-whole file is ``findings.Results``, and its JSON schema is made from these types.
+Fields have the names of the file. The results of single questions (errors, jobs, slow operations, 429s) are structs
+beside the code that finds them. The whole file is ``findings.Results``; its JSON schema is generated from these types.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,11 +16,11 @@ from loadtest.words import duration_ms
 
 Count = Annotated[int, Meta(ge=0)]
 NotNegative = Annotated[float, Meta(ge=0)]
-Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null where there is nothing to divide by.")]
+Proportion = Annotated[float, Meta(ge=0, le=1, description="A share; null if its divisor is zero.")]
 Interval = Annotated[
-    tuple[float, float], Meta(description="95 % interval from order statistics: it knows of sampling only.")
+    tuple[float, float], Meta(description="95 % interval from order statistics, which covers sampling error only.")
 ]
-_Percentile = Annotated[float | None, Meta(description="By nearest rank; null where n carries no upper bound.")]
+_Percentile = Annotated[float | None, Meta(description="By nearest rank; null if n is too small for an upper bound.")]
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -32,7 +31,7 @@ _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
 def result_of(kind: type[_AnyResult], source: object, **given: Any) -> _AnyResult:
-    """A result: its fields are attributes of a source, but for those that are given."""
+    """Return a result whose fields are the given values, and else attributes of a source."""
     taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
     return kind(**taken, **given)
 
@@ -41,11 +40,11 @@ class Value(NamedTuple):
     """One statistic of a distribution.
 
     Attributes:
-        value: with each time-out at the time it took: the least that it can be. None where samples are too few.
-        low: of its 95 % interval from order statistics; None for a mean and a maximum. The interval knows of sampling
-            only: requests of a run are correlated, so the truth is wider.
-        high: of the interval, with each time-out at infinity.
-        most: the greatest that it can be, likewise; infinite where it reaches the time-outs.
+        value: its minimum: each time-out counts with its duration. None if samples are too few.
+        low: lower end of its 95 % interval from order statistics, which treats requests as independent; None for a
+            mean and a maximum.
+        high: upper end; each time-out counts as infinite.
+        most: its maximum; infinite if it reaches the time-outs.
     """
 
     value: float | None = None
@@ -55,35 +54,34 @@ class Value(NamedTuple):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Both bounds; None where n carries no upper one, or only time-outs do."""
+        """Both ends; None without a finite upper end."""
         return None if self.low is None or self.high is None or self.high == inf else (self.low, self.high)
 
     @property
     def at_least(self) -> bool:
-        """Whether it reaches time-outs, so that only a lower bound of it is known."""
+        """Whether it reaches time-outs, so that it is a lower bound."""
         return self.most == inf
 
     @property
     def open(self) -> bool:
-        """Whether time-outs that took less leave it open between two bounds."""
+        """Whether time-outs below it leave it between two finite bounds."""
         return self.most not in (self.value, inf)
 
 
 def bounded(value: Value, say: Callable[[float | None], str] = duration_ms) -> str:
-    """A statistic, marked where it is a lower bound: ``≥ 30.00 s``; both bounds where time-outs leave it open."""
+    """Format a statistic: with ``≥`` if it is a lower bound; as a range if time-outs leave it between two bounds."""
     if value.open:
         return f"{say(value.value)} to {say(value.most)}"
     return f"≥\u00a0{say(value.value)}" if value.at_least else say(value.value)
 
 
 class Summary(Result, frozen=True, kw_only=True):
-    """A distribution, in ms unless its name says otherwise.
+    """A distribution of n values, in ms except for ``polls``.
 
     Attributes:
-        n: values.
-        at_least: statistics that reach a time-out: lower bounds.
-        most: the greatest value of percentiles that time-outs leave uncertain, though they do not reach them: such as
-            ended earlier might have taken longer. Their values are the least.
+        at_least: statistics that reach a time-out and so are lower bounds.
+        most: maximum of each percentile above a time-out, which might have taken longer; the percentile itself is the
+            minimum.
     """
 
     n: Count
@@ -101,7 +99,7 @@ class Summary(Result, frozen=True, kw_only=True):
     most: dict[Statistic, float] = {}
 
     def get(self, statistic: str) -> Value:
-        """A statistic whose name, one of ``STATISTICS``, is known at run time only."""
+        """Return a statistic by its name, one of ``STATISTICS``."""
         value: float | None = getattr(self, statistic)
         low, high = getattr(self, f"{statistic}_interval", None) or (None, None)
         most = next((most for name, most in self.most.items() if name == statistic), value)
@@ -124,16 +122,14 @@ class OperationCounts(Result, frozen=True, kw_only=True):
 
 
 class RequestCounts(Result, frozen=True, kw_only=True):
-    """Requests. Rates are per second, of what was sent in the stages' time.
+    """Requests. Rates are per second, of the requests sent during the stages.
 
     Attributes:
-        accepted: answered, and not with 429.
-        throttled: answered with 429.
-        errors: that failed or timed out.
-        failed: these and 429s, without those whose status their stage expects: what Locust and CI systems call a
-            failure.
+        accepted: requests with a response other than 429.
+        errors: requests that failed or timed out.
+        failed: errors and 429s, except those with a status that their stage expects: failures of Locust and CI systems.
         throttled_rate: 429s ÷ requests sent.
-        expected_throttled_rate: the same of a replay of the assumed limiter.
+        expected_throttled_rate: the same for a replay of the assumed limiter.
     """
 
     sent: Count
@@ -148,13 +144,12 @@ class RequestCounts(Result, frozen=True, kw_only=True):
 
 
 class PollingCost(Result, frozen=True, kw_only=True):
-    """What polls take of the retrieval limit.
+    """Usage of the retrieval limit by polls sent during the stages.
 
     Attributes:
-        polls: that were sent in the time of the stage.
-        retrievals: polls and retrieves of all traffic in that time.
-        share_of_limit: of what the limit allows in that time, in polls.
-        limit_use: of what the limit allows in that time, in polls and retrieves.
+        retrievals: polls and retrieves of all traffic during the stages.
+        share_of_limit: polls ÷ requests that the limit allows.
+        limit_use: retrievals ÷ requests that the limit allows.
     """
 
     polls: Count
@@ -165,12 +160,12 @@ class PollingCost(Result, frozen=True, kw_only=True):
 
 
 class CountedFigures(Result, frozen=True, kw_only=True):
-    """What is counted of some stages, and the rates that follow from it. The warm-up is in none.
+    """Counts of some stages and their ratios, without the warm-up.
 
     Attributes:
-        seconds: in which one of the stages was on.
+        seconds: total duration of the stages; overlaps count once.
         throttled_rate: throttled operations ÷ operations sent.
-        expected_throttled_rate: the same of a replay of the assumed limiter.
+        expected_throttled_rate: the same for a replay of the assumed limiter.
         error_rate: failed and timed-out operations ÷ operations sent.
         goodput: ok operations per second.
         amplification: requests of kind run, submit and retrieve ÷ operations sent.
@@ -189,11 +184,11 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name. It has no times: those of different operations are not mixed.
+    """All traffic in the stages of one name. Times of different operations are not mixed, so there are none.
 
     Attributes:
-        statuses: requests by status; ``none``: no answer.
-        reasons: operations by why they were not ok.
+        statuses: requests by status; ``none``: no response.
+        reasons: operations by the reason why they are not ok.
     """
 
     statuses: dict[str, Count]
@@ -201,7 +196,7 @@ class OverallStage(CountedFigures, frozen=True, kw_only=True):
 
 
 class OverallFigures(OverallStage, frozen=True, kw_only=True):
-    """All traffic, and the same by the name of stages, in order."""
+    """All traffic, and the same by stage name, in order."""
 
     stages: dict[str, OverallStage]
 
@@ -209,12 +204,12 @@ class OverallFigures(OverallStage, frozen=True, kw_only=True):
 class OperationStage(CountedFigures, frozen=True, kw_only=True):
     """One traffic entry or operation in one stage.
 
-    Latencies are of ok and timed-out operations and requests, lags of all that were sent. Figures of jobs are there
-    for ``async_run`` only.
+    Latencies include ok and timed-out operations and requests; lags include all operations sent. Only ``async_run``
+    has figures of jobs.
 
     Attributes:
-        statuses: requests by status; ``none``: no answer.
-        reasons: operations by why they were not ok.
+        statuses: requests by status; ``none``: no response.
+        reasons: operations by the reason why they are not ok.
     """
 
     response_time_ms: Summary
@@ -240,13 +235,13 @@ class OperationStage(CountedFigures, frozen=True, kw_only=True):
 
 
 class OperationFigures(OperationStage, frozen=True, kw_only=True):
-    """One traffic entry or operation, and the same for each of its stages, in order."""
+    """One traffic entry or operation, and the same by stage, in order."""
 
     stages: Mapping[str, OperationStage]
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One entry of ``async_run``, or all of them, in one stage: no figure of jobs is missing."""
+    """One stage of an ``async_run`` entry, or of all of them, with all figures of jobs."""
 
     submit_ms: Summary
     time_to_result_ms: Summary
@@ -259,7 +254,7 @@ class JobStage(OperationStage, frozen=True, kw_only=True):
 
 
 class JobFigures(OperationFigures, frozen=True, kw_only=True):
-    """One entry of ``async_run``, or all of them, and the same for each stage."""
+    """One ``async_run`` entry, or all of them, and the same by stage."""
 
     submit_ms: Summary
     time_to_result_ms: Summary
@@ -278,23 +273,21 @@ JOB_TIMES: Final = (
 )  # fmt: skip
 """Times that only ``async_run`` has."""
 TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.endswith("_ms") or name == "polls")
-"""Every time that is summarised, as in ``metrics.json``."""
-
+"""Names of all summaries in ``metrics.json``."""
 
 ERROR_EXPECTED: Final = "expected"
-"""The kind of operations that are right, and whose error the scenario expects."""
+"""Kind of operations without a mistake whose error the scenario expects."""
 
 
 class DeliberateErrors(Result, frozen=True, kw_only=True):
-    """Operations of a traffic entry that were to be answered with an error.
+    """Operations of a traffic entry that should end in an error.
 
     Attributes:
-        kind: of mistake; ``expected`` where the scenario expects an error of all that an entry sends.
-        answer: what the documentation, or the scenario, says that comes back.
-        sent: operations.
-        as_documented: answered so.
-        throttled: got 429 instead, which says nothing of the answer.
-        otherwise: answered otherwise, or not at all.
+        kind: of mistake; ``expected`` if the scenario expects an error from the whole entry.
+        answer: the documented or expected answer.
+        as_documented: operations with this answer.
+        throttled: operations with a 429 instead.
+        otherwise: operations with another answer, or none.
     """
 
     traffic: str
@@ -307,7 +300,7 @@ class DeliberateErrors(Result, frozen=True, kw_only=True):
 
 
 class RunSummary(Result, frozen=True, kw_only=True):
-    """Which run it was. ``covered_s``: seconds from the epoch on that the record covers."""
+    """Identity of a run. ``covered_s`` is the period from the epoch that the record covers, in s."""
 
     id: str
     scenario: str
@@ -320,15 +313,15 @@ class RunSummary(Result, frozen=True, kw_only=True):
 
 
 class ExpectedLimiter(Result, frozen=True, kw_only=True):
-    """The assumed limiter, and how many of the decisions its replay predicts.
+    """The assumed limiter, and the share of the decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus ours that agreed best; null where it does not matter.
-        agreement: share of the observed decisions that it predicts.
-        agreement_as_sent: the same, with the requests of bursts in the order of sending; ``agreement`` has the accepted
-            ones first, since requests of a burst may arrive in any order.
-        reordered: requests that were put in another order for it.
-        why_not: why nothing could be replayed.
+        clock_shift_s: the server's clock minus ours with the best agreement; null if irrelevant.
+        agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
+            order, so its accepted requests come first.
+        agreement_as_sent: the same with bursts in the order of sending.
+        reordered: requests of bursts in another order than sent.
+        why_not: reason for a missing replay.
     """
 
     limiter: str

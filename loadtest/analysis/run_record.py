@@ -1,4 +1,4 @@
-"""A run's record, taken in once: what is counted and measured of it, without a sample of it in memory."""
+"""A run's record after its first pass: counts, times and other sums, without the samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,19 +31,11 @@ class Record:
     """A run's record.
 
     Attributes:
-        vocabulary: its words and stages.
-        rows: how many samples can be read.
-        counts: what is counted, by stage.
-        times: every time, by stage.
-        means: where the time of ok operations goes, by stage.
-        sent: the requests that limiters are replayed over.
-        arrivals: which arrivals it tells of.
-        errors: what was not ok, in groups.
-        anomalies: values that cannot be.
-        jobs: what became of each.
-        slowest: operations.
-        in_time: requests by the stretch of time in which they were sent.
-        consistency: which rows cannot be true.
+        rows: number of readable samples.
+        means: mean parts of ok operations' times, by stage.
+        sent: requests for the replay of limiters.
+        errors: failed requests, in groups.
+        in_time: requests by the period in which they were sent.
     """
 
     directory: Path
@@ -88,7 +80,7 @@ class Record:
 
     @cached_property
     def covered_s(self) -> float:
-        """Seconds from the epoch that the record covers: the schedule, or what came before it was cut short."""
+        """Seconds from the epoch that the record covers: the schedule, or its part before the run was cut short."""
         planned = max((s.end_s for t in self.info.traffic.values() for s in t.stages), default=0.0)
         if self.info.end == "finished":
             return planned
@@ -124,7 +116,7 @@ class Record:
         return self.assumed_limits.quotas(max(1, len(keys)))
 
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
-        """Stages that are in figures, in order of the scenario."""
+        """Return the stages that are in figures, in order of the scenario."""
         return [
             StageKey(name, stage)
             for name, plan in self.info.traffic.items()
@@ -134,7 +126,7 @@ class Record:
         ]
 
     def stage_indices_of(self, traffic: str) -> list[int]:
-        """The index of every stage of a traffic entry, the warm-up included."""
+        """Return the index of every stage of a traffic entry, the warm-up included."""
         return [index for index, key in enumerate(self.vocabulary.stage_keys) if key.traffic == traffic]
 
     @property
@@ -147,7 +139,7 @@ class Record:
 
     @cached_property
     def not_found_entries(self) -> tuple[str, ...]:
-        """Traffic entries whose ok operations were all answered 404, as they were to be: no workflow ran for them."""
+        """Traffic entries whose ok operations all got an expected 404, so that no workflow ran for them."""
         return tuple(
             name
             for name in self.info.traffic

@@ -1,4 +1,4 @@
-"""The slowest operations of each traffic entry, and the requests that each of them was made of."""
+"""The slowest operations of each traffic entry, with their requests."""
 
 from typing import Final
 
@@ -10,21 +10,18 @@ from loadtest.analysis.results import Result
 from loadtest.analysis.times import response_time
 
 MOST: Final = 100
-"""Operations of an entry that are kept."""
+"""Maximum number of operations kept per entry."""
 REQUESTS: Final = 200
-"""Requests of an operation that are kept: the first."""
+"""Maximum number of requests kept per operation: the first."""
 
 
 class RequestPhase(Result, frozen=True, kw_only=True):
-    """One request of a slow operation; times in ms since its intended start.
+    """One request of a slow operation; times in ms since the operation's intended start.
 
     Attributes:
-        kind: run, submit, poll or retrieve.
-        start_ms: its first byte was sent.
-        first_byte_ms: the first byte of its answer came; None without one.
-        end_ms: its answer was complete, or given up; None of one that never was.
-        outcome: of the request.
-        status: HTTP status; None without an answer.
+        first_byte_ms: time of the response's first byte; None without a response.
+        end_ms: time of the complete response or the time-out; None if unknown.
+        status: HTTP status; None without a response.
     """
 
     kind: str
@@ -39,16 +36,11 @@ class SlowOperation(Result, frozen=True, kw_only=True):
     """One of the slowest operations.
 
     Attributes:
-        traffic: its entry.
-        stage: its stage.
         arrival: its number within the entry.
-        intended_s: its intended start, in s since the epoch.
-        response_ms: its response time.
-        start_lag_ms: how late it left.
-        outcome: of the operation.
-        reason: why it is not ok; None if it is.
-        execution_ms: executionTime; None where there is none.
-        attempts: tries of its first request.
+        intended_s: intended start, in s since the epoch.
+        reason: reason why it is not ok; None if it is.
+        execution_ms: executionTime; None if unknown.
+        attempts: attempts of its first request.
         request_id: its trace id.
         phases: its requests, in order of their starts.
     """
@@ -68,13 +60,13 @@ class SlowOperation(Result, frozen=True, kw_only=True):
 
 
 class Slowest:
-    """Keeps the slowest operations in figures: a first pass."""
+    """Collector of the slowest operations in figures, in the first pass."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
         self._bar = [-np.inf] * len(vocabulary.entries)
-        """The response time that an operation has to exceed to be kept."""
+        """Minimum response time of a kept operation, by entry."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:
@@ -116,7 +108,7 @@ class Slowest:
 
 
 class Phases:
-    """Gathers the requests of operations that are known to be slow: a second pass."""
+    """Collector of the slowest operations' requests, in the second pass."""
 
     def __init__(self, vocabulary: Vocabulary, slow: dict[str, list[SlowOperation]]) -> None:
         entries = vocabulary.entries

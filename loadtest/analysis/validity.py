@@ -1,9 +1,10 @@
-"""Validity: whether the generator did its work well enough for the service to be judged by it at all.
+"""Validity: whether the load generator did its work well enough to judge the service.
 
-The source is the generator and worker processes' own reports.
+The sources are the record and the generator processes' reports about themselves.
 """
 
 from collections.abc import Callable, Mapping
+from statistics import fmean
 from typing import Final
 
 import msgspec
@@ -25,47 +26,43 @@ from loadtest.record.generator_limits import (
 )
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
 from loadtest.stats.order_statistics import rank
+from loadtest.words import counted
 
 
-def describe_worker(worker: WorkerInfo) -> str:
-    """One worker: where it ran, and when it came and went, if that was in the middle of the run."""
+def _describe(worker: WorkerInfo) -> str:
+    """Describe where a worker ran, and when it came and went, if that was during the run."""
     parts = [f"worker {worker.worker} on {worker.host}"]
     if worker.joined_s > 0:
         parts.append(f"joined at {worker.joined_s:.1f} s")
     if worker.returned:
-        parts.append(
-            "was lost and came back" if worker.returned == 1 else f"was lost {worker.returned} times and came back"
-        )
+        times = "" if worker.returned == 1 else f" {worker.returned} times"
+        parts.append(f"was lost{times} and came back")
     if worker.left_s is not None:
         parts.append(f"{'was lost' if worker.end == 'lost' else 'left'} at {worker.left_s:.1f} s")
     if not worker.shared_clock:
-        parts.append(f"clock {worker.offset_ms:+.1f} ± {worker.uncertainty_ms:.1f} ms from the master's, taken out")
+        clock = f"clock {worker.offset_ms:+.1f} ± {worker.uncertainty_ms:.1f} ms from the master's"
+        parts.append(f"{clock} (corrected)")
     return ", ".join(parts)
 
 
-def was_lost(worker: WorkerInfo) -> bool:
-    """Whether it was assumed lost at any time."""
-    return worker.end == "lost" or worker.returned > 0
+def _lost_workers(info: RunInfo) -> list[WorkerInfo]:
+    """Return the workers that were lost, even temporarily."""
+    return [worker for worker in info.worker_processes if worker.end == "lost" or worker.returned > 0]
 
 
 def all_workers(info: RunInfo) -> str:
-    """All workers of a run; empty where there were none."""
-    return "; ".join(describe_worker(worker) for worker in info.worker_processes)
-
-
-def lost_workers(info: RunInfo) -> list[str]:
-    """Describe each worker that was lost, even temporarily."""
-    return [describe_worker(worker) for worker in info.worker_processes if was_lost(worker)]
+    """Describe all workers of a run; empty if there are none."""
+    return "; ".join(map(_describe, info.worker_processes))
 
 
 class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
-    """One generator process: its own account, and its CPU by the second.
+    """One generator process: its report about itself, and its CPU usage in percent; None if unknown.
 
     Attributes:
-        cpu_mean: of the process; 100 is one core. None where none is known.
-        cpu_peak: likewise, in its busiest second.
-        machine_mean: of the machine that it is on; 100 is all of its cores.
-        machine_peak: likewise, in its busiest second.
+        cpu_mean: of the process; 100 is one core.
+        cpu_peak: the same in its busiest second.
+        machine_mean: of its machine; 100 is all cores.
+        machine_peak: the same in its busiest second.
     """
 
     cpu_mean: float | None
@@ -76,42 +73,37 @@ class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
 
 def generators(info: RunInfo) -> list[Generator]:
     """Return each reporting process, by index; none if the run was killed."""
-    found = []
-    for own in sorted(info.generators, key=lambda one: one.worker):
-        seconds: list[CpuSample] = [second for second in info.cpu if second.worker == own.worker]
-        percents = [second.percent for second in seconds]
-        machine = [second.machine for second in seconds if second.machine is not None]
-        found.append(
-            Generator(
-                **msgspec.structs.asdict(own),
-                cpu_mean=_mean(percents),
-                cpu_peak=max(percents, default=None),
-                machine_mean=_mean(machine),
-                machine_peak=max(machine, default=None),
-            )
-        )
-    return found
+    return [_generator(info, own) for own in sorted(info.generators, key=lambda one: one.worker)]
 
 
-def _mean(percents: list[float]) -> float | None:
-    return sum(percents) / len(percents) if percents else None
+def _generator(info: RunInfo, own: GeneratorInfo) -> Generator:
+    seconds: list[CpuSample] = [second for second in info.cpu if second.worker == own.worker]
+    percents = [second.percent for second in seconds]
+    machine = [second.machine for second in seconds if second.machine is not None]
+    return Generator(
+        **msgspec.structs.asdict(own),
+        cpu_mean=fmean(percents) if percents else None,
+        cpu_peak=max(percents, default=None),
+        machine_mean=fmean(machine) if machine else None,
+        machine_peak=max(machine, default=None),
+    )
 
 
 UNEVENNESS: Final = 0.5
-"""By how much sd ÷ mean of the sends in 100 ms may be above the schedule's."""
+"""Maximum excess of sd ÷ mean of the sends per 100 ms over the schedule's."""
 
 OF_GENERATOR: Final = (
     "dispatch lag p99", "generator CPU", "event loop", "garbage collection", "users", "evenness",
 )  # fmt: skip
-"""Checks that fail where the generator was the bottleneck, the most telling first."""
+"""Checks that fail if the generator was the bottleneck, the most specific first."""
 
 
 class ValidityCheck(Result, frozen=True):
-    """One check: its value beside its limit, as text with units, and a sentence about it.
+    """One check: value and limit with units, and a sentence.
 
     Attributes:
-        ok: whether nothing speaks against the run; of a check that could not be made nothing does.
-        judged: whether it could be made.
+        ok: whether it passed, or was impossible.
+        judged: whether it was possible.
     """
 
     name: str
@@ -143,100 +135,93 @@ def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
     return ValidityCheck(name=name, value="not judged", limit=limit, ok=True, words=why, judged=False)
 
 
+def _judged(name: str, value: str, limit: str, good: str, bad: str = "") -> ValidityCheck:
+    """Return a check that fails if ``bad`` says why."""
+    return ValidityCheck(name, value, limit, not bad, bad or good)
+
+
 def _sent(overall: OverallFigures) -> ValidityCheck:
     sent = overall.operations.sent
-    words = "load was offered" if sent else "nothing was sent, so there is nothing to judge"
-    return ValidityCheck(
-        "something sent", f"{sent:,} operations" if sent != 1 else "1 operation", "≥ 1", bool(sent), words
-    )
+    bad = "" if sent else "nothing was sent, so there is nothing to judge"
+    return _judged("something sent", counted(sent, "operation"), "≥ 1", "load was offered", bad)
 
 
 def _complete(record: Record) -> ValidityCheck:
     info, rows = record.info, record.rows
     written = "an unknown number" if info.samples is None else f"{info.samples:,}"
-    ok = info.complete and rows == info.samples
-    words = "the record is whole"
+    bad = ""
     if not info.complete:
-        words = "the record is incomplete: the run was killed before it could close it"
-    elif not ok:
-        words = f"the record is incomplete: {written} samples were written and {rows:,} can be read"
-    return ValidityCheck("record complete", f"{rows:,} of {written} samples", "all", ok, words)
+        bad = "the record is incomplete: the run was killed before it could close it"
+    elif rows != info.samples:
+        bad = f"the record is incomplete: {written} samples were written, but only {rows:,} are readable"
+    return _judged("record complete", f"{rows:,} of {written} samples", "all", "the record is complete", bad)
 
 
 def _consistent(record: Record) -> ValidityCheck:
     found, of_run = record.consistency.result(), list(record.consistency.of_run())
-    rows = sum(one.count for one in found)
-    words = "no row contradicts another, the plan or itself"
+    rows = counted(sum(one.count for one in found), "row")
+    good, bad = "no row contradicts another row, the plan or itself", ""
     if wrong := [*([f"it has {'; '.join(one.words for one in found)}"] if found else []), *of_run]:
-        words = f"the record cannot be true: {'; '.join(wrong)}"
-    return ValidityCheck(
-        "record consistent", "1 row" if rows == 1 else f"{rows:,} rows", "0 rows wrong", not wrong, words
-    )
+        bad = f"the record cannot be true: {'; '.join(wrong)}"
+    return _judged("record consistent", rows, "0 rows wrong", good, bad)
 
 
 def _lost(info: RunInfo, overall: OverallFigures) -> ValidityCheck:
-    lost = overall.operations.lost
-    words = "every arrival has an outcome"
+    lost, bad = overall.operations.lost, ""
     if lost:
-        gone = lost_workers(info)
-        words = f"{lost} arrival{'s' if lost > 1 else ''} got no outcome: what happened is unknown"
-        words += f" ({'; '.join(gone)})" if gone else ""
-    return ValidityCheck("nothing lost", f"{lost:,} arrivals", "0", not lost, words)
+        gone = "; ".join(map(_describe, _lost_workers(info)))
+        bad = f"{counted(lost, 'arrival')} had no outcome" + (f" ({gone})" if gone else "")
+    return _judged("nothing lost", f"{lost:,} arrivals", "0", "every arrival has an outcome", bad)
 
 
 def _target(info: RunInfo) -> list[ValidityCheck]:
-    """Whether a target that we started lasted; nothing to check of another's."""
+    """Check that the embedded target lasted; other targets are not checked."""
     if not info.target.embedded:
         return []
-    words = "the embedded target died during the run" if info.target_died else "it served to the end"
-    value = "died" if info.target_died else "alive"
-    return [ValidityCheck("embedded target", value, "alive", not info.target_died, words)]
+    bad = "the embedded target died during the run" if info.target_died else ""
+    return [_judged("embedded target", "died" if bad else "alive", "alive", "it served to the end", bad)]
 
 
 def _dispatch_lag(record: Record) -> ValidityCheck:
     lags = record.time("dispatch_lag_ms", record.stages())
     if not lags.n:
-        return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent, so nothing was late")
-    # The nearest rank whatever n is: a check of our own work must not pass for lack of evidence.
+        return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent")
+    # The nearest rank for any n: a check of our own work must not pass for lack of evidence.
     p99 = float(lags.at([rank(lags.n, 0.99)])[0])
-    ok = p99 <= DISPATCH_LAG_MS
-    words = "requests left on time"
-    if not ok:
-        words = (
+    bad = ""
+    if p99 > DISPATCH_LAG_MS:
+        bad = (
             f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile; "
-            "give it a calmer machine or more processes, or offer less"
+            "use a calmer machine or more processes, or offer less"
         )
-    return ValidityCheck("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, ok, words)
+    return _judged("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, "requests left on time", bad)
 
 
 def _cpu(cpu: list[CpuSample]) -> ValidityCheck:
     if not cpu:
         return _not_judged("generator CPU", CPU_LIMIT, "no CPU of the generator was recorded")
-    longest = longest_busy(cpu)
-    ok = longest < CPU_SECONDS
-    words = "the generator had CPU to spare"
-    if not ok:
-        words = (
-            f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} s on end; "
+    longest, bad = longest_busy(cpu), ""
+    if longest >= CPU_SECONDS:
+        bad = (
+            f"the generator was the bottleneck: above {CPU_PERCENT:g} % CPU for {longest} consecutive seconds; "
             "use more processes, or offer less"
         )
-    return ValidityCheck("generator CPU", f"peak {max(sample.percent for sample in cpu):.0f} %", CPU_LIMIT, ok, words)
+    peak = f"peak {max(sample.percent for sample in cpu):.0f} %"
+    return _judged("generator CPU", peak, CPU_LIMIT, "the generator had CPU to spare", bad)
 
 
 def _workers(info: RunInfo) -> list[ValidityCheck]:
-    """Whether every worker process lasted; nothing to check where there was none."""
+    """Check that every worker process lasted; a run without workers has no such check."""
     if not info.worker_processes:
         return []
     lost = [
         f"worker {worker.worker} "
-        + (f"at {worker.left_s or 0:.1f} s died or was cut off" if worker.end == "lost" else "was cut off for a while")
-        for worker in info.worker_processes
-        if was_lost(worker)
+        + (f"died or was cut off at {worker.left_s or 0:.1f} s" if worker.end == "lost" else "was cut off temporarily")
+        for worker in _lost_workers(info)
     ]
-    words = "every worker stayed, or left as it should"
-    if lost:
-        words = f"{', '.join(lost)}: what it had in flight is unknown; see its log, and run again"
-    return [ValidityCheck("workers", f"{len(lost)} of {len(info.worker_processes)} lost", "0", not lost, words)]
+    bad = f"{', '.join(lost)}: its operations in flight are unknown; see its log, and run again" if lost else ""
+    value = f"{len(lost)} of {len(info.worker_processes)} lost"
+    return [_judged("workers", value, "0", "every worker stayed, or left as planned", bad)]
 
 
 def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
@@ -247,20 +232,20 @@ def _evenness(evenness: Mapping[str, Evenness]) -> ValidityCheck:
         if one.bins_sent is not None and one.bins_intended is not None
     ]
     if not known:
-        return _not_judged("evenness", limit, "arrivals were too few for their evenness to be judged")
+        return _not_judged("evenness", limit, "there were too few arrivals to judge their evenness")
     excess, sent, intended, name = max(known)
-    ok = excess <= UNEVENNESS
-    words = "requests left as evenly as the schedule has them"
-    if not ok:
-        words = (
-            f"{name} left in bursts that the schedule does not have, which changes how many 429s a limiter gives; "
-            "raise max_users if the pool was full, else give the generator a calmer machine"
+    bad = ""
+    if excess > UNEVENNESS:
+        bad = (
+            f"{name} left in bursts that the schedule does not have, which changes the share of 429s; "
+            "raise max_users if the pool was full, else use a calmer machine"
         )
-    return ValidityCheck("evenness", f"spread {sent:.3f}, the schedule's {intended:.3f}", limit, ok, words)
+    value = f"spread {sent:.3f}, the schedule's {intended:.3f}"
+    return _judged("evenness", value, limit, "requests left as evenly as scheduled", bad)
 
 
 def _own(info: RunInfo) -> list[ValidityCheck]:
-    """Check the generator processes. A master with workers sends nothing, and may pause."""
+    """Check the generator processes. A master with workers sends nothing, so it may pause."""
     sending = [one for one in info.generators if one.worker or not info.worker_processes]
     if not sending:
         return []
@@ -270,15 +255,15 @@ def _own(info: RunInfo) -> list[ValidityCheck]:
             sending,
             lambda one: one.stalls,
             good="no long event-loop stalls",
-            bad="its event loop stood still",
-            remedy="look for code that blocks in user classes, or give it a calmer machine",
+            bad="its event loop was blocked",
+            remedy="look for blocking code in user classes, or use a calmer machine",
         ),
         _pauses(
             "garbage collection",
             sending,
             lambda one: one.collections,
             good="no long garbage collections",
-            bad="garbage collections held it up",
+            bad="garbage collections stopped it",
             remedy="keep fewer objects in user classes, or use more processes",
         ),
         _users(info),
@@ -295,16 +280,17 @@ def _pauses(
     remedy: str,
 ) -> ValidityCheck:
     worst = max(generators, key=lambda one: excess_pauses(one, get))
-    pauses, ok = get(worst), excess_pauses(worst, get) <= 1
+    pauses = get(worst)
     value = f"longest {pauses.longest_ms:.0f} ms, {pauses.total_ms:.0f} ms in all" if pauses.count else "none long"
-    words = good
-    if not ok:
+    if excess_pauses(worst, get) > 1:
         which = f" of worker {worst.worker}" if len(generators) > 1 else ""
-        words = (
+        bad = (
             f"the generator was the bottleneck{which}: {bad} for {pauses.total_ms / 1000:.2g} s in all, "
-            f"{pauses.longest_ms / 1000:.2g} s on end; {remedy}"
+            f"{pauses.longest_ms / 1000:.2g} s at most; {remedy}"
         )
-    return ValidityCheck(name, value, pauses_limit(worst.watched_s), ok, words)
+    else:
+        bad = ""
+    return _judged(name, value, pauses_limit(worst.watched_s), good, bad)
 
 
 def _users(info: RunInfo) -> ValidityCheck:
@@ -313,15 +299,16 @@ def _users(info: RunInfo) -> ValidityCheck:
     waited = sum(pool.waited for _, pool in pools)
     value = f"{waited:,} of {offered:,} arrivals"
     if not waited:
-        return ValidityCheck("users", value, USERS_LIMIT, True, "a user was free for every arrival")
+        return _judged("users", value, USERS_LIMIT, "a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
-    return ValidityCheck("users", value, USERS_LIMIT, waited <= WAITED_SHARE * offered, _full(name, pool))
+    words = _full(name, pool)
+    return _judged("users", value, USERS_LIMIT, words, words if waited > WAITED_SHARE * offered else "")
 
 
 def _full(name: str, pool: PoolInfo) -> str:
     """Describe the fullest pool and the remedy."""
-    arrivals = f"{pool.waited:,} arrivals waited" if pool.waited != 1 else "1 arrival waited"
-    waiting = f"for {pool.full_s:.2g} s, {arrivals} up to {pool.longest_wait_ms:.0f} ms"
+    arrivals = counted(pool.waited, "arrival")
+    waiting = f"for {pool.full_s:.2g} s, {arrivals} waited up to {pool.longest_wait_ms:.0f} ms"
     if pool.size < pool.cap:
         return f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
     return f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"

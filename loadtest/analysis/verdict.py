@@ -1,11 +1,11 @@
-"""The verdict of a run: validity first, then how it ended, then its thresholds, each judged by the run's figures."""
+"""The verdict of a run: its validity, its end, and its thresholds, judged by the run's figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -30,26 +30,26 @@ from loadtest.record.effective_scenario import written_entry, written_thresholds
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit
-from loadtest.words import NOTHING, quantity
+from loadtest.words import NOTHING, counted, quantity
 
 
 class Judged(Result, frozen=True, kw_only=True):
-    """A threshold, and what the run has to say about it. Values are in the threshold's unit.
+    """A threshold with its judgement. Values are in the threshold's unit.
 
     Attributes:
-        require: the requirement, as it was written.
-        value: null where samples are too few.
-        bounds: where the value is known only within them; null: no upper one.
-        interval: 95 % interval of a percentile from blocks of time; null where there is none.
-        expected: of metrics that have an expected value.
-        margin: distance to the nearest edge of what is allowed: above zero inside, below zero outside.
-        marginal: whether it holds, or fails, by its value only: in a part of the interval it is the other way round.
-        confident: whether the interval was judged, so that a marginal one is inconclusive.
-        n: how many values, requests or operations it rests on.
-        why: why it is inconclusive; empty otherwise.
-        implicit: whether no scenario set it: something of each traffic entry has to be ok.
-        base: of a relative threshold, the value of what it is relative to; ``interval`` is then that of the distance
-            value − factor × base, and ``margin`` that distance from zero.
+        require: the requirement as written.
+        value: null if samples are too few.
+        bounds: bounds of a value that is not known exactly; the upper bound is null if unknown.
+        interval: 95 % interval of a percentile from blocks of time; null if there is none.
+        expected: expected value of the metric, if it has one.
+        margin: distance to the nearest edge of the allowed range: above zero inside, below zero outside.
+        marginal: whether a part of the interval would be judged otherwise than the value.
+        confident: whether the interval was judged, so that a marginal result is inconclusive.
+        n: number of values, requests or operations.
+        why: reason if it is inconclusive; empty otherwise.
+        implicit: whether it is the built-in threshold that each traffic entry has an ok operation.
+        base: value of the other side of a relative threshold; ``interval`` and ``margin`` are then those of value −
+            factor × base.
     """
 
     require: str
@@ -76,11 +76,11 @@ class Judged(Result, frozen=True, kw_only=True):
 
 
 def thresholds_of(info: RunInfo) -> list[Threshold]:
-    """The thresholds of the scenario in force.
+    """Return the thresholds of the scenario in force.
 
     Raises:
-        InputError: if one cannot be read.
-        RecordError: if what is there is no list of thresholds.
+        InputError: if a threshold cannot be parsed.
+        RecordError: if the record has no valid list of thresholds.
     """
     return [
         parse_threshold(
@@ -93,8 +93,8 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     """Return a failed threshold for each traffic entry that sent operations and had none ok.
 
-    It is implicit, because a run without any success must not pass. It is not asked of an entry
-    that the scenario expects to be refused in every stage, nor of a run that was cut short.
+    A run without any success must not pass. Entries with an expected 429 in every stage are exempt, and so are runs
+    that were cut short.
     """
     if info.end != "finished":
         return []
@@ -102,18 +102,18 @@ def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     return [
         msgspec.structs.replace(judge_one(replace(threshold, traffic=name), metrics), implicit=True)
         for name, figures in metrics.traffic.items()
-        if figures.operations.sent and not figures.operations.ok and not _meant_to_be_refused(info, name)
+        if figures.operations.sent and not figures.operations.ok and not _expects_only_429(info, name)
     ]
 
 
-def _meant_to_be_refused(info: RunInfo, traffic: str) -> bool:
+def _expects_only_429(info: RunInfo, traffic: str) -> bool:
     """Return True if every stage of an entry expects 429 and nothing else."""
     stages = written_entry(info, traffic).stages
     return bool(stages) and all(stage.expect == (THROTTLED_STATUS,) for stage in stages)
 
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":
-    """Makes what a run has to say about a threshold, which is filled in."""
+    """Return a constructor of the judgement with the threshold's own fields filled in."""
     return partial(
         Judged,
         require=threshold.text,
@@ -126,7 +126,7 @@ def judged_by(threshold: Threshold) -> "partial[Judged]":
 
 
 def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval] = ()) -> Judged:
-    """Judge one threshold that is not relative; what the record can't answer is inconclusive, and says why."""
+    """Judge a threshold that is not relative; it is inconclusive, with a reason, if the record has no answer."""
     judged = judged_by(threshold)
     figures = find_figures(threshold, metrics)
     if figures is None:
@@ -160,7 +160,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks of time, or why it has none; neither where time-outs bound it."""
+    """Return a percentile's 95 % interval from blocks, or the reason for none; neither if time-outs bound it."""
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()
@@ -172,7 +172,7 @@ def _interval(
         return None, "no confidence interval over several stages: name one traffic entry and stage"
     found = find_interval(intervals, *stages[0], threshold.metric)
     if found is None or (found.low is None and found.why_not != TIME_OUTS):
-        return None, f"no confidence interval: {found.why_not if found else 'of this percentile there is none'}"
+        return None, f"no confidence interval: {found.why_not if found else 'this percentile has none'}"
     return (None, "") if found.low is None or found.high is None else ((found.low, found.high), "")
 
 
@@ -180,7 +180,7 @@ def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) 
     """Whether a part of a percentile's 95 % interval would be judged otherwise than its value."""
     if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
         return False
-    # One that nothing but time-outs bounds from above has no upper end.
+    # If only time-outs bound the interval from above, it has no upper end.
     return judge(threshold, measured.interval or (measured.value, inf)) != judgement
 
 
@@ -199,7 +199,7 @@ def _margin(threshold: Threshold, value: float | None, expected: float | None) -
 
 
 def find_figures(threshold: Threshold, metrics: RunFigures) -> CountedFigures | None:
-    """The figures that a threshold is about, or None if the run has none."""
+    """Return the figures in the scope of a threshold; None if the run has none."""
     whole: OverallFigures | OperationFigures | None = metrics.overall
     if threshold.traffic is not None:
         whole = metrics.traffic.get(threshold.traffic)
@@ -214,11 +214,11 @@ class Measured(NamedTuple):
     """A metric's value.
 
     Attributes:
-        value: None where samples are too few, or nothing was measured.
-        bounds: where the value is known only within them: a statistic that reaches a time-out has no upper one, and a
-            time to result lies somewhere within the last poll interval.
+        value: None if samples are too few, or nothing was measured.
+        bounds: bounds of a value that is not known exactly: a statistic that reaches a time-out has no upper bound, and
+            a time to result lies within the last polling interval.
         interval: 95 % interval of a percentile.
-        n: how many values, requests or operations it rests on.
+        n: number of values, requests or operations.
     """
 
     value: float | None
@@ -228,7 +228,7 @@ class Measured(NamedTuple):
 
 
 def measure(metric: str, figures: CountedFigures) -> Measured:
-    """A metric of some figures by its name in a threshold."""
+    """Return a metric of some figures, named as in a threshold."""
     name, _, statistic = metric.partition(".")
     if name in SUMMARIES:
         found = getattr(figures, field_of(name), None)
@@ -258,43 +258,35 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
     value, bounds, interval, n = measured
     if marginal:
         say = partial(quantity, unit=threshold.unit)
-        ends = f"{say(interval[0])} to {say(interval[1])}" if interval else "which has no upper end"
-        return f"it was {say(value or 0.0)}, and a part of its 95\u00a0% interval, {ends}, is on the other side"
+        ends = f"{say(interval[0])} to {say(interval[1])}" if interval else "without an upper end"
+        return f"it was {say(value or 0.0)}, but its 95\u00a0% interval ({ends}) includes the threshold"
     if value is None:
         if n:
             return f"too few samples for {threshold.metric.partition('.')[2]}: {n}"
-        return "no data: nothing to measure it on"
+        return "no data"
     if threshold.operator == "within" and expected is None:
         return "no expected value: the limiter could not be replayed"
     if bounds and bounds[1] == inf:
-        return "it reaches time-outs, of which only a lower bound is known"
+        return "it reaches time-outs, so only a lower bound is known"
     if threshold.metric.startswith("time_to_result."):
-        return "the true value lies between two polls, and the threshold with it"
-    return "time-outs leave it open on which side of the threshold the true value lies"
+        return "the threshold lies between the two polls that bound the true value"
+    return "because of time-outs, the true value may be on either side of the threshold"
 
 
 VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
 
-EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {
-    "invalid": ExitCode.INVALID,
-    "aborted": ExitCode.ABORTED,
-    "regressed": ExitCode.REGRESSED,
-    "fail": ExitCode.FAIL,
-    "inconclusive": ExitCode.INCONCLUSIVE,
-    "pass": ExitCode.PASS,
-}
+EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {word: ExitCode[word.upper()] for word in get_args(VerdictWord)}
 """In order of precedence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a run amounts to.
+    """The verdict of a run.
 
     Attributes:
-        statement: what is the case, in one plain sentence without the word.
-        reasons: what it rests on, a sentence each; empty for a pass.
-        exit_code: that of the verb that made the report.
-        interrupted: the run was stopped by hand, so that the verdict is on what there was until then.
+        statement: one sentence without the word.
+        reasons: a sentence each; empty for a pass.
+        interrupted: whether the run was stopped by hand; the verdict then covers the time until the stop.
     """
 
     word: VerdictWord
@@ -305,13 +297,13 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """The verdict in one plain sentence, the word first."""
+        """The verdict in one sentence, the word first."""
         word = f"Interrupted; until then {self.word}" if self.interrupted else self.word.capitalize()
         return f"{word}: {self.statement}"
 
 
 def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> Verdict:
-    """The verdict, by precedence: a bottlenecked generator can neither pass nor fail a service."""
+    """Return the verdict by precedence: a run with a bottlenecked generator neither passes nor fails."""
     word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
     code = ExitCode.INTERRUPTED if interrupted else EXIT_CODES[word]
@@ -319,7 +311,7 @@ def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> 
 
 
 def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> tuple[VerdictWord, str, list[str]]:
-    # An aborted run may have been stopped before its first request: that is its reason, and no fault of the generator.
+    # An aborted run may have ended before its first request. The generator did not cause that.
     aborted, why = info.end == "aborted", info.end_reason or "it was stopped before its end"
     if broken := [check.words for check in checks if not check.ok and not (aborted and check.name == "something sent")]:
         # An invalid run's reader still needs to know what ended the run.
@@ -328,10 +320,10 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
     if aborted:
         return "aborted", f"{why}.", [why]
     if failed := [sentence(one) for one in judged if one.judgement == "fail"]:
-        rest = f"{len(failed)} of {_count(len(judged))} {'does' if len(failed) == 1 else 'do'} not hold"
+        rest = f"{len(failed)} of {counted(len(judged), 'threshold')} {'does' if len(failed) == 1 else 'do'} not hold"
         return "fail", f"{rest}: {failed[0]}{_more(len(failed) - 1)}.", [*failed, *_notes(info, judged)]
     if unclear := [sentence(one) for one in judged if one.judgement == "inconclusive"]:
-        rest = f"{len(unclear)} of {_count(len(judged))} cannot be judged"
+        rest = f"{len(unclear)} of {counted(len(judged), 'threshold')} cannot be judged"
         return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
     if not judged:
         return "pass", "no thresholds set; the run is valid.", []
@@ -349,18 +341,17 @@ def _nearest(marginal: list[Judged]) -> str:
 
 
 def sentence(one: Judged) -> str:
-    """One judged threshold in words: where, what, and what it was."""
+    """Return a judged threshold in words: its scope, requirement and value."""
     where = f"{one.scope}: {one.require}"
     if one.implicit:
-        sent = "the one operation that was offered" if one.n == 1 else f"{one.n:,} operations that were offered"
-        return f"{one.scope}: nothing was ok of {sent}"
+        return f"{one.scope}: no operation was ok ({one.n:,} offered)"
     if one.judgement == "inconclusive":
         return f"{where} ({one.why})"
     return f"{where}, but it was {amount(one)}"
 
 
 def amount(one: Judged) -> str:
-    """The value of a judged threshold, with its unit; bounds where it is known only within them."""
+    """Format the value of a judged threshold with its unit, or its bounds."""
     if one.value is None:
         return NOTHING
     if one.bounds is not None:
@@ -381,7 +372,3 @@ def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
 
 def _more(count: int) -> str:
     return f" (and {count} more)" if count > 0 else ""
-
-
-def _count(count: int) -> str:
-    return "1 threshold" if count == 1 else f"{count} thresholds"

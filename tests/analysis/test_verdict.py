@@ -85,7 +85,7 @@ def test_lost_arrivals_make_a_run_invalid(tmp_path: Path) -> None:
     record.info.traffic["t"].offered = 103
     found = find(record)
     assert found.verdict.word == "invalid"
-    assert "3 arrivals got no outcome" in found.verdict.sentence
+    assert "3 arrivals had no outcome" in found.verdict.sentence
 
 
 def test_aborted_goes_before_fail(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_threshold_inside_the_poll_interval_is_not_judged(tmp_path: Path) -> N
     ]
     judged = find(load_record(maker.tour(tmp_path / "run", thresholds=thresholds))).judged
     assert [one.judgement for one in judged] == ["pass", "inconclusive"]
-    assert "between two polls" in judged[1].why
+    assert "between the two polls" in judged[1].why
 
 
 def test_time_outs_fail_a_threshold_only_beyond_what_is_known(tmp_path: Path) -> None:

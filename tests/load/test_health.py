@@ -87,8 +87,8 @@ def test_classes_that_block_and_litter_are_found_out(offer: Any, open_api: Any) 
     """
     findings = run_with(offer, open_api, "Blocking", "Littering")
     checks = broken(findings)
-    assert "its event loop stood still" in checks["event loop"]
-    assert "garbage collections held it up" in checks["garbage collection"]
+    assert "its event loop was blocked" in checks["event loop"]
+    assert "garbage collections stopped it" in checks["garbage collection"]
     (own,) = findings.record.info.generators
     assert own.stalls.longest_ms >= 1400
     assert own.collections.count >= 2

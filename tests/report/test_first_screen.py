@@ -156,10 +156,10 @@ def test_an_error_is_named_and_a_typo_shown(tmp_path: Path) -> None:
     named = "All 30 runs got 404 unknown_workflow; there is no workflow “say-helo”, did you mean say-hello?"
     assert named in report.statements
     assert report.word == "fail"
-    assert report.verdict.endswith("nothing was ok of 30 operations that were offered.")
+    assert report.verdict.endswith("no operation was ok (30 offered).")
     assert [cell.text for cell in report.table("thresholds").rows[0][:3]] == ["fail", "t", "operations.ok > 0"]
     lead = render_html(report).partition('class="lead">')[2].partition("</p>")[0]
-    assert "nothing was ok of 30 operations" in lead
+    assert "no operation was ok (30 offered)" in lead
 
 
 @pytest.mark.parametrize(("expect", "end", "word"), [

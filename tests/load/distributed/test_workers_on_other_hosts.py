@@ -95,7 +95,7 @@ def test_a_host_whose_cable_is_cut_comes_back(network, stub, start, *, tmp_path,
     master.send_signal(signal.SIGINT)
     assert [process.wait(30) for process in (master, *workers)] == [130, 0, 0]
     said = (tmp_path / "out0").read_text()
-    assert "got no outcome" in said
+    assert "had no outcome" in said
     assert "invalid" in said
 
     outcomes = run.check_conservation(lost=True, ragged=True)
