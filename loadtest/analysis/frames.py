@@ -71,8 +71,6 @@ class Column:
 
     Attributes:
         name: ``_ns`` and ``_ms`` are its unit.
-        type: in Arrow.
-        meaning: in a few words.
         values: function that returns the values of some rows.
     """
 
@@ -183,7 +181,7 @@ _FIRST: Final = (
     _word("reason", "why it is not ok"),
     _recorded("status", "HTTP status; of an operation that of its last answer"),
     _word("error_code", "`code` of the API's error body; of `wrong_shape`, what is amiss with the body"),
-    _word("mistake", "what was wrong on purpose"),
+    _word("mistake", "the deliberate mistake"),
     _timestamp("intended_start", "when the schedule, or the policy of polls and retries, wanted it"),
     _timestamp("start", "first byte sent, or connecting began"),
     _timestamp("end", "answer complete, or given up"),
@@ -193,7 +191,7 @@ _TIMES: Final = (
     _recorded("start_ns", "the same, since the epoch", "start"),
     _recorded("end_ns", "the same, since the epoch", "end"),
     _derived("start_lag_ms", "start − intended start", times.start_lag),
-    _recorded("execution_time_ms", "what the server says it spent"),
+    _recorded("execution_time_ms", "executionTime as the server reports it"),
 )
 _LAST: Final = (
     _recorded("job_id", "of the job"),
@@ -324,10 +322,7 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
 def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
     """Write each table of a run to a file, and yield its path: ``operations.csv``, ``requests.csv``.
 
-    Args:
-        directory: of the run.
-        form: ``csv`` or ``parquet``.
-        folder: destination; existing files are replaced.
+    ``form`` is ``csv`` or ``parquet``. Existing files in ``folder`` are replaced.
 
     Raises:
         InputError: if a file cannot be written.

@@ -1,18 +1,18 @@
-"""``measurements.json``: what a run tells a comparison with other runs.
+"""``measurements.json``: a run's measurements for comparisons with other runs.
 
-By traffic entry and stage, the warm-up and the set-up never:
+Each stage of each traffic entry, except warm-up and set-up, has:
 
-* Response time p50 and p95, executionTime p50 and p95, overhead p50. Of jobs the p95 of the response time *is* that of
-  the time to result, and is judged once, as the latter. Its value is the upper bound, when the client saw the result;
-  ``resolution_ms`` is what the last poll interval hides of it.
-* Error rate; and 429 rate: observed − expected by a replay of the assumed limiter over the requests that were sent. The
-  second at which a run meets the server's window moves both alike, and their difference not.
-* Goodput. Within the limits it follows the schedule. Above one it follows the window's phase, from which nothing takes
-  it out, so that it is shown and not judged: what is missing there are 429s beyond the expected.
+* Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
+  its p95 is judged once, as time to result. The value is an upper bound, the time when the client saw the result;
+  ``resolution_ms`` is the error due to the last polling interval.
+* Error rate, and 429 rate: observed − expected by a replay of the assumed limiter over the requests sent. The phase of
+  the server's window moves both equally, but not their difference.
+* Goodput. Within the limits it follows the schedule. Above a limit it depends on the phase of the window, so it is
+  shown but not judged; lost goodput appears as 429s beyond the expected.
 
-A stage above a limit has more that waits for windows and not for the service: times and errors of jobs whose polls are
-refused, and response times with a retry in them. Those are shown, too. executionTime is nowhere touched, nor is the
-overhead of sync runs.
+In a stage above a limit, some figures depend on windows instead of the service: times and errors of jobs with rejected
+polls, and response times with retries. They are shown but not judged. executionTime and the overhead of sync runs are
+unaffected.
 """
 
 import math
@@ -50,14 +50,14 @@ from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, r
 from loadtest.stats.shares import share_score
 
 IDLE_MS: Final = 1.0
-"""A workflow whose executionTime stays below it in 95 % of its runs does nothing worth the name."""
+"""A workflow with a shorter executionTime in 95 % of its runs is idle."""
 _ROUNDING_MS: Final = 1.0
-"""What a service hides that gives executionTime in whole milliseconds."""
+"""Error of an executionTime in whole milliseconds."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
 _DIGITS: Final = 6
 _ERROR_DIGITS: Final = 4
 _NOTHING: Final = 1e-9
-_TIMED_OUT: Final = "it reaches time-outs, of which only a lower bound is known"
+_TIMED_OUT: Final = "it reaches time-outs, so only a lower bound is known"
 
 
 def write(measured: RunMeasurements, directory: Path) -> Path:
@@ -156,7 +156,7 @@ def _idle_entries(findings: Findings) -> tuple[str, ...]:
 
 
 class _Stage:
-    """Makes the measurements of one traffic entry in one stage."""
+    """Maker of the measurements of one traffic entry in one stage."""
 
     def __init__(self, findings: Findings, key: StageKey) -> None:
         record = findings.record
@@ -179,10 +179,10 @@ class _Stage:
         self.lower = record.times[LAST_PENDING].get([self.index])
 
     def measurements(self) -> list[Measurement]:
-        """All of them, in the order of ``Metric``; none of what there is no sample of."""
+        """Return those with samples, in the order of ``Metric``."""
         jobs = self.operation in POLLED_OPERATIONS
-        twice = "it is the time to result p95, which is judged"
-        before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before they were asked for"
+        twice = "the time to result p95 is the same, and is judged"
+        before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
         found = [
             self._time(Metric.RESPONSE_TIME_P50, RESPONSE, 0.50, self._waits()),
             self._time(Metric.RESPONSE_TIME_P95, RESPONSE, 0.95, twice if jobs else self._waits()),
@@ -197,7 +197,7 @@ class _Stage:
         return [one for one in found if one is not None]
 
     def _waits(self) -> str:
-        """Why times and errors here are those of waiting for the server's windows; empty if they are not."""
+        """Return the reason why times and errors here depend on the server's windows; empty if they do not."""
         return waits(self.plan, self.operation, retried=self.retried)
 
     def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
@@ -208,7 +208,7 @@ class _Stage:
         least, most = _at(whole, quantile), whole.greatest_at(at)
         if not math.isfinite(least):
             return None
-        # With each time-out at the time it took, and with each at infinity: what lies between is not known.
+        # A time-out counts with its duration in the lower bound, and as infinite in the upper bound.
         value = most if math.isfinite(most) else least
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
@@ -221,7 +221,7 @@ class _Stage:
             se=None if times is None else times.error(quantile),
             why_not=_too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not,
         )
-        # Of a time it is written even where it is 0; of all else it is left out of the file.
+        # A time has a resolution in the file even if it is 0; other metrics have none.
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
@@ -255,7 +255,7 @@ class _Stage:
             return None
         expected, why_not = self.figures.expected_throttled_rate, ""
         if expected is None and self.plan.expect_429:
-            why_not = f"no 429 rate to expect: {self.why_no_expectation or 'none was replayed'}"
+            why_not = f"no expected 429 rate: {self.why_no_expectation or 'none was replayed'}"
         known = expected or 0.0
         return self._measurement(
             Metric.THROTTLED_RATE,
@@ -307,7 +307,7 @@ class _Stage:
 
 
 def _at(whole: Distribution, quantile: float) -> float:
-    """A percentile by nearest rank, whether or not n carries it."""
+    """Return a percentile by nearest rank for any n."""
     return float(whole.at([rank(whole.n, quantile)])[0])
 
 

@@ -1,7 +1,6 @@
-"""The figures of a run: overall, for each operation and for each traffic entry, with stages inside.
+"""The figures of a run: overall, by operation and by traffic entry, each also by stage.
 
-Counts are counted, rates derived from them, percentiles come from ``percentiles`` and are never averaged. The
-warm-up is in no figure.
+Rates are derived from counts. Percentiles come from ``distribution`` and are never averaged. The warm-up is excluded.
 """
 
 from collections import Counter
@@ -52,7 +51,7 @@ class RunFigures:
 
 
 def compute(record: Record, expectation: Expectation) -> RunFigures:
-    """The figures of a run."""
+    """Return the figures of a run."""
     maker = _Maker(record, expectation)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
@@ -69,7 +68,7 @@ def _by_name(planned: Planned) -> dict[str, Planned]:
 
 
 class _Maker:
-    """Makes figures of any stages."""
+    """Maker of the figures of any stages."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self.record = record
@@ -95,7 +94,7 @@ class _Maker:
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
     def _with_times(self, planned: Planned, operation: str) -> dict[str, Any]:
-        """The fields of an ``OperationStage`` or, of ``async_run``, a ``JobStage``."""
+        """Return the fields of an ``OperationStage``, or of a ``JobStage`` for ``async_run``."""
         found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
             if operation in POLLED_OPERATIONS or name not in JOB_TIMES:
@@ -105,7 +104,7 @@ class _Maker:
         return found
 
     def _figures(self, planned: Planned) -> dict[str, Any]:
-        """The fields of an ``OverallStage``, but for ``stages``."""
+        """Return the fields of an ``OverallStage`` without ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
         requests = record.counts.of_requests(stage_indices)
@@ -132,7 +131,7 @@ class _Maker:
         }
 
     def _metrics(self, planned: Planned, seconds: float) -> dict[str, float | None]:
-        """Every count and ratio, by the name of its metric."""
+        """Return every count and ratio by the name of its metric."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         operations: Counter[Cell] = Counter()
         for ended, count in record.counts.of_operations(stage_indices).items():
@@ -142,7 +141,7 @@ class _Maker:
         for each, count in record.counts.of_requests(stage_indices).items():
             requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
         counts = {name: counted(name, operations, requests) for name in PARTS}
-        # Polls of a stage's jobs go on after it: what is divided by its seconds is what was sent in them.
+        # Polls of a stage's jobs continue after it. Rates count only the requests sent during the stage.
         then = counts | record.in_time.sent(planned)
         return {
             name: sum(counts[part] for part in entry.parts)
@@ -155,7 +154,7 @@ class _Maker:
         }
 
     def _failed_requests(self, key: StageKey) -> int:
-        """Errors and 429s of a stage, but for those whose status it expects."""
+        """Return the errors and 429s of a stage, except those with an expected status."""
         expected = set(written_entry(self.record.info, key.traffic).expected_in(key.stage.name))
         expected |= {THROTTLED_STATUS} if key.stage.expect_429 else set()
         return sum(
@@ -169,7 +168,7 @@ class _Maker:
         polls, retrievals = record.in_time.sent(planned)["requests.polls"], record.in_time.retrievals(planned)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
-        # A limit on how many are answered at a time allows no number of them.
+        # A concurrency limit does not limit the number of requests.
         sustained = limit in record.limits() and record.assumed_limits.spec.algorithm != CONCURRENCY
         allowed = record.assumed_limits.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0
         return PollingCost(
@@ -182,9 +181,9 @@ class _Maker:
 
 
 def deliberate_errors(record: Record, figures: RunFigures) -> list[DeliberateErrors]:
-    """Mistakes that were planned or sent, and errors that were expected, in the order of the scenario.
+    """Return planned or sent mistakes and expected errors, in the order of the scenario.
 
-    A kind that was planned and never sent is listed with none: nothing is known of it.
+    A kind that was planned but never sent has zero operations.
     """
     return [one for name in record.info.traffic for one in _deliberate(record, name, figures.traffic[name].operations)]
 
@@ -213,7 +212,7 @@ def _counted(counts: tuple[int, int, int], **given: str) -> DeliberateErrors:
 
 
 def _means(values: "pd.Series[float]", stage_index: "pd.Series[int]", stages: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sum and number of the known values of each stage."""
+    """Return the sum and number of the known values of each stage."""
     known = (values.notna() & (stage_index >= 0)).to_numpy()
     places = stage_index.to_numpy()[known]
     sums = np.bincount(places, values.to_numpy()[known], minlength=stages)

@@ -1,8 +1,8 @@
-"""One metric against the same of another stage or traffic entry: differences within a run, and thresholds on them.
+"""Differences of a metric between stages or traffic entries of a run, and relative thresholds.
 
-``response_time.p50 < 1.2x stage alone`` is judged by the two values, and by the interval of value − 1.2 × base, which a
-single number of each side cannot give: it comes from the values of both (``loadtest.stats.differences``). Where both
-sides sent the same rows of the same inputs, arrivals are compared pair by pair.
+``response_time.p50 < 1.2x stage alone`` is judged by both values, and by the interval of value − 1.2 × base, which is
+computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the same rows of the same
+inputs, arrivals are compared in pairs.
 """
 
 import math
@@ -27,7 +27,7 @@ from loadtest.words import quantity
 
 
 class ComparedStages(NamedTuple):
-    """One side of a comparison within a run: stages of a traffic entry, by their indices."""
+    """One side of a comparison within a run: indices of stages of a traffic entry."""
 
     entry: str
     stages: Sequence[int]
@@ -43,16 +43,9 @@ def difference(
     factor: float = 1.0,
     confidence: float = 0.95,
 ) -> Difference | None:
-    """Return head − factor × base; None for a metric that no single arrival has a value of.
+    """Return head − factor × base; None for a metric without values of single arrivals.
 
-    Args:
-        metric: with its statistic.
-        info: of the run.
-        values: of its arrivals.
-        sides: base and head.
-        whole: as for ``ArrivalValues.get``.
-        factor: by which the base is multiplied.
-        confidence: of the interval.
+    ``metric`` includes its statistic, and ``whole`` is as for ``ArrivalValues.get``.
     """
     base, head = (values.get(metric, side.stages, whole=whole) for side in sides)
     if base is None or head is None or metric.endswith(".max"):
@@ -73,9 +66,10 @@ def difference(
 
 
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: ComparedStages, head: ComparedStages) -> int | None:
-    """By how many arrivals two sides are apart that send the same rows of inputs in the same order; None: they do not.
+    """Return the offset in arrivals between sides that send the same rows of inputs in the same order; None if not.
 
-    Two entries do so from their first arrival on; two stages of one, if a multiple of the rows lies between.
+    Two entries do so from their first arrival on. Two stages of an entry do so if their offset is a multiple of the
+    number of rows.
     """
     first, second = written_entry(info, base.entry), written_entry(info, head.entry)
     if first.inputs_order != "sequential":
@@ -90,7 +84,7 @@ def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: ComparedStages, 
 
 
 def referred_entries(thresholds: Sequence[Threshold]) -> set[str]:
-    """The traffic entries whose values relative thresholds need."""
+    """Return the traffic entries whose values relative thresholds need."""
     found = set()
     for each in thresholds:
         if each.reference is not None and each.traffic is not None:
@@ -105,7 +99,7 @@ def judge_any(
     values: ArrivalValues,
     intervals: Sequence[MetricInterval],
 ) -> Judged:
-    """Judge a threshold, relative or not; what the record can't answer is inconclusive, and says why."""
+    """Judge any threshold; it is inconclusive, with a reason, if the record has no answer."""
     if threshold.reference is None:
         return judge_one(threshold, metrics, intervals)
     base = _base(threshold, threshold.reference)
@@ -144,7 +138,7 @@ def _base(threshold: Threshold, reference: Reference) -> Threshold:
 
 
 def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, float] | None:
-    """Between which value − factor × base lies; None where one is not known."""
+    """Return the bounds of value − factor × base; None if a value is unknown."""
     if here.value is None or there.value is None:
         return None
     low, high = here.bounds or (here.value, here.value)
@@ -160,15 +154,15 @@ def _stages(threshold: Threshold, record: Record) -> ComparedStages:
 def _why(
     threshold: Threshold, base: Threshold, measured: tuple[Measured, Measured], interval: tuple[float, float] | None
 ) -> str:
-    """Why it is inconclusive. The interval is known where it is finite."""
+    """Return the reason why a threshold is inconclusive."""
     for each, one in zip((threshold, base), measured, strict=True):
         if one.value is None:
             few = f"too few samples: {one.n}" if one.n else "no data"
             return f"{few} of {scope_of(each.traffic, each.operation, each.stage)}"
     here, there = measured
     if here.bounds is not None or there.bounds is not None:
-        return "of at least one side only bounds are known, and the threshold lies between them"
+        return "one side is known only within bounds, and the threshold lies between them"
     ratio = (here.value or 0.0) / there.value if there.value else math.inf
     ends = "" if interval is None else ": " + " to ".join(quantity(each, threshold.unit) for each in interval)
     interval_of = f"the 95\u00a0% interval of its distance from {threshold.value:g}x"
-    return f"it was {ratio:.3g}x, and {interval_of} has both signs{ends}"
+    return f"it was {ratio:.3g}x, and {interval_of} includes zero{ends}"

@@ -1,11 +1,11 @@
 """Standard errors of a run's figures from blocks of time, because its requests are correlated.
 
-Requests of one run share the machine's and the service's good and bad moments. Errors that treat them as independent
-are half of the truth or less. So a stage is cut into bins of time, and replicates of it are put together from blocks of
-neighbouring bins, drawn at random with the last bin next to the first: the circular moving-block bootstrap (Politis &
-Romano, "A circular block-resampling procedure for stationary data", 1992). The standard deviation of a
-figure's replicates is its standard error. A bin holds counts alone: of operations, and of times by level, so that
-memory does not grow with the record. Draws are seeded, so errors are reproducible.
+Requests of a run share slow and fast periods of machine and service. Standard errors that treat them as independent are
+too small by half or more. Each stage is therefore divided into bins of time. Replicates of the stage consist of blocks
+of neighbouring bins, drawn at random with the last bin next to the first: the circular moving-block bootstrap (Politis
+& Romano, "A circular block-resampling procedure for stationary data", 1992). The standard deviation of a figure over
+the replicates is its standard error. Bins hold counts of operations, and of times by level, so memory does not grow
+with the record. Draws are seeded, so errors are reproducible.
 """
 
 import math
@@ -34,33 +34,32 @@ RESPONSE: Final = "response_time_ms"
 EXECUTION: Final = "execution_time_ms"
 OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
-"""Blocks with anything in them that an error needs: of fewer, it would be off by more than a third."""
+"""Minimum number of non-empty blocks for a standard error: with fewer, it may be off by more than a third."""
 LEAST_MS: Final = 0.01
-"""Times are compared as if none were shorter: below it a clock's grain is all there is, and of zero there is no log."""
+"""Shorter times count as this: a clock does not resolve them, and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
-"""A block lasts a tenth of its stage, but within these bounds."""
+"""Minimum and maximum duration of a block, which otherwise is a tenth of its stage."""
 _MOST_BLOCKS: Final = 40
-"""Blocks of a stage."""
+"""Maximum number of blocks in a stage."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
-"""A standard error is known to 1 ÷ √(2 · 400), about 4 % of itself."""
+"""Their number gives a standard error a relative error of 1 ÷ √(2 · 400), about 4 %."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
-"""Levels of a time at ranks evenly apart …"""
+"""Number of levels of a time at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
-"""… and in its slowest fifth, closer towards the end."""
+"""Number of additional levels in its slowest fifth, closer towards the end."""
 _THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 _ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]
 
 
 class Grid(NamedTuple):
-    """Bins of time, and how many of them make a block.
+    """Bins of time, and their number per block.
 
     Attributes:
-        start_s: of the first bin, since the epoch.
-        seconds: of all together.
-        bins: how many.
-        per_block: neighbours that are drawn together.
+        start_s: start of the first bin, in s since the epoch.
+        seconds: duration of all bins together.
+        per_block: number of neighbours that are drawn together.
     """
 
     start_s: float
@@ -73,30 +72,30 @@ class Grid(NamedTuple):
         return self.seconds / self.bins * self.per_block
 
     def place(self, seconds: Floats) -> Ints:
-        """The bin of each time since the epoch; what is outside belongs to the nearest one."""
-        # A time that is not known, of a record that is not believed, is in the first.
+        """Return the bin of each time since the epoch; a time outside all bins belongs to the nearest bin."""
+        # An unknown time, which only an invalid record has, belongs to the first bin.
         found: Ints = np.nan_to_num((seconds - self.start_s) * (self.bins / self.seconds)).astype(np.int64)
         return np.clip(found, 0, self.bins - 1)
 
     def resampled(self, counts: NDArray[np.generic]) -> Floats:
-        """Sums over the bins of each replicate; the first axis of the counts is that of bins."""
+        """Return sums over the bins of each replicate; the first axis of the counts is the bin."""
         return (draws(self.bins, self.per_block) @ counts.astype(np.float32)).astype(np.float64)
 
     def scatter(self, replicates: Floats) -> float:
-        """The standard error of a figure, from its value in each replicate.
+        """Return the standard error of a figure from its value in each replicate.
 
-        Blocks are compared with the mean of all, of which they are a part: that hides a share of one block of the
-        variance, which is given back.
+        Each block is a part of the mean that it is compared with, which hides one block's share of the variance. The
+        result is corrected for it.
         """
         return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
 
     def carries(self, counts: Ints) -> bool:
-        """Whether so many in each bin are spread over enough blocks for an error."""
+        """Whether counts by bin cover enough blocks for a standard error."""
         return filled_blocks(counts, self.per_block) >= LEAST_BLOCKS
 
 
 def grid(start_s: float, seconds: float) -> Grid | None:
-    """The bins of a stretch of time; None where it is too short for blocks."""
+    """Return the bins of a period; None if it is too short for blocks."""
     if not seconds >= LEAST_BLOCKS * _BLOCK_S[0]:
         return None
     block = max(min(max(seconds / 10, _BLOCK_S[0]), _BLOCK_S[1]), seconds / _MOST_BLOCKS)
@@ -105,7 +104,7 @@ def grid(start_s: float, seconds: float) -> Grid | None:
 
 @lru_cache(maxsize=64)
 def draws(bins: int, per_block: int) -> NDArray[np.float32]:
-    """``[replicate, bin]``: how often each bin is in each replicate, which has as many bins as there are."""
+    """Return the frequency of each bin in each replicate, ``[replicate, bin]``."""
     places = circular_blocks(np.random.default_rng(_SEED), _REPLICATES, bins, per_block)
     flat = places + np.arange(_REPLICATES)[:, None] * bins
     return np.bincount(flat.ravel(), minlength=_REPLICATES * bins).reshape(_REPLICATES, bins).astype(np.float32)
@@ -115,8 +114,7 @@ class BinnedTimes:
     """The times of one figure by bin and level.
 
     Args:
-        grid_: the bins.
-        whole: all of the times, which the levels are taken from.
+        whole: all of the times, which determine the levels.
 
     Attributes:
         cuts: the greatest value of each level, ascending.
@@ -138,11 +136,11 @@ class BinnedTimes:
         self.counts = np.zeros((grid_.bins, len(self.cuts)), np.int64)
 
     def add(self, places: Ints, values: Floats) -> None:
-        """Take in values in ms, each with its bin; NaN is left out."""
+        """Add values in ms, each with its bin; NaN is ignored."""
         if np.isnan(values.sum()):
             known = np.flatnonzero(~np.isnan(values))
             places, values = places.take(known), values.take(known)
-        # The last level takes what is greater than it, too: a histogram's middles may be.
+        # The last level includes greater values, because a histogram's values are rounded.
         if self._level_of_bucket is None:
             level = np.searchsorted(self.cuts[:-1], values)
         else:
@@ -155,7 +153,7 @@ class BinnedTimes:
         return pace_of(self.counts) if fill_batches(self.counts.sum(axis=1)) else None
 
     def error(self, quantile: float) -> float | None:
-        """Standard error of the logarithm of a percentile; None where the values are spread over too few blocks."""
+        """Return the standard error of the logarithm of a percentile; None if the values cover too few blocks."""
         if not self.grid.carries(self.counts.sum(axis=1)):
             return None
         below = np.cumsum(self.grid.resampled(self.counts), axis=1)
@@ -176,15 +174,12 @@ class StageBlocks:
 
     Attributes:
         times: by name as in ``metrics.json``: response time, executionTime, overhead.
-        offered: operations that were due.
-        sent: of which a request was sent.
-        ok: that ended well.
-        errors: that failed or timed out.
-        throttled: that ended in a 429.
-        decided: sent operations of which it is known what the assumed limiter would answer; by their last run, submit
-            or retrieve, as the next two.
-        refused: of these, with 429.
-        expected: of these, which the assumed limiter would refuse.
+        offered: operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
+        errors: operations that failed or timed out.
+        decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
+            retrieve.
+        refused: of ``decided``, operations with a 429.
+        expected: of ``decided``, operations that the assumed limiter would reject.
     """
 
     def __init__(self, grid_: Grid, times: dict[str, BinnedTimes]) -> None:
@@ -194,22 +189,21 @@ class StageBlocks:
         self.decided, self.refused, self.expected = decisions
 
     def share_error(self, events: Ints, whole: Ints) -> float | None:
-        """Standard error of the log odds of a share, with half an event added on each side."""
+        """Return the standard error of the log odds of a share, with half an event added on each side."""
         return self._error(share_scores, events, whole)
 
     def excess_error(self, window_s: float) -> float | None:
-        """Standard error of logit(refused) − logit(expected): what both share, the window's phase, is in neither.
+        """Return the standard error of logit(refused) − logit(expected), from which the window's phase cancels.
 
-        Args:
-            window_s: of the limit. Where a limiter refuses more than is expected, it does so at the end of each window:
-                that is no chance, but would be taken for it by blocks that are shorter, so that they have no error.
+        None if a block is shorter than a window: a limiter rejects at the end of each window, which would look like
+        random variation between blocks.
         """
         if self.grid.block_s < window_s:
             return None
         return self._error(_excess, self.refused, self.expected, self.decided)
 
     def goodput_error(self) -> float | None:
-        """Standard error of the logarithm of goodput, given what was offered: that is the schedule's, not chance."""
+        """Return the standard error of the logarithm of goodput for the schedule's offered load."""
         return self._error(_log_goodput, self.ok, self.offered)
 
     def _error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
@@ -230,7 +224,7 @@ def _log_goodput(ok: Floats, offered: Floats) -> Floats:
 
 
 class TimeBlocks:
-    """Gathers each stage in figures by bin, and the dispatch lag of the whole run."""
+    """Collector of each stage in figures by bin, and of the whole run's dispatch lag."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self._record = record
@@ -245,7 +239,7 @@ class TimeBlocks:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self._of[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self._uneven: set[int] = set()
-        """Stages that have executionTimes which are not a whole number of ms."""
+        """Stages with an executionTime that is not a whole number of ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
@@ -263,11 +257,11 @@ class TimeBlocks:
                 self._take(index, stage, rows)
 
     def get(self, stage_index: int) -> StageBlocks | None:
-        """A stage by bin; None of one that is too short for blocks."""
+        """Return a stage by bin; None if it is too short for blocks."""
         return self._of.get(stage_index)
 
     def whole_milliseconds(self, stage_index: int) -> bool:
-        """Whether every executionTime of a stage is a whole number of ms, so that 1 ms may hide in each."""
+        """Whether every executionTime of a stage is a whole number of ms, so that rounding may hide 1 ms."""
         return stage_index not in self._uneven
 
     def _grid_of(self, stage: StagePlan) -> Grid | None:

@@ -1,6 +1,6 @@
-"""Times over time, for plots: dots of single operations under percentiles of bins, and counts where dots are too many.
+"""Times over time, for plots: single operations, percentiles by bin, and a heat map for many operations.
 
-Response times are kept of every traffic entry; executionTimes, also against what the client saw, of those that execute.
+Every traffic entry has response times. Entries that execute workflows also have executionTimes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""Dots of a layer that are drawn evenly; and beside them, as many of the slowest 2 % as ``_SLOW``."""
+"""Maximum number of evenly chosen dots in a layer; ``_SLOW`` dots of the slowest 2 % are added."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _FAILED: Final = OUTCOMES.index(Outcome.FAILED)
@@ -40,8 +40,8 @@ class Responses:
     Attributes:
         dots: by layer, (intended start in s since the epoch, response time in ms) of operations.
         cuts: edges of the bins, in s since the epoch.
-        binned: of each bin, the response times of its operations that were ok or timed out.
-        n: how many those are.
+        binned: by bin, the response times of ok and timed-out operations.
+        n: number of these.
     """
 
     dots: dict[str, tuple[Floats, Floats]]
@@ -111,7 +111,7 @@ class _EntryPoints:
 
 LONG_S: Final = 600.0
 MANY: Final = 50_000
-"""A run above the one, or an entry above the other, has a heat map."""
+"""An entry has a heat map in a run longer than ``LONG_S``, or with more operations than ``MANY``."""
 _TIMES: Final = 180
 _PER_DECADE: Final = 16
 _MOST_LEVELS: Final = 96
@@ -123,8 +123,8 @@ class Heat:
 
     Attributes:
         cuts: edges of the bins of time, in s since the epoch.
-        levels: edges of the bins of response time, in ms, as far apart on a log scale.
-        counts: ``[time, level]`` operations that were ok or timed out.
+        levels: edges of the bins of response time, in ms, evenly spaced on a log scale.
+        counts: ok and timed-out operations, ``[time, level]``.
     """
 
     cuts: Floats
@@ -133,10 +133,7 @@ class Heat:
 
 
 class Heats:
-    """Counts the response times of each entry that has many, or of all in a long run; the warm-up included.
-
-    At most 241 x 96 counts an entry, whatever the length of the run.
-    """
+    """Collector of heat maps, warm-up included: at most 241 × 96 counts per entry."""
 
     def __init__(self, record: Record) -> None:
         self._of: dict[int, tuple[str, Heat]] = {}
@@ -179,9 +176,9 @@ def _count(heat: Heat, rows: Rows) -> None:
 
 
 _EXECUTION_DOTS: Final = 4_000
-"""Dots of an entry, picked evenly."""
+"""Maximum number of evenly chosen dots of an entry."""
 _ANOMALOUS_DOTS: Final = 500
-"""Dots of an entry that cannot be: the first ones."""
+"""Maximum number of impossible dots of an entry: the first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,14 +186,14 @@ class Executions:
     """Executions of one traffic entry's ok operations with an executionTime.
 
     Attributes:
-        n: how many those are, warm-up included.
-        seconds: intended starts of some of them, in s since the epoch.
-        execution: their executionTime, in ms.
-        seen: the longest that it can have been: what the client waited, in ms.
-        anomalous: (executionTime, seen) of some of those that cannot be, without the warm-up's.
-        anomaly_count: how many those are.
+        n: number of possible executionTimes, warm-up included.
+        seconds: intended starts of some operations, in s since the epoch.
+        execution: their executionTimes, in ms.
+        seen: the client's waits, in ms: the longest possible executionTimes.
+        anomalous: (executionTime, seen) of some impossible values, warm-up excluded.
+        anomaly_count: number of impossible values.
         cuts: edges of the bins, in s since the epoch.
-        binned: of each bin, the executionTimes.
+        binned: executionTimes by bin.
     """
 
     n: int
