@@ -98,13 +98,13 @@ def test_a_lost_worker_makes_a_run_invalid(tmp_path: Path) -> None:
     workers[1].end, workers[1].left_s = "lost", 4.25
     verdict = found(tmp_path / "lost", worker_processes=workers).verdict
     assert verdict.word == "invalid"
-    assert any("worker 2 at 4.2 s died or was cut off" in reason for reason in verdict.reasons)
+    assert any("worker 2 died or was cut off at 4.2 s" in reason for reason in verdict.reasons)
 
 
 def test_a_worker_that_came_back_makes_a_run_invalid_by_name(tmp_path: Path) -> None:
     """Meanwhile nobody knew of it, and what it was to send then may be missing."""
     workers = [WorkerInfo(worker=k, host="h", joined_s=0.0, returned=k - 1) for k in (1, 2)]
     reasons = found(tmp_path / "back", worker_processes=workers).verdict.reasons
-    assert [reason.partition(":")[0] for reason in reasons] == ["worker 2 was cut off for a while"]
+    assert [reason.partition(":")[0] for reason in reasons] == ["worker 2 was cut off temporarily"]
     reasons = found(tmp_path / "missing", offered=1003, worker_processes=workers).verdict.reasons
     assert "(worker 2 on h, was lost and came back" in reasons[0]

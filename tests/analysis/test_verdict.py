@@ -58,9 +58,9 @@ def test_a_run_without_thresholds_says_so(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"lag_ms": 60.0}, "generator was the bottleneck: it sent late by 60 ms"),
-        ({"cpu": [CpuSample(t_s=t, percent=97) for t in range(1, 6)]}, "above 90 % CPU for 5 s"),
+        ({"cpu": [CpuSample(t_s=t, percent=97) for t in range(1, 6)]}, "above 90 % CPU for 5 consecutive s"),
         ({"end": "running", "samples": None}, "killed before it could close it"),
-        ({"samples": 201}, "201 samples were written and 200 can be read"),
+        ({"samples": 201}, "201 samples were written, but only 200"),
         ({"rows": []}, "nothing was sent"),
     ],
     ids=["late", "busy", "killed", "torn", "nothing sent"],
