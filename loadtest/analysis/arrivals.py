@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import Rows, Vocabulary, groups, grown, tally
-from loadtest.analysis.distribution import Distribution, known, summarize
+from loadtest.analysis.consistency import Consistency
+from loadtest.analysis.distribution import Distribution, summarize
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Result, Summary
 from loadtest.analysis.times import dispatch_lag, start_lag
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Floats, Ints
 from loadtest.record.run_info import RunInfo
 
 GAPS: Final = 5_000_000
@@ -24,7 +25,7 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collector of arrivals by traffic entry: their start lag, and whether an operation or a request names them.
+    """Collector of arrivals by traffic entry: their stages, moments and start lag.
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
@@ -37,8 +38,6 @@ class Arrivals:
         self.first_of = {name: np.full(len(vocabulary.entries), np.inf) for name in _MOMENTS}
         self.last_of = {name: np.full(len(vocabulary.entries), -np.inf) for name in _MOMENTS}
         self._vocabulary = vocabulary
-        self._ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
-        self._named: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._lag: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in vocabulary.entries]
         self._first = np.full(len(vocabulary.stage_keys), np.inf)
         """Least known arrival number of each stage. Arrivals are numbered in the order of their stages."""
@@ -46,13 +45,12 @@ class Arrivals:
     def add(self, chunk: Chunk) -> None:
         for name in ("start", "end"):
             self.last = float(np.fmax(self.last, np.fmax.reduce(chunk.everything.floats(name))))
-        for stage_index, rows in chunk.operations.by_stage:
-            self._see(stage_index, rows, "arrival", self._ended)
+        for rows, column in ((chunk.operations, "arrival"), (chunk.requests, "parent_arrival")):
+            for stage_index, own in rows.by_stage:
+                self._first[stage_index] = np.fmin(self._first[stage_index], np.fmin.reduce(own.floats(column)))
         for stage_index, rows in chunk.operations.by_judged_stage:
             if len(rows.sent):
                 self._note(self._vocabulary.entry_of[stage_index], rows.sent)
-        for stage_index, rows in chunk.requests.by_stage:
-            self._see(stage_index, rows, "parent_arrival", self._named)
 
     def gap_errors(self, entry: str) -> Distribution:
         """Return |gap between two starts − gap between their intended starts| of neighbouring sent arrivals, in ms."""
@@ -60,7 +58,7 @@ class Arrivals:
         gaps = np.diff(lag[~np.isnan(lag)].astype(np.float64))
         return distribution.distribution(np.abs(gaps, out=gaps))
 
-    def missing(self, info: RunInfo) -> dict[int, int]:
+    def missing(self, info: RunInfo, consistency: Consistency) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their stage.
 
         In a completed run, these are the numbers below ``offered`` that have no row. A killed run has no ``offered``:
@@ -68,16 +66,12 @@ class Arrivals:
         """
         found: dict[int, int] = {}
         for place, (name, plan) in enumerate(info.traffic.items()):
+            ended, offered = consistency.ended[place], plan.offered
+            absent = consistency.unended(place) if offered is None else np.flatnonzero(~ended[:offered])
+            beyond = 0 if offered is None else max(0, offered - len(ended))
             stages = [index for index, key in enumerate(self._vocabulary.stage_keys) if key.traffic == name]
-            found |= self._by_stage(*self._absent(place, plan.offered), stages)
+            found |= self._by_stage(absent, beyond, stages)
         return found
-
-    def _absent(self, place: int, offered: int | None) -> tuple[Ints, int]:
-        """Return an entry's known arrivals without an operation row, and the number lost beyond the last known."""
-        ended, named = self._ended[place], self._named[place]
-        if offered is None:
-            return np.flatnonzero(named & ~grown(ended, len(named))[: len(named)]), 0
-        return np.flatnonzero(~ended[:offered]), max(0, offered - len(ended))
 
     def _by_stage(self, absent: Ints, beyond: int, stages: list[int]) -> dict[int, int]:
         """Count lost arrivals by the stage of the nearest known arrival before them, else after."""
@@ -89,15 +83,6 @@ class Arrivals:
         counts[-1] += beyond
         return dict(zip(seen, counts.tolist(), strict=True))
 
-    def _see(self, stage_index: int, rows: Rows, column: str, seen: list[Bools]) -> None:
-        number = known(rows.floats(column)).astype(np.int64)
-        if not len(number):
-            return
-        self._first[stage_index] = min(self._first[stage_index], number.min())
-        entry = self._vocabulary.entry_of[stage_index]
-        seen[entry] = grown(seen[entry], int(number.max()) + 1)
-        seen[entry][number] = True
-
     def _note(self, entry: int, rows: Rows) -> None:
         for name in _MOMENTS:
             times = rows.floats(name)
@@ -105,7 +90,7 @@ class Arrivals:
             self.last_of[name][entry] = max(self.last_of[name][entry], times.max())
         rows = rows.where(rows.floats("arrival") < GAPS)
         places = rows.floats("arrival").astype(np.int64)
-        self._lag[entry] = grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)
+        self._lag[entry] = grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)[:GAPS]
         self._lag[entry][places] = start_lag(rows)
 
 

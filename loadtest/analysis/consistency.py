@@ -64,7 +64,11 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
 
 class Consistency:
-    """Checker of every row of a record."""
+    """Checker of every row of a record.
+
+    Attributes:
+        ended: by traffic entry, whether each arrival has an operation row; one byte per arrival.
+    """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._vocabulary = vocabulary
@@ -77,7 +81,7 @@ class Consistency:
         # The last place is for rows without a stage: every moment counts as outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
-        self._seen: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
+        self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._open = [_OpenArrivals() for _ in vocabulary.entries]
         # A user's own class may send more requests than attempts and polls, and continue after the last.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
@@ -96,6 +100,11 @@ class Consistency:
         for stage, operations in chunk.operations.by_stage:
             self._last_due[stage] = np.fmax(self._last_due[stage], np.fmax.reduce(operations.floats("intended_start")))
         self._before += chunk.columns.count
+
+    def unended(self, entry: int) -> Ints:
+        """Return the arrivals of an entry that have requests, but no operation row."""
+        named = self._open[entry].arrivals
+        return named[~self.ended[entry][named]]
 
     def result(self) -> list[Inconsistency]:
         """Return the inconsistencies, in the order of the record."""
@@ -188,7 +197,7 @@ class Consistency:
         for entry in operations.keys() | requests.keys():
             (own, number), (sent, parents) = (each.get(entry, (None, _NOTHING)) for each in (operations, requests))
             largest = max(number.max(initial=-1), parents.max(initial=-1))
-            seen = self._seen[entry] = grown(self._seen[entry], int(largest) + 1)
+            seen = self.ended[entry] = grown(self.ended[entry], int(largest) + 1)
             if sent is not None:
                 more[sent.places[seen[parents]]] = True
             ends = np.zeros(0) if sent is None else sent.floats("end")
@@ -216,7 +225,7 @@ class _OpenArrivals:
     """Counts the requests of each arrival until its operation ends: few arrivals at a time, however long the record."""
 
     def __init__(self) -> None:
-        self._arrivals, self._requests = np.zeros((2, 0), np.int64)
+        self.arrivals, self._requests = np.zeros((2, 0), np.int64)
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
@@ -230,7 +239,7 @@ class _OpenArrivals:
         Returns:
             For each of ``arrivals``, how many requests it had and when the last one ended (NaN without any).
         """
-        numbers, known = np.concatenate((self._arrivals, parents)), len(self._arrivals)
+        numbers, known = np.concatenate((self.arrivals, parents)), len(self.arrivals)
         if not len(numbers):
             return np.zeros(len(arrivals), np.int64), np.full(len(arrivals), np.nan)
         distinct, places = _places(numbers)
@@ -244,7 +253,7 @@ class _OpenArrivals:
         found = np.where(there, requests[at], 0), np.where(there, last_end[at], np.nan)
         requests[at[there]] = 0
         still = requests.nonzero()[0]
-        self._arrivals, self._requests, self._last_end = distinct[still], requests[still], last_end[still]
+        self.arrivals, self._requests, self._last_end = distinct[still], requests[still], last_end[still]
         return found
 
 

@@ -128,7 +128,7 @@ def find(record: Record) -> Findings:
         executions=executions.result(),
         errors=record.errors.result(),
         anomalies=record.anomalies.result(),
-        ledger=record.jobs.result(),
+        ledger=record.jobs,
         slowest=record.slowest.result(),
         observed_429=replace(observed_429, retries=retried.result()),
         keys=keys.result(),

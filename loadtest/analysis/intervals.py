@@ -10,8 +10,7 @@ The covariance of counts in neighbouring time bins gives the effective number of
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
 Science 2001). A percentile's interval holds every value that the share of times below it does not reject as too low or
 too high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of
-Statistics 1991). It is at least as wide as the possible common error of all times. ``bench/README.md`` has the coverage
-of the intervals.
+Statistics 1991). ``bench/README.md`` has the coverage of the intervals.
 
 ``results.Summary`` has intervals from order statistics as well, which treat requests as independent.
 """
@@ -28,7 +27,7 @@ from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.rejections.expected_429 import Expectation, PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, NotNegative, Result, Summary
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
+from loadtest.analysis.time_blocks import EXECUTION, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
 from loadtest.contract import EXECUTING_OPERATIONS, LIMIT_OF_OPERATION
 from loadtest.metrics import INTERVAL_STATISTICS
@@ -36,15 +35,9 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.stats.correlated_bins import (
     NORMAL,
     bins_of_batch,
-    equivalent_n,
+    effective_share_n,
     fill_batches,
-    level_of,
-    may_be_off,
-    normal_quantile,
-    normal_share,
-    percentile_reach,
-    score_density,
-    share_reach,
+    plausible,
 )
 from loadtest.stats.order_statistics import QUANTILES
 from loadtest.stats.shares import wilson
@@ -53,9 +46,6 @@ THROTTLED_RATE: Final = "throttled_rate"
 ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
-_MEDIAN: Final = 0.5
-_MOST_REACH: Final = 2.0
-"""Limit in normal scores. A percentile with a larger possible error has no interval."""
 _SLACK: Final = 0.01
 """Share of requests by which the observation may leave the range, because of requests at a window's boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
@@ -63,7 +53,6 @@ _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the 
 TOO_FEW: Final = "too few independent samples: most of the stage holds none"
 CONSTANT: Final = "it was the same all along, so that nothing shows how it varies"
 DRIFTS: Final = "too few independent samples: it drifts through the stage"
-NO_BOUND: Final = "too few independent samples"
 TIME_OUTS: Final = "its upper bound reaches time-outs"
 _SHORT: Final = "the stage is too short for blocks"
 _LATE: Final = "it is below the generator’s own dispatch lag p95: the machine decides it"
@@ -269,17 +258,14 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
     if share in (0.0, 1.0):
         return _CONSTANT
     known = None if pace is None else pace.pace
-    effective = equivalent_n(share_reach(events, whole, known), n)
+    effective = effective_share_n(events, whole, known)
     if known is not None and known.drifts:
         return FoundInterval(effective_n=effective, why_not=DRIFTS)
     return FoundInterval(*wilson(share, effective, NORMAL), effective, kind="blocks")
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms.
-
-    It covers the possible common error of all times, from their normal scores. Above the median it also holds the
-    values that the share below does not reject as too low or too high, because the tail may vary by itself.
+    """Return the interval of a percentile, in ms: the values that may be it by the share of times below them.
 
     Args:
         times: by bin and level.
@@ -289,28 +275,15 @@ def percentile_interval(times: BinnedTimes, values: Distribution, quantile: floa
     pace, whole = times.pace, times.counts.sum(axis=1)
     if pace is None:
         return FoundInterval(why_not=TOO_FEW)
-    reach, deviate = percentile_reach(pace, quantile), normal_quantile(quantile)
-    effective = equivalent_n(reach * score_density(quantile), pace.n)
-    if pace.drifts or reach > _MOST_REACH:
-        return FoundInterval(effective_n=effective, why_not=DRIFTS if pace.drifts else NO_BOUND)
     below = np.cumsum(times.counts, axis=1)
-    n_below = below.sum(axis=0)
-    share = n_below / pace.n
-    first, last = (level_of(share, normal_share(deviate + side * reach)) for side in (-1, 1))
-    # A level above every value has no information.
-    tried = np.flatnonzero((share > 2 * quantile - 1.1) & (share < 1))
-    if quantile > _MEDIAN and len(tried):
-        off = np.abs(share[tried] - quantile) / math.sqrt(quantile * (1 - quantile))
-        inside = tried[may_be_off(below[:, tried], whole, pace, off)]
-        first, last = min([first, *inside[:1]]), max([last, *(inside[-1:] + 1)])
+    inside, effective = plausible(below, whole, pace, quantile)
+    if pace.drifts:
+        return FoundInterval(effective_n=effective, why_not=DRIFTS)
+    first, last = np.flatnonzero(inside)[[0, -1]]
     low, high = float(times.cuts[first]), float(times.cuts[last])
-    if quantile > _MEDIAN:
-        # A stage that met few slow moments has a short tail.
-        median, value = (max(float(times.cuts[level_of(share, each)]), LEAST_MS) for each in (_MEDIAN, quantile))
-        high = max(high, value * (value / median) ** (reach / deviate))
     if values.late is not None:
         # The low end takes each time-out at its duration, the high end at infinity.
-        high = max(high, values.greatest_at(min(int(n_below[last]), values.n)))
+        high = max(high, values.greatest_at(min(int(below[:, last].sum()), values.n)))
     if high == math.inf:
         return FoundInterval(effective_n=effective, why_not=TIME_OUTS)
     return FoundInterval(low, high, effective, kind="blocks")

@@ -72,7 +72,7 @@ class _Maker:
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self.record = record
-        self.missing = record.arrivals.missing(record.info)
+        self.missing = record.arrivals.missing(record.info, record.consistency)
         rejected = expectation.rejected
         self.of_requests = _means(rejected, record.sent_requests["stage_index"], len(record.vocabulary.stage_keys))
         last = record.deciding_requests

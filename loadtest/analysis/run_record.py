@@ -15,7 +15,7 @@ from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
-from loadtest.analysis.jobs import JobTracker
+from loadtest.analysis.jobs import JobTracker, Ledger
 from loadtest.analysis.reader import scan
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
@@ -49,7 +49,7 @@ class Record:
     arrivals: Arrivals
     errors: Errors
     anomalies: Anomalies
-    jobs: JobTracker
+    jobs: Ledger
     slowest: Slowest
     in_time: RequestsInTime
     consistency: Consistency
@@ -188,4 +188,6 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
         "consistency": Consistency(vocabulary, info),
     }
     rows = scan(directory, vocabulary, list(parts.values()), on_progress)
+    # The tracker needs up to 250 MB; the ledger replaces it.
+    parts["jobs"] = parts["jobs"].result()
     return Record(directory, info, vocabulary, rows, **parts)

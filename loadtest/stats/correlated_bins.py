@@ -3,10 +3,12 @@
 The model: each value is the sum of a pace, which all values at one time share (a first-order autoregression), and of
 independent noise. A few bins do not determine the pace's correlation time and its part of the variance. Every pair of a
 grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
-Biometrika 1974). A bound is a quantile of the mixture of all pairs.
+Biometrika 1974). The prior is even on both logarithmic grids.
 
-The prior weights were tuned with simulated runs, with other seeds than those of ``bench/interval_coverage.py``. The
-table "How often they hold" of ``bench/README.md`` was measured with them.
+Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred likewise.
+Its prior follows from the pace. Times below a percentile share as much as jointly normal times would, or, with half of
+the weight, an unknown part. If times share nothing, half of the weight says that other events share nothing either. By
+the mixture of all models, each bound is exceeded with a probability of 2.5 %. ``bench/README.md`` has the coverage.
 """
 
 import math
@@ -17,24 +19,22 @@ import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
 
-_LASTS: Final = np.array([0.004, 0.012, 0.025, 0.045, 0.075, 0.12, 0.2, 0.33, 0.6])
+_LASTS: Final = np.geomspace(0.004, 0.4, 9)
 """Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage."""
-_LASTS_WEIGHTS: Final = np.array([1, 1, 1, 0.8, 0.4, 0.4, 0.7, 0.7, 0.1])
-"""Prior weights of ``_LASTS``."""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
-"""The pace's part of the variance of events (0 or 1)."""
-_PARTS_WEIGHTS: Final = np.array([8, 1, 1, 1, 1, 1, 1, 1, 1, 1])
-"""Prior weights of ``_PARTS``."""
-_TAILS: Final = (0.035, 0.06)
-"""Probability of the mixture beyond each end of an interval, for p50 and for a higher percentile."""
-_SHARE_TAIL: Final = 0.0125
-"""The same for a share."""
-_LEVEL_TAIL: Final = 0.02
-"""The same for the share of values below a value, which decides whether that may be a percentile."""
-_DRIFT: Final = 3
-"""Number of the last ``_LASTS`` that are too long for the pace to vary repeatedly within the stage."""
+"""The shared part of the variance of events."""
+_ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
+"""Prior weights of ``_PARTS`` if times share a pace."""
+_TAIL: Final = 0.025
+"""Probability of the mixture beyond each end of an interval."""
+_DRIFT: Final = 0.2
+"""Correlation time from which on the pace does not vary repeatedly within the stage."""
+_LEAST_OF_BIN: Final = 4
+"""Minimum number of values in a bin of values in order of time."""
+_MOST_BINS: Final = 30
+"""Maximum number of such bins."""
 _HALVINGS: Final = 30
 """Number of bisections for a bound: its precision in binary digits."""
 _BATCHES: Final = 8
@@ -44,26 +44,35 @@ NORMAL: Final = 1.959963984540054
 
 
 class PaceModels(NamedTuple):
-    """Weighted models of the pace, ``[correlation time, variance]``, in units of normal scores.
+    """Weighted models of the pace, ``[correlation time, variance]``.
 
     Attributes:
         weights: posterior probabilities of the models.
-        own: variance of the independent noise.
-        shared: variance of the pace.
-        of_mean: variance of the mean pace of the stage ÷ ``shared``.
-        n: number of values.
+        parts: the pace's part of the variance of times, as normal scores.
     """
 
     weights: Floats
-    own: Floats
-    shared: Floats
-    of_mean: Floats
-    n: int
+    parts: Floats
 
     @property
     def drifts(self) -> bool:
         """Whether the correlation time is probably a fifth of the stage or longer, so that nothing repeats in it."""
-        return bool(self.weights[-_DRIFT:, 1:].sum() > 0.9)
+        return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
+
+    def prior(self, quantile: float | None = None) -> Floats:
+        """Return the prior of events, ``[correlation time, part]``: of times below a quantile, or of another kind."""
+        if quantile is None:
+            some = self.weights[:, 1:].sum(axis=1, keepdims=True)
+            return np.asarray(self.weights[:, :1] * _NO_PACE + some * _ANY_PART)
+        implied = np.interp(self.parts, *_together(quantile))
+        # The weight of a part between two of the grid is divided among them.
+        shares = np.maximum(0, 1 - np.abs(np.interp(implied, _PARTS, _PLACES)[..., None] - _PLACES))
+        return np.asarray((self.weights[..., None] * (shares + _ANY_PART) / 2).sum(axis=1))
+
+
+_PLACES: Final = np.arange(len(_PARTS))
+_NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
+"""Prior weights of ``_PARTS`` if times share no pace, or their pace is unknown."""
 
 
 def pace_of(counts: Ints) -> PaceModels:
@@ -83,62 +92,73 @@ def pace_of(counts: Ints) -> PaceModels:
     own = np.array([np.maximum(within - shared * (1 - one.of_bin), within / 20) for one in spectra])
     models = [each * alone + each**2 * shared * one.powers[:, None] for one, alone in zip(spectra, own, strict=True)]
     logs = np.concatenate([_log_likelihood(one, rest, some) for one, some in zip(spectra, models, strict=True)])
-    of_mean = np.array([[one.of_mean] for one in spectra])
-    return PaceModels(_normalised(logs + np.log(_LASTS_WEIGHTS)[:, None]), own, shared, of_mean, n)
+    return PaceModels(_normalised(logs), shared / (own + shared))
 
 
-def percentile_reach(pace: PaceModels, quantile: float) -> float:
-    """Return half the width of a percentile's interval in normal scores, given the pace."""
-    deviate = normal_quantile(quantile)
-    density = _density(deviate)
-    total = pace.own + pace.shared
-    together = np.interp(pace.shared / total, *_together(deviate)) / density**2
-    alone = quantile * (1 - quantile) / density**2 - together
-    return float(
-        _mixed(pace.weights, np.sqrt(total * (together * pace.of_mean + alone / pace.n)), _TAILS[quantile > 0.5])
-    )
-
-
-def share_reach(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return half the width of a share's interval, in standard deviations of a single event (0 or 1).
+def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
+    """Return the number of independent values whose share is as uncertain.
 
     Args:
         events: number of events in each bin.
         whole: number of values in each bin.
-        pace: models of the same operations, whose correlation times apply here too.
+        pace: models of the same operations.
     """
-    return float(_mixed(*_weigh_shares(events[:, None], whole, pace), _SHARE_TAIL)[0])
+    share = events.sum() / whole.sum()
+    rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
+    return _equivalent(*_weigh(rest[:, None], whole.sum(), _NO_PACE if pace is None else pace.prior()))
 
 
-def may_be_off(events: Ints, whole: Ints, pace: PaceModels, deviations: Floats) -> Bools:
-    """Return whether the error of each column's share may reach a deviation.
+def effective_n(values: Floats) -> float:
+    """Return the number of independent values whose mean is as uncertain; values are in order of time."""
+    n, spread = values.size, float(values.std())
+    bins = min(_MOST_BINS, n // _LEAST_OF_BIN)
+    if bins < 2 or spread == 0:
+        return float(n)
+    starts = np.arange(bins) * n // bins
+    rest = np.add.reduceat(values - values.mean(), starts) / spread
+    return _equivalent(*_weigh(rest[:, None], n, _NO_PACE))
+
+
+def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
+    """Return whether each level may be a quantile, and the effective number of independent values.
+
+    It may be if the share up to it is not significantly too low, and the share up to the previous level not too high.
 
     Args:
-        events: number of events, ``[bin, column]``.
-        whole: as for ``share_reach``.
-        pace: as for ``share_reach``.
-        deviations: by column, in standard deviations of a single event (0 or 1).
+        below: number of values up to each level, ``[bin, level]``.
+        whole: number of values in each bin.
+        pace: models of the same values.
+        quantile: 0.5 for p50.
     """
-    weights, errors = _weigh_shares(events, whole, pace)
-    return np.asarray(_beyond(weights, errors, deviations) >= _LEVEL_TAIL)
+    share = below.sum(axis=0) / whole.sum()
+    rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
+    weights, errors = _weigh(rest, whole.sum(), pace.prior(quantile))
+    off = np.abs(share - quantile) / math.sqrt(quantile * (1 - quantile))
+    # A level above every value has no information.
+    unsure = (_beyond(weights, errors, off) >= _TAIL) & (share < 1)
+    low_enough = np.append(True, unsure | (share <= quantile))[:-1]
+    return (unsure | (share >= quantile)) & low_enough, _equivalent(weights[int(np.argmin(off))], errors)
 
 
-def _weigh_shares(events: Ints, whole: Ints, pace: PaceModels | None) -> tuple[Floats, Floats]:
-    """Return the weights of each column's models, and the standard error of a share by each model."""
-    bins, total = len(whole), float(whole.sum())
-    each, share = total / bins, events.sum(axis=0) / total
-    rest = (events - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
-    start = _LASTS_WEIGHTS if pace is None else np.maximum(pace.weights.sum(axis=1), 1e-9)
-    spectra, prior = _spectra(bins), np.log(start[:, None] * _PARTS_WEIGHTS)
+def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
+    """Return the weights of each column's models, and the standard error of the mean by each model.
+
+    Args:
+        rest: deviation of each bin's sum from its expectation, in standard deviations of a value, ``[bin, column]``.
+        n: number of values.
+        prior: weights, ``[correlation time, part]``.
+    """
+    spectra, each = _spectra(len(rest)), n / len(rest)
     models = [each * (1 - _PARTS) + each**2 * _PARTS * one.powers[:, None] for one in spectra]
     logs = np.stack([_log_likelihood(one, rest, some) for one, some in zip(spectra, models, strict=True)], axis=1)
     of_mean = np.array([[one.of_mean] for one in spectra])
-    return _normalised(logs + prior), np.sqrt((1 - _PARTS) / total + _PARTS * of_mean)
+    return _normalised(logs + np.log(np.maximum(prior, 1e-9))), np.sqrt((1 - _PARTS) / n + _PARTS * of_mean)
 
 
-def level_of(share: Floats, quantile: float) -> int:
-    """Return the first level whose cumulative share reaches a quantile."""
-    return min(int(np.searchsorted(share, quantile - 1e-9)), len(share) - 1)
+def _equivalent(weights: Floats, errors: Floats) -> float:
+    """Return the number of independent values whose mean is as uncertain; the first model is that of independence."""
+    reach = float(np.ravel(_mixed(weights, errors, _TAIL))[0])
+    return min(float(errors[0, 0]) ** -2, (NORMAL / reach) ** 2)
 
 
 def bins_of_batch(bins: int) -> int:
@@ -156,11 +176,6 @@ def fill_batches(counts: Ints) -> bool:
     """Whether at most one batch of a stage is empty."""
     batch = bins_of_batch(len(counts))
     return filled_blocks(counts, batch) >= len(counts) // batch - 1
-
-
-def equivalent_n(reach: float, n: float) -> float:
-    """Return the number of independent values whose share is as uncertain; ``reach`` is as of ``share_reach``."""
-    return min(n, (NORMAL / max(reach, 1e-9)) ** 2)
 
 
 class _Spectrum(NamedTuple):
@@ -231,25 +246,6 @@ def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
     return high
 
 
-def normal_quantile(share: float) -> float:
-    """Return the normal deviate below which this share of the values lies."""
-    return float(_normal_quantiles(np.array(share)))
-
-
-def normal_share(deviate: float) -> float:
-    """Return the share of normal values below a deviate."""
-    return math.erfc(-deviate / math.sqrt(2)) / 2
-
-
-def score_density(quantile: float) -> float:
-    """Return the density of normal scores at a quantile ÷ √(q(1 − q)), the standard deviation of being below it."""
-    return _density(normal_quantile(quantile)) / math.sqrt(quantile * (1 - quantile))
-
-
-def _density(deviate: float) -> float:
-    return math.exp(-deviate * deviate / 2) / math.sqrt(2 * math.pi)
-
-
 def _normal_quantiles(shares: Floats) -> Floats:
     from scipy.special import ndtri  # noqa: PLC0415 - as above
 
@@ -257,9 +253,10 @@ def _normal_quantiles(shares: Floats) -> Floats:
 
 
 @lru_cache(maxsize=16)
-def _together(deviate: float) -> tuple[Floats, Floats]:
-    """Shared parts of the variance of two normal values, and for each the covariance of both being below a deviate."""
+def _together(quantile: float) -> tuple[Floats, Floats]:
+    """Return shared parts of the variance of two normal values, and for each that of both being below a quantile."""
+    deviate = float(_normal_quantiles(np.array(quantile)))
     parts = np.linspace(0, 0.99, 100)
     middles = (parts[1:] + parts[:-1]) / 2
     density = np.exp(-(deviate**2) / (1 + middles)) / (2 * math.pi * np.sqrt(1 - middles**2))
-    return parts, np.append(0, np.cumsum(density * np.diff(parts)))
+    return parts, np.append(0, np.cumsum(density * np.diff(parts))) / (quantile * (1 - quantile))

@@ -1,10 +1,9 @@
 """Differences of percentiles, means and shares between two sets of values of one run, each with an interval.
 
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
-*effective* number of values, n ÷ (variance of batch means ÷ variance of independent values), and never for more than n.
-MOVER, the square-and-add method, combines both intervals (Zou & Donner, "Construction of confidence limits about effect
-measures", Statistics in Medicine 2008; for shares it is Newcombe's hybrid score interval, 1998). It needs no symmetry
-and accepts infinite bounds.
+*effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
+combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
+2008; for shares it is Newcombe's hybrid score interval, 1998). It needs no symmetry and accepts infinite bounds.
 
 If row k of both sides is the same input, differences between inputs cancel: for means and shares by the correlation of
 the rows, for percentiles by resampling blocks of rows (circular block bootstrap: Politis & Romano, 1992).
@@ -17,13 +16,18 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.stats.means import LEAST_BATCH, MOST_BATCHES, circular_blocks, effective_n, student
+from loadtest.stats.correlated_bins import effective_n
+from loadtest.stats.means import circular_blocks, student
 from loadtest.stats.order_statistics import interval_ranks, rank
 from loadtest.stats.shares import wilson
 
 _DRAWS: Final = 1000
 _SEED: Final = 1
 """Fixed, so that the same values always have the same interval."""
+_LEAST_BLOCK: Final = 4
+"""Minimum number of rows in a block."""
+_MOST_BLOCKS: Final = 20
+"""Maximum number of blocks."""
 _CHUNK: Final = 1_000_000
 """Maximum number of values drawn at a time: bounds the memory."""
 _Side = Sequence[float] | Floats
@@ -72,7 +76,7 @@ def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.9
     ordered, n = np.sort(values), values.size
     figure = float(ordered[rank(n, quantile) - 1])
     below = (values <= figure).astype(np.float64)
-    independent = max(1, math.floor(effective_n(below)[0]))
+    independent = max(1, math.floor(effective_n(below)))
     ranks = interval_ranks(independent, quantile, _tail(confidence))
     if ranks is None:
         return None
@@ -84,12 +88,12 @@ def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.9
 def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
     """Estimate the share of ones among zeros and ones in order of time, by Wilson's interval at the effective n.
 
-    Student's t replaces z because there are few batches. None without values.
+    None without values.
     """
     if not values.size:
         return None
-    share, (n, df) = float(values.mean()), effective_n(values)
-    return Estimate(share, *wilson(share, n, student(1 - _tail(confidence), df)), values)
+    share, z = float(values.mean()), student(1 - _tail(confidence), math.inf)
+    return Estimate(share, *wilson(share, effective_n(values), z), values)
 
 
 def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
@@ -99,8 +103,8 @@ def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
     """
     if values.size < 2 or not np.isfinite(values).all():
         return None
-    mean, (n, df) = float(values.mean()), effective_n(values)
-    half = student(1 - _tail(confidence), df) * float(values.std(ddof=1)) / math.sqrt(n)
+    mean, n = float(values.mean()), effective_n(values)
+    half = student(1 - _tail(confidence), max(1.0, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, values)
 
 
@@ -172,7 +176,7 @@ def _tail(confidence: float) -> float:
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
     """The interval of a difference of percentiles over the same rows, from resampled blocks of rows."""
     n, place = base.size, rank(base.size, quantile) - 1
-    block = max(LEAST_BATCH, math.ceil(n / MOST_BATCHES))
+    block = max(_LEAST_BLOCK, math.ceil(n / _MOST_BLOCKS))
     random = np.random.default_rng(_SEED)
     found = []
     for _ in range(0, _DRAWS, step := max(1, min(_DRAWS, _CHUNK // n))):

@@ -1,21 +1,12 @@
-"""Effective number of correlated values in order of time, for their mean.
-
-It is n ÷ (variance of batch means ÷ variance of independent values) (Kish, *Survey Sampling*, 1965).
-"""
+"""Means: Student's t, the sample variance, and blocks of neighbours for a bootstrap."""
 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Final
 
 import numpy as np
 
-from loadtest.arrays import Floats, Ints
-
-LEAST_BATCH: Final = 4
-"""Minimum number of values in a batch."""
-MOST_BATCHES: Final = 20
-"""Maximum number of batches of values in order of time."""
+from loadtest.arrays import Ints
 
 
 @lru_cache(maxsize=1024)
@@ -47,19 +38,3 @@ def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int)
     """
     starts = random.integers(0, n, (draws, math.ceil(n / block), 1))
     return ((starts + np.arange(block)) % n).reshape(draws, -1)[:, :n]
-
-
-def effective_n(values: Floats) -> tuple[float, int]:
-    """Return the effective number of independent values by batch means, and its degrees of freedom.
-
-    Args:
-        values: in order of time.
-    """
-    n = values.size
-    batches = min(MOST_BATCHES, n // LEAST_BATCH)
-    plain = float(values.var())
-    if batches < 2 or plain == 0:
-        return float(n), max(1, n - 1)
-    means = np.array([part.mean() for part in np.array_split(values, batches)])
-    inflation = float(means.var(ddof=1)) * n / batches / plain
-    return n / max(1.0, inflation), batches - 1

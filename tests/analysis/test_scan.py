@@ -83,6 +83,6 @@ def test_a_scan_agrees_with_a_loop(rows: list[dict[str, Any]], batch: int, chunk
             wanted, found = spent(of[kind]), record.times[metric].get([index])
             assert found.n == len(wanted)
             assert found.at(range(1, found.n + 1)).tolist() == pytest.approx(wanted, rel=0.005)
-    jobs = record.jobs.result()
+    jobs = record.jobs
     found_jobs = (jobs.submitted, jobs.completed, jobs.failed, jobs.pending, jobs.lost, jobs.duplicated)
     assert found_jobs == ledger(rows)
