@@ -10,7 +10,7 @@ The covariance of counts in neighbouring time bins gives the effective number of
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
 Science 2001). A percentile's interval holds every value that the share of times below it does not reject as too low or
 too high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of
-Statistics 1991). ``bench/README.md`` has the coverage of the intervals.
+Statistics 1991). ``bench/README.md`` has the coverage.
 
 ``results.Summary`` has intervals from order statistics as well, which treat requests as independent.
 """
@@ -265,7 +265,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms: the values that may be it by the share of times below them.
+    """Return the interval of a percentile, in ms: the values not rejected by the share of times below them.
 
     Args:
         times: by bin and level.

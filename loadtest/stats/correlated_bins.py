@@ -3,12 +3,12 @@
 The model: each value is the sum of a pace, which all values at one time share (a first-order autoregression), and of
 independent noise. A few bins do not determine the pace's correlation time and its part of the variance. Every pair of a
 grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
-Biometrika 1974). The prior is even on both logarithmic grids.
+Biometrika 1974). The prior is even over a grid of logarithmic correlation times and over the grid of variances.
 
-Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred likewise.
-Its prior follows from the pace. Times below a percentile share as much as jointly normal times would, or, with half of
-the weight, an unknown part. If times share nothing, half of the weight says that other events share nothing either. By
-the mixture of all models, each bound is exceeded with a probability of 2.5 %. ``bench/README.md`` has the coverage.
+Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred likewise. Its
+prior follows from the pace: events have its correlation times, and if times share nothing, half of the weight says that
+events share nothing either. By the mixture of all models, each bound is exceeded with a probability of 2.5 %.
+``bench/README.md`` has the coverage.
 """
 
 import math
@@ -19,8 +19,11 @@ import numpy as np
 
 from loadtest.arrays import Bools, Floats, Ints
 
-_LASTS: Final = np.geomspace(0.004, 0.4, 9)
-"""Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage."""
+_LASTS: Final = np.geomspace(0.004, 0.35, 9)
+"""Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage.
+
+Of a longer time, fewer than three fit into the stage, so it looks like a constant level.
+"""
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
 _PARTS: Final = np.array([0, 0.01, 0.03, 0.06, 0.1, 0.17, 0.28, 0.42, 0.6, 0.8])
@@ -29,6 +32,8 @@ _ANY_PART: Final = np.full(len(_PARTS), 1 / len(_PARTS))
 """Prior weights of ``_PARTS`` if times share a pace."""
 _TAIL: Final = 0.025
 """Probability of the mixture beyond each end of an interval."""
+_APART: Final = (np.arange(400) + 0.5) / 400
+"""Distances of two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
 """Correlation time from which on the pace does not vary repeatedly within the stage."""
 _LEAST_OF_BIN: Final = 4
@@ -59,18 +64,13 @@ class PaceModels(NamedTuple):
         """Whether the correlation time is probably a fifth of the stage or longer, so that nothing repeats in it."""
         return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
 
-    def prior(self, quantile: float | None = None) -> Floats:
-        """Return the prior of events, ``[correlation time, part]``: of times below a quantile, or of another kind."""
-        if quantile is None:
-            some = self.weights[:, 1:].sum(axis=1, keepdims=True)
-            return np.asarray(self.weights[:, :1] * _NO_PACE + some * _ANY_PART)
-        implied = np.interp(self.parts, *_together(quantile))
-        # The weight of a part between two of the grid is divided among them.
-        shares = np.maximum(0, 1 - np.abs(np.interp(implied, _PARTS, _PLACES)[..., None] - _PLACES))
-        return np.asarray((self.weights[..., None] * (shares + _ANY_PART) / 2).sum(axis=1))
+    @property
+    def prior(self) -> Floats:
+        """The prior of events, ``[correlation time, part]``."""
+        some = self.weights[:, 1:].sum(axis=1, keepdims=True)
+        return np.asarray(self.weights[:, :1] * _NO_PACE + some * _ANY_PART)
 
 
-_PLACES: Final = np.arange(len(_PARTS))
 _NO_PACE: Final = (_ANY_PART + (_PARTS == 0)) / 2
 """Prior weights of ``_PARTS`` if times share no pace, or their pace is unknown."""
 
@@ -105,7 +105,8 @@ def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None)
     """
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
-    return _equivalent(*_weigh(rest[:, None], whole.sum(), _NO_PACE if pace is None else pace.prior()))
+    n = float(whole.sum())
+    return _equivalent(*_weigh(rest[:, None], n, _NO_PACE if pace is None else pace.prior), n)
 
 
 def effective_n(values: Floats) -> float:
@@ -116,13 +117,15 @@ def effective_n(values: Floats) -> float:
         return float(n)
     starts = np.arange(bins) * n // bins
     rest = np.add.reduceat(values - values.mean(), starts) / spread
-    return _equivalent(*_weigh(rest[:, None], n, _NO_PACE))
+    return _equivalent(*_weigh(rest[:, None], n, _NO_PACE), n)
 
 
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
     """Return whether each level may be a quantile, and the effective number of independent values.
 
-    It may be if the share up to it is not significantly too low, and the share up to the previous level not too high.
+    The share up to the level must not be significantly too low, and the share up to the previous level not too high:
+    neither for times that share their pace, nor for events of which only the correlation time is known, because the
+    slowest times may vary by themselves.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.
@@ -130,14 +133,21 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
         pace: models of the same values.
         quantile: 0.5 for p50.
     """
-    share = below.sum(axis=0) / whole.sum()
+    n, spread = float(whole.sum()), math.sqrt(quantile * (1 - quantile))
+    share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
-    weights, errors = _weigh(rest, whole.sum(), pace.prior(quantile))
-    off = np.abs(share - quantile) / math.sqrt(quantile * (1 - quantile))
-    # A level above every value has no information.
-    unsure = (_beyond(weights, errors, off) >= _TAIL) & (share < 1)
+    unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
+    # The covariance of two times below a quantile falls with their distance; averaged over all pairs of moments.
+    kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
+    together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
+    errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)
+    # Their errors are normal as normal scores.
+    deviate = float(_normal_quantiles(np.array(quantile)))
+    density = math.exp(-(deviate**2) / 2) / math.sqrt(2 * math.pi)
+    scores = np.abs(_normal_quantiles(share) - deviate) * density / spread
+    unsure = (unsure | (_beyond(pace.weights, errors, scores) >= _TAIL)) & (share < 1)
     low_enough = np.append(True, unsure | (share <= quantile))[:-1]
-    return (unsure | (share >= quantile)) & low_enough, _equivalent(weights[int(np.argmin(off))], errors)
+    return (unsure | (share >= quantile)) & low_enough, _equivalent(pace.weights, errors, n)
 
 
 def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
@@ -155,10 +165,9 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
     return _normalised(logs + np.log(np.maximum(prior, 1e-9))), np.sqrt((1 - _PARTS) / n + _PARTS * of_mean)
 
 
-def _equivalent(weights: Floats, errors: Floats) -> float:
-    """Return the number of independent values whose mean is as uncertain; the first model is that of independence."""
-    reach = float(np.ravel(_mixed(weights, errors, _TAIL))[0])
-    return min(float(errors[0, 0]) ** -2, (NORMAL / reach) ** 2)
+def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
+    """Return the number of independent values, at most n, whose mean is as uncertain."""
+    return min(n, (NORMAL / float(np.ravel(_mixed(weights, errors, _TAIL))[0])) ** 2)
 
 
 def bins_of_batch(bins: int) -> int:
