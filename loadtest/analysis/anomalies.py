@@ -4,7 +4,7 @@ Impossible values are findings about the target, such as an executionTime longer
 without executionTime counts as failed, ``wrong_shape``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -25,14 +25,10 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
     """Requests with the same outcome.
 
     Attributes:
-        kind: the kind of request.
         status: HTTP status; None without a response.
         code: ``code`` of the error body; None if absent.
-        reason: the load client's reason for the failure.
         count: number of requests without warm-up and set-up.
-        first_s: send time of the first request, in s since the epoch.
-        last_s: send time of the last request.
-        traffic: the traffic entry.
+        first_s: send time of the first request, in s since the epoch; ``last_s`` is that of the last.
         request_id: the ``traceparent`` of the first request.
     """
 
@@ -126,6 +122,8 @@ SECONDS: Final = (950.0, 1500.0)
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
 """Minimum number of operations; with fewer, a ratio may be chance."""
+_EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
+"""The worst executionTime of each kind of anomaly that has one."""
 _LONGEST: Final = 60
 """Maximum number of characters of a target's job state that are kept."""
 
@@ -157,57 +155,49 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
 
 class Anomalies:
-    """Collects impossible values of operations in figures."""
+    """Collector of impossible values of operations and requests in figures."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._found = {name: Anomaly(name=name) for name in WORDS}
 
     def add(self, chunk: Chunk) -> None:
-        anomalous: dict[str, list[Rows]] = {name: [] for name in WORDS}
+        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in WORDS}
         for stage_index, rows in chunk.operations.by_judged_stage:
             for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
-                known = self._found[name]
-                self._found[name] = msgspec.structs.replace(known, possible=known.possible + possible)
-                anomalous[name].append(found)
+                pieces[name].append((possible, found))
+        documented = self._vocabulary.codes("job_state", list(JobState))
         for _, rows in chunk.requests.by_judged_stage:
-            self._states(rows)
-        for name, pieces in anomalous.items():
-            if found_now := [rows for rows in pieces if len(rows)]:
-                self._found[name] = self._counted(self._found[name], found_now)
+            state = rows.words("job_state")
+            odd = rows.where((state >= 0) & ~np.isin(state, documented))
+            pieces["unknown_state"].append((int(np.count_nonzero(state >= 0)), odd))
+        for name, some in pieces.items():
+            self._found[name] = self._counted(self._found[name], some)
 
     def result(self) -> list[Anomaly]:
         """Return the anomalies that occurred."""
         return [one for one in self._found.values() if one.count and (one.name != "seconds" or _nearly_all(one))]
 
-    def _states(self, rows: Rows) -> None:
-        """Count job states that the API does not document, and keep the first as an example."""
-        state = rows.words("job_state")
-        known = np.isin(state, self._vocabulary.codes("job_state", list(JobState)))
-        found, odd = self._found["unknown_state"], rows.where((state >= 0) & ~known)
-        found = msgspec.structs.replace(found, possible=found.possible + int(np.count_nonzero(state >= 0)))
-        if len(odd):
-            first = not found.count
-            found = self._counted(found, [odd])
-            if first:
-                word = self._vocabulary.words["job_state"][odd.words("job_state")[0]]
-                found = msgspec.structs.replace(found, example=word[:_LONGEST])
-        self._found["unknown_state"] = found
-
-    def _counted(self, anomaly: Anomaly, pieces: list[Rows]) -> Anomaly:
-        """Return the anomaly with additional rows."""
-        traffic, request_id, worst = anomaly.traffic, anomaly.request_id, anomaly.worst_ms
-        if not anomaly.count:
-            first = min(pieces, key=lambda rows: int(rows.places[0]))
-            traffic = self._vocabulary.words["traffic"][first.words("traffic")[0]]
-            request_id = first.text("request_id", 0)
-        if anomaly.name not in ("wrong_result", "no_time", "unknown_state"):
-            execution = np.concatenate([rows.execution_given for rows in pieces])
-            further = min if anomaly.name == "negative" else max
-            own = float(execution.min() if anomaly.name == "negative" else execution.max())
-            worst = own if worst is None else further(own, worst)
-        count = anomaly.count + sum(len(rows) for rows in pieces)
-        return msgspec.structs.replace(anomaly, count=count, traffic=traffic, request_id=request_id, worst_ms=worst)
+    def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
+        """Return the anomaly with additional values: the number of possible values, and the impossible ones."""
+        found = [rows for _, rows in pieces if len(rows)]
+        changes: dict[str, Any] = {
+            "possible": anomaly.possible + sum(possible for possible, _ in pieces),
+            "count": anomaly.count + sum(map(len, found)),
+        }
+        if found and not anomaly.count:
+            first = min(found, key=lambda rows: int(rows.places[0]))
+            words = self._vocabulary.words
+            changes |= {
+                "traffic": words["traffic"][first.words("traffic")[0]],
+                "request_id": first.text("request_id", 0),
+            }
+            if anomaly.name == "unknown_state":
+                changes["example"] = words["job_state"][first.words("job_state")[0]][:_LONGEST]
+        if found and (extreme := _EXTREME.get(anomaly.name)) is not None:
+            worst = [float(extreme(rows.execution_given)) for rows in found]
+            changes["worst_ms"] = extreme([*worst, worst[0] if anomaly.worst_ms is None else anomaly.worst_ms])
+        return msgspec.structs.replace(anomaly, **changes)
 
 
 def _nearly_all(anomaly: Anomaly) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.relative import ComparedStages, difference
-from loadtest.analysis.results import Count, CountedFigures, Result
+from loadtest.analysis.results import Count, CountedFigures, Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
@@ -60,13 +60,7 @@ class SideFigure(Result, frozen=True, kw_only=True):
 
 
 class ComparedSide(Result, frozen=True, kw_only=True):
-    """A traffic entry, or a stage of an entry.
-
-    Attributes:
-        sent: operations.
-        ok: operations that ended well.
-        figures: by the comparison's metrics, in order.
-    """
+    """A traffic entry, or a stage of an entry, with its figures in the order of the comparison's metrics."""
 
     name: str
     sent: Count
@@ -233,18 +227,9 @@ class _Maker:
         better = None
         if found.told_apart and found.interval is not None:
             better = sign * found.interval[1] < 0
-        return SideDifference(
-            base=base,
-            head=head,
-            metric=metric,
-            difference=_finite(found.difference),
-            interval=_bounds(found.interval),
-            paired=found.paired,
-            n=found.n,
-            told_apart=found.told_apart,
-            better=better,
-            why=found.why,
-        )
+        ends, apart = _bounds(found.interval), _finite(found.difference)
+        names = {"base": base, "head": head, "metric": metric}
+        return result_of(SideDifference, found, **names, difference=apart, interval=ends, better=better)
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:

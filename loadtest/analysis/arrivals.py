@@ -96,13 +96,7 @@ class Arrivals:
 
 @dataclass(frozen=True, eq=False)
 class Lags:
-    """Worst lags of a traffic entry over time, in ms; NaN in an empty bin.
-
-    Attributes:
-        cuts: edges of the bins, in s since the epoch.
-        start_lag: the worst start lag of each bin.
-        dispatch_lag: the worst dispatch lag of each bin.
-    """
+    """Worst lags of a traffic entry by bin, in ms; NaN in an empty bin. ``cuts`` are in s since the epoch."""
 
     cuts: Floats
     start_lag: Floats
@@ -110,12 +104,7 @@ class Lags:
 
 
 class WorstLags:
-    """Collector of the lags of each traffic entry that sent anything, warm-up included.
-
-    Args:
-        sent: operations of each entry.
-        covered_s: seconds from the epoch.
-    """
+    """Collector of the lags of each traffic entry, warm-up included; ``sent`` is its number of operations."""
 
     def __init__(self, sent: dict[str, int], covered_s: float) -> None:
         self._entries = list(sent)

@@ -84,12 +84,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the index of each pair's stage; -1 if it is not in the plan, as for jobs seeded before the epoch.
-
-        Args:
-            traffic: words, -1 for null.
-            stage: likewise.
-        """
+        """Return the index of each pair's stage; -1 if it is not in the plan, as for jobs seeded before the epoch."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -388,13 +383,7 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
-    """Return the array, at least as long as needed. Its length doubles, so that growth is cheap.
-
-    Args:
-        array: not changed.
-        needed: elements.
-        empty: value of new elements.
-    """
+    """Return a copy at least as long as needed, filled with ``empty``. Its length doubles, so that growth is cheap."""
     if needed <= len(array):
         return array
     # np.zeros allocates pages lazily.

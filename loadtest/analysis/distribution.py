@@ -141,12 +141,7 @@ def known(values: Floats) -> Floats:
 
 
 def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
-    """Return the exact distribution of values without NaN.
-
-    Args:
-        values: in any order.
-        at_least: True for values that are lower bounds (time-outs).
-    """
+    """Return the exact distribution of values, without NaN; ``at_least`` marks lower bounds (time-outs)."""
     late = distribution(values[at_least]) if at_least is not None and at_least.any() else None
     ordered = np.sort(known(values))
     if not len(ordered):
@@ -157,12 +152,7 @@ def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
 
 
 class Distributions:
-    """A distribution for each slot, filled in pieces.
-
-    Args:
-        slots: the number of slots.
-        exact: maximum number of values of a slot that are kept exactly.
-    """
+    """A distribution for each slot, filled in pieces; ``exact`` values of a slot are kept exactly."""
 
     def __init__(self, slots: int, exact: int = EXACT) -> None:
         self._exact = exact
@@ -179,13 +169,7 @@ class Distributions:
         """Bucket counts of slots with a histogram."""
 
     def add(self, slots: Slots, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values without NaN.
-
-        Args:
-            slots: the slot of each value, from 0.
-            values: one for each slot.
-            at_least: True for values that are lower bounds.
-        """
+        """Add values without NaN, each to its slot; ``at_least`` marks lower bounds."""
         for slot, places in groups(slots):
             if places is None:
                 self.add_to(slot, values, at_least)
@@ -193,13 +177,7 @@ class Distributions:
                 self.add_to(slot, values.take(places), None if at_least is None else at_least.take(places))
 
     def add_to(self, slot: int, values: Floats, at_least: Bools | None = None) -> None:
-        """Add values of one slot, without NaN and without a copy.
-
-        Args:
-            slot: the slot of all values.
-            values: in any order.
-            at_least: True for values that are lower bounds.
-        """
+        """Add values to one slot, without a copy; ``at_least`` marks lower bounds, and NaN is ignored."""
         if at_least is not None and at_least.any():
             if self._late is None:
                 self._late = Distributions(self._slots, self._exact)
@@ -267,13 +245,7 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
 
 
 class TimeSeries:
-    """Distributions of values by bins of time, in s since the epoch.
-
-    Args:
-        seconds: covered from the epoch on.
-        events: expected number of values.
-        per_bin: wanted mean number of values in a bin.
-    """
+    """Distributions of values by bins of time, in s since the epoch, with about ``per_bin`` of the events in a bin."""
 
     def __init__(self, seconds: float, events: int, per_bin: int) -> None:
         self.cuts = edges(0, seconds, width(seconds, events, per_bin))
@@ -290,13 +262,7 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of the events to keep, so that one in ``step`` of all events is kept.
-
-    Args:
-        step: the number of events for each kept event.
-        before: the number of earlier events.
-        events: the number of events to choose from.
-    """
+    """Return the places of the events to keep, so that one in ``step`` is kept of these and the events before."""
     return np.arange(-before % step, events, step)
 
 

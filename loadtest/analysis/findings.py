@@ -151,23 +151,14 @@ class Results(Result, frozen=True, kw_only=True):
 
     Attributes:
         sentence: the verdict in one sentence.
-        reasons: of the verdict.
         inconsistencies: rows of the record that cannot be true.
         limits: requests on each limit between two stage boundaries.
-        observed_429: analysis of the 429s.
-        errors: failed requests, the most frequent first.
-        anomalies: impossible values.
-        jobs: their ledger.
         keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
-        slowest: operations, by traffic entry.
         generators: each generator process's data about itself.
         evenness: by traffic entry.
-        answers: to the scenario's comparisons, in their order.
         on_purpose: operations that should be answered with an error, by traffic entry and kind.
         intervals: uncertainty of figures, by traffic entry and stage.
-        operations: by operation.
-        traffic: by traffic entry.
     """
 
     schema: Literal[1]

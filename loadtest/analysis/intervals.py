@@ -70,8 +70,6 @@ class MetricInterval(Result, frozen=True, kw_only=True):
             limiter; ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the
             first, combined with the second for the share of accepted operations that end well; null without an
             interval.
-        low: of the range or interval.
-        high: likewise.
         n: values, or operations.
         effective_n: equivalent number of independent values; null if unknown.
         phases: number of replayed phases; null without a replay.

@@ -41,7 +41,6 @@ class Forecast:
     """The replays of a scenario.
 
     Attributes:
-        made: all entries, with numbered stages.
         stretches: the periods of the forecast of limits, without the warm-up.
         operations: exact number of arrivals by stage.
         phases: replays of this schedule over its unknowns; empty if no replay was possible.

@@ -26,8 +26,6 @@ class Question:
     """The input of a forecast.
 
     Attributes:
-        plans: the schedule.
-        assumed: the assumed limits.
         retry_after: factor of a 429's correct ``Retry-After``; None if it has none.
         as_date: whether it is a date instead of seconds.
         start: seconds from midnight UTC to the epoch; None for an unknown start.
@@ -141,8 +139,6 @@ class PlannedEntry:
     """A traffic entry in the form that a replay needs.
 
     Attributes:
-        traffic: the scenario's entry.
-        plan: its schedule.
         stage_number: number of its first stage; its other stages follow.
         job: the assumed duration of its workflows; None if it does not matter.
         pace: minimum seconds between two of its polls; 0 without pacing.

@@ -40,12 +40,9 @@ class ReplayCounts:
     """The counts of a replay. By stage means a value for each stage of each entry, and another for the set-up.
 
     Attributes:
-        operations: arrivals.
         throttled: operations that ended in a 429.
         dropped: operations without a job to retrieve.
-        executions: executed workflows.
-        requests: requests sent.
-        rejected: number of 429s among them.
+        rejected: 429s.
         asked: requests by limit, stretch and key.
         stretch_rejected: 429s by limit and stretch.
         longest_delay: maximum delay by a queue in s, by entry.
@@ -65,14 +62,7 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """One replay at one phase of the limiters' windows; it can run only once.
-
-    Args:
-        question: the forecast's input.
-        entries: all traffic entries.
-        offer: the arrivals, in order of time.
-        epoch: unix seconds of the epoch.
-    """
+    """One replay at one phase of the limiters' windows, given by the epoch's unix seconds; it can run only once."""
 
     def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
         self._question = question
@@ -102,11 +92,7 @@ class OfferReplay:
         """Seconds between polls of a job, by entry; None if it varies."""
 
     def run(self, edges: list[float]) -> ReplayCounts:
-        """Run the replay.
-
-        Args:
-            edges: ascending boundaries of the stretches.
-        """
+        """Run the replay; ``edges`` are the ascending boundaries of the stretches."""
         self._set_up()
         due, offer = self._due, self._offer
         for time, *operation in zip(offer.times, offer.entry, offer.number, offer.stage_number, strict=True):
