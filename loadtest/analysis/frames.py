@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pyarrow import csv, parquet
 
-from loadtest.analysis import times
 from loadtest.analysis.columns import Rows, Vocabulary
 from loadtest.analysis.reader import LATEST_NS, read_chunks
-from loadtest.arrays import Bools, Floats
+from loadtest.analysis.times import FORMULAS
+from loadtest.arrays import Bools
 from loadtest.contract import LIMIT_OF_KIND, LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName
 from loadtest.errors import InputError
 from loadtest.record import run_directory
@@ -133,11 +133,11 @@ def _ended_jobs(rows: Rows) -> Rows:
     return _jobs(rows).without_mistakes.ok
 
 
-def _derived(name: str, meaning: str, formula: Callable[[Rows], Floats], of: Callable[[Rows], Rows] = _all) -> Column:
+def _derived(name: str, meaning: str, of: Callable[[Rows], Rows] = _all) -> Column:
     def values(part: _Part) -> pa.Array:
         chosen = of(part.rows)
         found = np.full(len(part.rows), np.nan)
-        found[part.are(chosen)] = formula(chosen)
+        found[part.are(chosen)] = FORMULAS[name](chosen)
         # NaN marks an unknown value in the analysis.
         return pa.array(found, pa.float64(), from_pandas=True)
 
@@ -190,7 +190,7 @@ _TIMES: Final = (
     _recorded("intended_start_ns", "the same, since the epoch", "intended_start"),
     _recorded("start_ns", "the same, since the epoch", "start"),
     _recorded("end_ns", "the same, since the epoch", "end"),
-    _derived("start_lag_ms", "start − intended start", times.start_lag),
+    _derived("start_lag_ms", "start − intended start"),
     _recorded("execution_time_ms", "executionTime as the server reports it"),
 )
 _LAST: Final = (
@@ -212,17 +212,15 @@ OPERATIONS: Final = (
     _recorded("accepted_start_ns", "start of the run, submit or retrieve that succeeded", "accepted_start"),
     _recorded("accepted_end_ns", "end of the run, submit or retrieve that succeeded", "accepted_end"),
     _recorded("pending_seen_ns", "start of the last request that saw the job pending", "pending_seen"),
-    _derived("response_time_ms", "end − intended start", times.response_time),
-    _derived("dispatch_lag_ms", "start − the later of intended start and user free", times.dispatch_lag),
-    _derived(
-        "overhead_ms", "service time − executionTime; of an async run, end − start − executionTime", times.overhead
-    ),
-    _derived("submit_ms", "service time of the submit; async runs, like the rest", times.submit_time, _jobs),
-    _derived("time_to_result_ms", "response time: upper bound of the time to result", times.response_time, _jobs),
-    _derived("time_to_result_lower_ms", "lower bound of it", times.time_to_result_lower, _jobs),
-    _derived("queue_wait_lower_ms", "least queue wait", lambda rows: times.queue_wait(rows)[0], _ended_jobs),
-    _derived("queue_wait_upper_ms", "greatest queue wait", lambda rows: times.queue_wait(rows)[1], _ended_jobs),
-    _derived("poll_lag_upper_ms", "greatest time from the result to its being seen", times.poll_lag, _ended_jobs),
+    _derived("response_time_ms", "end − intended start"),
+    _derived("dispatch_lag_ms", "start − the later of intended start and user free"),
+    _derived("overhead_ms", "service time − executionTime; of an async run, end − start − executionTime"),
+    _derived("submit_ms", "service time of the submit; async runs, like the rest", _jobs),
+    _derived("time_to_result_ms", "response time: upper bound of the time to result", _jobs),
+    _derived("time_to_result_lower_ms", "lower bound of it", _jobs),
+    _derived("queue_wait_lower_ms", "least queue wait", _ended_jobs),
+    _derived("queue_wait_upper_ms", "greatest queue wait", _ended_jobs),
+    _derived("poll_lag_upper_ms", "greatest time from the result to its being seen", _ended_jobs),
     _recorded("result_matched", "whether the result was the expected one"),
     *_LAST,
 )
@@ -237,8 +235,8 @@ REQUESTS: Final = (
     _recorded("attempt", "1-based try"),
     _recorded("poll", "1-based number of a poll"),
     _recorded("first_byte_ns", "first byte of the answer, since the epoch", "first_byte"),
-    _derived("service_time_ms", "end − start", times.service_time),
-    _derived("first_byte_ms", "first byte of the answer − start", times.first_byte),
+    _derived("service_time_ms", "end − start"),
+    _derived("first_byte_ms", "first byte of the answer − start"),
     _recorded("connect_ms", "time to connect; null where a connection was reused"),
     _recorded("connection_reused", "whether a connection was reused"),
     _word("retry_after", "the header as it came"),
