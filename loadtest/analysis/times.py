@@ -152,8 +152,7 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 
 NOT_FOUND: Final = "not_found"
 """Response times of operations that are ok because of a 404, deliberate mistakes included."""
-WAITED: Final = "waited"
-"""Of ok operations, response time − service time of the answered request: lag, retries and polls."""
+_WAITED: Final = "waited"
 LAST_PENDING: Final = "last_pending"
 """Of jobs: the error due to the last polling interval is the difference to ``time_to_result_ms``."""
 _OF_OPERATIONS: Final = {
@@ -163,7 +162,7 @@ _OF_OPERATIONS: Final = {
     "execution_time_ms": _Time(execution_time, _answered),
     "overhead_ms": _Time(overhead, _answered),
     NOT_FOUND: _Time(response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == _NOT_FOUND)),
-    WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
+    _WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
 }
 _OF_JOBS: Final = {
     "submit_ms": _Time(submit_time, _answered),
@@ -198,6 +197,11 @@ class TimeDistributions:
 
     def __getitem__(self, name: str) -> Distributions:
         return self._by_name[name]
+
+    @property
+    def waited(self) -> Distributions:
+        """Of ok operations, response time − service time of the answered request: lag, retries and polls."""
+        return self[_WAITED]
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
