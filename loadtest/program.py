@@ -47,6 +47,24 @@ def complain(message: object) -> None:
     print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
 
 
+def command_line(*words: object, **options: object) -> str:
+    """Return a command that begins with ``loadtest``, with the options that have a value, quoted for a shell.
+
+    Args:
+        words: verb and arguments.
+        options: by their names with underscores; a tuple repeats its option, True is a flag.
+    """
+    parts = [_NAME, *map(str, words)]
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is True:
+            parts.append(flag)
+        elif value is not None and value is not False and value not in ("", ()):
+            for each in value if isinstance(value, tuple) else (value,):
+                parts += [flag, str(each)]
+    return shlex.join(parts)
+
+
 def typed(command: str) -> str:
     """Return a command that begins with ``loadtest``, ready to be pasted."""
     return program() + command.removeprefix(_NAME)

@@ -119,6 +119,8 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         head: likewise.
         runs: ids of all runs used, the head's last.
         confirmed: whether a rerun was made and decided.
+        command: the command that makes such a comparison once more, as the user gave it; begins with ``loadtest``.
+        place: options that name its history and its folder of runs, for the commands that decide on it.
     """
 
     schema: int = SCHEMA_VERSION
@@ -138,6 +140,8 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     controls: tuple[ControlComparison, ...]
     base_runs: tuple[RunMeasurements, ...] = ()
     head_runs: tuple[RunMeasurements, ...] = ()
+    command: str = ""
+    place: str = ""
 
 
 def save(comparison: RunComparison, directory: Path) -> None:

@@ -13,6 +13,7 @@ from loadtest.compare.history import History
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison, load
 from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
+from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
 from loadtest.report import amounts
 from loadtest.report.formats import comparison_ci
@@ -60,7 +61,6 @@ def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()
         plots: every plot, in order.
     """
     last_run, paired = comparison.runs[-1] if comparison.runs else "", comparison.kind == "paired"
-    step = _next_step(comparison, last_run or "RUN", directory)
     rerun = ""
     if comparison.confirmed:
         rerun = " · confirmed by a rerun" if comparison.word == "regressed" else " · after a rerun"
@@ -76,7 +76,7 @@ def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()
         verdict=comparison.sentence if begins_with_it else f"{capital(comparison.word)}. {comparison.sentence}",
         statements=(comparison.sentence,),
         reasons=comparison.reasons,
-        steps=(step,) if step else (),
+        steps=tuple(_next_steps(comparison, last_run or "RUN", directory)),
         sides=(("Base", comparison.base), ("Head", comparison.head)),
         sections=tuple(_sections(comparison, plots)),
         exit_code=comparison.exit_code,
@@ -133,30 +133,35 @@ def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> Me
     return max(worse, key=amounts.telling, default=None)
 
 
-def _next_step(comparison: RunComparison, run: str, directory: Path) -> NextStep | None:
-    """Return the next step; None if there is nothing to do."""
-    scenario, suspects = comparison.scenario, directory / SUSPECTS
-    check = f"loadtest regression check {scenario}"
+def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
+    """Yield what to do next; each command has the options that the user gave."""
+    suspects, place = directory / SUSPECTS, comparison.place
+    check = comparison.command or command_line("regression", "check", comparison.scenario)
     match comparison.word, comparison.kind:
         case "regressed", "paired":
-            return NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history.")
+            yield NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history.")
         case "regressed", _:
+            if comparison.findings:
+                first = comparison.findings[0].cause
+                why = f"Look first at {amounts.name(first)} of {first.traffic}: its slowest operations have trace ids."
+                yield NextStep(why, command_line("slow", directory, traffic=first.traffic))
             why = "If the change is intended, accept it; later runs are then compared with this one."
-            return NextStep(why, f"loadtest regression accept {run} --reason '…'")
+            yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)
         case "inconclusive", "paired":
-            return NextStep("More pairs, or longer blocks, would settle it.", f"loadtest compare {scenario} --pairs …")
+            why = "More pairs, or longer blocks, would settle it."
+            yield NextStep(why, comparison.command or command_line("compare", comparison.scenario))
         case "inconclusive", _ if suspects.is_file():
-            return NextStep("A rerun on another machine would settle it.", f"loadtest regression confirm {suspects}")
+            confirm = command_line("regression", "confirm", suspects) + place
+            yield NextStep("A rerun on another machine would settle it.", confirm)
         case "inconclusive", _:
-            return NextStep("Another run would settle it.", check)
+            yield NextStep("Another run would settle it.", check)
         case "learning", _:
-            return NextStep("Let it run as it does: each valid run is added to the history.", check)
+            yield NextStep("Let it run as it does: each valid run is added to the history.", check)
         case "not comparable", _:
             restore = "restore what differs, or begin a history of its own with --history."
-            return NextStep(f"Compare like with like: {restore}")
+            yield NextStep(f"Compare like with like: {restore}")
         case "invalid", _:
-            return NextStep(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN))
-    return None
+            yield NextStep(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN))
 
 
 def render_comparison_markdown(page: Page) -> str:

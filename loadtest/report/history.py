@@ -10,6 +10,7 @@ from loadtest.compare import history_file
 from loadtest.compare.history import History, HistoryRun, RunStatus, segments
 from loadtest.compare.sentences import minute
 from loadtest.errors import InputError
+from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, Tone, filled, table_of
@@ -51,7 +52,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
     steps = tuple(
         NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
-            f"loadtest regression accept {one.id} --reason '…'",
+            command_line("regression", "accept", one.id, reason="…", history=file),
         )
         for one in waiting[: -1 - _STEPS : -1]
     )

@@ -16,7 +16,7 @@ from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.prepare import endpoint_digest
 from loadtest.processes import interrupt_on_terminate, run_module
-from loadtest.program import complain
+from loadtest.program import command_line, complain
 from loadtest.record import blocks as record
 from loadtest.record import run_directory, samples
 from loadtest.record.blocks import SIDES, Block, BlockPlan, Side
@@ -81,10 +81,28 @@ def compare(
     # Describe both sides, with every setting that differs.
     made = {"base": comparison.base_runs, "head": comparison.head_runs}
     about = {side: f"{sides[side].words}; {len(made[side])} blocks" for side in SIDES}
-    comparison = msgspec.structs.replace(comparison, **about)
+    again = again_command(scenario, options, pairs=2 * pairs, output_dir=output_dir, **offer)
+    comparison = msgspec.structs.replace(comparison, command=again, **about)
     save(comparison, directory)
     show_comparison(directory, comparison, plots=plots)
     return comparison.exit_code
+
+
+def again_command(
+    scenario: str,
+    options: Mapping[Side, SideOptions],
+    *,
+    block_s: float | None,
+    overrides: Sequence[str],
+    **plain: object,
+) -> str:
+    """Return the command that makes such a comparison, with the options as the user gave them."""
+    sides: dict[str, object] = {}
+    for side in SIDES:
+        one = options[side]
+        sides |= {side: one.where, f"{side}_set": tuple(one.overrides), f"{side}_version": one.version}
+    block = None if block_s is None else f"{block_s:g}s"
+    return command_line("compare", scenario, **sides, block=block, set=tuple(overrides), **plain)
 
 
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:

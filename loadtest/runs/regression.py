@@ -18,7 +18,7 @@ from loadtest.compare.rule import ANCHOR, improved_again, judge_history
 from loadtest.compare.sentences import in_percent, listed
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
-from loadtest.program import complain, pasteable
+from loadtest.program import command_line, complain, pasteable
 from loadtest.record.run_directory import find_run
 from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
@@ -45,6 +45,18 @@ class CheckOptions(RunOptions):
         again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.history)}
         del again["history"]
         return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the check, as the user gave it."""
+        given = {"host": self.host, "target": self.target, "targets": self.targets, "no_preflight": self.no_preflight}
+        load = {"set": self.overrides, "seed": self.seed, "target_version": self.target_version}
+        return command_line("regression", "check", self.scenario, **given, **load) + self.options
+
+    @property
+    def options(self) -> str:
+        """The options that name its history and its folder of runs."""
+        return command_line(history=self.place, output_dir=self.output_dir).removeprefix(command_line())
 
     @property
     def repeat(self) -> Repeat:
@@ -83,6 +95,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         found = None
     else:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
+    comparison = msgspec.structs.replace(comparison, command=options.command, place=options.options)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
     file = None if found is None else suspects.save(found, directory)
@@ -92,8 +105,8 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         return check(dataclasses.replace(options, yes=True), found)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if file is not None:
-        decides = f"run `loadtest regression confirm {file}`, best elsewhere."
-        print(pasteable(f"Suspected, not confirmed. To confirm, {decides}"))
+        decides = f"`{command_line('regression', 'confirm', file)}{options.options}`"
+        print(pasteable(f"Suspected, not confirmed. To confirm, run {decides}, best elsewhere."))
     # The more severe of the run's own verdict and the comparison's.
     code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
@@ -110,9 +123,8 @@ def _judged(
     found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
     if period := _new_period(known, evidence, run):
         lines.append(period)
-        reason = "--reason 'keep the old baseline'"
-        undo = f"`loadtest regression accept {period.run} {reason} --history {options.place}`"
-        note = f"A new baseline period begins with {period.run}: {period.reason}. To undo it, run {undo}."
+        undo = command_line("regression", "accept", period.run, reason="keep the old baseline") + options.options
+        note = f"A new baseline period begins with {period.run}: {period.reason}. To undo it, run `{undo}`."
         comparison = msgspec.structs.replace(comparison, reasons=(*comparison.reasons, pasteable(note)))
     return comparison, lines, found
 
@@ -199,8 +211,8 @@ def decide(
         print(f"{each.id}: {status}{'; this run starts a new baseline period' if each.id == begins else ''}")
     if status == "accepted":
         _show_effect(before, history_file.read(path).history, valid[-1].measurements)
-        undo = f"`loadtest regression reject {name} --reason 'accepted by mistake' --history {path}`"
-        print(pasteable(f"To undo it, run {undo}."))
+        undo = command_line("regression", "reject", name, reason="accepted by mistake", history=path)
+        print(pasteable(f"To undo it, run `{undo}`."))
     warn(repaired)
 
 

@@ -1,6 +1,7 @@
 """``loadtest compare``: one real comparison, how early ends are judged, and what is refused before anything is sent."""
 
 import math
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from loadtest.compare.paired import LOOKS, block_order
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
-from loadtest.runs.comparison import SeriesEnd, judge, make_until_decided
+from loadtest.runs.comparison import SeriesEnd, again_command, judge, make_until_decided
 from loadtest.runs.sides import SideOptions, pace_of, plan_sides
 from loadtest.scenario import load_scenario
 
@@ -301,6 +302,21 @@ def test_the_budget_is_that_of_all_blocks_of_a_side(loadtest, offered, allowed, 
     # The port is unused: an allowed comparison goes on to the preflight.
     assert ended.code == (ExitCode.USAGE if said else ExitCode.TARGET)
     assert not Path("reports").exists()
+
+
+def test_the_command_to_compare_again_has_the_given_options(loadtest: Fixture, tmp_path: Path) -> None:
+    """It can be pasted as it stands: here its plan is printed."""
+    (tmp_path / "s.toml").write_text(SCENARIO)
+    sides: dict[blocks.Side, SideOptions] = {
+        "base": SideOptions(None, version="v 1"), "head": SideOptions(None, (SLOWER,))
+    }  # fmt: skip
+    offer: dict[str, Any] = {"overrides": ["seed=7"], "seed": None, "block_s": 0.4, "targets": None}
+    command = again_command("s.toml", sides, pairs=8, output_dir=Path("elsewhere"), **offer)
+    said = loadtest(*shlex.split(command)[1:], "--plan")
+    assert said.code == 0, said.err
+    assert "[s, seed 7]" in said.out
+    assert "At most 18 blocks of 0.4 s" in said.out
+    assert f"head: embedded API, {SLOWER};" in said.out
 
 
 @pytest.fixture

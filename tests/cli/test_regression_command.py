@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import LATEST
+from loadtest.report.comparison import build
 from loadtest.runs import regression as checks
 from loadtest.runs.run import MadeRun
 from loadtest.scenario import load_scenario, scenario_hash
@@ -198,6 +200,31 @@ def test_accepting_shows_its_effect_and_the_way_back(loadtest: Fixture, tmp_path
         r"Minimum detectable change of the next check \(median\): \+[\d.]+ % before, \+[\d.]+ % now", said.out
     )
     assert f"regression reject {made_run(8).run} --reason 'accepted by mistake' --history {tmp_path}" in said.out
+
+
+def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture) -> None:
+    """With the options that the user gave: confirm, accept after its placeholder was edited, and the check again."""
+    folder = Path("else where")
+
+    def steps() -> list[list[str]]:
+        directory = max(folder.iterdir(), key=lambda each: each.name)
+        made = msgspec.json.decode((directory / "comparison.json").read_bytes(), type=RunComparison)
+        commands = [made.command, *(step.command for step in build(made, directory).steps)]
+        return [shlex.split(command)[1:] for command in commands]
+
+    given = ("--set", 'title="Is it?"', "--seed", "0", "--output-dir", str(folder))
+    said, _, _ = checked(*CHECK, "--no-rerun", *given, runs=[(1.5, 0)])
+    assert said.code == ExitCode.INCONCLUSIVE
+    again, (_, *confirm) = steps()
+    assert tuple(again[again.index("--seed") :][:2]) == ("--seed", "0")
+    said, _, _ = checked(*confirm, runs=[(1.5, 0)])
+    assert said.code == ExitCode.REGRESSED
+    _, slow, accept = steps()
+    assert (slow[0], slow[2:]) == ("slow", ["--traffic", "greetings"])
+    assert loadtest(*accept).code == ExitCode.USAGE, "its placeholder is no reason"
+    assert loadtest(*("a new parser" if word == "…" else word for word in accept)).code == 0
+    said, runs, _ = checked(*again[1:], runs=[(1.5, 0)])
+    assert (said.code, runs[-1].line.verdict) == (0, "pass")
 
 
 def test_a_suspicion_that_is_not_confirmed_is_noise(checked: Fixture) -> None:
