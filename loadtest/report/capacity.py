@@ -5,20 +5,23 @@ The pages show the answer, times and 429s over the rate, and all levels.
 
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
 
-from loadtest.capacity.results import Capacity, Level, load
-from loadtest.errors import ExitCode
+from loadtest.capacity.results import Capacity, EntryLevel, Level, load
+from loadtest.errors import ExitCode, RecordError
+from loadtest.record import run_directory
+from loadtest.record.effective_scenario import polling
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats.html import render_html
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.formats.picture import write_plots
-from loadtest.report.page import Page, Row, Section, Table, TableCell, Tone, table_of
+from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.words import NOTHING, count
 
 _TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
@@ -41,7 +44,7 @@ def _write(directory: Path) -> int:
     from loadtest.report.plots import draw_capacity  # noqa: PLC0415 - matplotlib is slow to import
 
     found = load(directory)
-    plots, levels = draw_capacity(found), _levels(found)
+    plots, levels = draw_capacity(found), _levels(found, _polled(directory, found))
     page = Page(
         about=("Capacity and bottleneck", f"{found.scenario} / {found.stage}"),
         tab=f"Capacity of {found.scenario}",
@@ -60,24 +63,30 @@ def _write(directory: Path) -> int:
     return int(ExitCode.PASS)
 
 
-def _levels(found: Capacity) -> Table:
-    columns = (
-        "#Times the rate | Outcome | Traffic | #Per minute | #429 | #p50 ms | #p95 ms | #Exec. p50 | Stopped by | ~Run"
-    )
-    rows: Iterator[Row] = (
-        (
-            f"{level.multiplier:.3g}",
-            TableCell(level.outcome, tone=_TONES[level.outcome]),
-            name,
-            count(entry.offered_rate * 60),
-            f"{entry.throttled_rate:.1%}",
-            *map(count, (entry.response_p50_ms, entry.response_p95_ms, entry.execution_p50_ms)),
-            TableCell(_stopped(level), ", ".join(level.broken)),
-            level.directory,
-        )
-        for level in sorted(found.levels, key=lambda level: level.multiplier)
-        for name, entry in level.entries.items()
-    )
+def _polled(directory: Path, found: Capacity) -> dict[str, str]:
+    """Return the polling interval of each traffic entry from the first level whose run is still there."""
+    for level in found.levels:
+        with suppress(RecordError):
+            info = run_directory.load(directory / level.directory)
+            return {name: polling(info, name) for name in info.traffic}
+    return {}
+
+
+def _levels(found: Capacity, polled: dict[str, str]) -> Table:
+    columns: TableColumns[tuple[Level, str, EntryLevel]] = {
+        "#Times the rate": lambda row: f"{row[0].multiplier:.3g}",
+        "Outcome": lambda row: TableCell(row[0].outcome, tone=_TONES[row[0].outcome]),
+        "Traffic": lambda row: TableCell(row[1], polled.get(row[1], "")),
+        "#Per minute": lambda row: count(row[2].offered_rate * 60),
+        "#429": lambda row: f"{row[2].throttled_rate:.1%}",
+        "#p50 ms": lambda row: count(row[2].response_p50_ms),
+        "#p95 ms": lambda row: count(row[2].response_p95_ms),
+        "#Exec. p50": lambda row: count(row[2].execution_p50_ms),
+        "Stopped by": lambda row: TableCell(_stopped(row[0]), ", ".join(row[0].broken)),
+        "~Run": lambda row: row[0].directory,
+    }
+    levels = sorted(found.levels, key=lambda level: level.multiplier)
+    rows = [(level, name, entry) for level in levels for name, entry in level.entries.items()]
     return table_of("levels", "Every level", columns, rows)
 
 

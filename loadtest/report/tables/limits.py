@@ -14,8 +14,8 @@ from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, same, words
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import alarm
-from loadtest.report.tables.rejections import NamedLimit, named_limits, rejection_tables, unknown_order
-from loadtest.words import count, joined, percent
+from loadtest.report.tables.rejections import NamedLimit, named_limits, rejection_tables
+from loadtest.words import count, counted, joined, percent
 
 _KINDS: Final = 2
 """Maximum number of limiters that are named where several fit."""
@@ -165,8 +165,10 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
         "Saturated: a request was rejected in it. Most in any W: the maximum that a limiter accepted in any "
         "period as long as a window; a fixed window may accept up to twice N across its edge."
     )
-    if any(found.spread and found.spread[0] < found.count for _, found in rows):
-        note += unknown_order(findings.expectation.reordered)
+    reordered = findings.expectation.reordered
+    if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
+        requests = counted(reordered, "request")
+        note += f" The arrival order of {requests} of bursts is unknown, so contradictions by them prove nothing."
     return table_of("limits-windows", "Accepted requests per window", columns, rows, note)
 
 

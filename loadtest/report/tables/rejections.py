@@ -10,7 +10,7 @@ from loadtest.analysis.rejections.recovery import Retries, RetryAfter
 from loadtest.contract import ALL
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import alarm, entry_name, listed, share_of
-from loadtest.words import NOTHING, count, counted, duration_ms, measured, rate, times_as
+from loadtest.words import NOTHING, count, duration_ms, measured, rate, times_as
 
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _FELT: Final = {True: "yes", False: "no", None: "unknown"}
@@ -27,7 +27,7 @@ def rejection_tables(findings: Findings) -> tuple[Table, ...]:
     rejecting = [limit for limit in limits if limit[1].throttled]
     return (
         _codes(rejecting),
-        _retry_after(rejecting, findings.expectation.reordered),
+        _retry_after(rejecting),
         _headers(limits),
         _recovery(rejecting),
         _retries(findings),
@@ -41,14 +41,6 @@ def named_limits(findings: Findings) -> list[NamedLimit]:
     return [("all requests" if name == ALL else name, each) for name, each in limits]
 
 
-def unknown_order(reordered: int) -> str:
-    """Return a note on requests of bursts, which prove nothing; empty without such requests."""
-    if not reordered:
-        return ""
-    requests = counted(reordered, "request")
-    return f" The arrival order of {requests} of bursts is unknown, so contradictions by them prove nothing."
-
-
 def _codes(limits: list[NamedLimit]) -> Table:
     columns: TableColumns[NamedLimit] = {
         "Limit": lambda limit: limit[0],
@@ -58,7 +50,7 @@ def _codes(limits: list[NamedLimit]) -> Table:
     return table_of("limits-codes", "Error codes of 429s", columns, limits)
 
 
-def _retry_after(limits: list[NamedLimit], reordered: int) -> Table:
+def _retry_after(limits: list[NamedLimit]) -> Table:
     def forms(found: RetryAfter) -> str:
         numbers = {"seconds": found.seconds, "dates": found.dates, "unreadable": found.unreadable}
         return ", ".join(f"{count(number)} {form}" for form, number in numbers.items() if number)
@@ -88,8 +80,6 @@ def _retry_after(limits: list[NamedLimit], reordered: int) -> Table:
         "got 429. Too long: a request sent more than a second before its end was accepted. Whole seconds are rounded "
         "up."
     )
-    if any(found.honest < found.judged for _, found in rows):
-        note += unknown_order(reordered)
     return table_of("limits-retry-after", "Retry-After", columns, rows, note)
 
 
