@@ -113,7 +113,9 @@ def estimate(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCoun
 def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCounts) -> Floats:
     """The unnormalised posterior of θ on its grid."""
     prior: Floats = np.exp(-np.abs(_LOGS)) / 2
-    for guess in guesses:
+    slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
+    # A guess far above a failure is wrong: chance does not reach that far.
+    for guess in (each for each in guesses if each.multiplier <= slowest * _STEP):
         deviates = (_LOGS - math.log(guess.multiplier)) / _OFF
         prior += np.exp(-(deviates**2) / 2) / (_OFF * math.sqrt(2 * math.pi) * len(guesses))
     median, deviation = _RANDOM if stage.random else _EVEN

@@ -100,25 +100,18 @@ def per_minute(*per_second: float) -> str:
 
 
 def _stopped_by(level: Level, offered: Offered) -> str:
-    broken = f"at {rates(offered, level.multiplier)}: required {', '.join(level.broken)}"
-    if level.limit is not None:
-        rejected = f"at {rates(offered, level.multiplier)} {percent(level.limits[level.limit].throttled_rate)} of its "
-        broken = f"{rejected}requests got 429: required {', '.join(level.broken)}"
     match level.constraint:
         case Constraint.LIMIT:
-            return _unexpected(level, offered) or f"above it the {level.limit} limit rejects ({broken})"
+            return _unexpected(level, offered) or f"above it the {level.limit} limit rejects requests"
         case Constraint.POLL_BUDGET:
             polls = [e.requests_per_operation - 1 for e in level.entries.values() if e.requests_per_operation]
             each = f" ({max(polls):.1f} a job)" if polls else ""
-            return f"above it polls{each} exhaust the {level.limit} limit ({broken})"
+            return f"above it polls{each} exhaust the {level.limit} limit"
         case Constraint.ERRORS:
-            share = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
-            full = f"; {percent(share)} of the requests got 503: either the service was full, or it throttles with 503 "
-            full += "(`loadtest probe` tells which)"
-            return f"above it requests fail, without any 429 ({broken}){full if share else ''}"
+            return "above it requests fail, without any 429"
         case Constraint.GENERATOR:
-            return f"above it this load generator was the bottleneck ({broken}): use --processes"
-    return f"above it requests wait for each other in the service, without any 429 ({broken})"
+            return "above it this load generator was the bottleneck: use --processes"
+    return "above it requests wait for each other in the service, without any 429"
 
 
 def _unexpected(level: Level, offered: Offered) -> str:
@@ -126,13 +119,26 @@ def _unexpected(level: Level, offered: Offered) -> str:
     assumed = next((guess.multiplier for guess in offered.expected if guess.limit == level.limit), math.inf)
     if level.constraint != Constraint.LIMIT or level.limit is None or level.multiplier >= assumed * _NEARLY:
         return ""
-    seen, documented = level.limits[level.limit], offered.per_minute(level.limit)
-    share = f"{percent(seen.throttled_rate)} of {per_minute(seen.sent_rate)}, required {', '.join(level.broken)}"
+    documented = offered.per_minute(level.limit)
+    instead = f", not {documented:,.0f}" if math.isfinite(documented) else ""
     more = f"; `{offered.probe} {level.limit}` tells more" if offered.probe else ""
-    return (
-        f"429s begin at {per_minute(seen.accepted)} a minute, not {documented:,.0f} ({share}): a lower limit, another "
-        f"client, or shedding{more}"
-    )
+    begin = per_minute(level.limits[level.limit].accepted)
+    return f"429s begin at {begin} a minute{instead}: a lower limit, another client, or shedding{more}"
+
+
+def _failure(level: Level, offered: Offered) -> str:
+    """The rate of a failed level with its share of 429s or 503s, and the thresholds that failed."""
+    seen = [f"At {rates(offered, level.multiplier)}"]
+    if level.limit is not None:
+        seen.append(f"{percent(level.limits[level.limit].throttled_rate)} of the {level.limit} requests got 429")
+    note = f"{', '.join(seen)}; required: {', '.join(level.broken)}."
+    full = max((entry.unavailable_rate for entry in level.entries.values()), default=0.0)
+    if level.constraint == Constraint.ERRORS and full:
+        note += (
+            f" {percent(full)} of the requests got 503: either the service was full, or it throttles with 503 "
+            "(`loadtest probe` tells which)."
+        )
+    return note
 
 
 def _no_answer(levels: Sequence[Level]) -> str:
@@ -189,11 +195,11 @@ def _polls(levels: Sequence[Level], offered: Offered) -> list[float]:
 
 
 def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tuple[str, ...]:
-    """Return notes: contradictions, flat times, an almost exhausted limit, both forms of work, untested rates.
+    """Return notes: the failure, contradictions, flat times, a nearly exhausted limit, both forms of work, other rates.
 
     ``high`` is the level whose constraint is the bottleneck.
     """
-    found = [_contradiction(levels)]
+    found = [_failure(high, offered) if high is not None else "", _contradiction(levels)]
     flat = flat_until(levels)
     if flat is not None and (high is None or high.constraint != Constraint.SERVICE):
         found.append(

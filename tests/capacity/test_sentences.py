@@ -100,10 +100,10 @@ def test_answers_of_503_are_said_where_requests_fail() -> None:
         made = waiting(10.5, 10.0)
         entry = msgspec.structs.replace(made.entries["runs"], error_rate=rate, unavailable_rate=rate)
         broken = msgspec.structs.replace(made, constraint=Constraint.ERRORS, limit=None, entries={"runs": entry})
-        return answer([broken, level(9.8, 10.0)], RateRange(9.8, 10, 10.4), RUNS, None).sentence
+        return reasons([broken, level(9.8, 10.0)], RUNS, broken)[0]
 
     assert (
-        "(at 630 sync runs a minute: required throttled_rate == 0); 5.0\u00a0% of the requests got 503: either the "
+        "At 630 sync runs a minute; required: throttled_rate == 0. 5.0\u00a0% of the requests got 503: either the "
         "service was full, or it throttles with 503" in failing(0.05)
     )
     assert "503" not in failing(0.0)
@@ -138,9 +138,11 @@ def test_429s_far_below_the_assumed_limit_are_the_finding() -> None:
     lower = replace(RUNS, expected=expected, probe="loadtest probe --target mine")
     levels = [level(9.6, 10.0), level(10.4, 10.0)]
     found = answer(levels, RateRange(9.6, 10, 10.4), lower, None)
-    assert "429s begin at 600 a minute, not 600 (3.8\u00a0% of 624" in found.sentence
+    assert found.sentence.startswith("576 to 624 sync runs a minute: 429s begin at 600 a minute, not 600: a lower")
     assert "`loadtest probe --target mine sync_run` tells more" in found.sentence
-    assert not any(each.startswith("The same work") for each in reasons(levels, lower, levels[1]))
+    notes = reasons(levels, lower, levels[1])
+    assert notes[0].startswith("At 624 sync runs a minute, 3.8\u00a0% of the sync_run requests got 429; required: ")
+    assert not any(each.startswith("The same work") for each in notes)
     assert "rejects" in answer(levels, RateRange(9.6, 10, 10.4), RUNS, None).sentence
 
 

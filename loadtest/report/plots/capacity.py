@@ -9,7 +9,7 @@ from loadtest.capacity.results import Capacity, Constraint
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import BAD, BAND, LIMITS, LINES, OPERATIONS, key, keys, panels, plain_log
 
-_CAPTION: Final = "Each point is a run. The band contains the capacity; a dashed line marks its middle."
+_CAPTION: Final = "Each point is a run; the band contains the capacity, and a dashed line marks its middle."
 _PANEL_IN: Final = 1.7
 _BESIDE: Final = 1.3
 """Factor by which the axis extends beyond the lowest and highest tested rate."""
