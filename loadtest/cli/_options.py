@@ -9,7 +9,7 @@ import click
 from loadtest.errors import InputError
 from loadtest.processes import DEFAULT_ADDRESS
 from loadtest.record.run_directory import LATEST
-from loadtest.units import parse_duration
+from loadtest.units import parse_duration, parse_share
 
 _MOST_WORKERS: Final = 256
 _PATH: Final = click.Path(path_type=Path)
@@ -30,6 +30,21 @@ class _Duration(click.ParamType[float]):
 
 DURATION: Final = _Duration()
 """A text with a unit, such as 20s; converted to seconds."""
+
+
+class _Share(click.ParamType[float]):
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        del ctx
+        try:
+            return parse_share(value)
+        except ValueError as error:
+            raise InputError(f"{param.opts[0] if param else value}: {error}") from None
+
+
+SHARE: Final = _Share()
+"""A share of 1, or in per cent, such as 20%."""
 
 
 def _host(default: str = "") -> Decorator:

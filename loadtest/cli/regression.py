@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from loadtest.cli._options import TARGET, shared
+from loadtest.cli._options import SHARE, TARGET, shared
 from loadtest.compare import audit as auditing
 from loadtest.compare import history_file, suspects
 from loadtest.compare.history import History, to_otava
@@ -43,6 +43,7 @@ def command() -> None:
 @shared(*TARGET)
 @_history_option
 @shared("output_dir", "set", "seed", "target_version")
+@click.option("--must-find", type=SHARE, metavar="SHARE", help="End with 6 if +SHARE (20%) could not have been found.")
 @_fail_option
 @click.option("--no-rerun", is_flag=True, help="Do not rerun on a suspicion: exit with 6 and write suspects.json.")
 @shared("plots")

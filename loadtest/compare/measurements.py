@@ -124,10 +124,12 @@ class RegressionSettings(NamedTuple):
     Attributes:
         rise: minimum rise of a share that counts; None for the rule (``changes.least_rise``).
         same: facts of ``FACTS`` that must be equal within a history.
+        must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None for any.
     """
 
     rise: float | None = None
     same: tuple[str, ...] = ()
+    must_find: float | None = None
 
 
 PLAIN: Final = RegressionSettings()

@@ -11,13 +11,16 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from loadtest.compare.changes import AnyChange
+import msgspec
+
+from loadtest.compare.changes import LEAST_MS, AnyChange
 from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import (
     NATURES,
     PLAIN,
     Key,
     Measurement,
+    Metric,
     RegressionSettings,
     RunMeasurements,
     causes,
@@ -25,9 +28,10 @@ from loadtest.compare.measurements import (
 )
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.sentences import minute
+from loadtest.compare.sentences import detectable, listed, minute
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, improvements, judge_family, only_shown
+from loadtest.errors import ExitCode
 from loadtest.stats.means import variance
 from loadtest.words import counted
 
@@ -213,3 +217,34 @@ def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> 
     changes = [_compare_run(before[-WINDOW:], each, None, ())[0] for each in (latest, run)]
     found = [improvements(each, _IMPROVED) for each in changes]
     return tuple(key for key in found[0] if key in found[1])
+
+
+def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
+    """Return a pass as inconclusive if the check could not have found a growth that it must find.
+
+    It must find it in the response time p50 of each entry alone, where it is at least 1 ms and more than polling hides.
+    A history of fewer than ten runs is not judged.
+
+    Args:
+        comparison: of a run with its history.
+        must_find: the growth, as a share of the response time; None if there is none.
+    """
+    if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
+        return comparison
+    tested = [one for one in comparison.metrics if one.gated and one.metric == Metric.RESPONSE_TIME_P50 and one.base]
+    visible = [one for one in tested if must_find * (one.base or 0.0) >= max(LEAST_MS, one.resolution_ms)]
+    missed = [one for one in visible if (one.detectable or math.inf) > 1 + must_find]
+    if not missed:
+        return comparison
+    size, names = f"{100 * must_find:.3g} %", [detectable(one, comparison.metrics) for one in missed]
+    sentence = f"This check could not have found +{size}: its minimum detectable changes are {listed(names)}."
+    advice = "More accepted runs, longer stages or a quieter machine make it able to."
+    hidden = [one.traffic for one in tested if one not in visible]
+    also = (f"+{size} is too small to see in {listed(hidden)}.",) if hidden else ()
+    return msgspec.structs.replace(
+        comparison,
+        word="inconclusive",
+        exit_code=int(ExitCode.INCONCLUSIVE),
+        sentence=sentence,
+        reasons=(comparison.sentence, advice, *also, *comparison.reasons),
+    )

@@ -14,7 +14,7 @@ from loadtest.compare import history, history_file, measurements, results, suspe
 from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun
 from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements
 from loadtest.compare.results import RunComparison
-from loadtest.compare.rule import ANCHOR, improved_again, judge_history
+from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
 from loadtest.compare.sentences import in_percent, listed
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
@@ -37,6 +37,7 @@ class CheckOptions(RunOptions):
 
     place: Path
     no_rerun: bool = False
+    must_find: float | None = None
     fail_on_inconclusive: bool = False
 
     @classmethod
@@ -50,7 +51,8 @@ class CheckOptions(RunOptions):
     def command(self) -> str:
         """The command that repeats the check, as the user gave it."""
         given = {"host": self.host, "target": self.target, "targets": self.targets, "no_preflight": self.no_preflight}
-        load = {"set": self.overrides, "seed": self.seed, "target_version": self.target_version}
+        load: dict[str, object] = {"set": self.overrides, "seed": self.seed, "target_version": self.target_version}
+        load["must_find"] = None if self.must_find is None else f"{100 * self.must_find:g}%"
         return command_line("regression", "check", self.scenario, **given, **load) + self.options
 
     @property
@@ -74,8 +76,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         LoadtestError: if the run could not start, the history cannot be used, or the suspected scenario was another.
     """
     loaded = options.load()
-    own = loaded.scenario.regression
-    settings = RegressionSettings(own.rise, tuple(own.same))
+    settings = _settings(loaded, options)
     if confirming is None:
         path = history_file.path_for(options.place, loaded.name)
         warn(history_file.read(path).warnings)
@@ -90,12 +91,13 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     run = history.compact(measurements.read(directory))
     # Read only now, because another check may have ended meanwhile.
     known = history_file.read(path).history
-    if confirming is not None:
-        comparison, lines = _confirmed(confirming, run, known, settings)
-        found = None
-    else:
+    if confirming is None:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
-    comparison = msgspec.structs.replace(comparison, command=options.command, place=options.options)
+    else:
+        (comparison, lines), found = _confirmed(confirming, run, known, settings), None
+    # The run is evidence all the same: more of them make a check able to find more.
+    given = {"command": options.command, "place": options.options}
+    comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
     file = None if found is None else suspects.save(found, directory)
@@ -110,6 +112,12 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     # The more severe of the run's own verdict and the comparison's.
     code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
+
+
+def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettings:
+    own = loaded.scenario.regression
+    wanted = own.must_find if options.must_find is None else options.must_find
+    return RegressionSettings(own.rise, tuple(own.same), wanted)
 
 
 def _judged(

@@ -227,6 +227,16 @@ def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture
     assert (said.code, runs[-1].line.verdict) == (0, "pass")
 
 
+def test_a_blind_check_ends_with_6_and_its_run_is_evidence(checked: Fixture) -> None:
+    said, (run,), _ = checked(*CHECK, "--must-find", "1%", runs=[(1.0, 0)])
+    assert (said.code, run.line.verdict, run.status) == (ExitCode.INCONCLUSIVE, "pass", "accepted")
+    assert "could not have found +1 %" in said.out
+    said, _, _ = checked(*CHECK, "--must-find", "30%", runs=[(1.0, 0)])
+    assert said.code == 0
+    said, _, _ = checked(*CHECK, "--must-find", "much", runs=[])
+    assert (said.code, "--must-find" in said.err) == (ExitCode.USAGE, True)
+
+
 def test_a_suspicion_that_is_not_confirmed_is_noise(checked: Fixture) -> None:
     """Both runs join the history: without them it would know less noise than there is. The exit code is 0.
 

@@ -14,7 +14,7 @@ from scipy.special import stdtr
 
 from loadtest.compare.measurements import Metric, RegressionSettings, RunMeasurements
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.rule import improved_again, judge_history
+from loadtest.compare.rule import blind, improved_again, judge_history
 from loadtest.compare.verdict import suspects
 
 P50, P95 = key(Metric.RESPONSE_TIME_P50), key(Metric.RESPONSE_TIME_P95)
@@ -222,6 +222,21 @@ def test_an_improvement_counts_when_it_shows_again() -> None:
     assert not improved_again([*before, run(faster, 8)], run(CALM, 9))
     assert not improved_again([*before, run(faster, 8)], run(other, 9))
     assert not improved_again([*before[:4], run(faster, 8)], run(faster, 9))
+
+
+def test_a_check_that_cannot_find_what_it_must_is_no_pass() -> None:
+    """It ends with 6 and names the entries; below ten runs, and for what is too short to see, it ends as ever."""
+    values = {P50: 120.0, key(Metric.RESPONSE_TIME_P50, "short"): 2.0}
+    history = jittered(values, 12, percent=10.0)
+    judged = judge_history(history, run(values, 20))
+    assert judged.word == "pass"
+    missed = blind(judged, 0.2)
+    assert (missed.word, missed.exit_code) == ("inconclusive", 6)
+    assert missed.sentence.startswith("This check could not have found +20 %: its minimum detectable changes are +")
+    assert any("too small to see in short" in reason for reason in missed.reasons)
+    assert blind(judged, 3.0) == judged
+    early = judge_history(history[:9], run(values, 20))
+    assert blind(early, 0.2) == early
 
 
 def test_a_change_of_python_is_shown_and_may_refuse() -> None:
