@@ -92,14 +92,15 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
     Args:
         findings: of the run.
         png: make PNGs, too.
-        processes: how many draw, this one included; by default ``children.cores()``. Any number gives the same bytes.
+        processes: number of processes that draw, including this process; by default ``children.cores()``. Any number
+            gives the same bytes.
     """
     drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes)
     return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
 
 
 def draw_comparison(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
-    """Draw a comparison's plots for which there are data."""
+    """Draw a comparison's plots, without those that have no data."""
     before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
     return _all(
         {

@@ -106,7 +106,7 @@ def _title(found: ComparisonAnswer) -> str:
 
 
 def _effect_title(found: ComparisonAnswer) -> str:
-    """Return the stages in which an entry differs from the first, with the metrics that show it."""
+    """Return the stages that differ from the first, with the metrics that show it."""
     base, *heads = [side.name for side in found.sides]
     told = [each for each in found.differences if each.told_apart]
     stages: dict[tuple[str, ...], list[str]] = {}

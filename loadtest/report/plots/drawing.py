@@ -126,7 +126,7 @@ def to_svg(figure: Figure) -> str:
     )
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
-    # Their names are made of the layout's every digit, of which the last one may differ from process to process.
+    # Their names come from every digit of the layout, and the last digit may differ between processes.
     salt = str(mpl.rcParams["svg.hashsalt"])
     for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
         text = text.replace(clip, f"clip-{salt}-{place}")

@@ -67,7 +67,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         found[name] = [bar for bar in bars if bar.n]
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
-        return NoData("Where the time goes", "no operation succeeded")
+        return NoData("Mean time by part", "no operation succeeded")
     shown, left_out = deciding_of(findings, found)
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
@@ -179,13 +179,13 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
         if known and (total := sum(n * ms for n, ms, _ in known) / n):
             shares[name] = min(sum(n * execution for n, _, execution in known) / n / total, 1.0)
     if not shares:
-        return "Where the time of an operation goes"
+        return "Mean time of ok operations by part"
     if max(shares.values()) < _NOTHING:
-        return f"Of the mean time of an ok operation, {_largest_parts(found)}"
+        return f"Largest parts of the mean time of ok operations: {_largest_parts(found)}"
     said = ", ".join(f"{words.share(share)} for {name}{ok_share(findings, name)}" for name, share in shares.items())
     if len(shares) > MOST_NAMED:
         said = words.listed(shares, words.share)
-    return f"Of the mean time of an ok operation, executionTime is {said}"
+    return f"Share of executionTime in the mean time of ok operations: {said}"
 
 
 def _largest_parts(found: dict[str, list[_Row]]) -> str:

@@ -23,7 +23,7 @@ _MOST: Final = 60
 """Maximum rows of the figure; the table has all."""
 _LETTERS: Final = 40
 _BEYOND: Final = 1.6
-"""Multiple of the largest estimate at which intervals are cut off."""
+"""Maximum length of an interval, in multiples of the largest estimate."""
 _SHORT_REACH: Final = math.log(1.5)
 """Maximum log ratio to which short and polled times stretch the scale."""
 _LEAST_REACH: Final = math.log(1.15)

@@ -19,14 +19,14 @@ from loadtest.units import Limit
 from loadtest.words import count
 
 _HIGHEST_RATE: Final = 3.0
-"""Multiple of the limit at which rates are cut off, so that peaks do not compress the rest."""
+"""Maximum rate drawn, in multiples of the limit: peaks would compress the rest."""
 _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
 """Share of a window left blank on either side of its bar: separates bars without suggesting a pause."""
 _MOST_NUMBERS: Final = 15
 """Maximum number of windows with numbers; more would overlap."""
 _HIGHEST: Final = 2.5
-"""Multiple of the limit at which outlines are cut off."""
+"""Maximum height of an outline, in multiples of the limit."""
 
 
 def _called(name: str) -> str:
@@ -94,7 +94,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
         style.stairs(panel, rates, cuts, baseline=None, label=label, **look)
     quotas = record.quotas_on(name)
     allowed = record.assumed_limits.rate_on(name) * unit_s * quotas
-    if np.isfinite(allowed):  # a limit on concurrency is no rate
+    if np.isfinite(allowed):  # a concurrency limit has no rate
         panel.axhline(allowed, label="limit", **style.LIMIT)
     marks.mark_windows(panel, record, series.boundaries)
     _cut_off(panel, cuts, lines, allowed, unit)

@@ -78,7 +78,7 @@ def _line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) ->
 
 
 def _band(panel: Axes, values: Distribution, colour: str) -> None:
-    """Draw the 95 % interval of each percentile for which n suffices for both bounds."""
+    """Draw the 95 % interval of each percentile that has enough samples for both bounds."""
     tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:].tolist()
     found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
     if len(found) > 1:
