@@ -44,8 +44,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
     marks.over_time(axes, record)
     caption = (
-        f"Requests by the second they were sent, cut off at {_HIGHEST_RATE:g} times the limit; a limit holds over its "
-        "window, so single seconds may exceed it."
+        f"Requests by when they were sent, cut off at {_HIGHEST_RATE:g} times the limit, which holds over its window."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
@@ -169,7 +168,7 @@ def _shares(seconds: Floats, hits: Floats, cuts: Floats) -> Floats:
 
 
 def _429_rate_caption(findings: Findings) -> str:
-    text = "Requests answered with 429 ÷ requests sent, by the second they were sent"
+    text = "Requests answered with 429 ÷ requests sent, by when they were sent"
     if findings.expectation.why_not is not None:
         return f"{text}. Nothing was expected, because {findings.expectation.why_not}."
     return f"{text}; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
