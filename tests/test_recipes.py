@@ -182,7 +182,7 @@ def check_a_scenario_key(followed: Followed) -> None:
 
 def check_a_limiter(followed: Followed) -> None:
     """It is planned with, has every property of a limiter, and where it is in force 429s and a probe tell its name."""
-    rooms = ("limiters", "algorithms", "loads", "replays", "probing/models")
+    rooms = ("limiters", "algorithms", "loads", "replays")
     assert followed.touched["A limiter"] == {*(f"loadtest/limits/{each}.py" for each in rooms), "docs/rate-limits.md"}
     assert any("a sliding window of ten buckets" in " ".join(text.split()) for text in followed.printed.values())
     named = """

@@ -35,6 +35,7 @@ __all__ = [
     "at_once",
     "check_spec",
     "fits",
+    "headers",
     "in_words",
     "inference",
     "loads",

@@ -30,10 +30,11 @@ from loadtest.limits.probing.results import (
     ProbeMessage,
     ProbeOrder,
     ProbeProgress,
+    rate_limit_headers,
     retry_after,
     scope,
     standing,
-    stated_limits,
+    stated,
     verdict,
 )
 from loadtest.preflight.client import UNKNOWN_JOB, decode, exchange, http_client, why
@@ -45,6 +46,8 @@ _UNAVAILABLE: Final = 503
 _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
 """Maximum wait while answers arrive, in multiples of the probe's patience."""
+_LATE_S: Final = 0.1
+"""Lateness of sending above which the machine counts as busy: the 50 ms each way that bench/README.md allows."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
@@ -53,6 +56,8 @@ class Reply:
     """The parts of an answer that a probe needs."""
 
     sent: float
+    late: float = 0.0
+    """Seconds from the intended to the real time of sending."""
     answered: float = math.inf
     status: int = 0
     headers: httpx.Headers | None = None
@@ -141,6 +146,7 @@ class Sender:
             request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
         )
         reply.sent = self.now()
+        reply.late = reply.sent - at
         try:
             answer, data = await exchange(self.client, wanted, _TIMEOUT_S)
         except TimeoutError:
@@ -211,7 +217,7 @@ async def _drive(
         except StopIteration as stop:
             found: ProbeFinding = stop.value
             return found
-        names: list[str] = [model.algorithm for model in prober.standing]
+        names: list[str] = [model.algorithm for model in prober.models]
         tell(ProbeProgress(limit=limit, requests=requests, passed=passed, seconds=seconds, standing=names))
 
 
@@ -225,24 +231,38 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], se
         late = "rejections came so late that they were counted as accepted"
         found = replace(found, word="none", standing=(), why=late)
     shown = [standing(model, found.documented, held=found.held) for model in found.standing]
+    numbers = stated(shown)
     return LimitFinding(
         limit=limit,
         documented=(found.documented.count, found.documented.window),
-        verdict=verdict(found),
-        standing=shown if found.word in {"named", "several"} else [],
+        verdict=verdict(found.documented, numbers, exceeded=found.exceeded),
+        standing=shown,
+        stated=numbers,
+        facts=found.facts,
+        seen=[*found.seen, *_busy(replies)],
+        ruled_out=list(found.ruled_out),
         requests=sent,
         rejected=found.rejected,
         seconds=round(found.seconds, 1),
         scope=scope(found.shared),
+        shared=found.shared,
         statuses=dict(Counter(reply.status for reply in replies if reply.refused)),
         retry_after=retry_after(told),
-        headers=stated_limits(told),
+        headers=rate_limit_headers(told),
         executed=executed,
         jobs_of_rejected=sum(
             "jobId" in reply.body for reply in replies if reply.refused and isinstance(reply.body, dict)
         ),
         why=found.why,
     )
+
+
+def _busy(replies: Sequence[Reply]) -> list[str]:
+    late = sorted(reply.late for reply in replies)[len(replies) * 9 // 10]
+    if late < _LATE_S:
+        return []
+    words = f"a tenth of the requests were sent {late:.2g} s late or later"
+    return [f"this machine was busy: {words}; probe again when it is idle"]
 
 
 async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None:

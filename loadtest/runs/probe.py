@@ -12,7 +12,6 @@ import numpy as np
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.limits import Scope
 from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
 from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, known
 from loadtest.processes import start_child, stop
@@ -29,13 +28,6 @@ from loadtest.targets import (
     save_limits,
 )
 from loadtest.units import Limit, parse_limit
-
-_SCOPES: Final[dict[Scope, str]] = {
-    "key-and-name": "each key and limit separately",
-    "key": "all requests of a key together",
-    "name": "all keys together, each limit separately",
-    "global": "all requests of all keys together",
-}
 
 _CLEAR: Final = "\r\x1b[K"
 """Clears a terminal's line."""
@@ -76,7 +68,7 @@ def probe(
         _save(found, path, save)
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
-    return int(ExitCode.PASS if all(each.verdict != "can't tell" for each in found) else ExitCode.INCONCLUSIVE)
+    return int(ExitCode.PASS if all(each.stated for each in found) else ExitCode.INCONCLUSIVE)
 
 
 def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
@@ -85,7 +77,15 @@ def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
     words = f"{path}: saved the limits {', '.join(limits)} of {entry}{left}."
     if limits:
         save_limits(path, entry, limits, limiter)
-    print(words if limits else f"No finding is certain enough to be saved in {path}.", file=sys.stderr)
+    print(words if limits else f"Nothing is proved that could be saved in {path}.", file=sys.stderr)
+    others = {each.limit: each.limit_found for each in found if each.limit not in limits and each.limit_found}
+    if others:
+        line = ", ".join(f'{name} = "{limit}"' for name, limit in {**limits, **others}.items())
+        print(
+            f"Another client may cause the numbers of {', '.join(others)}. If none does, paste into [{entry}]:\n"
+            f"limits = {{ {line} }}",
+            file=sys.stderr,
+        )
 
 
 def _documented(limits: Sequence[str], texts: Sequence[str]) -> dict[LimitName, Limit]:
@@ -184,18 +184,61 @@ def _show(found: LimitFinding) -> None:
     if sys.stderr.isatty():
         print(_CLEAR, end="", file=sys.stderr)
     count, window = found.documented
-    print(f"\n{found.limit}: {found.verdict} ({count} per {window:g} s)")
-    rows = {
-        "limiter": "; or ".join(each.words for each in found.standing) or "unknown",
-        "not sure": found.why,
-        "counts": (found.scope and _SCOPES[found.scope]) or "unknown which requests share a quota",
-        "rejections": ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items())) or "none",
-        "Retry-After": found.retry_after,
-        "headers": found.headers,
-        "cost": f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
-        + (f"{found.executed} runs" if found.executed else "nothing was executed")
-        + (f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""),
-    }
-    for name, words in rows.items():
+    print(f"\n{found.limit}: {found.verdict} (documented: {count} per {window:g} s)")
+    facts, rows = found.facts, list[tuple[str, str]]()
+    windows = ", ".join(f"{passed} of {sent}" for passed, sent in facts.windows)
+    rows.append(("accepted", f"{windows} in successive {window:g} s; at most {facts.longest_burst} in one burst"))
+    if facts.sustained is not None:
+        passed, seconds = facts.sustained
+        rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
+    rows.append(("limit", _limit_words(found)))
+    rows.append(("limiter", "; or ".join(each.words for each in found.standing) or "unknown"))
+    rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
+    rows += [("ruled out", each) for each in found.ruled_out]
+    rows += [("shared", each) for each in _shared(found)]
+    statuses = ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items()))
+    rows += [("rejections", statuses or "none"), ("Retry-After", found.retry_after), ("headers", found.headers)]
+    cost = f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
+    cost += f"{found.executed} runs" if found.executed else "nothing was executed"
+    cost += f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""
+    last = ""
+    for name, words in (*rows, ("cost", cost)):
         if words:
-            print(f"  {name:<12}{words}")
+            print(f"  {'' if name == last else name:<12}{words}")
+        last = name
+
+
+def _limit_words(found: LimitFinding) -> str:
+    """The enforced numbers, and what else could cause them."""
+    numbers, (count, window) = found.stated, found.documented
+    if numbers is None:
+        more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
+        return "unknown" + more * (found.verdict == "looser")
+    times = sum(numbers.rate) / 2 / (count / window)
+    rate = f"{numbers.words}: {times:.3g} times the documented rate"
+    if found.verdict == "looser":
+        return f"{rate}; other clients can't cause that"
+    if found.verdict == "stricter":
+        used = count - sum(numbers.count) / 2 * window / numbers.window_s
+        uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"
+        return f"{numbers.words}: either the limit is lower than documented, or another client{uses}"
+    return numbers.words if found.verdict == "as documented" else rate
+
+
+def _shared(found: LimitFinding) -> Iterator[str]:
+    """The clients that share the quota, in words."""
+    keys, limits = found.shared.get("other key"), found.shared.get("other limit")
+    if keys:
+        yield (
+            "two keys from this address shared the limit: it is counted per account, per address or for all, "
+            "not per key"
+        )
+    elif keys is False:
+        yield "a second key had a quota of its own"
+    if limits:
+        yield "requests of another limit were rejected while this one was exhausted: they share a quota"
+    elif limits is False:
+        yield "requests of another limit were accepted while this one was exhausted"
+    if keys is None or limits is None:
+        unknown = [name for name, each in (("a second key", keys), ("another limit", limits)) if each is None]
+        yield f"unknown whether {' and '.join(unknown)} share the quota"

@@ -22,7 +22,7 @@ def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
     done = loadtest("probe", *LIMIT, "--host", host, "--json", **ENVIRONMENT)
     assert not done.err
     (found,) = json.loads(done.out)
-    assert done.code == (6 if found["verdict"] == "can't tell" else 0)
+    assert done.code == (0 if found["stated"] else 6)
     return dict(found)
 
 
@@ -40,11 +40,11 @@ def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtes
     found = only_finding(loadtest, api.url)
     if not stands(found, "sliding-log", 30):
         # Beside other tests answers may come too late to tell anything.
-        assert found["verdict"] == "can't tell"
+        assert found["why"]
         with workers.alone():
             found = only_finding(loadtest, api.url)
     assert stands(found, "sliding-log", 30)
-    assert found["scope"] == "key-and-name"
+    assert found["scope"] in {None, "key-and-name"}
     assert found["requests"] <= 5.5 * 30
     assert found["executed"] == 0
     assert set(found["statuses"]) == {"429"}

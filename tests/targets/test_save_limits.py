@@ -5,7 +5,7 @@ import pytest
 from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
-from loadtest.limits.probing.results import LimitFinding, Standing, known
+from loadtest.limits.probing.results import LimitFinding, Standing, known, stated
 from loadtest.plan import AssumedLimits
 from loadtest.prepare import assumed_limits_of
 from loadtest.scenario import load_scenario
@@ -23,10 +23,10 @@ max_share = "50%"
 
 
 def found(limit: LimitName, verdict: str, *standing: Standing) -> LimitFinding:
-    """A finding with the scope of the default."""
+    """A finding; its keys share the quota."""
     return LimitFinding(
         limit=limit, documented=(500, 60.0), verdict=verdict, standing=list(standing), requests=9, rejected=1,
-        seconds=3.0, scope="key-and-name",
+        seconds=3.0, stated=stated(standing), scope="name",
     )  # type: ignore[arg-type]  # fmt: skip
 
 
@@ -41,25 +41,26 @@ def test_what_was_found_is_assumed_from_then_on(tmp_path: Path) -> None:
     """Limits and how they are counted are in the entry, its comments and other keys stay, and runs assume them."""
     path = tmp_path / "targets.toml"
     path.write_text(ENTRY)
-    limits, limiter = known([found(LimitName.RETRIEVAL, "stricter", bucket(300.0))])
+    limits, limiter = known([found(LimitName.RETRIEVAL, "looser", bucket(700.0))])
     save_limits(path, "mine", limits, limiter)
     written = path.read_text()
     assert "# who may be loaded" in written
     assert "# near" in written
     chosen = choose(None, "mine", path)
     assumed = assumed_limits_of(load_scenario(Path("scenarios/within-limits.toml")), chosen, embedded=False)
-    assert assumed.limits[LimitName.RETRIEVAL] == Limit(300, 60.0)
+    assert assumed.limits[LimitName.RETRIEVAL] == Limit(700, 60.0)
     assert assumed.limits[LimitName.SYNC_RUN] == Limit(7, 60.0)
-    assert assumed.spec == LimiterSpec("token-bucket", 20)
+    assert assumed.spec == LimiterSpec("token-bucket", 20, scope="name")
     assert entry_named(path, "mine").max_share == 0.5
     assert isinstance(assumed, AssumedLimits)
 
 
-def test_what_is_not_sure_is_not_known() -> None:
-    """A finding that cannot tell gives no limit, and no algorithm for all."""
+def test_what_another_client_could_cause_is_not_known() -> None:
+    """A stricter limit and an uncertain one are not saved, and then no algorithm is assumed for all limits."""
     limits, limiter = known(
         [
             found(LimitName.RETRIEVAL, "as documented", bucket(499.0)),
+            found(LimitName.ASYNC_SUBMIT, "stricter", bucket(300.0)),
             found(LimitName.SYNC_RUN, "can't tell", bucket(100.0), bucket(90.0)),
         ]
     )

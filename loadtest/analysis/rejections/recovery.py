@@ -5,7 +5,6 @@ and its next accepted request. It is too short if it ends before that range, and
 seconds are rounded up, so up to a second too long is correct.
 """
 
-import re
 from collections import Counter
 from datetime import datetime
 from typing import Final
@@ -23,6 +22,8 @@ from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import Outcome
 from loadtest.http_headers import parse_retry_after
+from loadtest.limits.headers import remaining as left_of
+from loadtest.limits.headers import stated_limits
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
@@ -145,13 +146,6 @@ def _lateness(values: Floats) -> tuple[float | None, float | None, float] | None
     return percentile(found, 0.5).value, percentile(found, 0.95).value, found.most
 
 
-_REMAINING: Final = re.compile(
-    r"^(?:x-)?rate-?limit-remaining:\s*(\d{1,9})|^ratelimit:.*?\b(?:r|remaining)=(\d{1,9})",
-    re.IGNORECASE | re.MULTILINE,
-)
-_COUNT: Final = re.compile(
-    r"^(?:x-)?rate-?limit-limit:\s*(\d{1,9})|^ratelimit-policy:.*?\bq=(\d{1,9})", re.IGNORECASE | re.MULTILINE
-)
 _NAMES_MOST: Final = 20
 
 
@@ -189,9 +183,11 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
     carried = [
         (place, headers[row]) for place, row in zip(having.tolist(), requests.place[having].tolist(), strict=True)
     ]
-    names = Counter(line.partition(":")[0].strip().lower() for _, text in carried for line in text.splitlines())
-    counts = Counter(found[1] or found[2] for _, text in carried if (found := _COUNT.search(text)))
-    left = [(place, int(found[1] or found[2])) for place, text in carried if (found := _REMAINING.search(text))]
+    read = [(place, _fields(text)) for place, text in carried]
+    names = Counter(name for _, fields in read for name in fields)
+    stated = [[limit.count for limit in stated_limits(fields) if limit.count is not None] for _, fields in read]
+    counts = Counter(str(each[0]) for each in stated if each)
+    left = [(place, number) for place, fields in read if (number := left_of(fields)) is not None]
     places = np.array([place for place, _ in left], np.int64)
     remaining = np.array([number for _, number in left], np.int64)
     shown = _shown(requests, places)
@@ -205,6 +201,11 @@ def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
         untrue=int((shown & (remaining > 0) & rejected).sum()),
         spent_and_passed=int((shown & (remaining == 0) & ~rejected).sum()),
     )
+
+
+def _fields(text: str) -> dict[str, str]:
+    lines = (line.partition(":") for line in text.splitlines())
+    return {name.strip().lower(): value.strip() for name, _, value in lines}
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:

@@ -1,21 +1,21 @@
 """A probe's requests, answers and bursts, also as columns."""
 
+import itertools
 import math
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
+import msgspec
 import numpy as np
 
-from loadtest.arrays import Floats
+from loadtest.arrays import Floats, Ints
 from loadtest.units import Limit
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
 OWN_SHARE: Final = 5
 """Our own requests for each request of another client in a mixed stream (bench/README.md)."""
-ProbedRequest = tuple[float, float, bool, int]
-"""Send time, answer time, whether it was accepted, and the index of its burst."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
@@ -77,23 +77,37 @@ class ProbeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Volley:
-    """A burst: requests sent together.
+    """A burst: requests sent together, in order of sending.
 
     Attributes:
-        begin: send time of the first, in unix seconds of our clock.
-        end: latest possible time of the last decision.
-        sent: number of requests.
+        sent: unix seconds of our clock.
+        answered: likewise; infinite if there was no answer yet.
         passed: number of accepted requests.
     """
 
-    begin: float
-    end: float
-    sent: int
+    sent: Floats
+    answered: Floats
     passed: int
 
     @property
     def rejected(self) -> int:
-        return self.sent - self.passed
+        return len(self.sent) - self.passed
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was accepted, whatever limiter is in force.
+
+    Attributes:
+        windows: accepted and sent requests in each documented window since the first request.
+        longest_burst: most requests accepted in a row without a pause of a tenth of a documented window.
+        sustained: requests accepted between the first and the last rejection, and the seconds between these.
+        silence_s: seconds from the first to the last of the longest series of rejections.
+    """
+
+    windows: list[tuple[int, int]] = []
+    longest_burst: int = 0
+    sustained: tuple[int, float] | None = None
+    silence_s: float = 0.0
 
 
 _T = TypeVar("_T")
@@ -102,96 +116,69 @@ Exchange = Generator[VolleyOrder, Sequence[ProbeAnswer], _T]
 
 
 class ProbeEvidence:
-    """A probe's evidence: bursts, which give strict bounds, and single requests, which are replayed.
-
-    A stream is divided into bursts that overlap. Any other burst started after the last decision on earlier bursts.
-    """
+    """A probe's experiments. Each is a series of bursts; a burst started after the last decision on earlier bursts."""
 
     def __init__(self) -> None:
-        self.streams = 0
-        """Number of streams."""
-        self.volleys: list[Volley] = []
-        self.wholes: list[Volley | None] = []
-        """Each burst itself; in a stream, the whole stream at its last burst and None before."""
-        self.requests: list[ProbedRequest] = []
-        self._columns: Floats = np.empty((4, 0))
+        self.experiments: list[list[Volley]] = []
+        self.answers: list[ProbeAnswer] = []
+        self.longest = math.inf
+        """Seconds within which the server has decided on a request, even if it holds or carries it out for longer."""
+        self.first = 0, 0.0, 0.0
+        """Of the first burst: accepted requests, and the least and greatest time that they took."""
+        self.full: list[int] = []
+        """Distinct numbers of requests that a burst accepted before others were rejected."""
 
-    def add(self, volleys: Sequence[Volley], answers: Sequence[Sequence[ProbeAnswer]]) -> None:
-        whole = Volley(
-            volleys[0].begin,
-            max(each.end for each in volleys),
-            sum(each.sent for each in volleys),
-            sum(each.passed for each in volleys),
-        )
-        for place, own in enumerate(answers, len(self.volleys)):
-            self.requests += [(each.sent, each.answered, each.passed, place) for each in own]
-        self.volleys += volleys
-        self.wholes += [None] * (len(volleys) - 1) + [whole]
-        columns = np.array([(each.begin, each.end, each.passed, each.sent) for each in volleys]).T
-        self._columns = np.concatenate((self._columns, columns), axis=1)
+    def decided(self, volley: Volley) -> Floats:
+        """Return the latest possible time of each decision."""
+        return np.minimum(volley.answered, volley.sent + self.longest)
+
+    def arrivals(self, volley: Volley, draws: int, moments: int) -> tuple[Floats, Ints]:
+        """Return possible arrival times of a burst at ``moments``, and how many requests arrive at each of them.
+
+        In half of the draws, a burst's requests are delayed together: a busy server may spend all of the time to an
+        answer on the way there.
+        """
+        count = len(volley.sent)
+        edges = np.unique(np.linspace(0, count, min(count, moments) + 1).round().astype(int))
+        chance = np.random.default_rng(count + int(volley.sent[0] * 1000) % 100_000)
+        within = chance.random((len(edges) - 1, draws))
+        within[:, ::2] = within[:1, ::2]
+        begin = np.add.reduceat(volley.sent, edges[:-1]) / np.diff(edges)
+        end = np.add.reduceat(self.decided(volley), edges[:-1]) / np.diff(edges)
+        times = begin[:, None] + (end - begin)[:, None] * within
+        return np.sort(times, axis=0), np.diff(edges)
 
     def exceeds(self, limit: Limit, burst: float = math.inf) -> bool:
         """Whether more was accepted than a limit can accept at any phase, whoever else sends.
 
         In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and no bucket of ``burst`` B more than B + T·N/W.
         """
-        sent, answered = np.array([each[:2] for each in self.requests if each[2]]).reshape(-1, 2).T
-        for volley in self.volleys:
-            lasted = np.sort(answered[sent >= volley.begin]) - volley.begin
+        passed = [(each.sent, each.answered) for each in self.answers if each.passed and each.who == "own"]
+        sent, answered = np.array(passed).reshape(-1, 2).T
+        for volley in itertools.chain.from_iterable(self.experiments):
+            lasted = np.sort(answered[sent >= volley.sent[0]]) - volley.sent[0]
             windows = np.floor(lasted / limit.window)
             most = limit.count * (windows + 2) if math.isinf(burst) else burst + lasted * limit.rate
             if (np.arange(1, len(lasted) + 1) > most).any():
                 return True
         return False
 
-    def tighten(self, longest: float) -> None:
-        """Correct the decision times of bursts, once the maximum decision time is known."""
-        last = {place: sent for sent, *_, place in sorted(self.requests)}
-        self.volleys = [replace(each, end=min(each.end, last[at] + longest)) for at, each in enumerate(self.volleys)]
-        self.wholes = list(self.volleys)
-        self._columns[1] = [each.end for each in self.volleys]
-
-    def until(self, place: int, *, count_rejected: bool) -> tuple[Floats, Floats, Floats, Floats]:
-        """Begin and end of the other bursts that may precede one, with bounds on their counted requests.
-
-        Args:
-            place: index of that burst.
-            count_rejected: whether rejected requests count too.
-        """
-        now, places = self.volleys[place], np.arange(len(self.volleys))
-        may = (places < place) | ((self._columns[0] < now.end) & (places > place))
-        begin, end, passed, sent = self._columns[:, may]
-        most = sent if count_rejected else passed
-        # In an overlapping burst, a rejected request may have come after all accepted requests.
-        least = np.where(end <= now.begin, most, passed)
-        return begin, end, np.where(places[may] < place, least, 0.0), most
-
-    def renewals(self, place: int) -> tuple[float, float]:
-        """Bounds from a stream, given its last burst, for windows that each start with the full allowance.
-
-        If accepted requests lie between two rejected requests, they include all N of a window. Two changes from
-        rejected to accepted lie in two windows.
-
-        Returns:
-            Upper bounds on N and W.
-        """
-        first = place
-        while first and self.wholes[first - 1] is None:
-            first -= 1
-        volleys, count, span = self.volleys[first : place + 1], math.inf, math.inf
-        rejected: Volley | None = None
-        turn: tuple[float, float] | None = None
-        before: tuple[float, float] | None = None
-        for volley in volleys:
-            if turn and volley.rejected and volley.begin >= turn[1]:
-                within = (each.passed for each in volleys if each.end > turn[0] and each.begin < volley.end)
-                count = min(count, sum(within))
-                rejected, before, turn = volley, turn, None
-            elif rejected and volley.passed and volley.begin >= rejected.end:
-                turn = rejected.begin, volley.end
-                rejected = None
-                if before:
-                    span = min(span, turn[1] - before[0])
-            elif volley.rejected and not turn:
-                rejected = volley
-        return count, span
+    def facts(self, documented: Limit) -> Facts:
+        """Count what was accepted of our own requests."""
+        own = sorted((each for each in self.answers if each.who == "own"), key=lambda each: each.sent)
+        begin, windows = own[0].sent, dict[int, tuple[int, int]]()
+        longest = row = 0
+        silence, since, last = 0.0, math.nan, own[0].sent
+        for each in own:
+            passed, sent = windows.get(int((each.sent - begin) / documented.window), (0, 0))
+            windows[int((each.sent - begin) / documented.window)] = passed + each.passed, sent + 1
+            row = (row + 1 if each.sent < last + 0.1 * documented.window else 1) if each.passed else 0
+            since = math.nan if each.passed else each.sent if math.isnan(since) else since
+            silence = max(silence, 0.0 if each.passed else each.sent - since)
+            longest, last = max(longest, row), each.sent
+        rejected = [each.sent for each in own if not each.passed]
+        sustained = None
+        if rejected and rejected[-1] > rejected[0]:
+            passed = sum(each.passed for each in own if rejected[0] < each.sent < rejected[-1])
+            sustained = passed, rejected[-1] - rejected[0]
+        return Facts(windows=list(windows.values()), longest_burst=longest, sustained=sustained, silence_s=silence)

@@ -3,7 +3,6 @@
 Rate-limit headers are compared with the answers; no decision of the probe depends on them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ import msgspec
 
 from loadtest.contract import LimitName
 from loadtest.http_headers import parse_retry_after
-from loadtest.limits import ALGORITHMS, CONCURRENCY, AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.probing.cells import Model
-from loadtest.limits.probing.evidence import Who
-from loadtest.limits.probing.models import Bucket, Concurrency
-from loadtest.limits.probing.probe import RATE_SAME, ProbeFinding
+from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec, Scope
+from loadtest.limits.headers import remaining, stated_limits
+from loadtest.limits.probing.evidence import Facts, Who
+from loadtest.limits.probing.hypotheses import Hypotheses
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
-Compliance = Literal["as documented", "stricter", "looser", "can't tell"]
+_SAME: Final = 0.02
+"""Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
+Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
 
 
 class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +59,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         count: smallest and largest possible N per window.
         window_s: smallest and largest possible window; for a bucket the documented one.
         burst: smallest and largest possible burst; None if there is none.
+        phase_s: smallest and largest start of windows after multiples of the window on our clock; None if the clocks
+            explain it, or if there are no such windows.
+        round_down: whether a bucket is refilled in whole seconds.
     """
 
     algorithm: AlgorithmName
@@ -66,14 +69,42 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     count: tuple[float, float]
     window_s: tuple[float, float]
     burst: tuple[int, int] | None = None
+    phase_s: tuple[float, float] | None = None
+    round_down: bool = False
 
     @property
     def words(self) -> str:
         counting = ", counting rejected requests" if self.count_rejected else ""
         burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
-        if self.algorithm == CONCURRENCY:
-            return f"{self.algorithm}: {_between(*self.count)} at the same time"
-        return f"{self.algorithm}: {_between(*self.count)} per {_between(*self.window_s)} s{burst}{counting}"
+        phase = (
+            "" if self.phase_s is None else f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
+        )
+        stepped = ", refilled in whole seconds" * self.round_down
+        numbers = f"{_between(*self.count)} per {_between(*self.window_s)} s"
+        return f"{self.algorithm}: {numbers}{phase}{burst}{stepped}{counting}"
+
+
+class StatedNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """The numbers that all limiters that may be in force have in common, within narrow bounds.
+
+    Attributes:
+        count: N per ``window_s``; for buckets the refill in that time.
+        window_s: the window; for buckets the documented one.
+        burst: of buckets; None for windows.
+    """
+
+    count: tuple[float, float]
+    window_s: float
+    burst: tuple[int, int] | None = None
+
+    @property
+    def rate(self) -> tuple[float, float]:
+        return self.count[0] / self.window_s, self.count[1] / self.window_s
+
+    @property
+    def words(self) -> str:
+        burst = "" if self.burst is None else f", {_between(*self.burst)} at once"
+        return f"{_between(*self.count)} per {self.window_s:g} s{burst}"
 
 
 class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,8 +114,13 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         limit: its name.
         documented: count and window in s.
         verdict: comparison of the enforced limit with the documented one.
-        standing: the limiters that may be in force; exactly one if identified.
-        scope: the requests that one limiter counts; None if unknown.
+        standing: the limiters that may be in force; if identified, no ``why``, and all of one algorithm.
+        stated: the enforced numbers; None if the limiters that may be in force differ in them.
+        facts: what was accepted.
+        seen: observations that no limiter explains, in words.
+        ruled_out: the excluded limiters and the observation that excluded each, in words.
+        scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
+        shared: whether the other key and the other limit share the quota; None if unclear.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, in words.
         headers: content of other rate-limit headers, in words.
@@ -93,7 +129,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
         seconds: duration.
-        why: the missing evidence, if the result is not certain.
+        why: the missing evidence, if the limiter is not identified.
     """
 
     limit: LimitName
@@ -103,7 +139,12 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     rejected: int = msgspec.field(name="refused")
     seconds: float
+    stated: StatedNumbers | None = None
+    facts: Facts = Facts()
+    seen: list[str] = []
+    ruled_out: list[str] = []
     scope: Scope | None = None
+    shared: dict[Who, bool | None] = {}
     statuses: dict[int, int] = {}
     retry_after: str = ""
     headers: str = ""
@@ -111,38 +152,43 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     jobs_of_rejected: int = msgspec.field(name="jobs_of_refused", default=0)
     why: str = ""
 
+    @property
+    def limit_found(self) -> Limit | None:
+        """The limit as an entry of targets.toml states it."""
+        if self.stated is None:
+            return None
+        count, window = self.documented
+        if self.verdict == "as documented":
+            return Limit(count, window)
+        return Limit(max(1, round(sum(self.stated.count) / 2)), self.stated.window_s)
+
+    @property
+    def spec(self) -> LimiterSpec | None:
+        """The identified limiter; None if several may be in force."""
+        if not self.standing or self.why:
+            return None
+        one, round_down = self.standing[0], all(each.round_down for each in self.standing)
+        burst = None if one.burst is None else round(sum(one.burst) / 2)
+        scope, phase = self.scope or "key-and-name", 0.0 if one.phase_s is None else sum(one.phase_s) / 2
+        return LimiterSpec(one.algorithm, burst, one.count_rejected, scope, phase, round_down)
+
+
+def scope(shared: Mapping[Who, bool | None]) -> Scope | None:
+    """Return the scope that is proved: two keys that share a quota show that it is not counted per key, and no more."""
+    keys = shared.get("other key")
+    return None if keys is None else "name" if keys else "key-and-name"
+
 
 def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
-    """Return the findings that are certain enough to be assumed in future.
+    """Return the findings that are proved: no other client can cause them.
 
     Returns:
         The known limits, and their algorithm: None if it is unknown or differs between limits.
     """
-    limits: dict[LimitName, Limit] = {}
-    specs: set[LimiterSpec | None] = set()
-    for found in findings:
-        if found.verdict == "can't tell" or len(found.standing) != 1:
-            specs.add(None)
-            continue
-        one = found.standing[0]
-        count, window = found.documented
-        same = found.verdict == "as documented"
-        limits[found.limit] = Limit(count, window) if same else Limit(round(sum(one.count) / 2), _nearest(one.window_s))
-        shown: Scope = "name" if found.scope == "name" else "key-and-name"
-        separate = found.scope in {"name", "key-and-name"}
-        burst = None if one.burst is None else round(sum(one.burst) / 2)
-        specs.add(LimiterSpec(one.algorithm, burst, one.count_rejected, shown) if separate else None)
+    proved = [each for each in findings if each.verdict in {"as documented", "looser"}]
+    limits = {each.limit: found for each in proved if (found := each.limit_found) is not None}
+    specs = {each.spec if each.limit in limits else None for each in findings}
     return limits, specs.pop() if len(specs) == 1 else None
-
-
-def _nearest(window_s: tuple[float, float]) -> float:
-    """The roundest window between two: whole minutes, tens of seconds, seconds, or tenths."""
-    least, most = window_s
-    for step in (60.0, 10.0, 1.0, 0.1):
-        found = round((least + most) / 2 / step) * step
-        if found > 0 and least <= found <= most:
-            return found
-    return (least + most) / 2
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -172,55 +218,69 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
 ProbeMessage = ProbeProgress | Found | Failed
 
 
-def standing(model: Model, documented: Limit, *, held: bool) -> Standing:
+def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
     """Return a model with its parameters as shown; those of buckets per documented window."""
-    least, most = model.window()
-    low, high = model.count()
-    if isinstance(model, Bucket):
-        per = (documented.window / most, documented.window / least)
+    (low, high), (least, most) = model.range(0), model.range(1)
+    if model.bucket:
         return Standing(
             algorithm=_HOLDS if held else model.algorithm,
             count_rejected=model.count_rejected,
-            count=(round(per[0], 2), round(per[1], 2)),
+            count=(_rounded(documented.window / most), _rounded(documented.window / least)),
             window_s=(documented.window, documented.window),
-            burst=(low, high),
+            burst=(round(low), round(high)),
+            round_down=model.round_down,
         )
     return Standing(
         algorithm=model.algorithm,
         count_rejected=model.count_rejected,
         count=(low, high),
-        window_s=(round(least, 3), round(most, 3)),
+        window_s=(least, most),
+        phase_s=model.phase,
     )
 
 
-def verdict(finding: ProbeFinding) -> Compliance:
-    """Compare the enforced limit with the documented one; only accepted requests show that it is looser."""
-    documented, models = finding.documented, finding.standing
-    if finding.word != "named" or isinstance(models[0], Concurrency):
+def _rounded(count: float) -> float:
+    return float(f"{count:.3g}") if count < 1000 else round(count)
+
+
+def stated(models: Sequence[Standing]) -> StatedNumbers | None:
+    """Return the numbers of all limiters that may be in force; None if these differ."""
+    if not models or len({each.burst is None for each in models}) > 1:
+        return None
+    low, high = min(each.count[0] for each in models), max(each.count[1] for each in models)
+    least, most = min(each.window_s[0] for each in models), max(each.window_s[1] for each in models)
+    bursts = [each for one in models for each in one.burst or ()]
+    if bursts:
+        narrow = high <= 1.1 * low and max(bursts) - min(bursts) <= max(2, 0.05 * max(bursts))
+        return StatedNumbers(count=(low, high), window_s=least, burst=(min(bursts), max(bursts))) if narrow else None
+    narrow = high - low <= max(2, 0.05 * high) and most == least
+    return StatedNumbers(count=(low, high), window_s=least) if narrow else None
+
+
+def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool) -> Compliance:
+    """Compare the enforced limit with the documented one.
+
+    Args:
+        documented: the documented limit.
+        numbers: the enforced numbers, if they are known.
+        exceeded: whether more was accepted than the documented limit can accept. Only this shows that it is looser:
+            rejections contradict no larger limit, because another client may use the rest.
+    """
+    if exceeded:
+        return "looser"
+    if numbers is None:
         return "can't tell"
-    bucket, seen = isinstance(models[0], Bucket), standing(models[0], documented, held=finding.held)
-    (low, high), (least, most) = seen.count, seen.window_s
-    slowest, fastest, wanted = low / most, high / least, documented.rate
-    slack = RATE_SAME * wanted
-    if slowest > wanted + slack and (bucket or low > documented.count):
-        return "looser" if finding.exceeded else "can't tell"
-    if (bucket or low <= documented.count <= high) and slowest <= wanted + slack and fastest >= wanted - slack:
+    slowest, fastest = numbers.rate
+    if numbers.burst is None:
+        same = numbers.window_s == documented.window and numbers.count[0] <= documented.count <= numbers.count[1]
+        at_once = numbers.count[0]
+    else:
+        at_once = numbers.burst[0]
+        same = slowest <= documented.rate * (1 + _SAME) and fastest >= documented.rate * (1 - _SAME)
+        same = same and at_once <= documented.count
+    if same:
         return "as documented"
-    same_window = least <= documented.window <= most
-    if fastest < wanted or (not bucket and same_window and high < documented.count):
-        return "stricter"
-    return "looser" if slowest > wanted and finding.exceeded else "can't tell"
-
-
-def scope(shared: dict[Who, bool | None]) -> Scope | None:
-    """Return the scope of one limiter, given which clients share it; None if unknown."""
-    found: dict[tuple[bool | None, bool | None], Scope] = {
-        (False, False): "key-and-name",
-        (False, True): "key",
-        (True, False): "name",
-        (True, True): "global",
-    }
-    return found.get((shared.get("other key"), shared.get("other limit")))
+    return "stricter" if at_once <= documented.count and slowest <= documented.rate * (1 + _SAME) else "other"
 
 
 def _between(low: float, high: float) -> str:
@@ -229,10 +289,6 @@ def _between(low: float, high: float) -> str:
 
 _ROUNDED_S: Final = 1.0
 """Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
-_LIMIT: Final = re.compile(r"^(?:x-)?rate-?limit-limit$")
-_REMAINING: Final = re.compile(r"^(?:x-)?rate-?limit-remaining$")
-_POLICY: Final = re.compile(r"""("[^"]*"|[\w*-]+)((?:\s*;\s*[a-z*][\w.*-]*(?:=(?:"[^"]*"|:[^:]*:|[^;,\s]*))?)*)""")
-_PARAMETER: Final = re.compile(r""";\s*([a-z*][\w.*-]*)(?:=("[^"]*"|:[^:]*:|[^;,\s]*))?""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,43 +344,21 @@ def _over(each: HeadedAnswer) -> float | None:
     return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
 
 
-def stated_limits(answers: Sequence[HeadedAnswer]) -> str:
+def rate_limit_headers(answers: Sequence[HeadedAnswer]) -> str:
     """List the limits that headers state, and how often their remaining count was wrong, in words."""
-    stated: Counter[str] = Counter()
+    texts: Counter[str] = Counter()
     promised = broken = 0
     for place, each in enumerate(answers):
-        stated.update(_stated(each.headers))
-        left = _remaining(each.headers)
+        texts.update(str(limit) for limit in stated_limits(each.headers))
+        left = remaining(each.headers)
         if left is None or place + 1 == len(answers) or answers[place + 1].sent < each.answered:
             continue
         if left > 0:
             promised += 1
             broken += answers[place + 1].rejected
-    if not stated and not promised:
+    if not texts and not promised:
         return "none" if answers else ""
-    words = ", ".join(name for name, _ in stated.most_common(3)) or "no limit"
+    words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"
     if promised:
         words += f"; of {promised} that promised room, {broken} were followed by a rejection"
     return words
-
-
-def _stated(headers: Mapping[str, str]) -> list[str]:
-    found = [f"{name}: {value[:40]}" for name, value in headers.items() if _LIMIT.match(name)]
-    for name, parameters in _items(headers.get("ratelimit-policy", "")):
-        unit = parameters.get("qu", "").strip('"')
-        words = f"RateLimit-Policy {name}: {parameters.get('q', '?')} {unit or 'requests'}"
-        words += f" per {parameters['w']} s" if "w" in parameters else ""
-        found.append(words + (", for a partition (pk)" if "pk" in parameters else ""))
-    return found
-
-
-def _remaining(headers: Mapping[str, str]) -> int | None:
-    counts = [value for name, value in headers.items() if _REMAINING.match(name)]
-    counts += [parameters["r"] for _, parameters in _items(headers.get("ratelimit", "")) if "r" in parameters]
-    read = [int(count[:12]) for count in counts if count.isascii() and count.isdecimal()]
-    return min(read) if read else None
-
-
-def _items(text: str) -> list[tuple[str, dict[str, str]]]:
-    """The items of a RateLimit field with their parameters (draft-ietf-httpapi-ratelimit-headers)."""
-    return [(match[1].strip('"'), dict(_PARAMETER.findall(match[2]))) for match in _POLICY.finditer(text) if match[2]]

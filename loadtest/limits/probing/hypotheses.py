@@ -1,0 +1,240 @@
+"""The limiters that may be in force, with their parameters and likelihoods.
+
+A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
+request. It decides on all requests again, for several random draws of their arrival times. Draws with a different
+number of acceptances in a burst get less weight and are replaced (a particle filter: Gordon, Salmond and Smith, IEE
+Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+
+from loadtest.arrays import Floats, Ints
+from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec
+from loadtest.limits.probing.evidence import ProbeEvidence
+from loadtest.limits.replays import REPLAYS, LimiterReplay
+from loadtest.units import Limit
+
+COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 900.0, 1800.0, 3600.0)
+"""Common window lengths in seconds; bench/README.md states this range."""
+REACH_S: Final = 0.6
+"""Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
+RATES: Final = 30.0
+"""Factor around the documented rate and window within which other rates and windows are considered."""
+FAR: Final = 7.0
+"""Natural log of the likelihood ratio that excludes: e^7 = 1,100. Two requests more or less (`_PER_MISS`) reach it."""
+_LIKELY: Final = 5.5
+"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one request
+(`_PER_MISS`) and half of another."""
+_PER_MISS: Final = 3.5
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely."""
+_USUAL: Final = 2.0
+"""Natural log of a likelihood that is usual where the network decides how many requests are accepted."""
+_ROWS: Final = 48
+"""Maximum number of rows of one algorithm that are varied: bounds the time of one weighing."""
+_DRAWS: Final = 24
+"""Number of draws of arrival times: likewise."""
+_MOMENTS: Final = (12, 60)
+"""Maximum number of moments at which the requests of a burst arrive at windows and at buckets: likewise."""
+_GRID: Final = 25
+"""Number of offsets or rates that are tried again over the whole likely range: as many as at first.
+"""
+
+
+class Hypotheses:
+    """All hypotheses of one algorithm.
+
+    Args:
+        algorithm: its name.
+        documented: the documented limit.
+        count_rejected: as in ``LimiterSpec``.
+        round_down: likewise.
+    """
+
+    def __init__(
+        self, algorithm: AlgorithmName, documented: Limit, *, count_rejected: bool = False, round_down: bool = False
+    ) -> None:
+        self.algorithm, self.count_rejected, self.round_down = algorithm, count_rejected, round_down
+        self.bucket = ALGORITHMS[algorithm].has_burst
+        self.windowed = not self.bucket
+        self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
+        self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
+        self._documented = documented
+        self._step = 1.0
+        self.rows: Floats = np.empty((0, 3))
+        """N, W and offset in s, or B, seconds per refilled request and 0."""
+        self.fits: Floats = np.empty((0, 0))
+        """Natural log of each row's likelihood in each experiment."""
+        self.well: Floats = np.empty(0)
+        """How well each row explains the answers: 0 for perfectly."""
+        self.replay: LimiterReplay
+        self.places: Ints
+        """The index of each row in ``replay``."""
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """The properties that give a limiter its name; how it rounds is a detail of it."""
+        return self.algorithm, self.count_rejected
+
+    @property
+    def phase(self) -> tuple[float, float] | None:
+        """Bounds on the start of windows after multiples of W on our clock, in s; None if the clocks explain it."""
+        low, high = self.range(2)
+        if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
+            return None
+        return -high % self.range(1)[1], -low % self.range(1)[1]
+
+    @property
+    def words(self) -> str:
+        stepped = ", refilled in whole seconds" * (self.round_down and self.bucket)
+        return self.algorithm + stepped + ", counting rejected requests" * self.count_rejected
+
+    @property
+    def scores(self) -> Floats:
+        return np.asarray(self.fits.sum(axis=1))
+
+    @property
+    def best(self) -> float:
+        return float(self.scores.max())
+
+    def without(self) -> Floats:
+        """The best likelihood of any row if one experiment is left out, for each experiment."""
+        return np.asarray((self.scores[:, None] - self.fits).max(axis=0))
+
+    def range(self, column: int) -> tuple[float, float]:
+        """The smallest and largest likely value of a parameter."""
+        likely = self.rows[self.scores >= self.best - _LIKELY, column]
+        return float(likely.min()), float(likely.max())
+
+    def weigh(self, seen: ProbeEvidence) -> None:
+        """Propose rows, or vary the likely ones, and weigh them by everything that was seen."""
+        rows = self._varied(seen) if len(self.rows) else self._first(seen)
+        self._step = max(self._step / 2, 0.002)
+        self.rows = self._possible(np.unique(rows.round(7), axis=0))
+        if not len(self.rows):
+            return
+        self._weigh(seen)
+        kept = self._spread(4 * _ROWS, 2 * FAR)
+        self.rows, self.fits, self.well = self.rows[kept], self.fits[kept], self.well[kept]
+        self.places = kept
+
+    def _spread(self, most: int, within: float) -> Ints:
+        """The best rows, and others over the whole range of those that are likely ``within`` a ratio's logarithm."""
+        order = np.argsort(-self.scores, kind="stable")
+        order = order[self.scores[order] >= self.best - within]
+        if len(order) <= most:
+            return order
+        others = np.sort(order[most // 2 :])
+        return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
+
+    def _first(self, seen: ProbeEvidence) -> Floats:
+        counts = sorted({max(1, count + more) for count in seen.full for more in (-2, -1, 0, 1)})
+        if self.bucket:
+            return self._buckets(seen)
+        documented = self._documented.window
+        windows = [each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each <= 8 * documented]
+        rows = []
+        for window in sorted(windows):
+            shifts = self._reach(np.array([window])) * np.linspace(-1, 1, _GRID) if self.aligned else (0.0,)
+            rows += [(count, window, shift) for count in counts for shift in shifts]
+        return np.array(rows)
+
+    def _buckets(self, seen: ProbeEvidence) -> Floats:
+        """Rates around the documented one, each with the bursts that the first burst allows."""
+        rates = self._documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 81))
+        passed, shortest, longest = seen.first
+        rows = []
+        for rate in rates:
+            low, high = max(1, passed - math.ceil(rate * longest)), max(1, passed - math.floor(rate * shortest) + 1)
+            bursts = sorted({*np.linspace(low, high, 5).round()})
+            rows += [(count, 1 / rate, shift) for count in bursts for shift in self._seconds]
+        return np.array(rows)
+
+    def _varied(self, seen: ProbeEvidence) -> Floats:
+        """The likely rows, the documented count or rate with their other parameters, and rows beside them."""
+        likely = self.rows[self._spread(_ROWS, 1.5 * FAR)]
+        varied = [likely]
+        for more in (-1, 1):
+            varied.append(likely + np.array([more, 0, 0]))
+            if self.bucket:
+                near = likely * np.array([1, math.exp(more * self._step / 4), 1])
+                varied += [near + np.array([each, 0, 0]) for each in (0, more, -more)]
+            elif self.aligned:
+                varied.append(likely + np.outer(self._reach(likely[:, 1]) * self._step / 4, (0, 0, more)))
+        best = likely[0]
+        if self.bucket:
+            low, high = self.range(1)
+            rates = np.append(np.geomspace(low / 1.1, high * 1.1, _GRID), 1 / self._documented.rate)
+            some = np.unique(likely[:8, ::2], axis=0)
+            varied.append(np.array([(count, rate, shift) for count, shift in some for rate in rates]))
+            if self.aligned:
+                varied += [likely + np.array([0, 0, more * self._step / 4]) for more in (-1, 1)]
+        else:
+            counts = {*seen.full, self._documented.count, *likely[:4, 0]}
+            low, high = self.range(2)
+            wide = self._step / 8 * best[1] if self._any_phase else REACH_S
+            shifts = np.linspace(low - wide, high + wide, _GRID) if self.aligned else np.zeros(1)
+            varied.append(np.array([(count, best[1], shift) for count in counts for shift in shifts]))
+        return np.concatenate(varied)
+
+    def _possible(self, rows: Floats) -> Floats:
+        counts, windows, shifts = rows.reshape(-1, 3).T
+        if not self.bucket:  # a window for one request is a bucket of one
+            possible = (counts >= 2) & (np.abs(shifts) <= self._reach(windows) + 1e-6)
+        else:  # a bucket that is filled in each whole second is a fixed window of a second
+            possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
+        return np.asarray(rows.reshape(-1, 3)[possible])
+
+    def _reach(self, windows: Floats) -> Floats:
+        """The largest difference of the server's windows from multiples of W on our clock, in s."""
+        return windows / 2 if self._any_phase else np.minimum(REACH_S, windows / 2)
+
+    @property
+    def _seconds(self) -> Floats:
+        """Offsets within a second, for buckets whose clock shows whole seconds."""
+        return np.linspace(-0.4, 0.5, 10) if self.aligned else np.zeros(1)
+
+    def _weigh(self, seen: ProbeEvidence) -> None:
+        shape = len(self.rows), _DRAWS
+        counts, windows, shifts = (np.repeat(column[:, None], _DRAWS, 1) for column in self.rows.T)
+        replay = REPLAYS[self.algorithm](
+            counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
+        )
+        chance = np.random.default_rng(1)
+        self.fits, self.well = np.zeros((shape[0], len(seen.experiments))), np.zeros(shape[0])
+        for place, experiment in enumerate(seen.experiments):
+            for volley in experiment:
+                times, sizes = seen.arrivals(volley, _DRAWS, _MOMENTS[self.bucket])
+                passed = [replay.volley(now[None, :], int(size)) for now, size in zip(times, sizes, strict=True)]
+                missed = np.abs(np.sum(passed, axis=0) - volley.passed)
+                wide = missed.std(axis=1)
+                blur = 1 + wide
+                weights = np.exp(-_PER_MISS * missed / blur[:, None])
+                found = np.log(weights.mean(axis=1) + 1e-30)
+                self.fits[:, place] += found - np.log(blur)
+                self.well += np.minimum(found + _USUAL * wide / blur, 0.0)
+                if np.ptp(weights, axis=1).any():
+                    replay.choose(_again(weights, chance))
+        self.replay = replay
+
+
+def _again(weights: Floats, chance: np.random.Generator) -> Ints:
+    """Draws for each row, chosen by their weights (systematic resampling)."""
+    weights = weights + 1e-30
+    ends = np.cumsum(weights, axis=1)
+    draws = weights.shape[1]
+    marks = (np.arange(draws) + chance.random()) / draws * ends[:, -1:]
+    return np.asarray(np.minimum((marks[:, :, None] >= ends[:, None, :]).sum(axis=2), draws - 1))
+
+
+def every_model(documented: Limit) -> list[Hypotheses]:
+    """Return the hypotheses of every algorithm that has a replay of its own and accepts requests by their times."""
+    return [
+        Hypotheses(each.name, documented, count_rejected=counting, round_down=rounding)
+        for each in ALGORITHMS.values()
+        if each.name in REPLAYS and (each.windowed or each.has_burst)
+        for counting in each.variants
+        for rounding in (False, True)[: 1 + each.can_round_down]
+    ]
