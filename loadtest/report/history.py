@@ -13,7 +13,7 @@ from loadtest.errors import InputError
 from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
-from loadtest.report.page import NextStep, Page, Section, Table, TableCell, Tone, filled, table_of
+from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, Tone, filled, table_of
 from loadtest.report.plots import draw_history
 from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING
@@ -89,31 +89,26 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
 def _segments(runs: Sequence[HistoryRun]) -> Table:
     """Return each baseline period's start and reason; empty for a single period."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
-    rows = (
-        (
-            minute(part[0].measurements.started),
-            part[0].id,
-            part[0].measurements.target_version or NOTHING,
-            part[0].reason or NOTHING,
-            str(len(part)),
-        )
-        for part in cut[1:]
-    )
-    note = "A run is compared with those since the last of them."
-    return table_of("segments", "Accepted changes", "Since | First run | Version | Reason | #Accepted runs", rows, note)
+    columns: TableColumns[Sequence[HistoryRun]] = {
+        "Since": lambda part: minute(part[0].measurements.started),
+        "First run": lambda part: part[0].id,
+        "Version": lambda part: part[0].measurements.target_version or NOTHING,
+        "Reason": lambda part: part[0].reason or NOTHING,
+        "#Accepted runs": len,
+    }
+    note = "A run is compared with the accepted runs since the last of these changes."
+    return table_of("segments", "Accepted changes", columns, cut[1:], note)
 
 
 def _runs(runs: Sequence[HistoryRun]) -> Table:
-    columns = "Started | Verdict | Status | What was found | Version | ~Run"
-    rows = (
-        (
-            minute(one.measurements.started),
-            TableCell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
-            TableCell(one.status, one.reason, _STATUSES[one.status]),
-            one.line.sentence or NOTHING,
-            TableCell(one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"),
-            TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
-        )
-        for one in reversed(runs)
-    )
-    return table_of("runs", "Every run", columns, rows)
+    columns: TableColumns[HistoryRun] = {
+        "Started": lambda one: minute(one.measurements.started),
+        "Verdict": lambda one: TableCell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
+        "Status": lambda one: TableCell(one.status, one.reason, _STATUSES[one.status]),
+        "Finding": lambda one: one.line.sentence or NOTHING,
+        "Version": lambda one: TableCell(
+            one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"
+        ),
+        "~Run": lambda one: TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
+    }
+    return table_of("runs", "Every run", columns, reversed(runs))

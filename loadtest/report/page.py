@@ -6,7 +6,7 @@ Runs, comparisons, histories and capacity searches each build a page; ``formats`
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final, Literal, TypeVar, cast
+from typing import Final, Literal, TypeVar
 
 from markupsafe import Markup
 
@@ -116,7 +116,6 @@ class Table:
         return replace(kept, note=f"{self.note} {note}".strip())
 
 
-Row = tuple[TableCell | str | int | None, ...]
 _Item = TypeVar("_Item")
 TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
 """Columns by their labels: # marks numbers (``#429s``), ~ extra columns (``~#Rate``)."""
@@ -127,25 +126,13 @@ def filled(*tables: Table) -> tuple[Table, ...]:
     return tuple(table for table in tables if table.rows)
 
 
-def table_of(name: str, title: str, columns: str | TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
-    """Return a table with a row per item. Whole numbers become text, None a dash, and a row's first text its head.
-
-    Args:
-        name: of the table on its page.
-        title: its caption.
-        columns: the columns, or only their labels (``Limit | #429s``) if the items are rows of cells.
-        rows: the items.
-        note: the text below the table.
-    """
-    marked = columns.split(" | ") if isinstance(columns, str) else list(columns)
-    items = (
-        cast("Iterable[Row]", rows)
-        if isinstance(columns, str)
-        else ([of(one) for of in columns.values()] for one in rows)
+def table_of(name: str, title: str, columns: TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
+    """Return a table with a row per item. Whole numbers become text, None a dash, and a row's first text its head."""
+    labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in columns)
+    extra = frozenset(label.lstrip("~#") for label in columns if label.startswith("~"))
+    cells = tuple(
+        tuple(_cell(of(item), "" if place else "head") for place, of in enumerate(columns.values())) for item in rows
     )
-    labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in marked)
-    extra = frozenset(label.lstrip("~#") for label in marked if label.startswith("~"))
-    cells = tuple(tuple(_cell(value, "" if place else "head") for place, value in enumerate(item)) for item in items)
     return Table(name, title, labels, cells, note, extra)
 
 

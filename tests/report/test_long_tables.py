@@ -5,12 +5,13 @@ from pathlib import Path
 from plugins import record_maker as maker
 
 from loadtest.report import run as run_page
-from loadtest.report.page import MOST_LISTED, table_of
+from loadtest.report.page import MOST_LISTED, TableColumns, table_of
 
 
 def test_a_table_that_is_too_long_for_a_page_keeps_the_rows_that_decide() -> None:
     rows = [("first", "0"), *(("", str(k)) for k in range(1, MOST_LISTED + 4))]
-    table = table_of("figures", "Figures", "Traffic | #n", rows, "A note.").listed()
+    columns: TableColumns[tuple[str, str]] = {"Traffic": lambda row: row[0], "#n": lambda row: row[1]}
+    table = table_of("figures", "Figures", columns, rows, "A note.").listed()
     assert len(table.rows) == MOST_LISTED
     assert table.note == "A note. 4 further rows left out; the files beside this page have all numbers."
     assert table.listed() is table

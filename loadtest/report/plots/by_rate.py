@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage, Summary
-from loadtest.report.page import Table, table_of
+from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots.drawing import Drawing, NoData, entry_panels
 from loadtest.report.plots.marks import HALF_IN, WHOLE_IN, name_stages
 from loadtest.report.plots.style import INK, log, plain
@@ -98,16 +98,12 @@ def _title(found: dict[str, list[_Point]]) -> str:
 
 
 def _table(name: str, points: list[_Point]) -> Table:
-    columns = "Stage | #Offered /min | #n | #p50 ms | #p95 ms | #429"
-    rows = tuple(
-        (
-            point.stage,
-            f"{point.rate:.4g}",
-            words.count(point.times.n),
-            words.milliseconds(point.p50),
-            words.milliseconds(point.times.p95),
-            words.share(point.throttled),
-        )
-        for point in points
-    )
-    return table_of("data", f"Stages of {name}", columns, rows)
+    columns: TableColumns[_Point] = {
+        "Stage": lambda point: point.stage,
+        "#Offered /min": lambda point: f"{point.rate:.4g}",
+        "#n": lambda point: point.times.n,
+        "#p50 ms": lambda point: words.milliseconds(point.p50),
+        "#p95 ms": lambda point: words.milliseconds(point.times.p95),
+        "#429": lambda point: words.share(point.throttled),
+    }
+    return table_of("data", f"Stages of {name}", columns, points)

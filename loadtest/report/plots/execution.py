@@ -1,6 +1,7 @@
 """Plots of executionTime as the server reports it: as part of the response time, over time, and against it."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -14,7 +15,7 @@ from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding_of
-from loadtest.report.page import Table, table_of
+from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entries, entry_panels
 from loadtest.report.plots.titles import MOST_NAMED, medians, ok_share
@@ -112,10 +113,16 @@ def _longest(bars: list[_Row], most: int) -> list[_Row]:
 
 
 def _table(name: str, bars: list[_Row]) -> Table:
-    columns = f"Stage | #n | {' | '.join(f'#{label} ms' for label, _, _ in bars[0].parts)} | #executionTime ms"
-    times = ([*(ms for _, ms, _ in bar.parts), bar.execution] for bar in bars)
-    lines = ((bar.stage, words.count(bar.n), *map(words.milliseconds, ms)) for bar, ms in zip(bars, times, strict=True))
-    return table_of("data", f"Means of {name}", columns, lines)
+    def part(place: int, bar: _Row) -> str:
+        return words.milliseconds(bar.parts[place][1])
+
+    columns: TableColumns[_Row] = {
+        "Stage": lambda bar: bar.stage,
+        "#n": lambda bar: bar.n,
+        **{f"#{label} ms": partial(part, place) for place, (label, _, _) in enumerate(bars[0].parts)},
+        "#executionTime ms": lambda bar: words.milliseconds(bar.execution),
+    }
+    return table_of("data", f"Means of {name}", columns, bars)
 
 
 def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:

@@ -12,7 +12,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
-from loadtest.report.page import Table, TableCell, table_of
+from loadtest.report.page import Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, picked
 from loadtest.report.plots.titles import medians, names_or_count
@@ -186,9 +186,10 @@ def _heat_title(findings: Findings) -> str:
 def _heat_table(name: str, heat: Heat) -> Table:
     n = heat.counts.sum(axis=1).tolist()
     medians = np.sqrt(heat.levels[:-1] * heat.levels[1:])[_median_fields(heat.counts)].tolist()
-    rows = tuple(
-        (TableCell(f"{heat.cuts[k]:g}"), words.count(n[k]), words.milliseconds(medians[k] if n[k] else None))
-        for k in picked(len(n), 16).tolist()
-    )
-    columns = "#From s | #Operations | #Median ms, ± 8 %"
+    columns: TableColumns[int] = {
+        "#From s": lambda k: TableCell(f"{heat.cuts[k]:g}"),
+        "#Operations": lambda k: n[k],
+        "#Median ms, ± 8 %": lambda k: words.milliseconds(medians[k] if n[k] else None),
+    }
+    rows = picked(len(n), 16).tolist()
     return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")

@@ -10,7 +10,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import ERROR_EXPECTED, DeliberateErrors
 from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, value, worse_word
-from loadtest.report.page import UNKNOWN, Row, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of
 from loadtest.report.tables.cells import entry_name
 from loadtest.words import NOTHING, capital, count, quoted, share, signed
 
@@ -56,19 +56,25 @@ def _alternatives(findings: Findings, name: str, found: ComparisonAnswer) -> Tab
 
 
 def _effect(name: str, found: ComparisonAnswer) -> Table:
-    rows: list[Row] = []
     base = found.sides[0]
-    for place, metric in enumerate(found.by):
-        for side in found.sides:
-            one = found.between(base.name, side.name, metric)
-            change_and_verdict = (UNKNOWN, TableCell("baseline", tone="faint"))
-            if one is not None:
-                change_and_verdict = (_difference(one), _effect_verdict(found, one))
-            head = capital(label(metric)) if side is base else ""
-            rows.append((head, side.name, side.figures[place].n, _figure(place, side), *change_and_verdict))
+
+    def change_of(row: tuple[int, ComparedSide]) -> SideDifference | None:
+        return found.between(base.name, row[1].name, found.by[row[0]])
+
+    columns: TableColumns[tuple[int, ComparedSide]] = {
+        "Metric": lambda row: capital(label(found.by[row[0]])) if row[1] is base else "",
+        "Stage": lambda row: row[1].name,
+        "#n": lambda row: row[1].figures[row[0]].n,
+        "#Value": lambda row: _figure(*row),
+        "#Change": lambda row: None if (one := change_of(row)) is None else _difference(one),
+        "": lambda row: (
+            TableCell("baseline", tone="faint") if (one := change_of(row)) is None else _effect_verdict(found, one)
+        ),
+    }
     number = len(found.differences)
     note = _note(found, found.by, f"all {number} changes" if number > 1 else "the change")
-    return table_of(name, _title(found), "Metric | Stage | #n | #Value | #Change | ", rows, note)
+    rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
+    return table_of(name, _title(found), columns, rows, note)
 
 
 def _pairs(name: str, found: ComparisonAnswer) -> Table:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Final
 
 from loadtest.compare.measurements import RunMeasurements
-from loadtest.compare.results import MetricComparison, MetricVerdict, RunComparison
+from loadtest.compare.results import ControlComparison, MetricComparison, MetricVerdict, RunComparison
 from loadtest.compare.sentences import minute
 from loadtest.report import amounts
-from loadtest.report.page import Row, Table, TableCell, Tone, table_of
+from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of
 from loadtest.words import NOTHING, count, duration_ms
 
 TONES: Final[dict[MetricVerdict, Tone]] = {
@@ -41,61 +41,50 @@ def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
 def findings_table(comparison: RunComparison) -> Table:
     """Return each finding's leading metric, followed by its symptoms."""
     stages = amounts.has_stages(comparison.metrics)
-    columns = "Traffic | Metric | #Base | #Head | #Difference | #Change | #p"
-    rows = []
-    for finding in comparison.findings:
-        for one in (finding.cause, *finding.symptoms):
-            first = one is finding.cause
-            rows.append(
-                (
-                    amounts.where(one, stages=stages) if first else "",
-                    TableCell(
-                        amounts.name(one),
-                        ", ".join(part for part in ("" if first else "symptom", _polled(comparison, one)) if part),
-                        "head" if first else "",
-                    ),
-                    amounts.value(one.metric, one.base),
-                    amounts.value(one.metric, one.head),
-                    TableCell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one)),
-                    TableCell(amounts.change(one), amounts.change_interval(one)),
-                    _p(one),
-                )
-            )
-    return table_of("findings", "What changed, and where it shows", columns, rows)
+    columns: TableColumns[tuple[MetricComparison, bool]] = {
+        "Traffic": lambda row: amounts.where(row[0], stages=stages) if row[1] else "",
+        "Metric": lambda row: (
+            _metric(comparison, row[0], tone="head") if row[1] else _metric(comparison, row[0], "symptom")
+        ),
+        "#Base": lambda row: amounts.value(row[0].metric, row[0].base),
+        "#Head": lambda row: amounts.value(row[0].metric, row[0].head),
+        "#Difference": lambda row: TableCell(
+            amounts.difference(row[0].metric, row[0].difference), amounts.difference_interval(row[0])
+        ),
+        "#Change": lambda row: TableCell(amounts.change(row[0]), amounts.change_interval(row[0])),
+        "#p": lambda row: _p(row[0]),
+    }
+    rows = [(one, one is each.cause) for each in comparison.findings for one in (each.cause, *each.symptoms)]
+    return table_of("findings", "Changed metrics and their symptoms", columns, rows)
 
 
 def metrics_table(comparison: RunComparison) -> Table:
     """Return all metrics that both sides have, the most important first."""
-    stages = amounts.has_stages(comparison.metrics)
-    runs = "Pairs" if comparison.kind == "paired" else "Runs"
-    columns = f"Traffic | Metric | Verdict | #Base | #Head | #Difference | #Change | ~#p | #Detectable | ~#{runs}"
-    shown = ordered(comparison)
-    rows = tuple(
-        (
-            amounts.where(one, stages=stages),
-            TableCell(amounts.name(one), _polled(comparison, one)),
-            verdict(one),
-            amounts.value(one.metric, one.base),
-            amounts.value(one.metric, one.head),
-            NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference),
-            _change(one),
-            _p(one),
-            amounts.detectable(one),
-            count(one.n),
-        )
-        for one in shown
-    )
+    stages, shown = amounts.has_stages(comparison.metrics), ordered(comparison)
+    columns: TableColumns[MetricComparison] = {
+        "Traffic": lambda one: amounts.where(one, stages=stages),
+        "Metric": lambda one: _metric(comparison, one),
+        "Verdict": verdict,
+        "#Base": lambda one: amounts.value(one.metric, one.base),
+        "#Head": lambda one: amounts.value(one.metric, one.head),
+        "#Difference": lambda one: NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference),
+        "#Change": _change,
+        "~#p": _p,
+        "#Detectable": amounts.detectable,
+        "~#Pairs" if comparison.kind == "paired" else "~#Runs": lambda one: one.n,
+    }
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
         "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
         "the rule does that. Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
-    return replace(table_of("metrics", "Every metric", columns, rows, note), decides=_deciding(shown))
+    return replace(table_of("metrics", "Every metric", columns, shown, note), decides=_deciding(shown))
 
 
-def _polled(comparison: RunComparison, one: MetricComparison) -> str:
-    """Return the polling interval if a metric is a job's response time."""
-    return next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
+def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
+    """Return a metric's name with its role, and the polling interval if it is a job's response time."""
+    polled = next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
+    return TableCell(amounts.name(one), ", ".join(part for part in (role, polled) if part), tone)
 
 
 def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
@@ -130,24 +119,19 @@ def _p(one: MetricComparison) -> TableCell:
 
 def controls_table(comparison: RunComparison) -> Table:
     """Return the controls, which the service cannot affect."""
-    columns = "Control | Result | ~#Base | ~#Head | #Change"
-    rows = tuple(
-        (
-            one.name,
-            TableCell("moved", tone="bad") if one.moved else TableCell("did not move", tone="good"),
-            duration_ms(one.base_ms),
-            duration_ms(one.head_ms),
-            amounts.percent(one.ratio),
-        )
-        for one in comparison.controls
-    )
+    columns: TableColumns[ControlComparison] = {
+        "Control": lambda one: one.name,
+        "Result": lambda one: TableCell("moved", "", "bad") if one.moved else TableCell("did not move", "", "good"),
+        "~#Base": lambda one: duration_ms(one.base_ms),
+        "~#Head": lambda one: duration_ms(one.head_ms),
+        "#Change": lambda one: amounts.percent(one.ratio),
+    }
     note = (
-        "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a "
-        "fixed piece of "
-        "work on its machine. If one changes, so did the test environment, and the difference cannot be attributed to "
-        "the service."
+        "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a fixed piece "
+        "of work on its machine. If one changes, so did the test environment, and the difference cannot be attributed "
+        "to the service."
     )
-    return table_of("controls", "Controls", columns, rows, note)
+    return table_of("controls", "Controls", columns, comparison.controls, note)
 
 
 def commit(run: RunMeasurements) -> str:
@@ -173,13 +157,17 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
 
 def identities_table(comparison: RunComparison) -> Table:
     """Return the test environment of both sides, with differences marked."""
-    rows: list[Row] = []
+    rows: list[tuple[str, str, TableCell]] = []
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
         differs = bool(base and head) and set(base) != set(head)
         rows.append((label, _listed(base), TableCell(_listed(head), "differs" if differs else "")))
-    rows.append(("Runs", _period(comparison.base_runs), _period(comparison.head_runs)))
-    columns = " | Base | Head"
+    rows.append(("Runs", _period(comparison.base_runs), TableCell(_period(comparison.head_runs))))
+    columns: TableColumns[tuple[str, str, TableCell]] = {
+        "": lambda row: row[0],
+        "Base": lambda row: row[1],
+        "Head": lambda row: row[2],
+    }
     return table_of("identities", "Test environment", columns, rows)
 
 
@@ -203,17 +191,13 @@ def _period(runs: Sequence[RunMeasurements]) -> str:
 
 def runs_table(comparison: RunComparison) -> Table:
     """Return all runs in the comparison."""
-    columns = "Side | Run | Started | Version | Commit | Its own verdict"
-    rows = tuple(
-        (
-            side,
-            run.run,
-            minute(run.started),
-            run.target_version or NOTHING,
-            commit(run),
-            TableCell(run.verdict if run.valid else "invalid", tone="" if run.valid else "bad"),
-        )
-        for side, runs in (("base", comparison.base_runs), ("head", comparison.head_runs))
-        for run in runs
-    )
-    return table_of("runs", "Every run", columns, rows)
+    columns: TableColumns[tuple[str, RunMeasurements]] = {
+        "Side": lambda row: row[0],
+        "Run": lambda row: row[1].run,
+        "Started": lambda row: minute(row[1].started),
+        "Version": lambda row: row[1].target_version or NOTHING,
+        "Commit": lambda row: commit(row[1]),
+        "Its own verdict": lambda row: TableCell(row[1].verdict) if row[1].valid else TableCell("invalid", tone="bad"),
+    }
+    sides = (("base", comparison.base_runs), ("head", comparison.head_runs))
+    return table_of("runs", "Every run", columns, [(side, run) for side, runs in sides for run in runs])

@@ -3,11 +3,11 @@
 from functools import partial
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.jobs import first_pending
+from loadtest.analysis.jobs import PendingJob, first_pending
 from loadtest.analysis.results import JobFigures, JobStage, Summary
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import entry_name, statistic
-from loadtest.words import NOTHING, count, measured, milliseconds, share
+from loadtest.words import count, measured, milliseconds, share
 
 _Stage = tuple[str, str, JobStage]
 
@@ -92,9 +92,9 @@ def _percent(value: float | None) -> str:
 
 def _pending(findings: Findings) -> Table:
     jobs = first_pending(findings.record.directory)
-    rows = [(job.job_id, NOTHING if job.key_index is None else str(job.key_index)) for job in jobs]
+    columns: TableColumns[PendingJob] = {"Job": lambda job: job.job_id, "#Key, by its index": lambda job: job.key_index}
     known = findings.record.info.pending_jobs or len(jobs)
     note = "The target accepted these jobs, and the run did not see them end. They may still be running."
     if known > len(jobs):
         note += f" These are the first of {count(known)}: pending_jobs.txt has all."
-    return table_of("pending", "Jobs that never ended", "Job | #Key, by its index", rows, note)
+    return table_of("pending", "Jobs that never ended", columns, jobs, note)

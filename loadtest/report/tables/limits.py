@@ -192,5 +192,8 @@ def _nothing(findings: Findings) -> Table:
     )
     if found.why_not is not None:
         missing = ((True, "Limits and 429s", found.why_not),)
-    rows = ((what, f"No data, because {why}.") for absent, what, why in missing if absent)
-    return table_of("limits-nothing", "Not enough data", "What | Why", rows)
+    columns: TableColumns[tuple[object, str, str]] = {
+        "What": lambda row: row[1],
+        "Why": lambda row: f"No data, because {row[2]}.",
+    }
+    return table_of("limits-nothing", "Not enough data", columns, [row for row in missing if row[0]])

@@ -5,8 +5,7 @@ and unexplained 429s.
 """
 
 from collections.abc import Iterator
-from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
@@ -15,7 +14,7 @@ from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
-from loadtest.report.page import Point, Row, Table, TableCell, TableColumns, table_of
+from loadtest.report.page import Point, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import alarm, entry_name
 from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, percent, times_as
 
@@ -121,45 +120,57 @@ def _example(request_id: str | None) -> TableCell:
     return TableCell(request_id or NOTHING, tone="faint")
 
 
+class _Oddity(NamedTuple):
+    """An impossible value: its head, number of operations, number checked, worst value in ms, and first trace id."""
+
+    head: TableCell
+    operations: int
+    possible: int
+    worst_ms: float | None = None
+    request_id: str | None = None
+
+
 def _anomalies(findings: Findings) -> Table:
-    bad = partial(alarm, bad=True)
-    rows: list[Row] = [
-        (
-            TableCell(one.words, one.traffic, "head"),
-            bad(one.count),
-            one.possible,
-            NOTHING if one.worst_ms is None else duration_ms(one.worst_ms),
-            _example(one.request_id),
-        )
+    columns: TableColumns[_Oddity] = {
+        "Finding": lambda one: one.head,
+        "#Operations": lambda one: alarm(one.operations),
+        "#Of": lambda one: one.possible,
+        "#Worst": lambda one: duration_ms(one.worst_ms),
+        "Example": lambda one: _example(one.request_id),
+    }
+    rows = [
+        _Oddity(TableCell(one.words, one.traffic, "head"), one.count, one.possible, one.worst_ms, one.request_id)
         for one in findings.anomalies
     ]
-    strange = _strange_jobs(findings.ledger)[:-1]
-    rows += [(f"jobs that {words}", bad(n), findings.ledger.submitted, NOTHING, "") for words, n in strange if n]
+    submitted, strange = findings.ledger.submitted, _strange_jobs(findings.ledger)[:-1]
+    rows += [
+        _Oddity(TableCell(f"jobs that {words}", "", "head"), number, submitted) for words, number in strange if number
+    ]
     note = "Figures exclude an executionTime below zero or above a day, and include all other values as reported."
-    return table_of("oddities", "Impossible values", "Finding | #Operations | #Of | #Worst | Example", rows, note)
+    return table_of("oddities", "Impossible values", columns, rows, note)
 
 
 def _jobs(findings: Findings) -> Table:
     ledger, finished = findings.ledger, findings.record.info.end == "finished"
     fates = (
+        ("submitted", "", ledger.submitted),
         (JobState.COMPLETED, "seen completed", ledger.completed),
         (JobState.FAILED, "seen failed", ledger.failed),
         (JobState.PENDING, "never seen to end" if finished else "pending when the run was cut off", ledger.pending),
         ("lost", "forgotten by the target (404), never seen to end", ledger.lost),
         ("duplicated", "submits answered with the id of an earlier job", ledger.duplicated),
     )
-    rows: list[Row] = [("submitted", ledger.submitted, "")]
-    rows += [
-        (TableCell(name, words, "head"), number, percent(number / (ledger.submitted or 1), 2))
-        for name, words, number in fates
-    ]
+    columns: TableColumns[tuple[str, str, int]] = {
+        "Jobs": lambda fate: TableCell(fate[0], fate[1], "head"),
+        "#Count": lambda fate: fate[2],
+        "#Of those submitted": lambda fate: percent(fate[2] / ledger.submitted, 2) if fate[1] else "",
+    }
     note = "Accepted submits, including warm-up and set-up. Submitted is the sum of the rows below it."
     if not ledger.complete:
         note += " These are the first jobs of a run with more jobs than the report distinguishes."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    columns = "Jobs | #Count | #Of those submitted"
-    return table_of("jobs", "Outcomes of all jobs", columns, rows if ledger.submitted else (), note)
+    return table_of("jobs", "Outcomes of all jobs", columns, fates if ledger.submitted else (), note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
