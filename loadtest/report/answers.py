@@ -103,10 +103,10 @@ def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
     if prices:
         text += f", {_each(best.figures[price])}"
     if found.chosen != found.best:
-        return f"{text}; “{found.chosen}” ties ({_each(found.side(found.chosen).figures[price])})"
+        return f"{text}; “{found.chosen}” may match it ({_each(found.side(found.chosen).figures[price])})"
     if tied:
         names = quoted(tied) if len(tied) < _MOST_NAMED else f"{len(tied)} alternatives"
-        text += f"; {names} {'tie' if tied[1:] else 'ties'}"
+        text += f"; {names} may match it"
     if found.worse:
         sign = -1 if METRICS[first].more_is_better else 1
         worst = max((found.side(name) for name in found.worse), key=lambda side: sign * side.figures[0].size)
