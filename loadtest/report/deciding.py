@@ -1,6 +1,6 @@
 """Selection of the traffic entries and stages that a page shows first."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final, NamedTuple, TypeVar
 
@@ -111,23 +111,16 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
     return None if part is None else MainEntry(part, operation, within, len(found) == 1)
 
 
-def deciding(findings: Findings, names: Iterable[str], most: int = MOST) -> tuple[list[str], tuple[str, ...]]:
+def deciding(
+    findings: Findings, found: Mapping[str, _Value], most: int = MOST
+) -> tuple[dict[str, _Value], tuple[str, ...]]:
     """Choose entries to show: broken thresholds first, then most operations that were not ok, then most operations.
 
     Returns:
-        The chosen and the remaining entries, both in the order given.
+        The chosen entries with their values, and the names of the remaining entries, both in the order given.
     """
-    given = list(names)
-    chosen = set(sorted(given, key=lambda name: _rank(findings, name))[:most])
-    return [name for name in given if name in chosen], tuple(name for name in given if name not in chosen)
-
-
-def deciding_of(
-    findings: Findings, found: Mapping[str, _Value], most: int = MOST
-) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Choose entries as ``deciding`` does, and return the chosen entries' values."""
-    chosen, left_out = deciding(findings, found, most)
-    return {name: found[name] for name in chosen}, left_out
+    chosen = set(sorted(found, key=lambda name: _rank(findings, name))[:most])
+    return {name: found[name] for name in found if name in chosen}, tuple(name for name in found if name not in chosen)
 
 
 def listed(findings: Findings, table: Table) -> Table:

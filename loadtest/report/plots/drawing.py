@@ -25,7 +25,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats, Ints
 from loadtest.foreign_text import csv_text
 from loadtest.record.effective_scenario import polling
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.page import Plot, Table, TableCell
 from loadtest.report.plots.layout import Margins
 from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAPER, legend, panels, styled
@@ -83,7 +83,7 @@ def entry_panels(
     Returns:
         The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.
     """
-    shown, left_out = deciding_of(findings, found)
+    shown, left_out = deciding(findings, found)
     figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
     titled = entries(findings.record, axes, shown)
     return figure, [(panel, name, shown[name], colour) for panel, name, colour in titled], left_out

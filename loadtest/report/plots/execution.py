@@ -14,7 +14,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.record.effective_scenario import written_entry
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entries, entry_panels
@@ -69,7 +69,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
         return NoData("Mean time by part", "no operation succeeded")
-    shown, left_out = deciding_of(findings, found)
+    shown, left_out = deciding(findings, found)
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
     shown = {name: _longest(bars, most) for name, bars in shown.items()}

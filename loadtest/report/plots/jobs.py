@@ -1,6 +1,6 @@
 """Polling cost of jobs. Their waits have bounds, which a table shows more clearly."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import cycle
 from typing import Any, Final
 
@@ -56,7 +56,7 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
 
 
-def _per_job(panel: Axes, findings: Findings, names: list[str], *, by_stage: bool) -> None:
+def _per_job(panel: Axes, findings: Findings, names: Iterable[str], *, by_stage: bool) -> None:
     record, lines, most = findings.record, cycle(_LINES), 1.0
     for name in names:
         stages = record.stages(traffic=name)

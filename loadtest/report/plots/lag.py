@@ -10,7 +10,7 @@ from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.marks import mark_stages, time_axis
 from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels
@@ -27,7 +27,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not findings.lags:
         return NoData("Start lag of operations", "no operation was sent")
     figure, (panel, spread) = panels(2, 1.9, share_x=False)
-    shown, left_out = deciding_of(findings, findings.lags)
+    shown, left_out = deciding(findings, findings.lags)
     for name, lags in shown.items():
         _lines(panel, lags, f"{name}: worst of a bin", line_of(record, name))
     worst = np.concatenate([lags.start_lag for lags in findings.lags.values()])

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.run_record import Record
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.execution import why_none
@@ -30,7 +30,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
     title = medians(findings, shown, "overhead", lambda part: part.overhead_ms)
-    shown, left_out = deciding_of(findings, shown, _MOST_ROWS)
+    shown, left_out = deciding(findings, shown, _MOST_ROWS)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
     for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):

@@ -12,7 +12,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, rows, stacked
 from loadtest.report.tables.target import slowest, slowest_table
@@ -39,7 +39,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     if not found:
         return NoData("The slowest operations", "no operation was answered")
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
-    shown, left_out = deciding_of(findings, shown)
+    shown, left_out = deciding(findings, shown)
     figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(each)) for each in shown.values()])
     colours = dict[str, None]()
     for panel, name, colour in entries(findings.record, axes, shown):

@@ -9,7 +9,7 @@ from matplotlib.ticker import NullLocator
 from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.report.deciding import deciding_of
+from loadtest.report.deciding import deciding
 from loadtest.report.plots import marks
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import FADED, PAPER, line_of, log, panels
@@ -34,7 +34,7 @@ def draw(findings: Findings) -> Drawing | NoData:
     found = {name: values for name, values in found.items() if values.n}
     if not found:
         return NoData("Percentiles of response time", "no operation was answered with success or timed out")
-    found, left_out = deciding_of(findings, found)
+    found, left_out = deciding(findings, found)
     figure, (panel,) = panels(1, 2.2)
     for name, values in found.items():
         look = line_of(record, name)

@@ -1,7 +1,6 @@
 """All tables of a run's report; this module builds those of the figures and of the generator."""
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from operator import attrgetter
@@ -188,14 +187,14 @@ def _busiest(use: LimitUsage) -> str:
     return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
 
 
-def _latencies(findings: Findings) -> Iterator[Table]:
-    """Yield a table per traffic entry; if there are very many, only for those that decide."""
+def _latencies(findings: Findings) -> list[Table]:
+    """Return a table per traffic entry; if there are very many, only for those that decide."""
     shown, left_out = deciding(findings, findings.metrics.traffic)
-    for name in shown:
-        table = _latency(name, findings.metrics.traffic[name], polling(findings.record.info, name))
+    tables = [_latency(name, figures, polling(findings.record.info, name)) for name, figures in shown.items()]
+    if left_out:
         entries = f"{counted(len(left_out), 'further entry', 'further entries')} ({', '.join(left_out)})"
-        more = f" Times of {entries} are in metrics.json."
-        yield replace(table, note=table.note + more) if left_out and name == shown[-1] else table
+        tables[-1] = replace(tables[-1], note=f"{tables[-1].note} Times of {entries} are in metrics.json.")
+    return tables
 
 
 def _latency(name: str, figures: OperationStage, polled: str) -> Table:
