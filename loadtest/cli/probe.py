@@ -20,12 +20,12 @@ from loadtest.runs.probe import probe
 )
 @click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if requests that execute nothing do not count.")
-@click.option("--save", metavar="NAME", help="Save certain findings in this entry of targets.toml.")
+@click.option("--save", metavar="NAME", help="Save what other clients cannot cause in this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
     Sends at most 5.5 times each limit's count, in bursts and streams over about eight of its windows. Requests name a
-    workflow or a job that does not exist, so nothing is executed. Exit code 6 if a result is uncertain.
+    workflow or a job that does not exist, so nothing is executed. Exit code 6 if the numbers of a limit stay unknown.
     """
     return probe(**options)

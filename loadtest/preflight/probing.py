@@ -108,12 +108,12 @@ class Sender:
             asyncio.create_task(
                 self._send(
                     reply,
-                    REQUESTS_OF[other if who == "other limit" else limit],
-                    self._keys[1 if who == "other key" else 0],
+                    REQUESTS_OF[other if send.who == "other limit" else limit],
+                    self._keys[1 if send.who == "other key" else 0],
                     begin + after,
                 )
             )
-            for reply, after, who in zip(replies, send.after, send.whose, strict=True)
+            for reply, after in zip(replies, send.after, strict=True)
         ]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
@@ -133,9 +133,9 @@ class Sender:
             if first:
                 _check(reply, limit)
             reply.awaited = bool(reply.status)
-        asked = list(zip(replies, send.whose, strict=True))
-        self.replies += [reply for reply, who in asked if who == "own"]
-        return [ProbeAnswer(reply.sent, reply.answered, not reply.refused, who) for reply, who in asked]
+        if send.who == "own":
+            self.replies += replies
+        return [ProbeAnswer(reply.sent, reply.answered, not reply.refused, send.who) for reply in replies]
 
     async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
         await asyncio.sleep(max(0.0, at - self.now()))

@@ -236,9 +236,9 @@ def _shared(found: LimitFinding) -> Iterator[str]:
     elif keys is False:
         yield "a second key had a quota of its own"
     if limits:
-        yield "requests of another limit were rejected while this one was exhausted: they share a quota"
+        yield "requests of another limit were rejected while this limit was exhausted: they share a quota"
     elif limits is False:
-        yield "requests of another limit were accepted while this one was exhausted"
+        yield "requests of another limit were accepted while this limit was exhausted"
     if keys is None or limits is None:
         unknown = [name for name, each in (("a second key", keys), ("another limit", limits)) if each is None]
-        yield f"unknown whether {' and '.join(unknown)} share the quota"
+        yield f"unknown for {' and '.join(unknown)}"

@@ -14,8 +14,6 @@ from loadtest.units import Limit
 
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
-OWN_SHARE: Final = 5
-"""Our own requests for each request of another client in a mixed stream (bench/README.md)."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
@@ -31,7 +29,6 @@ class VolleyOrder:
             progress, or held.
         who: whose quota they consume.
         spread: seconds over which they are sent, instead of all at once.
-        also: other clients that send some of them, each a fifth as many as ``who``.
     """
 
     at: float
@@ -39,13 +36,6 @@ class VolleyOrder:
     patience: float
     who: Who = "own"
     spread: float = 0.0
-    also: tuple[Who, ...] = ()
-
-    @property
-    def whose(self) -> list[Who]:
-        """The client of each request, in random order, so that no client sends only at moments of acceptance."""
-        of = (*self.also, *[self.who] * OWN_SHARE)
-        return [of[each] for each in np.random.default_rng(self.count).integers(len(of), size=self.count)]
 
     @property
     def after(self) -> list[float]:
@@ -95,7 +85,7 @@ class Volley:
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was accepted, whatever limiter is in force.
+    """Counts of accepted requests, independent of any limiter.
 
     Attributes:
         windows: accepted and sent requests in each documented window since the first request.
@@ -124,9 +114,9 @@ class ProbeEvidence:
         self.longest = math.inf
         """Seconds within which the server has decided on a request, even if it holds or carries it out for longer."""
         self.first = 0, 0.0, 0.0
-        """Of the first burst: accepted requests, and the least and greatest time that they took."""
+        """Accepted requests of the first burst, and the least and greatest time that they took."""
         self.full: list[int] = []
-        """Distinct numbers of requests that a burst accepted before others were rejected."""
+        """Distinct numbers of accepted requests in bursts with rejections."""
 
     def decided(self, volley: Volley) -> Floats:
         """Return the latest possible time of each decision."""
@@ -149,7 +139,7 @@ class ProbeEvidence:
         return np.sort(times, axis=0), np.diff(edges)
 
     def exceeds(self, limit: Limit, burst: float = math.inf) -> bool:
-        """Whether more was accepted than a limit can accept at any phase, whoever else sends.
+        """Whether more was accepted than a limit can accept at any phase. Other clients cannot cause this.
 
         In T seconds, no window of W accepts more than N·(⌊T/W⌋ + 2), and no bucket of ``burst`` B more than B + T·N/W.
         """

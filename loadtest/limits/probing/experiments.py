@@ -89,7 +89,7 @@ def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Random times from now and sizes of bursts around the remaining windows."""
-    lengths = [rival.rows[:, 1] for rival in rivals if rival.windowed]
+    lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
     first = rest + chance.random(_TRIED) * window

@@ -58,7 +58,6 @@ class Hypotheses:
     ) -> None:
         self.algorithm, self.count_rejected, self.round_down = algorithm, count_rejected, round_down
         self.bucket = ALGORITHMS[algorithm].has_burst
-        self.windowed = not self.bucket
         self.aligned = LimiterSpec(algorithm, round_down=round_down).on_clock
         self._any_phase = self.aligned and not ALGORITHMS[algorithm].can_round_down
         self._documented = documented
@@ -68,7 +67,7 @@ class Hypotheses:
         self.fits: Floats = np.empty((0, 0))
         """Natural log of each row's likelihood in each experiment."""
         self.well: Floats = np.empty(0)
-        """How well each row explains the answers: 0 for perfectly."""
+        """Fit of each row: 0 if it explains the answers perfectly, else negative."""
         self.replay: LimiterReplay
         self.places: Ints
         """The index of each row in ``replay``."""
@@ -85,11 +84,6 @@ class Hypotheses:
         if not self._any_phase or (low <= REACH_S and high >= -REACH_S):
             return None
         return -high % self.range(1)[1], -low % self.range(1)[1]
-
-    @property
-    def words(self) -> str:
-        stepped = ", refilled in whole seconds" * (self.round_down and self.bucket)
-        return self.algorithm + stepped + ", counting rejected requests" * self.count_rejected
 
     @property
     def scores(self) -> Floats:
@@ -109,7 +103,7 @@ class Hypotheses:
         return float(likely.min()), float(likely.max())
 
     def weigh(self, seen: ProbeEvidence) -> None:
-        """Propose rows, or vary the likely ones, and weigh them by everything that was seen."""
+        """Propose rows, or vary the likely ones, and weigh them by all answers."""
         rows = self._varied(seen) if len(self.rows) else self._first(seen)
         self._step = max(self._step / 2, 0.002)
         self.rows = self._possible(np.unique(rows.round(7), axis=0))
@@ -121,7 +115,7 @@ class Hypotheses:
         self.places = kept
 
     def _spread(self, most: int, within: float) -> Ints:
-        """The best rows, and others over the whole range of those that are likely ``within`` a ratio's logarithm."""
+        """The best rows, and rows from the whole range of those that are likely ``within`` a ratio's logarithm."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - within]
         if len(order) <= most:

@@ -99,7 +99,8 @@ class Prober(BurstSender):
         self._clock = clock
         self.models = every_model(documented)
         """The models that are not excluded; after the first weighing the likeliest first."""
-        self._ruled_out: list[str] = []
+        self._ruled_out: dict[tuple[str, bool], str] = {}
+        """The observation that excluded each model, by its key."""
         self._others = others
         self._shared: dict[Who, bool | None] = {}
         self._separate: set[Who] = set()
@@ -159,7 +160,7 @@ class Prober(BurstSender):
             if each is top or top.best - each.best <= FAR or (without <= FAR / 2).any():
                 kept.append(each)
             else:
-                self._ruled_out.append(self._observation(each, int(without.argmin())))
+                self._ruled_out[each.key] = self._observation(each, int(without.argmin()))
         self.models = kept
         return kept
 
@@ -168,7 +169,8 @@ class Prober(BurstSender):
         sent = self._past.experiments[place]
         passed, count = sum(each.passed for each in sent), sum(len(each.sent) for each in sent)
         after = float(sent[0].sent[0]) - self._begin
-        return f"{model.words}: {passed} of {count} were accepted {after:.3g} s after the start"
+        counting = ", counting rejected requests" * model.count_rejected
+        return f"{model.algorithm}{counting}: {passed} of {count} were accepted {after:.3g} s after the start"
 
     @property
     def _likely(self) -> list[Hypotheses]:
@@ -258,7 +260,9 @@ class Prober(BurstSender):
             word=word,
             documented=self._documented,
             standing=standing,
-            ruled_out=tuple(self._ruled_out),
+            ruled_out=tuple(
+                words for key, words in self._ruled_out.items() if key not in {each.key for each in self.models}
+            ),
             facts=(facts := self._past.facts(self._documented)),
             seen=tuple(self._seen(facts)),
             exceeded=self._past.exceeds(self._documented, burst),
@@ -276,7 +280,7 @@ class Prober(BurstSender):
         A single request that is accepted hardly disturbs what follows, and proves nothing. At the end there are more.
         """
         for who in self._others:
-            # What is refilled meanwhile must not be taken for a quota of its own.
+            # More than the quota may regain meanwhile, which would look like a second quota.
             count = (
                 min(2 + int(4 * self._trip * self._documented.rate), max(2, self._documented.count // 2)) if last else 1
             )

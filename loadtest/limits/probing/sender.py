@@ -47,10 +47,8 @@ class BurstSender:
         # A busy machine reads answers late. Only a queue holds accepted requests longer than that.
         return max([1.5 * self._trip + 0.02, *([] if self._held else self._took)])
 
-    def _ask(
-        self, at: float, count: int, who: Who = "own", *, spread: float = 0.0, also: tuple[Who, ...] = ()
-    ) -> Exchange[list[ProbeAnswer]]:
-        answers = yield VolleyOrder(max(at, self._now), count, self._patience, who, spread, also)
+    def _ask(self, at: float, count: int, who: Who = "own", *, spread: float = 0.0) -> Exchange[list[ProbeAnswer]]:
+        answers = yield VolleyOrder(max(at, self._now), count, self._patience, who, spread)
         self._left -= count
         took = [each.answered - each.sent if each.answered < math.inf else self._patience for each in answers]
         rejected = [time for time, each in zip(took, answers, strict=True) if not each.passed]

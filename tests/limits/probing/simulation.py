@@ -32,11 +32,13 @@ def probed(
     while True:
         now = max(now, send.at)
         answers = []
-        times = zip((now + after for after in send.after), send.whose, strict=True)
-        for arrival, sent, who in sorted((sent + chance.random() * jitter_s, sent, who) for sent, who in times):
-            passed, held = decide(arrival + offset, who)
+        times = [now + after for after in send.after]
+        for arrival, sent in sorted((sent + chance.random() * jitter_s, sent) for sent in times):
+            passed, held = decide(arrival + offset, send.who)
             answered = arrival + held + chance.random() * jitter_s
-            answers.append(ProbeAnswer(sent, answered if answered <= sent + send.patience else math.inf, passed, who))
+            answers.append(
+                ProbeAnswer(sent, answered if answered <= sent + send.patience else math.inf, passed, send.who)
+            )
         now = max(min(answer.answered, answer.sent + send.patience) for answer in answers)
         try:
             send = run.send(answers)
