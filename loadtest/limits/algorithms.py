@@ -123,6 +123,11 @@ class Algorithm:
         """The values of ``count_rejected`` that affect its decisions."""
         return (False, True) if self.can_count_rejected else (False,)
 
+    @property
+    def roundings(self) -> tuple[bool, ...]:
+        """The values of ``round_down`` that affect its decisions."""
+        return (False, True) if self.can_round_down else (False,)
+
 
 _ALL: Final = (
     Algorithm(

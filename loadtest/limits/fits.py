@@ -1,36 +1,24 @@
-"""Fits of every algorithm, with its variants and bursts, to the recorded decisions.
+"""Fits of limiters to the recorded decisions, and their comparison.
 
 A limiter's loads, compared with the record, show which decisions contradict it, and give the likelihood of all of them.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
 
-from loadtest.arrays import Bools
+from loadtest.arrays import Bools, Floats
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
 from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
 from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
-_STEPS: Final = 31
-"""Clock shifts in each of two grids: 0.04 s apart over the 0.6 s uncertainty of an unknown clock, then 15 times finer.
-"""
-_PHASED: Final = 10_000
-"""Maximum number of requests used to fit the phase of wall-aligned windows, which is constant: bounds the run time."""
-_NEAR_RATED: Final = 2000
-"""Requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
 _HELD_FROM_S: Final = 0.02
 """Minimum waiting time in seconds that reveals a queue: well above a network's few ms."""
 _HELD_ENOUGH: Final = 10
 """Minimum number of requests that waited this long for a correlation to be reported."""
-_TOGETHER_S: Final = 0.02
-"""Maximum seconds between the first and last request of a burst, as in `sent_requests._BURST_SPAN_S`."""
-_BURSTS_MOST: Final = 6
-"""Maximum number of burst sizes tried where it is unclear which requests were accepted: bounds the run time."""
 
 
 _ERROR: Final = 0.01
@@ -41,7 +29,10 @@ BAR: Final = 0.95
 _UNLIKELY: Final = -2.0
 """log10 of the probability of the record below which a limiter does not fit: 1 in 100."""
 
-Fitted = Literal["count", "burst", "shift", "rate"]
+SIGNIFICANT: Final = -3.0
+"""log10 of the probability below which a limiter or a value of a parameter is excluded."""
+
+Fitted = Literal["count", "burst", "shift", "rate", "phase"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +40,7 @@ class Fit:
     """One limiter's fit to the recorded decisions. Counts include only requests with an answer.
 
     Attributes:
-        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``.
+        fitted: the parameters fitted to the record.
         shift_s: the server's clock minus ours, for wall-aligned windows.
         right: decisions that the limiter predicts.
         wrongly_rejected: requests rejected although the limiter had room.
@@ -61,6 +52,9 @@ class Fit:
         score: log-likelihood, minus half the logarithm of n for each fitted parameter (after Schwarz's criterion).
         wrong: whether each request's decision contradicts the limiter.
         bursts: the smallest and largest burst that fit equally well; None if only one was tried.
+        counts: the smallest and largest count per window that the decisions do not exclude, if it was fitted.
+        rates: the smallest and largest rate in requests/s that the decisions do not exclude, if it was fitted.
+        phases: the earliest and latest phase of windows in s, if it was fitted; the earliest may be negative.
     """
 
     spec: LimiterSpec
@@ -77,6 +71,9 @@ class Fit:
     score: float
     wrong: Bools = field(repr=False)
     bursts: tuple[int, int] | None = None
+    counts: tuple[int, int] | None = None
+    rates: tuple[float, float] | None = None
+    phases: tuple[float, float] | None = None
 
     @property
     def fits(self) -> bool:
@@ -153,34 +150,36 @@ def _likelihood(right: int, wrong: int, unsure: int) -> float:
     return right * math.log(1 - _ERROR) + wrong * math.log(_ERROR) + unsure * math.log(0.5)
 
 
+def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
+    """The threshold that each accepted request needs, and that from which on each rejected request is contradicted."""
+    known = requests.judged & requests.answered
+    needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
+    return needs, np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Return log10 of the probability that a fair coin, thrown wins + losses times, shows at most ``losses``."""
+    return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
+
+
+def compare(one: Fit, other: Fit) -> tuple[int, int]:
+    """Count the decisions that contradict only ``other``, and those that contradict only ``one``."""
+    return int((other.wrong & ~one.wrong).sum()), int((one.wrong & ~other.wrong).sum())
+
+
+def beats(one: Fit, other: Fit) -> bool:
+    """Whether one limiter explains significantly more than another."""
+    return one.score > other.score and sign_test(*compare(one, other)) <= SIGNIFICANT
+
+
 def best_threshold(requests: RequestLog, loads: Loads) -> int:
     """Return the threshold that contradicts the fewest decisions; the smallest if there are several."""
-    known = requests.judged & requests.answered
-    # An accepted request needs load + 1 ≤ T; a rejected request is contradicted where load + 1 ≤ T.
-    needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
-    refutes = np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)
+    needs, refutes = threshold_bounds(requests, loads)
     most = int(needs.max(initial=1)) + 1
     needed = np.bincount(needs.astype(np.int64), minlength=most + 1)[: most + 1]
     refuted = np.bincount(np.minimum(refutes, most + 1).astype(np.int64), minlength=most + 2)[: most + 1]
     cost = needed.sum() - np.cumsum(needed) + np.cumsum(refuted)
     return int(np.argmin(cost[1:])) + 1
-
-
-def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
-    """Compare every algorithm with the record, also with fitted parameters where these explain more.
-
-    Args:
-        requests: the requests of one limit.
-        assumed: the assumed limiter, whose burst is tried too.
-        offset: the server's clock minus ours, in s.
-        reach: the uncertainty of ``offset``, in s.
-    """
-    fits = [
-        *_without_burst(requests, offset, reach, windowed=True),
-        *_with_burst(requests, assumed),
-        *_without_burst(requests, offset, reach, windowed=False),
-    ]
-    return sorted(fits, key=lambda fit: -fit.score)
 
 
 def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
@@ -193,149 +192,12 @@ def compare_with(requests: RequestLog, spec: LimiterSpec, shift: float) -> Fit:
     """
     limit, algorithm = requests.limit, ALGORITHMS[spec.algorithm]
     loads = LOADS[algorithm.name](requests, spec, limit, shift)
-    unheld = _unheld(requests, loads, limit) if algorithm.holds else None
-    shift_s = shift if algorithm.aligned else None
+    unheld = unheld_by_queue(requests, loads, limit) if algorithm.holds else None
+    shift_s = shift if spec.on_clock else None
     return judge(requests, loads, at_once(spec, limit), spec, limit, shift_s=shift_s, unheld=unheld)
 
 
-def _without_burst(requests: RequestLog, offset: float, reach: float, *, windowed: bool) -> Iterator[Fit]:
-    """Fit windowed algorithms, those aligned with the server's clock last, or those without window and burst."""
-    wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
-    for algorithm in sorted(wanted, key=lambda each: each.aligned):
-        for rejected in algorithm.variants:
-            spec = LimiterSpec(algorithm.name, count_rejected=rejected)
-            if algorithm.aligned:
-                yield from _aligned(requests, spec, offset, reach)
-            else:
-                yield from _counted(requests, spec, LOADS[algorithm.name](requests, spec, requests.limit, 0.0))
-
-
-def _counted(requests: RequestLog, spec: LimiterSpec, loads: Loads, shift: float | None = None) -> Iterator[Fit]:
-    limit = requests.limit
-    more: tuple[Fitted, ...] = () if shift is None else ("shift",)
-    yield judge(requests, loads, limit.count, spec, limit, shift_s=shift, fitted=more)
-    count = best_threshold(requests, loads)
-    if count != limit.count:
-        other = replace(limit, count=count)
-        yield judge(requests, loads, count, spec, other, shift_s=shift, fitted=("count", *more))
-
-
-def _aligned(requests: RequestLog, spec: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit wall-aligned windows at the clock shift that explains most, within the clock's uncertainty."""
-    first = int(np.argmax(requests.rejected))
-    some, loads = requests.part(max(0, first - _PHASED // 4), _PHASED), LOADS[ALGORITHMS[spec.algorithm].name]
-    tried: dict[float, tuple[float, float]] = {}
-    for wanted in (0, 1):  # the documented count may fit best at another phase
-        step, centre, width = 0.0, offset, reach
-        for _ in range(2):
-            step = 2 * width / (_STEPS - 1)
-            for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
-                if shift not in tried:
-                    tried[shift] = _scores(some, loads(some, spec, some.limit, shift), spec)
-            centre = max(tried, key=lambda shift: (tried[shift][wanted], -abs(shift - offset)))
-            width = step
-        fits = list(_counted(requests, spec, loads(requests, spec, requests.limit, centre), centre))
-        yield from fits[wanted : wanted + 1]
-
-
-def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
-    documented, best = requests.limit.count, best_threshold(requests, loads)
-    score = judge(requests, loads, documented, spec, requests.limit).score
-    return score, score if best == documented else judge(requests, loads, best, spec, requests.limit).score
-
-
-def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
-    """Fit buckets. Some decide alike, and some hold the requests they accept."""
-    limit = requests.limit
-    rates: list[tuple[Limit, tuple[Fitted, ...]]] = [
-        (limit, ()),
-        *((each, ("count",)) for each in _other_rate(requests)),
-        *((each, ("rate",)) for each in _near_rate(requests)),
-    ]
-    for each, fitted in rates:
-        loads = bucket_loads(requests, each.rate)
-        bursts = _bursts(limit, assumed, best_threshold(requests, loads))
-        yield from _each_burst(requests, each, bursts, fitted, loads)
-        may = [_bursts(limit, assumed, best) for best in _first_bursts(requests, loads)]
-        yield from _each_burst(requests, each, {burst: of for some in may for burst, of in some.items()}, fitted, None)
-
-
-def _each_burst(
-    requests: RequestLog,
-    limit: Limit,
-    bursts: dict[int, tuple[Fitted, ...]],
-    fitted: tuple[Fitted, ...],
-    loads: Loads | None,
-) -> Iterator[Fit]:
-    """Fit all algorithms with a burst; without ``loads`` those that count rejections, whose loads depend on it."""
-    counting = loads is None
-    buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
-    unheld = None if loads is None else _unheld(requests, loads, limit)
-    for burst, of_burst in bursts.items():
-        specs = {each: LimiterSpec(each.name, burst, counting) for each in buckets}
-        own = loads or LOADS[buckets[0].name](requests, specs[buckets[0]], limit, 0.0)
-        alike = judge(requests, own, burst, specs[buckets[0]], limit, fitted=(*fitted, *of_burst))
-        for algorithm, spec in specs.items():
-            if algorithm.holds:
-                yield judge(requests, own, burst, spec, limit, fitted=(*fitted, *of_burst), unheld=unheld)
-            else:
-                yield replace(alike, spec=spec)
-
-
-def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
-    """The bursts to try, with the fitted parameters: the algorithms' defaults, the assumed burst and the best burst."""
-    own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
-    known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
-    fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
-    return {**fitted, **known}
-
-
-def _first_bursts(requests: RequestLog, loads: Loads) -> range:
-    """The range of bursts accepted before the first rejection; until then, counting rejections makes no difference."""
-    first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
-    # Requests sent together reach the server in any order.
-    later = int(np.searchsorted(requests.times, requests.times[first] + _TOGETHER_S))
-    least, most = (
-        max(1, math.ceil(float(loads[0][:end][requests.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
-        for end in (first, later)
-    )
-    return range(max(least, most - _BURSTS_MOST + 1), most + 1)
-
-
-def _other_rate(requests: RequestLog) -> list[Limit]:
-    """The rate of acceptance during periods with rejections, if it differs from the documented rate."""
-    limit, places = requests.limit, np.flatnonzero(requests.rejected)
-    gaps, passed = np.diff(requests.times[places]), np.diff(requests.passed.least[places])
-    dense = gaps < max(limit.window / 4, 3 / limit.rate)
-    if gaps[dense].sum() < limit.window / 2:
-        return []
-    count = round(float(passed[dense].sum() / gaps[dense].sum()) * limit.window)
-    # Every other limiter's rate is a few per cent off too, so a small difference suggests no other count.
-    return [] if count < 1 or abs(count - limit.count) <= 0.03 * limit.count else [replace(limit, count=count)]
-
-
-def _near_rate(requests: RequestLog) -> list[Limit]:
-    """Return a rate within 2 % of the documented rate if it explains much more than the documented rate.
-
-    Some servers (nginx) keep rates in thousandths of a request per second and truncate the elapsed part. After a
-    hundred requests the error reaches one request.
-    """
-    some, limit = requests.part(0, _NEAR_RATED), requests.limit
-    spec = LimiterSpec("token-bucket")
-
-    def fit(factor: float) -> tuple[float, bool]:
-        loads = bucket_loads(some, limit.rate * factor)
-        best = judge(some, loads, best_threshold(some, loads), spec, limit, fitted=("burst",))
-        return best.score, best.fits
-
-    if fit(1.0)[1]:
-        return []
-    factors = {float(factor): fit(float(factor)) for factor in 1 + np.linspace(-0.02, 0.02, 161)}
-    factor = max(factors, key=lambda each: (factors[each][0], -abs(each - 1)))
-    return [replace(limit, window=limit.window / factor)] if factors[factor][1] else []
-
-
-def _unheld(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
+def unheld_by_queue(requests: RequestLog, loads: Loads, limit: Limit) -> Bools:
     """Accepted requests that were answered before a queue would have released them."""
     # Requests sent within the tolerance before may have arrived later.
     back = np.searchsorted(requests.times, requests.times - requests.tolerance_s, side="left")

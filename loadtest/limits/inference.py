@@ -6,21 +6,23 @@ not independent, so this is a measure and not a proof. This traffic does not dis
 the best leaves too much unexplained, none fits.
 """
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
 
+import numpy as np
+
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once, in_words
-from loadtest.limits.fits import Fit, candidates, held
+from loadtest.limits.candidates import TOGETHER_S, candidates
+from loadtest.limits.fits import Fit, beats, compare, held, sign_test
+from loadtest.limits.intervals import with_intervals
 from loadtest.limits.loads import RequestLog
-from loadtest.stats.shares import log10_at_most
 from loadtest.units import Limit
 
 InferenceOutcome = Literal["nothing", "named", "several", "none"]
 FITTED: Final = 50_000
 """Maximum number of requests of each limit, from the first on, that algorithms are compared with."""
-_SIGNIFICANT: Final = -3.0
-"""log10 of the probability below which a limiter is excluded."""
 _HELD: Final = 0.9
 """Minimum correlation that shows that accepted requests were held in a queue."""
 
@@ -30,8 +32,8 @@ class Inference:
     """The inferred limiter of one limit.
 
     Attributes:
-        word: ``nothing`` can be inferred (no request or every request was rejected), one limiter is ``named``,
-            ``several`` cannot be told apart, or ``none`` fits.
+        word: ``nothing`` can be inferred (no request or every request was rejected, or none passed after the first
+            429), one limiter is ``named``, ``several`` cannot be told apart, or ``none`` fits.
         named: the limiters that fit, best first; empty if nothing can be inferred or none fits.
         best: the best limiter, even if it does not fit.
         assumed: the assumed limiter's fit; None if it is not among the candidates.
@@ -42,6 +44,8 @@ class Inference:
         n: decisions compared.
         rejected: number of 429s among them.
         every: all candidates, best first.
+        blocked_s: seconds from a limiter's first 429 to its last request, if none passed in between: at most; None if
+            any passed.
     """
 
     word: InferenceOutcome
@@ -55,11 +59,20 @@ class Inference:
     log10_p: float | None = None
     held: float | None = None
     every: tuple[Fit, ...] = ()
+    blocked_s: float | None = None
 
     @property
     def other_count(self) -> int | None:
         """The count that the limit seems to have, if it is not the documented count."""
-        return self.named[0].limit.count if self.named and "count" in self.named[0].fitted else None
+        return None if self.other_counts is None else self.named[0].limit.count
+
+    @property
+    def other_counts(self) -> tuple[int, int] | None:
+        """The smallest and largest count that any named limiter may have, if none has the documented count."""
+        held = [counts for fit in self.named if (counts := counts_of(fit)) is not None]
+        if not held or len(held) < len(self.named):
+            return None
+        return min(low for low, _ in held), max(high for _, high in held)
 
     @property
     def best_of_each(self) -> list[Fit]:
@@ -85,17 +98,21 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     # A limiter that leaves every 429 undecided is hardly contradicted but explains nothing.
     fits = [fit for fit in fits if fit.rejected] or fits
     assumed_fit = next((fit for fit in fits if same(fit, assumed, requests.limit)), None)
-    queued = held(requests)
+    queued, blocked = held(requests), _blocked(requests)
     rivals = [fit for fit in fits if ALGORITHMS[fit.spec.algorithm].holds] if (queued or 0) > _HELD else []
     # If answers were held as in a queue and a queue explains the decisions, limiters that hold nothing are excluded.
     pool = rivals if any(fit.fits for fit in rivals) else fits
-    # Another count is considered only if the documented count does not fit.
-    plain = [fit for fit in pool if "count" not in fit.fitted]
+    # Another count is considered only if no limiter with documented or default numbers fits.
+    plain = [fit for fit in pool if not {"count", "burst"} & {*fit.fitted}]
     if plain and plain[0].fits and not any(beats(fit, plain[0]) for fit in pool):
-        pool = plain
+        pool = [fit for fit in pool if "count" not in fit.fitted]
     left = [fit for place, fit in enumerate(pool) if not any(beats(other, fit) for other in pool[:place])]
-    left = _one_of_each([fit for fit in left if fit.fits])
-    found = partial(Inference, n=n, rejected=rejected, assumed=assumed_fit, held=queued, every=tuple(fits))
+    left = _one_of_each([with_intervals(requests, fit, offset, reach) for fit in left if fit.fits and _decided(fit)])
+    found = partial(
+        Inference, n=n, rejected=rejected, assumed=assumed_fit, held=queued, every=tuple(fits), blocked_s=blocked
+    )
+    if blocked is not None:
+        return found("nothing")
     if not left:
         return found("none", best=max(fits, key=lambda fit: (fit.explained or 0, fit.score)))
     following = next((fit for fit in pool if all(_decides(fit.spec) != _decides(one.spec) for one in left)), None)
@@ -110,26 +127,36 @@ def infer(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: floa
     )
 
 
+def _blocked(requests: RequestLog) -> float | None:
+    """Seconds from a limiter's first rejection to its last request, if no limiter accepted any in between."""
+    lasted = 0.0
+    for part in np.split(np.arange(len(requests.times)), requests.begins[1:]):
+        rejected = part[requests.rejected[part]]
+        # Requests sent together reach the server in any order.
+        later = part[requests.times[part] > requests.times[rejected[0]] + TOGETHER_S] if len(rejected) else rejected
+        if requests.accepted[later].any():
+            return None
+        if len(later):
+            lasted = max(lasted, float(requests.times[later[-1]] - requests.times[rejected[0]]))
+    return lasted or None
+
+
+def _decided(fit: Fit) -> bool:
+    """Whether a fit with another count than the documented one decides at least half of the requests."""
+    return "count" not in fit.fitted or fit.undecidable <= fit.rejected + fit.accepted
+
+
 def same(fit: Fit, spec: LimiterSpec, limit: Limit) -> bool:
     """Whether a fit is that of a spec with the documented limit."""
-    burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else spec.burst
-    own = (fit.spec.algorithm, fit.spec.burst, fit.spec.count_rejected, fit.limit)
-    return own == (spec.algorithm, burst, spec.count_rejected, limit)
+    burst = at_once(spec, limit) if ALGORITHMS[spec.algorithm].has_burst else None
+    return replace(fit.spec, scope=spec.scope) == replace(spec, burst=burst) and fit.limit == limit
 
 
-def compare(one: Fit, other: Fit) -> tuple[int, int]:
-    """Count the decisions that contradict only ``other``, and those that contradict only ``one``."""
-    return int((other.wrong & ~one.wrong).sum()), int((one.wrong & ~other.wrong).sum())
-
-
-def beats(one: Fit, other: Fit) -> bool:
-    """Whether one limiter explains significantly more than another."""
-    return one.score > other.score and sign_test(*compare(one, other)) <= _SIGNIFICANT
-
-
-def sign_test(wins: int, losses: int) -> float:
-    """Return log10 of the probability that a fair coin, thrown wins + losses times, shows at most ``losses``."""
-    return log10_at_most(losses, wins + losses, 0.5) if wins > losses else 0.0
+def counts_of(fit: Fit) -> tuple[int, int] | None:
+    """Return the smallest and largest count per window of a limiter, if it is not the documented count."""
+    if fit.rates is not None and "count" in fit.fitted:
+        return math.floor(fit.rates[0] * fit.limit.window), math.ceil(fit.rates[1] * fit.limit.window)
+    return fit.counts
 
 
 def _decides(spec: LimiterSpec) -> tuple[str, bool]:
@@ -140,15 +167,23 @@ def _decides(spec: LimiterSpec) -> tuple[str, bool]:
 
 
 def _one_of_each(fits: list[Fit]) -> list[Fit]:
-    """Keep the best burst and count of each algorithm, with the range of bursts that fit equally well."""
+    """Keep the best parameters of each algorithm, with the ranges of all that fit equally well."""
     alike: dict[tuple[str, bool], list[Fit]] = {}
     for fit in fits:
         alike.setdefault((fit.spec.algorithm, fit.spec.count_rejected), []).append(fit)
     found = []
-    for best, *others in alike.values():
-        bursts = [fit.spec.burst for fit in (best, *others) if fit.spec.burst is not None and fit.limit == best.limit]
-        several = len(set(bursts)) > 1
-        found.append(replace(best, bursts=(min(bursts), max(bursts))) if several else best)
+    for same_kind in alike.values():
+        best = same_kind[0]
+        near = [fit for fit in same_kind if fit.limit == best.limit]
+        bursts = [each for fit in near for each in fit.bursts or (fit.spec.burst,) if each is not None]
+        counts = [each for fit in same_kind for each in fit.counts or ()]
+        found.append(
+            replace(
+                best,
+                bursts=(min(bursts), max(bursts)) if len(set(bursts)) > 1 else None,
+                counts=(min(counts), max(counts)) if best.counts is not None else None,
+            )
+        )
     return found
 
 
@@ -163,6 +198,13 @@ def words(fit: Fit) -> str:
         text = text.replace(name, f"{name} (or {twins[0]}, which decides alike)", 1)
     if fit.bursts is not None:
         text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
-    if "rate" in fit.fitted:
-        text += f", at {fit.limit.rate:.4g} requests/s"
-    return f"{text}, of {fit.limit.count} instead" if "count" in fit.fitted else text
+    if fit.rates is not None:
+        text += f", at {fit.rates[0]:.4g} to {fit.rates[1]:.4g} requests/s"
+    if fit.counts is not None:
+        text += f", of {range_text(fit.counts)} instead"
+    return text
+
+
+def range_text(ends: tuple[int, int]) -> str:
+    """Format a range of whole numbers: ``79 to 82``, or ``80``."""
+    return " to ".join(str(end) for end in dict.fromkeys(ends))

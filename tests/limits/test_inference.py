@@ -16,14 +16,17 @@ LIMIT, AT_ONCE = Limit(100, 60.0), Limit(6, 60.0)
 SHIFT = 0.31
 TRUTHS = [
     LimiterSpec("fixed-window"),
+    LimiterSpec("fixed-window", phase=42.3),
     LimiterSpec("fixed-window-from-first"),
     LimiterSpec("sliding-log"),
     LimiterSpec("sliding-log", count_rejected=True),
     LimiterSpec("sliding-counter"),
+    LimiterSpec("sliding-counter", round_down=True),
     LimiterSpec("sliding-counter", count_rejected=True),
     LimiterSpec("sliding-counter-from-first"),
     LimiterSpec("sliding-counter-from-first", count_rejected=True),
     LimiterSpec("token-bucket"),
+    LimiterSpec("token-bucket", round_down=True),
     LimiterSpec("token-bucket", 17),
     LimiterSpec("token-bucket", 17, count_rejected=True),
     LimiterSpec("gcra"),
@@ -99,16 +102,22 @@ def is_named(truth: LimiterSpec, found: Inference) -> bool:
 
 def words_of(truth: LimiterSpec) -> str:
     """A short name."""
-    return "-".join(str(part) for part in (truth.algorithm, truth.burst, truth.count_rejected) if part)
+    parts = (truth.algorithm, truth.burst, truth.count_rejected, truth.phase, truth.round_down)
+    return "-".join(str(part) for part in parts if part)
 
 
 @pytest.mark.parametrize("traffic", TRAFFIC)
 @pytest.mark.parametrize("truth", TRUTHS, ids=words_of)
 def test_the_true_limiter_is_never_set_aside(truth: LimiterSpec, traffic: str) -> None:
-    """Whatever limiter answered, it is the one that is named, or one of those that this traffic can't tell apart."""
+    """Whatever limiter answered, it is the one that is named, or one of those that this traffic can't tell apart.
+
+    Unless nothing passed any more: then a longer window, or a ban, would look the same.
+    """
     found = found_in(truth, traffic)
-    if found.rejected:
+    assert found.blocked_s is None or truth.count_rejected
+    if found.rejected and found.blocked_s is None:
         assert is_named(truth, found), [words(fit) for fit in found.named]
+        assert found.other_counts is None
     else:
         assert found.word == "nothing"
 
@@ -148,6 +157,8 @@ def test_another_count_than_the_documented_one_is_found(count: int) -> None:
     found = infer(documented, LimiterSpec(), 0.0, 0.6)
     assert found.named[0].spec == LimiterSpec("fixed-window")
     assert found.other_count == count
+    assert found.other_counts[0] <= count <= found.other_counts[1] < count + 5
+    assert words(found.named[0]).endswith(f"of {found.other_counts[0]} to {found.other_counts[1]} instead")
     assert not found.assumed.fits
 
 
@@ -202,7 +213,7 @@ def test_the_sign_test_is_exact() -> None:
 def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
     """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
     truth = LimiterSpec("token-bucket", 17, count_rejected=True)
-    requests = world(truth, TRAFFIC["burst"](), LIMIT, seed=3, delay_s=0.01)
+    requests = world(truth, [*even(10000, 0.02), *even(0.5, 60, 30.0)], LIMIT, seed=3, delay_s=0.01)
     best = infer(requests, LimiterSpec(), 0.0, 0.6).named[0]
     assert best.spec.algorithm in ("token-bucket", "gcra")
     assert best.bursts[0] <= 17 <= best.bursts[1]
@@ -247,4 +258,4 @@ def test_nginx_is_named_with_its_rate() -> None:
     assert found.word == "named"
     assert found.named[0].spec.burst == 21
     assert found.named[0].limit.rate == pytest.approx(1.666, abs=0.003)
-    assert words(found.named[0]).endswith(f"of 21 at once, at {found.named[0].limit.rate:.4g} requests/s")
+    assert words(found.named[0]).endswith("of 21 at once")  # the documented rate is not excluded

@@ -47,9 +47,14 @@ class FitResult(Result, frozen=True, kw_only=True):
         burst: requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one was tried.
         count_rejected: whether rejected requests count too.
+        phase_s: seconds from the multiples of the window on the server's clock to the start of windows.
+        phases: the interval of a fitted phase; null if it was not fitted.
+        round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         count: its limit.
+        counts: the interval of a fitted count; null if it was not fitted or holds the documented count.
+        rates: the interval of a bucket's fitted rate in requests/s; null as ``counts``.
         window_s: null for a concurrency limit.
-        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``.
+        fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
         explained: predicted share of decided 429s or of decided accepted requests, whichever is smaller.
         right: decisions that it predicts.
@@ -64,7 +69,12 @@ class FitResult(Result, frozen=True, kw_only=True):
     burst: int | None
     bursts: tuple[int, int] | None
     count_rejected: bool
+    phase_s: float
+    phases: tuple[float, float] | None
+    round_down: bool
     count: Count
+    counts: tuple[int, int] | None
+    rates: tuple[float, float] | None
     window_s: float | None
     fitted: tuple[Fitted, ...]
     clock_shift_s: float | None
@@ -92,6 +102,8 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         log10_p: log10 of the p-value of the sign test between these two.
         held_correlation: correlation between accepted requests' durations and their places in a queue.
         other_count: the limit that the decisions suggest, if it differs from the documented limit.
+        other_counts: its interval over all named limiters.
+        blocked_s: seconds from a limiter's first 429 to its last request, if none was accepted in between.
         candidates: each algorithm's best fit, best first.
     """
 
@@ -106,6 +118,8 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     log10_p: float | None
     held_correlation: float | None
     other_count: int | None
+    other_counts: tuple[int, int] | None
+    blocked_s: float | None
     candidates: tuple[FitResult, ...]
 
 
@@ -298,6 +312,8 @@ def _fitted(fit: Fit) -> FitResult:
         limiter=spec.algorithm,
         burst=spec.burst,
         count_rejected=spec.count_rejected,
+        phase_s=spec.phase,
+        round_down=spec.round_down,
         count=fit.limit.count,
         window_s=None if spec.algorithm == CONCURRENCY else fit.limit.window,
         clock_shift_s=fit.shift_s,

@@ -11,11 +11,11 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import WindowCounts
 from loadtest.limits.fits import BAR, Fit
-from loadtest.limits.inference import Inference, same, words
+from loadtest.limits.inference import Inference, range_text, same, words
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import alarm
 from loadtest.report.tables.rejections import NamedLimit, named_limits, rejection_tables
-from loadtest.words import count, counted, joined, percent
+from loadtest.words import count, counted, joined, percent, seconds
 
 _KINDS: Final = 2
 """Maximum number of limiters that are named where several fit."""
@@ -34,6 +34,11 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     """Return the evidence for a limit's inferred limiter in sentences; the table of decisions has its numbers."""
     inferred = found.inference
     if inferred.word == "nothing":
+        if inferred.blocked_s is not None:
+            return (
+                f"After {count(inferred.n - inferred.rejected)} accepted requests none passed for "
+                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the client was banned."
+            )
         if inferred.n and inferred.rejected:
             return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
         return f"None of {count(inferred.n)} responses was a 429, so any limiter fits."
@@ -54,10 +59,10 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
         yield f"The assumed limiter, {shorter(assumed)}, is contradicted by {count(wrong)} decisions."
     windows = None if found.windows is None else found.windows.counts
-    if inferred.other_count is not None:
+    if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""
         keys = ", or keys share limits that were assumed separate" if windows and windows.limiters > 1 else ""
-        yield f"Its count seems to be {count(inferred.other_count)}{instead}{keys}."
+        yield f"Its count seems to be {range_text(inferred.other_counts)}{instead}{keys}."
     elif windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
         yield f"Its saturated whole windows accepted {count(windows.seems)}, not {count(windows.count)}."
 

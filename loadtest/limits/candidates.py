@@ -1,0 +1,229 @@
+"""The limiters that are compared with recorded decisions: every algorithm with its variants and fitted parameters."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from typing import Final
+
+import numpy as np
+
+from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
+from loadtest.limits.fits import Fit, Fitted, best_threshold, judge, unheld_by_queue
+from loadtest.limits.loads import LOADS, SLACK, Loads, RequestLog, bucket_loads
+from loadtest.units import Limit
+
+_STEPS: Final = 31
+"""Clock shifts in each of two grids: 0.04 s apart over the 0.6 s uncertainty of an unknown clock, then 15 times finer.
+"""
+_PHASED: Final = 10_000
+"""Maximum number of requests used to fit the phase of wall-aligned windows, which is constant: bounds the run time."""
+_NEAR_RATED: Final = 2000
+"""Requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
+_NEAR: Final = 0.02
+"""Relative width of the rates that are tried around the documented one: nginx's is off by one request in a hundred."""
+TOGETHER_S: Final = 0.02
+"""Maximum seconds between the first and last request of a burst, as in `sent_requests._BURST_SPAN_S`."""
+_BURSTS_MOST: Final = 6
+"""Maximum number of burst sizes tried where it is unclear which requests were accepted: bounds the run time."""
+_RENEWALS: Final = 200
+"""Maximum number of first acceptances after a rejection that fix a phase: bounds the run time."""
+
+
+def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
+    """Compare every algorithm with the record, also with fitted parameters where these explain more.
+
+    Args:
+        requests: the requests of one limit.
+        assumed: the assumed limiter, whose burst is tried too.
+        offset: the server's clock minus ours, in s.
+        reach: the uncertainty of ``offset``, in s.
+    """
+    fits = [
+        *_without_burst(requests, assumed, offset, reach, windowed=True),
+        *_any_phase(requests, offset, reach),
+        *_with_burst(requests, assumed),
+        *_stepped(requests, assumed, offset, reach),
+        *_without_burst(requests, assumed, offset, reach, windowed=False),
+    ]
+    return sorted(fits, key=lambda fit: -fit.score)
+
+
+def _without_burst(
+    requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float, *, windowed: bool
+) -> Iterator[Fit]:
+    """Fit windowed algorithms, those aligned with the server's clock last, or those without window and burst."""
+    wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
+    for algorithm in sorted(wanted, key=lambda each: each.aligned):
+        phases = {0.0, assumed.phase} if algorithm.aligned else {0.0}
+        for rejected, rounded, phase in product(algorithm.variants, algorithm.roundings, phases):
+            spec = LimiterSpec(algorithm.name, count_rejected=rejected, phase=phase, round_down=rounded)
+            if algorithm.aligned:
+                yield from _aligned(requests, spec, offset, reach)
+            else:
+                yield from _counted(requests, spec, LOADS[algorithm.name](requests, spec, requests.limit, 0.0))
+
+
+def _counted(
+    requests: RequestLog,
+    spec: LimiterSpec,
+    loads: Loads,
+    shift: float | None = None,
+    fitted: tuple[Fitted, ...] = ("shift",),
+) -> Iterator[Fit]:
+    """Fit the documented threshold, and the best: the count of windows, or the burst."""
+    limit, known = requests.limit, at_once(spec, requests.limit)
+    more = () if shift is None else fitted
+    yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
+    best = best_threshold(requests, loads)
+    if best != known and ALGORITHMS[spec.algorithm].has_burst:
+        other = replace(spec, burst=best)
+        yield judge(requests, loads, best, other, limit, shift_s=shift, fitted=("burst", *more))
+    elif best != known:
+        count = replace(limit, count=best)
+        yield judge(requests, loads, best, spec, count, shift_s=shift, fitted=("count", *more))
+
+
+def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fit]:
+    """Fit fixed windows of the phase at which most windows may have begun, unless the clock's uncertainty covers it.
+
+    A window begins between a rejection and the next accepted request.
+    """
+    window, times = requests.limit.window, requests.times
+    after = np.flatnonzero(requests.rejected[:-1] & requests.accepted[1:])
+    # Within a burst whose order is unknown, rejections and acceptances alternate.
+    passed = np.maximum.accumulate(np.where(requests.accepted, times, -np.inf))
+    after = after[times[after + 1] - passed[after] > 2 * requests.tolerance_s][:_RENEWALS]
+    gaps = times[after + 1] - times[after]
+    begins = (times[after] + offset) % window
+    edges = np.unique(np.concatenate((begins, (begins + gaps) % window)))
+    if not len(edges):
+        return
+    wide = np.append(edges[1:], edges[0] + window) - edges
+    held = (((edges + wide / 2)[:, None] - begins) % window < gaps).sum(axis=1)
+    place = int(np.argmax(held))
+    low, high = float(edges[place]) - reach, float(edges[place] + wide[place]) + reach
+    phase = (low + high) / 2 % window
+    if min(phase, window - phase) <= reach:
+        return
+    spec = LimiterSpec("fixed-window", phase=phase)
+    loads = LOADS["fixed-window"](requests, spec, requests.limit, offset)
+    for fit in _counted(requests, spec, loads, offset, ("phase",)):
+        yield replace(fit, phases=(low, high))
+
+
+def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
+    """Fit buckets that refill in whole seconds."""
+    bursts = {None, *([assumed.burst] if assumed.burst and assumed.round_down else [])}
+    for burst in bursts:
+        spec = LimiterSpec("token-bucket", burst or requests.limit.count, round_down=True)
+        yield from _aligned(requests, spec, offset, min(reach, 0.5))
+
+
+def _aligned(requests: RequestLog, spec: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
+    """Fit wall-aligned windows at the clock shift that explains most, within the clock's uncertainty."""
+    first = int(np.argmax(requests.rejected))
+    some, loads = requests.part(max(0, first - _PHASED // 4), _PHASED), LOADS[ALGORITHMS[spec.algorithm].name]
+    tried: dict[float, tuple[float, float]] = {}
+    for wanted in (0, 1):  # the documented count may fit best at another phase
+        step, centre, width = 0.0, offset, reach
+        for _ in range(2):
+            step = 2 * width / (_STEPS - 1)
+            for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
+                if shift not in tried:
+                    tried[shift] = _scores(some, loads(some, spec, some.limit, shift), spec)
+            centre = max(tried, key=lambda shift: (tried[shift][wanted], -abs(shift - offset)))
+            width = step
+        fits = list(_counted(requests, spec, loads(requests, spec, requests.limit, centre), centre))
+        yield from fits[wanted : wanted + 1]
+
+
+def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:
+    documented, best = at_once(spec, requests.limit), best_threshold(requests, loads)
+    score = judge(requests, loads, documented, spec, requests.limit).score
+    return score, score if best == documented else judge(requests, loads, best, spec, requests.limit).score
+
+
+def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
+    """Fit buckets. Some decide alike, and some hold the requests they accept."""
+    limit = requests.limit
+    for each, fitted in _rates(requests):
+        loads = bucket_loads(requests, each.rate)
+        bursts = _bursts(limit, assumed, best_threshold(requests, loads))
+        yield from _each_burst(requests, each, bursts, fitted, loads)
+        may = [_bursts(limit, assumed, best) for best in _first_bursts(requests, loads)]
+        yield from _each_burst(requests, each, {burst: of for some in may for burst, of in some.items()}, fitted, None)
+
+
+def _each_burst(
+    requests: RequestLog,
+    limit: Limit,
+    bursts: dict[int, tuple[Fitted, ...]],
+    fitted: tuple[Fitted, ...],
+    loads: Loads | None,
+) -> Iterator[Fit]:
+    """Fit all algorithms with a burst; without ``loads`` those that count rejections, whose loads depend on it."""
+    counting = loads is None
+    buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
+    unheld = None if loads is None else unheld_by_queue(requests, loads, limit)
+    for burst, of_burst in bursts.items():
+        specs = {each: LimiterSpec(each.name, burst, counting) for each in buckets}
+        own = loads or LOADS[buckets[0].name](requests, specs[buckets[0]], limit, 0.0)
+        alike = judge(requests, own, burst, specs[buckets[0]], limit, fitted=(*fitted, *of_burst))
+        for algorithm, spec in specs.items():
+            if algorithm.holds:
+                yield judge(requests, own, burst, spec, limit, fitted=(*fitted, *of_burst), unheld=unheld)
+            else:
+                yield replace(alike, spec=spec)
+
+
+def _bursts(limit: Limit, assumed: LimiterSpec, best: int) -> dict[int, tuple[Fitted, ...]]:
+    """The bursts to try, with the fitted parameters: the algorithms' defaults, the assumed burst and the best burst."""
+    own = [each.default_burst(limit) for each in ALGORITHMS.values() if each.default_burst]
+    known = dict.fromkeys([*own, *([assumed.burst] if assumed.burst else [])], ())
+    fitted: dict[int, tuple[Fitted, ...]] = {best: ("burst",)}
+    return {**fitted, **known}
+
+
+def _first_bursts(requests: RequestLog, loads: Loads) -> range:
+    """The range of bursts accepted before the first rejection; until then, counting rejections makes no difference."""
+    first = int(np.argmax(requests.rejected)) if requests.rejected.any() else len(requests.times) - 1
+    # Requests sent together reach the server in any order.
+    later = int(np.searchsorted(requests.times, requests.times[first] + TOGETHER_S))
+    least, most = (
+        max(1, math.ceil(float(loads[0][:end][requests.accepted[:end]].max(initial=0.0)) - SLACK) + 1)
+        for end in (first, later)
+    )
+    return range(max(least, most - _BURSTS_MOST + 1), most + 1)
+
+
+def _rates(requests: RequestLog) -> Iterator[tuple[Limit, tuple[Fitted, ...]]]:
+    """The documented rate and, if no burst makes it fit, the best rate near it and near the accepted rate."""
+    some, limit = requests.part(0, _NEAR_RATED), requests.limit
+    spec = LimiterSpec("token-bucket")
+
+    def fit(factor: float) -> Fit:
+        loads = bucket_loads(some, limit.rate * factor)
+        return judge(some, loads, best_threshold(some, loads), spec, limit, fitted=("burst",))
+
+    yield limit, ()
+    if fit(1.0).fits:
+        return
+    measured = _accepted_rate(requests) / limit.rate
+    centres: list[tuple[float, float, Fitted]] = [(1.0, _NEAR, "rate")]
+    centres += [(measured, 3 * _NEAR, "count")] if measured and abs(measured - 1) > _NEAR else []
+    for centre, width, fitted in centres:
+        found = {float(factor): fit(float(factor)) for factor in centre * (1 + np.linspace(-width, width, 161))}
+        factor = max(found, key=lambda each: (found[each].score, -abs(each - centre)))
+        if found[factor].fits:
+            count = max(1, round(limit.count * factor)) if fitted == "count" else limit.count
+            yield Limit(count, count / (limit.rate * factor)), (fitted,)
+
+
+def _accepted_rate(requests: RequestLog) -> float:
+    """The rate of acceptance in requests/s during periods with rejections; 0 if they are too short."""
+    limit, places = requests.limit, np.flatnonzero(requests.rejected)
+    gaps, passed = np.diff(requests.times[places]), np.diff(requests.passed.least[places])
+    dense = gaps < max(limit.window / 4, 3 / limit.rate)
+    seconds = float(gaps[dense].sum())
+    return float(passed[dense].sum()) / seconds if seconds >= limit.window / 2 else 0.0

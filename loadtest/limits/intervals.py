@@ -1,0 +1,93 @@
+"""Intervals of a limiter's fitted parameters: the values that the recorded decisions do not exclude."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from loadtest.limits import ALGORITHMS, LimiterSpec
+from loadtest.limits.fits import SIGNIFICANT, Fit, beats, best_threshold, judge, sign_test, threshold_bounds
+from loadtest.limits.loads import LOADS, Loads, RequestLog
+from loadtest.units import Limit
+
+_LOOKED: Final = 10_000
+"""Maximum number of requests looked at: bounds the run time."""
+_RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
+"""Relative differences from the best rate."""
+_SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
+"""Differences from the best clock shift in s, the largest above the 0.04 s between the shifts that are tried."""
+_PHASES: Final = 7
+"""Phases within the interval in which windows may begin."""
+_FURTHER: Final = 6
+"""Thresholds beyond twice the best that are tried: for small ones."""
+
+
+def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
+    """Return a fit with the intervals of its fitted count, burst and rate; without those that hold what is documented.
+
+    A value is held if, with the best values of the other parameters, it explains not significantly fewer decisions.
+
+    Args:
+        requests: the requests of one limit.
+        fit: a limiter that fits.
+        offset: the server's clock minus ours, in s.
+        reach: the uncertainty of ``offset``, in s.
+    """
+    if not {"count", "burst", "rate"} & {*fit.fitted}:
+        return fit
+    some, tried = requests.part(0, _LOOKED), []
+    for spec, limit, shift in _neighbours(fit, offset, reach):
+        loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
+        best = best_threshold(some, loads)
+        tried.append((judge(some, loads, best, spec, limit), best, loads))
+    top = max((each for each, *_ in tried), key=lambda each: each.score)
+    held = [each for each in tried if not beats(top, each[0])]
+    ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
+    low, high, documented = min(ends), max(ends), requests.limit
+    if not ALGORITHMS[fit.spec.algorithm].has_burst:
+        return fit if low <= documented.count <= high else replace(fit, counts=(low, high))
+    rates = _widened([each.limit.rate for each, *_ in held], [each.limit.rate for each, *_ in tried])
+    other = rates is not None and not rates[0] <= documented.rate <= rates[1]
+    bursts = (low, high) if low < high and "burst" in fit.fitted and not fit.spec.count_rejected else fit.bursts
+    return replace(fit, bursts=bursts, rates=rates if other else None)
+
+
+def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:
+    """The limiter with other values of its rate, clock shift or phase."""
+    spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
+    if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
+        yield from ((spec, replace(limit, window=limit.window / (1 + by)), shift) for by in _RATES.tolist())
+    elif fit.phases is not None:
+        phases = np.linspace(fit.phases[0] + reach, fit.phases[1] - reach, _PHASES) % limit.window
+        yield from ((replace(spec, phase=phase), limit, shift) for phase in phases.tolist())
+    elif "shift" in fit.fitted:
+        shifts = np.clip(shift + np.array(_SHIFTS_S), offset - reach, offset + reach)
+        yield from ((spec, limit, each) for each in shifts.tolist())
+    else:
+        yield spec, limit, shift
+
+
+def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
+    """The rates next to those that are held, since the truth may lie between; None if only one was tried."""
+    rates = sorted({*tried})
+    if len(rates) == 1:
+        return None
+    low, high = rates.index(min(held)), rates.index(max(held))
+    return rates[max(0, low - 1)], rates[min(len(rates) - 1, high + 1)]
+
+
+def _thresholds(requests: RequestLog, loads: Loads, best: int) -> tuple[int, int]:
+    """Return the smallest and largest threshold that do not explain significantly fewer decisions than the best."""
+    needs, refutes = threshold_bounds(requests, loads)
+    ends = []
+    for step in (-1, 1):
+        other, reach = best, (0, 2 * best + _FURTHER)
+        while reach[0] < other + step < reach[1]:
+            low, high = min(best, other + step), max(best, other + step)
+            need, refute = (int(((each > low) & (each <= high)).sum()) for each in (needs, refutes))
+            if sign_test(*((need, refute) if step < 0 else (refute, need))) <= SIGNIFICANT:
+                break
+            other += step
+        ends.append(other)
+    return max(1, ends[0]), ends[1]
