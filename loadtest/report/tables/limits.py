@@ -37,7 +37,7 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
         if inferred.blocked_s is not None:
             return (
                 f"After {count(inferred.n - inferred.rejected)} accepted requests none passed for "
-                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the client was banned."
+                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or a ban holds."
             )
         if inferred.n and inferred.rejected:
             return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
