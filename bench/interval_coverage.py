@@ -2,7 +2,7 @@
 
 ``bench/README.md`` has the last results. ``python bench/interval_coverage.py`` simulates 1,000 runs of each regime
 (about a minute) and fails where stated intervals hold too rarely, or nearly always; ``--runs`` sets another number,
-``--seed`` another seed. The intervals were tuned on other seeds than the default. ``--records FOLDER`` takes real runs
+``--seed`` another seed. ``--records FOLDER`` takes real runs
 instead: every run directory below the folder, all of one scenario and seed.
 """
 
@@ -52,6 +52,7 @@ class Regime(NamedTuple):
         refused: greatest share that is refused with 429 when the service is busy.
         stalls: mean seconds between two stalls, mean seconds of a stall: requests wait until it ends.
         steps: (s without on average, s with on average, what is added to the logarithm of times with).
+        bar: whether the bench fails if the intervals do not hold.
     """
 
     about: str
@@ -63,6 +64,7 @@ class Regime(NamedTuple):
     refused: float = 0.2
     stalls: tuple[float, float] | None = None
     steps: tuple[float, float, float] | None = None
+    bar: bool = True
 
 
 REGIMES: Final = {
@@ -76,6 +78,8 @@ REGIMES: Final = {
     "10 s": Regime("for 10 s, a sixth of the stage", correlation_s=10, shared=0.5),
     "steps": Regime("times a half longer by steps, every 5 s on average", steps=(5.0, 5.0, 0.4)),
     "bursts": Regime("a second in ten of times three times as long", steps=(9.0, 1.0, 1.2)),
+    "long 10 s": Regime("10 s in a stage of 5 minutes", 300, correlation_s=10, shared=0.5),
+    "20 s": Regime("20 s, a third of the stage: too short, no bar", correlation_s=20, shared=0.5, bar=False),
 }
 
 
@@ -342,7 +346,7 @@ def main() -> int:
     for name, regime in REGIMES.items():
         cells = []
         for found in coverage(name, given.runs, given.seed).values():
-            bad += (wrong := fails(found))
+            bad += (wrong := regime.bar and fails(found))
             withheld = 1 - found.stated / found.runs
             cells.append(f"{found.covered:.1%}, {withheld:.0%}, {found.width:.2f}{' ✗' if wrong else ''}")
         print(f"| {name} | {regime.about} | " + " | ".join(cells) + " |", flush=True)

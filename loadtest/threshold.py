@@ -196,7 +196,7 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
         expected: the expected value, for ``within``; None if no replay was possible.
 
     Returns:
-        ``inconclusive`` for None, for bounds of which only one meets the requirement, and for ``within`` without an
+        ``inconclusive`` for None, for bounds that meet the requirement only in part, and for ``within`` without an
         expected value.
     """
     if value is None or (threshold.operator == "within" and expected is None):

@@ -107,16 +107,9 @@ class Errors:
         )
 
 
-WORDS: Final = {
-    "negative": "executionTime below zero",
-    "longer_than_seen": "executionTime longer than the client waited for it",
-    "no_time": "executionTime above a day",
-    "seconds": "executionTime near a thousandth of the time that the client waited: seconds for milliseconds",
-    "unknown_state": "a job state that is not documented, and counts as pending",
-    "wrong_result": "a result that is not that of what was asked",
-}
-
-
+NAMES: Final = ("negative", "longer_than_seen", "no_time", "seconds", "unknown_state", "wrong_result")
+"""Kinds of impossible values: executionTime below zero, longer than the client waited, above a day, or apparently in s;
+an undocumented job state, which counts as pending; and a result of another request."""
 SECONDS: Final = (950.0, 1500.0)
 """Range of the client's wait ÷ executionTime that suggests seconds for milliseconds: 1,000, plus network time."""
 _NEARLY_ALL: Final = 0.8
@@ -132,7 +125,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
     """A kind of impossible value.
 
     Attributes:
-        name: a key of ``WORDS``.
+        name: one of ``NAMES``.
         count: operations with such a value.
         possible: operations checked.
         traffic: the traffic entry of the first.
@@ -149,20 +142,16 @@ class Anomaly(Result, frozen=True, kw_only=True):
     worst_ms: float | None = None
     example: str = ""
 
-    @property
-    def words(self) -> str:
-        return WORDS[self.name]
-
 
 class Anomalies:
     """Collector of impossible values of operations and requests in figures."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._found = {name: Anomaly(name=name) for name in WORDS}
+        self._found = {name: Anomaly(name=name) for name in NAMES}
 
     def add(self, chunk: Chunk) -> None:
-        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in WORDS}
+        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in NAMES}
         for stage_index, rows in chunk.operations.by_judged_stage:
             for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
                 pieces[name].append((possible, found))

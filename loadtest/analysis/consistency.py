@@ -55,7 +55,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
     @property
     def words(self) -> str:
-        """Return reason, count and places: ``2 rows that ended before they began (rows 3, 9)``."""
+        """Return count, reason and places: ``2 rows that ended before they began (rows 3, 9)``."""
         rows = ", ".join(str(row) for row in self.rows)
         if self.count == 1:
             return f"1 row that {self.what} (row {rows})"

@@ -91,11 +91,6 @@ class Distribution:
     def mean(self) -> float | None:
         return self.total / self.n if self.n else None
 
-    @property
-    def open_from(self) -> float:
-        """The smallest time-out; infinite if there are none."""
-        return math.inf if self.late is None else self.late.least
-
     @cached_property
     def ended(self) -> "Distribution":
         """All values except time-outs."""
@@ -262,7 +257,7 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of the events to keep, so that one in ``step`` is kept of these and the events before."""
+    """Return the places of the events to keep: every ``step``-th event, counted from the first of the events before."""
     return np.arange(-before % step, events, step)
 
 

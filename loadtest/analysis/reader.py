@@ -48,7 +48,7 @@ class Chunk:
             "has no known outcome": (outcome < 0) | (outcome >= len(OUTCOMES)),
             "is a request of no known kind": (row == REQUEST) & ((kind < 0) | (kind >= len(KINDS))),
             "has a time more than 104 days from the epoch": self._late(rows),
-            "has a time that is no number": ~(self.columns.finite("connect_ms") & self.columns.finite(_EXECUTION)),
+            "has a time that is not a number": ~(self.columns.finite("connect_ms") & self.columns.finite(_EXECUTION)),
             "is of an arrival that was never due": self._never_due(rows),
         }
         return {what: wrong for what, wrong in checks.items() if wrong.any()}

@@ -193,7 +193,7 @@ class StageBlocks:
         return self._error(share_scores, events, whole)
 
     def excess_error(self, window_s: float) -> float | None:
-        """Return the standard error of logit(refused) − logit(expected), from which the window's phase cancels.
+        """Return the standard error of logit(refused) − logit(expected); the window's phase cancels.
 
         None if a block is shorter than a window: a limiter rejects at the end of each window, which would look like
         random variation between blocks.

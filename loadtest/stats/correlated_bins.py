@@ -22,7 +22,7 @@ from loadtest.arrays import Bools, Floats, Ints
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
 """Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage.
 
-Of a longer time, fewer than three fit into the stage, so it looks like a constant level.
+If fewer than three fit into the stage, the pace looks like a constant level.
 """
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
@@ -35,7 +35,7 @@ _TAIL: Final = 0.025
 _APART: Final = (np.arange(400) + 0.5) / 400
 """Distances of two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
-"""Correlation time from which on the pace does not vary repeatedly within the stage."""
+"""With a longer correlation time, the pace does not vary repeatedly within the stage."""
 _LEAST_OF_BIN: Final = 4
 """Minimum number of values in a bin of values in order of time."""
 _MOST_BINS: Final = 30
@@ -124,8 +124,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     """Return whether each level may be a quantile, and the effective number of independent values.
 
     The share up to the level must not be significantly too low, and the share up to the previous level not too high:
-    neither for times that share their pace, nor for events of which only the correlation time is known, because the
-    slowest times may vary by themselves.
+    neither by the pace of all times, nor by these events alone, because the slowest times may vary by themselves.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.

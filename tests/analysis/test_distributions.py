@@ -67,6 +67,6 @@ def test_what_is_known_from_below_only_stays_so() -> None:
     found.add(np.zeros(3, int), np.array([5.0, np.nan, 9.0]), np.array([False, True, True]))
     found.add(np.zeros(2, int), np.array([7.0, 1.0]), np.array([True, False]))
     whole = found.get([0])
-    assert (whole.n, whole.open_from, whole.mean) == (4, 7.0, 5.5)
+    assert (whole.n, whole.late.least, whole.mean) == (4, 7.0, 5.5)
     assert distribution(np.array([np.nan])).n == 0
     assert Distribution().mean is None
