@@ -16,7 +16,7 @@ from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import Point, Table, TableCell, TableColumns, table_of
 from loadtest.report.tables.cells import alarm, entry_name
-from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, percent, times_as
+from loadtest.words import NOTHING, capital, count, duration_ms, limit_name, milliseconds, percent, times_as
 
 _ANOMALY_WORDS: Final = {
     "negative": "an executionTime below zero, which is in no percentile",
@@ -139,7 +139,13 @@ def _anomalies(findings: Findings) -> Table:
         "Example": lambda one: _example(one.request_id),
     }
     rows = [
-        _Oddity(TableCell(one.words, one.traffic, "head"), one.count, one.possible, one.worst_ms, one.request_id)
+        _Oddity(
+            TableCell(capital(_ANOMALY_WORDS[one.name]), one.traffic, "head"),
+            one.count,
+            one.possible,
+            one.worst_ms,
+            one.request_id,
+        )
         for one in findings.anomalies
     ]
     submitted, strange = findings.ledger.submitted, _strange_jobs(findings.ledger)[:-1]
