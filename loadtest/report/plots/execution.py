@@ -1,5 +1,6 @@
 """Plots of executionTime as the server reports it: as part of the response time, over time, and against it."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -18,7 +19,7 @@ from loadtest.report.deciding import deciding
 from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entries, entry_panels
-from loadtest.report.plots.titles import MOST_NAMED, medians, ok_share
+from loadtest.report.plots.titles import MOST_NAMED, medians, names_or_count, ok_share
 
 _RETRIES: Final = "429s and waits before retries"
 _LEGEND: Final = {
@@ -188,7 +189,7 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
     if not shares:
         return "Mean time of ok operations by part"
     if max(shares.values()) < _NOTHING:
-        return f"Largest parts of the mean time of ok operations: {_largest_parts(found)}"
+        return f"Largest part of the mean time of ok operations: {_largest_parts(found)}"
     said = ", ".join(f"{words.share(share)} for {name}{ok_share(findings, name)}" for name, share in shares.items())
     if len(shares) > MOST_NAMED:
         said = words.listed(shares, words.share)
@@ -196,16 +197,14 @@ def _decomposition_title(findings: Findings, found: dict[str, list[_Row]]) -> st
 
 
 def _largest_parts(found: dict[str, list[_Row]]) -> str:
-    """Return the largest part of each entry's time: ``overhead is 95 % (none)``."""
+    """Return the largest part of each entry's time: ``overhead for none; between polls for jobs``."""
     said: dict[str, list[str]] = {}
     for name, bars in found.items():
-        sums: dict[str, float] = {}
+        sums = Counter[str]()
         for bar in bars:
-            for label, ms, _ in bar.parts:
-                sums[label] = sums.get(label, 0.0) + bar.n * ms
-        label = max(sums, key=lambda each: sums[each])
-        said.setdefault(label, []).append(f"{words.share(sums[label] / (sum(sums.values()) or 1.0))} ({name})")
-    return "; ".join(f"{label}: {', '.join(each)}" for label, each in said.items())
+            sums.update({label: bar.n * ms for label, ms, _ in bar.parts})
+        said.setdefault(sums.most_common(1)[0][0], []).append(name)
+    return "; ".join(f"{label} for {names_or_count(names)}" for label, names in said.items())
 
 
 def why_none(findings: Findings) -> str:
