@@ -143,6 +143,6 @@ def _title(comparison: RunComparison, known: list[MetricComparison]) -> str:
     name = style.label(worst, stages=stages)
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
-        return f"{len(worse)} of {len(known)} gated metrics {became}, most of all {name} {change}"
+        return f"{len(worse)} of {len(known)} judged metrics {became}, most of all {name} {change}"
     most = "most changed for the worse, short and polled times aside" if in_percent(worst) else "most changed"
-    return f"None of {len(known)} gated metrics is found to be worse; {most}: {name} {change}"
+    return f"None of {len(known)} judged metrics became worse; {most}: {name} {change}"

@@ -1,4 +1,4 @@
-"""Every metric of a history over its runs, with their statuses and the segments between accepted changes."""
+"""Every metric of a history over its runs, with their statuses and the baseline periods between accepted changes."""
 
 import math
 from collections.abc import Sequence
@@ -66,7 +66,7 @@ def draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | Non
         panel.set_xlabel("run, in order of start")
     present = {_look_of(run) for run in runs}
     handles = {name: key(ls="", **look) for name, look in _LOOKS.items() if name in present}
-    handles["median of a segment’s accepted runs"] = key(color=INK, lw=1)
+    handles["median of a baseline period’s accepted runs"] = key(color=INK, lw=1)
     if any(run.new_segment for run in runs):
         handles["accepted change"] = key(lw=0.9, **CHANGED)
     keys(figure, handles)

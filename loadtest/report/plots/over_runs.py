@@ -176,7 +176,7 @@ def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, be
 
 
 def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[float]:
-    """Draw the runs before, with a dashed line after each segment; gives their values."""
+    """Draw the runs before, with a dashed line after each baseline period; return their values."""
     drawn: list[float] = []
     for part in before.segments:
         found = [style.drawn_value(run.measurements, one.key) for run in part]

@@ -31,11 +31,11 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
 def test_titles_state_what_was_found() -> None:
     """Number and name of what became worse; how many pairs agree."""
     drawn = forest.draw(SLOWER)
-    assert drawn.title.startswith("2 of 12 gated metrics became worse, most of all greetings")
+    assert drawn.title.startswith("2 of 12 judged metrics became worse, most of all greetings")
     pairs = over_runs.draw_first(PAIRED)
     assert pairs.title == "greetings: response time p50, the head was worse in 7 of 7 pairs"
     unchanged = forest.draw(made.CASES["pass"]())
-    assert unchanged.title.startswith("None of 12 gated metrics is found to be worse")
+    assert unchanged.title.startswith("None of 12 judged metrics became worse")
 
 
 def test_runs_before_an_accepted_change_are_drawn_apart() -> None:
