@@ -173,7 +173,7 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower is at most half as fast and hardly better: in response times if requests waited, else in the share of
+    The slower is about half as fast and hardly better: in response times if requests waited, else in the share of
     operations that succeeded.
     """
     counted = outcomes(levels)
@@ -182,7 +182,7 @@ def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
         return None
     slower = failed[0]
     for faster in failed[1:]:
-        halved = slower.multiplier * _STEP <= faster.multiplier * (1 + _FINE)
+        halved = slower.multiplier * _STEP <= faster.multiplier * _BETTER
         if halved and slower.constraint == faster.constraint != Constraint.GENERATOR and _alike(slower, faster):
             return slower, faster
     return None

@@ -156,7 +156,7 @@ def test_a_failure_that_does_not_depend_on_the_rate_ends_the_search() -> None:
         msgspec.structs.replace(each, entries={"runs": msgspec.structs.replace(each.entries["runs"], error_rate=0.9)})
         for each in failing
     ]
-    for levels in ([waiting(1.0, 402), waiting(0.5, 400)], broken):
+    for levels in ([waiting(1.0, 402), waiting(0.51, 400)], broken):
         assert hopeless(levels) == (levels[1], levels[0])
         assert next_multiplier(levels, (), EVEN, Precision()) is None
     assert hopeless([waiting(1.0, 4000), waiting(0.5, 400)]) is None
