@@ -116,7 +116,7 @@ def test_a_person_starts_a_run_in_a_browser(web_ui: Fixture) -> None:
         own = host.input_value()
         for url, answer in (
             ("http://192.0.2.1", "is not a loopback address"),
-            ("http://127.0.0.1:1", "http://127.0.0.1:1 refuses connections. Start it"),
+            ("http://127.0.0.1:1", "http://127.0.0.1:1 refuses connections. Start the server"),
         ):
             host.fill(url)
             start.click()
