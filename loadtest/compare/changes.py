@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from loadtest.compare.measurements import NATURES, Key
+from loadtest.compare.measurements import NATURES, Key, Metric
 from loadtest.metrics import Nature
 from loadtest.stats.means import student, student_tail
 from loadtest.stats.shares import (
@@ -269,6 +269,11 @@ class ShareChange(MetricChange):
             if angle >= math.pi / 2 or share >= 1:
                 return None
         return math.exp(logit(share) - rate - self._offset)
+
+    def value_at(self, odds: float) -> float:
+        """Return the head's value for an odds ratio to the base side; of 429s beyond the expected."""
+        share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
+        return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
     @property
     def _offset(self) -> float:

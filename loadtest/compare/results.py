@@ -34,6 +34,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         p_adjusted: by Holm over the family.
         detectable: the smallest change for the worse that this comparison finds in 80 % of cases, as a ratio above 1
             (below 1 if less is worse); None if unknown.
+        detectable_value: of a share, the head's value at that change, in the metric's unit.
         sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
         n: runs of the history, or pairs.
         suspect: whether it is suspected, so that a rerun must confirm it.
@@ -58,6 +59,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     p: float | None = None
     p_adjusted: float | None = None
     detectable: float | None = None
+    detectable_value: float | None = None
     sd: float | None = None
     n: int
     suspect: bool

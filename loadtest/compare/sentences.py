@@ -78,10 +78,9 @@ def detectable_ms(one: MetricComparison) -> float:
 
 
 def detectable(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
-    """Return the smallest detectable change for the worse: ``+12 % (greetings: executionTime p50)``."""
+    """Return the smallest detectable change of a time or rate: ``+12 % (greetings: response time p50)``."""
     factor = one.detectable or 1.0
-    size = f"{signed(100 * (factor - 1))} %" if one.nature.scale == "log" else f"odds × {number(factor)}"
-    return f"{size} ({name(one, metrics)})"
+    return f"{signed(100 * (factor - 1))} % ({name(one, metrics)})"
 
 
 def listed(items: Sequence[str], most: int = 4) -> str:

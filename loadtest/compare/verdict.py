@@ -29,7 +29,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from loadtest.compare import sentences
-from loadtest.compare.changes import AnyChange
+from loadtest.compare.changes import AnyChange, ShareChange
 from loadtest.compare.findings import attribution, find, summary
 from loadtest.compare.measurements import Key, Metric, RunMeasurements
 from loadtest.compare.results import (
@@ -187,6 +187,7 @@ def _judged(
         p=ps[0],
         p_adjusted=ps[1],
         detectable=detectable,
+        detectable_value=change.value_at(detectable) if detectable and isinstance(change, ShareChange) else None,
         sd=change.sd,
         n=change.n,
         suspect=verdict[1] == _SUSPECTED,

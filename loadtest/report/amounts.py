@@ -91,11 +91,11 @@ def _interval(bounds: tuple[float, float] | None, say: Callable[[float], str]) -
 
 
 def detectable(one: MetricComparison) -> str:
-    """Return the minimum detectable change: ``+12 %``, in ms for short or polled times, as odds for shares."""
+    """Return the minimum detectable change: ``+12 %``, in ms for short or polled times; a share’s value."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
-        return f"odds × {factor(one.detectable)}"
+        return NOTHING if one.detectable_value is None else f"to {value(one.metric, one.detectable_value)}"
     if NATURES[one.metric].unit == "ms" and not in_percent(one):
         return difference(one.metric, detectable_ms(one))
     return percent(one.detectable)

@@ -103,6 +103,7 @@ def test_what_is_detectable_is_found() -> None:
     assert calm.detectable is not None
     odds = calm.detectable * 4 / 396
     needed = 400 * odds / (1 + odds)
+    assert calm.detectable_value == pytest.approx(needed / 400, rel=0.1)
     assert judged([(4, 400)] * 5, (4, math.ceil(needed))[::-1] if needed > 400 else (math.ceil(needed), 400)).suspect
     assert not judged([(4, 400)] * 5, (round(needed / 3), 400)).suspect
 
