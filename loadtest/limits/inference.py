@@ -198,6 +198,9 @@ def words(fit: Fit) -> str:
         text = text.replace(name, f"{name} (or {twins[0]}, which decides alike)", 1)
     if fit.bursts is not None:
         text += f" ({fit.bursts[0]} to {fit.bursts[1]} fit as well)"
+    if fit.phases is not None:
+        early, late = fit.phases
+        text = text.replace(f"{spec.phase:.3g} s after", f"{early:.3g} to {late:.3g} s after")
     if fit.rates is not None:
         text += f", at {fit.rates[0]:.4g} to {fit.rates[1]:.4g} requests/s"
     if fit.counts is not None:
