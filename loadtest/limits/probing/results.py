@@ -34,7 +34,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
         listed: whether an entry allows a host other than loopback.
         documented: the limits to probe: documented count and window in s.
         rate: maximum requests/s.
-        requests: maximum over all limits; None for four times each documented count.
+        requests: maximum over all limits; None for 5.5 times each documented count.
         workflow: the workflow to run if requests without execution do not count; None to run none.
         tls: as in a target's entry.
         headers: likewise.
