@@ -173,16 +173,18 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower is about half as fast and hardly better: in response times if requests waited, else in the share of
-    operations that succeeded.
+    The slower is about half as fast, or the slowest that can be judged, and hardly better. Times count if requests
+    waited, else the share of operations that succeeded.
     """
     counted = outcomes(levels)
     failed = sorted((level for level, passed in counted if not passed), key=lambda level: level.multiplier)
     if len(failed) < len(counted) or len(failed) < 2:
         return None
     slower = failed[0]
+    # Where slower runs have too few values, a smaller distance has to do.
+    apart = math.sqrt(_STEP) if _unjudged(levels) else _STEP
     for faster in failed[1:]:
-        halved = slower.multiplier * _STEP <= faster.multiplier * _BETTER
+        halved = slower.multiplier * apart <= faster.multiplier * _BETTER
         if halved and slower.constraint == faster.constraint != Constraint.GENERATOR and _alike(slower, faster):
             return slower, faster
     return None

@@ -160,5 +160,8 @@ def test_a_failure_that_does_not_depend_on_the_rate_ends_the_search() -> None:
         assert hopeless(levels) == (levels[1], levels[0])
         assert next_multiplier(levels, (), EVEN, Precision()) is None
     assert hopeless([waiting(1.0, 4000), waiting(0.5, 400)]) is None
+    unsure = msgspec.structs.replace(waiting(0.5, 400), outcome="inconclusive")
+    assert hopeless([waiting(1.0, 402), unsure, waiting(0.76, 400)]) is not None
+    assert hopeless([waiting(1.0, 402), waiting(0.76, 400)]) is None
     assert hopeless([waiting(1.0, 402), waiting(0.5, 400), waiting(0.2, 10, holds=True)]) is None
     assert hopeless([level(1.0, 0.1), level(0.5, 0.1)]) is None
