@@ -182,7 +182,7 @@ class Page:
         if verb == "plan" and "--start" not in rest:  # many starts take their time, and tests of plans try them
             rest = [*rest, "--start", "12:00:00"]
         if verb == "run":
-            rest = [*rest, *shortened(rest[1])]
+            rest = [*rest, *shortened(Path(rest[1]).stem)]
         url = self._urls[SERVED]
         if verb == "probe":
             rest = [*rest, "--documented", "retrieval=10/1s"]

@@ -80,7 +80,7 @@ class Record:
 
     @cached_property
     def covered_s(self) -> float:
-        """Seconds from the epoch that the record covers: the schedule, or its part before the run was cut short."""
+        """Length of the recorded part of the schedule, in s: all of it unless the run was cut short."""
         planned = max((s.end_s for t in self.info.traffic.values() for s in t.stages), default=0.0)
         if self.info.end == "finished":
             return planned

@@ -180,7 +180,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     polling: dict[str, str] = {}
 
     def polled(self, key: Key) -> str:
-        """Return the polling interval of the jobs whose response time a metric is; empty for other metrics."""
+        """Return the polling interval of the jobs that a response-time metric measures; empty for other metrics."""
         return self.polling.get(key.traffic, "") if key.metric.startswith("response_time") else ""
 
     def by_key(self) -> dict[Key, Measurement]:

@@ -187,7 +187,7 @@ def _evidence(
 
 
 def _used(comparable: list[RunMeasurements]) -> list[RunMeasurements]:
-    """Leave out the runs between the first and the latest, so that the comparison of a long history stays small."""
+    """Keep only the first ``ANCHOR`` and the last ``WINDOW`` runs, so that a long history is compared quickly."""
     return comparable if len(comparable) <= ANCHOR + WINDOW else comparable[:ANCHOR] + comparable[-WINDOW:]
 
 

@@ -249,7 +249,7 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
     if spec.phase and not algorithm.aligned:
         raise SpecError("phase", f"{algorithm.name} has no phase", _choose(lambda each: each.aligned))
     if not 0 <= spec.phase < math.inf:
-        raise SpecError("phase", f"a phase of {spec.phase:g} s is not a time after a window's start", "give 0 or more")
+        raise SpecError("phase", f"a phase of {spec.phase:g} s is not possible", "give 0 s or more")
     return algorithm
 
 

@@ -18,7 +18,7 @@ _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linsp
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 """Differences from the best clock shift in s, the largest above the 0.04 s between the shifts that are tried."""
 _PHASES: Final = 7
-"""Phases within the interval in which windows may begin."""
+"""Number of phases tried within the interval in which windows may begin."""
 _FURTHER: Final = 6
 """Thresholds beyond twice the best that are tried: for small ones."""
 

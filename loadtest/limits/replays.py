@@ -107,7 +107,7 @@ class AlignedReplay(LimiterReplay):
 
 
 class CounterReplay(LimiterReplay):
-    """At most N by an estimate that adds the weighted count of the previous window."""
+    """Accepts while an estimate, this window's count plus the weighted count of the previous window, is at most N."""
 
     def _start(self) -> None:
         self._before = np.zeros(self.counts.shape)

@@ -190,11 +190,11 @@ def _polls(findings: Findings) -> Iterator[str]:
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
             least, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
-            vague[name] = f"after {least} or later" if late else f"between {least} and {words.duration_ms(upper)}"
+            vague[name] = f"{least} or more" if late else f"between {least} and {words.duration_ms(upper)}"
     if vague:
         listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
         exact = f"the exact moment when job results of {joined(list(vague))} became available"
-        yield f"{exact}: polling bounds the median to {listed}"
+        yield f"{exact}: polling shows only that the median is {listed}"
     if pending := findings.ledger.pending:
         yield f"the end of {counted(pending, 'job')}: pending when last seen"
 

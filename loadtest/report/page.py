@@ -86,7 +86,7 @@ class Table:
     decides: tuple[int, ...] = ()
 
     def brief(self, most: int) -> "Table":
-        """Return the table with at most ``most`` deciding rows, in their order; itself if those are all."""
+        """Return the table with at most ``most`` deciding rows, in their order; itself if it keeps every row."""
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
@@ -127,7 +127,10 @@ def filled(*tables: Table) -> tuple[Table, ...]:
 
 
 def table_of(name: str, title: str, columns: TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
-    """Return a table with a row per item. Whole numbers become text, None a dash, and a row's first text its head."""
+    """Return a table with a row per item.
+
+    Whole numbers become text, None becomes a dash, and the first text of a row becomes its head cell.
+    """
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in columns)
     extra = frozenset(label.lstrip("~#") for label in columns if label.startswith("~"))
     cells = tuple(

@@ -103,7 +103,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     file = None if found is None else suspects.save(found, directory)
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-        # The user has typed a production target's name for the first run.
+        # Confirmed already: the user typed a production target's name before the first run.
         return check(dataclasses.replace(options, yes=True), found)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if file is not None:

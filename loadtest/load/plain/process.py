@@ -75,7 +75,7 @@ class LocustProcess:
             test.check(test.url)
 
     def set_up(self, environment: Environment, web_ui: WebUI | None = None, **_: Any) -> None:
-        """Conduct the runs of Locust's environment by an engine from now on."""
+        """Let an engine run the tests of Locust's environment from now on."""
         runner = environment.runner
         if isinstance(runner, WorkerRunner):
             self._take_part(environment, runner)

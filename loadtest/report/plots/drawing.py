@@ -162,8 +162,8 @@ class PlottedSeries:
 
     Attributes:
         panel: title of its panel.
-        x: along the axis; of bins where they begin.
-        y: as many.
+        x: positions along the axis; for bins, their left edges.
+        y: a value for each position.
         dots: whether it is a scatter, which gets no table.
     """
 

@@ -192,7 +192,7 @@ def _nothing(findings: Findings) -> Table:
         (not any(each.windows for each in limits), "Accepted per window", "the limiter does not count in windows"),
         (not any(each.headers.n for each in limits), "Other rate-limit headers", "no response carried any"),
         (not retried, "Retries", "no operation was tried more than once"),
-        (rejected and not found.interference, "Interference", "no client sent while another was rejected"),
+        (rejected and not found.interference, "Interference", "no client sent requests while another was rejected"),
         (not found.complete, "Requests beyond the first million of a limit", "they are only counted"),
     )
     if found.why_not is not None:
