@@ -106,7 +106,6 @@ def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) 
     assert "above 90 % CPU" in broken(findings)["generator CPU"]
 
 
-@pytest.mark.heavy
 def test_workers_that_fall_behind_say_so_while_the_run_goes_on(offer: Any, open_api: Any) -> None:
     """Each operation blocks its process for twice the time between two arrivals."""
     (offer.folder / "classes.py").write_text(CLASSES)

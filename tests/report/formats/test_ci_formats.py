@@ -72,7 +72,7 @@ def test_a_threshold_is_a_test_case(tmp_path: Path) -> None:
     skipped = cases["response_time.p99 < 9s"].find("skipped")
     assert "too few samples for p99: 80" in str(skipped.get("message"))
     evenness = cases["evenness"].find("skipped")
-    assert evenness.get("message") == "not judged: arrivals were too few for their evenness to be judged"
+    assert evenness.get("message") == "not judged: there were too few arrivals to judge their evenness"
 
 
 def test_an_invalid_run_judges_nothing(tmp_path: Path) -> None:
