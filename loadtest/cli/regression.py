@@ -53,6 +53,8 @@ def check(**options: Any) -> int:
     A suspected regression triggers one rerun and counts only if the same metrics regress again. Passed runs join the
     history automatically, regressed runs only by `accept`. Below five accepted runs the history is still learning.
     """
+    if options["must_find"] == 0:
+        raise InputError("--must-find 0: must be above zero", "Give a share, such as --must-find 20%.")
     return check_run(CheckOptions(**options))
 
 

@@ -25,6 +25,10 @@ RunStatus = Literal["accepted", "waiting", "rejected", "invalid"]
 RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: a run that was accepted manually and never compared."""
 
+NOT_CONFIRMED: Final = "not confirmed by"
+"""Beginning of the reason of a check that accepts a suspected run by itself."""
+IMPROVED_AGAIN: Final = "improved, and again in"
+"""Beginning of the reason of a check that begins a baseline period by itself."""
 _DIGITS: Final = 7
 
 
@@ -131,9 +135,10 @@ class History(NamedTuple):
         return [each.measurements for each in periods[-2]] if len(periods) > 1 else []
 
     def decided(self, runs: Iterable[RunMeasurements]) -> bool:
-        """Whether one of these runs has a decision."""
+        """Whether the user decided on one of these runs."""
         ids = {each.run for each in runs}
-        return any(each.reason for each in self.runs if each.id in ids)
+        own = (each.reason for each in self.runs if each.id in ids)
+        return any(reason and not reason.startswith((NOT_CONFIRMED, IMPROVED_AGAIN)) for reason in own)
 
 
 def fold(lines: Iterable[HistoryLine]) -> History:

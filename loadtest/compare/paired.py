@@ -91,14 +91,17 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
     invalid = [block for pair in counted_pairs for block in pair if not block.valid]
     if invalid and len(valid) < LOOKS[0]:
         return conclude(sides, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
-    changes, shown = _compare_blocks(valid)
+    changes, shown, lost = _compare_blocks(valid)
     metrics = judge_family(changes, shown, LEVELS, None)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    return decide(sides, metrics, controls(valid, paired=True), reasons)
+    return decide(sides._replace(lost=lost), metrics, controls(valid, paired=True), reasons)
 
 
-def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison]]:
-    """Estimate the difference of each metric over the pairs, and list metrics that are not tested."""
+def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
+    """Estimate the difference of each metric over the pairs, and list metrics that are not tested.
+
+    The set holds metrics that would be tested if the head side had them.
+    """
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
         others = head.by_key()
@@ -120,7 +123,14 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
         else:
             few = f"fewer than {LOOKS[0]} pairs have it on both sides"
             untested.append(only_shown(key, [one.value for one, _ in fit], fit[-1][1].value, few))
-    return estimate(tested), untested
+    stated = {key: [one for one, _ in column if not unfit(one)] for key, column in columns.items()}
+    wanted = weights({key: bases for key, bases in stated.items() if len(bases) >= LOOKS[0]})
+    lost = {
+        one.key
+        for one in untested
+        if wanted.get(one.key) and any(head is None and not unfit(base) for base, head in columns[one.key])
+    }
+    return estimate(tested), untested, lost
 
 
 def _unfit(base: Measurement, head: Measurement | None) -> str:

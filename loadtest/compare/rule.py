@@ -28,7 +28,7 @@ from loadtest.compare.measurements import (
 )
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.sentences import detectable, listed, minute
+from loadtest.compare.sentences import detectable, listed, minute, name, where
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, improvements, judge_family, only_shown
 from loadtest.errors import ExitCode
@@ -73,9 +73,9 @@ def judge_history(
         settings: the scenario's own.
         noise: accepted runs of the baseline period before; a short period keeps their noise.
     """
-    kept = noise if len(noise) >= LEAST_RUNS and len(history) < ANCHOR else ()
     valid = [one for one in history if one.valid]
-    comparable = [one for one in valid if not mismatch(one, run, same=settings.same)]
+    comparable, kept = ([one for one in runs if not mismatch(one, run, same=settings.same)] for runs in (valid, noise))
+    kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
     sides = SideRuns(
         kind="history",
         title=title,
@@ -91,7 +91,7 @@ def judge_history(
     if history and not comparable:
         field = mismatch(valid[-1], run, same=settings.same) if valid else "no run of the history is valid"
         return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
-    changes, shown = _compare_run(used, run, settings.rise, kept)
+    changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
     metrics = judge_family(changes, shown, LEVELS, confirming)
     others = controls([(one, run) for one in used], paired=False)
     return decide(sides, metrics, others, causes(used[-1:], run))
@@ -102,16 +102,17 @@ def _compare_run(
     run: RunMeasurements,
     rise: float | None,
     noise: Sequence[RunMeasurements],
+    suspected: Collection[Key] = (),
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
     """Compare each measurement of a run with comparable earlier runs, and list measurements that are not tested.
 
     The change is that against the latest runs, or against the first runs if that is worse. A gated metric of most
-    earlier runs that this run lacks is shown as missing.
+    earlier runs that this run lacks is shown as missing, and so is each ``suspected`` metric.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
     shares, heads = weights(columns), run.by_key()
-    shown = [only_shown(key, (), None, NOT_STATED) for key in not_stated(columns, heads)]
+    unstated, shown = not_stated(columns, heads), []
     for head in run.measurements:
         bases, why = columns.pop(head.key, []), unfit(head)
         kept = before[head.key]
@@ -125,11 +126,14 @@ def _compare_run(
         if drift:
             anchored.append(_evidence(head, bases, bases[:ANCHOR], (shares[head.key], drift)))
     missing = "the run has no such value, although earlier runs have"
+    absent: dict[Key, list[Measurement]] = {key: [] for key in suspected if key not in heads} | columns
     shown += [
         only_shown(key, [one.value for one in bases], None, missing)
-        for key, bases in columns.items()
-        if 2 * len(bases) > len(history)
+        for key, bases in absent.items()
+        if 2 * len(bases) > len(history) or key in suspected
     ]
+    known = {one.key for one in shown}
+    shown += [only_shown(key, (), None, NOT_STATED) for key in unstated if key not in known]
     drifts = {each.key: each for each in estimate(anchored, anchored=True, rise=rise)}
     sudden = estimate(latest, rise=rise)
     changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in sudden]
@@ -223,7 +227,8 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """Return a pass as inconclusive if the check could not have found a growth that it must find.
 
     It must find it in the response time p50 of each entry alone, where it is at least 1 ms and more than polling hides.
-    A history of fewer than ten runs is not judged.
+    Entries whose growth is less are named, and at least one entry must show it. A history of fewer than ten runs is not
+    judged.
 
     Args:
         comparison: of a run with its history.
@@ -231,20 +236,23 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """
     if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
         return comparison
-    tested = [one for one in comparison.metrics if one.gated and one.metric == Metric.RESPONSE_TIME_P50 and one.base]
-    visible = [one for one in tested if must_find * (one.base or 0.0) >= max(LEAST_MS, one.resolution_ms)]
-    missed = [one for one in visible if (one.detectable or math.inf) > 1 + must_find]
-    if not missed:
-        return comparison
-    size, names = f"{100 * must_find:.3g} %", [detectable(one, comparison.metrics) for one in missed]
-    sentence = f"This check could not have found +{size}: its minimum detectable changes are {listed(names)}."
-    advice = "More accepted runs, longer stages or a quieter machine make it able to."
-    hidden = [one.traffic for one in tested if one not in visible]
+    metrics, size = comparison.metrics, f"{100 * must_find:.3g} %"
+    entries = [one for one in metrics if one.metric == Metric.RESPONSE_TIME_P50 and one.base]
+    visible = [one for one in entries if must_find * (one.base or 0.0) >= max(LEAST_MS, one.resolution_ms)]
+    coarse = [detectable(one, metrics) for one in visible if one.detectable and one.detectable > 1 + must_find]
+    untested = [name(one, metrics) for one in visible if not one.detectable]
+    hidden = [where((one.traffic, one.stage), metrics) for one in entries if one not in visible]
     also = (f"+{size} is too small to see in {listed(hidden)}.",) if hidden else ()
+    why = [f"its minimum detectable changes are {listed(coarse)}"] if coarse else []
+    why += [f"{listed(untested)} could not be tested"] if untested else []
+    why += [] if visible else ["it is too small to see in every response time p50"]
+    if not why:
+        return msgspec.structs.replace(comparison, reasons=(*also, *comparison.reasons))
+    advice = ("More accepted runs, longer stages or a quieter machine make it able to.",) if visible else ()
     return msgspec.structs.replace(
         comparison,
         word="inconclusive",
         exit_code=int(ExitCode.INCONCLUSIVE),
-        sentence=sentence,
-        reasons=(comparison.sentence, advice, *also, *comparison.reasons),
+        sentence=f"This check could not have found +{size}: {'; '.join(why)}.",
+        reasons=(comparison.sentence, *advice, *also, *comparison.reasons),
     )

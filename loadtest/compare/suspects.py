@@ -39,6 +39,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         target: as for ``--target``.
         target_version: as for ``--target-version``.
         history: as for ``--history``.
+        must_find: as for ``--must-find``; None for the scenario's own.
     """
 
     scenario: str
@@ -48,6 +49,7 @@ class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     target: str | None
     target_version: str
     history: str
+    must_find: float | None = None
 
 
 class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -32,19 +32,20 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
     found = {key: _WEIGHTS.get(key.metric, 0.0) for key in columns}
     for key in columns:
         if key.metric == Metric.EXECUTION_TIME_P50:
-            found[key] = float(_hides(columns.get(key._replace(metric=Metric.RESPONSE_TIME_P50), ())))
+            responses = columns.get(key._replace(metric=Metric.RESPONSE_TIME_P50))
+            found[key] = float(not responses or _hides(responses))
     return found
 
 
 def not_stated(columns: Mapping[Key, Sequence[Measurement]], known: Collection[Key]) -> list[Key]:
     """Return executionTimes that would be tested if the service stated them; ``known`` are the measured metrics."""
-    responses = (key for key in columns if key.metric == Metric.RESPONSE_TIME_P50 and _hides(columns[key]))
+    responses = (
+        key for key in columns if key.metric == Metric.RESPONSE_TIME_P50 and columns[key] and _hides(columns[key])
+    )
     executions = (key._replace(metric=Metric.EXECUTION_TIME_P50) for key in responses)
     return [key for key in executions if key not in known]
 
 
 def _hides(responses: Sequence[Measurement]) -> bool:
-    if not responses:
-        return True
     interval = statistics.median(one.resolution_ms for one in responses)
     return interval > _HIDDEN * statistics.median(one.value for one in responses)

@@ -10,7 +10,7 @@ Holm's procedure over the tested metrics and the minimum effect decide on each m
     Fewer than five comparable accepted runs: nothing is judged.
 ``inconclusive`` (6)
     The user must act: a metric awaits its rerun, the environment changed with it, the rerun could not measure it, no
-    metric could be tested, or pairs leave a change of 10 % open.
+    metric could be tested, pairs leave a change of 10 % open, or the head side lacks a tested metric.
 ``not comparable`` (3)
     Scenario, target or (embedded) machine differ. The sentence names the field.
 ``invalid`` (3)
@@ -82,6 +82,7 @@ class SideRuns(NamedTuple):
         head: likewise.
         confirming: the keys that a rerun must confirm; None for a first comparison.
         least: minimum number of runs of the history, or pairs.
+        lost: tested metrics of the base side that the head side lacks.
     """
 
     kind: Literal["paired", "history"]
@@ -92,6 +93,7 @@ class SideRuns(NamedTuple):
     head: str
     confirming: Collection[Key] | None
     least: int
+    lost: Collection[Key] = ()
 
 
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
@@ -295,6 +297,8 @@ def _verdict(
         return ("regressed" if regressions else "inconclusive"), sentence
     if regressions:
         return "regressed", f"{text}." if sides.confirming is None else f"{text}. The rerun confirmed it."
+    if lost := [one for one in metrics if one.key in sides.lost]:
+        return "inconclusive", f"Inconclusive: the head side lacks {_names(lost, metrics)}, unlike the base side."
     tested = [one for one in metrics if one.gated and one.p is not None]
     if not tested:
         return _nothing_tested(sides, metrics)
@@ -351,8 +355,10 @@ def _reasons(
     if drifting := [one.cause for one in findings if one.cause.drift]:
         against = f"against the first {drifting[0].n} runs since the last accepted change"
         reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
-    if missing := [one for one in metrics if one.head is None]:
-        reasons.append(f"Not measured in this run, although earlier runs have it: {_names(missing, metrics)}.")
+    if missing := [one for one in metrics if one.head is None and one.base is not None]:
+        paired = "on the head side, although the base side has it"
+        place = paired if sides.kind == "paired" else "in this run, although earlier runs have it"
+        reasons.append(f"Not measured {place}: {_names(missing, metrics)}.")
     if improved := [one for one in metrics if one.verdict == "improved"]:
         texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}" for one in improved]
         reasons.append(f"Improved: {sentences.listed(texts)}.")

@@ -12,7 +12,7 @@ import msgspec
 
 from loadtest.compare import history, history_file, measurements, results, suspects
 from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun
-from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements
+from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements, mismatch
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
 from loadtest.compare.sentences import in_percent, listed
@@ -129,7 +129,9 @@ def _judged(
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
     found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
-    if period := _new_period(known, evidence, run):
+    # A run that proves nothing, such as a run that fails fast, begins no period.
+    matching = [one for one in evidence if not mismatch(one, run, same=settings.same)]
+    if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)
         undo = command_line("regression", "accept", period.run, reason="keep the old baseline") + options.options
         note = f"A new baseline period begins with {period.run}: {period.reason}. To undo it, run `{undo}`."
@@ -163,7 +165,7 @@ def _confirmed(
     lines.append(history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run))
     if comparison.word == "pass":
         # The unconfirmed suspicion was noise. Without such runs the history would underestimate the noise.
-        lines.append(history.decision_line(suspected.run, "accepted", f"not confirmed by {run.run}"))
+        lines.append(history.decision_line(suspected.run, "accepted", f"{history.NOT_CONFIRMED} {run.run}"))
     return comparison, lines
 
 
@@ -176,7 +178,7 @@ def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMea
     if not keys or known.decided(evidence[-ANCHOR:]):
         return None
     names = listed([f"{key.traffic}: {NATURES[key.metric].name}" for key in keys])
-    reason = f"improved, and again in {run.run}: {names}"
+    reason = f"{history.IMPROVED_AGAIN} {run.run}: {names}"
     return history.decision_line(evidence[-1].run, "accepted", reason, new_segment=True)
 
 

@@ -184,6 +184,14 @@ def test_a_gain_that_shows_again_begins_a_baseline_period(checked: Fixture) -> N
     assert runs[-1].line.verdict == "regressed"
 
 
+def test_a_gain_that_another_target_shows_begins_no_period(checked: Fixture) -> None:
+    """A run that is not comparable proves nothing about the accepted runs."""
+    checked(*CHECK, runs=[(0.7, 0)])
+    said, (first, second), _ = checked(*CHECK, runs=[(0.7, 0)], host="https://other.example.com:443")
+    assert (said.code, second.line.verdict) == (ExitCode.INVALID, "not comparable")
+    assert not first.new_segment
+
+
 @pytest.mark.parametrize("reason", ["…", "  ", "???", "why"])
 def test_a_reason_needs_words(loadtest: Fixture, tmp_path: Path, reason: str) -> None:
     """What a page prints with a placeholder does not work before it is edited."""
@@ -233,8 +241,9 @@ def test_a_blind_check_ends_with_6_and_its_run_is_evidence(checked: Fixture) -> 
     assert "could not have found +1 %" in said.out
     said, _, _ = checked(*CHECK, "--must-find", "30%", runs=[(1.0, 0)])
     assert said.code == 0
-    said, _, _ = checked(*CHECK, "--must-find", "much", runs=[])
-    assert (said.code, "--must-find" in said.err) == (ExitCode.USAGE, True)
+    for wrong in ("much", "0"):
+        said, _, _ = checked(*CHECK, "--must-find", wrong, runs=[])
+        assert (said.code, "--must-find" in said.err) == (ExitCode.USAGE, True)
 
 
 def test_a_suspicion_that_is_not_confirmed_is_noise(checked: Fixture) -> None:

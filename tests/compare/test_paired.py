@@ -203,6 +203,9 @@ def test_what_one_side_lacks_is_shown() -> None:
     compared = compare_pairs(made)
     lacking = next(one for one in compared.metrics if one.metric == P95.metric)
     assert (lacking.gated, lacking.head, lacking.why) == (False, None, "the head has no such value")
+    assert (compared.word, compared.exit_code) == ("inconclusive", 6), "a tested metric is gone"
+    assert "the head side lacks greetings: response time p95" in compared.sentence
+    assert any("Not measured on the head side" in reason for reason in compared.reasons)
 
 
 def test_errors_of_one_side_are_a_finding() -> None:

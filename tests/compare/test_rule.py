@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from plugins.regression_parts import TARGET, N, jittered, key, measurement, run
 from scipy.special import stdtr
 
-from loadtest.compare.measurements import Metric, RegressionSettings, RunMeasurements
+from loadtest.compare.measurements import Key, Metric, RegressionSettings, RunMeasurements
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import blind, improved_again, judge_history
 from loadtest.compare.verdict import suspects
@@ -237,6 +237,37 @@ def test_a_check_that_cannot_find_what_it_must_is_no_pass() -> None:
     assert blind(judged, 3.0) == judged
     early = judge_history(history[:9], run(values, 20))
     assert blind(early, 0.2) == early
+
+
+@pytest.mark.parametrize(("head", "polled_ms"), [({P95: 180.0}, 0.0), ({P50: 120.0, P95: 180.0}, 100.0)])
+def test_a_check_that_sees_no_median_is_no_pass(head: dict[Key, float], polled_ms: float) -> None:
+    """A p50 that the run lacks counts as missed, and polls that hide every p50 leave nothing to see the growth in."""
+
+    def polled(one: RunMeasurements) -> RunMeasurements:
+        hidden = [
+            msgspec.structs.replace(each, resolution_ms=polled_ms if each.key == P50 else 0.0)
+            for each in one.measurements
+        ]
+        return msgspec.structs.replace(one, measurements=tuple(hidden))
+
+    judged = judge_history([polled(one) for one in jittered({P50: 120.0, P95: 180.0}, 12)], polled(run(head, 20)))
+    assert judged.word == "pass"
+    assert (blind(judged, 0.2).word, blind(judged, 0.2).exit_code) == ("inconclusive", 6)
+    assert not any("Not measured" in reason for reason in judged.reasons if P50 in head), "no run states executionTime"
+
+
+def test_a_rerun_without_the_suspected_metric_decides_nothing() -> None:
+    """Also if most earlier runs lack the metric."""
+    new = key(Metric.RESPONSE_TIME_P50, "new")
+    history = [
+        *jittered(CALM, 8),
+        *(msgspec.structs.replace(one, run=f"{one.run}b") for one in jittered({**CALM, new: 50}, 6)),
+    ]
+    asked = suspects(judge_history(history, run({**CALM, new: 90.0}, 30)))
+    assert asked == (new,)
+    judged = judge_history(history, run(CALM, 31), confirming=asked)
+    assert (judged.word, judged.exit_code) == ("inconclusive", 6)
+    assert "could not measure new: response time p50" in judged.sentence
 
 
 def test_a_change_of_python_is_shown_and_may_refuse() -> None:
