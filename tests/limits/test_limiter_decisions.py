@@ -211,7 +211,7 @@ def test_every_algorithm_is_documented() -> None:
         (LimiterSpec("fixed-window", None, True), "count_rejected", "does not change fixed-window"),
         (LimiterSpec("leaky-queue", 5, True), "count_rejected", "choose one of sliding-log"),
         (LimiterSpec("sliding-log", phase=1.0), "phase", "or choose one of fixed-window, "),
-        (LimiterSpec("fixed-window", phase=-1.0), "phase", "give 0 or more"),
+        (LimiterSpec("fixed-window", phase=-1.0), "phase", "give 0 s or more"),
         (LimiterSpec("gcra", round_down=True), "round_down", "token-bucket"),
     ],
 )
