@@ -1,17 +1,15 @@
 """``loadtest compare``: two versions of a service, compared in pairs of blocks."""
 
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from loadtest.cli._options import DURATION, shared
-from loadtest.compare.paired import LOOKS
-from loadtest.errors import ExitCode, InputError
+from loadtest.compare.paired import LOOKS, MOST_PAIRS
+from loadtest.errors import InputError
 from loadtest.record.blocks import SIDES
 from loadtest.runs.comparison import compare
 from loadtest.runs.sides import SideOptions
-
-_MOST_PAIRS: Final = 200
 
 
 @click.command("compare")
@@ -21,7 +19,7 @@ _MOST_PAIRS: Final = 200
 @shared("targets")
 @click.option(
     "--pairs",
-    type=click.IntRange(LOOKS[0], _MOST_PAIRS),
+    type=click.IntRange(LOOKS[0], MOST_PAIRS),
     default=LOOKS[-1],
     show_default=True,
     help="Maximum number of pairs of blocks; an additional first pair is discarded.",
@@ -52,7 +50,7 @@ _MOST_PAIRS: Final = 200
 @click.option("--plan", "plan_only", is_flag=True, help="Only print the load, and check the request budgets.")
 @click.option("--fail-on-inconclusive", is_flag=True, help="Exit with 1 instead of 6.")
 @shared("output_dir", "plots")
-def command(scenario: str, *, fail_on_inconclusive: bool, **options: Any) -> int:
+def command(scenario: str, **options: Any) -> int:
     """Compare two versions of a service under SCENARIO, in alternating pairs of blocks. The exit code is the verdict.
 
     A block is one run of the whole scenario. After 4, 6, 8, 10 and 12 pairs the evidence is judged, and the comparison
@@ -64,5 +62,4 @@ def command(scenario: str, *, fail_on_inconclusive: bool, **options: Any) -> int
     }
     if options["block_s"] == 0:
         raise InputError("--block 0s: must be above zero", "Give some seconds, such as --block 20s.")
-    code = compare(scenario, sides, **options)
-    return int(ExitCode.FAIL) if code == ExitCode.INCONCLUSIVE and fail_on_inconclusive else code
+    return compare(scenario, sides, **options)

@@ -34,7 +34,8 @@ _reason_option = click.option("--reason", required=True, metavar="TEXT", help="R
 def command() -> None:
     """Check whether a service has become slower or rejects more requests than in its accepted runs.
 
-    Exit codes: 0 no regression (or still learning), 3 invalid or not comparable, 4 regressed, 6 inconclusive.
+    Exit codes: 0 no regression (or still learning), 1 threshold failed, 2 bad input, 3 invalid or not comparable, 4
+    regressed, 5 target unreachable, 6 inconclusive, 7 aborted.
     """
 
 
@@ -115,6 +116,8 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
     if form not in {None, "otava"}:
         remedy = "Use `--to otava`: CSV with every run; or a run's comparison.openmetrics.txt for its values alone."
         raise InputError(f"--to {form} is not supported", remedy)
+    if html is not None and form is not None:
+        raise InputError("--html and --to cannot be combined", "Run the command once for each.")
     files = _history_files(place, scenario)
     if (html is not None or form is not None) and len(files) != 1:
         names = ", ".join(path.stem for path in files) or "none"

@@ -31,7 +31,8 @@ LEVELS: Final = Levels(family=0.005, confirm=None, power=0.8)
 """One bound for all looks: with it, at most 3 % of unchanged comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
 """The effect that ``pairs_needed`` must find, on the log scale."""
-_MOST_PAIRS: Final = 200
+MOST_PAIRS: Final = 200
+"""Most pairs of a comparison, without the discarded pairs."""
 _Pair = tuple[RunMeasurements, RunMeasurements]
 
 
@@ -174,7 +175,7 @@ def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
         tests: number of tested metrics of the family.
         effect: on the metric's scale; + 10 % by default.
     """
-    for pairs in range(LOOKS[0], _MOST_PAIRS + 1):
+    for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1
         critical = max(student(1 - LEVELS.family / tests, df) * se, LEAST_RATIO)
         if critical + student(LEVELS.power, df) * se <= effect:
@@ -191,7 +192,7 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)
         need = pairs_needed(worst.sd or 0.0, len(tested))
-        many = f"{need} pairs" if need else f"more than {_MOST_PAIRS} pairs (use longer blocks)"
+        many = f"{need} pairs" if need else f"more than {MOST_PAIRS} pairs (use longer blocks)"
         but = "" if all(map(sentences.in_percent, times)) else ", except short and polled times,"
         reasons.append(
             f"Finding +10 % in every metric{but} takes {many}; {sentences.name(worst, metrics)} varies most."

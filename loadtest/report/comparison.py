@@ -136,6 +136,8 @@ def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> Me
 def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
     """Yield what to do next; each command has the options that the user gave."""
     suspects, place = directory / SUSPECTS, comparison.place
+    judged = [one for one in comparison.metrics if one.gated]
+    lost = any(one.head is None and one.base is not None for one in comparison.metrics)
     check = comparison.command or command_line("regression", "check", comparison.scenario)
     match comparison.word, comparison.kind:
         case "regressed", "paired":
@@ -147,6 +149,10 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
                 yield NextStep(why, command_line("slow", directory, traffic=first.traffic))
             why = "If the change is intended, accept it; later runs are then compared with this one."
             yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)
+        case "inconclusive", "paired" if comparison.findings:
+            yield NextStep("Repeat the comparison at another time or on another machine.", comparison.command)
+        case "inconclusive", "paired" if lost and not any(one.verdict == "inconclusive" for one in judged):
+            yield NextStep("Find out why the head side lacks metrics that the base side has.")
         case "inconclusive", "paired":
             why = "More pairs, or longer blocks, would settle it."
             yield NextStep(why, comparison.command or command_line("compare", comparison.scenario))

@@ -10,7 +10,7 @@ import msgspec
 
 from loadtest.compare import measurements
 from loadtest.compare.measurements import RunMeasurements
-from loadtest.compare.paired import DISCARDED, LOOKS, block_order, compare_pairs, next_look
+from loadtest.compare.paired import DISCARDED, LOOKS, MOST_PAIRS, block_order, compare_pairs, next_look
 from loadtest.compare.results import RunComparison, save
 from loadtest.credentials import ENDPOINT_VARIABLE
 from loadtest.errors import ExitCode, InputError, LoadtestError
@@ -55,6 +55,7 @@ def compare(
     yes: bool,
     no_preflight: bool,
     plan_only: bool,
+    fail_on_inconclusive: bool,
     output_dir: Path,
     plots: bool,
     **offer: Any,
@@ -81,28 +82,37 @@ def compare(
     # Describe both sides, with every setting that differs.
     made = {"base": comparison.base_runs, "head": comparison.head_runs}
     about = {side: f"{sides[side].words}; {len(made[side])} blocks" for side in SIDES}
-    again = again_command(scenario, options, pairs=2 * pairs, output_dir=output_dir, **offer)
+    given: dict[str, Any] = {"fail_on_inconclusive": fail_on_inconclusive, "no_preflight": no_preflight, **offer}
+    again = larger_command(scenario, options, pairs, loaded.scenario.duration, output_dir=output_dir, **given)
     comparison = msgspec.structs.replace(comparison, command=again, **about)
     save(comparison, directory)
     show_comparison(directory, comparison, plots=plots)
-    return comparison.exit_code
+    unclear = comparison.exit_code == ExitCode.INCONCLUSIVE and fail_on_inconclusive
+    return int(ExitCode.FAIL) if unclear else comparison.exit_code
 
 
-def again_command(
+def larger_command(
     scenario: str,
     options: Mapping[Side, SideOptions],
+    pairs: int,
+    duration_s: float,
     *,
     block_s: float | None,
     overrides: Sequence[str],
     **plain: object,
 ) -> str:
-    """Return the command that makes such a comparison, with the options as the user gave them."""
+    """Return the command for twice the pairs, or for blocks of twice ``duration_s`` from the most pairs on.
+
+    The other options are as the user gave them.
+    """
+    block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}
     for side in SIDES:
         one = options[side]
         sides |= {side: one.where, f"{side}_set": tuple(one.overrides), f"{side}_version": one.version}
     block = None if block_s is None else f"{block_s:g}s"
-    return command_line("compare", scenario, **sides, block=block, set=tuple(overrides), **plain)
+    many = min(2 * pairs, MOST_PAIRS)
+    return command_line("compare", scenario, **sides, pairs=many, block=block, set=tuple(overrides), **plain)
 
 
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:

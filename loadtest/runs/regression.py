@@ -23,9 +23,8 @@ from loadtest.record.run_directory import find_run
 from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
-_WORD: Final = re.compile(r"[^\W\d_]{2,}")
-_LEAST_WORDS: Final = 2
-"""Minimum number of words of a reason."""
+_REASON: Final = re.compile(r"[^\W\d_]{2,}.*?[\W\d_][^\W\d_]{2,}|[^\W\d_]{6,}", re.DOTALL)
+"""Two words, or a word of at least six letters: some scripts have no spaces."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """Exit codes of runs that are not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
@@ -104,13 +103,18 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
         # Confirmed already: the user typed a production target's name before the first run.
-        return check(dataclasses.replace(options, yes=True), found)
+        again = check(dataclasses.replace(options, yes=True), found)
+        return again if again in _NO_RUN else _exit_code(code, again, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if file is not None:
         decides = f"`{command_line('regression', 'confirm', file)}{options.options}`"
         print(pasteable(f"Suspected, not confirmed. To confirm, run {decides}, best elsewhere."))
-    # The more severe of the run's own verdict and the comparison's.
-    code = next((each for each in _PRECEDENCE if each in {code, comparison.exit_code}), comparison.exit_code)
+    return _exit_code(code, comparison.exit_code, options)
+
+
+def _exit_code(own: int, compared: int, options: CheckOptions) -> int:
+    """Return the more severe exit code of a run's own and that of its comparison or rerun."""
+    code = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
 
 
@@ -202,7 +206,7 @@ def decide(
     Raises:
         InputError: if there is no such run, it is invalid, or the reason has no words.
     """
-    if len(_WORD.findall(reason)) < _LEAST_WORDS:
+    if not _REASON.search(reason):
         raise InputError(
             f"--reason {reason!r} does not say why the run is {status}",
             "Give the reason in words, such as --reason 'new parser, agreed with its users'.",
@@ -210,6 +214,7 @@ def decide(
     path, name, runs, lines = _found(run, place, output_dir)
     # The rerun of a run may be invalid; the run itself can still be decided on.
     valid = [each for each in runs if each.status != "invalid"]
+    evidence = not lines and all(each.status == "accepted" for each in valid)
     if name not in {each.id for each in valid}:
         raise InputError(f"{name} is invalid or did not finish, so it cannot be {status}", "Run the check again.")
     start = status == "accepted" and (new_segment or any(each.line.verdict == "regressed" for each in valid))
@@ -221,7 +226,8 @@ def decide(
         print(f"{each.id}: {status}{'; this run starts a new baseline period' if each.id == begins else ''}")
     if status == "accepted":
         _show_effect(before, history_file.read(path).history, valid[-1].measurements)
-        undo = command_line("regression", "reject", name, reason="accepted by mistake", history=path)
+        verb, why = ("accept", "keep the old baseline") if evidence else ("reject", "accepted by mistake")
+        undo = command_line("regression", verb, name, reason=why, history=path)
         print(pasteable(f"To undo it, run `{undo}`."))
     warn(repaired)
 

@@ -21,7 +21,7 @@ from loadtest.compare.paired import LOOKS, block_order
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.record import blocks
-from loadtest.runs.comparison import SeriesEnd, again_command, judge, make_until_decided
+from loadtest.runs.comparison import SeriesEnd, judge, larger_command, make_until_decided
 from loadtest.runs.sides import SideOptions, pace_of, plan_sides
 from loadtest.scenario import load_scenario
 
@@ -311,12 +311,16 @@ def test_the_command_to_compare_again_has_the_given_options(loadtest: Fixture, t
         "base": SideOptions(None, version="v 1"), "head": SideOptions(None, (SLOWER,))
     }  # fmt: skip
     offer: dict[str, Any] = {"overrides": ["seed=7"], "seed": None, "block_s": 0.4, "targets": None}
-    command = again_command("s.toml", sides, pairs=8, output_dir=Path("elsewhere"), **offer)
+    command = larger_command("s.toml", sides, 4, 0.4, output_dir=Path("elsewhere"), fail_on_inconclusive=True, **offer)
+    assert "--fail-on-inconclusive" in command
     said = loadtest(*shlex.split(command)[1:], "--plan")
     assert said.code == 0, said.err
     assert "[s, seed 7]" in said.out
     assert "At most 18 blocks of 0.4 s" in said.out
     assert f"head: embedded API, {SLOWER};" in said.out
+    most = larger_command("s.toml", sides, 150, 0.4, **offer)
+    assert ("--pairs 200" in most, "--block 0.4s" in most) == (True, True)
+    assert "--block 0.8s" in larger_command("s.toml", sides, 200, 0.4, **offer)
 
 
 @pytest.fixture

@@ -203,11 +203,16 @@ def test_a_reason_needs_words(loadtest: Fixture, tmp_path: Path, reason: str) ->
 def test_accepting_shows_its_effect_and_the_way_back(loadtest: Fixture, tmp_path: Path) -> None:
     history_file.append(tmp_path / "regression.jsonl", *(made_line(day, sd=0.02) for day in range(7)))
     history_file.append(tmp_path / "regression.jsonl", made_line(8, "inconclusive", factors={"greetings": 1.6}))
-    said = loadtest("regression", "accept", made_run(8).run, "--reason", "it is so", "--history", str(tmp_path))
+    said = loadtest(
+        "regression", "accept", made_run(8).run, "--reason", "新しいパーサーを承認", "--history", str(tmp_path)
+    )
     assert re.search(
         r"Minimum detectable change of the next check \(median\): \+[\d.]+ % before, \+[\d.]+ % now", said.out
     )
     assert f"regression reject {made_run(8).run} --reason 'accepted by mistake' --history {tmp_path}" in said.out
+    again = ("--reason", "a new parser", "--new-segment", "--history", str(tmp_path))
+    said = loadtest("regression", "accept", made_run(5).run, *again)
+    assert f"regression accept {made_run(5).run} --reason 'keep the old baseline'" in said.out, "it was evidence before"
 
 
 def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture) -> None:
@@ -314,11 +319,11 @@ def test_a_run_that_was_cut_short_is_not_recorded(checked: Fixture, code: ExitCo
         ([(1.5, ExitCode.FAIL)], ["--no-rerun"], ExitCode.FAIL),
         ([(1.5, 0)], ["--no-rerun", "--fail-on-inconclusive"], ExitCode.FAIL),
         ([(1.5, ExitCode.FAIL), (1.5, ExitCode.FAIL)], [], ExitCode.REGRESSED),
-        ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.PASS),
+        ([(1.5, ExitCode.FAIL), (1.0, 0)], [], ExitCode.FAIL),
     ],
 )
 def test_the_exit_code_is_that_of_the_weightier_verdict(checked, runs, options, code):
-    """It follows the thresholds of the run and the comparison; after a rerun, the rerun's."""
+    """It follows the thresholds of the run and its rerun, and the comparison."""
     said, _, _ = checked(*CHECK, *options, runs=runs)
     assert said.code == code
 
