@@ -24,6 +24,8 @@ _HALVINGS: Final = 7
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
 _FLAT: Final = 1.25
 """Maximum ratio of unchanged medians of executionTime or response time to the smallest."""
+_GROWTH_MS: Final = 5.0
+"""Minimum growth of a median: other processes on the machine lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
 """Share of the retrieval limit below which the jobs' own polls leave waiting as the cause."""
 
@@ -121,7 +123,7 @@ def flat_until(levels: Sequence[Level]) -> float | None:
         if level.constraint != Constraint.ERRORS and all(e.response_p50_ms is None for e in level.entries.values()):
             continue
         grew = [
-            value > _FLAT * smallest.setdefault((name, what), value)
+            value > max(_FLAT * (least := smallest.setdefault((name, what), value)), least + _GROWTH_MS)
             for name, entry in level.entries.items()
             for what, value in (("response", entry.response_p50_ms), ("execution", entry.execution_p50_ms))
             if value is not None

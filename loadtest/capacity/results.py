@@ -34,7 +34,7 @@ class Constraint(StrEnum):
     ERRORS = "errors"
     """Requests fail, without any 429."""
     GENERATOR = "generator"
-    """The load generator was the bottleneck, so nothing is known about the service."""
+    """The load generator was the bottleneck, so nothing is known about the service at this rate."""
 
 
 class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,12 +170,12 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 
 
 def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[JudgedThreshold]:
-    """Implicit thresholds for entries with too many errors and no threshold on errors."""
-    said = [each.traffic for each in scenario.threshold if each.parsed.metric in _FAILING]
+    """Implicit thresholds for entries with too many errors that no threshold on errors covers."""
+    stated = [each for each in scenario.threshold if each.parsed.metric in _FAILING]
     return [
         JudgedThreshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
         for name, entry in entries.items()
-        if entry.error_rate > _ERRORS and not {None, name} & {*said}
+        if entry.error_rate > _ERRORS and not any(each.covers(name, scenario.traffic[name]) for each in stated)
     ]
 
 

@@ -75,7 +75,7 @@ def answer(levels: Sequence[Level], found: RateRange, offered: Offered, stopped:
         sentence = f"{rates(offered, found.low, found.high)}: {_stopped_by(high, offered)}"
         if high.constraint == Constraint.POLL_BUDGET:
             sentence += paced(levels, offered)
-        code = ExitCode.PASS if code == ExitCode.INCONCLUSIVE else code
+        code = ExitCode.PASS if code in {ExitCode.INCONCLUSIVE, ExitCode.ABORTED} else code
         return CapacityAnswer(found, f"{sentence}{then}.", code)
     held = max((level.multiplier for level, passed in outcomes(levels) if passed), default=None)
     if held is None:

@@ -12,7 +12,9 @@ from loadtest.runs.capacity import find_capacity
 @click.argument("scenario")
 @click.option("--stage", metavar="NAME", help="Stage to judge. Default: the only stage with thresholds.")
 @shared(*TARGET, "set", "seed")
-@click.option("--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10]")
+@click.option(
+    "--max-runs", type=click.IntRange(2, 200), help="Maximum number of runs.  [default: 10; none with --minutes]"
+)
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Run for this time to narrow the range.")
 @click.option(
     "--max-requests",
@@ -29,7 +31,7 @@ def command(**options: Any) -> int:
     """Find the highest rate that meets the thresholds of SCENARIO, and its bottleneck.
 
     Each run has only the judged stage, at another rate with a fresh seed. The answer is a range. Exit codes: 0 found,
-    6 cannot tell, 3 the load generator was the bottleneck, 5 target unreachable, 7 the target's request budget is
-    exhausted.
+    6 cannot tell, 3 the load generator was the bottleneck, 5 target unreachable, 7 no range, and the target's request
+    budget allows no faster run.
     """
     return find_capacity(**options)

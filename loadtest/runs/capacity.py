@@ -1,5 +1,6 @@
 """The search for a capacity: runs of one stage, each at another rate with a fresh seed, until the range is narrow."""
 
+import math
 import time
 from bisect import bisect_left
 from contextlib import nullcontext
@@ -85,6 +86,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
+        least_requests: requests of a run at multiplier 1: for each operation one on each of its limits.
         target: description of the target, once it was loaded.
         measured: levels so far, each judged alone.
         levels: the same levels, with causes inferred from all of them.
@@ -116,15 +118,27 @@ class _Search:
             float(np.mean(list(base_rates.values()))) * scenario.duration,
             any(each.arrivals == "poisson" for each in scenario.traffic.values()),
         )
+        least = sum(rate * len(LIMITS_OF_OPERATION[operations[name]]) for name, rate in base_rates.items())
+        self.least_requests = least * scenario.duration
         self.measured: list[Level] = []
         self.levels: list[Level] = []
         self.target = ""
         self.started = time.monotonic()
 
     def plan(self) -> str:
+        """Return the expected limits and the cost of the first run.
+
+        Raises:
+            InputError: if the first run needs more than --max-requests, or the target's budget allows no run.
+        """
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit} at {sentences.rates(self.offered, g.multiplier)}" for g in each]
         first = self._next() or 1.0
+        if (needed := self._requests_at(first)) > self.max_requests:
+            raise InputError(
+                f"--max-requests {self.max_requests:,}: the first run may send {needed:,.0f} requests or more",
+                f"Give --max-requests {math.ceil(needed)} or more, or lower the rate of stage {self.stage!r}.",
+            )
         silence = "" if self.chosen is None else f", {_window_s(self.loaded, self.offered.assumed):g} s apart"
         most = "" if self.max_runs is None else f"at most {self.max_runs} runs"
         time_ = "" if self.minutes is None else f"{self.minutes:g} minutes"
@@ -160,6 +174,10 @@ class _Search:
 
     def _operations_at(self, multiplier: float) -> float:
         return sum(self.offered.base_rates.values()) * multiplier * self.loaded.scenario.duration
+
+    def _requests_at(self, multiplier: float) -> float:
+        """The requests of a run, with polls and retries as in the most costly run so far."""
+        return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
 
     def run(self, directory: Path) -> Capacity:
         """Make runs until the range is narrow, or no more are allowed.
@@ -219,9 +237,7 @@ class _Search:
             raise _StoppedError(f"--max-runs {self.max_runs} is reached", ExitCode.INCONCLUSIVE)
         if self.minutes and runs and spent_s * (runs + 1) / runs > self.minutes * 60:
             raise _StoppedError(f"--minutes {self.minutes:g} are over", ExitCode.INCONCLUSIVE)
-        # Polls and retries come on top of operations, as in the fastest run so far.
-        each = max((level.requests / self._operations_at(level.multiplier) for level in self.levels), default=1.0)
-        if sent + self._operations_at(multiplier) * each > self.max_requests:
+        if sent + self._requests_at(multiplier) > self.max_requests:
             words = f"the next run would exceed --max-requests {self.max_requests:,}"
             raise _StoppedError(words, ExitCode.INCONCLUSIVE)
 
@@ -245,12 +261,16 @@ class _Search:
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED)
         # Each run has its own report; only its figures are needed here.
-        make_report(place, plots=False, quiet=True)
+        reported = make_report(place, plots=False, quiet=True)
         if code != ExitCode.PASS:
             raise self._unfinished(
                 multiplier, f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG
             )
-        level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=loaded.scenario)
+        try:
+            level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=loaded.scenario)
+        except LoadtestError:
+            why = f"its report ended with exit code {reported}; `loadtest report {place}` shows the error"
+            raise self._unfinished(multiplier, why, ExitCode.BUG) from None
         if info.end == "aborted" and level.outcome != "breaks":
             raise self._unfinished(multiplier, info.end_reason or "it was aborted", ExitCode.ABORTED)
         return level

@@ -11,24 +11,29 @@ from loadtest.contract import LimitName
 from loadtest.errors import RecordError
 from loadtest.scenario import Scenario
 
-SCENARIO = Scenario.model_validate(
-    {
-        "title": "t",
-        "traffic": {
-            "jobs": {
-                "operation": "async_run",
-                "workflow": "echo",
-                "stages": [{"name": "steady", "rate": "2/s", "duration": "10s"}],
-            }
-        },
-        "threshold": [{"require": "requests.throttled == 0"}],
-    }
-)
+WRITTEN: dict[str, Any] = {
+    "title": "t",
+    "traffic": {
+        "jobs": {
+            "operation": "async_run",
+            "workflow": "echo",
+            "stages": [{"name": "steady", "rate": "2/s", "duration": "10s"}],
+        }
+    },
+    "threshold": [{"require": "requests.throttled == 0"}],
+}
+SCENARIO = Scenario.model_validate(WRITTEN)
 BROKEN = [{"require": "requests.throttled == 0", "judgement": "fail"}]
 
 
 def read(
-    folder: Path, *, thresholds: list[Any], refused: dict[str, int], error_rate: float = 0.0, verdict: str = "fail"
+    folder: Path,
+    *,
+    thresholds: list[Any],
+    refused: dict[str, int],
+    error_rate: float = 0.0,
+    verdict: str = "fail",
+    scenario: Scenario = SCENARIO,
 ) -> Level:
     """The level of a run that sent a hundred requests on each of two limits."""
     limits = [{"limit": name, "sent": 100, "throttled": refused.get(name, 0)} for name in ("async_submit", "retrieval")]
@@ -41,7 +46,7 @@ def read(
         "traffic": {"jobs": {"stages": {"steady": {"error_rate": error_rate}}}},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    return read_level(folder, name="levels/01", multiplier=1.5, stage="steady", scenario=SCENARIO)
+    return read_level(folder, name="levels/01", multiplier=1.5, stage="steady", scenario=scenario)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,20 @@ def test_operations_that_fail_do_not_get_through(tmp_path: Path) -> None:
     level = read(tmp_path, thresholds=passed, refused={}, error_rate=0.02)
     assert (level.outcome, level.constraint, level.broken) == ("breaks", Constraint.ERRORS, ("error_rate <= 1%",))
     assert read(tmp_path, thresholds=passed, refused={}, error_rate=0.01).outcome == "holds"
+
+
+@pytest.mark.parametrize(("operation", "outcome"), [("sync_run", "breaks"), ("async_run", "holds")])
+def test_a_threshold_on_errors_replaces_the_implicit_one_only_where_it_applies(
+    tmp_path: Path, operation: str, outcome: str
+) -> None:
+    """Jobs that all fail break the level, unless the scenario's own threshold on their errors passes."""
+    runs = WRITTEN["traffic"]["jobs"] | {"operation": "sync_run"}
+    stated = {"require": "error_rate <= 1", "operation": operation}
+    scenario = Scenario.model_validate(
+        WRITTEN | {"traffic": WRITTEN["traffic"] | {"runs": runs}, "threshold": [stated]}
+    )
+    passed = [{**stated, "judgement": "pass"}]
+    assert read(tmp_path, thresholds=passed, refused={}, error_rate=1.0, scenario=scenario).outcome == outcome
 
 
 def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> None:

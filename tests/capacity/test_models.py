@@ -125,8 +125,9 @@ def test_polls_of_jobs_that_wait_are_due_to_the_service(multiplier: float, const
 
 
 def test_it_is_flat_until_times_grow_by_a_quarter() -> None:
-    """The highest rate before the first that took longer, in any order of the levels."""
+    """The highest rate before the first that took longer, in any order of the levels; 5 ms are no growth."""
     assert flat_until([level(4.0, 180.0), level(1.0, 100.0), level(2.0, 110.0)]) == 2.0
+    assert flat_until([level(1.0, 1.0, 1.0), level(2.0, 5.9, 4.0), level(4.0, 6.1, 4.0)]) == 2.0
     assert flat_until([]) is None
     assert flat_until([level(1.0, 100.0), level(2.0, None, None)]) == 1.0
     assert flat_until([level(2.0, None, None)]) is None
