@@ -135,8 +135,8 @@ def made_checks(loadtest: Fixture, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     hashed = scenario_hash(load_scenario(scenario).scenario)
     days = iter(range(100, 200))
 
-    def run(day: int, factor: float = 1.0, **options: Any) -> RunMeasurements:
-        made = made_run(day, {"greetings": factor}, sd=0.01, **options)
+    def run(day: int, factor: float = 1.0, *, jobs: float = 1.0, **options: Any) -> RunMeasurements:
+        made = made_run(day, {"greetings": factor, "jobs": jobs}, sd=0.01, **options)
         return msgspec.structs.replace(made, scenario_hash=hashed)
 
     place = tmp_path / "baselines" / "regression.jsonl"
@@ -184,11 +184,15 @@ def test_a_gain_that_shows_again_begins_a_baseline_period(checked: Fixture) -> N
     assert runs[-1].line.verdict == "regressed"
 
 
-def test_a_gain_that_another_target_shows_begins_no_period(checked: Fixture) -> None:
-    """A run that is not comparable proves nothing about the accepted runs."""
+@pytest.mark.parametrize(
+    ("options", "verdict"),
+    [({"host": "https://other.example.com:443"}, "not comparable"), ({"jobs": 1.5}, "inconclusive")],
+)
+def test_a_gain_of_a_run_that_does_not_pass_begins_no_period(checked: Fixture, options: Any, verdict: str) -> None:
+    """Another target proves nothing about the accepted runs, nor does a gain with a suspected loss."""
     checked(*CHECK, runs=[(0.7, 0)])
-    said, (first, second), _ = checked(*CHECK, runs=[(0.7, 0)], host="https://other.example.com:443")
-    assert (said.code, second.line.verdict) == (ExitCode.INVALID, "not comparable")
+    _, (first, second), _ = checked(*CHECK, "--no-rerun", runs=[(0.7, 0)], **options)
+    assert second.line.verdict == verdict
     assert not first.new_segment
 
 
@@ -225,14 +229,15 @@ def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture
         commands = [made.command, *(step.command for step in build(made, directory).steps)]
         return [shlex.split(command)[1:] for command in commands]
 
-    given = ("--set", 'title="Is it?"', "--seed", "0", "--output-dir", str(folder))
+    given = ("--set", 'title="Is it?"', "--seed", "0", "--must-find", "30%", "--output-dir", str(folder))
     said, _, _ = checked(*CHECK, "--no-rerun", *given, runs=[(1.5, 0)])
     assert said.code == ExitCode.INCONCLUSIVE
     again, (_, *confirm) = steps()
     assert tuple(again[again.index("--seed") :][:2]) == ("--seed", "0")
     said, _, _ = checked(*confirm, runs=[(1.5, 0)])
     assert said.code == ExitCode.REGRESSED
-    _, slow, accept = steps()
+    confirmed, slow, accept = steps()
+    assert confirmed[confirmed.index("--must-find") + 1] == "30%"
     assert (slow[0], slow[2:]) == ("slow", ["--traffic", "greetings"])
     assert loadtest(*accept).code == ExitCode.USAGE, "its placeholder is no reason"
     assert loadtest(*("a new parser" if word == "…" else word for word in accept)).code == 0
