@@ -227,9 +227,11 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], se
         for reply in replies
         if reply.status
     ]
-    if any(reply.refused and not reply.awaited for reply in replies):
-        late = "rejections came so late that they were counted as accepted"
-        found = replace(found, word="none", standing=(), why=late)
+    # Only a queue or a workflow holds an accepted request; a decision on any other lies after later requests.
+    waits = found.held or executed > 0
+    if any(not reply.awaited and (reply.refused or not waits) for reply in replies):
+        late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
+        found = replace(found, word="none", standing=(), ruled_out=(), why=late)
     shown = [standing(model, found.documented, held=found.held) for model in found.standing]
     numbers = stated(shown)
     return LimitFinding(

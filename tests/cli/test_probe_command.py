@@ -27,14 +27,17 @@ def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
 
 
 def stands(found: dict[str, Any], algorithm: str, count: int) -> bool:
-    """Whether a limiter is among those that stand; on a busy machine other limiters may stand as well."""
+    """Whether a limiter stands; on a busy machine other limiters may stand as well."""
     return any(
         each["algorithm"] == algorithm and each["count"][0] <= count <= each["count"][1] for each in found["standing"]
     )
 
 
 def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtest: Verb) -> None:
-    """Algorithm, count and scope of the server are found over real HTTP, and its waits are not contradicted."""
+    """The server's algorithm and count stand after a probe over real HTTP, and its waits are not contradicted.
+
+    No wrong scope is stated.
+    """
     options = ("--limit", "retrieval=30/2s", "--algorithm", "sliding-log", "--retry-after", "seconds")
     api = serve(*options, WORKFLOW_API_KEYS=ENVIRONMENT["WORKFLOW_API_KEYS"])
     found = only_finding(loadtest, api.url)

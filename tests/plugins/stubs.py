@@ -24,6 +24,11 @@ def submitted(number: int) -> Answer:
     return 202, {"jobId": f"job-{number}", "status": "pending"}
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128
+    """With socketserver's 5, a burst overflows the queue: the kernel connects the rest a second later."""
+
+
 class Stub:
     """A server that answers as ``answer`` says, and remembers what it was asked."""
 
@@ -52,7 +57,7 @@ class Stub:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer((address, 0), Handler)
+        self._server = _Server((address, 0), Handler)
         self._server.daemon_threads = True
         self.url = f"http://{address}:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

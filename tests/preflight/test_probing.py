@@ -120,7 +120,11 @@ def fits(one: Standing, count: int) -> bool:
 
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding], name: str) -> None:
-    """The documented limit is never called another one, and the true numbers are among those that stand."""
+    """The documented limit is never called another one, and the true numbers are among those that stand.
+
+    Where answers came after later requests, the probe reports this and excludes no limiter. It may identify no limiter
+    of nginx, whose first request counts as none.
+    """
     if name.startswith("nginx"):
         need("nginx")
     found, truth = findings[name], CASES[name]
@@ -128,8 +132,10 @@ def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding
     # Whether requests are held is not seen unless the queue was long; how a bucket rounds is one of its details.
     own = {truth.algorithm, "token-bucket" if truth.algorithm == "leaky-queue" else truth.algorithm}
     standing = [each for each in found.standing if each.algorithm in own and not each.count_rejected]
-    # nginx counts its first request as none, as no limiter does that is known.
-    assert any(fits(each, truth.count) for each in standing) or (found.why and name.startswith("nginx")), found
+    late = found.why.endswith("busy") and found.verdict == "can't tell" and not found.ruled_out
+    # nginx counts its first request as none, as no known limiter does.
+    unsure = late or (found.why and name.startswith("nginx"))
+    assert any(fits(each, truth.count) for each in standing) or unsure, found
     assert set(found.shared.values()) <= {None, truth.shared}
     assert sum(passed for passed, _ in found.facts.windows) <= found.requests - found.rejected
     assert found.requests <= 5.5 * 15

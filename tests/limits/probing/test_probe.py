@@ -21,17 +21,16 @@ from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
 MINUTE = Limit(100, 60.0)
-SMALL = Limit(20, 10.0)
-"""Takes a fifth of the time to simulate."""
+SMALL = Limit(8, 10.0)
+"""Takes a tenth of the time to simulate; bench/ probes larger limits."""
 SPECS = [
-    LimiterSpec("fixed-window"),
     LimiterSpec("fixed-window-from-first"),
     LimiterSpec("sliding-log"),
     LimiterSpec("sliding-counter"),
-    LimiterSpec("token-bucket", 10, count_rejected=True),
-    LimiterSpec("leaky-queue", 10),
+    LimiterSpec("token-bucket", 4, count_rejected=True),
+    LimiterSpec("leaky-queue", 4),
     LimiterSpec("sliding-counter-from-first"),
-    LimiterSpec("token-bucket", 10, round_down=True),
+    LimiterSpec("token-bucket", 4, round_down=True),
 ]
 
 
@@ -52,13 +51,13 @@ def compliance(found: ProbeFinding) -> Compliance:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-def test_the_true_limiter_stands_and_its_numbers_are_stated(spec: LimiterSpec) -> None:
-    """Whatever answers, its model stands at the end with its numbers inside what is shown; named, it stands alone."""
+def test_the_true_limiter_stands_with_its_numbers(spec: LimiterSpec) -> None:
+    """The true model stands, and the shown ranges contain its numbers (N within 2 %). A named model stands alone."""
     found = probed(one_limiter(spec, SMALL), SMALL, 1)
     true = [model for model in found.standing if model.key == key_of(spec)]
     assert true, found
     shown = [standing(model, SMALL, held=found.held) for model in true]
-    assert any(one.count[0] <= 20 * 1.02 and one.count[1] >= 20 * 0.98 for one in shown)
+    assert any(one.count[0] <= 8 * 1.02 and one.count[1] >= 8 * 0.98 for one in shown)
     assert any(one.window_s[0] <= 10 <= one.window_s[1] for one in shown)
     assert found.word != "named" or {model.key for model in found.standing} == {key_of(spec)}
     assert found.requests <= 5.5 * SMALL.count
@@ -66,21 +65,17 @@ def test_the_true_limiter_stands_and_its_numbers_are_stated(spec: LimiterSpec) -
     assert found.held == (spec.algorithm == "leaky-queue")
 
 
-@pytest.mark.parametrize(
-    ("spec", "share"),
-    [(LimiterSpec(), 0.1), (LimiterSpec("sliding-log"), 0.2), (LimiterSpec("token-bucket", 5), 0.4)],
-    ids=str,
-)
-def test_another_clients_traffic_makes_a_limit_no_looser(spec: LimiterSpec, share: float) -> None:
+def test_another_clients_traffic_makes_a_limit_no_looser() -> None:
     """A quota on which another client draws may seem stricter, as that client could cause, and never larger."""
-    found = probed(shared_with_others(spec, SMALL, share, 1), SMALL, 1)
+    spec = LimiterSpec("sliding-log")
+    found = probed(shared_with_others(spec, SMALL, 0.2, 1), SMALL, 1)
     assert compliance(found) in {"can't tell", "as documented", "stricter"}, numbers_of(found)
     assert found.word != "named" or found.standing[0].key == key_of(spec)
 
 
 def test_several_servers_that_count_for_themselves_are_no_other_limiter() -> None:
     """Replicas and counters that are synced late are not taken for a limiter that none of them has."""
-    for server in (replicas(LimiterSpec(), Limit(10, 10.0), 2, 1), lazily_synced(SMALL, 3, 1.0, 1)):
+    for server in (replicas(LimiterSpec(), Limit(4, 10.0), 2, 1), lazily_synced(SMALL, 3, 1.0, 1)):
         found = probed(server, SMALL, 1)
         assert found.word != "named" or found.standing[0].algorithm == "fixed-window", numbers_of(found)
 
@@ -88,16 +83,15 @@ def test_several_servers_that_count_for_themselves_are_no_other_limiter() -> Non
 @pytest.mark.parametrize(
     ("documented", "real", "said"),
     [
-        (Limit(40, 10.0), Limit(20, 10.0), {"stricter"}),
-        (SMALL, Limit(30, 10.0), {"looser", "other"}),  # 60 in two windows prove it, if they fit into the budget
-        (Limit(20, 60.0), SMALL, {"looser"}),
-        (Limit(100, 60.0), SMALL, {"other"}),
+        (Limit(16, 10.0), SMALL, {"stricter"}),
+        (Limit(20, 60.0), Limit(20, 10.0), {"looser"}),
+        (Limit(40, 60.0), SMALL, {"other"}),
     ],
 )
 def test_a_limits_numbers_are_stated_even_against_the_documentation(
     documented: Limit, real: Limit, said: set[str]
 ) -> None:
-    """It is looser only if more was accepted than the documented limit accepts at any phase."""
+    """The stated N is the real N within one request, W is exact, and the verdict compares them with the documented."""
     found = probed(one_limiter(LimiterSpec("fixed-window"), real), documented, 1)
     numbers = numbers_of(found)
     assert numbers is not None
@@ -132,12 +126,15 @@ def test_what_was_accepted_is_counted_whatever_the_limiter_is() -> None:
     assert facts.silence_s == pytest.approx(0.4)
 
 
-@pytest.mark.parametrize("sharing", [(), ("other key",), ("other limit",), ("other key", "other limit")], ids=str)
-def test_whose_requests_share_a_quota_is_seen(sharing: tuple[Who, ...]) -> None:
-    """Another key and another limit are asked right after the quota was used up, before anything comes back."""
-    limiter = one_limiter(LimiterSpec(), SMALL, sharing)
-    shared = probed(limiter, SMALL, 3, others=("other limit", "other key")).shared
-    assert shared == {who: who in sharing for who in ("other limit", "other key")}
+def test_whose_requests_share_a_quota_is_seen() -> None:
+    """Another key and another limit are asked right after the quota was used up, before anything comes back.
+
+    The fixed windows behind them stand.
+    """
+    limit = Limit(20, 10.0)
+    found = probed(one_limiter(LimiterSpec(), limit, ("other key",)), limit, 3, others=("other limit", "other key"))
+    assert found.shared == {"other key": True, "other limit": False}
+    assert key_of(LimiterSpec()) in {model.key for model in found.standing}
 
 
 def test_where_nothing_is_refused_it_exceeds_the_documented_limit() -> None:
@@ -149,16 +146,16 @@ def test_where_nothing_is_refused_it_exceeds_the_documented_limit() -> None:
 
 
 def test_a_ban_is_described_as_what_was_seen() -> None:
-    """Nothing passes after the first 60 requests: a longer window, or a ban."""
-    left = [60]
+    """Nothing passes after the first 12 requests: a longer window, or a ban."""
+    left = [12]
 
     def banned(_now: float, _who: Who) -> tuple[bool, float]:
         left[0] -= 1
         return left[0] >= 0, 0.0
 
-    found = probed(banned, MINUTE, 1)
+    found = probed(banned, Limit(20, 60.0), 1)
     assert numbers_of(found) is None
-    assert any("after 60 requests nothing was accepted" in each for each in found.seen)
+    assert any("after 12 requests nothing was accepted" in each for each in found.seen)
 
 
 def told(*answers: tuple[float, bool, dict[str, str]]) -> list[HeadedAnswer]:
