@@ -122,8 +122,8 @@ def fits(one: Standing, count: int) -> bool:
 def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding], name: str) -> None:
     """The documented limit is never called another one, and the true numbers are among those that stand.
 
-    Where answers came after later requests, the probe reports this and excludes no limiter. It may identify no limiter
-    of nginx, whose first request counts as none.
+    Where answers came too late to conclude anything, the probe reports this and excludes no limiter. It may identify no
+    limiter of nginx, whose first request counts as none.
     """
     if name.startswith("nginx"):
         need("nginx")
