@@ -9,7 +9,10 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from rich.control import Control
+from rich.segment import ControlType
 
+from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
@@ -29,7 +32,7 @@ from loadtest.targets import (
 )
 from loadtest.units import Limit, parse_limit
 
-_CLEAR: Final = "\r\x1b[K"
+_CLEAR: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 """Clears a terminal's line."""
 
 
@@ -169,11 +172,12 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
                 raise error
             if isinstance(message, Found):
                 yield message.finding
-            elif sys.stderr.isatty():
+            elif (terminal := Console(stderr=True)).is_terminal:
                 names = ", ".join(dict.fromkeys(message.standing))
                 counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
                 shown = f"{message.limit}: {counts}; possible: {names}"
-                print(f"{_CLEAR}{shown[:118]}", end="", file=sys.stderr, flush=True)
+                terminal.control(_CLEAR)
+                terminal.print(shown[:118], end="", soft_wrap=True)
         if process.wait() != 0:
             raise LoadtestError("the probe failed")
     finally:
@@ -181,8 +185,8 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
 
 
 def _show(found: LimitFinding) -> None:
-    if sys.stderr.isatty():
-        print(_CLEAR, end="", file=sys.stderr)
+    if (terminal := Console(stderr=True)).is_terminal:
+        terminal.control(_CLEAR)
     count, window = found.documented
     print(f"\n{found.limit}: {found.verdict} (documented: {count} per {window:g} s)")
     facts, rows = found.facts, list[tuple[str, str]]()

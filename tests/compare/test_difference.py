@@ -140,6 +140,9 @@ def test_units_and_sides_change_nothing(base: list[float], head: list[float], fa
     found = percentile_difference(base, head, 0.5)
     scaled = percentile_difference([factor * v for v in base], [factor * v for v in head], 0.5)
     turned = percentile_difference(head, base, 0.5)
+    if found.interval is None:
+        assert (scaled.interval, turned.interval) == (None, None)
+        return
     assert scaled.interval == pytest.approx(tuple(factor * end for end in found.interval))
     assert turned.interval == pytest.approx((-found.interval[1], -found.interval[0]))
     assert found.interval[0] <= (found.difference or 0) <= found.interval[1]

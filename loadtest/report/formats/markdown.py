@@ -19,7 +19,7 @@ def render_markdown(page: Page, level: int = 1) -> str:
     parts = [
         f"{first} {escape(page.heading)}",
         f"**{escape(page.verdict)}**" if page.verdict else "",
-        *(f"**{escape(each)}**" for each in page.statements if each not in page.verdict),
+        *(f"**{escape(each)}**" for each in page.statements if each.lower() not in page.verdict.lower()),
         bullets(page.reasons),
         *map(step, page.steps),
         "  ".join(f"{label}: {escape(value)}." for label, value in page.sides),
