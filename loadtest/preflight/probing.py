@@ -21,7 +21,8 @@ from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
 from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
-from loadtest.limits.probing.probe import ProbeFinding, Prober
+from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
+from loadtest.limits.probing.probe import SCOPE_REQUESTS, WINDOWS, ProbeFinding, Prober
 from loadtest.limits.probing.results import (
     Failed,
     Found,
@@ -183,24 +184,45 @@ async def probe_limit(
 ) -> LimitFinding:
     """Probe one limit with requests that execute nothing and, if these are never rejected, with a workflow.
 
+    The second probe gets the requests and the time that the first left, and is omitted if these are too few.
+
     Raises:
         TargetError: if the target does not answer, or is not this API.
     """
     count, window = order.documented[limit]
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
 
-    async def probe(workflow: str | None) -> ProbeFinding:
+    total = int((PROBE_REQUESTS + SCOPE_REQUESTS) * count)
+    most, until = min(total, order.requests or total), sender.now() + WINDOWS * window
+
+    async def probe(workflow: str | None, requests: int) -> ProbeFinding:
         sender.begin(workflow)
-        limits = Limit(count, window)
-        prober = Prober(limits, sender.now(), order.rate, others=others, requests=order.requests, clock=sender.now)
+        limits, now = Limit(count, window), sender.now()
+        prober = Prober(
+            limits, now, order.rate, others=others, requests=requests, seconds=until - now, clock=sender.now
+        )
         return await _drive(sender, prober, limit, tell)
 
-    found, executed = await probe(None), 0
+    found, executed = await probe(None, most), 0
     sent = found.requests
-    if found.word == "unlimited" and order.workflow is not None and REQUESTS_OF[limit].executes:
-        found = await probe(order.workflow)
-        sent, executed = sent + found.requests, found.requests - found.rejected
+    if found.word == "unlimited" and REQUESTS_OF[limit].executes:
+        name = order.workflow
+        if name is None:
+            found = _unproved(found, "allow --workflow NAME")
+        elif most - sent < 2 * count or until - sender.now() < 2 * window:
+            found = _unproved(found, f"the requests or the time left are too few to run {name}")
+        else:
+            found = await probe(name, most - sent)
+            sent, executed = sent + found.requests, found.requests - found.rejected
+    elif found.word == "unlimited":
+        found = _unproved(found)
     return _finding(limit, found, sender.replies, sent, executed)
+
+
+def _unproved(found: ProbeFinding, remedy: str = "") -> ProbeFinding:
+    """A finding without rejections and executed requests: it proves nothing about the limit."""
+    why = f"{found.why}; such requests may draw on no limit" + f": {remedy}" * bool(remedy)
+    return replace(found, exceeded=False, why=why)
 
 
 async def _drive(

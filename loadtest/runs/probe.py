@@ -75,12 +75,12 @@ def probe(
 
 
 def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
-    limits, limiter = known(found)
+    limits, limiter = known(found, round_down=entry_named(path, entry).round_down)
     left = "" if limiter is not None else "; the algorithm is unknown or differs between limits, and was not saved"
     words = f"{path}: saved the limits {', '.join(limits)} of {entry}{left}."
     if limits:
         save_limits(path, entry, limits, limiter)
-    print(words if limits else f"Nothing is proved that could be saved in {path}.", file=sys.stderr)
+    print(words if limits else f"No limit agrees with the documentation, so {path} was not changed.", file=sys.stderr)
     others = {each.limit: each.limit_found for each in found if each.limit not in limits and each.limit_found}
     if others:
         line = ", ".join(f'{name} = "{limit}"' for name, limit in {**limits, **others}.items())
@@ -191,12 +191,14 @@ def _show(found: LimitFinding) -> None:
     print(f"\n{found.limit}: {found.verdict} (documented: {count} per {window:g} s)")
     facts, rows = found.facts, list[tuple[str, str]]()
     windows = ", ".join(f"{passed} of {sent}" for passed, sent in facts.windows)
-    rows.append(("accepted", f"{windows} in successive {window:g} s; at most {facts.longest_burst} in one burst"))
+    rows.append(
+        ("accepted", f"{windows} in each {window:g} s with requests; at most {facts.longest_burst} in one burst")
+    )
     if facts.sustained is not None:
         passed, seconds = facts.sustained
         rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
     rows.append(("limit", _limit_words(found)))
-    rows.append(("limiter", "; or ".join(each.words for each in found.standing) or "unknown"))
+    rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
     rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
     rows += [("ruled out", each) for each in found.ruled_out]
     rows += [("shared", each) for each in _shared(found)]
@@ -221,7 +223,7 @@ def _limit_words(found: LimitFinding) -> str:
     times = sum(numbers.rate) / 2 / (count / window)
     rate = f"{numbers.words}: {times:.3g} times the documented rate"
     if found.verdict == "looser":
-        return f"{rate}; other clients can't cause that"
+        return f"at least {rate}; other clients can't cause more than documented, but may use a part"
     if found.verdict == "stricter":
         used = count - sum(numbers.count) / 2 * window / numbers.window_s
         uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"

@@ -1,5 +1,6 @@
 """A probe over real HTTP of limiters of which most are somebody else's: the reference API's, nginx's, a package's."""
 
+import asyncio
 import contextlib
 import os
 import subprocess
@@ -16,11 +17,12 @@ from limits.strategies import MovingWindowRateLimiter
 from plugins import workers
 from plugins.nginx import free_ports, installed, need, running
 from plugins.served import KEYS, Served
-from plugins.stubs import UNKNOWN, Answer, Stub
+from plugins.stubs import UNKNOWN, Answer, Stub, submitted
 
 from loadtest.contract import LimitName
 from loadtest.limits import AlgorithmName
 from loadtest.limits.probing.results import Found, LimitFinding, ProbeMessage, ProbeOrder, Standing
+from loadtest.preflight.probing import probe
 
 UNAVAILABLE = (503, {"error": "Too many", "code": "busy", "jobId": "made-all-the-same"})
 NGINX = """
@@ -142,3 +144,36 @@ def test_nothing_wrong_is_said_of_a_real_server(findings: dict[str, LimitFinding
     assert found.executed == 0
     assert set(found.statuses) <= {503 if name.startswith("limits") else 429}
     assert found.jobs_of_rejected == found.statuses.get(503, 0)
+
+
+@pytest.mark.parametrize(
+    ("requests", "workflow", "most", "executes", "why"),
+    [
+        (None, "sleep", 55, True, ""),
+        (40, "sleep", 40, False, "too few to run sleep"),
+        (None, None, 55, False, "--workflow NAME"),
+    ],
+)
+def test_a_workflow_gets_the_rest_of_the_budget(
+    stub: Callable[..., Stub],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    requests: int | None,
+    workflow: str | None,
+    most: int,
+    executes: bool,
+    why: str,
+) -> None:
+    """Both probes together keep the budget, and a probe without rejections and runs proves nothing."""
+    monkeypatch.setenv("WORKFLOW_API_KEYS", ",".join(KEYS))
+    server, told = stub(lambda _method, _path, number: submitted(number)), list[ProbeMessage]()
+    limits = {LimitName.ASYNC_SUBMIT: (10, 1.0)}
+    order = ProbeOrder(url=server.url, listed=False, documented=limits, requests=requests, workflow=workflow)
+    asyncio.run(probe(order, told.append))
+    found = told[-1]
+    assert isinstance(found, Found)
+    assert len(server.asked) == found.finding.requests <= most
+    assert bool(found.finding.executed) == executes
+    assert why in found.finding.why
+    if not executes:
+        assert found.finding.verdict == "can't tell"

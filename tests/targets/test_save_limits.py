@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from loadtest.contract import LimitName
@@ -41,14 +42,14 @@ def test_what_was_found_is_assumed_from_then_on(tmp_path: Path) -> None:
     """Limits and how they are counted are in the entry, its comments and other keys stay, and runs assume them."""
     path = tmp_path / "targets.toml"
     path.write_text(ENTRY)
-    limits, limiter = known([found(LimitName.RETRIEVAL, "looser", bucket(700.0))])
+    limits, limiter = known([found(LimitName.RETRIEVAL, "as documented", bucket(500.0))])
     save_limits(path, "mine", limits, limiter)
     written = path.read_text()
     assert "# who may be loaded" in written
     assert "# near" in written
     chosen = choose(None, "mine", path)
     assumed = assumed_limits_of(load_scenario(Path("scenarios/within-limits.toml")), chosen, embedded=False)
-    assert assumed.limits[LimitName.RETRIEVAL] == Limit(700, 60.0)
+    assert assumed.limits[LimitName.RETRIEVAL] == Limit(500, 60.0)
     assert assumed.limits[LimitName.SYNC_RUN] == Limit(7, 60.0)
     assert assumed.spec == LimiterSpec("token-bucket", 20, scope="name")
     assert entry_named(path, "mine").max_share == 0.5
@@ -66,6 +67,18 @@ def test_what_another_client_could_cause_is_not_known() -> None:
     )
     assert limits == {LimitName.RETRIEVAL: Limit(500, 60.0)}
     assert limiter is None
+    assert known([found(LimitName.RETRIEVAL, "looser", bucket(700.0))]) == ({}, None)
+
+
+def test_an_unknown_rounding_stays_as_it_is() -> None:
+    """Limiters that differ only in it are shown in different words, and the entry's value is kept."""
+    exact = bucket(500.0)
+    down = msgspec.structs.replace(exact, round_down=True)
+    assert exact.words != down.words
+    for kept in (True, False):
+        _, limiter = known([found(LimitName.RETRIEVAL, "as documented", exact, down)], round_down=kept)
+        assert limiter is not None
+        assert limiter.round_down == kept
 
 
 def test_an_entry_that_is_not_there_is_named(tmp_path: Path) -> None:

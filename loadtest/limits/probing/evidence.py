@@ -88,7 +88,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Counts of accepted requests, independent of any limiter.
 
     Attributes:
-        windows: accepted and sent requests in each documented window since the first request.
+        windows: accepted and sent requests in each documented window with requests, counted from the first request.
         longest_burst: most requests accepted in a row without a pause of a tenth of a documented window.
         sustained: requests accepted between the first and the last rejection, and the seconds between these.
         silence_s: seconds from the first to the last of the longest series of rejections.

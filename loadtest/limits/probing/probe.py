@@ -266,8 +266,8 @@ class Prober(BurstSender):
             ruled_out=tuple(
                 words for key, words in self._ruled_out.items() if key not in {each.key for each in self.models}
             ),
-            facts=(facts := self._past.facts(self._documented)),
-            seen=tuple(self._seen(facts)),
+            facts=self._past.facts(self._documented),
+            seen=tuple(self._seen()),
             exceeded=self._past.exceeds(self._documented, burst),
             held=self._held,
             shared=self._shared,
@@ -303,14 +303,16 @@ class Prober(BurstSender):
                 self._shared[who] = False if who in self._separate else None
                 self._separate.add(who)
 
-    def _seen(self, facts: Facts) -> list[str]:
+    def _seen(self) -> list[str]:
         """Observations that no model explains, in words."""
         found, own = [], [each for each in self._past.answers if each.who == "own"]
         rejected = next((place for place, each in enumerate(reversed(own)) if each.passed), len(own))
         silence = own[-1].sent - own[-rejected].sent if rejected else 0.0
-        if silence > self._documented.window / 2:
+        if silence > (window := self._documented.window):
+            before = own[-rejected].sent - window
+            accepted = sum(each.passed for each in own[:-rejected] if each.sent >= before)
             found.append(
-                f"after {facts.longest_burst} requests nothing was accepted for {silence:.3g} s: the window is longer "
+                f"after {accepted} requests nothing was accepted for {silence:.3g} s: the window is longer "
                 "than the probe waited, or this is a ban"
             )
         volleys = [each for experiment in self._past.experiments for each in experiment]

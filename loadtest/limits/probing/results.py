@@ -5,7 +5,7 @@ Rate-limit headers are compared with the answers; no decision of the probe depen
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
@@ -61,7 +61,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         burst: smallest and largest possible burst; None if there is none.
         phase_s: smallest and largest start of windows after multiples of the window on our clock; None if the clocks
             explain it, or if there are no such windows.
-        round_down: whether a bucket is refilled in whole seconds.
+        round_down: as in ``LimiterSpec``.
     """
 
     algorithm: AlgorithmName
@@ -79,7 +79,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         phase = (
             "" if self.phase_s is None else f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
         )
-        stepped = ", refilled in whole seconds" * self.round_down
+        stepped = (", rounding down" if self.burst is None else ", refilled in whole seconds") * self.round_down
         numbers = f"{_between(*self.count)} per {_between(*self.window_s)} s"
         return f"{self.algorithm}: {numbers}{phase}{burst}{stepped}{counting}"
 
@@ -179,16 +179,26 @@ def scope(shared: Mapping[Who, bool | None]) -> Scope | None:
     return None if keys is None else "name" if keys else "key-and-name"
 
 
-def known(findings: Sequence[LimitFinding]) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
-    """Return the findings that are proved: no other client can cause them.
+def known(
+    findings: Sequence[LimitFinding], *, round_down: bool = False
+) -> tuple[dict[LimitName, Limit], LimiterSpec | None]:
+    """Return the limits that agree with the documentation. Other clients may use a part of any other limit.
+
+    Args:
+        findings: of all probed limits.
+        round_down: the value to keep if the limiters that may be in force differ in it.
 
     Returns:
         The known limits, and their algorithm: None if it is unknown or differs between limits.
     """
-    proved = [each for each in findings if each.verdict in {"as documented", "looser"}]
-    limits = {each.limit: found for each in proved if (found := each.limit_found) is not None}
+    agreeing = [each for each in findings if each.verdict == "as documented"]
+    limits = {each.limit: found for each in agreeing if (found := each.limit_found) is not None}
     specs = {each.spec if each.limit in limits else None for each in findings}
-    return limits, specs.pop() if len(specs) == 1 else None
+    limiter = specs.pop() if len(specs) == 1 else None
+    differ = any(len({one.round_down for one in each.standing}) > 1 for each in findings)
+    if limiter is not None and differ and ALGORITHMS[limiter.algorithm].can_round_down:
+        limiter = replace(limiter, round_down=round_down)
+    return limits, limiter
 
 
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
@@ -236,6 +246,7 @@ def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
         count=(low, high),
         window_s=(least, most),
         phase_s=model.phase,
+        round_down=model.round_down,
     )
 
 
