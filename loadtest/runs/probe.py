@@ -160,6 +160,7 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
     process = start_child(  # in our session, so that Ctrl-C ends it: with its input closed it would not notice our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
+    terminal = Console(stderr=True)
     try:
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(order))
@@ -172,7 +173,7 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
                 raise error
             if isinstance(message, Found):
                 yield message.finding
-            elif (terminal := Console(stderr=True)).is_terminal:
+            elif terminal.is_terminal:
                 names = ", ".join(dict.fromkeys(message.standing))
                 counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
                 shown = f"{message.limit}: {counts}; possible: {names}"
