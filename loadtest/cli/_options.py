@@ -17,33 +17,24 @@ _PATH: Final = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class _Duration(click.ParamType[float]):
-    name = "duration"
+class _Written(click.ParamType[float]):
+    """A number as people write it, with a unit or a sign."""
+
+    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+        self.name = name
+        self._parse = parse
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         del ctx
         try:
-            return parse_duration(value)
+            return self._parse(value)
         except ValueError as error:
             raise InputError(f"{param.opts[0] if param else value}: {error}") from None
 
 
-DURATION: Final = _Duration()
+DURATION: Final = _Written("duration", parse_duration)
 """A text with a unit, such as 20s; converted to seconds."""
-
-
-class _Share(click.ParamType[float]):
-    name = "share"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        del ctx
-        try:
-            return parse_share(value)
-        except ValueError as error:
-            raise InputError(f"{param.opts[0] if param else value}: {error}") from None
-
-
-SHARE: Final = _Share()
+SHARE: Final = _Written("share", parse_share)
 """A share of 1, or in per cent, such as 20%."""
 
 
