@@ -159,7 +159,7 @@ def _complete(record: Record) -> ValidityCheck:
 
 def _consistent(record: Record) -> ValidityCheck:
     found = record.consistency.result()
-    # Of rows that are missing, `_complete` tells: without them, run.json seems to contradict the rest.
+    # `_complete` reports missing rows. Without them, run.json seems to contradict the rest.
     of_run = list(record.consistency.of_run()) if record.rows == record.info.samples else []
     rows = counted(sum(one.count for one in found), "row")
     good, bad = "no row contradicts another row, the plan or itself", ""
