@@ -1,9 +1,18 @@
 """The plots of every page, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
 
+import gc
+import os
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from multiprocessing import active_children, get_context
+from typing import Any, Final, TypeVar
 
 from matplotlib.figure import Figure
 
@@ -15,21 +24,16 @@ from loadtest.errors import InputError
 from loadtest.report.page import ANSWER, Chapter, Plot
 from loadtest.report.plots import (
     answers,
-    by_rate,
     capacity,
+    changes,
     execution,
-    forest,
     jobs,
     lag,
     limits,
     over_history,
-    over_runs,
-    overhead,
     response_time,
     slowest,
-    spectrum,
 )
-from loadtest.report.plots.children import cores, shared_out
 from loadtest.report.plots.drawing import Drawing, NoData, finished
 from loadtest.report.plots.style import styled
 
@@ -51,14 +55,14 @@ _PLOTS: Final = {
     "rates": _Kind(limits.draw_rates, Chapter.LIMITS, leads=True),
     "throttling": _Kind(limits.draw_429_rate, Chapter.LIMITS),
     "response-time": _Kind(response_time.draw_scatter, Chapter.TIMES, leads=True),
-    "by-rate": _Kind(by_rate.draw, Chapter.TIMES, leads=True),
+    "by-rate": _Kind(response_time.draw_by_rate, Chapter.TIMES, leads=True),
     "execution-time": _Kind(execution.draw_decomposition, Chapter.TIMES, leads=True),
     "heat": _Kind(response_time.draw_heat, Chapter.TIMES),
     "service-time": _Kind(response_time.draw_service, Chapter.TIMES),
-    "spectrum": _Kind(spectrum.draw, Chapter.TIMES),
+    "spectrum": _Kind(response_time.draw_spectrum, Chapter.TIMES),
     "execution-over-time": _Kind(execution.over_time, Chapter.EXECUTION),
     "execution-latency": _Kind(execution.against_latency, Chapter.EXECUTION),
-    "overhead": _Kind(overhead.draw, Chapter.EXECUTION),
+    "overhead": _Kind(execution.draw_overhead, Chapter.EXECUTION),
     "polling": _Kind(jobs.draw_polls, Chapter.JOBS),
     "slowest": _Kind(slowest.draw, Chapter.SLOWEST),
     "start-lag": _Kind(lag.draw, Chapter.LOAD),
@@ -92,8 +96,7 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
     Args:
         findings: of the run.
         png: make PNGs, too.
-        processes: number of processes that draw, including this process; by default ``children.cores()``. Any number
-            gives the same bytes.
+        processes: number of processes that draw; by default ``cores()``. Any number gives the same bytes.
     """
     drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes)
     return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
@@ -101,12 +104,12 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
 
 def draw_comparison(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
     """Draw a comparison's plots, without those that have no data."""
-    before = over_runs.Before() if history is None else over_runs.segments_before(comparison, history)
+    before = changes.Before() if history is None else changes.segments_before(comparison, history)
     return _all(
         {
-            "changes": partial(forest.draw, comparison),
-            "over-runs": partial(over_runs.draw_first, comparison, before),
-            "over-runs-others": partial(over_runs.draw_others, comparison, before),
+            "changes": partial(changes.draw_forest, comparison),
+            "over-runs": partial(changes.draw_first, comparison, before),
+            "over-runs-others": partial(changes.draw_others, comparison, before),
         }
     )
 
@@ -132,3 +135,48 @@ def _all(
         if drawn is not None:
             tasks[name] = partial(finished, name, drawn, png=png)
     return tuple(shared_out(tasks, cores() if processes is None else processes).values())
+
+
+_Result = TypeVar("_Result")
+_MOST_PROCESSES: Final = 4
+_PATIENCE_S: Final = 60.0
+"""Maximum seconds to wait for a child's next result."""
+_inherited: dict[str, Callable[[], Any]] = {}
+"""In a child, the tasks that it inherited by its fork."""
+
+
+def cores() -> int:
+    """Return the number of processes to use: one per core, at most four; one if a fork could inherit a held lock."""
+    if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
+        return 1
+    return min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+
+
+def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
+    """Run tasks in forked children, which inherit imports and data, and return results in the order of the tasks.
+
+    This process runs the tasks that a child has lost, or all of them if ``processes`` is 1.
+    """
+    found: dict[str, _Result] = {}
+    if min(processes, len(tasks)) > 1:
+        others = active_children()
+        # NumPy's idle threads hold no lock that a child needs.
+        with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pool = ProcessPoolExecutor(processes, get_context("fork"), _inherit, (tasks,))
+            futures: dict[str, Future[_Result]] = {name: pool.submit(_run, name) for name in tasks}
+            for name, future in futures.items():
+                found[name] = future.result(_PATIENCE_S)
+        for child in active_children():
+            if child not in others:
+                child.kill()
+    return {name: found[name] if name in found else task() for name, task in tasks.items()}
+
+
+def _inherit(tasks: Mapping[str, Callable[[], Any]]) -> None:
+    gc.disable()  # what was inherited stays shared
+    _inherited.update(tasks)
+
+
+def _run(name: str) -> Any:
+    return _inherited[name]()

@@ -1,21 +1,26 @@
-"""Response times: over time, beside service time, and as a heat map of a long run."""
+"""Response times: over time, by percentile and rate, beside service time, and as a heat map of a long run."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from loadtest import words
+from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import OperationStage, Summary
 from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
+from loadtest.report.deciding import deciding
 from loadtest.report.page import Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, picked
-from loadtest.report.plots.titles import medians, names_or_count
+from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, medians, names_or_count, picked
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
@@ -193,3 +198,189 @@ def _heat_table(name: str, heat: Heat) -> Table:
     }
     rows = picked(len(n), 16).tolist()
     return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
+
+
+_POINTS = 500
+_BAND_POINTS = 90
+_FEW = 40
+"""Maximum number of operations drawn as points."""
+_TAIL = 0.025
+"""Each side of a 95 % interval."""
+_TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
+"""Axis positions of the percentiles that thresholds use."""
+_TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
+
+
+def draw_spectrum(findings: Findings) -> Drawing | NoData:
+    """Draw each traffic entry's nearest-rank percentiles, grey where samples are too few."""
+    record = findings.record
+    found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
+    found = {name: values for name, values in found.items() if values.n}
+    if not found:
+        return NoData("Percentiles of response time", "no operation was answered with success or timed out")
+    found, left_out = deciding(findings, found)
+    figure, (panel,) = style.panels(1, 2.2)
+    for name, values in found.items():
+        look = style.line_of(record, name)
+        _spectrum_line(panel, values, name, look)
+        for bound in marks.upper_bounds(findings, name):
+            _allowed(panel, bound, look["color"])
+    panel.set_xscale("log")
+    style.log(panel, "y")
+    end = 0.6 / max(2, *(values.n for values in found.values()))
+    shown = [tail for tail in _TICKS if tail >= end]
+    panel.set(xlim=(1, end), xticks=shown, xticklabels=[_TICKS[tail] for tail in shown])
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
+    panel.set_ylabel("response time, ms (log)")
+    caption = "95 % intervals know of sampling only; a thick dash is a threshold, a diamond the value in its stage."
+    return Drawing(_spectrum_title(findings), caption, figure, left_out=left_out)
+
+
+def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
+    """Draw a threshold at its percentile: the bound, the measured value, and the line between them."""
+    if (tail := _TAILS.get(bound.statistic)) is None:
+        return
+    panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
+    panel.plot([tail], [bound.value_ms], ls="", marker="D", ms=4, mfc=style.PAPER, mec=colour, zorder=4)
+    where = f"threshold, {bound.judged.scope}"
+    panel.plot([tail], [bound.edge_ms], ls="", marker="_", ms=16, mew=2.0, color=colour, label=where)
+
+
+def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
+    n, few = values.n, values.n < _FEW
+    ranks = np.unique(np.geomspace(1, n, _POINTS).astype(int))
+    ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
+    times = values.at(ranks)
+    tail = 1 - (ranks - 0.5) / n
+    # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
+    last = int(np.max(((1 - tail) ** n <= _TAIL).nonzero()[0], initial=0))
+    _interval_band(panel, values, look["color"])
+    panel.plot(tail[last:], times[last:], color=style.FADED, lw=0.9, marker="." if few else None, ms=4)
+    more = {"marker": look["marker"] or ".", "markevery": None} if few else {}
+    panel.plot(tail[: last + 1], times[: last + 1], lw=1.7, label=f"{name} (n = {words.count(n)})", **{**look, **more})
+
+
+def _interval_band(panel: Axes, values: Distribution, colour: str) -> None:
+    """Draw the 95 % interval of each percentile that has enough samples for both bounds."""
+    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:].tolist()
+    found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
+    if len(found) > 1:
+        carried, low, high = zip(*found, strict=True)
+        panel.fill_between(carried, values.at(low), values.at(high), color=colour, alpha=0.2, lw=0, zorder=1.5)
+
+
+def _spectrum_title(findings: Findings) -> str:
+    """Name the figure furthest over or nearest to its threshold, in ms; the longest tail without thresholds."""
+    traffic = findings.metrics.traffic
+    late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
+    open_ = f"; time-outs leave the tail of {names_or_count(late)} open" if late else ""
+    bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
+    if bounds:
+        worst = max(bounds, key=lambda one: one.over_ms)
+        measured, edge = words.duration_ms(worst.value_ms), words.duration_ms(worst.edge_ms)
+        which = "over" if worst.over_ms > 0 else "nearest to"
+        return f"{worst.statistic} of {worst.judged.scope} is {which} its threshold: {measured}, allowed {edge}{open_}"
+    known = {name: each.response_time_ms for name, each in traffic.items() if name not in late}
+    for statistic in ("p99", "p95", "p90"):
+        times = {name: value for name, block in known.items() if (value := block.get(statistic).value)}
+        if times:
+            name = max(times, key=lambda each: times[each])
+            median = words.duration_ms(known[name].p50)
+            longest = f"Highest known {statistic}: {words.duration_ms(times[name])} of {name}"
+            return f"{longest}, beside a median of {median}{open_}"
+    return f"Too few answers for a tail{open_}"
+
+
+_LEAST_RATES: Final = 3
+"""Minimum number of stages at different rates: two points always form a line."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    stage: str
+    rate: float
+    p50: float
+    times: Summary
+    throttled: float | None
+
+    @property
+    def known(self) -> bool:
+        """Whether no time-out leaves the median open."""
+        p50 = self.times.get("p50")
+        return p50.most == p50.value
+
+
+def draw_by_rate(findings: Findings) -> Drawing | NoData | None:
+    """One panel for each traffic entry with three stages or more at different rates; None if none has.
+
+    Bursts are left out: they have no meaningful rate.
+    """
+    record, found = findings.record, {}
+    for name, figures in findings.metrics.traffic.items():
+        bursts = {stage.name for stage in record.info.traffic[name].stages if stage.burst}
+        points = _stage_points({stage: part for stage, part in figures.stages.items() if stage not in bursts})
+        if len({round(point.rate, 6) for point in points}) >= _LEAST_RATES:
+            found[name] = points
+    if not found:
+        return None
+    figure, drawn, left_out = entry_panels(findings, found, 2.2, columns=2)
+    for panel, _, points, colour in drawn:
+        _by_rate_panel(panel, points, colour, marks.WHOLE_IN if len(drawn) == 1 else marks.HALF_IN)
+    figure.axes[0].set_ylabel("response time, ms (log)")
+    caption = (
+        "Response times (ok or timed out) of each stage at its mean offered rate, with 95 % intervals (sampling only)."
+    )
+    tables = tuple(_by_rate_table(name, points) for _, name, points, _ in drawn)
+    return Drawing(_by_rate_title(found), caption, figure, tables, left_out)
+
+
+def _stage_points(stages: Mapping[str, OperationStage]) -> list[_Point]:
+    points = [
+        _Point(stage, rate * 60, p50, figures.response_time_ms, figures.throttled_rate)
+        for stage, figures in stages.items()
+        if (rate := figures.operations.offered_rate) and (p50 := figures.response_time_ms.p50)
+    ]
+    return sorted(points, key=lambda point: point.rate)
+
+
+def _by_rate_panel(panel: Axes, points: list[_Point], colour: str, wide_in: float) -> None:
+    for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", style.INK, (0, (4, 1.5)), "^")):
+        found = [(point.rate, point.times.get(statistic)) for point in points]
+        # A percentile next to time-outs has no upper bound.
+        known = [(rate, one.value, *(one.interval or (np.nan, np.nan))) for rate, one in found if one.value is not None]
+        if known:
+            rates, values, low, high = np.array(known, float).T
+            panel.vlines(rates, low, high, color=ink, lw=2.2, alpha=0.4)
+            panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
+    end = points[-1].rate * 1.1
+    panel.set(yscale="log", xlim=(0, end), xlabel="operations offered, 1/min")
+    room = marks.name_stages(panel, [(point.rate / end, point.stage) for point in points], wide_in)
+    low, high = panel.get_ylim()
+    low, high = low / 1.1, high * 1.1  # what is steady is to look steady
+    style.log(panel, "y", low, high * (high / low) ** (room / (1 - room)))
+    style.plain(panel.xaxis)
+
+
+def _by_rate_title(found: dict[str, list[_Point]]) -> str:
+    # Medians that time-outs leave open are not compared.
+    known = {name: [point for point in points if point.known] for name, points in found.items()}
+    known = {name: points for name, points in known.items() if len(points) > 1}
+    if not known:
+        return "Response time by the rate offered; time-outs leave the medians open"
+    grown = [(ps[-1].p50 / ps[0].p50, name, ps[-1].rate / ps[0].rate) for name, ps in known.items()]
+    factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
+    times = f"{words.times_as(factor)} times as long"
+    return f"At {more:.3g} times the rate, the median response time of {name} is {times}"
+
+
+def _by_rate_table(name: str, points: list[_Point]) -> Table:
+    columns: TableColumns[_Point] = {
+        "Stage": lambda point: point.stage,
+        "#Offered /min": lambda point: f"{point.rate:.4g}",
+        "#n": lambda point: point.times.n,
+        "#p50 ms": lambda point: words.milliseconds(point.p50),
+        "#p95 ms": lambda point: words.milliseconds(point.times.p95),
+        "#429": lambda point: words.share(point.throttled),
+    }
+    return table_of("data", f"Stages of {name}", columns, points)

@@ -9,7 +9,7 @@ from plugins import made_comparisons as made
 from loadtest.compare import history
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.rule import judge_history
-from loadtest.report.plots import forest, over_runs
+from loadtest.report.plots import changes
 from loadtest.report.plots.style import change_axis
 
 SLOWER = made.CASES["slower"]()
@@ -22,7 +22,7 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
     judged = [one for one in made.CASES[name]().metrics if one.ratio_interval and NATURES[one.metric].unit != "share"]
     assert judged
     for one in judged:
-        band = over_runs.prediction_band(one)
+        band = changes.prediction_band(one)
         assert one.ratio_interval is not None
         low, high = one.ratio_interval
         assert (band[0] <= one.later[-1] <= band[1]) == (low <= 1 <= high), one
@@ -30,11 +30,11 @@ def test_a_run_lies_outside_its_band_exactly_where_the_interval_excludes_no_chan
 
 def test_titles_state_what_was_found() -> None:
     """Number and name of what became worse; how many pairs agree."""
-    drawn = forest.draw(SLOWER)
+    drawn = changes.draw_forest(SLOWER)
     assert drawn.title.startswith("2 of 12 judged metrics became worse, most of all greetings")
-    pairs = over_runs.draw_first(PAIRED)
+    pairs = changes.draw_first(PAIRED)
     assert pairs.title == "greetings: response time p50, the head was worse in 7 of 7 pairs"
-    unchanged = forest.draw(made.CASES["pass"]())
+    unchanged = changes.draw_forest(made.CASES["pass"]())
     assert unchanged.title.startswith("None of 12 judged metrics became worse")
 
 
@@ -46,21 +46,21 @@ def test_runs_before_an_accepted_change_are_drawn_apart() -> None:
     decision = history.decision_line(new[0].run, "accepted", "the new model", new_segment=True)
     whole = history.fold([*lines, decision])
     comparison = judge_history(new, made.a_run(made.SLOWER, 100))
-    before = over_runs.segments_before(comparison, whole)
+    before = changes.segments_before(comparison, whole)
     assert [[one.id for one in part] for part in before.segments] == [[run.run for run in old]]
-    drawn = over_runs.draw_first(comparison, before)
+    drawn = changes.draw_first(comparison, before)
     assert "accepted changes: 2026-01-05 (the new model)." in drawn.caption
     lines_drawn = drawn.figure.axes[0].lines
     assert [len(line.get_xdata()) for line in lines_drawn][:3] == [4, 2, 6]  # before, the dashed line, the base
-    assert over_runs.segments_before(comparison, history.fold(lines)).segments == []
+    assert changes.segments_before(comparison, history.fold(lines)).segments == []
 
 
 @pytest.mark.parametrize("name", ["first", "not-comparable", "invalid", "nothing"])
 def test_nothing_is_drawn_of_nothing(name: str) -> None:
     """No axes without data."""
     comparison = made.CASES[name]()
-    assert forest.draw(comparison) is None
-    assert over_runs.draw_first(comparison) is None
+    assert changes.draw_forest(comparison) is None
+    assert changes.draw_first(comparison) is None
 
 
 @pytest.mark.parametrize("reach", [0.01, 0.04, 0.2, 0.7, 1.25, 2.0, 2.9, 4.0, 6.3, 9.0])
@@ -86,5 +86,5 @@ def test_what_changed_most_is_not_what_does_nothing() -> None:
     noop = next(one for one in unchanged.metrics if one.traffic == "noop" and one.metric == "execution_time.p50")
     wild = msgspec.structs.replace(noop, ratio=1.9, ratio_interval=(0.5, 7.0), detectable=9.0)
     metrics = tuple(wild if one is noop else one for one in unchanged.metrics)
-    drawn = forest.draw(msgspec.structs.replace(unchanged, metrics=metrics))
+    drawn = changes.draw_forest(msgspec.structs.replace(unchanged, metrics=metrics))
     assert "noop: executionTime" not in drawn.title

@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import draw_all, execution, lag, limits, overhead, response_time, spectrum
+from loadtest.report.plots import draw_all, execution, lag, limits, response_time
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import DOT, styled
 
@@ -54,7 +54,9 @@ def test_names_of_stages_stand_apart(crowded: Findings, draw: Any) -> None:
     assert overlapping(names) == []
 
 
-@pytest.mark.parametrize("draw", [execution.draw_decomposition, overhead.draw], ids=["decomposition", "overhead"])
+@pytest.mark.parametrize(
+    "draw", [execution.draw_decomposition, execution.draw_overhead], ids=["decomposition", "overhead"]
+)
 def test_rows_of_many_stages_have_room(crowded: Findings, draw: Any) -> None:
     """Nine stages take more room than two; stages at the same rate stand beside one another."""
     for axes in drawn(crowded, draw).axes:
@@ -87,6 +89,6 @@ def test_of_many_entries_those_that_decide_are_drawn(tmp_path: Path) -> None:
     found = maker.findings(tmp_path / "run", run, rows)
     panels = [panel.get_title(loc="left") for panel in drawn(found, response_time.draw_scatter).axes]
     assert panels == [f"entry {k}{DOT}sync_run" for k in (*range(11), 14)]
-    assert len(drawn(found, spectrum.draw).axes[0].get_legend_handles_labels()[0]) == 13
+    assert len(drawn(found, response_time.draw_spectrum).axes[0].get_legend_handles_labels()[0]) == 13
     plots = {plot.name: plot for plot in draw_all(found)}
     assert plots["response-time"].caption.endswith("has their figures: entry 11, entry 12, entry 13.")

@@ -8,7 +8,7 @@ from pathlib import Path
 from loadtest.analysis.findings import find
 from loadtest.analysis.run_record import load_record
 from loadtest.report.page import Page
-from loadtest.report.plots import children, draw_all
+from loadtest.report.plots import draw_all, shared_out
 
 
 def test_any_number_of_processes_draws_the_same_bytes(toured: tuple[Path, Page]) -> None:
@@ -26,15 +26,12 @@ def _die_in_a_child(parent: int, number: int) -> int:
 
 
 def _work(parent: int, number: int) -> tuple[int, bool]:
-    # This process leaves the last of the work to its children.
-    if os.getpid() == parent:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
     return number, os.getpid() == parent
 
 
 def test_children_take_part() -> None:
     """Results come in the order of the tasks, whoever did them."""
-    found = children.shared_out({str(number): partial(_work, os.getpid(), number) for number in range(20)}, 2)
+    found = shared_out({str(number): partial(_work, os.getpid(), number) for number in range(20)}, 2)
     assert [number for number, _ in found.values()] == list(range(20))
     assert any(not here for _, here in found.values())
 
@@ -42,4 +39,4 @@ def test_children_take_part() -> None:
 def test_what_a_dead_child_took_with_it_is_done_here() -> None:
     """Three children that are killed in the middle of a task lose no result."""
     tasks = {str(number): partial(_die_in_a_child, os.getpid(), number) for number in range(12)}
-    assert children.shared_out(tasks, 4) == {str(number): number for number in range(12)}
+    assert shared_out(tasks, 4) == {str(number): number for number in range(12)}

@@ -14,8 +14,8 @@ from loadtest.analysis.run_record import load_record
 from loadtest.errors import InputError
 from loadtest.record.run_info import LimitInfo
 from loadtest.report import plots
-from loadtest.report.plots import by_rate, execution, lag, limits, overhead, response_time, spectrum
 from loadtest.report.plots import drawing as data
+from loadtest.report.plots import execution, lag, limits, response_time
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 
@@ -75,13 +75,13 @@ def test_a_short_run_of_few_has_none(tmp_path: Path) -> None:
     """Where dots show everything, and where there are no three rates, nothing is drawn in their place."""
     found = find(load_record(maker.tour(tmp_path / "run")))
     assert response_time.draw_heat(found) is None
-    assert by_rate.draw(found) is None
+    assert response_time.draw_by_rate(found) is None
 
 
 def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
     """Median and p95 of each stage, as metrics.json has them, over its rate a minute."""
     with styled("by-rate"):
-        plot = drawn(by_rate.draw(ladder))
+        plot = drawn(response_time.draw_by_rate(ladder))
         found = {one.label: one for one in data.series(plot.figure)}
     assert found["p50"].x.tolist() == [60.0, 120.0, 180.0]
     stages = ladder.metrics.traffic["t"].stages.values()
@@ -92,7 +92,7 @@ def test_stages_stand_at_the_rates_that_were_offered(ladder: Findings) -> None:
 def test_a_band_holds_its_percentiles(ladder: Findings) -> None:
     """The spectrum's band is around its line, and ends where n carries no upper bound any more."""
     with styled("spectrum"):
-        figure = drawn(spectrum.draw(ladder)).figure
+        figure = drawn(response_time.draw_spectrum(ladder)).figure
     corners = np.asarray(figure.axes[0].collections[0].get_paths()[0].vertices)
     block = ladder.metrics.traffic["t"].response_time_ms
     for name, tail in (("p50", 0.5), ("p90", 0.1), ("p95", 0.05)):
@@ -185,9 +185,9 @@ def test_titles_say_no_more_than_their_data(tmp_path: Path) -> None:
     titles = {}
     for name, draw in (
         ("service", response_time.draw_service),
-        ("spectrum", spectrum.draw),
+        ("spectrum", response_time.draw_spectrum),
         ("parts", execution.draw_decomposition),
-        ("overhead", overhead.draw),
+        ("overhead", execution.draw_overhead),
     ):
         with styled(name):
             titles[name] = drawn(draw(found)).title.replace("\u00a0", " ")
@@ -246,7 +246,7 @@ def test_429s_do_not_squash_response_times(refused: Findings) -> None:
 def test_percentiles_are_ranked_by_ms_over_their_threshold(refused: Findings) -> None:
     """The title names the one that is furthest over what is allowed, whatever the ratio to its median."""
     with styled("spectrum"):
-        title = drawn(spectrum.draw(refused)).title.replace("\u00a0", " ")
+        title = drawn(response_time.draw_spectrum(refused)).title.replace("\u00a0", " ")
     assert title == "p50 of t is over its threshold: 217 ms, allowed 210 ms"
 
 

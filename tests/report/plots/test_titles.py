@@ -14,7 +14,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import usage as windows
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import by_rate, execution, limits, overhead, response_time, slowest
+from loadtest.report.plots import execution, limits, response_time, slowest
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
 
@@ -85,7 +85,7 @@ def test_the_title_compares_the_lowest_rate_with_the_highest(tmp_path: Path, las
             number += 1
         at += 40_000
     run = maker.info({"t": maker.plan("sync_run", stages, offered=number)})
-    said = title(by_rate.draw, maker.findings(tmp_path / "run", run, rows))
+    said = title(response_time.draw_by_rate, maker.findings(tmp_path / "run", run, rows))
     times = {stage: [(r.end - r.intended_start) / 1e6 for r in rows if r.stage == stage] for stage in "ac"}
     ratio = words.times_as(float(np.quantile(times["c"], 0.5) / np.quantile(times["a"], 0.5)))
     assert said == f"At 3 times the rate, the median response time of t is {ratio} times as long"
@@ -100,8 +100,8 @@ def test_stages_of_bursts_have_no_rate(tmp_path: Path) -> None:
         for k in range(int(stage.burst)):
             rows += maker.both("t", 100 * place + k, start, start + took, stage=stage.name, execution_time_ms=4.0)
     findings = maker.findings(tmp_path / "run", maker.info({"t": maker.plan("sync_run", stages)}), rows)
-    assert by_rate.draw(findings) is None
-    assert title(overhead.draw, findings) == "Median overhead of t: 1.00 ms in “a”, 5.00 ms in “c”"
+    assert response_time.draw_by_rate(findings) is None
+    assert title(execution.draw_overhead, findings) == "Median overhead of t: 1.00 ms in “a”, 5.00 ms in “c”"
     with styled("x"):
         scatter = response_time.draw_scatter(findings)
     assert isinstance(scatter, Drawing)

@@ -9,14 +9,14 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
-from loadtest.report.plots import execution, jobs, overhead
+from loadtest.report.plots import execution, jobs
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
 from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.target import target_tables
 
 JOB: dict[str, Any] = {"operation": "async_run"}
-PLOTS = (jobs.draw_polls, execution.over_time, overhead.draw)
+PLOTS = (jobs.draw_polls, execution.over_time, execution.draw_overhead)
 
 
 def found(directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:
