@@ -2,6 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loadtest.limits import LimiterSpec
 from loadtest.limits.headers import remaining, stated_limits
@@ -50,7 +52,8 @@ def compliance(found: ProbeFinding) -> Compliance:
     return verdict(found.documented, numbers_of(found), exceeded=found.exceeded)
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=str)
+@settings(max_examples=settings.default.max_examples // 20)
+@given(st.sampled_from(SPECS))
 def test_the_true_limiter_stands_with_its_numbers(spec: LimiterSpec) -> None:
     """The true model stands, and the shown ranges contain its numbers (N within 2 %). A named model stands alone."""
     found = probed(one_limiter(spec, SMALL), SMALL, 1)
