@@ -1,8 +1,9 @@
 """README and docs: their commands work, their examples are valid, and their links lead somewhere.
 
 A page's commands run in their order, in a folder of its own that looks like the checkout and has the files that the
-page shows. Runs are replaced by a run of ``smoke`` with stages of a second and the same options. Comparisons and
-capacity searches, which take minutes, only plan.
+page shows. Runs on the embedded target are replaced by one run of ``smoke`` with stages of a second and the options of
+all pages. Runs on several processes and with ``--host`` are only parsed: ``tests/cli/test_crew_options.py`` and
+``tests/cli/test_run_command.py`` make them. Comparisons and capacity searches, which take minutes, only plan.
 """
 
 import os
@@ -17,10 +18,11 @@ from pathlib import Path
 
 import click
 import pytest
-from plugins.verbs import CARRIED_OUT, Said, until_valid
+from plugins.verbs import Said, until_valid
 
 from loadtest.cli import app
 from loadtest.errors import ExitCode
+from loadtest.scenario import find_scenario, load_scenario, scenario_hash
 from loadtest.targets import load_targets
 
 pytestmark = pytest.mark.judged  # exit code 0 takes a valid run
@@ -29,8 +31,8 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 LOADTEST = ".venv/bin/loadtest"
 SERVED = "http://127.0.0.1:8000"
 CONTROL = "http://127.0.0.1:8001"
-SEVERAL = "--processes"
-"""Makes a run on more processes than these cores serve beside other tests: it may be late."""
+ELSEWHERE = {"--host", "--processes"}
+"""Options of runs that other tests make."""
 PLANNED = ("compare", "capacity")
 ROOMY = '{sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}'
 """Limits of the embedded target that hold a shortened check."""
@@ -101,25 +103,34 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tiny_run(checkout: Path) -> Callable[..., Said]:
-    """Run ``smoke`` with stages of a second and further options, once for the same options."""
-    made: dict[tuple[str, ...], Said] = {}
+def tiny_run(checkout: Path) -> Said:
+    """A run of ``smoke`` with stages of a second and the options of all pages: a process of its own."""
+    shared = (embedded_options(line) for each in DOCUMENTS for line in commands(each))
+    given = dict.fromkeys(option for options in shared for option in options)
+    line = [LOADTEST, "run", "smoke", *(word for option in given for word in option), *shortened("smoke")]
+    return until_valid(lambda: run(line, checkout))
 
-    def make(*options: str) -> Said:
-        if options not in made:
-            line = [LOADTEST, "run", "smoke", *options, *shortened("smoke")]
-            made[options] = run(line, checkout) if SEVERAL in options else until_valid(lambda: run(line, checkout))
-        return made[options]
 
-    return make
+def embedded_options(line: str) -> list[tuple[str, ...]]:
+    """Return the options, each with its value, of a run on the embedded target."""
+    words = shlex.split(line)
+    if words[:2] != [LOADTEST, "run"] or {"--target", *ELSEWHERE} & set(words):
+        return []
+    assert all(word.startswith("--") for word in words[3::2]), line
+    return list(zip(words[3::2], words[4::2], strict=True))
 
 
 @pytest.fixture(scope="module")
-def recorded(checkout: Path, tiny_run: Callable[..., Said]) -> Path:
+def recorded(checkout: Path, tiny_run: Said) -> Path:
     """The directory of a run that passed."""
-    done = tiny_run()
-    assert done.code == 0, done.out + done.err
+    assert tiny_run.code == 0, tiny_run.out + tiny_run.err
     return next(path for path in (checkout / "reports").glob("*-smoke-*") if (path / "report.html").exists())
+
+
+@pytest.fixture(scope="module")
+def runs_on_targets() -> dict[tuple[str, ...], Said]:
+    """Runs on entries of ``targets.toml``, by the scenario's text and the options."""
+    return {}
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +177,25 @@ class Page:
         verb = rest[0]
         if verb == "serve":
             return self._serve(rest)
-        if verb == "run" and not {"--host", "--target"} & set(rest):
-            return self._fixture("tiny_run")(*(rest[2:] if rest[1] == "smoke" else ()))
+        if verb == "run":
+            return self._run(rest)
         if rest[:2] == ["regression", "check"]:
             assert rest[2:] == ["regression"]
             return self._fixture("checked")
         return self._verb(verb, rest)
+
+    def _run(self, rest: list[str]) -> Said:
+        """Make a run, unless it was made before."""
+        if "--target" not in rest:
+            command = app.get_command(click.Context(app), "run")
+            assert command is not None
+            command.make_context("run", rest[1:])
+            said: Said = self._fixture("tiny_run")
+            return said
+        made: dict[tuple[str, ...], Said] = self._fixture("runs_on_targets")
+        if (key := (scenario_hash(load_scenario(find_scenario(rest[1])).scenario), *rest[2:])) not in made:
+            made[key] = self._fixture("loadtest")(*rest, *shortened(Path(rest[1]).stem))
+        return made[key]
 
     def _verb(self, verb: str, rest: list[str]) -> Said:
         """Run a verb in this process, short."""
@@ -181,8 +205,6 @@ class Page:
             rest = [*rest, "--plan"]
         if verb == "plan" and "--start" not in rest:  # many starts take their time, and tests of plans try them
             rest = [*rest, "--start", "12:00:00"]
-        if verb == "run":
-            rest = [*rest, *shortened(Path(rest[1]).stem)]
         url = self._urls[SERVED]
         if verb == "probe":
             rest = [*rest, "--documented", "retrieval=10/1s"]
@@ -241,10 +263,8 @@ def page(
 
 def expected(line: str) -> tuple[int, ...]:
     """Return the exit codes with which a command was carried out."""
-    if "bin/locust" in line or re.search(r" run .*--(host|target)", line):
+    if "bin/locust" in line or re.search(r" run .*--target", line):
         return VALID  # a second is too short for its percentiles
-    if SEVERAL in line:
-        return CARRIED_OUT
     return (ExitCode.PASS, ExitCode.INCONCLUSIVE) if " probe " in line else (ExitCode.PASS,)
 
 
@@ -348,41 +368,6 @@ def test_the_scenarios_and_user_classes_shown_work(
     assert done.code in {ExitCode.PASS, ExitCode.FAIL}, done.out + done.err
     assert re.search(r"^moved +steady +20 +100.% ", done.out, re.MULTILINE), done.out
     assert re.search(r"^greetings +within +10 +100.% ", done.out, re.MULTILINE), done.out
-
-
-def anchors(path: Path) -> set[str]:
-    """Return the anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def missing(link: str, folder: Path) -> bool:
-    """Whether a link leads to no file of this repository, or to no heading of it."""
-    name, _, anchor = link.partition("#")
-    path = folder / name
-    return not path.exists() or bool(anchor and anchor not in anchors(path))
-
-
-def test_every_link_leads_somewhere() -> None:
-    """Links and pictures of the documents lead to files and headings that exist."""
-    others = [ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")]
-    others += [ROOT / name / "README.md" for name in ("bench", "deploy", "reports")]
-    for document in (*DOCUMENTS, *others):
-        for link in re.findall(r"\]\((?!http)([^)\s]+)\)", document.read_text(encoding="utf-8")):
-            there = f"{document.name}{link}" if link.startswith("#") else link
-            assert not missing(there, document.parent), f"{document.name}: {link}"
-
-
-def test_every_page_that_is_named_exists() -> None:
-    """Messages, comments, templates and notebooks name pages and headings that exist."""
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    named = set()
-    for name in listed:
-        if name.endswith((".py", ".toml", ".yml", ".yaml", ".md", ".service", "Jenkinsfile", "Makefile")):
-            text = (ROOT / name).read_text(encoding="utf-8")
-            named |= {(name, page) for page in re.findall(r"\b((?:docs|bench|deploy)/[\w-]+\.md(?:#[\w-]+)?)", text)}
-    assert len(named) > 30
-    assert [(name, page) for name, page in sorted(named) if missing(page, ROOT)] == []
 
 
 @pytest.mark.usefixtures("page")
