@@ -39,6 +39,7 @@ def scenario(tmp_path: Path) -> str:
     return str(tmp_path / "mine.toml")
 
 
+@pytest.mark.heavy
 @pytest.mark.judged
 def test_a_limit_is_named_with_the_range_of_rates_that_contains_it(
     loadtest: Verb, scenario: str, tmp_path: Path

@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 import pytest
 from plugins.processes import Fixture, until
-from plugins.records import runs_in
+from plugins.records import RunDirectory, runs_in
 
 TEXT = """
 title = "Two processes"
@@ -77,64 +77,68 @@ def test_a_busy_port_is_named(loadtest: Fixture, open_api: Any, tmp_path: Path) 
     assert "Traceback" not in done.err
 
 
+def running(run: Any, reports: Path, operations: int) -> RunDirectory:
+    """Wait until a run has recorded more operations than these."""
+    until(lambda: (found := runs_in(reports)) and found[0].epoch and len(found[0].operations) > operations)
+    assert run.process.poll() is None, run.complained
+    return runs_in(reports)[0]
+
+
 @pytest.mark.heavy
-def test_a_lost_worker_makes_a_run_invalid_by_name(launch: Fixture, tmp_path: Path) -> None:
-    """Exit code 3, and the verdict says which worker was lost, and what with it."""
+def test_a_killed_process_makes_a_run_invalid(launch: Fixture, tmp_path: Path) -> None:
+    """Exit code 3. The report names a lost worker and its arrivals; of a killed master it shows what was recorded."""
     (tmp_path / "s.toml").write_text(TEXT % "6s")
-    run = launch(
-        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
-    )
-    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch and len(found[0].operations) > 20)
-    children = psutil.Process(run.process.pid).children(recursive=True)
+    (tmp_path / "longer.toml").write_text(TEXT % "30s")
+
+    def start(name: str) -> Any:
+        options = ("--output-dir", str(tmp_path / name), "--processes", "2")
+        return launch("loadtest.cli", "run", str(tmp_path / f"{name}.toml"), *options)
+
+    longer, short = start("longer"), start("s")
+
+    found = running(short, tmp_path / "s", 20)
+    children = psutil.Process(short.process.pid).children(recursive=True)
     workers = [each for each in children if "loadtest.load.distributed" in each.cmdline()]
     workers[0].send_signal(signal.SIGKILL)
-    assert run.wait() == 3
-    assert "was lost" in run.said
-    (found,) = runs_in(tmp_path / "out")
+    assert short.wait() == 3
+    assert "was lost" in short.said
     assert found.check_conservation(lost=True)["lost"] > 0
     report = (found.directory / "report.md").read_text()
     assert "worker" in report
     assert "lost" in report
 
-
-@pytest.mark.heavy
-@pytest.mark.parametrize(("signals", "whole"), [([signal.SIGTERM], True), ([signal.SIGINT, signal.SIGTERM], False)])
-def test_an_interrupt_ends_in_a_report(launch: Fixture, tmp_path: Path, signals: list[int], *, whole: bool) -> None:
-    """The first lets all workers finish what they have begun, the second ends them at once; reported are both."""
-    workflow = f'"sleep"\nparameters = {{ ms = {100 if whole else 4000} }}\nmax_users = 30'
-    (tmp_path / "s.toml").write_text((TEXT % "60s").replace('"say-hello"', workflow))
-    run = launch(
-        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
-    )
-    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch)
-    (found,) = runs_in(tmp_path / "out")
-    if whole:
-        until(lambda: {row["worker"] for row in found.operations} == {1, 2})
-    family = run.family()
-    for number in signals:
-        run.process.send_signal(number)
-    assert run.wait() == 130
-    assert found.info.complete == whole
-    if whole:
-        assert found.check_conservation(ragged=True).keys() == {"ok"}
-    assert ("interrupted" if whole else "incomplete") in (found.directory / "report.md").read_text()
-    assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
-
-
-@pytest.mark.heavy
-def test_a_killed_load_on_workers_is_reported(launch: Fixture, tmp_path: Path) -> None:
-    """The master of a run dies: what there is of the record becomes a report, which is invalid."""
-    (tmp_path / "s.toml").write_text(TEXT % "30s")
-    run = launch(
-        "loadtest.cli", "run", str(tmp_path / "s.toml"), "--output-dir", str(tmp_path / "out"), "--processes", "2"
-    )
-    until(lambda: (found := runs_in(tmp_path / "out")) and found[0].epoch and len(found[0].operations) > 60)
-    children = psutil.Process(run.process.pid).children()
+    found = running(longer, tmp_path / "longer", 60)
+    children = psutil.Process(longer.process.pid).children()
     master = next(each for each in children if "loadtest.load" in each.cmdline())
     workers = master.children()
     master.kill()
-    assert run.wait() == 3
-    (found,) = runs_in(tmp_path / "out")
+    assert longer.wait() == 3
     assert not found.info.complete
     assert "incomplete" in (found.directory / "report.md").read_text()
     assert psutil.wait_procs(workers, 20)[1] == []
+
+
+@pytest.mark.heavy
+def test_an_interrupt_ends_in_a_report(launch: Fixture, tmp_path: Path) -> None:
+    """The first signal lets all workers finish their requests, the second ends them at once; both runs are reported."""
+    runs = {}
+    for whole in (True, False):
+        workflow = f'"sleep"\nparameters = {{ ms = {100 if whole else 4000} }}\nmax_users = 30'
+        (path := tmp_path / f"{whole}.toml").write_text((TEXT % "60s").replace('"say-hello"', workflow))
+        options = ("--output-dir", str(tmp_path / f"{whole}"), "--processes", "2")
+        runs[whole] = launch("loadtest.cli", "run", str(path), *options)
+    for whole, run in runs.items():
+        reports = tmp_path / f"{whole}"
+        until(lambda reports=reports: (found := runs_in(reports)) and found[0].epoch)
+        (found,) = runs_in(reports)
+        if whole:
+            until(lambda found=found: {row["worker"] for row in found.operations} == {1, 2})
+        family = run.family()
+        for number in [signal.SIGTERM] if whole else [signal.SIGINT, signal.SIGTERM]:
+            run.process.send_signal(number)
+        assert run.wait() == 130
+        assert found.info.complete == whole
+        if whole:
+            assert found.check_conservation(ragged=True).keys() == {"ok"}
+        assert ("interrupted" if whole else "incomplete") in (found.directory / "report.md").read_text()
+        assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []

@@ -81,6 +81,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
     return lines
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)  # several runs, each again where the cores were taken
 @pytest.mark.judged
 def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path, monkeypatch):

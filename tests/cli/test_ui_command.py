@@ -96,6 +96,7 @@ def test_a_port_that_is_taken_is_said(loadtest: Fixture, tiny: Fixture, words: s
     assert said.out == ""
 
 
+@pytest.mark.heavy
 @pytest.mark.browser
 def test_a_person_starts_a_run_in_a_browser(web_ui: Fixture) -> None:
     """The form names targets that may not or cannot be loaded; a start runs the form's settings; 429s are a row; its

@@ -184,17 +184,27 @@ def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any) -> None:
 
 
 @pytest.mark.heavy
-def test_without_workers_a_run_ends(offer: Any, open_api: Any) -> None:
-    """When the last one is gone, the run is aborted, and says why."""
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
-    until(lambda: started(run) and shares(run).total() >= 40)
-    for each in workers_of(run):
+def test_a_run_ends_with_its_last_worker_and_with_its_master(offer: Any, open_api: Any) -> None:
+    """SIGKILL of all workers aborts the run, which says why. SIGKILL of the master ends the workers, and the record has
+    all but about the last second of what they sent.
+    """
+    text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
+    orphan, empty = (offer(text, open_api.url, "--processes", "2") for _ in range(2))
+    until(lambda: started(empty) and shares(empty).total() >= 40)
+    for each in workers_of(empty):
         each.kill()
-    run.wait()
-    outcomes = run.check_conservation(lost=True)
+    until(lambda: started(orphan) and shares(orphan).total() >= 60)
+    workers = workers_of(orphan)
+    orphan.process.kill()
+    empty.wait()
+    outcomes = empty.check_conservation(lost=True)
     assert outcomes.keys() <= {"ok", "lost"}
-    assert run.info.end == "aborted"
-    assert "every worker was lost" in (run.info.end_reason or "")
+    assert empty.info.end == "aborted"
+    assert "every worker was lost" in (empty.info.end_reason or "")
+    orphan.wait()
+    assert not orphan.info.complete
+    assert len(orphan.operations) >= 60
+    assert psutil.wait_procs(workers, 20)[1] == []
 
 
 @pytest.mark.heavy
@@ -210,19 +220,6 @@ def test_an_interrupt_reaches_workers(offer: Any, open_api: Any) -> None:
     assert 0 < outcomes["ok"] == outcomes.total() < 3000
     assert (run.info.end, run.process.returncode) == ("interrupted", 0)
     assert psutil.wait_procs(workers, 10)[1] == []
-
-
-@pytest.mark.heavy
-def test_a_killed_master_leaves_a_record_and_nobody_behind(offer: Any, open_api: Any) -> None:
-    """SIGKILL of the master: all but about the last second of what workers sent is there, and they end."""
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
-    until(lambda: started(run) and shares(run).total() >= 60)
-    workers = workers_of(run)
-    run.process.kill()
-    run.wait()
-    assert not run.info.complete
-    assert len(run.operations) >= 60
-    assert psutil.wait_procs(workers, 20)[1] == []
 
 
 @pytest.mark.heavy

@@ -1,11 +1,13 @@
 """The live page in Chromium, from the form to the report: what a person sees."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import axe_playwright_python
 import pytest
+from plugins.launched import WebUi
 from plugins.processes import Fixture, until
 from plugins.records import runs_in
 
@@ -65,12 +67,19 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.heavy
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_person_watches_a_run(live_ui: Fixture, browser: Any, title: str, *, workers: int) -> None:
-    """On workers: form, watch, late windows, stop, report, start again, reload, Ctrl-C; the console is silent, and both
-    runs are whole.
+@pytest.mark.timeout(240)
+def test_a_person_watches_a_run(live_ui: Fixture, browser: Any, title: str) -> None:
+    """On one worker and on two: form, watch, late windows, stop, report, start again, reload, Ctrl-C; the console is
+    silent, and all runs are whole.
     """
-    up = live_ui("60s", "--processes", str(workers))
+    for workers in (1, 2):
+        up = live_ui("60s", "--processes", str(workers))
+        watch(up, browser, title, workers)
+        shutil.rmtree(up.reports)
+
+
+def watch(up: WebUi, browser: Any, title: str, workers: int) -> None:
+    """Do what a person does with a web UI, from the form to Ctrl-C."""
     problems: list[str] = []
     form, live = opened(browser, problems), opened(browser, problems)
     live.goto(f"{up.url}/workflow")
