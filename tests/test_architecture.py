@@ -68,6 +68,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "targets": LEAVES | {"strict", "scenario", "record", "assumed_limits", "plan"},
     "plan": LEAVES | {"scenario", "record", "assumed_limits"},
     "prepare": LEAVES | {"scenario", "record", "assumed_limits", "plan", "targets"},
+    "logs": LEAVES | {"record"},
     "reference_api": LEAVES,
     "load": LEAVES | SHARED,
     "preflight": LEAVES | SHARED | {"limits.probing"},
@@ -77,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": LEAVES | SHARED | {"compare", "capacity", "analysis"},
     "terminal": LEAVES | {"record", "plan", "compare"},
     # load, preflight and report are processes of their own, which runs starts; so is the target.
-    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "terminal"},
+    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "terminal", "logs"},
     "cli": LEAVES | SHARED | {"compare", "runs", "terminal"},
     "": set(),  # loadtest/__init__.py imports nothing
 }

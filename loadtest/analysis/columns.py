@@ -43,11 +43,13 @@ class Vocabulary:
         entry_of: for each stage, the place of its entry.
         operation_of: for each stage, the operation of its arrivals.
         in_figures: for each stage, whether it is judged.
+        imported: whether the record was made from a log, which has no intended starts: the starts replace them.
         most_arrivals: for each entry, its largest possible number of arrivals: those offered or, if the run was killed
             before it counted them, a bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
+        self.imported = info.imported
         self.words: dict[str, list[str]] = {name: [] for name in samples.WORDS}
         self.words["outcome"] += OUTCOMES
         self.words["kind"] += KINDS
@@ -110,6 +112,7 @@ TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
 DAY_MS: Final = 86_400_000.0
 """An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
 _GIVEN: Final = "execution_time_ms"
+_INTENDED: Final = "intended_start"
 _FEW: Final = 12
 """Largest number of distinct codes that are found faster by search than by a sort."""
 
@@ -159,6 +162,8 @@ class Columns:
 
     def floats(self, name: str) -> Floats:
         """Return a column of numbers, NaN for null."""
+        if name == _INTENDED and self.vocabulary.imported:
+            name = "start"
         if name not in self._floats:
             self._floats[name] = self._numbers(name)
         return self._floats[name]

@@ -15,6 +15,7 @@ from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_ent
 from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.consistency import Inconsistency
+from loadtest.analysis.imported import describe_import
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
@@ -139,7 +140,7 @@ def find(record: Record) -> Findings:
         intervals=intervals,
         checks=checks,
         judged=judged,
-        verdict=decide(record.info, checks, judged),
+        verdict=describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged),
     )
 
 

@@ -50,7 +50,7 @@ class SlowOperation(Result, frozen=True, kw_only=True):
     arrival: int
     intended_s: float
     response_ms: float
-    start_lag_ms: float
+    start_lag_ms: float | None
     outcome: str
     reason: str | None
     execution_ms: float | None
@@ -97,7 +97,9 @@ class Slowest:
             arrival=int(number("arrival") or 0),
             intended_s=intended / 1e9,
             response_ms=response_ms,
-            start_lag_ms=(intended if start is None else start) / 1e6 - intended / 1e6,
+            start_lag_ms=None
+            if self._vocabulary.imported
+            else (intended if start is None else start) / 1e6 - intended / 1e6,
             outcome=OUTCOMES[rows.words("outcome")[row]],
             reason=None if reason < 0 else self._vocabulary.words["reason"][reason],
             execution_ms=number("execution_time_ms"),

@@ -55,14 +55,16 @@ def response_time(rows: Rows) -> Floats:
 
 
 def start_lag(rows: Rows) -> Floats:
-    """Return start − intended start, in ms."""
+    """Return start − intended start, in ms; NaN for an imported run."""
+    if rows.columns.vocabulary.imported:
+        return np.full(len(rows), np.nan)
     return (rows.floats("start") - rows.floats("intended_start")) / 1e6
 
 
 def dispatch_lag(rows: Rows) -> Floats:
-    """Return start − the later of intended start and user free, in ms."""
-    free = np.fmax(rows.floats("intended_start"), rows.floats("user_free"))
-    return (rows.floats("start") - free) / 1e6
+    """Return start − the later of intended start and user free, in ms; NaN for an imported run."""
+    waited = np.fmax(rows.floats("user_free") - rows.floats("intended_start"), 0.0)
+    return start_lag(rows) - waited / 1e6
 
 
 def service_time(rows: Rows) -> Floats:

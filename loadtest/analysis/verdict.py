@@ -96,7 +96,7 @@ def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
     A run without any success must not pass. Entries with an expected 429 in every stage are exempt, and so are runs
     that were cut short.
     """
-    if info.end != "finished":
+    if info.end != "finished" or info.imported:
         return []
     threshold = parse_threshold("operations.ok > 0")
     return [
@@ -273,9 +273,11 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
     return "because of time-outs, the true value may be on either side of the threshold"
 
 
-VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass"]
+VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass", "imported"]
 
-EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {word: ExitCode[word.upper()] for word in get_args(VerdictWord)}
+EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {
+    word: ExitCode.__members__.get(word.upper(), ExitCode.PASS) for word in get_args(VerdictWord)
+}
 """In order of precedence."""
 
 

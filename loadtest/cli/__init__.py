@@ -2,6 +2,7 @@
 
 import errno
 import importlib
+import keyword
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ VERBS = {
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
     "report": "Recreate a run's report from its record.",
+    "import": "Make a run of access logs or HAR files.",
     "export": "Export a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
     "runs": "List runs, and delete old runs.",
@@ -45,7 +47,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
-        command = importlib.import_module(f"loadtest.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = importlib.import_module(f"loadtest.cli.{module}").command
         if not isinstance(command, click.Command):
             raise TypeError(f"loadtest.cli.{cmd_name}.command is not a click command")
         return command

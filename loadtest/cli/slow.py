@@ -45,8 +45,10 @@ def _lines(operation: Mapping[str, Any]) -> list[str]:
     executed = "" if (ms := operation["execution_ms"]) is None else f", executionTime {ms:.1f} ms"
     head = (
         f"  {operation['response_ms']:10.1f} ms  {operation['outcome']}{reason}  arrival {operation['arrival']}, "
-        f"stage {operation['stage']}, at {operation['intended_s']:.3f} s, start lag {operation['start_lag_ms']:.2f} ms"
+        f"stage {operation['stage']}, at {operation['intended_s']:.3f} s"
     )
+    lag = operation["start_lag_ms"]
+    head += "" if lag is None else f", start lag {lag:.2f} ms"
     lines = [head + executed, f"{_INDENT}trace id {operation['request_id'] or '–'}"]
     for phase in operation["phases"]:
         start, end = phase["start_ms"], phase["end_ms"]

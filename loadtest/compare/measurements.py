@@ -13,6 +13,7 @@ import msgspec
 
 from loadtest.errors import InputError
 from loadtest.metrics import METRICS
+from loadtest.record import run_directory
 
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
@@ -206,6 +207,8 @@ def read(directory: Path) -> RunMeasurements:
     try:
         found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
     except OSError as error:
+        if (directory / run_directory.FILE_NAME).exists():
+            run_directory.refuse_imported(directory)
         raise InputError(
             f"cannot read {path}: {error.strerror}", f"Run `loadtest report {directory}` to create it."
         ) from error

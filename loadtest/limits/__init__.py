@@ -38,6 +38,7 @@ __all__ = [
     "headers",
     "in_words",
     "inference",
+    "intervals",
     "loads",
     "make",
     "replay",

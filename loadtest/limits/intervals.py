@@ -36,6 +36,30 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
     """
     if not {"count", "burst", "rate"} & {*fit.fitted}:
         return fit
+    (low, high), rates = _held(requests, fit, offset, reach)
+    documented = requests.limit
+    if not ALGORITHMS[fit.spec.algorithm].has_burst:
+        return fit if low <= documented.count <= high else replace(fit, counts=(low, high))
+    other = rates is not None and not rates[0] <= documented.rate <= rates[1]
+    bursts = (low, high) if low < high and "burst" in fit.fitted and not fit.spec.count_rejected else fit.bursts
+    return replace(fit, bursts=bursts, rates=rates if other else None)
+
+
+def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
+    """Return the smallest and largest count per window that the decisions do not exclude, fitted or not.
+
+    Arguments are as for ``with_intervals``.
+    """
+    thresholds, rates = _held(requests, replace(fit, fitted=(*fit.fitted, "count")), offset, reach)
+    if rates is None:
+        return thresholds
+    return rates[0] * requests.limit.window, rates[1] * requests.limit.window
+
+
+def _held(
+    requests: RequestLog, fit: Fit, offset: float, reach: float
+) -> tuple[tuple[int, int], tuple[float, float] | None]:
+    """Return the ranges of thresholds and of rates that the decisions do not exclude; rates if several were tried."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
@@ -44,13 +68,8 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
     top = max((each for each, *_ in tried), key=lambda each: each.score)
     held = [each for each in tried if not beats(top, each[0])]
     ends = [end for _, best, loads in held for end in _thresholds(some, loads, best)]
-    low, high, documented = min(ends), max(ends), requests.limit
-    if not ALGORITHMS[fit.spec.algorithm].has_burst:
-        return fit if low <= documented.count <= high else replace(fit, counts=(low, high))
     rates = _widened([each.limit.rate for each, *_ in held], [each.limit.rate for each, *_ in tried])
-    other = rates is not None and not rates[0] <= documented.rate <= rates[1]
-    bursts = (low, high) if low < high and "burst" in fit.fitted and not fit.spec.count_rejected else fit.bursts
-    return replace(fit, bursts=bursts, rates=rates if other else None)
+    return (min(ends), max(ends)), rates
 
 
 def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[LimiterSpec, Limit, float]]:

@@ -82,6 +82,7 @@ class Figures(msgspec.Struct, frozen=True):
     """Figures of a run; the slowest operations of each traffic entry are kept as raw JSON."""
 
     verdict: str = "no report"
+    reasons: tuple[str, ...] = ()
     validity: tuple[Check, ...] = ()
     thresholds: tuple[JudgedThreshold, ...] = ()
     limits: tuple[LimitUse, ...] = ()

@@ -106,6 +106,20 @@ def read_versioned(
         raise error(f"{path} is damaged: {wrong}", remedy) from wrong
 
 
+def refuse_imported(directory: Path) -> None:
+    """Raise an error if a run was imported from a log.
+
+    Raises:
+        InputError: if it was, because such a run has neither thresholds nor a verdict.
+        RecordError: if ``run.json`` cannot be read.
+    """
+    if load(directory).imported:
+        raise InputError(
+            f"{directory.name} is imported from a log, so it is no baseline and belongs to no history",
+            "Give a run that `loadtest run` made.",
+        )
+
+
 def save(info: RunInfo, directory: Path) -> None:
     """Write ``run.json``, atomically."""
     write_json(directory / FILE_NAME, info)

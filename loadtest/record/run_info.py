@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from loadtest.contract import Operation
+from loadtest.record.log_source import SourceInfo
 
 SCHEMA_VERSION: Final = 1
 
@@ -326,6 +327,9 @@ class RunInfo(msgspec.Struct, kw_only=True):
 
     schema: int = SCHEMA_VERSION
     id: str
+    kind: Literal["run", "imported"] = "run"
+    source: SourceInfo | None = None
+    """Of an imported run: its log."""
     scenario: ScenarioInfo
     seed: int
     target: TargetInfo
@@ -366,6 +370,10 @@ class RunInfo(msgspec.Struct, kw_only=True):
     preflight: list[PreflightRequest] = []
     pending_jobs: int | None = None
     """Accepted jobs that were not seen to end; their ids are in ``pending_jobs.txt``. Null until the end."""
+
+    @property
+    def imported(self) -> bool:
+        return self.source is not None
 
     @property
     def complete(self) -> bool:

@@ -12,6 +12,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
 from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
 from loadtest.report.deciding import stage_parts
+from loadtest.report.imported import log_facts
 from loadtest.report.page import Point
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.words import count, counted, joined, quoted, seconds
@@ -32,6 +33,10 @@ def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
     warmup = max((s.duration_s for t in info.traffic.values() for s in t.stages if s.warmup), default=0.0)
     workers = len(info.worker_processes)
     machine = (f"{value} cores" if name == "cores" else value for name, value in info.machine.items())
+    if info.source is not None:
+        started = info.started.replace("T", " ").replace("+00:00", " UTC")
+        log = {**log_facts(record, info.source), "Started": started, "Covered": seconds(record.covered_s)}
+        return (*log.items(), ("Limits assumed", _assumed(target)))
     found = {
         "Target": f"{target.url} ({'embedded target, loopback only' if target.embedded else 'not started by the run'})",
         "Limits assumed": _assumed(target),

@@ -49,13 +49,14 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
     part, within = entry.part, entry.within and entry.only
     where = f"{part.traffic} within the limits" if within else part.label
     polled = polling(findings.record.info, part.traffic)
+    time = "service time" if findings.record.info.imported else "response time"
     n = f"n = {words.count(entry.times.n)} {entry.operation.called(entry.times.n)}{f', {polled}' if polled else ''}"
     if entry.quantile is None:
         longest = bounded(entry.times.get("max"))
-        return KeyFigure(f"longest response time, {where}", longest, n=n, why="too few for a percentile")
+        return KeyFigure(f"longest {time}, {where}", longest, n=n, why="too few for a percentile")
     name, found = entry.quantile
     blocks = find_interval(findings.intervals, part.traffic, part.stage, f"response_time.{name}")
-    return KeyFigure(f"{name} response time, {where}", bounded(found), interval(blocks), n, _why_none(blocks))
+    return KeyFigure(f"{name} {time}, {where}", bounded(found), interval(blocks), n, _why_none(blocks))
 
 
 def _throttled(findings: Findings, part: StagePart | None) -> KeyFigure:

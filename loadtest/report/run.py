@@ -19,6 +19,7 @@ from loadtest.report.comparison import WORD_TONES
 from loadtest.report.deciding import MainEntry, listed, main_entry
 from loadtest.report.facts import caveats, facts, not_tested
 from loadtest.report.headline import headline
+from loadtest.report.imported import times_note, unknown_to_logs
 from loadtest.report.key_figures import key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
 from loadtest.report.page import ANSWER, Page, Plot, Point, Section, Table, Tone, filled
@@ -30,7 +31,7 @@ from loadtest.words import capital, counted
 
 _LEADING: Final = 2
 """Plots before all chapters, that of the answer included."""
-_TONES: Final[dict[VerdictWord, Tone]] = {"pass": "good", "inconclusive": "unsure"}
+_TONES: Final[dict[VerdictWord, Tone]] = {"pass": "good", "inconclusive": "unsure", "imported": ""}
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
@@ -42,9 +43,9 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
     entry = main_entry(findings)
-    statements = (headline(findings, entry), capital(verdict.statement))
+    statements = verdict.reasons[1:] if info.imported else (headline(findings, entry), capital(verdict.statement))
     return Page(
-        about=("Load test of the Workflow API", info.id),
+        about=("Log of the Workflow API" if info.imported else "Load test of the Workflow API", info.id),
         tab=f"{verdict.word} · {title}",
         heading=title,
         tone=_TONES.get(verdict.word, "bad"),
@@ -52,7 +53,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         verdict=verdict.sentence,
         # The broken threshold is what a reader has to know first.
         statements=statements[::-1] if verdict.word == "fail" else statements,
-        reasons=verdict.reasons[1:],
+        reasons=() if info.imported else verdict.reasons[1:],
         sections=(*_first_screen(findings, entry, plots, differs), *_chapters(findings, plots)),
         exit_code=int(verdict.exit_code),
         footer=_FOOTER,
@@ -65,7 +66,7 @@ def _first_screen(
     findings: Findings, entry: MainEntry | None, plots: Sequence[Plot], differs: Section
 ) -> Iterable[Section]:
     answers, picture = answer_tables(findings), [plot for plot in plots if plot.name == ANSWER and plot.svg]
-    limits = bottleneck(findings)
+    source = findings.record.info.source
     yield Section("Compared" if answers else "", tables=answers, brief=True)
     # A comparison needs no key figures: the table above has its metrics.
     yield Section(figures=() if findings.answers else key_figures(findings, entry))
@@ -73,9 +74,12 @@ def _first_screen(
     summary = filled(listed(findings, main.summary(findings, entry)))
     yield Section(tables=summary, brief=True, bars=bars, undrawn=undrawn)
     yield Section(tables=(main.thresholds(findings),) if findings.judged else (), brief=True)
-    yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
-    yield Section(look="warnings", points=(*_broken(findings), *caveats(findings)), brief=True)
-    yield Section("Bottleneck", text=limits.words, brief=True)
+    if source is None:
+        yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
+        yield Section(look="warnings", points=(*_broken(findings), *caveats(findings)), brief=True)
+        yield Section("Bottleneck", text=bottleneck(findings).words, brief=True)
+    else:
+        yield Section(look="warnings", points=(times_note(source),), brief=True)
     yield Section("About the target", points=about_target(findings), brief=True)
     yield differs
     yield Section(look="contents")
@@ -110,7 +114,10 @@ def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
     missing = tuple(Point(f"{plot.title}: {plot.caption}") for plot in plots if not plot.svg)
     missing = missing if plots else (Point("No plots, because of --no-plots."),)
     yield Section("Validity of the run", "chapter", "validity", points=checks)
-    yield Section("Not tested", "chapter", "untested", points=not_tested(findings))
+    if findings.record.info.imported:
+        yield Section("Unknown to a log", "chapter", "untested", points=unknown_to_logs(findings))
+    else:
+        yield Section("Not tested", "chapter", "untested", points=not_tested(findings))
     run = facts(findings.record, window_phase(findings))
     yield Section("The run", "chapter", "run", facts=run, points=missing)
 

@@ -72,14 +72,20 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
         found = analysis.find(load_record(directory, on_progress))
     # The progress bar's thread has ended: with another thread, only one process may draw.
     drawn = _draw(found, png=png) if plots else ()
-    measured = measurements.measure(found)
-    differs = differences(measured, [load_measurements(one) for one in baselines]) if baselines else Section()
+    differs = Section()
+    if baselines:
+        run_directory.refuse_imported(directory)
+    if not found.record.info.imported:
+        measured = measurements.measure(found)
+        measurements.write(measured, directory)
+        differs = differences(measured, [load_measurements(one) for one in baselines]) if baselines else differs
     page = build(found, drawn, differs)
     analysis.write(found)
-    measurements.write(measured, directory)
     write_plots(drawn, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
+    if found.record.info.imported:  # CI systems judge runs
+        return page
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
@@ -104,4 +110,5 @@ def load_measurements(directory: Path) -> RunMeasurements:
     try:
         return read(directory)
     except InputError:  # the record raises an error that names the cause
+        run_directory.refuse_imported(directory)
         return measurements.measure(analysis.find(load_record(directory)))

@@ -3,4 +3,16 @@
 It imports neither load, preflight nor report: each is a separate process, and the record is the interface between them.
 """
 
-__all__ = ["capacity", "comparison", "forecast", "probe", "regression", "run", "sides", "stored", "target", "ui"]
+__all__ = [
+    "capacity",
+    "comparison",
+    "forecast",
+    "imported",
+    "probe",
+    "regression",
+    "run",
+    "sides",
+    "stored",
+    "target",
+    "ui",
+]

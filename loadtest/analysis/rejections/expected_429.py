@@ -80,6 +80,8 @@ def expect(record: Record) -> Expectation:
     nothing = pd.Series(np.nan, index=sent.index, dtype=float)
     if not len(sent):
         return Expectation(nothing, why_not="no request was sent")
+    if info.imported:
+        return Expectation(nothing, why_not="a log does not state which limiter to expect")
     if info.epoch_unix_ns is None:
         return Expectation(nothing, why_not="the run never reached its epoch, so the server's windows are unknown")
     try:

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
+from loadtest.analysis.imported import logged_limit
 from loadtest.analysis.rejections.expected_429 import Expectation, clock
 from loadtest.analysis.rejections.interference import Interference, interference
 from loadtest.analysis.rejections.recovery import (
@@ -175,6 +176,7 @@ class LimitObserved429:
         windows: accepted requests by window; None if the limiter has no windows.
         headers: other rate-limit headers.
         recovery: time to the next accepted request.
+        words: of an imported run, a clause about the limit.
     """
 
     sent: int
@@ -188,6 +190,7 @@ class LimitObserved429:
     retry_after: RetryAfter
     headers: RateHeaders
     recovery: Recovery
+    words: str = ""
 
     def result(self) -> LimitResult:
         return result_of(
@@ -215,6 +218,11 @@ class Observed429:
     complete: bool
     why_not: str | None = None
 
+    @property
+    def clauses(self) -> list[str]:
+        """Of an imported run, a clause about each limit."""
+        return [limit.words for limit in self.limits.values()]
+
     def result(self) -> Observed429Result:
         limits = {name: each.result() for name, each in self.limits.items()}
         return result_of(Observed429Result, self, limits=limits, most_requests=MOST, most_requests_inferred_from=FITTED)
@@ -235,8 +243,14 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
     wrong = np.zeros(len(sent), bool)
     limits = {}
     for name, of_limit in groups.items():
-        requests = join(of_limit, _tolerance(of_limit))
-        limits[name], fit = _look(record, expectation, requests, headers)
+        tolerance, inferred, words = _tolerance(of_limit), None, ""
+        if (source := record.info.source) is None:
+            requests = join(of_limit, tolerance)
+        else:
+            logged = logged_limit(of_limit, source, record.assumed_limits.spec, tolerance, clock(record.info))
+            requests, inferred, words = logged.requests, logged.inference, logged.words
+        looked, fit = _look(record, expectation, requests, headers, inferred)
+        limits[name] = replace(looked, words=words)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
@@ -245,10 +259,10 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
 
 
 def _look(
-    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str]
+    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str], inferred: Inference | None
 ) -> tuple[LimitObserved429, Fit]:
     spec, (offset, reach) = record.assumed_limits.spec, clock(record.info)
-    inferred = infer(requests, spec, offset, reach)
+    inferred = inferred or infer(requests, spec, offset, reach)
     fit, shift = inferred.assumed, expectation.shift_s
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):

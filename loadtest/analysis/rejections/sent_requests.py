@@ -12,7 +12,7 @@ from loadtest.analysis.columns import KINDS, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS
+from loadtest.contract import LIMIT_NAMES, LIMIT_OF_KIND, THROTTLED_STATUS, ErrorCode
 from loadtest.limits.loads import RequestLog
 from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
@@ -173,6 +173,8 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
     """
     # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
     counted = sent["mistake"] != "bad_key"
+    if info.imported:
+        counted &= sent["status"] != ErrorCode.INVALID_API_KEY.status
     if assumed_limits.draws == "valid":
         counted &= sent["mistake"].isna() & ~sent["status"].isin(_INVALID)
     ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")

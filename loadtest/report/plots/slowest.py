@@ -68,7 +68,7 @@ def draw(findings: Findings) -> Drawing | NoData:
 def _rows(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
     """Draw all bars of a kind at once: singly they would dominate the drawing time."""
     waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
-    lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms > 0]
+    lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms]
     requests: dict[str, list[_Bar]] = {colour: [], THROTTLED: []}
     answers: dict[str, list[_Bar]] = {colour: [], THROTTLED: []}
     for place, one in enumerate(shown):

@@ -1,0 +1,181 @@
+"""What an imported run shows in place of a verdict: requests, 429s, and the limits inferred from them.
+
+A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A count
+is stated only if the decisions exclude every count that differs by more than 3 %.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from loadtest.analysis.metrics import RunFigures
+from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
+from loadtest.analysis.verdict import Verdict
+from loadtest.arrays import Floats
+from loadtest.errors import ExitCode
+from loadtest.limits import LimiterSpec
+from loadtest.limits.fits import SIGNIFICANT, Fit, sign_test
+from loadtest.limits.inference import Inference, infer
+from loadtest.limits.intervals import count_interval
+from loadtest.limits.loads import RequestLog
+from loadtest.record.log_source import SourceInfo
+from loadtest.record.run_info import RunInfo
+from loadtest.words import count, counted, percent, share
+
+_SURE: Final = 0.03
+"""Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
+_COARSE_S: Final = 0.5
+_HELD_S: Final = 0.25
+"""Assumed time in s from a decision to the stamp, where a log is stamped at a request's end and lacks durations."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoggedLimit:
+    """A limit as a log shows it.
+
+    Attributes:
+        words: a clause about it.
+        requests: of the limiters that were found, or else of one limiter a key.
+        inference: from these requests; ``nothing`` if the count is not sure.
+    """
+
+    words: str
+    requests: RequestLog
+    inference: Inference
+
+
+def logged_limit(
+    groups: list[LimiterRequests],
+    source: SourceInfo,
+    assumed: LimiterSpec,
+    delay_s: float,
+    clock: tuple[float, float],
+) -> LoggedLimit:
+    """Infer a limit of a log.
+
+    Args:
+        groups: its requests by key.
+        source: the log.
+        assumed: the assumed limiter.
+        delay_s: longest time from a request's start to the decision.
+        clock: the server's clock minus the log's, and its uncertainty, in s.
+    """
+    tolerance, name = _tolerance(source, delay_s), groups[0].name
+    each = join(groups, tolerance)
+    logs = [each] if len(groups) == 1 else [each, join([_together(groups)], tolerance)]
+    found = [(log, infer(log, assumed, *clock)) for log in logs]
+    if not each.rejected.any():
+        highest = max(_highest(group.times, each.limit.window) for group in groups)
+        words = f"no limit was reached on {name}; highest {each.limit.window:g} s: {count(highest)}"
+        return LoggedLimit(words, *found[0])
+    best = _better(found)
+    whose = "address" if source.key == "address" else "key"
+    if len(best) > 1:
+        why = f"it may be per {whose} or over all"
+    elif (number := _count(*best[0], clock)) is None:
+        why = _why(source, best[0][1])
+    else:
+        log, inference = best[0]
+        documented = "as documented" if number == log.limit.count else f"documented: {log.limit.count:,}"
+        over = "" if log is each else f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}"
+        return LoggedLimit(f"{number:,} per {log.limit.window:g} s on {name}{over}, {documented}", log, inference)
+    unsure = replace(found[0][1], word="nothing", named=())
+    return LoggedLimit(f"can't tell the limit on {name}: {why}", each, unsure)
+
+
+_Found = tuple[RequestLog, Inference]
+
+
+def _better(found: list[_Found]) -> list[_Found]:
+    """Return the scope that explains significantly more decisions; both if neither does."""
+    fitting = [one for one in found if one[1].named] or found[:1]
+    if len(fitting) == 1:
+        return fitting
+    wrong = [set(log.place[fit.wrong & log.judged].tolist()) for log, fit in _best_fits(fitting)]
+    fewer = [len(wrong[1] - wrong[0]), len(wrong[0] - wrong[1])]
+    return [one for place, one in enumerate(fitting) if sign_test(fewer[1 - place], fewer[place]) > SIGNIFICANT]
+
+
+def _best_fits(found: list[_Found]) -> Iterator[tuple[RequestLog, Fit]]:
+    for log, inference in found:
+        fit = inference.named[0]
+        yield log.part(0, len(fit.wrong)), fit
+
+
+def _tolerance(source: SourceInfo, delay_s: float) -> float:
+    """Return the longest time from a logged start to the decision, in s."""
+    tolerance = delay_s + (source.grain_s if source.grain_s > _COARSE_S else 2 * source.grain_s)
+    return tolerance + (_HELD_S if source.stamp == "end" and not source.service_times else 0.0)
+
+
+def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
+    """Return the requests of several limiters as those of one."""
+    times = np.concatenate([group.times for group in groups])
+    order = np.argsort(times, kind="stable")
+    columns = {
+        name: np.concatenate([getattr(group, name) for group in groups])[order]
+        for name in ("times", "ends", "was_429", "answered", "index")
+    }
+    return replace(groups[0], **{**columns, "index": pd.Index(columns["index"])})
+
+
+def _highest(times: Floats, window: float) -> int:
+    """Return the most requests within any window."""
+    last = np.searchsorted(times, times + window)
+    return int((last - np.arange(len(times))).max(initial=0))
+
+
+def _count(requests: RequestLog, inference: Inference, clock: tuple[float, float]) -> int | None:
+    """Return the count of all limiters that fit; None if it is not sure."""
+    if inference.word not in ("named", "several"):
+        return None
+    ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
+    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    documented = requests.limit.count
+    number = documented if low <= documented <= high else round((low + high) / 2)
+    return number if high <= (1 + _SURE) * number and low >= (1 - _SURE) * number else None
+
+
+def _why(source: SourceInfo, inference: Inference) -> str:
+    if inference.blocked_s is not None:
+        return "no request passed after the first 429"
+    if inference.rejected == inference.n:
+        return "every request got 429"
+    if source.grain_s > _COARSE_S:
+        return "stamps of whole seconds"
+    if inference.word == "none":
+        return f"no known limiter explains its {share(inference.rejected / inference.n)} of 429s"
+    return "too few 429s, or too many counts explain them"
+
+
+def describe_import(info: RunInfo, metrics: RunFigures, limits: Sequence[str]) -> Verdict | None:
+    """Return an imported run's requests, 429s and limits in place of a verdict; None for another run.
+
+    Args:
+        info: the run.
+        metrics: its figures.
+        limits: a clause about each limit.
+    """
+    if (source := info.source) is None:
+        return None
+    by_operation = {name: figures.requests for name, figures in metrics.operations.items()}
+    sent = ", ".join(f"{name} {one.sent:,}" for name, one in by_operation.items())
+    left_out = [
+        f"{counted(number, what)} {why}"
+        for number, what, why in (
+            (source.unknown_lines, "line", "not understood"),
+            (source.other_lines, "request", "of other paths"),
+        )
+        if number
+    ]
+    requests = "; ".join([f"{counted(metrics.overall.requests.sent, 'request')}: {sent}", *left_out])
+    rejected = [
+        f"{one.throttled:,} of {one.sent:,} on {name} ({percent(one.throttled / one.sent)})"
+        for name, one in by_operation.items()
+        if one.throttled
+    ]
+    lines = (f"{requests}.", f"429s: {', '.join(rejected) or 'none'}.", f"Limits: {'; '.join(limits)}.")
+    return Verdict("imported", lines[0], lines, ExitCode.PASS)

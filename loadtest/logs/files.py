@@ -1,0 +1,189 @@
+"""Log files in blocks of whole lines, plain or gzipped, and HAR files."""
+
+import gzip
+import io
+import re
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Final, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from loadtest.errors import InputError
+from loadtest.logs.formats import Fields, texts
+
+_BLOCK: Final = 8 << 20
+_HAR_MOST: Final = 200_000_000
+_LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
+_GZIP: Final = b"\x1f\x8b"
+STDIN: Final = "-"
+
+
+class LogBlock(NamedTuple):
+    """Lines of a file.
+
+    Attributes:
+        lines: as bytes, each with its end; without empty lines.
+        half: whether a last line without an end was left out.
+    """
+
+    lines: pa.Array
+    half: bool
+
+
+class Source(NamedTuple):
+    """A log file: its first bytes, and all of them.
+
+    Attributes:
+        head: up to 64 KiB.
+        file: from the beginning.
+    """
+
+    name: str
+    head: bytes
+    file: IO[bytes]
+
+    @property
+    def is_har(self) -> bool:
+        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        return start.startswith(b"{") and b'"log"' in start[:200] and not start.startswith(b'{"level"')
+
+
+@contextmanager
+def opened(name: str, on_read: Callable[[int], None]) -> Iterator[Source]:
+    """Open a log, ``-`` for standard input. ``on_read`` is called with the number of bytes that were read from disk.
+
+    Raises:
+        InputError: if it cannot be read, or its compression is damaged.
+    """
+    try:
+        with sys.stdin.buffer if name == STDIN else open(name, "rb") as raw:  # noqa: PTH123 - it names a descriptor as well
+            counting = io.BufferedReader(_Counting(raw, on_read), _BLOCK)
+            packed = counting.peek(2)[:2] == _GZIP
+            file = io.BufferedReader(gzip.GzipFile(fileobj=counting), _BLOCK) if packed else counting
+            yield Source(name, file.peek(1 << 16), file)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        raise InputError(f"{name}: its compression is damaged or cut off", f"Check it: gzip -t {name}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror}", "Give log files, or - for standard input.") from error
+
+
+class _Counting(io.RawIOBase):
+    """A raw stream that reports each read."""
+
+    def __init__(self, stream: IO[bytes], on_read: Callable[[int], None]) -> None:
+        self._stream = stream
+        self._on_read = on_read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read1(len(buffer)) if hasattr(self._stream, "read1") else self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._on_read(len(data))
+        return len(data)
+
+
+def blocks(source: Source) -> Iterator[LogBlock]:
+    """Yield the lines of a log in blocks of about 8 MiB."""
+    rest, single = b"", True
+    while data := source.file.read(_BLOCK):
+        data = rest + data
+        end = data.rfind(b"\n") + 1
+        if len(data) - end > 4 * _BLOCK:
+            raise InputError(f"{source.name} has a line of over 32 MB", 'Is it a log? A HAR file begins with {"log":.')
+        rest = data[end:]
+        if end:
+            single = False
+            yield LogBlock(_lines(data[:end]), half=False)
+    if rest.strip():
+        yield LogBlock(_lines(rest + b"\n"), half=not single)
+
+
+def _lines(data: bytes) -> pa.Array:
+    """Return each line of some bytes, without copying them."""
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
+    offsets = np.concatenate(([0], ends)).astype(np.int32)
+    lines = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    full = np.diff(offsets) > 2
+    return lines if full.all() else lines.filter(pa.array(full))
+
+
+class _Named(msgspec.Struct):
+    name: str
+    value: str
+
+
+class _HarRequest(msgspec.Struct):
+    method: str
+    url: str
+    headers: list[_Named] = []
+
+
+class _HarResponse(msgspec.Struct):
+    status: int
+    headers: list[_Named] = []
+    bodySize: int = -1  # noqa: N815 - as in the file
+
+
+class _HarEntry(msgspec.Struct):
+    startedDateTime: str  # noqa: N815 - as in the file
+    time: float
+    request: _HarRequest
+    response: _HarResponse
+
+
+class _HarLog(msgspec.Struct):
+    entries: list[_HarEntry]
+
+
+class _Har(msgspec.Struct):
+    log: _HarLog
+
+
+def har_fields(source: Source) -> Fields:
+    """Return the columns of a HAR file: neither bodies nor headers but the key's, Retry-After and rate limits.
+
+    Raises:
+        InputError: if it is too large, or not a HAR file.
+    """
+    data = source.file.read(_HAR_MOST + 1)
+    if len(data) > _HAR_MOST:
+        raise InputError(f"{source.name} has over 200 MB", "Save it in parts, or without content.")
+    try:
+        entries = msgspec.json.decode(data, type=_Har).log.entries
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        what = error if isinstance(error, msgspec.ValidationError) else "it is cut off or damaged"
+        raise InputError(
+            f"{source.name} is not a HAR file: {what}", "Save it again from the browser or client."
+        ) from None
+    if not entries:
+        raise InputError(f"{source.name} has no entries", "Record some requests, and save it again.")
+    requests = [entry.request for entry in entries]
+    return {
+        "time": texts(entry.startedDateTime for entry in entries),
+        "duration_ms": texts(entry.time for entry in entries),
+        "status": texts(entry.response.status for entry in entries),
+        "bytes": texts(entry.response.bodySize for entry in entries),
+        "method": texts(request.method for request in requests),
+        "path": texts(urlsplit(request.url).path for request in requests),
+        "host": texts(urlsplit(request.url).netloc.rpartition("@")[2] for request in requests),
+        "key": texts(_value(request.headers, "x-api-key") for request in requests),
+        "retry_after": texts(_value(entry.response.headers, "retry-after") for entry in entries),
+        "rate_limit": texts(_limits(entry.response.headers) for entry in entries),
+    }
+
+
+def _value(headers: list[_Named], name: str) -> str | None:
+    return next((header.value for header in headers if header.name.lower() == name), None)
+
+
+def _limits(headers: list[_Named]) -> str | None:
+    found = [f"{header.name.lower()}: {header.value}" for header in headers if _LIMIT.search(header.name)]
+    return "\n".join(found) or None

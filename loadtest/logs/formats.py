@@ -1,0 +1,207 @@
+"""The formats of access logs: the fields of a line, by regular expression (RE2) or as a JSON object.
+
+A format gives a block of lines as columns of text, named after their roles: ``time``, ``request`` (or ``method`` and
+``path``), ``status``, ``duration``, ``bytes``, ``address``, ``key``, ``host`` and ``retry_after``.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+from pyarrow import compute
+
+from loadtest.errors import InputError
+from loadtest.record.log_source import StampPlace
+from loadtest.words import did_you_mean
+
+Fields = Mapping[str, pa.Array]
+"""A column of bytes for each role; a line that is not of the format is null in all."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of access logs.
+
+    Attributes:
+        parse: takes lines as bytes.
+        stamp: whether lines are stamped at a request's start or end.
+    """
+
+    name: str
+    parse: Callable[[pa.Array], Fields]
+    stamp: StampPlace
+
+
+def _by_pattern(pattern: str) -> Callable[[pa.Array], Fields]:
+    def parse(lines: pa.Array) -> Fields:
+        found = compute.extract_regex(lines, pattern)
+        valid = found.is_valid()
+        return {
+            field.name: compute.if_else(valid, column, None)
+            for field, column in zip(found.type, found.flatten(), strict=True)
+        }
+
+    return parse
+
+
+_COMBINED: Final = (
+    r'^(?P<address>[^ ]+) [^ ]+ [^\[]*\[(?P<time>[^\]]+)\] "(?P<request>[^"]*)" (?P<status>[0-9]{3}) '
+    r"(?P<bytes>[0-9]+|-)(?:[ \r\n]|$)"
+)
+"""NCSA's common format and what Apache and nginx add to it."""
+_HAPROXY: Final = (
+    r"^(?:.*\]: )?(?P<address>[^ ]+):[0-9]+ \[(?P<time>[^\]]+)\] [^ ]+ [^ ]+ "
+    r"(?:[-+0-9]+/){4}\+?(?P<duration_ms>-?[0-9]+) "
+    r"(?P<status>-?[0-9]+) \+?(?P<bytes>[0-9]+) [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ (?:\{(?P<key>[^|}]*)[^}]*\} )?"
+    r'(?:\{[^}]*\} )?"(?P<request>[^"]*)"'
+)
+"""``option httplog`` of HAProxy: the time is the request's start, its duration in ms; the key is the first captured
+header."""
+
+ROLES: Final = {
+    "time": ("msec", "ts", "time_iso8601", "time_local", "time", "timestamp", "@timestamp"),
+    "request": ("request",),
+    "method": ("request_method", "method"),
+    "path": ("request_uri", "uri", "path", "url"),
+    "status": ("status",),
+    "duration": ("request_time", "duration", "duration_s"),
+    "duration_ms": ("duration_ms",),
+    "bytes": ("body_bytes_sent", "bytes_sent", "size", "bytes"),
+    "key": ("http_x_api_key", "key"),
+    "address": ("remote_addr", "client_ip", "remote_ip", "address"),
+    "host": ("host", "http_host"),
+    "retry_after": ("sent_http_retry_after", "upstream_http_retry_after", "retry_after"),
+}
+"""The fields for each role, in order of preference: variables of nginx, members of Caddy's lines, and plain names."""
+_ROLE_OF: Final = {name: role for role, names in ROLES.items() for name in names}
+
+
+class _CaddyRequest(msgspec.Struct):
+    method: str = ""
+    uri: str = ""
+    host: str | None = None
+    client_ip: str | None = None
+    remote_ip: str | None = None
+    headers: dict[str, Any] = {}
+
+
+_JsonLine: Final = msgspec.defstruct(
+    "_JsonLine",
+    [
+        *(
+            (f"f{place}", Any, msgspec.field(default=None, name=name))
+            for place, name in enumerate(_ROLE_OF)
+            if name != "request"
+        ),
+        ("request", str | _CaddyRequest | None, None),
+        ("resp_headers", dict[str, Any], msgspec.field(default_factory=dict)),
+    ],
+)
+_NAMES: Final = (*(name for name in _ROLE_OF if name != "request"), "request", "resp_headers")
+_DECODER: Final = msgspec.json.Decoder(_JsonLine)
+_NOTHING: Final = _JsonLine()
+
+
+def _json(lines: pa.Array) -> Fields:
+    found = [_decoded(line) for line in lines.to_pylist()]
+    given = dict(zip(_NAMES, zip(*map(msgspec.structs.astuple, found), strict=True), strict=True)) if found else {}
+    columns: dict[str, list[Any]] = {}
+    for role, names in ROLES.items():
+        for own in [own for name in reversed(names) if (own := given.get(name)) and own.count(None) < len(own)]:
+            before = columns.get(role)
+            columns[role] = (
+                list(own) if before is None else [b if a is None else a for a, b in zip(own, before, strict=True)]
+            )
+    if any(isinstance(request, _CaddyRequest) for request in columns.get("request", ())):
+        _add_caddy(found, columns)
+    return {role: texts(values) for role, values in columns.items()}
+
+
+def _decoded(line: bytes) -> Any:
+    try:
+        return _DECODER.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _NOTHING
+
+
+def _add_caddy(found: list[Any], columns: dict[str, list[Any]]) -> None:
+    for name in ("host", "address", "key", "retry_after"):
+        columns.setdefault(name, [None] * len(found))
+    for place, line in enumerate(found):
+        request = line.request
+        if isinstance(request, _CaddyRequest):
+            columns["request"][place] = f"{request.method} {request.uri}"
+            columns["host"][place] = request.host
+            columns["address"][place] = request.client_ip or request.remote_ip
+            columns["key"][place] = _header(request.headers, "X-Api-Key")
+            columns["retry_after"][place] = _header(line.resp_headers, "Retry-After")
+
+
+def _header(headers: dict[str, Any], name: str) -> str | None:
+    values = headers.get(name)
+    return str(values[0]) if isinstance(values, list) and values else None
+
+
+def texts(values: Iterable[Any]) -> pa.Array:
+    """Return values as a column of bytes."""
+    return pa.array([None if value is None else str(value).encode() for value in values], pa.binary())
+
+
+COMBINED: Final = Format("combined", _by_pattern(_COMBINED), "end")
+JSON: Final = Format("json", _json, "end")
+HAPROXY: Final = Format("haproxy", _by_pattern(_HAPROXY), "start")
+FORMATS: Final = {each.name: each for each in (HAPROXY, COMBINED, JSON)}
+
+_VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
+
+
+def of_variables(text: str) -> Format:
+    """Return the format of lines as nginx's ``log_format`` describes them: ``$msec "$request" $status $request_time``.
+
+    Variables without a role are skipped.
+
+    Raises:
+        InputError: if it lacks a time, a status, or a request.
+    """
+    if text in FORMATS:
+        return FORMATS[text]
+    parts, named = _VARIABLE.split(text), set[str]()
+    pattern = "^" + re.escape(parts[0])
+    for name, after in zip((part.strip("{}") for part in parts[1::2]), parts[2::2], strict=True):
+        role = _ROLE_OF.get(name, "")
+        group = f"?P<{role}>" if role and role not in named else "?:"
+        named.add(role)
+        until = re.escape(after[0]) if after else " \\r\\n"
+        pattern += f"({group}[^{until}]*){re.escape(after)}"
+    lacks = [role for role in ("time", "status") if role not in named]
+    lacks += [] if named & {"request", "path"} else ["request"]
+    if lacks:
+        known = ", ".join(f"${name}" for role in lacks for name in ROLES[role])
+        raise InputError(
+            f"--format {text!r} has no {' and no '.join(lacks)}{did_you_mean(text, FORMATS)}",
+            f"Write it as nginx's log_format, with variables such as {known}.",
+        )
+    return Format("fields", _by_pattern(pattern), "end")
+
+
+def detect(lines: pa.Array) -> Format | None:
+    """Return the format of the most lines; None if no line is of a known format."""
+    counts = {name: _known(each.parse(lines)) for name, each in FORMATS.items()}
+    best = max(counts, key=lambda name: counts[name])
+    return FORMATS[best] if counts[best] else None
+
+
+def _known(fields: Fields) -> int:
+    if not {"time", "status"} <= fields.keys():
+        return 0
+    return int(compute.sum(compute.and_(fields["time"].is_valid(), fields["status"].is_valid())).as_py() or 0)
+
+
+def masked(line: bytes) -> str:
+    """Return an example line in which each word is an ``x`` and each number a ``9``, cut to 160 characters."""
+    text = line[:4000].decode(errors="replace").strip()
+    text = re.sub(r"[^\W\d_]+", "x", text)
+    return re.sub(r"[^\x20-\x7e]", "?", re.sub(r"\d+", "9", text))[:160]

@@ -1,0 +1,279 @@
+"""Import: logs become the record of a run whose requests other clients sent."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from loadtest.arrays import Bools, Ints
+from loadtest.contract import DOCUMENTED, FIRST_KIND, THROTTLED_STATUS, LimitName, Operation, Outcome, Reason
+from loadtest.errors import InputError
+from loadtest.http_headers import PACKAGE, package_version
+from loadtest.logs.files import STDIN, Source, blocks, har_fields, opened
+from loadtest.logs.formats import Format, detect, masked, of_variables
+from loadtest.logs.requests import OPERATIONS, LogColumns, LogRequests, patterns
+from loadtest.record import run_directory
+from loadtest.record.log_source import KeySource, SourceInfo, StampPlace
+from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record.samples import SCHEMA, WORDS, SampleWriter, warm_up_without_pandas
+from loadtest.units import Limit
+from loadtest.words import counted, joined
+
+STAGE: Final = "log"
+_NAME: Final = "imported"
+_ROWS: Final = 65_536
+"""Lines of one batch of the record."""
+_SAMPLE: Final = 100
+"""Lines by which a format is detected."""
+_HAR: Final = Format("har", lambda _: {}, "start")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportOptions:
+    """What a log does not say about itself.
+
+    Attributes:
+        format: a format's name, or variables as in nginx's ``log_format``; empty to detect it.
+        maps: further paths, as ``METHOD /PATH=OPERATION``.
+        limits: limits that differ from the documentation.
+        host: the only host to import; empty for the only host of the log.
+        key: the origin of keys; None for a header, or else the address.
+        stamp: the place of stamps; None for that of the format.
+    """
+
+    format: str = ""
+    maps: tuple[str, ...] = ()
+    limits: Mapping[LimitName, Limit]
+    host: str = ""
+    key: KeySource | None = None
+    stamp: StampPlace | None = None
+
+
+def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, on_read: Callable[[int], None]) -> Path:
+    """Make a run directory of logs, which may overlap in time and be in any order.
+
+    Raises:
+        InputError: if a log cannot be read, or nothing is left.
+    """
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"{twice[0]} is given twice", "Give each log once.")
+    warm_up_without_pandas()
+    found = LogRequests(patterns(options.maps), options.stamp)
+    given = of_variables(options.format) if options.format else None
+    for name in names:
+        with opened(name, on_read) as source:
+            _take(found, source, given)
+    columns = _of_one_host(found, _checked(found, names), options.host)
+    info = _info(found, columns, options)
+    directory = run_directory.new_run_directory(output_dir, _NAME)
+    info.id = directory.name
+    writer = SampleWriter(directory)
+    for batch in _batches(found, columns, info):
+        writer.write_batch(batch)
+    writer.close()
+    info.samples = writer.count
+    run_directory.save(info, directory)
+    run_directory.point_latest(directory)
+    return directory
+
+
+def _take(found: LogRequests, source: Source, given: Format | None) -> None:
+    if source.is_har:
+        found.add(_HAR, har_fields(source))
+        return
+    form, empty = given, True
+    for block in blocks(source):
+        if not len(block.lines):
+            continue
+        form, empty = form or detect(block.lines[:_SAMPLE]), False
+        if form is None:
+            raise InputError(
+                f"{source.name} is in no known format. Its first line, masked:\n    {masked(block.lines[0].as_py())}",
+                "Describe its lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'.",
+            )
+        if block.half:
+            found.half += 1
+        else:
+            found.add(form, form.parse(block.lines), block.lines)
+    if empty:
+        named = "standard input" if source.name == STDIN else source.name
+        raise InputError(f"{named} is empty", "Give a log with at least one line.")
+
+
+def _checked(found: LogRequests, names: Sequence[str]) -> LogColumns:
+    if found.parts:
+        return found.whole()
+    which = joined([*names])
+    if found.unknown >= found.lines:
+        raise InputError(
+            f"{which}: none of {counted(found.lines, 'line')} has a time, a request and a status. "
+            f"Example, masked:\n    {masked(found.example)}",
+            "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'.",
+        )
+    raise InputError(
+        f"{which}: none of {counted(found.lines, 'line')} is a request of the Workflow API. "
+        f"Example, masked:\n    {masked(found.other_example)}",
+        "Name its paths: --map 'POST /run=sync_run'.",
+    )
+
+
+def _of_one_host(found: LogRequests, columns: LogColumns, wanted: str) -> LogColumns:
+    hosts = found.hosts.texts
+    used = np.bincount(columns.host[columns.host >= 0], minlength=len(hosts)).tolist() if hosts else []
+    by_count = sorted(((count, host) for count, host in zip(used, hosts, strict=True) if count), reverse=True)
+    said = joined([f"{host} ({count:,})" for count, host in by_count[:5]])
+    if wanted:
+        if wanted not in hosts:
+            raise InputError(f"--host {wanted}: no request is for this host", f"The log has {said or 'no hosts'}.")
+        return columns.where(columns.host == hosts.index(wanted))
+    if len(by_count) > 1:
+        raise InputError(f"the requests are for several hosts: {said}", f"Choose a host: --host {by_count[0][1]}")
+    return columns
+
+
+def _info(found: LogRequests, columns: LogColumns, options: ImportOptions) -> RunInfo:
+    source = _source(found, columns, options.key)
+    start, ends = int(columns.start[0]), columns.start + np.nan_to_num(columns.took)
+    seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)
+    counts = np.bincount(columns.operation, minlength=len(OPERATIONS)).tolist()
+    of_source = {"header": found.keys, "address": found.addresses}.get(source.key, ())
+    keys = max(1, len(of_source))
+    limits = {**DOCUMENTED, **options.limits}.items()
+    return RunInfo(
+        id="",
+        kind="imported",
+        source=source,
+        scenario=ScenarioInfo(name=_NAME, title="Requests of a log", hash="", effective={}),
+        seed=0,
+        target=TargetInfo(
+            url="",
+            embedded=False,
+            limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits},
+            limit_scope="name" if source.key == "none" else "key-and-name",
+        ),
+        keys=keys,
+        workers=0,
+        traffic={
+            str(operation): _traffic(operation, count, seconds, keys)
+            for operation, count in zip(OPERATIONS, counts, strict=True)
+            if count
+        },
+        versions={PACKAGE: package_version()},
+        machine={},
+        command=["loadtest", "import"],
+        started=_moment(start / 1e9),
+        epoch_unix_ns=start,
+        ended=_moment(start / 1e9 + seconds),
+        elapsed_s=seconds,
+        end="finished",
+    )
+
+
+def _moment(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
+
+
+def _source(found: LogRequests, columns: LogColumns, key: KeySource | None) -> SourceInfo:
+    with_key: dict[KeySource, Bools] = {"header": columns.key >= 0, "address": columns.address >= 0}
+    used: list[KeySource] = [name for name, known in with_key.items() if known.any()]
+    return SourceInfo(
+        format=", ".join(found.formats),
+        lines=found.lines + found.half,
+        unknown_lines=found.unknown + found.half,
+        other_lines=found.others,
+        grain_s=10.0**-found.digits,
+        stamp=min(found.stamps),
+        service_times=bool((~np.isnan(columns.took)).any()),
+        key=key or (used or ["none"])[0],
+        zone=not found.zoneless,
+    )
+
+
+def _traffic(operation: Operation, n: int, seconds: float, keys: int) -> TrafficPlan:
+    stage = StagePlan(name=STAGE, start_s=0.0, duration_s=seconds, rate=n / seconds, rate_to=n / seconds)
+    return TrafficPlan(
+        operation=operation, workflow=None, arrivals="even", users=0, key_count=keys, offered=n, stages=[stage]
+    )
+
+
+def _batches(found: LogRequests, columns: LogColumns, info: RunInfo) -> Iterator[pa.RecordBatch]:
+    """Yield the request rows and the operation rows of some lines at a time."""
+    number = np.zeros(len(columns.start), np.int64)
+    for place in range(len(OPERATIONS)):
+        own = columns.operation == place
+        number[own] = np.arange(int(own.sum()))
+    columns = columns._replace(start=columns.start - columns.start[0])
+    source = info.source
+    keys = {"header": columns.key, "address": columns.address}.get(source.key if source else "")
+    words = {name: numbers.texts for name, numbers in (("retry_after", found.waits), ("rate_limit", found.headers))}
+    for begin in range(0, len(number), _ROWS):
+        some = slice(begin, begin + _ROWS)
+        yield from _rows(columns.where(some), number[some], None if keys is None else keys[some], words)
+
+
+_OUTCOMES: Final = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED)
+_REASONS: Final = (None, Reason.THROTTLED, Reason.UNEXPECTED_STATUS, Reason.CONNECTION_CLOSED)
+
+
+def _rows(
+    columns: LogColumns, number: Ints, keys: NDArray[np.int32] | None, words: Mapping[str, list[str]]
+) -> Iterator[pa.RecordBatch]:
+    ok, throttled = (columns.status >= 200) & (columns.status < 400), columns.status == THROTTLED_STATUS
+    outcome, n = np.where(ok, 0, np.where(throttled, 1, 2)), len(number)
+    end = _column(columns.start + np.nan_to_num(columns.took), ~np.isnan(columns.took))
+    both = {
+        "traffic": _words(columns.operation, [*map(str, OPERATIONS)]),
+        "operation": _words(columns.operation, [*map(str, OPERATIONS)]),
+        "stage": _words(np.zeros(n, np.int8), [STAGE]),
+        "outcome": _words(outcome, [*map(str, _OUTCOMES)]),
+        "reason": _words(np.where(columns.status < 0, 2, outcome - 1), [str(reason) for reason in _REASONS[1:]]),
+        "attempt": pa.array(np.ones(n, np.int32)),
+        "start": pa.array(columns.start),
+        "end": end,
+        "status": _column(columns.status, columns.status >= 0),
+        "retry_after": _words(columns.retry_after, words["retry_after"]),
+        "worker": pa.array(np.zeros(n, np.int32)),
+    }  # fmt: skip
+    if keys is not None:
+        both["key_index"] = _column(keys, keys >= 0)
+    limits = _words(columns.rate_limit, words["rate_limit"]).dictionary_decode()
+    yield _batch("request", n, both | {
+        "kind": _words(columns.operation, [str(FIRST_KIND[operation]) for operation in OPERATIONS]),
+        "parent_arrival": pa.array(number),
+        "bytes_received": _column(columns.size, columns.size >= 0),
+        "rate_limit": limits,
+    })  # fmt: skip
+    accepted = (
+        _column(columns.start, ok),
+        pa.array(end.to_numpy(zero_copy_only=False), mask=~ok | np.isnan(columns.took)),
+    )
+    yield _batch(
+        "operation", n, both | {"arrival": pa.array(number), "accepted_start": accepted[0], "accepted_end": accepted[1]}
+    )
+
+
+def _batch(row: str, n: int, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
+    columns = {**columns, "row": _words(np.zeros(n, np.int8), [row])}
+    empty = _words(np.full(n, -1, np.int8), [])
+    arrays = [
+        columns[each.name].cast(each.type)
+        if each.name in columns
+        else (empty if each.name in WORDS else pa.nulls(n, each.type))
+        for each in SCHEMA
+    ]
+    return pa.record_batch(arrays, schema=SCHEMA)
+
+
+def _column(values: NDArray[Any], known: Bools) -> pa.Array:
+    return pa.array(values, mask=~known)
+
+
+def _words(places: NDArray[Any], words: list[str]) -> pa.DictionaryArray:
+    return pa.DictionaryArray.from_arrays(
+        pa.array(places.astype(np.int32), mask=places < 0), pa.array(words, pa.string())
+    )

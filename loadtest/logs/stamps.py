@@ -1,0 +1,78 @@
+"""Time stamps of log lines, of any common form, as nanoseconds since 1970."""
+
+import re
+from datetime import UTC, datetime
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute
+
+from loadtest.arrays import Ints
+
+_FORM: Final = (
+    r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
+    r"(?:[.,](?P<fraction>[0-9]+))?(?P<zone> ?(?:Z|UTC|GMT|[-+][0-9]{2}:?[0-9]{2}))?$"
+)
+"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601; with a fraction, and with or without a zone."""
+_MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+_MILLISECONDS: Final = 10**11
+"""Smallest number that stands for milliseconds: the year 5138 in seconds."""
+_LATEST_S: Final = 4 * 10**9
+_DIGITS: Final = 9
+UNKNOWN: Final = np.iinfo(np.int64).min
+
+
+class Stamps(NamedTuple):
+    """Time stamps.
+
+    Attributes:
+        ns: since 1970; ``UNKNOWN`` for what is not a stamp.
+        digits: most digits of a second's fraction, at most 9.
+        zoneless: whether any has no time zone; it counts as UTC.
+    """
+
+    ns: Ints
+    digits: int
+    zoneless: bool
+
+
+def parse_stamps(column: pa.Array) -> Stamps:
+    """Parse a column of bytes."""
+    parts = compute.extract_regex(column, _FORM)
+    second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
+    whole = compute.binary_join_element_wise(second, compute.fill_null(zone, b""), b"").dictionary_encode()
+    found = [_seconds(text) for text in whole.dictionary.to_pylist()]
+    # A null takes the last place.
+    places = whole.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+    ns = np.array([*(ns for ns, _, _ in found), UNKNOWN], np.int64)[places]
+    lengths = compute.binary_length(fraction)
+    digits = max([compute.max(lengths).as_py() or 0, *(digits for _, digits, _ in found)])
+    if digits and len(column):
+        padded = compute.binary_join_element_wise(compute.fill_null(fraction, b""), b"000000000", b"")
+        parsed = compute.binary_slice(padded, 0, _DIGITS).cast(pa.string()).cast(pa.int64())
+        fractions = parsed.fill_null(0).to_numpy(zero_copy_only=False)
+        ns = np.where(ns == UNKNOWN, ns, ns + fractions)
+    return Stamps(ns, min(digits, _DIGITS), any(zoneless for _, _, zoneless in found))
+
+
+def _seconds(text: bytes) -> tuple[int, int, bool]:
+    """Return a stamp without its fraction in ns, its digits below a second, and whether its time zone is unknown."""
+    form = text.decode()
+    if form.isdecimal():
+        number = int(form[:18])
+        if number >= _MILLISECONDS:
+            return (number * 10**6, 3, False) if number < _LATEST_S * 1000 else (UNKNOWN, 0, False)
+        return (number * 10**9, 0, False) if number < _LATEST_S else (UNKNOWN, 0, False)
+    if form[2] == "/":
+        month = form[3:6].capitalize()
+        number = _MONTHS.index(month) + 1 if month in _MONTHS else 0
+        form = f"{form[7:11]}-{number:02}-{form[:2]}T{form[12:]}"
+    form = re.sub(r" ?(Z|UTC|GMT)$", "+00:00", form).replace(" +", "+").replace(" -", "-")
+    try:
+        moment = datetime.fromisoformat(form)
+    except ValueError:
+        return UNKNOWN, 0, False
+    zoneless = moment.tzinfo is None
+    seconds = (moment.replace(tzinfo=UTC) if zoneless else moment).timestamp()
+    return (int(seconds) * 10**9, 0, zoneless) if 0 <= seconds < _LATEST_S else (UNKNOWN, 0, False)

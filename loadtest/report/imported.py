@@ -1,0 +1,54 @@
+"""Parts of an imported run's page: the log as its source, and what a log cannot show."""
+
+from collections.abc import Iterator
+
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.run_record import Record
+from loadtest.record.log_source import SourceInfo
+from loadtest.report.page import Point
+from loadtest.words import count, duration_ms
+
+_COARSE_S = 0.5
+
+
+def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
+    """Return the facts of a log by their labels."""
+    keys = {"header": "API keys", "address": "client addresses", "none": "no keys, so all share a limit"}[source.key]
+    stamps = f"of {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
+    return {
+        "Log": f"{source.format}, {count(source.lines)} lines: {count(source.unknown_lines)} not understood, "
+        f"{count(source.other_lines)} of other paths",
+        "Stamps": stamps + ("" if source.zone else ", without a time zone: taken as UTC"),
+        "Keys": keys if source.key == "none" else f"{count(record.info.keys)} {keys}, as numbers",
+    }
+
+
+def times_note(source: SourceInfo) -> Point:
+    """Return a line about the meaning of an imported run's times."""
+    if source.service_times:
+        return Point("Times are the log's durations (service times). They exclude any wait in the client.")
+    return Point(
+        "The log has no durations, so there are no times.", "nginx: add $request_time; HAProxy: option httplog."
+    )
+
+
+def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
+    """Return what the run's log cannot show, with reasons as details."""
+    source = findings.record.info.source
+    phrases = (phrase.partition(": ") for phrase in (() if source is None else _unknown(source)))
+    return tuple(Point(text, why) for text, _, why in phrases)
+
+
+def _unknown(source: SourceInfo) -> Iterator[str]:
+    if not source.service_times:
+        yield "any response time: the log has no durations"
+    yield "when clients meant to send: response times exclude the wait before a request was sent"
+    yield "what became of jobs: a log names neither a submit's job nor a job's state"
+    yield "which retrievals were polls: all count as retrievals"
+    yield "requests that did not reach the log"
+    if source.grain_s > _COARSE_S:
+        yield "the order of requests within a second: stamps are of whole seconds"
+    if source.key == "address":
+        yield "which requests shared an API key: client addresses replace the keys"
+    if source.key == "none":
+        yield "whether limits are per key: the log has neither keys nor addresses"
