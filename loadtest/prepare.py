@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import math
 import os
 import platform
 import re
@@ -12,11 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from loadtest.contract import LIMIT_OF_OPERATION
 from loadtest.credentials import credentials
 from loadtest.errors import InputError
 from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
-from loadtest.plan import AssumedLimits, traffic_plans
+from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.processes import SPARE_FILES, allow_files
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
@@ -29,8 +31,8 @@ from loadtest.record.run_info import (
     TargetInfo,
     TrafficPlan,
 )
-from loadtest.scenario import MAX_BURST, LoadedScenario, scenario_hash
-from loadtest.targets import ChosenTarget, check_request_budget, minimum_load, preflight_load, repeated
+from loadtest.scenario import MAX_BURST, LoadedScenario, scaled, scenario_hash
+from loadtest.targets import ChosenTarget, NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
@@ -185,15 +187,44 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def assumed_limits_of(loaded: LoadedScenario, chosen: ChosenTarget | None, *, embedded: bool) -> AssumedLimits:
+def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, embedded: bool) -> AssumedLimits:
     """Return the embedded target's own limits, or the documented limits with the changes of the target's entry."""
     entry = None if chosen is None else chosen.entry
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
 
 
+def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None, *, embedded: bool) -> LoadedScenario:
+    """Return the scenario scaled so that its longest traffic takes ``seconds``.
+
+    Raises:
+        InputError: as ``scaled``, or if a burst would no longer be followed by a whole window of its limit.
+    """
+    made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen, embedded=embedded)
+    for name, traffic in loaded.scenario.traffic.items():
+        window = assumed.limit_on(LIMIT_OF_OPERATION[traffic.operation]).window
+        for stage, short in zip(traffic.stages, made.scenario.traffic[name].stages, strict=True):
+            if stage.burst is not None and short.duration < window <= stage.duration:
+                raise InputError(
+                    f"{loaded.path}: traffic.{name}.stages.{stage.name} is a burst and would last "
+                    f"{short.duration:.3g} s, less than its limit's window of {window:g} s",
+                    f"Use --duration {math.ceil(loaded.scenario.duration * window / stage.duration)}s or more.",
+                )
+    return made
+
+
+def question_of(
+    loaded: LoadedScenario, assumed: AssumedLimits, *, embedded: bool, keys: int, **given: float | None
+) -> Question:
+    """Return the question that a forecast answers; ``given`` may hold its ``start`` and ``job_s``."""
+    settings, plans = loaded.scenario.target.settings, traffic_plans(loaded.scenario, assumed, keys)
+    factor = settings.retry_after_factor if embedded and settings.retry_after != "none" else None
+    dated = settings.retry_after == "date"
+    return Question(loaded.scenario, plans, assumed, retry_after=factor, as_date=dated, **given)
+
+
 def check_before_run(
-    loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
+    loaded: LoadedScenario, chosen: NamedEntry, *, keys: int, preflight: bool, starts_s: Sequence[float] = (0.0,)
 ) -> BudgetInfo | None:
     """Check the request budget of a run before anything is sent; return None for a target without an entry.
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import psutil
 
@@ -99,16 +99,18 @@ def start_worker(
     return start_child("loadtest.load.distributed", *arguments, environment=environment, stdout=output, **pipes)
 
 
-def run_module(module: str, *arguments: str, quiet: bool = False, apart: bool = False) -> int:
+def run_module(
+    module: str, *arguments: str, quiet: bool = False, apart: bool = False, output: IO[bytes] | None = None
+) -> int:
     """Run ``python -m MODULE`` to its end and return its exit code.
 
     Ctrl-C also reaches the child, unless it is ``apart``: then it has its own session, as with ``start_child``. Pages
-    and exports are made this way because pandas and matplotlib must not be imported here.
+    and exports are made this way because pandas and matplotlib must not be imported here. Its output may go to a file.
     """
     sys.stdout.flush()
-    output = subprocess.DEVNULL if quiet else None
     command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, check=False, start_new_session=apart, stdout=output).returncode
+    stdout = subprocess.DEVNULL if quiet else output
+    return subprocess.run(command, check=False, start_new_session=apart, stdout=stdout).returncode
 
 
 def make_report(
@@ -118,19 +120,18 @@ def make_report(
     png: bool = False,
     full: bool = False,
     baselines: Sequence[Path] = (),
-    quiet: bool = False,
-    apart: bool = False,
+    **how: Any,
 ) -> int:
-    """Make a run's report, which prints its first screen, or all of it with ``full``, unless ``quiet``.
+    """Make a run's report, which prints its first screen, or all of it with ``full``.
 
-    ``apart`` is as for ``run_module``.
+    ``how`` are keyword arguments of ``run_module``.
 
     Returns:
         The verdict's exit code; ``ExitCode.BUG`` if the report was killed.
     """
     flags = (("--no-plots", not plots), ("--png", png), ("--full", full))
     options = [*(flag for flag, given in flags if given), *(f"--baseline={one}" for one in baselines)]
-    code = run_module("loadtest.report", *options, str(directory), quiet=quiet, apart=apart)
+    code = run_module("loadtest.report", *options, str(directory), **how)
     return code if code >= 0 else int(ExitCode.BUG)
 
 

@@ -5,8 +5,12 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
+
+from loadtest.errors import InputError
+from loadtest.words import joined, nearest
 
 _NAME: Final = "loadtest"
 _MENTION: Final = f"`{_NAME} "
@@ -82,3 +86,23 @@ def serve_command() -> str:
     """Return the command that starts a reference API at its default port."""
     in_checkout = not Path(program()).is_absolute() and Path("Makefile").is_file() and Path("scenarios").is_dir()
     return "make serve" if in_checkout and program() != _NAME else f"{program()} serve"
+
+
+_LOAD: Final = ("--rate-multiplier", "--set traffic.NAME.stages.STAGE.rate=…")
+_MEANT: Final = {
+    **dict.fromkeys(("-u", "--users", "-r", "--spawn-rate"), _LOAD),
+    **dict.fromkeys(("--run-time", "--time"), ("--duration",)),
+    "--web-port": ("--port",),
+    "--port": ("--web-port",),
+}
+"""Options of Locust and of ``loadtest``, by the spelling that the other has."""
+
+
+def unknown_option(word: str, known: Iterable[str], command: str) -> InputError:
+    """Return the error of an option that a command does not have; the remedy names those that it may mean."""
+    bare = {each.lstrip("-"): each for each in known}
+    meant = [each for each in _MEANT.get(word, ()) if each.partition(" ")[0].lstrip("-") in bare]
+    near = nearest(word.lstrip("-"), bare)
+    meant = meant or ([bare[near]] if near else [])
+    remedy = f"Did you mean {joined(meant, 'or')}?" if meant else f"See `{command} --help`."
+    return InputError(f"{command} has no option {word}", remedy)

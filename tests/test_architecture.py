@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "foreign_text": set(),
     "http_headers": set(),
     "processes": {"errors"},
-    "program": set(),
+    "program": {"errors", "words"},
     "units": set(),
     "arrays": set(),
     "contract": {"units"},

@@ -13,7 +13,7 @@ import click
 
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.foreign_text import visible_output
-from loadtest.program import complain
+from loadtest.program import complain, unknown_option
 from loadtest.words import nearest
 
 # The verbs in the order of use, each with a line of help.
@@ -91,6 +91,11 @@ def _main(arguments: list[str]) -> int:
     except LoadtestError as error:
         complain(error)
         return int(error.exit_code)
+    except click.NoSuchOption as error:
+        ctx = error.ctx
+        known = [] if ctx is None else [text for each in ctx.command.params for text in each.opts]
+        complain(unknown_option(error.option_name, known, ctx.command_path if ctx else app.name or ""))
+        return int(ExitCode.USAGE)
     except click.ClickException as error:
         error.show()
         return int(ExitCode.USAGE)

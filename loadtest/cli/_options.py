@@ -54,6 +54,12 @@ SHARED: Final[dict[str, Decorator]] = {
         "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the scenario. Repeatable."
     ),
     "seed": click.option("--seed", type=click.IntRange(min=0), help="Override the scenario's seed."),
+    "rate_multiplier": click.option(
+        "--rate-multiplier", type=float, metavar="X", help="Multiply every rate and burst by X."
+    ),
+    "duration": click.option(
+        "-t", "--duration", type=DURATION, help="Scale the stages so that the longest traffic lasts this long."
+    ),
     "output_dir": click.option(
         "--output-dir", type=_PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
     ),
@@ -96,6 +102,10 @@ RUNNING: Final = ("host", "target", "targets", "yes")
 """Options of a verb that needs a running target."""
 TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
 """Options of a verb that loads a target, by default the embedded one."""
+
+
+LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
+"""Options of a verb that change its scenario."""
 
 
 def shared(*names: str) -> Decorator:

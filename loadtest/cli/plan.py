@@ -6,11 +6,10 @@ from typing import Any, Final
 import click
 import msgspec
 
-from loadtest.cli._options import DURATION, shared
+from loadtest.cli._options import DURATION, LOAD, shared
 from loadtest.errors import InputError
 from loadtest.runs.forecast import plan_of
 from loadtest.runs.target import ScenarioOptions
-from loadtest.targets import TARGETS_FILE, entry_named
 from loadtest.terminal.plan import show_plan
 
 _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
@@ -20,7 +19,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 @click.argument("scenario")
 @click.option("--host", help="Plan for this target, with the documented limits. Nothing is sent.")
 @click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
-@shared("targets", "set", "seed")
+@shared("targets", *LOAD)
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")
 @click.option("--start", metavar="HH:MM:SS.s", help="UTC time of the first arrival.  [default: any]")
 @click.option("--job-duration", "job_s", type=DURATION, help="Duration of each job or run.")
@@ -43,9 +42,10 @@ def command(
     if options.host is not None and options.target is not None:
         raise click.UsageError("--host and --target exclude each other")
     loaded = options.load()
-    entry = None if options.target is None else entry_named(options.targets or TARGETS_FILE, options.target)
     start_s = None if start is None else _start_s(start)
-    plan = plan_of(loaded, entry=entry, embedded=options.embedded, keys=keys, start=start_s, job_s=job_s, price=price)
+    plan = plan_of(
+        loaded, chosen=options.entry, embedded=options.embedded, keys=keys, start=start_s, job_s=job_s, price=price
+    )
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
     else:

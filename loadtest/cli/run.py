@@ -4,13 +4,13 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import TARGET, shared
+from loadtest.cli._options import LOAD, TARGET, shared
 from loadtest.runs.run import RunOptions, make_run
 
 
 @click.command("run")
 @click.argument("scenario")
-@shared(*TARGET, "output_dir", "set", "seed", "processes", "master", "bind", "expect_workers")
+@shared(*TARGET, "output_dir", *LOAD, "processes", "master", "bind", "expect_workers")
 @click.option(
     "--metrics-port",
     type=click.IntRange(1, 65535),

@@ -12,7 +12,7 @@ from loadtest.runs.ui import serve_ui
 @click.argument("scenario")
 @shared(*TARGET)
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
-@shared("output_dir", "processes", "plots")
+@shared("seed", "rate_multiplier", "duration", "output_dir", "processes", "plots")
 def command(**options: Any) -> int:
     """Open SCENARIO in Locust's web UI. Each start there makes a separate run, recorded and reported.
 

@@ -1,7 +1,7 @@
 """Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.plan.contradictions import unknown_workflows
+from loadtest.plan.contradictions import contradictions, spoilt_by_duration, unknown_workflows
 from loadtest.plan.forecast import forecast
 from loadtest.plan.offer import Question, job_duration
 from loadtest.plan.stages import MAX_USERS, pool_size, schedules, traffic_plans
@@ -16,11 +16,13 @@ __all__ = [
     "Question",
     "Spread",
     "StageRow",
+    "contradictions",
     "forecast",
     "job_duration",
     "make_plan",
     "pool_size",
     "schedules",
+    "spoilt_by_duration",
     "traffic_plans",
     "unknown_workflows",
 ]

@@ -1,7 +1,7 @@
 """Contradictions in a plan: the scenario's key, the problem and a remedy. Pure."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -28,6 +28,7 @@ from loadtest.words import duration_ms, nearest
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times available for every operation sent; all other times exclude rejected operations."""
+_OF_DURATION: Final = frozenset({"window", "percentile", "threshold"})
 _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
 """Durations drawn for the median of an entry's jobs."""
@@ -53,6 +54,9 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}. {self.remedy}"
+
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
     """Return all contradictions of a plan, in the order to fix them."""
@@ -68,6 +72,11 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
             found += _percentiles(forecast, threshold, numbers, key)
             found += [] if throttles else _decided(forecast, threshold, numbers, key)
     return list(dict.fromkeys(found))
+
+
+def spoilt_by_duration(found: Iterable[Contradiction]) -> list[str]:
+    """Return a line for each contradiction that may come from stages that are too short."""
+    return [f"warning: {each}" for each in found if each.kind in _OF_DURATION]
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:

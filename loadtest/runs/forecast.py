@@ -11,16 +11,17 @@ import msgspec
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.plan import AssumedLimits, Plan, Question, make_plan, traffic_plans
+from loadtest.plan import Plan, make_plan
+from loadtest.prepare import assumed_limits_of, question_of
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
-from loadtest.targets import TARGETS_FILE, TargetEntry, load_targets
+from loadtest.targets import TARGETS_FILE, NamedEntry, load_targets
 from loadtest.words import counted
 
 
 def plan_of(
     loaded: LoadedScenario,
     *,
-    entry: TargetEntry | None = None,
+    chosen: NamedEntry | None = None,
     embedded: bool = True,
     keys: int | None = None,
     start: float | None = None,
@@ -42,15 +43,13 @@ def plan_of(
             f"{loaded.path}: key_groups need {grouped} keys, but there are {keys}",
             "Use --keys, or set that many keys in WORKFLOW_API_KEYS, separated by commas.",
         )
-    limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
-    assumed = AssumedLimits.for_scenario(scenario, embedded=embedded, limits=limits, limiter=limiter)
-    settings, plans = scenario.target.settings, traffic_plans(scenario, assumed, keys)
-    factor = settings.retry_after_factor if embedded and settings.retry_after != "none" else None
-    dated = settings.retry_after == "date"
-    question = Question(scenario, plans, assumed, retry_after=factor, as_date=dated, start=start, job_s=job_s)
+    assumed = assumed_limits_of(loaded, chosen, embedded=embedded)
+    question = question_of(loaded, assumed, embedded=embedded, keys=keys, start=start, job_s=job_s)
+    entry = None if chosen is None else chosen.entry
     price = entry.price_per_execution if price is None and entry is not None else price
     plan = make_plan(question, loaded.name, keys, price)
-    return msgspec.structs.replace(plan, faults=list(map(to_words, settings.fault))) if embedded else plan
+    faults = list(map(to_words, scenario.target.settings.fault)) if embedded else []
+    return msgspec.structs.replace(plan, faults=faults)
 
 
 class CheckedFile(NamedTuple):

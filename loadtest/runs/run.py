@@ -10,6 +10,7 @@ import msgspec
 
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode, InputError, LoadtestError
+from loadtest.plan import spoilt_by_duration
 from loadtest.processes import (
     DEFAULT_ADDRESS,
     check_free,
@@ -24,6 +25,7 @@ from loadtest.processes import (
 from loadtest.program import complain
 from loadtest.record import run_directory
 from loadtest.record.progress import Failure, LoadProgress, decode_progress
+from loadtest.runs.forecast import plan_of
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
 from loadtest.scenario import LoadedScenario
 from loadtest.terminal.progress import ProgressDisplay
@@ -89,6 +91,9 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
             "--master needs a running target: workers on other machines do not have the embedded target's keys",
             "Use --host or --target, or --processes N for workers on this machine.",
         )
+    if options.duration is not None:
+        for line in spoilt_by_duration(plan_of(loaded, chosen=options.entry, embedded=options.embedded).warnings):
+            print(line, flush=True)
     with resolved_target(loaded, options) as resolved:
         version, workers = options.target_version, options.workers
         directory, info = prepare(loaded, resolved, options.output_dir, workers=workers, target_version=version)

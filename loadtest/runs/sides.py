@@ -227,8 +227,7 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int
         print("Both sides are the same target: all blocks share its budget and limits.")
     warnings: dict[str, None] = {}
     for side, one in sides.items():
-        entry = None if one.chosen is None else one.chosen.entry
-        plan = plan_of(one.loaded, entry=entry, embedded=one.chosen is None, keys=len(one.keys))
+        plan = plan_of(one.loaded, chosen=one.chosen, embedded=one.chosen is None, keys=len(one.keys))
         print(f"{side}: {one.words}; {_cost(plan, order.count(side))}")
         warnings |= dict.fromkeys(_warnings(one, plan))
     for line in warnings:

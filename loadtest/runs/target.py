@@ -17,12 +17,12 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, credentials
 from loadtest.errors import InputError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.plan import unknown_workflows
-from loadtest.prepare import check_before_run, prepare_run
+from loadtest.prepare import check_before_run, prepare_run, shortened
 from loadtest.processes import start_child, stop
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
-from loadtest.targets import ChosenTarget, choose, confirm, header_values, look
+from loadtest.targets import ChosenTarget, NamedEntry, choose, confirm, header_values, look, named_entry
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -62,14 +62,25 @@ class ScenarioOptions(TargetOptions):
     scenario: str
     overrides: tuple[str, ...] = ()
     seed: int | None = None
+    rate_multiplier: float | None = None
+    duration: float | None = None
+
+    @property
+    def entry(self) -> NamedEntry | None:
+        """The entry of ``target``, whose host is not resolved."""
+        return None if self.target is None else named_entry(self.target, self.targets)
 
     def load(self) -> LoadedScenario:
-        """Load the scenario with its overrides.
+        """Load the scenario with its overrides, scaled to ``duration``.
 
         Raises:
-            InputError: if it is invalid.
+            InputError: if it is invalid, or too short.
         """
-        return load_scenario(find_scenario(self.scenario), self.overrides, self.seed)
+        multiplied = () if self.rate_multiplier is None else (f"rate_multiplier={self.rate_multiplier}",)
+        loaded = load_scenario(find_scenario(self.scenario), (*self.overrides, *multiplied), self.seed)
+        if self.duration is None:
+            return loaded
+        return shortened(loaded, self.duration, self.entry, embedded=self.embedded)
 
 
 class EmbeddedTarget:

@@ -49,7 +49,10 @@ def serve_ui(*, port: int, output_dir: Path, processes: int, plots: bool, **give
         }
         print(f"{resolved.description} Start runs at http://127.0.0.1:{port}; stop with Ctrl-C.", flush=True)
         address = ["--host", resolved.url, "--web-host", LOOPBACK, "--web-port", str(port)]
-        return _serve(address, environment, processes, loaded.path.parent)
+        duration = None if options.duration is None else f"{options.duration:.10g}s"
+        changes = {"--seed": options.seed, "--rate-multiplier": options.rate_multiplier, "--duration": duration}
+        words = [str(word) for pair in changes.items() if pair[1] is not None for word in pair]
+        return _serve([*address, *words], environment, processes, loaded.path.parent)
 
 
 def _known_of(target: ResolvedTarget) -> dict[str, str]:

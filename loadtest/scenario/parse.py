@@ -104,24 +104,34 @@ def _with_traffic(loaded: LoadedScenario, kept: dict[str, Traffic], which: str) 
 def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
     """Return the scenario with all stage durations scaled, so that its longest traffic takes ``seconds``.
 
-    Rates, bursts and the drain stay. The warm-up is shortened in proportion, but never below one second, and never
-    lengthened.
+    Faults of the embedded target keep their place in the stages. Rates, bursts, polling, time-outs and the drain stay.
+    The warm-up is shortened in proportion, but never below one second, and never lengthened.
 
     Raises:
         InputError: if a stage would be shorter than 10 ms.
     """
     scenario = loaded.scenario
     factor = seconds / scenario.duration
+    # New clients connect in the warm-up, which takes time.
+    warmup = min(scenario.warmup, max(1.0, scenario.warmup * factor))
     raw = copy.deepcopy(loaded.effective)
-    # Each block's clients connect anew, which takes time.
-    raw["warmup"] = _seconds(min(scenario.warmup, max(1.0, scenario.warmup * factor)))
+    raw["warmup"] = _seconds(warmup)
     for name, traffic in scenario.traffic.items():
         for stage, written in zip(traffic.stages, raw["traffic"][name]["stages"], strict=True):
             duration = stage.duration * factor
             if duration < _SHORTEST:
                 key = f"{loaded.path}: traffic.{name}.stages.{stage.name}"
-                raise InputError(f"{key} would last {duration:.2g} s of {seconds:g} s", "Give a longer block.")
+                raise InputError(f"{key} would last {duration:.2g} s of {seconds:g} s", "Choose a longer duration.")
             written["duration"] = _seconds(duration)
+
+    def moved(at: float) -> float:
+        before = min(at, scenario.warmup)
+        return (before * warmup / scenario.warmup if before else 0.0) + (at - before) * factor
+
+    for fault, written in zip(scenario.target.settings.fault, raw.get("target", {}).get("fault", ()), strict=True):
+        written["start"] = _seconds(moved(fault.start))
+        if fault.duration is not None:
+            written["duration"] = _seconds(moved(fault.start + fault.duration) - moved(fault.start))
     return loaded.changed(raw)
 
 

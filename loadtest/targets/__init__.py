@@ -1,6 +1,15 @@
 """The hosts that may be loaded, and how much: only loopback without an entry in ``targets.toml``."""
 
-from loadtest.targets.choose import ChosenTarget, PreflightOrder, choose, confirm, look, make_preflight
+from loadtest.targets.choose import (
+    ChosenTarget,
+    NamedEntry,
+    PreflightOrder,
+    choose,
+    confirm,
+    look,
+    make_preflight,
+    named_entry,
+)
 from loadtest.targets.connection import (
     TARGETS_FILE,
     Target,
@@ -29,6 +38,7 @@ __all__ = [
     "TARGETS_FILE",
     "ChosenTarget",
     "MinimumLoad",
+    "NamedEntry",
     "PreflightOrder",
     "Target",
     "TargetEntry",
@@ -45,6 +55,7 @@ __all__ = [
     "look",
     "make_preflight",
     "minimum_load",
+    "named_entry",
     "preflight_load",
     "refused",
     "repeated",

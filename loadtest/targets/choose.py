@@ -6,7 +6,7 @@ Loading a production target needs its host name typed, or ``--yes``.
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,23 @@ from loadtest.targets.entry import TargetEntry, entry_named, load_targets
 
 
 @dataclass(frozen=True, slots=True)
-class ChosenTarget:
-    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
+class NamedEntry:
+    """An entry with its name and file, which need not be resolved; without ``entry`` there is no request budget."""
 
-    target: Target
     name: str | None = None
     entry: TargetEntry | None = None
     path: Path | None = None
-    """The file of the entry."""
 
     def key(self, key: str) -> str:
         """Format a key of the entry for messages: ``targets.toml: staging.max_share``."""
         return f"{self.path}: {self.name}.{key}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenTarget(NamedEntry):
+    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
+
+    target: Target = field(kw_only=True)
 
     @property
     def tls(self) -> TlsInfo | None:
@@ -72,20 +77,28 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     """
     if (host is None) == (target is None):
         raise InputError("give exactly one of --host and --target", "Add or remove an option.")
-    path = targets or TARGETS_FILE
     if target is not None:
-        if targets is None and not path.is_file():
-            raise InputError(
-                f"--target {target}: there is no {path} here",
-                "Create one (see docs/own-api.md), or use --targets FILE.",
-            )
-        entry = entry_named(path, target)
-        return _with_entry(path, target, entry, entry.url)
+        return _resolved(named_entry(target, targets))
     found = resolve(host or "")
     if found.loopback:
-        return ChosenTarget(found)
+        return ChosenTarget(target=found)
+    path = targets or TARGETS_FILE
     entries = load_targets(path) if path.is_file() or targets is not None else {}
-    return _with_entry(path, *_entry_of(found, entries, path), found.url, found)
+    return _resolved(NamedEntry(*_entry_of(found, entries, path), path), found)
+
+
+def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
+    """Find an entry by its name in a file, ``targets.toml`` by default; its host is not resolved.
+
+    Raises:
+        InputError: if the file is missing or invalid, or has no such entry.
+    """
+    path = targets or TARGETS_FILE
+    if targets is None and not path.is_file():
+        raise InputError(
+            f"--target {name}: there is no {path} here", "Create one (see docs/own-api.md), or use --targets FILE."
+        )
+    return NamedEntry(name, entry_named(path, name), path)
 
 
 def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> tuple[str, TargetEntry]:
@@ -106,13 +119,15 @@ def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> 
     return next(iter(matches.items()))
 
 
-def _with_entry(path: Path, name: str, entry: TargetEntry, url: str, found: Target | None = None) -> ChosenTarget:
-    chosen = ChosenTarget(found or resolve(url), name, entry, path)
+def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:
+    """Return the target of an entry, at its own URL unless ``found`` is another URL of its server."""
+    target = found or resolve("" if named.entry is None else named.entry.url)
+    chosen = ChosenTarget(named.name, named.entry, named.path, target=target)
     if chosen.tls is not None:
         try:
             tls_context(chosen.tls)
         except InputError as error:
-            raise InputError(f"{path}: {name}: {error.message}", error.remedy) from None
+            raise InputError(f"{named.path}: {named.name}: {error.message}", error.remedy) from None
     return chosen
 
 

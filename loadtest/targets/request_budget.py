@@ -26,7 +26,7 @@ from loadtest.plan import schedules
 from loadtest.record.run_info import BudgetInfo, TrafficPlan
 from loadtest.scenario import Scenario, Traffic
 from loadtest.schedule import TrafficSchedule
-from loadtest.targets.choose import ChosenTarget
+from loadtest.targets.choose import NamedEntry
 from loadtest.targets.entry import TargetEntry
 from loadtest.units import Limit
 
@@ -153,7 +153,7 @@ _COUNTED: Final = " (including a poll for each submit, preflight and seeding)"
 
 
 def check_request_budget(
-    chosen: ChosenTarget, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
+    chosen: NamedEntry, load: MinimumLoad, limits: Mapping[LimitName, Limit], *, keys: int, now: datetime
 ) -> BudgetInfo | None:
     """Check that a run stays within its target's request budget.
 
@@ -190,7 +190,7 @@ def check_request_budget(
     )
 
 
-def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -> None:
+def _check_counts(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad) -> None:
     price, too_much = entry.price_per_execution or 0.0, ""
     cost = load.executions * price
     if entry.max_operations is not None and load.operations > entry.max_operations:
@@ -209,7 +209,7 @@ def _check_counts(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad) -
         raise InputError(too_much, "Shorten the stages or lower their rates with --set.")
 
 
-def _check_times(chosen: ChosenTarget, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
+def _check_times(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:
     """Check expiry and hours, and return the unix time when sending must end."""
     ends = []
     if entry.expiry is not None:

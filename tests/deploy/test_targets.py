@@ -23,7 +23,7 @@ def test_the_scenario_that_is_run_stays_inside_the_leash(file, name, scenario, m
     entry = load_targets(path)[name]
     scheme, host, port = entry.server
     target = Target(entry.url, scheme, "192.0.2.1", host, host, port, "", loopback=False)
-    chosen = ChosenTarget(target, name, entry, path)
+    chosen = ChosenTarget(name, entry, path, target=target)
     loaded = load_scenario(find_scenario(scenario))
     belief = assumed_limits_of(loaded, chosen, embedded=False)
     demand = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1), keys=1, preflight=True)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
-from loadtest.scenario import find_scenario, load_scenario, scenario_hash
+from loadtest.prepare import shortened
+from loadtest.scenario import find_scenario, load_scenario, scaled, scenario_hash
 from loadtest.units import Limit, parse_duration, parse_limit, parse_rate
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -185,3 +186,38 @@ def test_a_scenario_that_is_not_there(tmp_path: Path, name: str, words: str) -> 
     with pytest.raises(InputError, match="there is no scenario") as caught:
         find_scenario(name, tmp_path, tmp_path)
     assert words in str(caught.value)
+
+
+SHORTENED = """
+title = "t"
+warmup = "4s"
+drain = "9s"
+[traffic.a]
+operation = "sync_run"
+workflow = "echo"
+timeout = "7s"
+stages = [{ name = "up", from = "1/s", to = "3/s", step = "1/s", duration = "10s" },
+          { name = "b", burst = 9, duration = "60s" }]
+[target]
+enforce = { sync_run = "9/30s" }
+[[target.fault]]
+kind = "freeze"
+start = "2s"
+duration = "32s"
+"""
+
+
+def test_a_duration_scales_stages_warm_up_and_faults(tmp_path: Path) -> None:
+    """The longest entry takes it; a fault keeps its place in the stages; rates, bursts, time-outs and drain stay."""
+    (path := tmp_path / "s.toml").write_text(SHORTENED)
+    before = load_scenario(path)
+    scenario = scaled(before, 45.0).scenario
+    stages, fault = scenario.traffic["a"].stages, scenario.target.settings.fault[0]
+    assert (scenario.duration, scenario.warmup, [stage.duration for stage in stages]) == (45.0, 2.0, [5.0, 30.0])
+    assert (fault.start, fault.duration) == (1.0, 16.0)
+    assert (scenario.drain, scenario.traffic["a"].timeout, stages[1].burst, stages[0].count) == (9.0, 7.0, 9, 3)
+    assert scaled(before, 9.0).scenario.warmup == 1.0
+    assert scenario_hash(scenario) != scenario_hash(before.scenario)
+    assert shortened(before, 45.0, None, embedded=True).effective == scaled(before, 45.0).effective
+    with pytest.raises(InputError, match=r"stages\.b is a burst .* window of 30 s\n.*--duration 45s or more"):
+        shortened(before, 44.9, None, embedded=True)

@@ -9,10 +9,11 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from tempfile import TemporaryFile
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import gevent
 import locust
@@ -23,26 +24,27 @@ from loadtest.credentials import ENDPOINT_VARIABLE, credentials
 from loadtest.errors import InputError
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
-from loadtest.plan import traffic_plans
-from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run
+from loadtest.plan import contradictions, forecast, spoilt_by_duration
+from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run, question_of, shortened
 from loadtest.processes import check_free, make_report
+from loadtest.program import unknown_option
 from loadtest.record.run_directory import pending_note
 from loadtest.record.run_info import PreflightRequest
-from loadtest.scenario import LoadedScenario, find_scenario, load_scenario, only
+from loadtest.scenario import LoadedScenario, Scenario, find_scenario, load_scenario, only
 from loadtest.targets import ChosenTarget, allow, choose, confirm, look
-from loadtest.words import suggestion
+from loadtest.units import parse_duration
+from loadtest.words import joined, suggestion
 
 logger = logging.getLogger(__name__)
 _POOL: Final = (
-    "the scenario's pool of users starts at once, and the scenario's stages set the load (rate, ramp_to). Set "
-    "max_users of a traffic entry to bound its users, or use --rate-multiplier"
+    "the scenario's stages set the load, and its pool of users starts at once. Use --rate-multiplier X, or `loadtest "
+    "run SCENARIO --set traffic.NAME.stages.STAGE.rate=…`; max_users of a traffic entry bounds its users"
 )
 _TASKS: Final = "traffic entries have no tags. Name the entries to run instead, as in `locust greetings`"
 
 REFUSED: Final[dict[str, tuple[str, str]]] = {
     "num_users": ("-u/--users", _POOL),
     "spawn_rate": ("-r/--spawn-rate", _POOL),
-    "run_time": ("-t/--run-time", "the scenario's stages set the length of a run. Change their duration"),
     "stop_timeout": ("-s/--stop-timeout", "the scenario's drain limits the time of operations in flight at the end"),
     "tags": ("-T/--tags", _TASKS),
     "exclude_tags": ("-E/--exclude-tags", _TASKS),
@@ -61,32 +63,103 @@ _TUNNEL: Final = (
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
+class Changes(NamedTuple):
+    """Changes of the scenario for the next run; the options and the form's fields have these names."""
+
+    seed: int
+    rate_multiplier: float
+    duration: float
+    """Seconds of the longest traffic entry, without warm-up."""
+
+    @classmethod
+    def of(cls, scenario: Scenario) -> Self:
+        return cls(scenario.seed, scenario.rate_multiplier, round(scenario.duration, 9))
+
+    def read(self, form: Mapping[str, str]) -> "Changes":
+        """Return the changes that a form gives; missing fields stay. Raises ``InputError`` if one is invalid."""
+        return self._replace(**{name: _READERS[name](form[name]) for name in self._fields if name in form})
+
+
+def _read_seed(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) >= 2**63:
+        raise InputError(f"seed: {text!r} is not a whole number from 0 to 2⁶³ − 1", "")
+    return int(text)
+
+
+def _read_multiplier(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value <= 1000:
+        raise InputError(f"rate multiplier: {text!r} is not a number above 0 and at most 1000", "")
+    return value
+
+
+def _read_duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise InputError(f"duration: {error}") from None
+
+
+_READERS: Final[dict[str, Callable[[str], Any]]] = {
+    "seed": _read_seed,
+    "rate_multiplier": _read_multiplier,
+    "duration": _read_duration,
+}
+
+
+def add_options(parser: Any, own: Changes | None = None) -> None:
+    """Add our options to Locust's parser, with the scenario's values as defaults."""
+    # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule.
+    parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse copies the parser's own at its creation
+    # Only arguments outside groups become fields of the web UI's form.
+    seed, multiplier, duration = own or (None,) * 3
+    parser.add_argument("--seed", type=_read_seed, default=seed, help="replaces the scenario's seed")
+    parser.add_argument(
+        "--rate-multiplier",
+        type=_read_multiplier,
+        metavar="X",
+        default=multiplier,
+        help="multiplies all rates and bursts by X",
+    )
+    parser.add_argument(
+        "-t",
+        "--duration",
+        "--run-time",
+        env_var="LOCUST_RUN_TIME",
+        metavar="TIME",
+        # The form shows it with its unit.
+        default=None if duration is None else f"{duration:.10g}s",
+        help="scales the stages so that the longest traffic lasts this long, such as 30s",
+    )
+    parser.set_defaults(run_time=None)
+    parser.add_argument(
+        "--metrics-port",
+        type=int,
+        metavar="PORT",
+        include_in_web_ui=False,  # the web UI serves /metrics itself
+        help="serve live metrics for Prometheus at http://127.0.0.1:PORT/metrics",
+    )
+
+
+def parse_command_line(own: Changes) -> argparse.Namespace:
     """Return Locust's options, from its command line, variables and configuration files, with the added options.
 
-    Locust parses them again after importing the locustfile, and then rejects unknown options.
+    Locust parses them again after importing the locustfile.
 
     Raises:
-        InputError: if a rejected option is set.
+        InputError: if an option is unknown, rejected or invalid.
     """
-
-    def add_options(parser: Any, **_: Any) -> None:
-        # Only arguments outside groups become fields of the web UI's form.
-        parser.add_argument("--seed", type=int, default=seed, help="replaces the scenario's seed")
-        parser.add_argument(
-            "--rate-multiplier", type=float, default=rate_multiplier, help="multiplies all rates and bursts"
-        )
-        parser.add_argument(
-            "--metrics-port",
-            type=int,
-            metavar="PORT",
-            include_in_web_ui=False,  # the web UI serves /metrics itself
-            help="serve live metrics for Prometheus at http://127.0.0.1:PORT/metrics",
-        )
-
-    locust.events.init_command_line_parser.add_listener(add_options)
+    locust.events.init_command_line_parser.add_listener(lambda parser, **_: add_options(parser, own))
     parser = get_parser()
-    options: argparse.Namespace = parser.parse_known_args()[0]
+    options: argparse.Namespace
+    options, unknown = parser.parse_known_args()
+    for word in unknown:
+        if word.startswith("-"):
+            known = [text for action in parser._actions for text in action.option_strings]  # noqa: SLF001 - no other way
+            raise unknown_option(word.partition("=")[0], known, "locust")
     if not options.worker:
         _refuse(options, {name: parser.get_default(name) for name in REFUSED})
         if options.metrics_port is not None:
@@ -95,31 +168,14 @@ def parse_command_line(seed: int, rate_multiplier: float) -> argparse.Namespace:
 
 
 def _refuse(options: argparse.Namespace, defaults: dict[str, Any]) -> None:
-    for name, (spelled, why) in REFUSED.items():
-        # A default may be the text of a number.
-        if str(getattr(options, name)) != str(defaults[name]):
-            raise InputError(f"{spelled} is not supported: {why}.")
+    # A default may be the text of a number.
+    given = [REFUSED[name] for name in REFUSED if str(getattr(options, name)) != str(defaults[name])]
+    if given:
+        lines = [f"{joined([each for each, other in given if other == why])}: {why}." for _, why in given]
+        raise InputError("not supported: " + "\n  ".join(dict.fromkeys(lines)))
     if not options.headless and options.web_host not in _LOOPBACK:
         where = options.web_host or "all addresses of this machine"
         raise InputError(f"--web-host: the web UI cannot be served to {where}, because it can start load", _TUNNEL)
-
-
-def read_seed(text: str) -> int:
-    """Parse the form's seed; raises ``InputError`` if it is invalid."""
-    if not text.strip().isdecimal() or int(text) >= 2**63:
-        raise InputError(f"Seed: {text!r} is not a whole number from 0 to 2⁶³ − 1", "")
-    return int(text)
-
-
-def read_multiplier(text: str) -> float:
-    """Parse the form's rate multiplier; raises ``InputError`` if it is invalid."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 1000:
-        raise InputError(f"Rate multiplier: {text!r} is not a number above 0 and at most 1000", "")
-    return value
 
 
 class LocustTest:
@@ -133,8 +189,8 @@ class LocustTest:
         self._path = find_scenario(environ.get("LOADTEST_SCENARIO", "tour"))
         self.loaded: LoadedScenario = load_scenario(self._path)
         scenario = self.loaded.scenario
-        self._own_multiplier = scenario.rate_multiplier
-        self.options: argparse.Namespace = parse_command_line(scenario.seed, scenario.rate_multiplier)
+        self._own = Changes.of(scenario)
+        self.options: argparse.Namespace = parse_command_line(self._own)
         self.keys, self.endpoint = credentials(environ)
         self.chosen = _choose(environ)
         if self.chosen is not None and self.chosen.entry is not None and self.chosen.entry.endpoint is not None:
@@ -151,37 +207,37 @@ class LocustTest:
                 known = suggestion(name, list(scenario.traffic))
                 raise InputError(f"{self._path}: there is no traffic {name!r}{known}")
         self.user_classes: list[type[locust.User]] = []
-        self.set(self.options.seed, self.options.rate_multiplier)
+        self.set(Changes(self.options.seed, self.options.rate_multiplier, _read_duration(self.options.duration)))
 
-    def set(self, seed: int, rate_multiplier: float) -> None:
-        """Set seed and rate multiplier of the next run, like ``loadtest run`` with --seed and --set.
+    def set(self, changes: Changes) -> None:
+        """Change the scenario of the next run, like the options of ``loadtest run``, and warn of a short duration.
 
         Raises:
             InputError: if the scenario is invalid with them.
         """
-        overrides = [f"rate_multiplier={json.dumps(float(rate_multiplier))}"]
-        changed = rate_multiplier != self._own_multiplier
-        loaded = load_scenario(self._path, overrides if changed else (), seed)
+        multiplier = [f"rate_multiplier={json.dumps(changes.rate_multiplier)}"]
+        changed = changes.rate_multiplier != self._own.rate_multiplier
+        loaded = load_scenario(self._path, multiplier if changed else (), changes.seed)
         if self._names:
             loaded = only(loaded, self._names)
-        limits = assumed_limits_of(loaded, self.chosen, embedded=self.embedded)
-        plans = traffic_plans(loaded.scenario, limits, len(self.keys))
+        if scaled := changes.duration != self._own.duration:
+            loaded = shortened(loaded, changes.duration, self.chosen, embedded=self.embedded)
+        assumed = assumed_limits_of(loaded, self.chosen, embedded=self.embedded)
+        question = question_of(loaded, assumed, embedded=self.embedded, keys=len(self.keys))
+        if scaled:
+            for line in spoilt_by_duration(contradictions(question, forecast(question))):
+                logger.warning("%s", line.removeprefix("warning: "))
         if not self.user_classes:
-            self.user_classes = user_classes(loaded.scenario, plans, self._path.parent)
+            self.user_classes = user_classes(loaded.scenario, question.plans, self._path.parent)
         for each in self.user_classes:
-            each.fixed_count = plans[each.__name__].users
-        self.loaded, self.plans = loaded, plans
+            each.fixed_count = question.plans[each.__name__].users
+        self.loaded, self.plans, self.changes = loaded, question.plans, changes
 
     def set_from(self, form: Mapping[str, str]) -> None:
         """Set the next run from the web UI's form, and check its target; raises ``LoadtestError`` if that fails."""
-        before = self.loaded.scenario
-        seed, multiplier = form.get("seed"), form.get("rate_multiplier")
         url = form.get("host", self.url)
         self.check(url)
-        self.set(
-            before.seed if seed is None else read_seed(seed),
-            before.rate_multiplier if multiplier is None else read_multiplier(multiplier),
-        )
+        self.set(self.changes.read(form))
         self.look(url)
 
     @property
@@ -195,7 +251,7 @@ class LocustTest:
     def check(self, url: str) -> ChosenTarget:
         """Return the target at a URL; raises ``InputError`` if it must not be loaded."""
         if self.chosen is None:
-            return ChosenTarget(allow(url))
+            return ChosenTarget(target=allow(url))
         if url.rstrip("/") != self.chosen.target.url:
             raise InputError(f"{url!r} is not the target {self.chosen.name!r}", f"Use {self.chosen.target.url}.")
         return self.chosen
@@ -241,8 +297,7 @@ class StartedRun:
 
     directory: Path
     title: str
-    seed: int
-    rate_multiplier: float
+    changes: Changes
     state: Literal["running", "reporting", "reported"] = "running"
     exit_code: int | None = None
     """The verdict's; None before the report."""
@@ -254,16 +309,21 @@ class StartedRun:
 
 
 class Reports:
-    """Creates the report of each run after its end, in sequence."""
+    """Creates the report of each run after its end, in sequence.
+
+    ``kept`` is whether the terminal's part of a report waits for ``print_kept``.
+    """
 
     def __init__(self, *, plots: bool) -> None:
         self.runs: list[StartedRun] = []
+        self.kept = False
+        self._words = ""
         self._plots = plots
         self._last: gevent.Greenlet | None = None
 
     def begin(self, session: Session) -> None:
         scenario = session.scenario
-        self.runs.append(StartedRun(session.directory, scenario.title, scenario.seed, scenario.rate_multiplier))
+        self.runs.append(StartedRun(session.directory, scenario.title, Changes.of(scenario)))
 
     def end(self) -> None:
         """Create the report of the newest run, after the pending reports."""
@@ -277,11 +337,19 @@ class Reports:
             self._last.join()
         return self.runs[-1].exit_code if self.runs else None
 
+    def print_kept(self) -> None:
+        print(self._words, end="", flush=True)
+        self._words = ""
+
     def _make(self, run: StartedRun, before: gevent.Greenlet | None) -> None:
         if before is not None:
             before.join()
-        run.exit_code = make_report(run.directory, plots=self._plots, apart=True)
-        if note := pending_note(run.directory):
-            print(note, flush=True)
+        with TemporaryFile() as output:
+            run.exit_code = make_report(run.directory, plots=self._plots, apart=True, output=output)
+            output.seek(0)
+            note = pending_note(run.directory)
+            self._words += output.read().decode() + (f"{note}\n" if note else "")
+        if not self.kept:
+            self.print_kept()
         run.state = "reported"
         logger.info("The report is %s", run.directory / "report.html")

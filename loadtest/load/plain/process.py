@@ -84,6 +84,8 @@ class LocustProcess:
             environment.host = self.test.url
         if runner is not None:
             self._keep_pool(runner)
+        # The pool starts at once: it does not set the load, so Locust's advice on the spawn rate is wrong here.
+        logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
         make_generator: Callable[[Session], LoadGenerator] = LocalGenerator
         if isinstance(runner, MasterRunner):
             mailbox = Mailbox(environment, runner, keys=len(self.test.keys))
@@ -102,10 +104,11 @@ class LocustProcess:
         if web_ui is not None:
             extend(web_ui, engine, self.test, self.reports)
         else:
+            self.reports.kept = True
             # With a shape, headless Locust handles SIGTERM only after the run.
             gevent.signal_handler(signal.SIGTERM, _interrupt, engine)
         environment.events.quitting.add_listener(lambda **_: self._finish(environment, engine))
-        environment.events.quit.add_listener(lambda **_: self._label_html(environment))
+        environment.events.quit.add_listener(lambda **_: self._end(environment))
         if self._parent_fd >= 0:
             on_end_of(self._parent_fd, lambda: os.kill(os.getpid(), signal.SIGTERM))
 
@@ -147,15 +150,20 @@ class LocustProcess:
         """Close and report the last run before Locust ends; its verdict sets the exit code."""
         if engine.phase != "over" and environment.runner is not None:
             environment.runner.stop()
+        # Headless Locust would repeat its table until the report is made; it prints the last one itself.
+        tables = logging.getLogger("locust.stats_logger")
+        tables.disabled = self.reports.kept
         code = self.reports.finish()
+        tables.disabled = False
         if engine.error is not None:
             code = int(engine.error.exit_code)
         elif self._parent_fd >= 0:
             code = int(ExitCode.PASS)
         environment.process_exit_code = code
 
-    def _label_html(self, environment: Environment) -> None:
-        """Label the file of Locust's ``--html``, whose name Locust has completed."""
+    def _end(self, environment: Environment) -> None:
+        """Print the first screen of the report, and label the file of ``--html``, whose name Locust has completed."""
+        self.reports.print_kept()
         options = environment.parsed_options
         if options is not None and options.html_file:
             label_file(Path(options.html_file), self.reports.runs)
