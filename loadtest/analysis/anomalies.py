@@ -107,9 +107,15 @@ class Errors:
         )
 
 
-NAMES: Final = ("negative", "longer_than_seen", "no_time", "seconds", "unknown_state", "wrong_result")
-"""Kinds of impossible values: executionTime below zero, longer than the client waited, above a day, or apparently in s;
-an undocumented job state, which counts as pending; and a result of another request."""
+WORDS: Final = {
+    "negative": "an executionTime below zero, which is in no percentile",
+    "longer_than_seen": "an executionTime longer than the client waited",
+    "no_time": "an executionTime above a day, which is in no percentile",
+    "seconds": "an executionTime as if in seconds instead of ms",
+    "unknown_state": "a job state that is not documented, and counts as pending",
+    "wrong_result": "a result of another request",
+}
+"""Kinds of impossible values, in words."""
 SECONDS: Final = (950.0, 1500.0)
 """Range of the client's wait ÷ executionTime that suggests seconds for milliseconds: 1,000, plus network time."""
 _NEARLY_ALL: Final = 0.8
@@ -125,7 +131,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
     """A kind of impossible value.
 
     Attributes:
-        name: one of ``NAMES``.
+        name: one of ``WORDS``.
         count: operations with such a value.
         possible: operations checked.
         traffic: the traffic entry of the first.
@@ -148,10 +154,10 @@ class Anomalies:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._found = {name: Anomaly(name=name) for name in NAMES}
+        self._found = {name: Anomaly(name=name) for name in WORDS}
 
     def add(self, chunk: Chunk) -> None:
-        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in NAMES}
+        pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in WORDS}
         for stage_index, rows in chunk.operations.by_judged_stage:
             for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
                 pieces[name].append((possible, found))
@@ -165,7 +171,10 @@ class Anomalies:
 
     def result(self) -> list[Anomaly]:
         """Return the anomalies that occurred."""
-        return [one for one in self._found.values() if one.count and (one.name != "seconds" or _nearly_all(one))]
+        found = dict(self._found)
+        if found["seconds"].count < max(_FEW, _NEARLY_ALL * found["seconds"].possible):
+            del found["seconds"]
+        return [one for one in found.values() if one.count]
 
     def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
         """Return the anomaly with additional values: the number of possible values, and the impossible ones."""
@@ -187,10 +196,6 @@ class Anomalies:
             worst = [float(extreme(rows.execution_given)) for rows in found]
             changes["worst_ms"] = extreme([*worst, worst[0] if anomaly.worst_ms is None else anomaly.worst_ms])
         return msgspec.structs.replace(anomaly, **changes)
-
-
-def _nearly_all(anomaly: Anomaly) -> bool:
-    return anomaly.count >= max(_FEW, _NEARLY_ALL * anomaly.possible)
 
 
 def _look(rows: Rows, operation: Operation) -> Iterator[tuple[str, int, Rows]]:

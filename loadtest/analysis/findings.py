@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -51,50 +50,76 @@ TITLE: Final = "metrics.json of a workflow-loadtest run"
 FILE_NAME: Final = "metrics.json"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Findings:
-    """The analysis of a record: its figures, their validity, and the verdict."""
+class Results(Result, frozen=True, kw_only=True):
+    """The figures of a run, and the verdict with its evidence.
+
+    Times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema number; a
+    change of meaning raises it.
+
+    Attributes:
+        word: the verdict.
+        sentence: the verdict in one sentence.
+        inconsistencies: rows of the record that cannot be true.
+        uses: requests on each limit between two stage boundaries.
+        keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
+        slow_keys: keys that are slower than all other keys of their traffic entry together.
+        generators: each generator process's data about itself.
+        evenness: by traffic entry.
+        on_purpose: operations that should be answered with an error, by traffic entry and kind.
+        intervals: uncertainty of figures, by traffic entry and stage.
+    """
+
+    schema: Literal[1]
+    run: RunSummary
+    word: VerdictWord = msgspec.field(name="verdict")
+    exit_code: int
+    interrupted: bool
+    sentence: str
+    reasons: tuple[str, ...]
+    checks: list[ValidityCheck] = msgspec.field(name="validity")
+    inconsistencies: list[Inconsistency]
+    judged: list[Judged] = msgspec.field(name="thresholds")
+    uses: list[LimitUsage] = msgspec.field(name="limits")
+    expected: ExpectedLimiter
+    observed_429: Observed429Result = msgspec.field(name="throttling")
+    errors: list[ErrorGroup]
+    anomalies: list[Anomaly] = msgspec.field(name="oddities")
+    ledger: Ledger = msgspec.field(name="jobs")
+    keys: list[KeyFigures]
+    slow_keys: list[SlowKey]
+    slowest: dict[str, list[SlowOperation]]
+    generators: list[Generator]
+    evenness: dict[str, Evenness]
+    answers: list[ComparisonAnswer]
+    on_purpose: list[DeliberateErrors]
+    intervals: list[MetricInterval]
+    overall: OverallFigures
+    operations: dict[str, OperationFigures]
+    traffic: dict[str, OperationFigures]
+
+
+class Findings(Results, frozen=True, kw_only=True, eq=False):
+    """The analysis of a record: the content of ``metrics.json``, and what only reports show.
+
+    Attributes:
+        rates: by limit, over time.
+        responses: by traffic entry, over time, as are ``lags`` and ``executions``.
+        heats: by traffic entry, for entries with many operations or for a long run.
+        executions: executionTime, also against the client's measurement.
+        blocks: variation of figures within the run.
+    """
 
     record: Record
     expectation: Expectation
     metrics: RunFigures
-    uses: list[LimitUsage]
-    evenness: dict[str, Evenness]
-    rates: dict[str, LimitSeries]
-    """By limit, over time."""
-    responses: dict[str, Responses]
-    """By traffic entry, over time."""
-    lags: dict[str, Lags]
-    """By traffic entry, over time."""
-    heats: dict[str, Heat]
-    """By traffic entry, for entries with many operations or for a long run."""
-    executions: dict[str, Executions]
-    """executionTime by traffic entry, over time and against the client's measurement."""
-    errors: list[ErrorGroup]
-    """Failed requests, the most frequent first."""
-    anomalies: list[Anomaly]
-    """Impossible values."""
-    ledger: Ledger
-    """Ledger of the jobs."""
-    slowest: dict[str, list[SlowOperation]]
-    """By traffic entry, the slowest first."""
     observed_429: Observed429
-    """Analysis of the 429s."""
-    keys: list[KeyFigures]
-    """Response times by traffic entry and key; empty with a single key."""
-    slow_keys: list[SlowKey]
-    """Keys that are slower than the others of their entry, the slowest first."""
+    rates: dict[str, LimitSeries]
+    responses: dict[str, Responses]
+    lags: dict[str, Lags]
+    heats: dict[str, Heat]
+    executions: dict[str, Executions]
     blocks: TimeBlocks
-    """Variation of figures within the run."""
-    answers: list[ComparisonAnswer]
-    """Answers to the scenario's comparisons."""
-    on_purpose: list[DeliberateErrors]
-    """Deliberate mistakes and expected errors."""
-    intervals: list[MetricInterval]
-    """Uncertainty of figures, by traffic entry and stage."""
-    checks: list[ValidityCheck]
-    judged: list[Judged]
-    verdict: Verdict
+    verdict: Verdict = msgspec.field(name="decision")  # `word` has the name in the file
 
 
 def find(record: Record) -> Findings:
@@ -116,7 +141,12 @@ def find(record: Record) -> Findings:
     intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
     judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, even)
+    verdict = describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged)
     return Findings(
+        **_about(record, expectation, verdict),
+        overall=metrics.overall,
+        operations=metrics.operations,
+        traffic=metrics.traffic,
         record=record,
         expectation=expectation,
         metrics=metrics,
@@ -131,7 +161,7 @@ def find(record: Record) -> Findings:
         anomalies=record.anomalies.result(),
         ledger=record.jobs,
         slowest=record.slowest.result(),
-        observed_429=replace(observed_429, retries=retried.result()),
+        observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
         keys=keys.result(),
         slow_keys=keys.slow(),
         blocks=blocks,
@@ -140,78 +170,24 @@ def find(record: Record) -> Findings:
         intervals=intervals,
         checks=checks,
         judged=judged,
-        verdict=describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged),
+        verdict=verdict,
     )
 
 
-class Results(Result, frozen=True, kw_only=True):
-    """The figures of a run, and the verdict with its evidence.
-
-    Times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema number; a
-    change of meaning raises it.
-
-    Attributes:
-        sentence: the verdict in one sentence.
-        inconsistencies: rows of the record that cannot be true.
-        limits: requests on each limit between two stage boundaries.
-        keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
-        slow_keys: keys that are slower than all other keys of their traffic entry together.
-        generators: each generator process's data about itself.
-        evenness: by traffic entry.
-        on_purpose: operations that should be answered with an error, by traffic entry and kind.
-        intervals: uncertainty of figures, by traffic entry and stage.
-    """
-
-    schema: Literal[1]
-    run: RunSummary
-    verdict: VerdictWord
-    exit_code: int
-    interrupted: bool
-    sentence: str
-    reasons: tuple[str, ...]
-    validity: list[ValidityCheck]
-    inconsistencies: list[Inconsistency]
-    thresholds: list[Judged]
-    limits: list[LimitUsage]
-    expected: ExpectedLimiter
-    observed_429: Observed429Result = msgspec.field(name="throttling")
-    errors: list[ErrorGroup]
-    anomalies: list[Anomaly] = msgspec.field(name="oddities")
-    jobs: Ledger
-    keys: list[KeyFigures]
-    slow_keys: list[SlowKey]
-    slowest: dict[str, list[SlowOperation]]
-    generators: list[Generator]
-    evenness: dict[str, Evenness]
-    answers: list[ComparisonAnswer]
-    on_purpose: list[DeliberateErrors]
-    intervals: list[MetricInterval]
-    overall: OverallFigures
-    operations: dict[str, OperationFigures]
-    traffic: dict[str, OperationFigures]
-
-
-def results(findings: Findings) -> Results:
-    """Return the content of ``metrics.json``."""
-    record, verdict, metrics = findings.record, findings.verdict, findings.metrics
-    info, scenario, expectation = record.info, record.info.scenario, findings.expectation
-    return result_of(
-        Results,
-        findings,
-        schema=SCHEMA_VERSION,
-        run=result_of(
-            RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s
-        ),
-        verdict=verdict.word,
-        exit_code=int(verdict.exit_code),
-        interrupted=verdict.interrupted,
-        sentence=verdict.sentence,
-        reasons=verdict.reasons,
-        validity=findings.checks,
-        inconsistencies=record.consistency.result(),
-        thresholds=findings.judged,
-        limits=findings.uses,
-        expected=result_of(
+def _about(record: Record, expectation: Expectation, verdict: Verdict) -> dict[str, Any]:
+    """Return the fields that identify a run, and its verdict."""
+    info, scenario = record.info, record.info.scenario
+    run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
+    return {
+        "schema": SCHEMA_VERSION,
+        "run": run,
+        "word": verdict.word,
+        "exit_code": int(verdict.exit_code),
+        "interrupted": verdict.interrupted,
+        "sentence": verdict.sentence,
+        "reasons": verdict.reasons,
+        "inconsistencies": record.consistency.result(),
+        "expected": result_of(
             ExpectedLimiter,
             info.target,
             clock_shift_s=expectation.shift_s,
@@ -220,18 +196,14 @@ def results(findings: Findings) -> Results:
             reordered=expectation.reordered,
             why_not=expectation.why_not,
         ),
-        observed_429=findings.observed_429.result(),
-        jobs=findings.ledger,
-        generators=generators(info),
-        overall=metrics.overall,
-        operations=metrics.operations,
-        traffic=metrics.traffic,
-    )
+        "generators": generators(info),
+    }
 
 
 def as_json(findings: Findings) -> bytes:
     """Return ``metrics.json`` as bytes."""
-    return msgspec.json.format(msgspec.json.encode(results(findings)), indent=2) + b"\n"
+    content = result_of(Results, findings, observed_429=findings.observed_429.result())
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def schema_text() -> str:

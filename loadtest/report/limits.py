@@ -7,11 +7,11 @@ the bottleneck: the target rejects for another reason, or another client shares 
 
 from typing import Final, Literal, NamedTuple
 
-from loadtest.analysis.counts import FIRST
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import clock
 from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
+from loadtest.analysis.results import JobFigures
 from loadtest.analysis.validity import OF_GENERATOR
 from loadtest.assumed_limits import CONCURRENCY
 from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitName, Operation
@@ -30,7 +30,7 @@ _MOST: Final = 0.5
 _SLOWER: Final = 2.0
 """Growth factor of the median, from the least loaded stage, that indicates a capacity limit."""
 _POLLS: Final = 0.5
-"""Share of polls on the retrieval limit above which polling is the bottleneck."""
+"""Share of polls in all retrievals above which polling is the bottleneck."""
 _MORE: Final = 1.2
 """Minimum ratio of the two stages' offered rates."""
 
@@ -182,27 +182,15 @@ def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
             "target rejects for another reason, or another client shares the limit."
         )
         return Bottleneck("unexplained 429s", text)
-    polls = _polling(findings) if use.limit in (LimitName.RETRIEVAL, ALL) else None
-    if polls is not None and polls > _POLLS:
+    jobs = (each.polling for each in findings.metrics.operations.values() if isinstance(each, JobFigures))
+    polls = max((each.share_of_retrievals or 0.0 for each in jobs), default=0.0)
+    if use.limit in (LimitName.RETRIEVAL, ALL) and polls > _POLLS:
         sent = f"“{use.stretch}” sent {_times_of(use)} the limit"
         return Bottleneck("poll budget", f"The poll budget: {share(polls)} of retrievals were polls, {sent}.")
     sent = f"sent {_times_of(use)} it{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         sent = f"used {share(use.share)} of it on average"
     return Bottleneck("documented limit", f"The {called}: “{use.stretch}” {sent}, {rejected} got 429.")
-
-
-def _polling(findings: Findings) -> float | None:
-    """Return polls ÷ requests on the retrieval limit over all judged stages; None without either."""
-    record = findings.record
-    polls = retrieves = 0
-    for key in record.stages():
-        requests = record.counts.of_requests(record.stage_indices([key]))
-        first = sum(number for cell, number in requests.items() if cell.kind < FIRST)
-        polls += requests.total() - first
-        if LIMIT_OF_OPERATION[record.info.traffic[key.traffic].operation] == LimitName.RETRIEVAL:
-            retrieves += first
-    return polls / (polls + retrieves) if polls + retrieves else None
 
 
 def _called_limit(findings: Findings, use: LimitUsage) -> str:

@@ -4,7 +4,9 @@ None of them affects the verdict, which depends only on the assumed limiter's ex
 """
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -125,7 +127,19 @@ class InferenceResult(Result, frozen=True, kw_only=True):
 
 
 class LimitResult(Result, frozen=True, kw_only=True):
-    """Facts about the 429s of one limit: see ``LimitObserved429``."""
+    """Facts about the 429s of one limit.
+
+    Attributes:
+        sent: requests including warm-up, set-up and drain, which use quota too.
+        answered: requests with a response.
+        throttled: requests with a 429.
+        codes: 429s by error code.
+        tolerance_s: assumed maximum time from sending to the server's decision: the 90th percentile of 429s' durations.
+        assumed: the assumed limiter's fit; null if no limiter could be replayed.
+        windows: accepted requests by window; null if the limiter has no windows.
+        headers: other rate-limit headers.
+        recovery: time to the next accepted request.
+    """
 
     sent: Count
     answered: Count
@@ -157,66 +171,25 @@ class Observed429Result(Result, frozen=True, kw_only=True):
     complete: bool
     most_requests: Count
     most_requests_inferred_from: Count
-    limits: dict[str, LimitResult]
+    limits: Mapping[str, LimitResult]
     retries: dict[str, Retries]
     interference: list[Interference] = msgspec.field(name="touches")
 
 
-@dataclass(frozen=True, eq=False)
-class LimitObserved429:
-    """Facts about the 429s of one limit.
+class LimitObserved429(LimitResult, frozen=True, kw_only=True):
+    """Facts about the 429s of one limit, with the fits and windows that they come from."""
 
-    Attributes:
-        sent: requests including warm-up, set-up and drain, which use quota too.
-        answered: requests with a response.
-        throttled: requests with a 429.
-        codes: 429s by error code.
-        tolerance_s: assumed maximum time from sending to the server's decision: the 90th percentile of 429s' durations.
-        assumed: the assumed limiter's fit; None if no limiter could be replayed.
-        windows: accepted requests by window; None if the limiter has no windows.
-        headers: other rate-limit headers.
-        recovery: time to the next accepted request.
-        words: of an imported run, a clause about the limit.
-    """
-
-    sent: int
-    answered: int
-    throttled: int
-    codes: dict[str, int]
-    tolerance_s: float
     inference: Inference
-    assumed: Fit | None
-    windows: AcceptedWindows | None
-    retry_after: RetryAfter
-    headers: RateHeaders
-    recovery: Recovery
+    fit: Fit | None
+    accepted: AcceptedWindows | None
     words: str = ""
-
-    def result(self) -> LimitResult:
-        return result_of(
-            LimitResult,
-            self,
-            inferred=_inferred(self.inference),
-            assumed=self.assumed and _fitted(self.assumed),
-            windows=self.windows and self.windows.counts,
-        )
+    """Of an imported run, a clause about the limit."""
 
 
-@dataclass(frozen=True, eq=False)
-class Observed429:
-    """Facts about the 429s of all limits.
+class Observed429(Observed429Result, frozen=True, kw_only=True):
+    """Facts about the 429s of all limits."""
 
-    Attributes:
-        interference: effect of each party's excess traffic on other traffic.
-        complete: whether all requests were analysed, rather than the first ``MOST`` of each limit name.
-        why_not: reason for the absence of results, in words; None if there are results.
-    """
-
-    limits: dict[str, LimitObserved429]
-    retries: dict[str, Retries]
-    interference: list[Interference]
-    complete: bool
-    why_not: str | None = None
+    limits: Mapping[str, LimitObserved429]
 
     @property
     def clauses(self) -> list[str]:
@@ -224,17 +197,17 @@ class Observed429:
         return [limit.words for limit in self.limits.values()]
 
     def result(self) -> Observed429Result:
-        limits = {name: each.result() for name, each in self.limits.items()}
-        return result_of(Observed429Result, self, limits=limits, most_requests=MOST, most_requests_inferred_from=FITTED)
+        limits = {name: result_of(LimitResult, each) for name, each in self.limits.items()}
+        return result_of(Observed429Result, self, limits=limits)
 
 
 def look_into(record: Record, expectation: Expectation) -> Observed429:
     """Analyse the 429s of a record; a later pass over operations fills ``retries``."""
     sent = record.sent_requests
-    if not len(sent):
-        return Observed429({}, {}, [], True, "no request was sent")
-    if record.info.epoch_unix_ns is None:
-        return Observed429({}, {}, [], True, "the run never reached its epoch")
+    found = partial(Observed429, retries={}, most_requests=MOST, most_requests_inferred_from=FITTED)
+    if not len(sent) or record.info.epoch_unix_ns is None:
+        why = "the run never reached its epoch" if len(sent) else "no request was sent"
+        return found(limits={}, interference=[], complete=True, why_not=why)
     groups: defaultdict[str, list[LimiterRequests]] = defaultdict(list)
     for group in record.limiter_requests:
         groups[group.name].append(group)
@@ -254,8 +227,12 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
-    felt = interference(sent.loc[figures], wrong[figures] if known else None)
-    return Observed429(limits, {}, felt, record.sent.complete, None if limits else "no request drew on a limit")
+    return found(
+        limits=limits,
+        interference=interference(sent.loc[figures], wrong[figures] if known else None),
+        complete=record.sent.complete,
+        why_not=None if limits else "no request drew on a limit",
+    )
 
 
 def _look(
@@ -280,15 +257,19 @@ def _look(
     if (shown.spec, shown.limit) == (fit.spec, fit.limit):
         shown = fit
     windowed = ALGORITHMS[shown.spec.algorithm].windowed
+    accepted = accepted_windows(requests, shown, since_epoch) if windowed else None
     looked = LimitObserved429(
         sent=len(rows),
         answered=int((requests.answered & requests.judged).sum()),
         throttled=len(throttled),
         codes={str(name): int(count) for name, count in code.items() if count},
         tolerance_s=requests.tolerance_s,
+        inferred=_inferred(inferred),
+        assumed=None if expectation.why_not is not None else _fitted(fit),
+        windows=None if accepted is None else accepted.counts,
         inference=inferred,
-        assumed=None if expectation.why_not is not None else fit,
-        windows=accepted_windows(requests, shown, since_epoch) if windowed else None,
+        fit=None if expectation.why_not is not None else fit,
+        accepted=accepted,
         retry_after=retry_after(requests, codes, record.sent.retry_after, unix_s, (offset, reach)),
         headers=rate_headers(requests, headers),
         recovery=recovery(requests),

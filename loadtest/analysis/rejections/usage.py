@@ -176,10 +176,12 @@ class LimitSeries:
         sent: requests by send time, as are ``accepted`` and ``throttled``.
         accepted: requests with a response other than 429.
         throttled: requests with a 429.
+        expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
     """
 
     cuts: Floats
     boundaries: Floats
+    expected: Floats
     offered: Ints
     sent: Ints
     accepted: Ints
@@ -198,7 +200,13 @@ class LimitRates:
             marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
-            self.by_limit[name] = LimitSeries(cuts, marks, *np.zeros((4, max(0, len(cuts) - 1)), np.int64))
+            bins, own = max(0, len(cuts) - 1), record.sent_requests["limit"].isin(together).to_numpy()
+            places = distribution.place(record.sent_requests["start"].to_numpy()[own] / 1e9, cuts)
+            known = np.flatnonzero(places >= 0)
+            rejected = expectation.rejected.to_numpy()[own][known]
+            with np.errstate(invalid="ignore"):  # a bin without requests has no share
+                expected = np.bincount(places[known], rejected, bins) / np.bincount(places[known], minlength=bins)
+            self.by_limit[name] = LimitSeries(cuts, marks, expected, *np.zeros((4, bins), np.int64))
 
     def add(self, chunk: Chunk) -> None:
         for kind, rows in chunk.requests.by_kind:

@@ -7,14 +7,13 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.metrics import TIMES
-from loadtest.report.answers import label, matters, value, worse_word
+from loadtest.report.answers import label, sentence, value
 from loadtest.report.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows, short
 from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
-from loadtest.words import quoted
+from loadtest.words import capital
 
 _ROW_IN: Final = 0.27
 _METRICS: Final = 4
@@ -43,7 +42,8 @@ def draw(findings: Findings) -> Drawing | None:
     caption = "Each dot is a figure with its 95 % interval (an arrow: no bound); the table has those of differences."
     if left > 0:
         caption += f" {left} more are in the tables."
-    return Drawing(". ".join(_title(each) for each in findings.answers), caption, figure, answer_tables(findings))
+    title = ". ".join(capital(sentence(findings, each)) for each in findings.answers)
+    return Drawing(title, caption, figure, answer_tables(findings))
 
 
 def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
@@ -86,36 +86,3 @@ def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str
         panel.plot([figure.value * factor], [row], marker="o", ms=6, color=colour, mfc=face, clip_on=False, ls="")
     weight = "bold" if lead else "normal"
     note(panel, value(figure), (end, row), (7, 0), va="center", color=INK, fontweight=weight)
-
-
-def _title(found: ComparisonAnswer) -> str:
-    first = found.by[0]
-    if found.kind == "effect":
-        return _effect_title(found)
-    if found.chosen is None:
-        return f"{quoted([side.name for side in found.sides])} by {label(first)}"
-    tied = [name for name in found.tied if name != found.chosen]
-    parts = []
-    if tied:
-        parts.append(f"{quoted([found.chosen, *tied])} cannot be told apart by {label(first)}")
-    if found.worse:
-        verb = "is" if len(found.worse) == 1 else "are"
-        worse = worse_word(first) if tied or first.partition(".")[0] in TIMES else f"worse by {label(first)}"
-        parts.append(f"{quoted(found.worse)} {verb} {worse} than “{found.best}”")
-    return "; ".join(parts)
-
-
-def _effect_title(found: ComparisonAnswer) -> str:
-    """Return the stages that differ from the first, with the metrics that show it."""
-    base, *heads = [side.name for side in found.sides]
-    told = [each for each in found.differences if each.told_apart]
-    stages: dict[tuple[str, ...], list[str]] = {}
-    for head in heads:
-        metrics = tuple(label(each.metric) for each in told if each.head == head and matters(found, each))
-        if metrics:
-            stages.setdefault(metrics, []).append(head)
-    if not stages:
-        much = " that matters" if told else ""
-        return f"No change{much} of “{found.entry}” from “{base}” to {quoted(heads)} can be told"
-    parts = [f"in {quoted(names)} by {' and '.join(metrics)}" for metrics, names in stages.items()]
-    return f"“{found.entry}” differs from “{base}” {', '.join(parts)}"

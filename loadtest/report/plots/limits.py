@@ -6,12 +6,10 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from loadtest import words
-from loadtest.analysis import distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.expected_429 import boundaries
 from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows, bottleneck_limit
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import ALL, THROTTLED_STATUS
+from loadtest.contract import ALL
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
@@ -126,45 +124,25 @@ def _cut_off(
 
 def draw_429_rate(findings: Findings) -> Drawing | NoData:
     """Draw a panel per limit with observed or expected 429s."""
-    record = findings.record
-    if not len(record.sent_requests):
+    if not findings.rates:
         return NoData("429 rate over time", "no request was sent")
-    sent = record.sent_requests.assign(
-        expected=findings.expectation.rejected, observed=record.sent_requests["status"] == THROTTLED_STATUS
-    )
-    asked = {name: sent.loc[record.on_limit(name).index] for name in record.limits()}
-    shown = {name: own for name, own in asked.items() if own["observed"].any() or own["expected"].eq(1).any()}
+    shown = {name: each for name, each in findings.rates.items() if each.throttled.any() or (each.expected > 0).any()}
     if not shown:
         return NoData("429 rate over time", "no request got 429, and none was expected to")
     figure, axes = style.panels(len(shown), 1.35)
-    for panel, name in zip(axes, shown, strict=True):
-        own = shown[name][shown[name]["start"].between(0, record.covered_s * 1e9)]
-        begins = boundaries(record, findings.expectation, record.assumed_limits.limit_on(name).window)
-        width = distribution.width(record.covered_s, len(own), 8)
-        cuts = distribution.edges(0, record.covered_s, width, float(begins[0]) if len(begins) else 0.0)
-        seconds = own["start"].to_numpy(dtype=float) / 1e9
-        observed = _shares(seconds, own["observed"].to_numpy(dtype=float), cuts)
-        style.stairs(
-            panel, np.nan_to_num(observed), cuts, fill=True, color=style.THROTTLED, alpha=0.35, lw=0, label="observed"
-        )
-        style.stairs(panel, observed, cuts, color=style.THROTTLED, lw=1.1, baseline=None)
-        if own["expected"].notna().any():
-            expected = _shares(seconds, own["expected"].to_numpy(dtype=float), cuts)
-            style.stairs(
-                panel, expected, cuts, color=style.INK, lw=1.1, ls=(0, (2, 1.5)), baseline=None, label="expected"
-            )
-        for begin in begins:
+    for panel, (name, series) in zip(axes, shown.items(), strict=True):
+        observed = np.where(series.sent > 0, series.throttled / np.maximum(series.sent, 1), np.nan) * 100
+        filled = {"fill": True, "alpha": 0.35, "lw": 0, "label": "observed"}
+        style.stairs(panel, np.nan_to_num(observed), series.cuts, color=style.THROTTLED, **filled)
+        style.stairs(panel, observed, series.cuts, color=style.THROTTLED, lw=1.1, baseline=None)
+        if not np.isnan(series.expected).all():
+            look = {"color": style.INK, "lw": 1.1, "ls": (0, (2, 1.5)), "label": "expected"}
+            style.stairs(panel, series.expected * 100, series.cuts, baseline=None, **look)
+        for begin in series.boundaries:
             marks.mark_window(panel, begin)
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
-    marks.over_time(axes, record)
+    marks.over_time(axes, findings.record)
     return Drawing(_429_rate_title(findings), _429_rate_caption(findings), figure)
-
-
-def _shares(seconds: Floats, hits: Floats, cuts: Floats) -> Floats:
-    """Return each bin's share of hits in %; NaN for empty bins."""
-    counts = np.histogram(seconds, cuts)[0]
-    shares = np.histogram(seconds, cuts, weights=hits)[0] / np.maximum(counts, 1) * 100
-    return np.where(counts > 0, shares, np.nan)
 
 
 def _429_rate_caption(findings: Findings) -> str:
@@ -191,7 +169,7 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
         return NoData(_WINDOWS_TITLE, observed.why_not)
-    windowed = {name: each.windows for name, each in observed.limits.items() if each.windows is not None}
+    windowed = {name: each.accepted for name, each in observed.limits.items() if each.accepted is not None}
     drawn = {name: windows for name, windows in windowed.items() if windows.rejected.any()}
     if not drawn:
         rejecting = {name for name, each in observed.limits.items() if each.throttled}

@@ -52,13 +52,13 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
 
 def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iterator[str]:
     """Yield the differences between the inferred and the assumed limiter."""
-    inferred, assumed, limits = found.inference, found.assumed, findings.record.assumed_limits
+    inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
     if inferred.next is None and inferred.held is not None and inferred.named[0].spec.algorithm == "leaky-queue":
         yield f"Accepted requests took as long as their place in a queue says (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
         yield f"The assumed limiter, {shorter(assumed)}, is contradicted by {count(wrong)} decisions."
-    windows = None if found.windows is None else found.windows.counts
+    windows = found.windows
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""
         keys = ", or keys share limits that were assumed separate" if windows and windows.limiters > 1 else ""
@@ -135,7 +135,7 @@ def _decisions(limits: list[NamedLimit]) -> Table:
     for name, found in limits:
         inferred = found.inference
         best = {"best fit": inferred.best, "next-best": inferred.next} if found.throttled else {}
-        fits = {"assumed": found.assumed if found.answered else None, **best}
+        fits = {"assumed": found.fit if found.answered else None, **best}
         rows += [_Compared(name, found, role, fit) for role, fit in fits.items() if fit is not None]
     note = (
         "Wrongly rejected: the limiter had room, given the requests accepted until then. Wrongly accepted: it had "
@@ -165,7 +165,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
         "#Over N": lambda row: alarm(row[1].over),
         "#Most in any W": lambda row: row[1].most_in_any,
     }
-    rows = [(name, found.windows.counts) for name, found in limits if found.windows]
+    rows = [(name, found.windows) for name, found in limits if found.windows]
     note = (
         "Saturated: a request was rejected in it. Most in any W: the maximum that a limiter accepted in any "
         "period as long as a window; a fixed window may accept up to twice N across its edge."

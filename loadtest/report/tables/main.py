@@ -126,14 +126,14 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
 
 def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
     """Return all tables except those of the first screen, including empty tables, by chapter."""
-    errors, oddities, jobs, slowest = target_tables(findings)
+    errors, jobs, slowest = target_tables(findings)
     return {
         Chapter.COMPARED: tuple(pair_tables(findings)),
         Chapter.LIMITS: (_limits(findings), *observed_429_tables(findings)),
         Chapter.TIMES: (*_latencies(findings), intervals(findings)),
         Chapter.EXECUTION: (),
         Chapter.JOBS: job_tables(findings),
-        Chapter.OUTCOMES: (_outcomes(findings), _answers(findings), errors, oddities, jobs),
+        Chapter.OUTCOMES: (_outcomes(findings), _answers(findings), errors, jobs),
         Chapter.SLOWEST: (slowest,),
         Chapter.LOAD: (_load(findings), *generator_tables(findings)),
     }

@@ -5,27 +5,17 @@ and unexplained 429s.
 """
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
-from loadtest.analysis.anomalies import ErrorGroup
+from loadtest.analysis.anomalies import WORDS, ErrorGroup
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import Point, Table, TableCell, TableColumns, table_of
-from loadtest.report.tables.cells import alarm, entry_name
-from loadtest.words import NOTHING, capital, count, duration_ms, limit_name, milliseconds, percent, times_as
-
-_ANOMALY_WORDS: Final = {
-    "negative": "an executionTime below zero, which is in no percentile",
-    "longer_than_seen": "an executionTime longer than the client waited",
-    "no_time": "an executionTime above a day, which is in no percentile",
-    "seconds": "an executionTime as if in seconds instead of ms",
-    "unknown_state": "a job state that is not documented, and counts as pending",
-    "wrong_result": "a result of another request",
-}
+from loadtest.report.tables.cells import entry_name
+from loadtest.words import NOTHING, count, duration_ms, limit_name, milliseconds, percent, times_as
 
 
 def about_target(findings: Findings) -> tuple[Point, ...]:
@@ -53,7 +43,7 @@ def _anomaly_findings(findings: Findings) -> Iterator[Point]:
     for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f" ({duration_ms(one.worst_ms)} at worst)"
         worst += f" (“{one.example}”)" if one.example else ""
-        text = f"{count(one.count)} of {count(one.possible)} responses gave {_ANOMALY_WORDS[one.name]}{worst}."
+        text = f"{count(one.count)} of {count(one.possible)} responses gave {WORDS[one.name]}{worst}."
         yield Point(text, _first(one.request_id))
 
 
@@ -62,18 +52,16 @@ def _first(request_id: str | None) -> str:
 
 
 def _job_findings(findings: Findings) -> Iterator[Point]:
-    for words, number in _strange_jobs(findings.ledger):
+    ledger = findings.ledger
+    strange = {
+        "came back as pending after they had ended": ledger.back_to_pending,
+        "came back both as completed and as failed": ledger.changed,
+        "got the id of an earlier job": ledger.duplicated,
+        "got lost: the target no longer knew them before they were seen to end": ledger.lost,
+    }
+    for words, number in strange.items():
         if number:
-            yield Point(f"{count(number)} of {count(findings.ledger.submitted)} jobs {words}.")
-
-
-def _strange_jobs(ledger: Ledger) -> tuple[tuple[str, int], ...]:
-    return (
-        ("came back as pending after they had ended", ledger.back_to_pending),
-        ("came back both as completed and as failed", ledger.changed),
-        ("got the id of an earlier job", ledger.duplicated),
-        ("got lost: the target no longer knew them before they were seen to end", ledger.lost),
-    )
+            yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
 
 
 def _rejection_findings(findings: Findings) -> Iterator[Point]:
@@ -96,7 +84,7 @@ SLOWEST: Final = 20
 
 def target_tables(findings: Findings) -> tuple[Table, ...]:
     """Return all tables about the target, including empty tables."""
-    return _errors(findings), _anomalies(findings), _jobs(findings), slowest_table(findings)
+    return _errors(findings), _jobs(findings), slowest_table(findings)
 
 
 def _errors(findings: Findings) -> Table:
@@ -118,42 +106,6 @@ def _errors(findings: Findings) -> Table:
 
 def _example(request_id: str | None) -> TableCell:
     return TableCell(request_id or NOTHING, tone="faint")
-
-
-class _Oddity(NamedTuple):
-    """An impossible value: its head, number of operations, number checked, worst value in ms, and first trace id."""
-
-    head: TableCell
-    operations: int
-    possible: int
-    worst_ms: float | None = None
-    request_id: str | None = None
-
-
-def _anomalies(findings: Findings) -> Table:
-    columns: TableColumns[_Oddity] = {
-        "Finding": lambda one: one.head,
-        "#Operations": lambda one: alarm(one.operations),
-        "#Of": lambda one: one.possible,
-        "#Worst": lambda one: duration_ms(one.worst_ms),
-        "Example": lambda one: _example(one.request_id),
-    }
-    rows = [
-        _Oddity(
-            TableCell(capital(_ANOMALY_WORDS[one.name]), one.traffic, "head"),
-            one.count,
-            one.possible,
-            one.worst_ms,
-            one.request_id,
-        )
-        for one in findings.anomalies
-    ]
-    submitted, strange = findings.ledger.submitted, _strange_jobs(findings.ledger)[:-1]
-    rows += [
-        _Oddity(TableCell(f"jobs that {words}", "", "head"), number, submitted) for words, number in strange if number
-    ]
-    note = "Figures exclude an executionTime below zero or above a day, and include all other values as reported."
-    return table_of("oddities", "Impossible values", columns, rows, note)
 
 
 def _jobs(findings: Findings) -> Table:

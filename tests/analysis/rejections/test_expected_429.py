@@ -93,7 +93,7 @@ def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
     rows = maker.Simulation(traffic, shift_s=0.25).run()
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
     found = expect(record)
-    fits = [each.assumed for each in look_into(record, found).limits.values()]
+    fits = [each.fit for each in look_into(record, found).limits.values()]
     assert {fit.shift_s for fit in fits if fit is not None} == {found.shift_s}, "a report has one clock"
     server = boundaries(record, found, 60.0) + maker.EPOCH / 1e9 + found.shift_s
     assert len(server) == 2

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis.findings import results
 from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import Observed429, look_into
 from loadtest.analysis.rejections.recovery import readings
@@ -49,7 +48,7 @@ def tell_waits(rows: list[Sample], off_s: float, *, date: bool = False) -> None:
 
 def test_saturated_windows_show_the_limit(tmp_path: Path) -> None:
     """Each whole window lets its limit pass, cut-off ones are left out, and twice as much may pass in between."""
-    found = look(tmp_path / "run", *above()).limits["sync_run"].windows
+    found = look(tmp_path / "run", *above()).limits["sync_run"].accepted
     windows = found.counts
     assert 1 <= windows.whole == windows.saturated < windows.windows <= 4
     assert windows.spread == (100, 100.0, 100)
@@ -61,7 +60,7 @@ def test_another_limit_shows_in_the_windows(tmp_path: Path) -> None:
     """A server that lets 80 pass is found out by its windows and by what is inferred."""
     told = look(tmp_path / "run", *above(260, limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)}))
     found = told.limits["sync_run"]
-    assert found.windows.counts.seems == 80
+    assert found.windows.seems == 80
     assert found.inference.other_count == 80
     assert found.assumed.wrongly_rejected > 100
 
@@ -246,7 +245,7 @@ def test_error_codes_and_json(tmp_path: Path) -> None:
     for place, row in enumerate(row for row in requests(rows) if row.status == 429):
         row.error_code = "quota" if place % 3 else None
     found = maker.findings(tmp_path / "run", maker.info(traffic), rows)
-    observed = results(found).observed_429
+    observed = found.observed_429.result()
     limit = observed.limits["sync_run"]
     assert limit.codes == {"quota": limit.throttled - limit.codes["none"], "none": -(-limit.throttled // 3)}
     assert limit.inferred.verdict == "named"
