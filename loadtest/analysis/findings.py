@@ -143,13 +143,7 @@ def find(record: Record) -> Findings:
     judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, even)
     verdict = describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged)
     return Findings(
-        **_about(record, expectation, verdict),
-        overall=metrics.overall,
-        operations=metrics.operations,
-        traffic=metrics.traffic,
-        record=record,
-        expectation=expectation,
-        metrics=metrics,
+        **_once(record, expectation, metrics, verdict),
         uses=uses.result(),
         evenness=even,
         rates=rates.by_limit,
@@ -157,25 +151,19 @@ def find(record: Record) -> Findings:
         lags=lags.result(),
         heats=heats.result(),
         executions=executions.result(),
-        errors=record.errors.result(),
-        anomalies=record.anomalies.result(),
-        ledger=record.jobs,
-        slowest=record.slowest.result(),
         observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
         keys=keys.result(),
         slow_keys=keys.slow(),
         blocks=blocks,
         answers=answer_all(record, metrics, values),
-        on_purpose=deliberate_errors(record, metrics),
         intervals=intervals,
         checks=checks,
         judged=judged,
-        verdict=verdict,
     )
 
 
-def _about(record: Record, expectation: Expectation, verdict: Verdict) -> dict[str, Any]:
-    """Return the fields that identify a run, and its verdict."""
+def _once(record: Record, expectation: Expectation, metrics: RunFigures, verdict: Verdict) -> dict[str, Any]:
+    """Return the fields that need no second pass."""
     info, scenario = record.info, record.info.scenario
     run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
     return {
@@ -197,6 +185,18 @@ def _about(record: Record, expectation: Expectation, verdict: Verdict) -> dict[s
             why_not=expectation.why_not,
         ),
         "generators": generators(info),
+        "overall": metrics.overall,
+        "operations": metrics.operations,
+        "traffic": metrics.traffic,
+        "errors": record.errors.result(),
+        "anomalies": record.anomalies.result(),
+        "ledger": record.jobs,
+        "slowest": record.slowest.result(),
+        "on_purpose": deliberate_errors(record, metrics),
+        "record": record,
+        "expectation": expectation,
+        "metrics": metrics,
+        "verdict": verdict,
     }
 
 

@@ -46,12 +46,8 @@ def answer(findings: Findings) -> str:
     if by_duration := _by_duration(findings):
         return by_duration
     first = next((one for one in found if one.kind == "effect" and _changed(one)), found[0])
-    return sentence(findings, first) + (f" ({counted(len(found) - 1, 'more comparison')} below)" if found[1:] else "")
-
-
-def sentence(findings: Findings, found: ComparisonAnswer) -> str:
-    """Return the answer to one comparison as a clause."""
-    return _effect(found) if found.kind == "effect" else _alternatives(findings, found)
+    text = _effect(first) if first.kind == "effect" else _alternatives(findings, first)
+    return text + (f" ({counted(len(found) - 1, 'more comparison')} below)" if found[1:] else "")
 
 
 def label(metric: str) -> str:

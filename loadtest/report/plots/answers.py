@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 
 from loadtest.analysis.answers import ComparisonAnswer, SideFigure
 from loadtest.analysis.findings import Findings
-from loadtest.report.answers import label, sentence, value
+from loadtest.report.answers import answer, label, value
 from loadtest.report.deciding import MOST
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import FADED, INK, MUTED, OPERATIONS, note, panels, plain, rows, short
@@ -42,8 +42,7 @@ def draw(findings: Findings) -> Drawing | None:
     caption = "Each dot is a figure with its 95 % interval (an arrow: no bound); the table has those of differences."
     if left > 0:
         caption += f" {left} more are in the tables."
-    title = ". ".join(capital(sentence(findings, each)) for each in findings.answers)
-    return Drawing(title, caption, figure, answer_tables(findings))
+    return Drawing(capital(answer(findings)), caption, figure, answer_tables(findings))
 
 
 def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
