@@ -223,7 +223,7 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
             logged = logged_limit(of_limit, source, record.assumed_limits.spec, tolerance, clock(record.info))
             requests, inferred, words = logged.requests, logged.inference, logged.words
         looked, fit = _look(record, expectation, requests, headers, inferred)
-        limits[name] = replace(looked, words=words)
+        limits[name] = msgspec.structs.replace(looked, words=words)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
