@@ -91,6 +91,11 @@ class Threshold:
         """The scope in words: ``greetings / within``, or ``overall``."""
         return scope_of(self.traffic, self.operation, self.stage)
 
+    def covers(self, traffic: str, operation: str, stage: str) -> bool:
+        """Whether a stage of a traffic entry is within the scope."""
+        scope = ((self.traffic, traffic), (self.operation, operation), (self.stage, stage))
+        return all(own in (None, other) for own, other in scope)
+
     def holds(self, value: float, expected: float | None = None) -> bool:
         """Whether one value meets the requirement; only ``within`` needs ``expected``.
 

@@ -1,7 +1,7 @@
 """All results of the analysis of a record in one object, and its file ``metrics.json``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from inspect import cleandoc
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -14,6 +14,8 @@ from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_ent
 from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.consistency import Inconsistency
+from loadtest.analysis.default_thresholds import UnexpectedErrors, default_thresholds
+from loadtest.analysis.frames import Run, names_of
 from loadtest.analysis.imported import describe_import
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
@@ -41,7 +43,7 @@ from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, nothing_ok, thresholds_of
+from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
 
@@ -136,11 +138,13 @@ def find(record: Record) -> Findings:
     executions, keys, blocks = ExecutionTimeline(record), KeyTimes(record), TimeBlocks(record, expectation)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
+    unexpected = UnexpectedErrors(record.vocabulary, record.info)
     visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
-    scan(record.directory, record.vocabulary, [*visitors, values])
+    scan(record.directory, record.vocabulary, [*visitors, values, unexpected])
     intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
-    judged, checks = judged + nothing_ok(record.info, metrics), check(record, metrics.overall, even)
+    judged += default_thresholds(record, metrics, unexpected)
+    checks = check(record, metrics.overall, even)
     verdict = describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged)
     return Findings(
         **_once(record, expectation, metrics, verdict),
@@ -232,35 +236,41 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
     return find(load_record(run_directory.find_run(str(run), reports)))
 
 
-def metrics_table(run: str | Path | Findings, reports: Path = Path("reports")) -> pd.DataFrame:
-    """Return a run's figures as rows: those of ``metrics.json``, computed from the record.
+def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> pd.DataFrame:
+    """Return the figures of a run, or of several, as rows: those of ``metrics.json``, computed from the record.
 
-    Columns: ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
+    Columns: ``run``, ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
     to 1, or empty for a number), ``value`` (NaN where it is missing or samples are too few), ``low`` and ``high`` (95 %
     interval of a percentile, sampling only), ``n`` (values behind a time), ``at_least`` (whether the value reaches a
     time-out and is a lower bound).
 
     Args:
-        run: a run directory, a run's id, ``latest``, or the result of ``understand``.
+        runs: a run directory, a run's id, ``latest``, or the result of ``understand``; or several.
         reports: parent directory of ids.
 
     Raises:
         InputError: if there is no such run.
         RecordError: if it cannot be read as a record.
     """
-    found = run if isinstance(run, Findings) else understand(run, reports)
-    wholes: dict[str, OverallFigures | OperationFigures] = {"overall": found.metrics.overall, **found.metrics.traffic}
+    wanted = [runs] if isinstance(runs, str | Path | Findings) else list(runs)
+    found = [run if isinstance(run, Findings) else understand(run, reports) for run in wanted]
+    called = names_of([each.record.directory for each in found])
     rows = [
-        {"traffic": name, "stage": stage, **row}
-        for name, whole in wholes.items()
+        {"run": run, "traffic": name, "stage": stage, **row}
+        for run, each in zip(called, found, strict=True)
+        for name, whole in _wholes(each).items()
         for stage, figures in {"": whole, **whole.stages}.items()
         for row in _rows(figures)
     ]
-    columns = ["traffic", "stage", "metric", "statistic", "unit", "value", "low", "high", "n", "at_least"]
+    columns = ["run", "traffic", "stage", "metric", "statistic", "unit", "value", "low", "high", "n", "at_least"]
     table = pd.DataFrame(rows, columns=columns)
     numbers = ["value", "low", "high", "n"]
     return table.astype(dict.fromkeys(numbers, "float64"))
+
+
+def _wholes(found: Findings) -> dict[str, OverallFigures | OperationFigures]:
+    return {"overall": found.metrics.overall, **found.metrics.traffic}
 
 
 def _rows(figures: CountedFigures) -> Iterator[dict[str, Any]]:

@@ -280,16 +280,20 @@ def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> p
 
 def _frame(name: str, runs: Run | Iterable[Run], reports: Path) -> pd.DataFrame:
     wanted = [runs] if isinstance(runs, str | Path) else list(runs)
-    directories = [run_directory.find_run(str(run), reports) for run in wanted]
-    # Blocks of two comparisons have the same names.
-    often = Counter(directory.name for directory in directories)
-    called = {each: each.name if often[each.name] == 1 else str(each) for each in directories}
-    parts = [part for directory, run in called.items() for part in _tables(directory, name, run)]
+    directories = list(dict.fromkeys(run_directory.find_run(str(run), reports) for run in wanted))
+    called = zip(directories, names_of(directories), strict=True)
+    parts = [part for directory, run in called for part in _tables(directory, name, run)]
     table = pa.concat_tables([_schema(name).empty_table(), *parts]).unify_dictionaries()
     frame: pd.DataFrame = table.to_pandas(types_mapper=_NULLABLE.get)
     for column in frame.select_dtypes("category"):
         frame[column] = frame[column].cat.remove_unused_categories()
     return frame
+
+
+def names_of(directories: Sequence[Path]) -> list[str]:
+    """Return the name of each run directory, or its path where blocks of two comparisons share a name."""
+    often = Counter(directory.name for directory in directories)
+    return [each.name if often[each.name] == 1 else str(each) for each in directories]
 
 
 def _schema(name: str) -> pa.Schema:
@@ -320,7 +324,7 @@ def _tables(directory: Path, name: str, run: str) -> Iterator[pa.Table]:
 def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
     """Write each table of a run to a file, and yield its path: ``operations.csv``, ``requests.csv``.
 
-    ``form`` is ``csv`` or ``parquet``. Existing files in ``folder`` are replaced.
+    ``form`` is ``csv`` or ``parquet``. Existing files in ``folder`` are replaced; it is made if it is missing.
 
     Raises:
         InputError: if a file cannot be written.
@@ -329,11 +333,12 @@ def export(directory: Path, form: str, folder: Path) -> Iterator[Path]:
     for name in TABLES:
         path = folder / f"{name}.{form}"
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             with run_directory.replacing(path) as temporary:
                 _write(temporary, form, _tables(directory, name, directory.name), _schema(name))
         except OSError as error:
             raise InputError(
-                f"cannot write {path}: {error.strerror or error}", "Name a directory that is there with --output."
+                f"cannot write {path}: {error.strerror or error}", "Name another directory with --output."
             ) from error
         yield path
 

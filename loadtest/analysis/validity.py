@@ -26,7 +26,7 @@ from loadtest.record.generator_limits import (
 )
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
 from loadtest.stats.order_statistics import rank
-from loadtest.words import counted
+from loadtest.words import counted, seconds
 
 
 def _describe(worker: WorkerInfo) -> str:
@@ -153,7 +153,10 @@ def _complete(record: Record) -> ValidityCheck:
     written = "an unknown number" if info.samples is None else f"{info.samples:,}"
     bad = ""
     if not info.complete:
-        bad = "the record is incomplete: the run was killed before it could close it"
+        planned = max((stage.end_s for plan in info.traffic.values() for stage in plan.stages), default=0.0)
+        killed = "the run was killed before it could close it" if info.end == "running" else "it could not be closed"
+        cut = f"it ends after {seconds(record.covered_s)} of {seconds(planned)}"
+        bad = f"the record is incomplete: {killed}, and {cut}"
     elif rows != info.samples:
         bad = f"the record is incomplete: {written} samples were written, but only {rows:,} are readable"
     return _judged("record complete", f"{rows:,} of {written} samples", "all", "the record is complete", bad)

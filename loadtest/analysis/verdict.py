@@ -1,13 +1,11 @@
 """The verdict of a run: its validity, its end, and its thresholds, judged by the run's figures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from operator import attrgetter
 from typing import Final, Literal, NamedTuple, get_args
-
-import msgspec
 
 from loadtest.analysis.intervals import TIME_OUTS, MetricInterval, find_interval
 from loadtest.analysis.metrics import RunFigures
@@ -23,10 +21,9 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import ValidityCheck
-from loadtest.contract import THROTTLED_STATUS
 from loadtest.errors import ExitCode
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, field_of
-from loadtest.record.effective_scenario import written_entry, written_thresholds
+from loadtest.record.effective_scenario import unexpected_errors, written_thresholds
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit
@@ -46,8 +43,8 @@ class Judged(Result, frozen=True, kw_only=True):
         marginal: whether a part of the interval would be judged otherwise than the value.
         confident: whether the interval was judged, so that a marginal result is inconclusive.
         n: number of values, requests or operations.
-        why: reason if it is inconclusive; empty otherwise.
-        implicit: whether it is the built-in threshold that each traffic entry has an ok operation.
+        why: reason if it is inconclusive, or of a failed default threshold; empty otherwise.
+        implicit: whether it is a default threshold, which the scenario does not write.
         base: value of the other side of a relative threshold; ``interval`` and ``margin`` are then those of value −
             factor × base.
     """
@@ -88,28 +85,6 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
         )
         for each in written_thresholds(info)
     ]
-
-
-def nothing_ok(info: RunInfo, metrics: RunFigures) -> list[Judged]:
-    """Return a failed threshold for each traffic entry that sent operations and had none ok.
-
-    A run without any success must not pass. Entries with an expected 429 in every stage are exempt, and so are runs
-    that were cut short.
-    """
-    if info.end != "finished" or info.imported:
-        return []
-    threshold = parse_threshold("operations.ok > 0")
-    return [
-        msgspec.structs.replace(judge_one(replace(threshold, traffic=name), metrics), implicit=True)
-        for name, figures in metrics.traffic.items()
-        if figures.operations.sent and not figures.operations.ok and not _expects_only_429(info, name)
-    ]
-
-
-def _expects_only_429(info: RunInfo, traffic: str) -> bool:
-    """Return True if every stage of an entry expects 429 and nothing else."""
-    stages = written_entry(info, traffic).stages
-    return bool(stages) and all(stage.expect == (THROTTLED_STATUS,) for stage in stages)
 
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":
@@ -273,7 +248,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
     return "because of time-outs, the true value may be on either side of the threshold"
 
 
-VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass", "imported"]
+VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass", "not judged", "imported"]
 
 EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {
     word: ExitCode.__members__.get(word.upper(), ExitCode.PASS) for word in get_args(VerdictWord)
@@ -327,8 +302,10 @@ def _decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) ->
     if unclear := [sentence(one) for one in judged if one.judgement == "inconclusive"]:
         rest = f"{len(unclear)} of {counted(len(judged), 'threshold')} cannot be judged"
         return "inconclusive", f"{rest}: {unclear[0]}{_more(len(unclear) - 1)}.", unclear
+    if not judged and unexpected_errors(info) is None:
+        return "not judged", "no thresholds set, and unexpected_errors is off; the run is valid.", []
     if not judged:
-        return "pass", "no thresholds set; the run is valid.", []
+        return "pass", "no thresholds set; the run is valid, and no stage had too many unexpected errors.", []
     held = "its one threshold holds" if len(judged) == 1 else f"all {len(judged)} thresholds hold"
     if marginal := [one for one in judged if one.marginal]:
         by = "within its 95\u00a0% interval" if len(marginal) == 1 else "within their 95\u00a0% intervals"
@@ -346,7 +323,7 @@ def sentence(one: Judged) -> str:
     """Return a judged threshold in words: its scope, requirement and value."""
     where = f"{one.scope}: {one.require}"
     if one.implicit:
-        return f"{one.scope}: no operation was ok ({one.n:,} offered)"
+        return f"{one.scope}: {one.why}"
     if one.judgement == "inconclusive":
         return f"{where} ({one.why})"
     return f"{where}, but it was {amount(one)}"

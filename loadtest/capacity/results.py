@@ -102,10 +102,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """The limit, if the bottleneck was a limit or the poll budget."""
 
 
-_ERRORS: Final = 0.01
-"""Maximum share of an entry's failed operations where no threshold gives one."""
 _UNAVAILABLE: Final = "503"
-_FAILING: Final = ("error_rate", "operations.failed", "operations.timed_out")
 
 
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
@@ -129,7 +126,7 @@ def read_level(directory: Path, *, name: str, multiplier: float, stage: str, sce
         for each in metrics.limits
         if each.limit in LIMIT_NAMES and each.sent
     }
-    broken = [each for each in metrics.thresholds if each.judgement != "pass"] + _failing(entries, scenario)
+    broken = [each for each in metrics.thresholds if each.judgement != "pass"]
     said = tuple(each.require for each in broken)
     outcome: LevelOutcome = "inconclusive" if broken else "holds"
     constraint = limit = None
@@ -167,16 +164,6 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
         unavailable_rate=stage.statuses.get(_UNAVAILABLE, 0) / max(1, sum(stage.statuses.values())),
         requests_per_operation=stage.requests_per_operation,
     )
-
-
-def _failing(entries: Mapping[str, EntryLevel], scenario: "Scenario") -> list[JudgedThreshold]:
-    """Implicit thresholds for entries with too many errors that no threshold on errors covers."""
-    stated = [each for each in scenario.threshold if each.parsed.metric in _FAILING]
-    return [
-        JudgedThreshold(require=f"error_rate <= {_ERRORS:.0%}", judgement="fail", traffic=name)
-        for name, entry in entries.items()
-        if entry.error_rate > _ERRORS and not any(each.covers(name, scenario.traffic[name]) for each in stated)
-    ]
 
 
 def _rejecting(

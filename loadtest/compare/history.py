@@ -17,6 +17,7 @@ import msgspec
 from loadtest.compare.measurements import Measurement, RunMeasurements, mismatch, significant
 from loadtest.compare.results import ComparisonVerdict
 from loadtest.errors import InputError
+from loadtest.foreign_text import csv_text
 
 SCHEMA_VERSION: Final = 1
 
@@ -248,7 +249,8 @@ def to_otava(history: History) -> str:
     keys = [key for key in columns[-1] if all(key in column for column in columns)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["time", "run", "commit", "version", *map("/".join, keys)])
+    writer.writerow(["time", "run", "commit", "version", *(csv_text("/".join(key)) for key in keys)])
     for run, column in zip(runs, columns, strict=True):
-        writer.writerow([run.started, run.run, run.commit, run.target_version, *(column[key] for key in keys)])
+        words = (run.started, run.run, run.commit, run.target_version)
+        writer.writerow([*map(csv_text, words), *(column[key] for key in keys)])
     return text.getvalue()

@@ -341,7 +341,10 @@ def _abort(directory: Path, reason: str) -> None:
     info = run_directory.load(directory)
     if info.end == "running":
         info.end, info.end_reason = "aborted", reason
-        run_directory.save(info, directory)
+        try:
+            run_directory.save(info, directory)
+        except OSError:
+            run_directory.overwrite(info, directory)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable
@@ -205,8 +206,8 @@ class Engine:
             gevent.sleep(0.02)
 
     def _note_early_end(self, session: Session) -> None:
-        session.info.end = "aborted" if self._abort_reason else "interrupted"
-        session.info.end_reason = self._abort_reason
+        reason = self._abort_reason or (None if self.error is None else self.error.message)
+        session.info.end, session.info.end_reason = "aborted" if reason else "interrupted", reason
 
     def _stopping(self, **_: Any) -> None:
         """Handle Locust's stop of the users; a run that has not ended was interrupted by the person at its page."""
@@ -258,12 +259,10 @@ class Engine:
             if (reason := breakers.check(session.elapsed_s)) is not None:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)
-            if session.recorder.failure is not None and self.error is None:
-                self._fail(
-                    RecordError(
-                        f"cannot write the record in {session.directory}: {session.recorder.failure.strerror}",
-                        "Free some space, or name another --output-dir.",
-                    )
-                )
+            failure = session.recorder.failure
+            if failure is not None and self.error is None:
+                why = os.strerror(failure.errno) if failure.errno else str(failure)
+                where = f"cannot write the record in {session.directory}: {why}"
+                self._fail(RecordError(where, "Free some space, or name another --output-dir."))
             if session.bug is not None or self.error is not None:
                 self.interrupt()

@@ -125,6 +125,13 @@ def save(info: RunInfo, directory: Path) -> None:
     write_json(directory / FILE_NAME, info)
 
 
+def overwrite(info: RunInfo, directory: Path) -> None:
+    """Write ``run.json`` in its place, not indented: shorter than before, so that it fits on a full disk."""
+    with (directory / FILE_NAME).open("r+b") as file:
+        file.write(msgspec.json.encode(info))
+        file.truncate()
+
+
 def load(directory: Path) -> RunInfo:
     """Read ``run.json``.
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--baseline", type=Path, action="append", default=[], metavar="RUN_DIR", help="an earlier run")
     parser.add_argument("--full", action="store_true", help="print every table and fact")
     options = parser.parse_args(argv)
-    return guarded(lambda: _make(options), f"the report to {options.directory}")
+    return guarded(lambda: _make(options), "the summary")
 
 
 def _make(options: Namespace) -> int:
@@ -60,7 +60,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
-        print("  The record is complete: make the files again from it once they can be written.", file=sys.stderr)
+        print("  Make the files again from the runs once they can be written.", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - any other error is our bug, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()

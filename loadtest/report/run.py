@@ -31,7 +31,12 @@ from loadtest.words import capital, counted
 
 _LEADING: Final = 2
 """Plots before all chapters, that of the answer included."""
-_TONES: Final[dict[VerdictWord, Tone]] = {"pass": "good", "inconclusive": "unsure", "imported": ""}
+_TONES: Final[dict[VerdictWord, Tone]] = {
+    "pass": "good",
+    "inconclusive": "unsure",
+    "not judged": "unsure",
+    "imported": "",
+}
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."

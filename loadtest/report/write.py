@@ -23,6 +23,7 @@ from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import Page, Plot, Section
 from loadtest.report.run import build, differences
+from loadtest.words import capital
 
 LONG: Final = 2_000_000
 """Minimum number of samples whose reading takes long enough to print a progress line."""
@@ -66,30 +67,40 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
 
     Raises:
         RecordError: if a directory holds no readable record.
-        InputError: if a threshold of the scenario can't be read, or a run is its own baseline.
+        InputError: if a threshold of the scenario can't be read, a run is its own baseline, or a file can't be written.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
     # The progress bar's thread has ended: with another thread, only one process may draw.
     drawn = _draw(found, png=png) if plots else ()
-    differs = Section()
     if baselines:
         run_directory.refuse_imported(directory)
-    if not found.record.info.imported:
-        measured = measurements.measure(found)
-        measurements.write(measured, directory)
-        differs = differences(measured, [load_measurements(one) for one in baselines]) if baselines else differs
+    measured = None if found.record.info.imported else measurements.measure(found)
+    differs = (
+        differences(measured, [load_measurements(one) for one in baselines]) if measured and baselines else Section()
+    )
     page = build(found, drawn, differs)
+    try:
+        _write(found, measured, page, drawn)
+    except OSError as error:
+        state = next((f"{capital(check.words)}. " for check in found.checks if check.name == "record complete"), "")
+        remedy = f"{state}Free some space, or copy the run directory; then make the report again."
+        raise InputError(f"cannot write the report to {directory}: {error.strerror}", remedy) from error
+    return page
+
+
+def _write(found: Findings, measured: RunMeasurements | None, page: Page, drawn: Sequence[Plot]) -> None:
+    directory = found.record.directory
     analysis.write(found)
     write_plots(drawn, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
-    if found.record.info.imported:  # CI systems judge runs
-        return page
+    if measured is None:  # CI systems judge runs
+        return
+    measurements.write(measured, directory)
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
-    return page
 
 
 def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:

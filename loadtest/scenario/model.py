@@ -19,6 +19,7 @@ from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, POLLED_OPERATION
 from loadtest.errors import InputError
 from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
 from loadtest.metrics import ASYNC_ONLY, INTERVALS, METRICS, SUMMARIES
+from loadtest.record.effective_scenario import UNEXPECTED_ERRORS
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, settings_of
 from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, Share, Strict
 from loadtest.scenario.traffic import Traffic
@@ -160,16 +161,19 @@ class ThresholdEntry(Strict):
                 yield f"{metric} is known for async_run only, and {reference.name!r} is a {other.operation}"
 
 
+_ShareOrFalse = Annotated[
+    Share | None,
+    BeforeValidator(lambda value: None if value is False else value),
+    WithJsonSchema({"type": ["number", "string", "boolean"], "examples": [0.1, "10%", False]}),
+]
+
+
 class Breakers(Strict):
     """Conditions that abort a run early. All are on by default."""
 
     auth: bool = True
     """Three consecutive responses that reject the key (401, 403), if no such status is expected."""
-    server_errors: Annotated[
-        Share | None,
-        BeforeValidator(lambda value: None if value is False else value),
-        WithJsonSchema({"type": ["number", "string", "boolean"], "examples": [0.1, "10%", False]}),
-    ] = 0.1
+    server_errors: _ShareOrFalse = 0.1
     """More than this share of 5xx among the last 20 responses; ``false`` turns it off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
     """Number of accepted jobs that have not ended."""
@@ -271,6 +275,8 @@ class Scenario(Strict):
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
     """Number of API keys in each group, taken from WORKFLOW_API_KEYS in this order."""
     threshold: list[ThresholdEntry] = []
+    unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
+    """Largest share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
     compare: list[Comparison] = []
     """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()

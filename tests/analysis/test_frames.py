@@ -150,6 +150,10 @@ def test_several_runs_are_one_frame(run: Path, tmp_path: Path) -> None:
     assert set(alike["run"]) == {str(tmp_path / "a/00-base"), str(tmp_path / "b/00-base")}
     with pytest.raises(InputError, match="is not a run"):
         analysis.requests([run, "nowhere"])
+    figures = analysis.metrics([analysis.understand(run), "a/00-base"], reports=tmp_path)
+    assert figures["run"].unique().tolist() == ["some-run", "00-base"]
+    goodput = figures[(figures["run"] == "00-base") & (figures["metric"] == "goodput")]["value"]
+    assert set(goodput) == {2.0}
 
 
 def test_a_run_without_a_row_has_every_column(tmp_path: Path) -> None:
@@ -171,9 +175,9 @@ def test_a_time_that_cannot_be_is_no_timestamp(tmp_path: Path) -> None:
 
 
 def test_paths_of_exports_are_printed(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """One a line, and the files are there."""
-    assert main(["export", str(run), "--to", "csv", "--output", str(tmp_path)]) == ExitCode.PASS
-    paths = [tmp_path / f"{name}.csv" for name in ("operations", "requests")]
+    """One a line, and the files are there, in a folder that was missing."""
+    assert main(["export", str(run), "--to", "csv", "--output", str(tmp_path / "new/one")]) == ExitCode.PASS
+    paths = [tmp_path / f"new/one/{name}.csv" for name in ("operations", "requests")]
     assert capfd.readouterr().out.split() == [str(path) for path in paths]
     assert all(path.exists() for path in paths)
 
@@ -216,9 +220,9 @@ def test_pandas_reads_the_types_of_the_frames_from_parquet(run: Path, tmp_path: 
 
 
 def test_an_output_that_cannot_be_written_is_one_sentence(run: Path) -> None:
-    """A directory that isn't there is a usage error that names the option, and nothing is left behind."""
+    """A file in place of the directory is a usage error that names the option, and nothing is left behind."""
     with pytest.raises(InputError) as raised:
-        list(frames.export(run, "csv", run / "no"))
+        list(frames.export(run, "csv", run / "run.json"))
     assert "--output" in raised.value.remedy
     assert not list(run.glob("*.part"))
 

@@ -6,7 +6,7 @@ from plugins import record_maker as maker
 
 from loadtest.analysis.findings import as_json, find
 from loadtest.analysis.run_record import Record, load_record
-from loadtest.analysis.verdict import decide
+from loadtest.analysis.verdict import Verdict, decide
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import CpuSample
 from loadtest.record.samples import FILE_NAME, Sample
@@ -47,6 +47,53 @@ def test_thresholds_make_the_verdict(tmp_path: Path, require: list[str], word: s
     verdict = find(simple(tmp_path / "run", require=require)).verdict
     assert (verdict.word, verdict.exit_code) == (word, code)
     assert verdict.sentence.startswith(word.capitalize())
+
+
+def faulty(directory: Path, errors: int, fate: dict[str, Any], **changes: Any) -> Verdict:
+    """The verdict of a run of 100 operations, the last of which had errors."""
+    effective = {"traffic": {"t": {"stages": [{"name": "within", "expect": [503]}]}}, **changes.pop("keys", {})}
+    rows = [row for k in range(100) for row in maker.both("t", k, k * 100.0, k * 100.0 + 20)]
+    for row in rows[-2 * errors :]:
+        for name, value in fate.items():
+            setattr(row, name, value)
+        if row.row == "request" and row.reason == "give_up":
+            row.status, row.outcome, row.reason = 429, "throttled", "throttled"
+    record = simple(directory, rows=rows, **changes)
+    record.info.scenario.effective |= effective
+    return find(record).verdict
+
+
+SILENT = {"outcome": "timed_out", "status": None, "reason": "timeout"}
+WAITED = {"outcome": "timed_out", "status": 200, "reason": "give_up"}
+BUSY = {"outcome": "failed", "status": 503, "reason": "unexpected_status"}
+
+
+@pytest.mark.parametrize(
+    ("errors", "fate", "changes", "word"),
+    [
+        (3, SILENT, {}, "fail"),
+        (2, SILENT, {}, "pass"),
+        (4, SILENT, {"keys": {"unexpected_errors": "4%"}}, "pass"),
+        (9, SILENT, {"keys": {"unexpected_errors": False}}, "not judged"),
+        (9, SILENT, {"require": ["error_rate < 50%"]}, "pass"),
+        (9, SILENT, {"require": ["response_time.p50 < 1s"]}, "fail"),
+        (9, SILENT, {"end": "interrupted", "elapsed_s": 10.0}, "pass"),
+        (9, BUSY, {}, "pass"),
+        (9, {**BUSY, "status": 500}, {}, "fail"),
+        (9, WAITED, {}, "pass"),
+    ],
+)
+def test_unexpected_errors_fail_a_run(
+    tmp_path: Path, errors: int, fate: dict[str, Any], changes: dict[str, Any], word: str
+) -> None:
+    """At least three and more than the allowed share, unless expected, caused by 429s, or judged by a threshold."""
+    verdict = faulty(tmp_path / "run", errors, fate, **changes)
+    assert verdict.word == word
+    if word == "fail":
+        assert f"t / within: {errors} of 100 operations failed or timed out" in verdict.sentence
+        assert verdict.exit_code == ExitCode.FAIL
+    if word == "not judged":
+        assert verdict.exit_code == ExitCode.PASS
 
 
 def test_a_run_without_thresholds_says_so(tmp_path: Path) -> None:
@@ -146,7 +193,7 @@ def test_time_outs_fail_a_threshold_only_beyond_what_is_known(tmp_path: Path) ->
         rows += maker.both("t", k, k * 100.0, k * 100.0 + (100 if late else 20), **fate)
     require = ["response_time.p95 < 80ms", "response_time.p95 < 150ms", "response_time.p50 < 30ms"]
     judged = find(simple(tmp_path / "run", rows=rows, require=require)).judged
-    assert [one.judgement for one in judged] == ["fail", "inconclusive", "pass"]
+    assert [one.judgement for one in judged if not one.implicit] == ["fail", "inconclusive", "pass"]
 
 
 def test_a_threshold_within_its_interval_is_marginal(tmp_path: Path) -> None:

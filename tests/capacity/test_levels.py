@@ -81,28 +81,6 @@ def test_a_level_that_holds_is_stopped_by_nothing(tmp_path: Path) -> None:
     assert level.limits[LimitName.RETRIEVAL].throttled_rate == 0.1
 
 
-def test_operations_that_fail_do_not_get_through(tmp_path: Path) -> None:
-    """Without a threshold on errors, more than 1 % are too many."""
-    passed = [{"require": "requests.throttled == 0", "judgement": "pass"}]
-    level = read(tmp_path, thresholds=passed, refused={}, error_rate=0.02)
-    assert (level.outcome, level.constraint, level.broken) == ("breaks", Constraint.ERRORS, ("error_rate <= 1%",))
-    assert read(tmp_path, thresholds=passed, refused={}, error_rate=0.01).outcome == "holds"
-
-
-@pytest.mark.parametrize(("operation", "outcome"), [("sync_run", "breaks"), ("async_run", "holds")])
-def test_a_threshold_on_errors_replaces_the_implicit_one_only_where_it_applies(
-    tmp_path: Path, operation: str, outcome: str
-) -> None:
-    """Jobs that all fail break the level, unless the scenario's own threshold on their errors passes."""
-    runs = WRITTEN["traffic"]["jobs"] | {"operation": "sync_run"}
-    stated = {"require": "error_rate <= 1", "operation": operation}
-    scenario = Scenario.model_validate(
-        WRITTEN | {"traffic": WRITTEN["traffic"] | {"runs": runs}, "threshold": [stated]}
-    )
-    passed = [{**stated, "judgement": "pass"}]
-    assert read(tmp_path, thresholds=passed, refused={}, error_rate=1.0, scenario=scenario).outcome == outcome
-
-
 def test_a_threshold_that_cannot_be_judged_is_no_broken_one(tmp_path: Path) -> None:
     """Too few values: the level neither holds nor breaks, unless another threshold fails."""
     unsure = {"require": "response_time.p95 < 1s", "judgement": "inconclusive"}

@@ -400,3 +400,11 @@ def test_a_line_of_an_older_version_is_read_as_it_was(tmp_path: Path) -> None:
     assert (found.line.verdict, found.status, found.line.sentence) == ("regressed", "waiting", "day 3")
     assert found.measurements.measurements == line.run.measurements
     assert not mismatch(found.measurements, made_run(4))
+
+
+def test_a_spreadsheet_takes_no_exported_text_as_a_formula() -> None:
+    """Names of runs, commits and versions come from elsewhere."""
+    line = made_line()
+    hostile = msgspec.structs.replace(line.run, run="=cmd|' /C calc'!A0", commit="+1", target_version="@SUM(A1)")
+    text = history.to_otava(fold([msgspec.structs.replace(line, run=hostile)]))
+    assert text.splitlines()[1].split(",")[1:4] == ["'=cmd|' /C calc'!A0", "'+1", "'@SUM(A1)"]

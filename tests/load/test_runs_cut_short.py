@@ -100,3 +100,4 @@ def test_a_full_disk_ends_the_run_with_a_sentence(offer: Any, open_api: Any) -> 
     assert run.process.returncode == 3
     assert b"cannot write the record" in run.said[-1]
     assert len(run.operations) < 3000
+    assert (run.info.end, run.info.end_reason.endswith("File too large")) == ("aborted", True)

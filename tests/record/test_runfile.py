@@ -47,6 +47,11 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     run_directory.save(ended, tmp_path)
     assert run_directory.load(tmp_path) == ended
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+    size = (tmp_path / FILE_NAME).stat().st_size
+    cut = info(end="aborted", end_reason="cannot write the record: No space left on device")
+    run_directory.overwrite(cut, tmp_path)
+    assert run_directory.load(tmp_path) == cut
+    assert (tmp_path / FILE_NAME).stat().st_size < size, "a full disk has room for it"
 
 
 def test_a_run_is_complete_once_it_ended_and_closed_its_record() -> None:

@@ -264,3 +264,15 @@ def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     assert not list((directory / "plots").iterdir())
     assert (directory / "metrics.json").read_bytes() == (with_plots / "metrics.json").read_bytes()
     assert "--no-plots" not in (with_plots / "report.html").read_text()
+
+
+def test_a_report_that_cannot_be_written_says_where_the_record_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As on a full disk: a usage error with the cause, and no claim that an incomplete record is complete."""
+    directory = maker.save(tmp_path / "run", *records()["killed"])
+    (directory / "report.md").mkdir()
+    assert report_main([str(directory), "--no-plots"]) == ExitCode.USAGE
+    said = capsys.readouterr().err
+    assert f"cannot write the report to {directory}: Is a directory" in said
+    assert re.search(r"The record is incomplete: .* it ends after [\d.]+ s of 3 s", said)

@@ -53,11 +53,11 @@ _NEAREST: Final = 3
 
 def thresholds(findings: Findings) -> Table:
     """Return each threshold with value, margin and n; failed thresholds decide, then the nearest to failing."""
-    judged, implicit = findings.judged, "default for every traffic entry that should succeed"
+    judged = findings.judged
     columns: TableColumns[Judged] = {
         "Result": _result,
         "Where": lambda one: TableCell(one.scope, entry_name(findings, one.traffic).detail if one.traffic else ""),
-        "Threshold": lambda one: TableCell(one.require, implicit if one.implicit else one.why),
+        "Threshold": lambda one: TableCell(one.require, one.why),
         "#Value": lambda one: TableCell(amount(one), _beside(one)),
         "#Margin": lambda one: NOTHING if one.margin is None else signed(one.margin, one.unit),
         "~#n": lambda one: one.n,

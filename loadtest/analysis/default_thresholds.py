@@ -1,0 +1,112 @@
+"""Default thresholds: an entry must have an ok operation, and few operations of a stage may fail unexpectedly."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from loadtest.analysis.columns import OUTCOMES, StageKey, Vocabulary
+from loadtest.analysis.metrics import RunFigures
+from loadtest.analysis.reader import Chunk
+from loadtest.analysis.run_record import Record
+from loadtest.analysis.verdict import Judged, judged_by, thresholds_of
+from loadtest.arrays import Floats
+from loadtest.contract import ERRORS, THROTTLED_STATUS, Outcome, Reason
+from loadtest.record.effective_scenario import unexpected_errors, written_entry
+from loadtest.record.run_info import RunInfo
+from loadtest.threshold import Threshold, parse_threshold
+from loadtest.words import counted
+
+_LEAST: Final = 3
+"""Fewer operations never fail a stage."""
+_REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
+"""Metrics whose written thresholds replace ``unexpected_errors`` in their scope."""
+_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]
+_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
+
+
+class UnexpectedErrors:
+    """Counter of sent operations that failed or timed out unexpectedly, by the index of their stage.
+
+    Two kinds of error are expected: a last status in the stage's ``expect``; and, after a 429, an end by ``give_up`` or
+    with the run.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
+        self.by_stage: Counter[int] = Counter()
+        self._expected = [
+            sorted(written_entry(info, traffic).expected_in(stage.name)) for traffic, stage in vocabulary.stage_keys
+        ]
+        self._waited = vocabulary.codes("reason", [Reason.GIVE_UP, Reason.DRAIN])
+        self._throttled: list[Floats] = [np.zeros(0) for _ in vocabulary.entries]
+        """Arrivals in flight that had a 429, by entry."""
+
+    def add(self, chunk: Chunk) -> None:
+        entry_of = chunk.vocabulary.entry_of
+        for stage, rows in chunk.requests.by_stage:
+            if (rejected := rows.words("outcome") == _THROTTLED).any():
+                known = self._throttled[entry_of[stage]]
+                self._throttled[entry_of[stage]] = np.union1d(known, rows.floats("parent_arrival")[rejected])
+        for stage, rows in chunk.operations.by_stage:
+            throttled = self._throttled[entry_of[stage]]
+            errors = rows.sent.where(np.isin(rows.sent.words("outcome"), _ERRORS))
+            if len(errors):
+                expected = np.isin(errors.words("reason"), self._waited)
+                expected &= np.isin(errors.floats("arrival"), throttled)
+                expected |= np.isin(errors.floats("status"), self._expected[stage])
+                self.by_stage[stage] += int(np.count_nonzero(~expected))
+            if len(throttled):
+                self._throttled[entry_of[stage]] = np.setdiff1d(throttled, rows.floats("arrival"))
+
+
+def default_thresholds(record: Record, metrics: RunFigures, errors: UnexpectedErrors) -> list[Judged]:
+    """Return the failed default thresholds of a finished run.
+
+    A run without any success must not pass. Entries with an expected 429 in every stage are exempt.
+    """
+    if record.info.end != "finished" or record.info.imported:
+        return []
+    dead = {
+        name: figures.operations.offered
+        for name, figures in metrics.traffic.items()
+        if figures.operations.sent and not figures.operations.ok and not _expects_only_429(record.info, name)
+    }
+    require = parse_threshold("operations.ok > 0")
+    return [
+        *(
+            _failed(replace(require, traffic=name), 0.0, offered, f"no operation was ok ({offered:,} offered)")
+            for name, offered in dead.items()
+        ),
+        *(one for one in _too_many(record, metrics, errors) if one.traffic not in dead),
+    ]
+
+
+def _too_many(record: Record, metrics: RunFigures, errors: UnexpectedErrors) -> Iterator[Judged]:
+    """Yield a failed threshold for each stage with more unexpected errors than the scenario allows."""
+    allowed = unexpected_errors(record.info)
+    if allowed is None:
+        return
+    written = [each for each in thresholds_of(record.info) if each.metric in _REPLACING]
+    percent = f"{allowed * 100:g}"
+    require = parse_threshold(f"error_rate <= {percent}%")
+    for name, stage in record.stages():
+        (place,), operation = record.vocabulary.indices([StageKey(name, stage)]), record.info.traffic[name].operation
+        count, sent = errors.by_stage[place], metrics.traffic[name].stages[stage.name].operations.sent
+        excused = any(each.covers(name, operation, stage.name) for each in written)
+        if count >= _LEAST and count / sent > allowed and not excused:
+            failed = f"{count:,} of {counted(sent, 'operation')} failed or timed out"
+            why = f"{failed}; unexpected_errors allows {percent}\u00a0%"
+            yield _failed(replace(require, traffic=name, stage=stage.name), count / sent, sent, why)
+
+
+def _failed(threshold: Threshold, value: float, n: int, why: str) -> Judged:
+    margin = -abs(value - threshold.value) or 0.0  # JSON has a negative zero.
+    return judged_by(threshold)(judgement="fail", value=value, margin=margin, n=n, why=why, implicit=True)
+
+
+def _expects_only_429(info: RunInfo, traffic: str) -> bool:
+    """Return True if every stage of an entry expects 429 and nothing else."""
+    stages = written_entry(info, traffic).stages
+    return bool(stages) and all(stage.expect == (THROTTLED_STATUS,) for stage in stages)
