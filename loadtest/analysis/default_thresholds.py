@@ -11,10 +11,10 @@ from loadtest.analysis.columns import OUTCOMES, StageKey, Vocabulary
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.verdict import Judged, judged_by, thresholds_of
+from loadtest.analysis.verdict import Judged, judged_by, thresholds_of, unexpected_errors
 from loadtest.arrays import Floats
 from loadtest.contract import ERRORS, THROTTLED_STATUS, Outcome, Reason
-from loadtest.record.effective_scenario import unexpected_errors, written_entry
+from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Threshold, parse_threshold
 from loadtest.words import counted

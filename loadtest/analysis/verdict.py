@@ -21,12 +21,12 @@ from loadtest.analysis.results import (
     Summary,
 )
 from loadtest.analysis.validity import ValidityCheck
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, RecordError
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, field_of
-from loadtest.record.effective_scenario import unexpected_errors, written_thresholds
+from loadtest.record.effective_scenario import UNEXPECTED_ERRORS, written_thresholds
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
-from loadtest.units import Unit
+from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, quantity
 
 
@@ -85,6 +85,19 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
         )
         for each in written_thresholds(info)
     ]
+
+
+def unexpected_errors(info: RunInfo) -> float | None:
+    """Return the share of unexpected errors that a stage may have; None if it is not judged.
+
+    Raises:
+        RecordError: if it is not a share.
+    """
+    written = info.scenario.effective.get("unexpected_errors", UNEXPECTED_ERRORS)
+    try:
+        return None if written is False or written is None else parse_share(written)
+    except ValueError as error:
+        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.unexpected_errors`") from error
 
 
 def judged_by(threshold: Threshold) -> "partial[Judged]":

@@ -8,7 +8,6 @@ import msgspec
 from loadtest.contract import POLLED_OPERATIONS
 from loadtest.errors import RecordError
 from loadtest.record.run_info import RunInfo
-from loadtest.units import parse_share
 
 NOT_HASHED: Final = {
     "title",
@@ -130,19 +129,6 @@ def polling(info: RunInfo, traffic: str) -> str:
 def _spaced(duration: str) -> str:
     """Insert a space before a duration's unit: ``500 ms``."""
     return re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", duration)
-
-
-def unexpected_errors(info: RunInfo) -> float | None:
-    """Return the share of unexpected errors that a stage may have; None if it is not judged.
-
-    Raises:
-        RecordError: if it is not a share.
-    """
-    written = info.scenario.effective.get("unexpected_errors", UNEXPECTED_ERRORS)
-    try:
-        return None if written is False or written is None else parse_share(written)
-    except ValueError as error:
-        raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.unexpected_errors`") from error
 
 
 def written_thresholds(info: RunInfo) -> list[WrittenThreshold]:
