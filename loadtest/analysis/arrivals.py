@@ -152,10 +152,10 @@ class Evennesses:
     """Counter of each traffic entry's first requests in bins of 100 ms. Evenness is reported, never judged."""
 
     def __init__(self, vocabulary: Vocabulary, arrivals: Arrivals) -> None:
-        self._entries, self._arrivals = vocabulary.entries, arrivals
+        self._entries, self._arrivals = [] if vocabulary.imported else vocabulary.entries, arrivals
         self._bins: dict[tuple[int, str], Ints] = {}
         for entry in range(len(self._entries)):
-            for column in () if vocabulary.imported else _MOMENTS:
+            for column in _MOMENTS:
                 first, last = arrivals.first_of[column][entry], arrivals.last_of[column][entry]
                 if np.isfinite(first) and (count := int((last - first) / 1e9 / _BIN_S)) >= 2:
                     self._bins[entry, column] = np.zeros(count, np.int64)

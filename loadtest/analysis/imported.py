@@ -75,7 +75,7 @@ def logged_limit(
     whose = "address" if source.key == "address" else "key"
     if len(best) > 1:
         why = f"it may be per {whose} or over all"
-    elif (number := _count(*best[0], clock)) is None:
+    elif (number := _count(*best[0], source, clock)) is None:
         why = _why(source, best[0][1])
     else:
         log, inference = best[0]
@@ -128,9 +128,12 @@ def _highest(times: Floats, window: float) -> int:
     return int((last - np.arange(len(times))).max(initial=0))
 
 
-def _count(requests: RequestLog, inference: Inference, clock: tuple[float, float]) -> int | None:
+def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
     """Return the count of all limiters that fit; None if it is not sure."""
     if inference.word not in ("named", "several"):
+        return None
+    # At an even rate, seconds hide which requests were rejected: almost any count of all requests fits.
+    if source.grain_s > _COARSE_S and any(fit.spec.count_rejected for fit in inference.named):
         return None
     ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
     low, high = min(low for low, _ in ranges), max(high for _, high in ranges)

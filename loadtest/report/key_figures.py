@@ -47,9 +47,10 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
     if entry is None or not entry.times.n:
         return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
     part, within = entry.part, entry.within and entry.only
-    where = f"{part.traffic} within the limits" if within else part.label
     polled = polling(findings.record.info, part.traffic)
-    time = "service time" if findings.record.info.imported else "response time"
+    imported = findings.record.info.imported
+    time, within = ("service time", False) if imported else ("response time", within)
+    where = f"{part.traffic} within the limits" if within else part.label
     n = f"n = {words.count(entry.times.n)} {entry.operation.called(entry.times.n)}{f', {polled}' if polled else ''}"
     if entry.quantile is None:
         longest = bounded(entry.times.get("max"))

@@ -48,7 +48,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
     entry = main_entry(findings)
-    statements = verdict.reasons[1:] if info.imported else (headline(findings, entry), capital(verdict.statement))
+    statements = verdict.reasons if info.imported else (headline(findings, entry), capital(verdict.statement))
     return Page(
         about=("Log of the Workflow API" if info.imported else "Load test of the Workflow API", info.id),
         tab=f"{verdict.word} · {title}",
@@ -118,10 +118,10 @@ def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
     )
     missing = tuple(Point(f"{plot.title}: {plot.caption}") for plot in plots if not plot.svg)
     missing = missing if plots else (Point("No plots, because of --no-plots."),)
-    yield Section("Validity of the run", "chapter", "validity", points=checks)
     if findings.record.info.imported:
         yield Section("Unknown to a log", "chapter", "untested", points=unknown_to_logs(findings))
     else:
+        yield Section("Validity of the run", "chapter", "validity", points=checks)
         yield Section("Not tested", "chapter", "untested", points=not_tested(findings))
     run = facts(findings.record, window_phase(findings))
     yield Section("The run", "chapter", "run", facts=run, points=missing)

@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from loadtest.cli import app
 from loadtest.errors import InputError
@@ -98,6 +101,72 @@ def test_nothing_left_is_an_error_with_a_remedy(tmp_path: Path, text: str, named
     assert named in str(error.value)
     assert "secret" not in str(error.value)
     assert not (tmp_path / "reports").exists()
+
+
+HAPROXY = (
+    "Nov 28 21:50:23 lb haproxy[7]: 192.0.2.7:45230 [28/Nov/2026:21:50:23.545] a b/s 0/0/1/0/40 {status} 124 - - ---- "
+    '1/1/0/0/0 0/0 {{sk-very-secret|x}} "POST /v1/workflows/run HTTP/1.1"\n'
+)
+OWN = '[{when}] 192.0.2.7 "POST /walk/7/go" 200 0.040\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "expected"),
+    [
+        (HAPROXY.format(status=-1), {}, ("haproxy", "start", 0.001, None, 0)),
+        (OWN.format(when="2026-11-28T21:50:23,545Z"),
+         {"format": '[$time] $address "$request" $status $request_time', "maps": ("POST /walk/*/go=sync_run",)},
+         ("fields", "end", 0.001, 200, 0)),
+    ],
+)  # fmt: skip
+def test_haproxy_and_own_fields(tmp_path: Path, text: str, options: dict[str, object], expected: object) -> None:
+    """HAProxy's lines have a key and no zone; a format of one's own names its fields, and --map its paths."""
+    info, rows, _ = imported(tmp_path, text, **options)
+    assert info.source is not None
+    source = info.source
+    assert (source.format, source.stamp, source.grain_s, rows[0]["status"], rows[0]["key_index"]) == expected
+    assert (rows[0]["operation"], rows[0]["end"]) == ("sync_run", 40_000_000)
+    assert source.zone == (source.format == "fields")
+
+
+def test_a_har_file_has_times_and_limits_only(tmp_path: Path) -> None:
+    """Neither bodies, cookies nor other headers of a HAR file are kept; status 0 is no answer."""
+    header = {"name": "X-RateLimit-Limit", "value": "100"}
+    entries = [
+        {"startedDateTime": f"2026-11-28T21:50:2{second}.000+01:00", "time": 12.5,
+         "request": {"method": "GET", "url": f"https://u:{SECRET}@api.example/v1/workflows/jobs/{SECRET}?k={SECRET}",
+                     "headers": [{"name": "Cookie", "value": SECRET}, {"name": "X-API-Key", "value": SECRET}]},
+         "response": {"status": status, "headers": [header, {"name": "Set-Cookie", "value": SECRET}],
+                      "content": {"text": SECRET}}}
+        for second, status in ((1, 200), (2, 0))
+    ]  # fmt: skip
+    info, rows, directory = imported(tmp_path, json.dumps({"log": {"version": "1.2", "entries": entries}}))
+    assert [(row["status"], row["outcome"], row["rate_limit"], row["key_index"]) for row in rows] == [
+        (200, "ok", "x-ratelimit-limit: 100", 0),
+        (None, "failed", "x-ratelimit-limit: 100", 0),
+    ]
+    assert info.source is not None
+    assert info.source.format == "har"
+    kept = b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+    assert SECRET.encode() not in kept
+    assert b"api.example" not in kept
+
+
+@given(
+    cut=st.integers(0, 100), line=st.sampled_from([COMBINED.format(second=6, status=200), HAPROXY.format(status=200)])
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_line_cut_anywhere_changes_nothing(tmp_path: Path, cut: int, line: str) -> None:
+    """A last line of which a part is missing is counted and left out."""
+    _, rows, _ = imported(tmp_path, line * 2 + line[: cut * (len(line) - 1) // 100])
+    assert [row["status"] for row in rows] == [200, 200]
+
+
+@given(st.binary(max_size=300))
+def test_a_masked_line_holds_no_word(line: bytes) -> None:
+    """Of any line, an example shows no letter but x, no digit but 9, and nothing that a terminal acts on."""
+    assert re.fullmatch(r"[x9?\x20-\x2f:-@\[-`{-~]{0,160}", masked(line))
+    assert not re.search(r"xx|99", masked(line))
 
 
 def test_a_masked_line_keeps_its_form_only() -> None:

@@ -115,9 +115,10 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
     }
     if any(polled.values()):
         columns = {**columns, "Polled": lambda part: polled[part.traffic]}
+    start = "start" if findings.record.info.imported else "intended start"
     note = (
         "ok and 429: shares of operations that were sent. Expected: 429s by a replay of the assumed limiter. "
-        f"Times are from the intended start, of operations that were ok or timed out; {NOTHING}: too few samples."
+        f"Times are from the {start}, of operations that were ok or timed out; {NOTHING}: too few samples."
     )
     chosen = None if entry is None else entry.part.key
     decides = sorted(range(len(parts)), key=lambda place: (parts[place].key != chosen, parts[place].ok or 0.0))
