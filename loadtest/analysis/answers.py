@@ -15,9 +15,8 @@ from typing import Final, Literal
 import msgspec
 import numpy as np
 
-from loadtest.analysis.arrival_values import ArrivalValues, Values
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.relative import ComparedStages, difference
+from loadtest.analysis.relative import ArrivalValues, ComparedStages, Values, difference
 from loadtest.analysis.results import Count, CountedFigures, Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure

@@ -11,7 +11,6 @@ import pandas as pd
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
-from loadtest.analysis.arrival_values import ArrivalValues
 from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.default_thresholds import UnexpectedErrors, default_thresholds
@@ -26,7 +25,7 @@ from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, LimitUses
-from loadtest.analysis.relative import judge_any, referred_entries
+from loadtest.analysis.relative import ArrivalValues, judge_any, referred_entries
 from loadtest.analysis.results import (
     CountedFigures,
     DeliberateErrors,

@@ -253,17 +253,9 @@ class JobStage(OperationStage, frozen=True, kw_only=True):
     polling: PollingCost
 
 
-class JobFigures(OperationFigures, frozen=True, kw_only=True):
+class JobFigures(JobStage, OperationFigures, frozen=True, kw_only=True):
     """One ``async_run`` entry, or all of them, and the same by stage."""
 
-    submit_ms: Summary
-    time_to_result_ms: Summary
-    time_to_result_lower_ms: Summary
-    queue_wait_lower_ms: Summary
-    queue_wait_upper_ms: Summary
-    poll_lag_upper_ms: Summary
-    polls: Summary
-    polling: PollingCost
     stages: Mapping[str, JobStage]
 
 

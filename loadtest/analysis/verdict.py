@@ -13,7 +13,6 @@ from loadtest.analysis.results import (
     Count,
     CountedFigures,
     Interval,
-    JobFigures,
     JobStage,
     OperationFigures,
     OverallFigures,
@@ -230,7 +229,7 @@ def _of_summary(summary: Summary, name: str, statistic: str, figures: CountedFig
     if found.value is None:
         return Measured(None, n=summary.n)
     lower, upper = found.value, found.value if found.most is None else found.most
-    if name == "time_to_result" and isinstance(figures, JobStage | JobFigures):
+    if name == "time_to_result" and isinstance(figures, JobStage):
         least = figures.time_to_result_lower_ms.get(statistic)
         lower = upper if least.value is None else least.value
     return Measured(found.value, None if lower == upper else (lower, upper), n=summary.n)
