@@ -14,7 +14,7 @@ from loadtest.errors import InputError
 from loadtest.processes import run_module
 from loadtest.runs.regression import CheckOptions, decide, warn
 from loadtest.runs.regression import check as check_run
-from loadtest.terminal.history import show_audit, show_history
+from loadtest.terminal.history import show_audit, show_history, tracked
 
 _PLACE: Final = click.Path(path_type=Path)
 _history_option = click.option(
@@ -142,11 +142,11 @@ def audit(scenario: str | None, *, place: Path, as_json: bool) -> None:
     Each accepted run is compared with the other runs of its baseline period, and the next run serves as its rerun.
     """
     for path in _history_files(place, scenario):
-        found = auditing.audit(_read(path))
+        found = auditing.audit(known := _read(path), tracked)
         if as_json:
             click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
         else:
-            show_audit(path, found)
+            show_audit(path, known, found)
 
 
 def _read(path: Path) -> History:

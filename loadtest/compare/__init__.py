@@ -1,6 +1,7 @@
 """Whether a service has become slower or rejects more requests between runs. Pure: no input, output or load."""
 
 __all__ = [
+    "amounts",
     "audit",
     "changes",
     "history",
@@ -9,6 +10,7 @@ __all__ = [
     "paired",
     "results",
     "rule",
-    "sentences",
+    "shifts",
     "suspects",
+    "tested",
 ]

@@ -1,28 +1,30 @@
-"""An audit of a history: the rule's false-alarm rate over it, and the smallest changes it can detect. Pure.
+"""An audit of a history: its changes, the rule's false-alarm rate between them, and what it can detect. Pure.
 
-Every accepted run is assumed to be unchanged. Each is left out of its baseline period in turn and compared with all
-other runs (leave-one-out); if it is suspected, the next run serves as its rerun. The rule is the real one, but a real
-rerun follows within minutes and shares more of the environment.
+Only stretches without a step or trend are replayed. There, each run is compared with the runs before it, or, near the
+beginning, with its neighbours; if it is suspected, the next run serves as its rerun. The rule is the real one, but a
+real rerun follows within minutes and shares more of the environment.
 """
 
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from loadtest.compare.history import History, HistoryRun, segments
-from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements, mismatch
+from loadtest.compare.measurements import Key, Metric, RunMeasurements, mismatch
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.rule import LEAST_RUNS, judge_history
+from loadtest.compare.rule import ANCHOR, LEAST_RUNS, WINDOW, judge_history
+from loadtest.compare.shifts import HistoryChange, find_changes
+from loadtest.compare.tested import TESTABLE
 from loadtest.compare.verdict import suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
-"""Minimum number of runs of a replayable baseline period: a compared run, its rerun, and a history."""
-PLAIN_RATIO: Final = 1.10
-"""The rule of thumb shown for comparison: an alarm if any time or rate is worse by more than 10 %."""
+"""Minimum number of runs of a replayable stretch: a compared run, its rerun, and a history."""
+MOST_REPLAYS: Final = 300
+"""Maximum number of replayed checks, evenly spaced: without a false alarm they bound the rate at 1 %."""
 CHECKS_A_YEAR: Final = 365
 
 
@@ -53,6 +55,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
         value: of the accepted runs; unit by the metric.
         sd: standard deviation between runs, on the metric's scale, as the rule uses it.
         detectable: the smallest change for the worse that it finds in 80 % of cases, as a ratio; None if unknown.
+        detectable_value: of a share, its value at that change.
         checks: number of replayed checks that compared it.
     """
 
@@ -62,6 +65,7 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     value: float
     sd: float | None
     detectable: float | None
+    detectable_value: float | None
     checks: int
 
 
@@ -70,43 +74,60 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         accepted: number of accepted runs.
-        replayed: number of replayed runs; a baseline period of fewer than ``LEAST`` runs is not replayed.
+        replayed: number of replayed checks, at most ``MOST_REPLAYS``.
+        calm: number of runs of the stretches without a change that are long enough to be replayed.
         segments: baseline periods of comparable runs between accepted changes.
+        changes: steps, trends and odd runs within the baseline periods, the oldest first.
         false_alarms: checks suspected and confirmed by the next run.
         reruns: suspected checks: each would have cost a rerun.
-        plain: alarms of the rule "any time or rate is more than 10 % worse than the mean of the other runs".
-        metrics: detectable changes in the latest replayed baseline period.
+        metrics: detectable changes in the latest replayed stretch.
         verdicts: number of recorded runs by verdict.
     """
 
     accepted: int
     replayed: int
+    calm: int
     segments: int
+    changes: tuple[HistoryChange, ...]
     false_alarms: AlarmRate
     reruns: AlarmRate
-    plain: AlarmRate
     metrics: tuple[Sensitivity, ...]
     verdicts: dict[str, int]
 
 
-def audit(history: History) -> Audit:
-    """Replay the rule over a history."""
+def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = iter) -> Audit:
+    """Find the changes in a history, and replay the rule between them.
+
+    Args:
+        history: the history.
+        track: wraps the sequence of checks, to show progress.
+    """
     accepted = [each for each in history.runs if each.status == "accepted"]
-    parts = [part for group in _comparable(accepted) for part in segments(group)]
-    parts.sort(key=lambda part: part[-1].measurements.started)
-    long = [[each.measurements for each in part] for part in parts if len(part) >= LEAST]
-    replays = [[_replay(part, place) for place in range(len(part))] for part in long]
-    everything = [each for part in replays for each in part]
+    cut = (part for group in _comparable(accepted) for part in segments(group))
+    parts = [[_testable(each.measurements) for each in part] for part in cut]
+    parts.sort(key=lambda part: part[-1].started)
+    found = [find_changes(part) for part in parts]
+    calm = [stretch for _, stretches in found for stretch in stretches if len(stretch) >= LEAST]
+    places = [(number, place) for number, stretch in enumerate(calm) for place in range(len(stretch))]
+    chosen = [at * len(places) // min(len(places), MOST_REPLAYS) for at in range(min(len(places), MOST_REPLAYS))]
+    replays = [(number, _replay(calm[number], place)) for number, place in (places[at] for at in track(chosen))]
     return Audit(
         accepted=len(accepted),
-        replayed=len(everything),
+        replayed=len(replays),
+        calm=len(places),
         segments=len(parts),
-        false_alarms=_rate(sum(each.confirmed for each in everything), len(everything)),
-        reruns=_rate(sum(each.suspected for each in everything), len(everything)),
-        plain=_rate(sum(each.plain for each in everything), len(everything)),
-        metrics=_sensitivity([each.comparison for each in replays[-1]]) if replays else (),
+        changes=tuple(sorted((each for changes, _ in found for each in changes), key=lambda each: each.started)),
+        false_alarms=_rate(sum(each.confirmed for _, each in replays), len(replays)),
+        reruns=_rate(sum(each.suspected for _, each in replays), len(replays)),
+        metrics=_sensitivity([each.comparison for number, each in replays if number == len(calm) - 1]),
         verdicts=dict(Counter(each.line.verdict for each in history.runs).most_common()),
     )
+
+
+def _testable(run: RunMeasurements) -> RunMeasurements:
+    """Leave out what no verdict rests on, which would take most of the time."""
+    kept = tuple(one for one in run.measurements if one.metric in TESTABLE)
+    return msgspec.structs.replace(run, measurements=kept)
 
 
 def _rate(count: int, of: int) -> AlarmRate:
@@ -132,30 +153,18 @@ class _Replay(NamedTuple):
     comparison: RunComparison
     suspected: bool
     confirmed: bool
-    plain: bool
 
 
 def _replay(runs: Sequence[RunMeasurements], place: int) -> _Replay:
-    """Judge one run as if it were the latest, with a neighbour as its rerun."""
+    """Judge one run, with a neighbour as its rerun."""
     rerun = place + 1 if place + 1 < len(runs) else place - 1
-    others = [run for number, run in enumerate(runs) if number not in {place, rerun}]
+    known = range(max(place, min(len(runs), ANCHOR + WINDOW)))
+    others = [runs[number] for number in known if number not in {place, rerun}]
+    others = others[:ANCHOR] + others[ANCHOR:][-WINDOW:]
     comparison = judge_history(others, runs[place])
     keys = set(suspects(comparison))
     confirmed = bool(keys) and judge_history(others, runs[rerun], confirming=keys).word == "regressed"
-    return _Replay(comparison, bool(keys), confirmed, _worse_by_plain_ratio(others, runs[place]))
-
-
-def _worse_by_plain_ratio(others: Sequence[RunMeasurements], run: RunMeasurements) -> bool:
-    values: defaultdict[Key, list[float]] = defaultdict(list)
-    for one in (each for other in others for each in other.measurements):
-        values[one.key].append(one.value)
-    for one in run.measurements:
-        nature, base = NATURES[one.metric], statistics.fmean(values[one.key] or [0.0])
-        if one.gated and nature.scale == "log" and base > 0 and one.value > 0:
-            ratio = one.value / base if nature.worse > 0 else base / one.value
-            if ratio > PLAIN_RATIO:
-                return True
-    return False
+    return _Replay(comparison, bool(keys), confirmed)
 
 
 def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...]:
@@ -169,6 +178,7 @@ def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...
             value=_median([one.head for one in checks]) or 0.0,
             sd=_median([one.sd for one in checks]),
             detectable=_median([one.detectable for one in checks]),
+            detectable_value=_median([one.detectable_value for one in checks]),
             checks=len(checks),
         )
         for key, checks in found.items()

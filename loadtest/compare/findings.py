@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Final
 
-from loadtest.compare import sentences
+from loadtest.compare import amounts
 from loadtest.compare.changes import reaches_effect
 from loadtest.compare.measurements import Metric, RunMeasurements
 from loadtest.compare.results import ChangeFinding, FindingKind, MetricComparison
+from loadtest.words import quantity
 
 _ORDERED: Final = (
     Metric.RESPONSE_TIME_P50,
@@ -21,6 +23,7 @@ _ORDERED: Final = (
 """The first of them that became worse leads a finding, the others are its symptoms."""
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
+_ms = partial(quantity, unit="ms")
 _SYMPTOM_LEVEL: Final = 0.05
 """Maximum p of a symptom, without adjustment for other metrics."""
 _PART: Final = 0.25
@@ -60,11 +63,14 @@ def _symptom(one: MetricComparison) -> bool:
 def _finding(
     metrics: Sequence[MetricComparison], cause: MetricComparison, symptoms: Sequence[MetricComparison]
 ) -> ChangeFinding:
-    text = sentences.sentence(sentences.where((cause.traffic, cause.stage), metrics), cause, symptoms)
+    text = f"{amounts.full_name(cause, metrics)} {amounts.in_words(cause)}"
+    if symptoms:
+        seen = [f"{amounts.name(one)} ({amounts.difference(one.metric, one.difference)})" for one in symptoms]
+        text += f"; seen in {amounts.listed(seen)}"
     response = cause.key._replace(metric=Metric.RESPONSE_TIME_P50)
     hidden = max((one.resolution_ms for one in metrics if one.key == response), default=0.0)
     if cause.metric == Metric.EXECUTION_TIME_P50 and not symptoms and hidden > (cause.difference or 0.0):
-        text += f"; the response time does not show it because polls hide up to {sentences.number(hidden)} ms"
+        text += f"; the response time does not show it because polls hide up to {quantity(hidden, 'ms')}"
     return ChangeFinding(
         kind=_KINDS.get(cause.metric, "grown"),
         traffic=cause.traffic,
@@ -80,8 +86,9 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
     if not findings:
         return ""
     first, *others = findings
-    named = [f"{sentences.where((one.traffic, one.stage), metrics)}: {sentences.short(one.cause)}" for one in others]
-    return f"{first.sentence}. Also {sentences.listed(named, _MOST)}" if named else first.sentence
+    causes = [one.cause for one in others]
+    named = [f"{amounts.full_name(one, metrics)} {amounts.difference(one.metric, one.difference)}" for one in causes]
+    return f"{first.sentence}. Also {amounts.listed(named, _MOST)}" if named else first.sentence
 
 
 def attribution(
@@ -116,12 +123,12 @@ def attribution(
         seen = _intervals(metrics, entries, suspect)
         if not seen:
             continue
-        whole = f"of the {sentences.number(suspect.difference)} ms"
+        whole = f"of the {quantity(suspect.difference, 'ms')}"
         most, least = max(high for _, high in seen), min(low for low, _ in seen)
         if most <= _PART * suspect.difference:
-            texts.append(f"{name} changed by at most {sentences.number(max(most, 0.0))} ms {whole}: {elsewhere}.")
+            texts.append(f"{name} changed by at most {quantity(max(most, 0.0), 'ms')} {whole}: {elsewhere}.")
         elif least >= _PART * suspect.difference:
-            size = f"{sentences.signed(least)} to {sentences.signed(most)} ms"
+            size = " to ".join(amounts.difference(suspect.metric, end) for end in (least, most))
             texts.append(f"{name} also became slower by {size} (95 %) {whole}: {here}.")
     return tuple(texts)
 

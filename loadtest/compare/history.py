@@ -10,14 +10,17 @@ import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import pairwise
+from statistics import median
 from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.compare.measurements import Measurement, RunMeasurements, mismatch, significant
+from loadtest.compare import amounts
+from loadtest.compare.measurements import Key, Measurement, Metric, RunMeasurements, mismatch, significant
 from loadtest.compare.results import ComparisonVerdict
 from loadtest.errors import InputError
 from loadtest.foreign_text import csv_text
+from loadtest.words import counted, listed
 
 SCHEMA_VERSION: Final = 1
 
@@ -31,6 +34,8 @@ NOT_CONFIRMED: Final = "not confirmed by"
 IMPROVED_AGAIN: Final = "improved, and again in"
 """Beginning of the reason of a check that begins a baseline period by itself."""
 _DIGITS: Final = 7
+_GROWTH_RUNS: Final = 5
+"""Number of the first and the latest runs whose medians show the growth."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
@@ -186,6 +191,31 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     """Split ordered runs at the starts of baseline periods."""
     starts = [place for place, each in enumerate(runs) if each.new_segment or not place]
     return [list(runs[start:end]) for start, end in pairwise([*starts, len(runs)])]
+
+
+def growth(history: History) -> str:
+    """Return a sentence about the growth of response times since the first accepted run, across baseline periods.
+
+    Many small changes that were each accepted show only here. Empty if fewer than two accepted runs are comparable
+    with the latest of them.
+    """
+    accepted = [each for each in history.runs if each.status == "accepted"]
+    alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
+    count = min(_GROWTH_RUNS, len(alike) // 2)
+    ratios: dict[str, float] = {}
+    for key in alike[-1].measurements.by_key() if count else {}:
+        ends = [_median(part, key) for part in (alike[:count], alike[-count:])]
+        if key.metric == Metric.RESPONSE_TIME_P50 and all(ends):
+            ratios[key.traffic] = max(ends[1] / ends[0], ratios.get(key.traffic, 0.0))
+    if not ratios:
+        return ""
+    since, periods = alike[0].measurements.started[:10], counted(len(segments(alike)), "baseline period")
+    return f"Response time p50 since the first accepted run ({since}, {periods}): {listed(ratios, amounts.percent)}."
+
+
+def _median(runs: Sequence[HistoryRun], key: Key) -> float:
+    values = [one.value for run in runs if (one := run.measurements.by_key().get(key)) is not None]
+    return median(values) if values else 0.0
 
 
 def run_line(

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
-from loadtest.compare import sentences
+from loadtest.compare.amounts import full_name, in_percent
 from loadtest.compare.changes import LEAST_RATIO, AnyChange
 from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
@@ -188,15 +188,13 @@ def _reasons(pairs: int, discarded: int, invalid: int, metrics: Sequence[MetricC
     tested = [one for one in metrics if one.gated and one.p is not None]
     times = [one for one in tested if one.nature.scale == "log" and one.sd is not None]
     # At 1 ms, or below the poll interval, +10 % does not matter.
-    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and sentences.in_percent(one)]
+    loose = [one for one in times if one.verdict == "inconclusive" and not one.suspect and in_percent(one)]
     if loose:
         worst = max(loose, key=lambda one: one.sd or 0.0)
         need = pairs_needed(worst.sd or 0.0, len(tested))
         many = f"{need} pairs" if need else f"more than {MOST_PAIRS} pairs (use longer blocks)"
-        but = "" if all(map(sentences.in_percent, times)) else ", except short and polled times,"
-        reasons.append(
-            f"Finding +10 % in every metric{but} takes {many}; {sentences.name(worst, metrics)} varies most."
-        )
+        but = "" if all(map(in_percent, times)) else ", except short and polled times,"
+        reasons.append(f"Finding +10 % in every metric{but} takes {many}; {full_name(worst, metrics)} varies most.")
     if 0 < discarded < pairs:
         reasons.append(f"The first {'pair is' if discarded == 1 else f'{discarded} pairs are'} a warm-up and excluded.")
     if invalid:

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from loadtest.compare.amounts import full_name, listed, minute, percent, place
 from loadtest.compare.changes import LEAST_MS, AnyChange
 from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import (
@@ -28,7 +29,6 @@ from loadtest.compare.measurements import (
 )
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.sentences import detectable, listed, minute, name, where
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, improvements, judge_family, only_shown
 from loadtest.errors import ExitCode
@@ -239,9 +239,13 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     metrics, size = comparison.metrics, f"{100 * must_find:.3g} %"
     entries = [one for one in metrics if one.metric == Metric.RESPONSE_TIME_P50 and one.base]
     visible = [one for one in entries if must_find * (one.base or 0.0) >= max(LEAST_MS, one.resolution_ms)]
-    coarse = [detectable(one, metrics) for one in visible if one.detectable and one.detectable > 1 + must_find]
-    untested = [name(one, metrics) for one in visible if not one.detectable]
-    hidden = [where((one.traffic, one.stage), metrics) for one in entries if one not in visible]
+    coarse = [
+        f"{percent(one.detectable)} ({full_name(one, metrics)})"
+        for one in visible
+        if one.detectable and one.detectable > 1 + must_find
+    ]
+    untested = [full_name(one, metrics) for one in visible if not one.detectable]
+    hidden = [place(one, metrics) for one in entries if one not in visible]
     also = (f"+{size} is too small to see in {listed(hidden)}.",) if hidden else ()
     why = [f"its minimum detectable changes are {listed(coarse)}"] if coarse else []
     why += [f"{listed(untested)} could not be tested"] if untested else []

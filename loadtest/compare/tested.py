@@ -19,6 +19,8 @@ _WEIGHTS: Final = {
 """Shares of α relative to that of a p50. A p95 varies more, so it needs a larger change anyway."""
 _HIDDEN: Final = 0.05
 """Poll interval as a share of the response time from which polls hide executionTime."""
+TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
+"""Every metric that can be tested."""
 ATTRIBUTES: Final = "it shows where a change lies, and is not tested"
 NOT_STATED: Final = "not tested: polls hide it in the response time, and the service does not state it"
 

@@ -28,7 +28,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from loadtest.compare import sentences
+from loadtest.compare import amounts
 from loadtest.compare.changes import AnyChange, ShareChange
 from loadtest.compare.findings import attribution, find, summary
 from loadtest.compare.measurements import Key, Metric, RunMeasurements
@@ -42,7 +42,7 @@ from loadtest.compare.results import (
 )
 from loadtest.compare.tested import ATTRIBUTES
 from loadtest.errors import ExitCode
-from loadtest.words import counted
+from loadtest.words import counted, quantity
 
 _REAL: Final = 0.01
 """Level of p by Holm from which a share is never called unchanged, however small its rise."""
@@ -156,7 +156,7 @@ def judge_family(
         elif one.key in better:
             verdict = "improved", ""
         elif one.nature.unit == "share" and p is not None and p <= _REAL and one.difference() > 0:
-            size = f"{sentences.number(100 * one.difference())} %"
+            size = f"{100 * one.difference():.2g}%"
             verdict = "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
         elif one.unchanged():
             verdict = "unchanged", ""
@@ -284,7 +284,7 @@ def _verdict(
 ) -> tuple[ComparisonVerdict, str]:
     text = summary(regressions, metrics)
     if regressions and moved:
-        names = sentences.listed([f"{one.name} {sentences.signed(100 * (one.ratio - 1))} %" for one in moved])
+        names = amounts.listed([f"{one.name} {amounts.percent(one.ratio)}" for one in moved])
         return (
             "inconclusive",
             f"Inconclusive: the environment changed, since the service cannot affect {names}. {text}.",
@@ -306,8 +306,7 @@ def _verdict(
     if sides.kind == "paired" and left:
         return "inconclusive", f"No regression found, but +10 % is not excluded for {_names(left, metrics)}."
     done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
-    found = [one for one in tested if one.nature.scale == "log" and one.detectable is not None]
-    return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(found, metrics)}".strip()
+    return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(tested)}".strip()
 
 
 def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tuple[ComparisonVerdict, str]:
@@ -322,20 +321,16 @@ def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tup
     return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
 
 
-def _would_have_seen(found: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
-    """The smallest and the largest detectable change (80 % of cases); for short or polled times in ms."""
-    parts = []
-    ordered = sorted(
-        (one for one in found if sentences.in_percent(one)),
-        key=lambda one: one.nature.worse * math.log(one.detectable or 1.0),
-    )
-    if ordered:
-        ends = (sentences.detectable(one, metrics) for one in (ordered[0], ordered[-1]))
-        parts.append(" to ".join(dict.fromkeys(ends)))
-    if short := sorted(sentences.detectable_ms(one) for one in found if not sentences.in_percent(one)):
-        sizes = dict.fromkeys(sentences.signed(end) for end in (short[0], short[-1]))
-        parts.append(f"{' to '.join(sizes)} ms for short or polled times")
-    return f"Minimum detectable changes: {', and '.join(parts)}." if parts else ""
+def _would_have_seen(found: Sequence[MetricComparison]) -> str:
+    """The slow-down of any tested time that would have been found in 80 % of cases; of short or polled times in ms."""
+    times = [one for one in found if one.nature.unit == "ms" and one.detectable]
+    factors = [one.detectable or 1.0 for one in times if amounts.in_percent(one)]
+    short = [amounts.detectable_ms(one) for one in times if not amounts.in_percent(one)]
+    sizes = [amounts.percent(max(factors)).removeprefix("+")] if factors else []
+    if short:
+        size = quantity(max(short), "ms")
+        sizes.append(f"({size} of short or polled times)" if sizes else f"{size} of short or polled times")
+    return f"A slow-down of {' '.join(sizes)} or more would have been noticed in 4 of 5 cases." if sizes else ""
 
 
 def _reasons(
@@ -360,11 +355,11 @@ def _reasons(
         place = paired if sides.kind == "paired" else "in this run, although earlier runs have it"
         reasons.append(f"Not measured {place}: {_names(missing, metrics)}.")
     if improved := [one for one in metrics if one.verdict == "improved"]:
-        texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}" for one in improved]
-        reasons.append(f"Improved: {sentences.listed(texts)}.")
+        texts = [f"{amounts.full_name(one, metrics)} {amounts.in_words(one)}" for one in improved]
+        reasons.append(f"Improved: {amounts.listed(texts)}.")
     if small := [one for one in metrics if one.verdict == "changed"]:
-        texts = [f"{sentences.name(one, metrics)} {sentences.change(one)}, {one.why}" for one in small]
-        reasons.append(f"Changed: {sentences.listed(texts)}.")
+        texts = [f"{amounts.full_name(one, metrics)} {amounts.in_words(one)}, {one.why}" for one in small]
+        reasons.append(f"Changed: {amounts.listed(texts)}.")
     learning = [one for one in metrics if one.verdict == "learning"]
     if learning and word != "learning":
         reasons.append(f"Still learning, so not judged: {_names(learning, metrics)}.")
@@ -372,4 +367,4 @@ def _reasons(
 
 
 def _names(chosen: Sequence[MetricComparison], metrics: Sequence[MetricComparison]) -> str:
-    return sentences.listed([sentences.name(one, metrics) for one in chosen])
+    return amounts.listed([amounts.full_name(one, metrics) for one in chosen])

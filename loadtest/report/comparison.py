@@ -8,14 +8,13 @@ from typing import Final
 
 from markupsafe import Markup
 
-from loadtest.compare import history_file
-from loadtest.compare.history import History
+from loadtest.compare import amounts, history_file
+from loadtest.compare.amounts import in_percent
+from loadtest.compare.history import History, growth
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison, load
-from loadtest.compare.sentences import in_percent
 from loadtest.errors import ExitCode
 from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
-from loadtest.report import amounts
 from loadtest.report.formats import comparison_ci
 from loadtest.report.formats.html import render_html
 from loadtest.report.formats.markdown import render_markdown
@@ -206,6 +205,8 @@ def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bo
     comparison = load(directory)
     drawn = _draw(comparison, runs) if plots else ()
     page = build(comparison, shown, drawn)
+    if runs is not None and (grown := growth(runs)):
+        page = replace(page, reasons=(*page.reasons, grown))
     write_plots(drawn, directory / FOLDER)
     write_atomically(directory / comparison_ci.MARKDOWN, render_comparison_markdown(page))
     write_atomically(directory / comparison_ci.PAGE, render_html(page))

@@ -7,14 +7,15 @@ from typing import Final
 from markupsafe import Markup
 
 from loadtest.compare import history_file
-from loadtest.compare.history import History, HistoryRun, RunStatus, segments
-from loadtest.compare.sentences import minute
+from loadtest.compare.amounts import minute
+from loadtest.compare.history import History, HistoryRun, RunStatus, growth, segments
 from loadtest.errors import InputError
 from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, Tone, filled, table_of
 from loadtest.report.plots import draw_history
+from loadtest.report.plots.over_history import headline
 from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING
 
@@ -22,6 +23,8 @@ _STATUSES: Final[dict[RunStatus, Tone]] = {"accepted": "", "waiting": "unsure", 
 _VERDICTS: Final[dict[str, Tone]] = {
     "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
 }  # fmt: skip
+_MOST_RUNS: Final = 300
+"""Maximum number of runs in plots and in the table of runs: the latest."""
 _STEPS: Final = 3
 """Maximum number of waiting runs for which the page prints the command."""
 
@@ -46,9 +49,9 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         file: where it is, as a user may type it.
         warnings: what is wrong with the file.
     """
-    runs = history.runs
+    runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
-    waiting = [one for one in runs if one.status == "waiting"]
+    waiting = [one for one in history.runs if one.status == "waiting"]
     steps = tuple(
         NextStep(
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
@@ -62,14 +65,14 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         tab=f"History of {name}",
         heading=name,
         tone="unsure" if steps or warnings else "good",
-        statements=(_sentence(runs),),
+        statements=tuple(filter(None, (headline(runs), _sentence(history.runs), growth(history)))),
         sides=tuple(runs[-1].measurements.polling.items()) if runs else (),
         reasons=tuple(warnings),
         steps=steps,
         sections=(
-            Section(plots=plots[:1], tables=filled(_segments(runs))),
+            Section(plots=plots[:1], tables=filled(_segments(history.runs))),
             *(Section(plot.title, "aside", plots=(plot,)) for plot in plots[1:]),
-            Section(tables=filled(_runs(runs)), brief=True),
+            Section(tables=filled(_runs(runs, whole=len(runs) == len(history.runs))), brief=True),
         ),
         footer=Markup("Made from the history file alone by <code>loadtest regression history --html</code>."),
         style="comparison.css",
@@ -100,7 +103,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
     return table_of("segments", "Accepted changes", columns, cut[1:], note)
 
 
-def _runs(runs: Sequence[HistoryRun]) -> Table:
+def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
     columns: TableColumns[HistoryRun] = {
         "Started": lambda one: minute(one.measurements.started),
         "Verdict": lambda one: TableCell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
@@ -111,4 +114,4 @@ def _runs(runs: Sequence[HistoryRun]) -> Table:
         ),
         "~Run": lambda one: TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
     }
-    return table_of("runs", "Every run", columns, reversed(runs))
+    return table_of("runs", "Every run" if whole else f"The latest {len(runs)} runs", columns, reversed(runs))

@@ -11,11 +11,11 @@ from typing import Any, Final, Literal, Self
 import msgspec
 
 from loadtest.compare import history, history_file, measurements, results, suspects
+from loadtest.compare.amounts import in_percent, listed
 from loadtest.compare.history import DecisionLine, History, HistoryLine, HistoryRun
 from loadtest.compare.measurements import NATURES, RegressionSettings, RunMeasurements, mismatch
 from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
-from loadtest.compare.sentences import in_percent, listed
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import command_line, complain, pasteable

@@ -1,82 +1,124 @@
 """A history's runs and its audit, as terminal tables."""
 
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from loadtest.compare.audit import LEAST, AlarmRate, Audit, Sensitivity
-from loadtest.compare.history import History
-from loadtest.compare.measurements import NATURES
-from loadtest.program import pasteable
-from loadtest.terminal import page_console, page_table
-from loadtest.words import counted, percent
+from rich.progress import track
 
-_COMMIT: Final = 8
-_TRIPLE: Final = 3.0
-"""Minimum ratio that is shown as a factor instead of a percentage."""
+from loadtest.compare import amounts
+from loadtest.compare.audit import LEAST, AlarmRate, Audit, Sensitivity
+from loadtest.compare.history import History, growth
+from loadtest.compare.measurements import NATURES
+from loadtest.compare.shifts import HistoryChange
+from loadtest.console import Console
+from loadtest.program import command_line, pasteable, typed
+from loadtest.terminal import page_console, page_table
+from loadtest.words import NOTHING, counted, percent
+
+_MOST_PROPOSED: Final = 10
+"""Maximum number of printed commands."""
 
 
 def show_history(path: Path, history: History) -> None:
     """Print a history's runs, the oldest first."""
     runs = history.runs
     console = page_console()
-    counts = {status: sum(each.status == status for each in runs) for status in ("accepted", "waiting")}
-    console.print(
-        f"{path}: {counted(len(runs), 'run')}, {counts['accepted']} accepted, {counts['waiting']} "
-        + pasteable("waiting for `loadtest regression accept` or `reject`"),
-        soft_wrap=True,
-    )
+    accepted, waiting = ([each.id for each in runs if each.status == status] for status in ("accepted", "waiting"))
+    counts = f"{counted(len(runs), 'run')}, {len(accepted)} accepted, {len(waiting)} waiting for a decision"
+    console.print(f"{path}: {counts}", soft_wrap=True)
     table = page_table({"header": "Run", "no_wrap": True}, "Version", "Verdict", "Status", "Finding or decision")
     for each in runs:
         if each.new_segment:
             table.add_section()
-        run = each.measurements
         table.add_row(
             each.id,
-            run.target_version or run.commit[:_COMMIT] or "–",
+            each.measurements.target_version or NOTHING,
             f"{each.line.verdict}{' (rerun)' if each.line.confirms else ''}",
             f"{each.status}{', new baseline' if each.new_segment else ''}",
             each.reason or ("" if each.line.verdict in {"pass", "learning"} else each.line.sentence),
         )
     console.print(table)
+    if grown := growth(history):
+        console.print(grown, soft_wrap=True)
+    if waiting:
+        decide = command_line("regression", "accept", waiting[-1], reason="…", history=path)
+        console.print(pasteable(f"To decide on a waiting run, use `{decide}`, or `reject`."), soft_wrap=True)
 
 
-def show_audit(path: Path, found: Audit) -> None:
+def tracked(items: Sequence[int]) -> Iterable[int]:
+    """Show the progress of an audit on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return items
+    return track(items, "Replaying the rule", console=console, transient=True)
+
+
+def show_audit(path: Path, history: History, found: Audit) -> None:
     """Print the audit of a history, its conclusion first."""
     console = page_console()
     console.print(f"{path}: {_conclusion(found)}", soft_wrap=True)
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in found.verdicts.items())
-    console.print(f"Recorded verdicts: {verdicts or 'none'}.", soft_wrap=True)
+    console.print(f"Recorded verdicts: {verdicts or 'none'}. {growth(history)}".strip(), soft_wrap=True)
+    if found.changes:
+        table = page_table("Change", "Since", "Metric", "Size", "95 %", "Also in")
+        for change in found.changes:
+            table.add_row(*_change(change))
+        console.print("\n", table, sep="")
+        for line in _proposals(path, found.changes):
+            console.print(line, soft_wrap=True)
     if not found.replayed:
         return
-    console.print()
     rates = page_table("Replayed checks", "Alarms", "Share", "95 %: at most", "A year", "95 %: at most")
     rates.add_row("false alarms of the rule", *_rate(found.false_alarms))
     rates.add_row("reruns of the rule", *_rate(found.reruns))
-    rates.add_row("“ratio > 10 %” instead", *_rate(found.plain))
-    console.print(rates)
-    console.print()
+    console.print("\n", rates, "\n", sep="")
     metrics = page_table("Traffic", "Stage", "Metric", "Median", "Run to run", "Smallest change seen")
     for each in found.metrics:
         metrics.add_row(*_sensitivity(each))
     console.print(metrics)
     console.print(
-        "\nEach accepted run is compared with the rest of its baseline period; the next run replaces its rerun. A year "
-        "has 365 checks. The bounds assume independent checks. The smallest change is found in 80 % of cases.",
+        "\nOnly stretches without a change are replayed: each run against the runs before it, with the next run as its "
+        "rerun. A year has 365 checks, assumed to be independent. The smallest change is found in 80 % of cases.",
         soft_wrap=True,
     )
 
 
 def _conclusion(found: Audit) -> str:
-    runs = counted(found.accepted, "accepted run")
+    runs = f"{counted(found.accepted, 'accepted run')} in {counted(found.segments, 'baseline period')}"
+    changes = counted(len(found.changes), "unmarked change") if found.changes else "no unmarked change"
     if not found.replayed:
-        return f"too few runs for an audit: it needs {LEAST} accepted runs of one baseline period, and has {runs}."
+        return f"{runs}, {changes}. A false-alarm rate needs {LEAST} accepted runs without a change between them."
     rate = found.false_alarms
     return (
-        f"{rate.count} of {rate.of} replayed checks ended in a false alarm, which is {rate.a_year:.0f} a year at one "
-        f"check a night; with 95 % confidence at most {percent(rate.upper)} of checks, {rate.a_year_upper:.0f} a year. "
-        f"“Ratio > 10 %” would have alarmed in {found.plain.count}. The audit used {runs} in "
-        f"{counted(found.segments, 'baseline period')}."
+        f"{runs}, {changes}. In the {found.calm} runs without a change, {rate.count} of {rate.of} replayed checks "
+        f"ended in a false alarm; with 95 % confidence at most {percent(rate.upper)}, {rate.a_year_upper:.0f} a year."
     )
+
+
+def _change(each: HistoryChange) -> Sequence[str]:
+    nature = NATURES[each.metric]
+    said = amounts.percent if nature.scale == "log" else partial(amounts.difference, each.metric)
+    where = ": ".join(part for part in (each.traffic, nature.name) if part)
+    when = f"{each.started[:10]} to {each.until[:10]}" if each.kind == "trend" else each.started[:10]
+    also = counted(each.also, "metric") if each.also else ""
+    return each.kind, when, where, said(each.change), " to ".join(map(said, each.interval)), also
+
+
+def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
+    """Yield the commands that make baseline periods of the steps, and reject odd runs; the latest first."""
+    shown = [each for each in changes if each.kind != "trend"]
+    for each in shown[: -1 - _MOST_PROPOSED : -1]:
+        _, _, where, size, *_ = _change(each)
+        reason, step = f"{where} {size}", each.kind == "step"
+        verb = "accept" if step else "reject"
+        command = command_line("regression", verb, each.run, new_segment=step, reason=reason, history=path)
+        yield f"{'Begin a baseline period' if step else 'Reject the odd run'}: {typed(command)}"
+    if len(shown) > _MOST_PROPOSED:
+        yield f"{counted(len(shown) - _MOST_PROPOSED, 'earlier change')} without a command."
+    if any(each.kind == "trend" for each in changes):
+        yield "A trend is no baseline: find its cause, then begin a baseline period with the run after it."
 
 
 def _rate(rate: AlarmRate) -> list[str]:
@@ -86,16 +128,10 @@ def _rate(rate: AlarmRate) -> list[str]:
 
 def _sensitivity(each: Sensitivity) -> list[str]:
     nature = NATURES[each.metric]
-    value = percent(each.value) if nature.unit == "share" else f"{each.value:,.4g} {nature.unit}"
-    if each.detectable is None:
-        smallest = "–"
-    elif nature.scale == "log":
-        smallest = f"{each.detectable - 1:+.0%}" if each.detectable < _TRIPLE else f"× {_factor(each.detectable)}"
-    else:
-        smallest = f"odds × {_factor(each.detectable)}"
-    spread = "–" if each.sd is None else percent(each.sd) if nature.scale == "log" else f"{each.sd:.2f} log odds"
-    return [each.traffic, each.stage, nature.name, value, spread, smallest]
-
-
-def _factor(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
+    of_share, smallest = nature.scale == "logit", NOTHING
+    if of_share and each.detectable_value is not None:
+        smallest = f"a rise to {amounts.value(each.metric, each.detectable_value)} or more"
+    elif each.detectable is not None and not of_share:
+        smallest = amounts.percent(each.detectable)
+    spread = NOTHING if each.sd is None else f"{each.sd:.2f} log odds" if of_share else percent(each.sd)
+    return [each.traffic, each.stage, nature.name, amounts.value(each.metric, each.value), spread, smallest]

@@ -1,12 +1,15 @@
 """The audit of a history: how often the rule would have cried wolf, with a bound, and what it could have seen."""
 
+import re
+
 import msgspec
 import pytest
 from plugins.history_parts import made_line, made_run
 
 from loadtest.compare.audit import LEAST, audit
-from loadtest.compare.history import decision_line, fold
+from loadtest.compare.history import decision_line, fold, growth
 from loadtest.compare.measurements import Metric
+from loadtest.compare.shifts import find_changes
 from loadtest.stats.shares import clopper_pearson
 
 
@@ -33,7 +36,6 @@ def test_a_quiet_history_may_be_left_switched_on() -> None:
     assert (found.false_alarms.count, found.false_alarms.of) == (0, 30)
     assert found.false_alarms.upper == pytest.approx(0.095, abs=0.001)
     assert found.false_alarms.a_year_upper == pytest.approx(365 * found.false_alarms.upper)
-    assert found.plain.count == 0
     seen = {(each.traffic, each.metric): each for each in found.metrics}
     assert len(seen) == 4
     one = seen["greetings", Metric.RESPONSE_TIME_P50]
@@ -42,14 +44,50 @@ def test_a_quiet_history_may_be_left_switched_on() -> None:
     assert one.value == pytest.approx(223, rel=0.05)
 
 
-def test_accepted_noise_counts_as_what_it_is() -> None:
-    """Two slow nights one after the other, accepted without a new segment: a false alarm, confirmed by the second."""
-    lines = [made_line(day, sd=0.02, factors={"jobs": 1.5 if day in {11, 12} else 1.0}) for day in range(20)]
+BOTH = ("greetings", "jobs")
+
+
+@pytest.mark.parametrize(
+    ("factors", "kind", "places", "change"),
+    [
+        ([1.004**day for day in range(30)], "trend", (0,), 1.12),
+        ([1.1 if day >= 15 else 1.0 for day in range(30)], "step", (15,), 1.1),
+        ([0.8 if 10 <= day < 20 else 1.0 for day in range(30)], "step", (10, 20), 0.8),
+        ([1.2 if day >= 5 else 1.0 for day in range(8)], "step", (5,), 1.2),
+        ([1.2 if day in {3, 4, 7} else 1.0 for day in range(10)], "odd run", (3, 4, 7), 1.2),
+    ],
+    ids=["slow drift", "jump", "lost gain", "poisoned at the end", "poisoned"],
+)
+def test_changes_are_named_and_never_replayed(factors, kind, places, change) -> None:
+    """Each with date, size and interval; a false-alarm rate only between them."""
+    lines = [made_line(day, sd=0.02, factors=dict.fromkeys(BOTH, factor)) for day, factor in enumerate(factors)]
     found = audit(fold(lines))
-    assert found.reruns.count >= 2
-    assert found.false_alarms.count == 1, "the night after the second was an ordinary one"
-    assert found.plain.count >= 2
-    assert found.false_alarms.a_year == pytest.approx(365 / 20)
+    assert {each.kind for each in found.changes} == {kind}
+    assert tuple(each.started for each in found.changes) == tuple(made_run(place).started for place in places)
+    low, high = found.changes[0].interval
+    assert low < change < high
+    assert found.changes[0].also > 0 or kind == "odd run"
+    assert found.false_alarms.count == 0
+    calm = {"trend": 0, "step": len(factors) if len(factors) > 8 else 0, "odd run": 7}[kind]
+    assert (found.calm, found.accepted) == (calm, len(factors))
+
+
+def test_a_quiet_history_has_no_changes() -> None:
+    """Of 40 histories of 30 nights at most one has a change that is none."""
+    histories = (fold(made_line(1000 * number + day, sd=0.03) for day in range(30)) for number in range(40))
+    assert sum(bool(find_changes([each.measurements for each in known.runs])[0]) for known in histories) <= 1
+
+
+def test_growth_across_periods_is_seen() -> None:
+    """Four accepted steps of 5 % each are together more than 20 %."""
+    factors = [1.05 ** (day // 10) for day in range(50)]
+    lines = [made_line(day, sd=0.01, factors=dict.fromkeys(BOTH, factor)) for day, factor in enumerate(factors)]
+    accepted = [
+        decision_line(made_run(day).run, "accepted", "new model", new_segment=True) for day in range(10, 50, 10)
+    ]
+    said = growth(fold([*lines, *accepted]))
+    assert "5 baseline periods" in said
+    assert re.search(r"greetings \+2\d", said)
 
 
 def test_segments_are_replayed_each_for_itself() -> None:

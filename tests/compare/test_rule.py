@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plugins.regression_parts import TARGET, N, jittered, key, measurement, run
+from plugins.regression_parts import TARGET, N, jittered, key, measurement, plain, run
 from scipy.special import stdtr
 
 from loadtest.compare.measurements import Key, Metric, RegressionSettings, RunMeasurements
@@ -44,7 +44,9 @@ def test_a_short_history_is_learning(runs: int, rest: str) -> None:
 def test_an_unchanged_run_passes_and_says_what_it_would_have_found() -> None:
     judged = judge_history(jittered(CALM), run(CALM, 9))
     assert (judged.word, judged.exit_code) == ("pass", 0)
-    assert judged.sentence.startswith("No regression found in 3 metrics. Minimum detectable changes: +")
+    assert re.fullmatch(
+        r"No regression found in 3 metrics. A slow-down of 1\d % or more would .*", plain(judged.sentence)
+    )
     assert {one.verdict for one in judged.metrics} == {"unchanged"}
     assert all(one.detectable is not None and 1.05 < one.detectable < 1.2 for one in judged.metrics)
 
@@ -53,11 +55,9 @@ def test_what_would_have_been_found_is_in_ms_of_short_times() -> None:
     """Of 1 ms, the least effect is + 100 %: a percentage would say that the check is deaf."""
     short = key(Metric.RESPONSE_TIME_P95, "nothing")
     judged = judge_history(jittered({P50: 120.0, short: 0.9}), run({P50: 120.0, short: 0.9}, 9))
-    assert "greetings: response time p50), and +1." in judged.sentence
-    assert judged.sentence.endswith(" ms for short or polled times.")
-    assert "nothing" not in judged.sentence
+    assert re.search(r"of \d % \(1\.\d+ ms of short or polled times\) or more", plain(judged.sentence))
     only = judge_history(jittered({short: 0.9}), run({short: 0.9}, 9))
-    assert re.search(r"Minimum detectable changes: \+1\.\d ms for short or polled times\.$", only.sentence)
+    assert re.search(r"of 1\.\d+ ms of short or polled times or more", plain(only.sentence))
 
 
 def test_shares_without_any_event_are_no_tests() -> None:
@@ -81,7 +81,7 @@ def test_a_slower_run_is_suspected_and_its_rerun_decides() -> None:
     first = judge_history(history, run(SLOWER, 9))
     assert (first.word, first.exit_code, first.confirmed) == ("inconclusive", 6, False)
     assert suspects(first) == (P50,)
-    assert first.sentence.startswith("greetings: response time p50 +30 ms (+25 %, 95 %: +")
+    assert plain(first.sentence).startswith("greetings: response time p50 +30 ms (+25 %, 95 %: +")
 
     again = judge_history(history, run(SLOWER, 10), confirming=suspects(first))
     assert (again.word, again.exit_code, again.confirmed) == ("regressed", 4, True)
@@ -170,7 +170,7 @@ def test_a_single_error_in_a_small_run_is_no_regression() -> None:
     failing = judge_history(history, failing_run(10, 9))
     assert suspects(failing) == (error_rate,)
     assert failing.findings[0].kind == "failing"
-    assert "error rate +25 percentage points (from 0 % to 25 %, 95 %: +" in failing.sentence
+    assert "error rate +25 points (from 0 % to 25 %, 95 %: +" in plain(failing.sentence)
 
 
 def test_429s_are_compared_beyond_the_expected() -> None:

@@ -89,3 +89,8 @@ def jittered(values: Mapping[Key, float], count: int = 7, percent: float = 1.0) 
             moved[of] = value * math.exp(by) if NATURES[of.metric].scale == "log" else value
         runs.append(run(moved, number))
     return runs
+
+
+def plain(text: str) -> str:
+    """Text whose spaces are all the same."""
+    return text.replace("\u00a0", " ")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from loadtest.compare import amounts
 from loadtest.compare.measurements import NATURES
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison
-from loadtest.report import amounts
 from loadtest.report.formats.ci import CaseOutcome, Suite
 from loadtest.words import NOTHING
 

@@ -11,11 +11,11 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_rise
+from loadtest.compare import amounts
+from loadtest.compare.amounts import gated, in_percent, is_changed
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.sentences import in_percent
-from loadtest.report import amounts
 from loadtest.report.plots import style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted

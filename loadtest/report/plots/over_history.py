@@ -1,16 +1,17 @@
 """Every metric of a history over its runs, with their statuses and the baseline periods between accepted changes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from loadtest.compare import amounts
 from loadtest.compare.history import HistoryRun
-from loadtest.compare.measurements import NATURES, Key, Metric
-from loadtest.report import amounts
+from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
+from loadtest.compare.tested import weights
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import (
     BAD,
@@ -97,20 +98,30 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
     panel.set_title(f"{where}  {NATURES[metric.metric].name}", fontsize=7.5)
 
 
+def headline(runs: Sequence[HistoryRun]) -> str:
+    """Name the tested metric in which the last valid run is furthest from its baseline; empty without one."""
+    accepted = (one for run in runs if run.status == "accepted" for one in run.measurements.measurements)
+    columns: dict[Key, list[Measurement]] = {}
+    for one in accepted:
+        columns.setdefault(one.key, []).append(one)
+    return _title(runs, [key for key, weight in weights(columns).items() if weight])
+
+
 def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
-    """Name the metric whose last run is furthest from the median of its baseline period."""
-    found = [one for one in (_last(runs, metric) for metric in shown) if one is not None]
-    if not found:
-        return f"{NATURES[shown[0].metric].name}: the last run has none, or nothing to compare it with"
-    return max(found, key=lambda one: one[0])[1]
-
-
-def _last(runs: Sequence[HistoryRun], metric: Key) -> tuple[float, str] | None:
-    """Return the last run's distance from the median of earlier accepted runs in its period, also in words."""
+    """Name the metric whose last valid run is furthest from the median of its baseline period."""
     start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
-    before = [run.measurements.by_key().get(metric) for run in runs[start:-1] if run.status == "accepted"]
-    values = [one.value for one in before if one is not None]
-    last = runs[-1].measurements.by_key().get(metric)
+    valid = [run for run in runs[start:] if run.status != "invalid"]
+    before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]
+    found = [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]
+    if found:
+        return max(found, key=lambda one: one[0])[1]
+    return f"{NATURES[shown[0].metric].name}: the last run has none, or nothing to compare it with" if shown else ""
+
+
+def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:
+    """Return a run's distance from the median of earlier accepted runs of its period, also in words."""
+    values = [one.value for one in (each.get(metric) for each in before) if one is not None]
+    last = run.measurements.by_key().get(metric)
     if last is None or not values:
         return None
     middle, nature = median(values), NATURES[metric.metric]
@@ -119,4 +130,4 @@ def _last(runs: Sequence[HistoryRun], metric: Key) -> tuple[float, str] | None:
     else:
         far, said = abs(math.log(last.value / middle)), amounts.percent(last.value / middle)
     value = amounts.value(metric.metric, last.value)
-    return far, f"{short(metric.traffic)} {nature.name}: the last run has {value}, {said} {_BESIDE}"
+    return far, f"{short(metric.traffic)} {nature.name}: the last valid run has {value}, {said} {_BESIDE}"

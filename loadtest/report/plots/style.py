@@ -34,10 +34,10 @@ from matplotlib.ticker import (
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Floats
+from loadtest.compare import amounts
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.contract import LIMIT_OF_OPERATION, Operation
-from loadtest.report import amounts
 from loadtest.report.plots.layout import Margins, grid
 from loadtest.stats.order_statistics import ranks_to_draw
 from loadtest.words import grouped

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from loadtest.compare import amounts
+from loadtest.compare.amounts import minute
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import ControlComparison, MetricComparison, MetricVerdict, RunComparison
-from loadtest.compare.sentences import minute
-from loadtest.report import amounts
 from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of
 from loadtest.words import NOTHING, count, duration_ms
 

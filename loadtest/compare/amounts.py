@@ -1,17 +1,19 @@
 """Formatted values, differences and intervals of a compared metric: ``+66 ms``, ``+69 %``, ``+2.1 points``."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.sentences import LEAST_PERCENT_MS, detectable_ms, in_percent
 from loadtest.units import Unit
-from loadtest.words import NOTHING, grouped, quantity, sign, signed
+from loadtest.words import NOTHING, grouped, joined, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
+LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
+"""For times below these 20 ms the minimum effect is 1 ms instead of 5 %: a percentage says little about them."""
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """Metrics whose value is itself a difference: observed − expected."""
 _UNITS: Final[dict[str, Unit]] = {"ms": "ms", "share": "share", "1/s": "per_s"}
@@ -39,9 +41,43 @@ def where(one: MetricComparison, *, stages: bool) -> str:
     return f"{one.traffic} / {one.stage}" if stages else one.traffic
 
 
-def has_stages(metrics: tuple[MetricComparison, ...]) -> bool:
+def has_stages(metrics: Iterable[MetricComparison]) -> bool:
     """Whether a traffic entry is compared in several stages."""
-    return len({(one.traffic, one.stage) for one in metrics}) > len({one.traffic for one in metrics})
+    places = {(one.traffic, one.stage) for one in metrics}
+    return len(places) > len({traffic for traffic, _ in places})
+
+
+def place(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
+    """Return the traffic entry, with its stage if the entry has several."""
+    return where(one, stages=has_stages(other for other in metrics if other.traffic == one.traffic))
+
+
+def full_name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
+    """Return ``greetings: executionTime p50``, with the stage if the entry has several."""
+    return f"{place(one, metrics)}: {name(one)}"
+
+
+def listed(items: Sequence[str], most: int = 4) -> str:
+    """Join items: ``a, b and c``; above ``most``, count the rest."""
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1} more"]
+    return joined(items)
+
+
+def in_percent(one: MetricComparison) -> bool:
+    """Whether 5 % is the minimum effect: for goodput, and for times that are neither short nor hidden by polls."""
+    nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
+    return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
+
+
+def detectable_ms(one: MetricComparison) -> float:
+    """Return the smallest detectable growth of a time, in ms."""
+    return ((one.detectable or 1.0) - 1) * (one.base or 0.0)
+
+
+def minute(started: str) -> str:
+    """Format an ISO time: ``2026-11-26 02:00 UTC``."""
+    return f"{started[:10]} {started[11:16]} UTC"
 
 
 def estimate(one: MetricComparison) -> tuple[float, float, float] | None:
@@ -79,6 +115,15 @@ def change(one: MetricComparison) -> str:
     if one.ratio is None or is_share(one):
         return NOTHING
     return percent(one.ratio)
+
+
+def in_words(one: MetricComparison) -> str:
+    """Return a change with its interval: ``+66 ms (+69 %, 95 %: +58 % to +75 %)``."""
+    if is_share(one):
+        ends = f"from {value(one.metric, one.base)} to {value(one.metric, one.head)}", difference_interval(one)
+    else:
+        ends = change(one), change_interval(one)
+    return f"{difference(one.metric, one.difference)} ({', '.join(end for end in ends if end)})"
 
 
 def change_interval(one: MetricComparison) -> str:

@@ -3,19 +3,15 @@
 import msgspec
 import pytest
 from plugins import made_comparisons as made
+from plugins.regression_parts import plain
 
+from loadtest.compare import amounts
 from loadtest.compare.measurements import Metric
 from loadtest.compare.results import MetricComparison
-from loadtest.report import amounts
 
 SLOWER = made.CASES["slower"]()
 TIME = SLOWER.findings[0].cause
 SHARE = next(one for one in SLOWER.metrics if one.metric is Metric.ERROR_RATE)
-
-
-def plain(text: str) -> str:
-    """Text whose spaces are all the same."""
-    return text.replace("\u00a0", " ")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,250 @@
+"""Changes inside a history: steps and trends of a metric over its runs, and single odd runs. Pure.
+
+The noise is estimated from successive differences, which a few steps do not inflate, and shrunk towards the metric's
+assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974), unless a straight
+line fits better. Significance allows for all places and all metrics (Bonferroni).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final, Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from loadtest.arrays import Floats
+from loadtest.compare.changes import least_rise, reaches_effect
+from loadtest.compare.evidence import count, unfit
+from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
+from loadtest.compare.noise import shrunk, winsorised
+from loadtest.compare.tested import weights
+from loadtest.metrics import Nature
+from loadtest.stats.means import student, student_tail
+
+_CONFIDENCE: Final = 0.975
+_MAD: Final = 1.4826
+"""Ratio of a normal sd to the median of absolute deviations."""
+ALL: Final = "all entries"
+"""Traffic of the mean over all entries, which shows what all of them share."""
+_LEVEL: Final = 0.005
+"""Level of p over all places and metrics of a stretch."""
+_SHORTEST: Final = 3
+"""Minimum number of runs on both sides of a step; fewer are odd runs."""
+_TREND: Final = 10
+"""Minimum number of runs of a trend."""
+_NEAR: Final = 2
+"""Number of runs within which steps of several metrics are the same step."""
+
+
+class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a metric within a stretch of accepted runs.
+
+    Attributes:
+        kind: ``step`` between two runs, ``trend`` over several, or a single ``odd run``.
+        run: the first run with the change, or the first of the trend.
+        started: its start: UTC, ISO 8601.
+        until: start of the last run of a trend; otherwise as ``started``.
+        runs: number of runs of a trend; otherwise of the runs after the step.
+        change: ratio after ÷ before of times; difference of shares.
+        interval: 95 %, likewise.
+        also: number of other metrics with the same change.
+    """
+
+    kind: Literal["step", "trend", "odd run"]
+    traffic: str
+    stage: str
+    metric: Metric
+    run: str
+    started: str
+    until: str
+    runs: int
+    change: float
+    interval: tuple[float, float]
+    also: int = 0
+
+
+class _Series(NamedTuple):
+    """A metric over the runs of a stretch: scores for tests, sizes (logarithms, or shares) for effects."""
+
+    key: Key
+    places: list[int]
+    scores: Floats
+    sizes: Floats
+    prior: float
+    resolution_ms: float
+
+
+class _Noise(NamedTuple):
+    """The variance of a metric's scores, its degrees of freedom, and the level of p for a change of it."""
+
+    variance: float
+    df: float
+    level: float
+
+
+class _Found(NamedTuple):
+    kind: Literal["step", "trend", "odd run"]
+    begin: int
+    end: int
+    effect: tuple[float, float, float]
+    strength: float
+    key: Key
+
+
+def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
+    """Return the changes in a stretch of comparable runs in order of time, and the parts of it without a change."""
+    every = _series(runs)
+    found = [each for one in every for each in _changes(one, _LEVEL / len(every))]
+    found.sort(key=lambda each: -each.strength)
+    kept: list[tuple[_Found, int]] = []
+    while found:
+        first = found[0]
+        same = [each for each in found if _same(each, first)]
+        kept.append((first, len({each.key for each in same}) - 1))
+        found = [each for each in found if each not in same]
+    kept.sort(key=lambda each: each[0].begin)
+    cuts = sorted({0, len(runs), *(place for each, _ in kept for place in _edges(each))})
+    odd = {each.begin for each, _ in kept if each.kind == "odd run"}
+    trends = [each for each, _ in kept if each.kind == "trend"]
+    calm = [
+        [runs[place] for place in range(begin, end) if place not in odd]
+        for begin, end in pairwise(cuts)
+        if not any(each.begin < end and begin < each.end for each in trends)
+    ]
+    return [_described(each, also, runs) for each, also in kept], calm
+
+
+def _edges(each: _Found) -> tuple[int, ...]:
+    return {"step": (each.begin,), "trend": (each.begin, each.end), "odd run": ()}[each.kind]
+
+
+def _same(each: _Found, other: _Found) -> bool:
+    if other.kind == "trend" and each.kind != "odd run":
+        return each.begin < other.end and (other.begin < each.end if each.kind == "trend" else other.begin < each.begin)
+    near = _NEAR if each.kind == "step" else 0
+    return each.kind == other.kind and abs(each.begin - other.begin) <= near
+
+
+def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
+    columns: dict[Key, dict[int, int]] = {}
+    for place, run in enumerate(runs):
+        for at, one in enumerate(run.measurements):
+            if not unfit(one):
+                columns.setdefault(one.key, {})[place] = at
+    found = {key: [runs[place].measurements[at] for place, at in column.items()] for key, column in columns.items()}
+    tested = weights(found)
+    made = []
+    for key, column in found.items():
+        if not tested[key]:
+            continue
+        nature, scores = NATURES[key.metric], np.array([one.score for one in column])
+        of_share = nature.scale == "logit"
+        sizes = np.array([one.value for one in column]) if of_share else scores
+        counting = float(np.mean([count(one).variance for one in column])) if of_share else 0.0
+        interval = max(one.resolution_ms for one in column)
+        made.append(_Series(key, list(columns[key]), scores, sizes, nature.prior_sd**2 + counting, interval))
+    whole = [one for one in made if one.key.metric == Metric.RESPONSE_TIME_P50 and len(one.places) == len(runs)]
+    if len(whole) > 1:
+        # As times of a typical entry, so that the minimum effect in ms applies to it.
+        mean = np.mean([one.scores for one in whole], axis=0)
+        key, interval = Key(ALL, "", Metric.RESPONSE_TIME_P50), max(one.resolution_ms for one in whole)
+        # Half of the variance may be common to all entries.
+        made.append(_Series(key, list(range(len(runs))), mean, mean, whole[0].prior / 2, interval))
+    return made
+
+
+def _changes(one: _Series, level: float) -> Iterator[_Found]:
+    """Yield a metric's steps and trends, and its odd runs beside them."""
+    if len(one.places) < 2 * _SHORTEST:
+        return
+    moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
+    noise = _Noise(*shrunk(one.prior, float(np.mean(np.square(moves))) / 2, len(moves)), level)
+    fitted = np.empty_like(one.scores)
+    yield from _split(one, 0, len(one.scores), noise, fitted)
+    if one.key.metric == Metric.RESPONSE_TIME_P95:
+        return
+    rest = one.scores - fitted
+    sd = max(_MAD * float(np.median(np.abs(rest))), math.sqrt(one.prior))
+    scale = sd if one.sizes is one.scores else float(np.std(one.sizes))
+    for at in np.flatnonzero(np.abs(rest) > sd * student(1 - level / 2 / len(rest), noise.df)).tolist():
+        size = float(one.sizes[at] - (fitted[at] if one.sizes is one.scores else np.median(one.sizes)))
+        if _matters(one, size, at):
+            ends, half = (one.places[at],) * 2, student(_CONFIDENCE, noise.df) * scale
+            yield _Found("odd run", *ends, (size, size - half, size + half), abs(rest[at]) / sd, one.key)
+
+
+def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> Iterator[_Found]:
+    """Yield the changes from ``begin`` to ``end``, and write their levels to ``fitted``."""
+    scores, n = one.scores[begin:end], end - begin
+    fitted[begin:end] = np.median(scores)
+    if n < 2 * _SHORTEST:
+        return
+    gains = _gains(scores)
+    days = np.arange(n) - (n - 1) / 2
+    spread, (variance, df, level) = float(days @ days), noise
+    slope = float(days @ scores) / spread
+    line, best = slope**2 * spread, int(np.argmax(gains))
+    straight = line >= gains[best] and _p(line / variance, df) <= level
+    if straight and n >= _TREND and _p(max(_gains(scores - slope * days)) / variance, df) * len(gains) > level:
+        size = float(days @ one.sizes[begin:end]) / spread * (n - 1)
+        half = student(_CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
+        if _matters(one, size, end - 1):
+            fitted[begin:end] = np.mean(scores) + slope * days
+            ends = one.places[begin], one.places[end - 1] + 1
+            yield _Found("trend", *ends, (size, size - half, size + half), math.sqrt(line / variance), one.key)
+            return
+    if _p(gains[best] / variance, df) * len(gains) > level:
+        return
+    middle = begin + best + _SHORTEST
+    size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
+    half = student(_CONFIDENCE, df) * math.sqrt(1 / (middle - begin) + 1 / (end - middle)) * _scale(one, variance)
+    if _matters(one, size, middle):
+        ends = one.places[middle], one.places[end - 1] + 1
+        yield _Found("step", *ends, (size, size - half, size + half), math.sqrt(gains[best] / variance), one.key)
+    yield from _split(one, begin, middle, noise, fitted)
+    yield from _split(one, middle, end, noise, fitted)
+
+
+def _gains(scores: Floats) -> Floats:
+    """Return the sum of squares that two means explain, for each place of a step between them."""
+    n, totals = len(scores), np.cumsum(scores)
+    at = np.arange(_SHORTEST, n - _SHORTEST + 1)
+    gains: Floats = (totals[-1] * at / n - totals[at - 1]) ** 2 * n / (at * (n - at))
+    return gains
+
+
+def _p(square: float, df: float) -> float:
+    return 2 * student_tail(math.sqrt(square), df)
+
+
+def _scale(one: _Series, variance: float) -> float:
+    """Return the noise of the sizes: of shares by their own successive differences."""
+    return math.sqrt(variance) if one.sizes is one.scores else float(np.std(np.diff(one.sizes))) / math.sqrt(2)
+
+
+def _matters(one: _Series, size: float, place: int) -> bool:
+    """Whether a change in any direction reaches the minimum effect."""
+    nature: Nature = NATURES[one.key.metric]
+    value = float(one.sizes[place])
+    if nature.scale == "logit":
+        return abs(size) >= least_rise(min(value, value - size))
+    difference = abs(math.exp(value) - math.exp(value - size))
+    return reaches_effect(nature, nature.worse * abs(size), difference, one.resolution_ms)
+
+
+def _described(each: _Found, also: int, runs: Sequence[RunMeasurements]) -> HistoryChange:
+    ratio = NATURES[each.key.metric].scale == "log"
+    change, low, high = (math.exp(end) if ratio else end for end in each.effect)
+    last = each.end - 1 if each.kind == "trend" else each.begin
+    return HistoryChange(
+        kind=each.kind,
+        **each.key._asdict(),
+        run=runs[each.begin].run,
+        started=runs[each.begin].started,
+        until=runs[last].started,
+        runs=max(1, each.end - each.begin),
+        change=change,
+        interval=(low, high),
+        also=also,
+    )
