@@ -17,7 +17,7 @@ from loadtest.report.page import NextStep, Page, Section, Table, TableCell, Tabl
 from loadtest.report.plots import draw_history
 from loadtest.report.plots.over_history import headline
 from loadtest.report.tables.comparison import commit
-from loadtest.words import NOTHING
+from loadtest.words import NOTHING, counted
 
 _STATUSES: Final[dict[RunStatus, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
 _VERDICTS: Final[dict[str, Tone]] = {
@@ -85,8 +85,7 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
     numbers = {status: sum(one.status == status for one in runs) for status in _STATUSES}
     became = ", ".join(f"{number} {status}" for status, number in numbers.items() if number)
     regressed = sum(one.line.verdict == "regressed" for one in runs) or "none"
-    many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
-    return f"{many} since {runs[0].measurements.started[:10]}: {became}; {regressed} regressed."
+    return f"{counted(len(runs), 'run')} since {runs[0].measurements.started[:10]}: {became}; {regressed} regressed."
 
 
 def _segments(runs: Sequence[HistoryRun]) -> Table:
