@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_rise
 from loadtest.compare import amounts
-from loadtest.compare.amounts import gated, in_percent, is_changed
+from loadtest.compare.amounts import in_percent
+from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_rise
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
