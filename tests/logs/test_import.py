@@ -17,6 +17,7 @@ from loadtest.logs.importing import ImportOptions, import_logs
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import read_table
+from loadtest.scenario import load_scenario
 
 COMBINED = (
     '192.0.2.7 - bob [10/Oct/2025:15:55:3{second} +0200] "POST /api/v1/workflows/run HTTP/1.1" {status} 120 "-" "py"\n'
@@ -198,3 +199,23 @@ def test_import_ends_with_three_lines(tmp_path: Path) -> None:
     )
     assert isinstance(refused.exception, InputError)
     assert "imported" in str(refused.exception)
+
+
+def test_a_scenario_offers_a_runs_traffic_again(tmp_path: Path) -> None:
+    """`init --from-run` writes each operation's rates in parts of the log's time, and its keys and limits."""
+    lines = [
+        NGINX | {"msec": f"{1760104536 + at}.000", "http_x_api_key": f"key-{at % 2}", "request": request}
+        for at in range(0, 300, 2)
+        for request in ("POST /v1/workflows/run HTTP/1.1", "POST /v1/workflows/jobs HTTP/1.1")[: 1 + (at > 200)]
+    ]
+    _, _, directory = imported(tmp_path, "".join(json.dumps(line) + "\n" for line in lines))
+    assert run("init", "--from-run", str(directory), str(tmp_path / "project")).exception is None
+    made = load_scenario(tmp_path / "project" / "scenarios" / "from-run.toml").scenario
+    offered = {
+        name: [stage.rate.value * stage.duration for stage in each.stages if stage.rate]
+        for name, each in made.traffic.items()
+    }
+    assert {name: round(sum(each)) for name, each in offered.items()} == {"sync_run": 150, "async_run": 49}
+    assert [round(each) for each in offered["async_run"]][:2] == [0, 0]
+    again = run("init", "--from-run", str(directory), str(tmp_path / "project"))
+    assert "not overwritten" in str(again.exception)

@@ -1,0 +1,124 @@
+"""A scenario that offers the traffic of a run again: its operations at its rates, or at its recorded starts."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import tomlkit
+from tomlkit.items import InlineTable
+
+from loadtest.arrays import Floats, Ints
+from loadtest.contract import DOCUMENTED, JOB_OPERATIONS, POLLED_OPERATIONS, Operation
+from loadtest.errors import InputError
+from loadtest.record import run_directory
+from loadtest.record.effective_scenario import written_entry
+from loadtest.record.run_info import RunInfo, TrafficPlan
+from loadtest.record.samples import SETUP, read_batches
+from loadtest.scenario import FOLDER, WARMUP, Scenario
+from loadtest.units import Limit
+
+NAME: Final = "from-run"
+_SHORTEST_S: Final = 60.0
+_PARTS: Final = 6
+"""Maximum number of stages of a log, and their minimum length in seconds."""
+_MOST_KEYS: Final = 1000
+_HEAD: Final = """\
+#:schema scenario.schema.json
+# The traffic of {run}: its operations and rates.
+# Its workflows and parameters are {known}.
+"""
+_POLLS: Final = "a log does not tell polls from retrievals: remove this entry if the jobs' own polls are enough"
+
+
+def from_run(run: str) -> dict[Path, str]:
+    """Return the files of a scenario with a run's operations and rates, by their paths below the project's folder.
+
+    Raises:
+        InputError: if there is no such run, or it sent nothing.
+        RecordError: if it cannot be read.
+    """
+    directory = run_directory.find_run(run)
+    info = run_directory.load(directory)
+    starts = {name: start for name, start in _starts(directory).items() if name in info.traffic and len(start)}
+    if not starts:
+        raise InputError(f"{info.id} sent nothing", "Give another run.")
+    shown: dict[str, Any] = {
+        "title": f"What does the traffic of {info.id} meet?",
+        "traffic": {name: _entry(info, name, starts[name]) for name in info.traffic if name in starts},
+        "target": _target(info),
+    }
+    text = tomlkit.dumps(shown)
+    Scenario.model_validate(tomlkit.loads(text).unwrap())
+    if info.imported and {*POLLED_OPERATIONS, *JOB_OPERATIONS} <= {plan.operation for plan in info.traffic.values()}:
+        text = text.replace(f"[traffic.{Operation.RETRIEVAL}]", f"# {_POLLS}\n[traffic.{Operation.RETRIEVAL}]")
+    known = "unknown to a log: change them" if info.imported else "the run's"
+    return {FOLDER / f"{NAME}.toml": _HEAD.format(run=info.id, known=known) + text}
+
+
+def _starts(directory: Path) -> dict[str, Floats]:
+    """Return the starts of each entry's operations in s since the epoch, in order."""
+    found: dict[str, list[Ints]] = {}
+    for batch in read_batches(directory):
+        row, traffic, stage = (
+            batch.column(name).cast("string").to_numpy(zero_copy_only=False) for name in ("row", "traffic", "stage")
+        )
+        chosen = (row == "operation") & (stage != SETUP) & (stage != WARMUP)
+        for name in set(traffic[chosen].tolist()):
+            own = batch.filter(chosen & (traffic == name))
+            due = (
+                own.column("intended_start")
+                if own.column("intended_start").null_count < len(own)
+                else own.column("start")
+            )
+            found.setdefault(name, []).append(due.drop_null().to_numpy())
+    return {name: np.sort(np.concatenate(parts)) / 1e9 for name, parts in found.items()}
+
+
+def _entry(info: RunInfo, name: str, starts: Floats) -> dict[str, Any]:
+    plan, written = info.traffic[name], written_entry(info, name)
+    workflow = plan.workflow or ("sleep" if info.imported else written.workflow)
+    parameters = {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4} if info.imported else written.parameters
+    executes = plan.operation not in JOB_OPERATIONS
+    entry: dict[str, Any] = {"operation": str(plan.operation)}
+    entry |= {"workflow": workflow} if workflow else {}
+    entry |= {"parameters": _inline(parameters)} if parameters and executes else {}
+    entry |= {"arrivals": "poisson"} if info.imported else {}
+    stages = tomlkit.array()
+    for stage in _stages(info, plan, starts):
+        stages.add_line(_inline(stage))
+    stages.add_line(indent="")
+    return {**entry, "stages": stages}
+
+
+def _inline(values: dict[str, Any]) -> InlineTable:
+    table = tomlkit.inline_table()
+    table.update(values)
+    return table
+
+
+def _stages(info: RunInfo, plan: TrafficPlan, starts: Floats) -> list[dict[str, str]]:
+    """Return the stages of the run, or equal parts of a log, with the rates at which operations were sent."""
+    own = [(stage.name, stage.start_s, stage.end_s) for stage in plan.stages if not stage.warmup]
+    if info.imported:
+        begin, end = own[0][1], own[-1][2]
+        edges = np.linspace(begin, end, int(np.clip((end - begin) / _SHORTEST_S, 1, _PARTS)) + 1).tolist()
+        own = [(f"log-{number}", *part) for number, part in enumerate(pairwise(edges), 1)]
+    return [
+        {
+            "name": name,
+            "rate": f"{np.searchsorted(starts, (begin, end)) @ (-1, 1) / (end - begin):.6g}/s",
+            "duration": f"{end - begin:.6g}s",
+        }
+        for name, begin, end in own
+    ]
+
+
+def _target(info: RunInfo) -> dict[str, Any]:
+    """Return the embedded target's keys and limits; those of the documentation are left out."""
+    limits = {
+        str(name): str(limit)
+        for name, each in info.target.limits.items()
+        if (limit := Limit(each.count, each.window_s)) != DOCUMENTED.get(name)  # type: ignore[call-overload] # any name may be looked up
+    }
+    return {"keys": min(max(1, info.keys), _MOST_KEYS), **({"enforce": limits} if limits else {})}
