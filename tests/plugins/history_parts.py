@@ -4,10 +4,13 @@ import random
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from math import log
+from pathlib import Path
 
+import msgspec
 from plugins import regression_parts
 
-from loadtest.compare.history import RecordedVerdict, RunLine, run_line
+from loadtest.compare import history, history_file
+from loadtest.compare.history import DecisionLine, History, RecordedVerdict, RunLine, run_line
 from loadtest.compare.measurements import (
     ControlMeasurement,
     Measurement,
@@ -79,3 +82,20 @@ def made_line(day: int = 0, verdict: RecordedVerdict = "pass", *, confirms: str 
     made = made_run(day, **run)  # type: ignore[arg-type]
     recorded = (datetime.fromisoformat(made.started) + timedelta(minutes=5)).isoformat()
     return run_line(made, verdict, sentence=f"day {day}", confirms=confirms, recorded=recorded)
+
+
+def recorded(place: Path) -> History:
+    """The history of a folder's one file."""
+    (path,) = place.glob("*.jsonl")
+    return history_file.read(path).history
+
+
+def decision(run: str, day: int, status: str = "accepted", *, new_segment: bool = False) -> DecisionLine:
+    """A decision at noon of a day."""
+    line = history.decision_line(run, status, f"decided on day {day}", new_segment=new_segment)  # type: ignore[arg-type]
+    return msgspec.structs.replace(line, recorded=moment(day))
+
+
+def days(runs: list[RunMeasurements]) -> list[int]:
+    """Of which days runs are."""
+    return [int(run.run[-6:], 16) for run in runs]
