@@ -19,6 +19,7 @@ in which they are noted (xdist 3.8).
 import fcntl
 import functools
 import re
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if (worker := getattr(config, "workerinput", None)) and not _locks:
         place = Path(tempfile.gettempdir()) / f"loadtest-tests-{worker['testrunuid']}"
         _locks.extend(place.with_suffix(name).open("wb") for name in (".gate", ".running"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """In a fresh checkout, let one worker compile the tests, so that the others read what it wrote."""
+    compiled = any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
+    if not _locks or compiled or sys.dont_write_bytecode:
+        return (yield)
+    fcntl.flock(_locks[0], fcntl.LOCK_EX)
+    try:
+        return (yield)
+    finally:
+        fcntl.flock(_locks[0], fcntl.LOCK_UN)
 
 
 def pytest_unconfigure() -> None:
