@@ -41,6 +41,7 @@ def found(run: Path) -> Findings:
     return analysis.understand(run)
 
 
+@pytest.mark.heavy
 def test_the_page_on_notebooks_is_true(run: Path, tmp_path: Path) -> None:
     """Every line of it gives what it says."""
     names = {"RUN": run, "folder": tmp_path}

@@ -22,7 +22,7 @@ from loadtest.record.samples import FILE_NAME
 from loadtest.report import write
 from loadtest.report.__main__ import main as report_main
 from loadtest.report.page import Page, filled
-from loadtest.report.plots import NAMES, SOMETIMES
+from loadtest.report.plots import NAMES, SOMETIMES, draw_all
 from loadtest.report.tables.main import chapter_tables
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
@@ -65,7 +65,9 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path
 
 @pytest.mark.heavy
 def test_the_same_record_makes_the_same_report(toured: tuple[Path, Page], tmp_path: Path) -> None:
-    """Made here and in a process of its own, every file has the same bytes; and the exit code is the verdict's."""
+    """Made here and in a process of its own, every file has the same bytes, and so has every plot that four processes
+    drew; the exit code is the verdict's.
+    """
     directory = tmp_path / "run"
     directory.mkdir()
     for name in ("run.json", FILE_NAME):
@@ -80,6 +82,9 @@ def test_the_same_record_makes_the_same_report(toured: tuple[Path, Page], tmp_pa
     assert max(map(len, done.stdout.splitlines()[:-3])) <= 100
     assert len(made["report.html"]) < 2_000_000
     assert "\x1b" not in done.stdout, "no colour where the output isn't a terminal"
+    plots = draw_all(analysis.find(load_record(directory)), processes=4)
+    assert len(plots) > 10
+    assert {plot.name: plot for plot in plots if plot.svg} == {plot.name: plot for plot in toured[1].plots}
 
 
 class _Page(HTMLParser):

@@ -238,32 +238,31 @@ def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: 
 
 
 @pytest.mark.heavy
-def test_an_id_that_two_workers_are_given_is_found(offer: Any, serve: Fixture) -> None:
-    """The target gives the id of the job before: each submit of another job's is a failure, whoever sent that one."""
+def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, serve: Fixture) -> None:
+    """Retrievals of every worker ask for jobs that another one submitted. If the target gives the id of the job before,
+    each submit of another job's is a failure, whichever worker sent that job.
+    """
+    jobs = offer.entry("jobs", "async_run", "20/s", "3s")
+    looks = offer.entry("looks", "retrieval", "31/s", "3s", 'job_ids = "run"\nworkflow = "echo"')
+    asking = offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2")
     target = serve(*NO_LIMITS, "--fault", "duplicate-result,what=id,probability=30%")
     text = offer.scenario(offer.entry("jobs", "async_run", "40/s", "2s", 'polling = { interval = "50ms" }'))
-    run = offer(text, target.url, "--processes", "2").wait()
-    outcomes = run.check_conservation()
-    submits = [row for row in run.requests if row["kind"] == "submit"]
+    doubled = offer(text, target.url, "--processes", "2").wait()
+
+    outcomes = doubled.check_conservation()
+    submits = [row for row in doubled.requests if row["kind"] == "submit"]
     makers: dict[str, set[int]] = {}
     for row in submits:
         makers.setdefault(row["job_id"], set()).add(row["worker"])
     assert any(len(each) == 2 for each in makers.values())
     assert outcomes == {"ok": len(makers), "failed": len(submits) - len(makers)}
-    assert {row["reason"] for row in run.operations} == {None, "duplicate_job_id"}
+    assert {row["reason"] for row in doubled.operations} == {None, "duplicate_job_id"}
 
-
-@pytest.mark.heavy
-def test_retrievals_ask_for_the_jobs_of_all_workers(offer: Any, open_api: Any) -> None:
-    """The run's own jobs are known to every worker, not only to the one that submitted them."""
-    jobs = offer.entry("jobs", "async_run", "20/s", "3s")
-    looks = offer.entry("looks", "retrieval", "31/s", "3s", 'job_ids = "run"\nworkflow = "echo"')
-    run = offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2").wait()
-    run.check_conservation()
-    made = {row["job_id"]: row["worker"] for row in run.requests if row["kind"] == "submit"}
-    asked = [(row["worker"], made[row["job_id"]]) for row in run.requests if row["kind"] == "retrieve"]
+    asking.wait().check_conservation()
+    made = {row["job_id"]: row["worker"] for row in asking.requests if row["kind"] == "submit"}
+    asked = [(row["worker"], made[row["job_id"]]) for row in asking.requests if row["kind"] == "retrieve"]
     assert {(asker, maker) for asker, maker in asked if asker != maker} == {(1, 2), (2, 1)}
-    assert len((run.directory / "job_ids.txt").read_text().splitlines()) == 60
+    assert len((asking.directory / "job_ids.txt").read_text().splitlines()) == 60
 
 
 @pytest.mark.heavy

@@ -1,22 +1,13 @@
-"""Figures drawn by several processes: the same bytes as by one, and none lost with a child."""
+"""Figures drawn by several processes: none is lost with a child.
+
+The heavy test of equal reports in ``test_report_files.py`` compares their bytes.
+"""
 
 import os
 import signal
 from functools import partial
-from pathlib import Path
 
-from loadtest.analysis.findings import find
-from loadtest.analysis.run_record import load_record
-from loadtest.report.page import Page
-from loadtest.report.plots import draw_all, shared_out
-
-
-def test_any_number_of_processes_draws_the_same_bytes(toured: tuple[Path, Page]) -> None:
-    directory, page = toured
-    plots = draw_all(find(load_record(directory)), processes=4)
-    assert len(plots) > 10
-    drawn = {plot.name: plot for plot in plots if plot.svg}
-    assert drawn == {plot.name: plot for plot in page.plots}
+from loadtest.report.plots import shared_out
 
 
 def _die_in_a_child(parent: int, number: int) -> int:
