@@ -40,7 +40,6 @@ class SideFigure(Result, frozen=True, kw_only=True):
         value: null where it is missing or infinite.
         infinite: whether the value is infinite because an arrival never became ok.
         interval: 95 % confidence interval, corrected for correlated values.
-        n: values.
         why: reason for a missing value or interval; empty otherwise.
     """
 
@@ -74,7 +73,6 @@ class SideDifference(Result, frozen=True, kw_only=True):
         difference: null where it is infinite or unknown.
         interval: at the comparison's ``confidence``.
         paired: whether arrivals with the same inputs were compared in pairs.
-        n: values of base and head.
         told_apart: whether the interval excludes zero.
         better: whether head is better; null where the difference is not significant.
         why: reason for a missing interval; empty otherwise.

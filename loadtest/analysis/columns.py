@@ -216,7 +216,6 @@ class Rows:
     """A selection of rows. Rows of a stage are adjacent, unless they are ``as_recorded``.
 
     Attributes:
-        columns: the columns of all rows.
         at: places in the columns; a slice for adjacent rows, whose values are then not copied.
     """
 

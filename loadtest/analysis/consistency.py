@@ -45,7 +45,6 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
     Attributes:
         what: the reason, which continues "a row that".
-        count: rows.
         rows: the first of them, counted from 1 in the order of the record.
     """
 

@@ -40,7 +40,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.run_record import Record, load_record
 from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
-from loadtest.analysis.timelines import Executions, ExecutionTimeline, Heat, Heats, Points, Responses
+from loadtest.analysis.timelines import Executions, Heat, Responses, Timelines
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
@@ -58,14 +58,12 @@ class Results(Result, frozen=True, kw_only=True):
     change of meaning raises it.
 
     Attributes:
-        word: the verdict.
         sentence: the verdict in one sentence.
         inconsistencies: rows of the record that cannot be true.
         uses: requests on each limit between two stage boundaries.
         keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
         generators: each generator process's data about itself.
-        evenness: by traffic entry.
         on_purpose: operations that should be answered with an error, by traffic entry and kind.
         intervals: uncertainty of figures, by traffic entry and stage.
     """
@@ -133,12 +131,12 @@ def find(record: Record) -> Findings:
     evenness = Evennesses(record.vocabulary, record.arrivals)
     lags = WorstLags(record.sent_by_entry, record.covered_s)
     retried, observed_429 = Retried(record), look_into(record, expectation)
-    points, phases, heats = Points(record), Phases(record.vocabulary, record.slowest.result()), Heats(record)
-    executions, keys, blocks = ExecutionTimeline(record), KeyTimes(record), TimeBlocks(record, expectation)
+    phases, timelines = Phases(record.vocabulary, record.slowest.result()), Timelines(record)
+    keys, blocks = KeyTimes(record), TimeBlocks(record, expectation)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     unexpected = UnexpectedErrors(record.vocabulary, record.info)
-    visitors: list[Visitor] = [uses, evenness, rates, points, lags, phases, retried, executions, heats, keys, blocks]
+    visitors: list[Visitor] = [uses, evenness, rates, timelines, lags, phases, retried, keys, blocks]
     scan(record.directory, record.vocabulary, [*visitors, values, unexpected])
     intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
@@ -150,10 +148,10 @@ def find(record: Record) -> Findings:
         uses=uses.result(),
         evenness=even,
         rates=rates.by_limit,
-        responses=points.result(),
+        responses=timelines.responses(),
         lags=lags.result(),
-        heats=heats.result(),
-        executions=executions.result(),
+        heats=timelines.heats,
+        executions=timelines.executions(),
         observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
         keys=keys.result(),
         slow_keys=keys.slow(),

@@ -63,9 +63,7 @@ class SlowKey(Result, frozen=True, kw_only=True):
 
     Attributes:
         statistic: ``p50`` if it is slower, else ``p95``.
-        value_ms: the key's response time.
         others_ms: response time of all other keys of the entry together.
-        n: operations of the key.
         factor: value ÷ others.
     """
 

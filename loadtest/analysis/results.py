@@ -184,12 +184,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name. Times of different operations are not mixed, so there are none.
-
-    Attributes:
-        statuses: requests by status; ``none``: no response.
-        reasons: operations by the reason why they are not ok.
-    """
+    """All traffic in the stages of one name. Times of different operations are not mixed, so there are none."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]

@@ -34,8 +34,6 @@ class Record:
         rows: number of readable samples.
         means: mean parts of ok operations' times, by stage.
         sent: requests for the replay of limiters.
-        errors: failed requests, in groups.
-        in_time: requests by the period in which they were sent.
     """
 
     directory: Path
@@ -163,11 +161,7 @@ class Record:
 
 
 def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:
-    """Take in a run directory's record.
-
-    Args:
-        directory: of the run.
-        on_progress: called with how many rows were read so far.
+    """Take in a run directory's record; ``on_progress`` is called with the number of rows read so far.
 
     Raises:
         RecordError: if it cannot be read as a record.

@@ -50,18 +50,39 @@ class Responses:
     n: int
 
 
-class Points:
-    """Collector of each traffic entry's responses, warm-up included, without deliberate mistakes."""
+class Timelines:
+    """Collector of each traffic entry's times over time, warm-up included.
+
+    Attributes:
+        heats: of entries with many operations or in a long run, at most 241 × 96 counts each.
+    """
 
     def __init__(self, record: Record) -> None:
-        self._of = {name: _EntryPoints(record, name) for name in record.vocabulary.entries}
+        plans = record.info.traffic.items()
+        self._points = {name: _EntryPoints(record, name) for name, _ in plans}
+        # A retrieval's job ran before it.
+        executing = (name for name, plan in plans if plan.operation in EXECUTING_OPERATIONS)
+        self._executions = {name: _EntryExecutions(record, name) for name in executing}
+        self.heats = {name: heat for name, _ in plans if (heat := _heat(record, name)) is not None}
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            self._of[chunk.vocabulary.stage_keys[stage_index].traffic].take(rows)
+            name = chunk.vocabulary.stage_keys[stage_index].traffic
+            self._points[name].take(rows)
+            if name in self.heats:
+                _count(self.heats[name], rows.answered)
+            if name in self._executions:
+                good = rows.without_mistakes.ok
+                good = good.where(~np.isnan(good.execution_given))
+                self._executions[name].take(good, judged=bool(chunk.vocabulary.in_figures[stage_index]))
 
-    def result(self) -> dict[str, Responses]:
-        return {name: found.result() for name, found in self._of.items()}
+    def responses(self) -> dict[str, Responses]:
+        return {name: found.result() for name, found in self._points.items()}
+
+    def executions(self) -> "dict[str, Executions]":
+        """Return the executions of each traffic entry that has any."""
+        found = {name: entry.result() for name, entry in self._executions.items()}
+        return {name: each for name, each in found.items() if each.n + each.anomaly_count}
 
 
 class _EntryPoints:
@@ -132,33 +153,17 @@ class Heat:
     counts: Ints
 
 
-class Heats:
-    """Collector of heat maps, warm-up included: at most 241 × 96 counts per entry."""
-
-    def __init__(self, record: Record) -> None:
-        self._of: dict[int, tuple[str, Heat]] = {}
-        for entry, name in enumerate(record.vocabulary.entries):
-            stage_indices = record.stage_indices_of(name)
-            times = record.times["response_time_ms"].get(stage_indices)
-            if not times.n or (times.n < MANY and record.covered_s < LONG_S) or times.most <= 0:
-                continue
-            low = max(times.least, times.most / 1e9, 1e-6)
-            decades = max(np.log10(times.most / low), 0.1)
-            count = min(_MOST_LEVELS, max(4, int(np.ceil(decades * _PER_DECADE))))
-            levels = np.geomspace(low * 0.999, times.most * 1.001, count + 1)
-            width = distribution.width(record.covered_s, _TIMES, 1)
-            cuts = distribution.edges(0, record.covered_s, width)
-            self._of[entry] = name, Heat(cuts, levels, np.zeros((len(cuts) - 1, count), np.int64))
-
-    def add(self, chunk: Chunk) -> None:
-        for stage_index, rows in chunk.operations.by_stage:
-            found = self._of.get(chunk.vocabulary.entry_of[stage_index])
-            if found is not None:
-                _count(found[1], rows.answered)
-
-    def result(self) -> dict[str, Heat]:
-        """Return each entry's heat map."""
-        return dict(self._of.values())
+def _heat(record: Record, name: str) -> Heat | None:
+    """Return an entry's empty heat map; None for few operations in a short run, or without times."""
+    times = record.times["response_time_ms"].get(record.stage_indices_of(name))
+    if not times.n or (times.n < MANY and record.covered_s < LONG_S) or times.most <= 0:
+        return None
+    low = max(times.least, times.most / 1e9, 1e-6)
+    decades = max(np.log10(times.most / low), 0.1)
+    count = min(_MOST_LEVELS, max(4, int(np.ceil(decades * _PER_DECADE))))
+    cuts = distribution.edges(0, record.covered_s, distribution.width(record.covered_s, _TIMES, 1))
+    levels = np.geomspace(low * 0.999, times.most * 1.001, count + 1)
+    return Heat(cuts, levels, np.zeros((len(cuts) - 1, count), np.int64))
 
 
 def _count(heat: Heat, rows: Rows) -> None:
@@ -204,27 +209,6 @@ class Executions:
     anomaly_count: int
     cuts: Floats
     binned: list[Distribution]
-
-
-class ExecutionTimeline:
-    """Collector of executions for each traffic entry that executes: a retrieval's job ran before it."""
-
-    def __init__(self, record: Record) -> None:
-        plans = record.info.traffic.items()
-        executing = [name for name, plan in plans if plan.operation in EXECUTING_OPERATIONS]
-        self._of = {name: _EntryExecutions(record, name) for name in executing}
-
-    def add(self, chunk: Chunk) -> None:
-        for stage_index, rows in chunk.operations.by_stage:
-            if (found := self._of.get(chunk.vocabulary.stage_keys[stage_index].traffic)) is not None:
-                good = rows.without_mistakes.ok
-                good = good.where(~np.isnan(good.execution_given))
-                found.take(good, judged=bool(chunk.vocabulary.in_figures[stage_index]))
-
-    def result(self) -> dict[str, Executions]:
-        """Return the executions of each traffic entry that has any."""
-        found = {name: entry.result() for name, entry in self._of.items()}
-        return {name: each for name, each in found.items() if each.n + each.anomaly_count}
 
 
 class _EntryExecutions:

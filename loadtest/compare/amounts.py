@@ -31,11 +31,6 @@ def is_changed(one: MetricComparison) -> bool:
     return one.suspect or one.verdict in ("regressed", "improved")
 
 
-def name(one: MetricComparison) -> str:
-    """Return a metric's name: ``executionTime p50``."""
-    return NATURES[one.metric].name
-
-
 def where(one: MetricComparison, *, stages: bool) -> str:
     """Return the traffic entry, with its stage if ``stages``: ``greetings / within``."""
     return f"{one.traffic} / {one.stage}" if stages else one.traffic
@@ -141,7 +136,7 @@ def detectable(one: MetricComparison) -> str:
         return NOTHING
     if is_share(one):
         return NOTHING if one.detectable_value is None else f"to {value(one.metric, one.detectable_value)}"
-    if NATURES[one.metric].unit == "ms" and not in_percent(one):
+    if one.nature.unit == "ms" and not in_percent(one):
         return difference(one.metric, detectable_ms(one))
     return percent(one.detectable)
 
@@ -172,7 +167,7 @@ def percent(ratio: float) -> str:
 
 def is_share(one: MetricComparison) -> bool:
     """Whether a metric is compared in percentage points, not by its ratio."""
-    return NATURES[one.metric].unit == "share"
+    return one.nature.unit == "share"
 
 
 def worsening(one: MetricComparison) -> float:
@@ -182,8 +177,8 @@ def worsening(one: MetricComparison) -> float:
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
-    if NATURES[one.metric].unit != "ms" or not one.base:
-        return NATURES[one.metric].worse * math.log(one.ratio)
+    if one.nature.unit != "ms" or not one.base:
+        return one.nature.worse * math.log(one.ratio)
     return math.log1p(one.base * (one.ratio - 1) / max(one.base, LEAST_PERCENT_MS))
 
 

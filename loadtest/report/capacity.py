@@ -18,9 +18,8 @@ from loadtest.record import run_directory
 from loadtest.record.effective_scenario import polling
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats.html import render_html
+from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.words import NOTHING, count
 

@@ -16,9 +16,8 @@ from loadtest.errors import ExitCode
 from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import comparison_ci
-from loadtest.report.formats.html import render_html
+from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, Tone, filled
 from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
@@ -52,13 +51,7 @@ _FOOTER: Final = Markup(
 
 
 def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()) -> Page:
-    """Make the page of a comparison.
-
-    Args:
-        comparison: what was found.
-        directory: where it is, as a user may type it.
-        plots: every plot, in order.
-    """
+    """Make the page of a comparison, with its plots in order; ``directory`` is as a user may type it."""
     last_run, paired = comparison.runs[-1] if comparison.runs else "", comparison.kind == "paired"
     rerun = ""
     if comparison.confirmed:
@@ -110,7 +103,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     words = f"{others} more are not judged" if others else "each may decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
     if worst := _worst(comparison, metrics):
-        place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {amounts.name(worst)}"
+        place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {worst.nature.name}"
         share = amounts.is_share(worst)
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
@@ -144,7 +137,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
         case "regressed", _:
             if comparison.findings:
                 first = comparison.findings[0].cause
-                why = f"Look first at {amounts.name(first)} of {first.traffic}: its slowest operations have trace ids."
+                why = f"Look first at {first.nature.name} of {first.traffic}: its slowest operations have trace ids."
                 yield NextStep(why, command_line("slow", directory, traffic=first.traffic))
             why = "If the change is intended, accept it; later runs are then compared with this one."
             yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)

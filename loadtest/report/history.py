@@ -42,13 +42,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a history.
-
-    Args:
-        history: its runs and decisions.
-        file: where it is, as a user may type it.
-        warnings: what is wrong with the file.
-    """
+    """Make the page of a history; ``file`` is as a user may type it, and ``warnings`` state its errors."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
     waiting = [one for one in history.runs if one.status == "waiting"]

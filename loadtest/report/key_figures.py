@@ -28,23 +28,28 @@ _PARTS: Final = {
 
 
 def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure, ...]:
-    """Return the main response time, the 429 rate and goodput of the most rejected entry, and the share not ok."""
-    parts = [part for part in stage_parts(findings) if part.figures.requests.sent]
+    """Return the main response time, the 429 rate and goodput of the most rejected entry, and the share not ok.
+
+    Nothing if no operation was sent.
+    """
+    parts = [part for part in stage_parts(findings) if part.figures.operations.sent and part.figures.requests.sent]
+    if entry is None or not parts:
+        return ()
     part = _most_throttled(parts, entry)
     return _response(findings, entry), _throttled(findings, part), _goodput(findings, part), _not_ok(findings, parts)
 
 
-def _most_throttled(parts: list[StagePart], entry: MainEntry | None) -> StagePart | None:
+def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
     """Return the stage with the most 429s of the main entry, else of any; without 429s the main stage."""
-    own = [part for part in parts if entry is not None and part.traffic == entry.part.traffic]
+    own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
             return max(some, key=lambda part: part.figures.requests.throttled_rate or 0.0)
-    return entry.part if entry is not None and entry.part in own else next(iter(own or parts), None)
+    return entry.part if entry.part in own else (own or parts)[0]
 
 
-def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
-    if entry is None or not entry.times.n:
+def _response(findings: Findings, entry: MainEntry) -> KeyFigure:
+    if not entry.times.n:
         return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
     part, within = entry.part, entry.within and entry.only
     polled = polling(findings.record.info, part.traffic)
@@ -60,9 +65,7 @@ def _response(findings: Findings, entry: MainEntry | None) -> KeyFigure:
     return KeyFigure(f"{name} {time}, {where}", bounded(found), interval(blocks), n, _why_none(blocks))
 
 
-def _throttled(findings: Findings, part: StagePart | None) -> KeyFigure:
-    if part is None:
-        return KeyFigure("429 rate", words.NOTHING, why="no data, because no request was sent")
+def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
     whole = findings.metrics.overall.requests
     if not whole.throttled:
         n = f"n = {words.counted(whole.sent, 'request')}"
@@ -84,19 +87,16 @@ def _throttled(findings: Findings, part: StagePart | None) -> KeyFigure:
     )
 
 
-def _goodput(findings: Findings, part: StagePart | None) -> KeyFigure:
-    found = None if part is None else find_interval(findings.intervals, part.traffic, part.stage, GOODPUT)
-    if part is None or found is None:
-        return KeyFigure("goodput", words.NOTHING, why="no data, because no operation was sent")
+def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
+    found = find_interval(findings.intervals, part.traffic, part.stage, GOODPUT)
+    if found is None:
+        return KeyFigure("goodput", words.NOTHING, why="no data, because the stage was cut off")
     n = f"n = {words.count(found.n)} offered"
     return KeyFigure(f"goodput, {part.label}", words.rate(found.value), interval(found), n, _why_none(found))
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
     """Return 429s separately from errors and time-outs: limits cause the former, the service the latter."""
-    parts = [part for part in parts if part.figures.operations.sent]
-    if not parts:
-        return KeyFigure("not ok", words.NOTHING, why="no data, because no operation was sent")
     worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
     if not _bad(worst):
         sent = findings.metrics.overall.operations.sent

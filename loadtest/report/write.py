@@ -18,9 +18,8 @@ from loadtest.errors import InputError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci
-from loadtest.report.formats.html import render_html
+from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import Page, Plot, Section
 from loadtest.report.run import build, differences
 from loadtest.words import capital

@@ -45,11 +45,7 @@ def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, i
 
 
 def needed(quantile: float) -> int:
-    """Return the sample size that a percentile needs: the least n for which ``interval_ranks`` finds both ranks.
-
-    Args:
-        quantile: above 0, below 1.
-    """
+    """Return the sample size that a percentile needs: the least n for which ``interval_ranks`` finds both ranks."""
     n = math.ceil(math.log(_TAIL) / math.log(max(quantile, 1 - quantile)))
     # Rounding of the logarithms may be off by one where n is close to a whole number.
     return next(each for each in count(max(1, n - 1)) if _has_ranks(each, quantile))

@@ -106,9 +106,7 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
     """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
 
-    Args:
-        counts: the counts of one side.
-        half: add half an event on each side, so that the result is finite.
+    ``half`` adds half an event on each side, so that the result is finite.
     """
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     more, of = (0.5, 1.0) if half else (0.0, 0.0)

@@ -86,7 +86,7 @@ def test_every_run_has_its_sentence(tmp_path: Path, case: str) -> None:
         key_figures(findings, main_entry(findings)),
     )
     assert plain(said).startswith(sentence)
-    assert len(figures) == 4
+    assert len(figures) == (4 if findings.overall.operations.sent else 0)
     for figure in figures:
         assert (figure.value == "–") == figure.why.startswith("no data, because ")
     text, markdown = render_html(page), render_markdown(page)

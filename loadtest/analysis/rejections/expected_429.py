@@ -179,8 +179,6 @@ class PhaseRange(NamedTuple):
         least: the minimum over all phases.
         most: the maximum over all phases.
         usual: the 2.5 and 97.5 % points over all phases.
-        sent: requests of the stage.
-        phases: number of phases replayed.
         why_not: empty if there is a range.
     """
 
@@ -204,10 +202,7 @@ def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
 def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
     """Return the entry's requests that depend on the server's windows, in words; empty if there are none.
 
-    Args:
-        record: the record.
-        traffic: the entry.
-        polls: whether polls matter; False for a limiter of submits alone.
+    ``polls``: whether polls matter; False for a limiter of submits alone.
     """
     if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
         return "polls"

@@ -35,12 +35,9 @@ class Slowdown(Result, frozen=True, kw_only=True):
 
     Attributes:
         time: ``service_time`` of a request, or its ``execution_time``.
-        traffic: the affected traffic entry.
-        kind: the kind of request.
         statistic: ``p50`` if it is longer, else ``p95``.
         meanwhile_ms: value in the party's stages with 429s.
         otherwise_ms: value at other times.
-        factor: ``meanwhile_ms`` ÷ ``otherwise_ms``.
     """
 
     time: Literal["service_time", "execution_time"]

@@ -46,21 +46,17 @@ class FitResult(Result, frozen=True, kw_only=True):
     """One limiter's fit to the recorded decisions.
 
     Attributes:
-        limiter: its algorithm.
         burst: requests accepted at once; null if the algorithm has no burst.
         bursts: the smallest and largest burst that fit equally well; null if only one was tried.
-        count_rejected: whether rejected requests count too.
         phase_s: seconds from the multiples of the window on the server's clock to the start of windows.
         phases: the interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
-        count: its limit.
         counts: the interval of a fitted count; null if it was not fitted or holds the documented count.
         rates: the interval of a bucket's fitted rate in requests/s; null as ``counts``.
         window_s: null for a concurrency limit.
         fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
         explained: predicted share of decided 429s or of decided accepted requests, whichever is smaller.
-        right: decisions that it predicts.
         wrongly_rejected: requests that were rejected but that it would accept.
         wrongly_admitted: requests that were accepted but that it would reject.
         not_held: accepted requests that took less time than they would have waited in its queue.
@@ -96,7 +92,6 @@ class InferenceResult(Result, frozen=True, kw_only=True):
     Attributes:
         verdict: ``nothing`` can be inferred, one limiter is ``named``, ``several`` fit equally well, or ``none`` fits.
         n: decisions compared.
-        throttled: 429s among them.
         bar: share of the decisions that a fitting limiter has to predict.
         named: the limiters that fit, best first.
         set_aside_next: the best limiter that was excluded.
@@ -131,14 +126,9 @@ class LimitResult(Result, frozen=True, kw_only=True):
 
     Attributes:
         sent: requests including warm-up, set-up and drain, which use quota too.
-        answered: requests with a response.
-        throttled: requests with a 429.
-        codes: 429s by error code.
         tolerance_s: assumed maximum time from sending to the server's decision: the 90th percentile of 429s' durations.
         assumed: the assumed limiter's fit; null if no limiter could be replayed.
         windows: accepted requests by window; null if the limiter has no windows.
-        headers: other rate-limit headers.
-        recovery: time to the next accepted request.
     """
 
     sent: Count
@@ -163,8 +153,6 @@ class Observed429Result(Result, frozen=True, kw_only=True):
         most_requests: maximum number of requests analysed per limit name: the first.
         most_requests_inferred_from: maximum number of requests that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
-        retries: by traffic entry.
-        interference: effect of each party's excess traffic on other traffic.
     """
 
     why_not: str | None

@@ -38,7 +38,7 @@ def render_junit(comparison: RunComparison) -> str:
     suite.case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)
     for one in amounts.gated(comparison):
         outcome = _outcome(one, comparison.word)
-        suite.case(f"{group}.{one.traffic}", f"{amounts.name(one)} ({one.stage})", outcome, _words(one))
+        suite.case(f"{group}.{one.traffic}", f"{one.nature.name} ({one.stage})", outcome, _words(one))
     return suite.text(0.0)
 
 
@@ -64,7 +64,7 @@ def _words(one: MetricComparison) -> str:
         change[1] += f" ({interval})"
     if not amounts.is_share(one):
         change.append(amounts.change(one))
-    return f"{one.traffic} {amounts.name(one)}: {', '.join(change)}"
+    return f"{one.traffic} {one.nature.name}: {', '.join(change)}"
 
 
 def _all(comparison: RunComparison) -> str:
@@ -139,10 +139,7 @@ def _outputs(comparison: RunComparison, page: Path) -> str:
 def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
     """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
 
-    Args:
-        comparison: what was found.
-        directory: with the comparison's pages.
-        environment: source of ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
+    ``environment`` has ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
     """
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in annotations(comparison):

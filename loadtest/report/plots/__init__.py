@@ -93,10 +93,7 @@ def figure(name: str, findings: Findings) -> Figure | None:
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot, ...]:
     """Draw a run's plots; those without data give the reason, or are omitted if in ``SOMETIMES``.
 
-    Args:
-        findings: of the run.
-        png: make PNGs, too.
-        processes: number of processes that draw; by default ``cores()``. Any number gives the same bytes.
+    Any number of ``processes`` gives the same bytes; the default is ``cores()``.
     """
     drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes)
     return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)

@@ -40,7 +40,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
         return None
     shown = _most_telling(known)
     groups = {
-        "times: more is worse": [one for one in shown if NATURES[one.metric].unit == "ms"],
+        "times: more is worse": [one for one in shown if one.nature.unit == "ms"],
         "goodput: less is worse": [one for one in shown if one.metric is Metric.GOODPUT],
         "shares: more is worse": [one for one in shown if amounts.is_share(one)],
     }
@@ -80,7 +80,7 @@ def _least(one: MetricComparison) -> tuple[float, float]:
     if amounts.is_share(one):
         return -least_rise(one.head or 0.0) * 100, least_rise(one.base or 0.0) * 100
     low, high = -LEAST_RATIO, LEAST_RATIO
-    if NATURES[one.metric].unit == "ms" and one.base:
+    if one.nature.unit == "ms" and one.base:
         high = max(high, math.log1p(LEAST_MS / one.base))
         low = min(low, math.log1p(-LEAST_MS / one.base) if one.base > LEAST_MS else -math.inf)
     return low, high

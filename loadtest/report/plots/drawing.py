@@ -75,13 +75,7 @@ class NoData:
 def entry_panels(
     findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
-    """A figure with a panel for each of the traffic entries that decide.
-
-    Args:
-        findings: of a run.
-        found: what is drawn of each entry.
-        height_in: of a panel.
-        columns: at most so many panels beside one another; panels in one column share their x axis.
+    """A figure with a panel for each of the traffic entries that decide; panels in one column share their x axis.
 
     Returns:
         The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.

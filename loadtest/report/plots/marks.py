@@ -91,12 +91,7 @@ def draw_dots(
 def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
     """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for bursts and few values.
 
-    Args:
-        panel: over time.
-        record: of a run.
-        traffic: the entry: where its stages come all at once, a bin of time says nothing about them.
-        cuts: edges of the bins, in s since the epoch.
-        binned: the values of each bin.
+    ``cuts`` are the edges of the bins, in s since the epoch.
     """
     if sum(each.n for each in binned) < 12 or any(stage.burst for stage in record.info.traffic[traffic].stages):
         return
@@ -171,13 +166,8 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
 def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
     """Write names of stages at the upper edge of a panel, in a few lines that keep them apart; some may not fit.
 
-    Args:
-        panel: the panel.
-        stages: where each is, as a share of the width, and its name, from left to right.
-        wide_in: how wide the panel is.
-
-    Returns:
-        The share of the height that the names take.
+    ``stages`` are their places, as shares of the width, and names, from left to right. Returns the share of the height
+    that the names take.
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:
@@ -209,10 +199,8 @@ class UpperBound:
     """A threshold that a response time must stay below.
 
     Attributes:
-        judged: the threshold and what the run says of it.
-        statistic: which it is on, such as ``p95``.
+        statistic: such as ``p95``.
         edge_ms: the longest time that it allows.
-        value_ms: what was measured.
     """
 
     judged: Judged

@@ -311,7 +311,7 @@ def short(name: str, letters: int = _NAME_LETTERS) -> str:
 
 def label(one: MetricComparison, *, stages: bool, letters: int = _NAME_LETTERS) -> str:
     """``greetings: executionTime p50``."""
-    return f"{short(amounts.where(one, stages=stages), letters)}: {amounts.name(one)}"
+    return f"{short(amounts.where(one, stages=stages), letters)}: {one.nature.name}"
 
 
 def verdict(one: MetricComparison) -> str:

@@ -84,7 +84,7 @@ def metrics_table(comparison: RunComparison) -> Table:
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
     """Return a metric's name with its role, and the polling interval if it is a job's response time."""
     polled = next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
-    return TableCell(amounts.name(one), ", ".join(part for part in (role, polled) if part), tone)
+    return TableCell(one.nature.name, ", ".join(part for part in (role, polled) if part), tone)
 
 
 def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
