@@ -49,7 +49,7 @@ def place(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
 
 def full_name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
     """Return ``greetings: executionTime p50``, with the stage if the entry has several."""
-    return f"{place(one, metrics)}: {name(one)}"
+    return f"{place(one, metrics)}: {one.nature.name}"
 
 
 def listed(items: Sequence[str], most: int = 4) -> str:

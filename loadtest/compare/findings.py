@@ -65,7 +65,7 @@ def _finding(
 ) -> ChangeFinding:
     text = f"{amounts.full_name(cause, metrics)} {amounts.in_words(cause)}"
     if symptoms:
-        seen = [f"{amounts.name(one)} ({amounts.difference(one.metric, one.difference)})" for one in symptoms]
+        seen = [f"{one.nature.name} ({amounts.difference(one.metric, one.difference)})" for one in symptoms]
         text += f"; seen in {amounts.listed(seen)}"
     response = cause.key._replace(metric=Metric.RESPONSE_TIME_P50)
     hidden = max((one.resolution_ms for one in metrics if one.key == response), default=0.0)
