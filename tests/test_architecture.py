@@ -74,11 +74,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preflight": LEAVES | SHARED | {"limits.probing"},
     "compare": LEAVES | {"record"},
     "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
+    "advice": LEAVES | {"record", "scenario"},
     "analysis": LEAVES | SHARED | {"compare"},
-    "report": LEAVES | SHARED | {"compare", "capacity", "analysis"},
+    "report": LEAVES | SHARED | {"compare", "capacity", "advice", "analysis"},
     "terminal": LEAVES | {"record", "plan", "compare"},
     # load, preflight and report are processes of their own, which runs starts; so is the target.
-    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "terminal", "logs"},
+    "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "advice", "terminal", "logs"},
     "cli": LEAVES | SHARED | {"compare", "runs", "terminal"},
     "": set(),  # loadtest/__init__.py imports nothing
 }

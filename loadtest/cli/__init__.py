@@ -25,6 +25,7 @@ VERBS = {
     "probe": "Measure which rate limits a service enforces.",
     "run": "Run a scenario: send its traffic, record and report it, judge it.",
     "capacity": "Find the highest rate that meets the thresholds, and its bottleneck.",
+    "advise": "Advise on the client that gets its work done soonest without 429s.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
     "report": "Recreate a run's report from its record.",

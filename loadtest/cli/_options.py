@@ -9,7 +9,7 @@ import click
 from loadtest.errors import InputError
 from loadtest.processes import DEFAULT_ADDRESS
 from loadtest.record.run_directory import LATEST
-from loadtest.units import parse_duration, parse_share
+from loadtest.units import Rate, parse_duration, parse_rate, parse_share
 
 _MOST_WORKERS: Final = 256
 _PATH: Final = click.Path(path_type=Path)
@@ -32,8 +32,16 @@ class _Written(click.ParamType[float]):
             raise InputError(f"{param.opts[0] if param else value}: {error}") from None
 
 
+def _absolute(rate: Rate) -> float:
+    if rate.of_limit or not rate.value:
+        raise ValueError(f"'{rate}' is not a rate above zero, such as 12/s or 90/min")
+    return rate.value
+
+
 DURATION: Final = _Written("duration", parse_duration)
 """A text with a unit, such as 20s; converted to seconds."""
+RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))
+"""A text such as 12/s; converted to a number per second."""
 SHARE: Final = _Written("share", parse_share)
 """A share of 1, or in per cent, such as 20%."""
 

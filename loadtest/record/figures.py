@@ -56,6 +56,45 @@ class LimitUse(msgspec.Struct, frozen=True):
     throttled: int
 
 
+class InferredLimiter(msgspec.Struct, frozen=True):
+    """A limiter that explains a run's 429s; ``window_s`` is None for a concurrency limit."""
+
+    limiter: str
+    count: int
+    window_s: float | None = None
+    burst: int | None = None
+    count_rejected: bool = False
+    phase_s: float = 0.0
+    round_down: bool = False
+
+
+class Inferred(msgspec.Struct, frozen=True):
+    """The limiters that explain a limit's 429s; none if nothing could be inferred."""
+
+    named: tuple[InferredLimiter, ...] = ()
+
+
+class StatedWaits(msgspec.Struct, frozen=True):
+    """Number of 429s, and of those that state a wait in seconds or as a date."""
+
+    throttled: int = 0
+    seconds: int = 0
+    dates: int = 0
+
+
+class LimitFacts(msgspec.Struct, frozen=True):
+    """Facts about the 429s of a limit."""
+
+    inferred: Inferred | None = None
+    retry_after: StatedWaits | None = None
+
+
+class Throttling(msgspec.Struct, frozen=True):
+    """Facts about a run's 429s, by limit."""
+
+    limits: dict[str, LimitFacts] = {}
+
+
 class JudgedThreshold(msgspec.Struct, frozen=True):
     """A threshold of the scenario with its judgement."""
 
@@ -86,6 +125,7 @@ class Figures(msgspec.Struct, frozen=True):
     validity: tuple[Check, ...] = ()
     thresholds: tuple[JudgedThreshold, ...] = ()
     limits: tuple[LimitUse, ...] = ()
+    throttling: Throttling = Throttling()
     overall: Overall = Overall()
     traffic: dict[str, TrafficMetrics] = {}
     slowest: dict[str, list[msgspec.Raw]] = {}

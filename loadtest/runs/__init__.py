@@ -4,6 +4,7 @@ It imports neither load, preflight nor report: each is a separate process, and t
 """
 
 __all__ = [
+    "advise",
     "capacity",
     "comparison",
     "forecast",

@@ -1,0 +1,249 @@
+"""The gate of a paced client: it lets requests through as fast as every limiter that may be in force accepts them.
+
+A replica of each such limiter says when the next request is accepted. Clients that share a limit space their requests
+evenly instead. A 429 slows a client down to the pace that was accepted; the pace recovers while none follows.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
+
+from loadtest.advice.work import Candidate
+from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
+
+_MOST_UNANSWERED: Final = 32
+"""Requests without an answer at the same time, after a start with one: they may all be rejected."""
+_DECREASE: Final = 0.75
+"""Factor of the pace after 429s, unless even less was accepted in the last window."""
+_SETTLE: Final = 0.25
+"""Part of a window in which further 429s are taken for the same event."""
+_INCREASE: Final = 0.1
+"""Relative growth of the pace in the window after a 429; it doubles in each further window without a 429."""
+_FAST: Final = 4.0
+"""Maximum relative growth in a window. The first estimate may be too low, so that growth begins with it."""
+_LEAST: Final = 0.5
+"""Requests that an estimate of the accepted share assumes at least."""
+_GRAIN_S: Final = 1e-6
+"""Step in s beyond the rounding of unix times."""
+_NEAR: Final = 40
+"""Nothing is sent within the jitter of a window's edge, at most this part of a window."""
+_WINDOWED: Final = {each.name for each in ALGORITHMS.values() if each.windowed}
+
+
+class Scheduler(Protocol):
+    """The simulation, as a gate uses it."""
+
+    now: float
+    draw: Callable[[], float]
+
+    def start(self, process: "Process", delay: float = 0.0) -> None: ...
+
+    def resume(self, process: "Process") -> None: ...
+
+    def stated_wait(self, decision: Decision) -> float | None: ...
+
+
+class Door:
+    """An entrance to a gate, with a queue of its own."""
+
+    __slots__ = ("_gate", "_queue", "ended", "learn")
+
+    def __init__(self, gate: "Gate", queue: "deque[Process]") -> None:
+        self._gate, self._queue = gate, queue
+        self.learn, self.ended = gate.learn, gate.ended
+
+    def join(self, process: "Process") -> None:
+        """Let a process wait in the queue."""
+        self._queue.append(process)
+        self._gate.wake()
+
+
+Process = Iterator[float | Door]
+"""A process of the simulation: it yields a wait in s, or the door at which it waits."""
+
+
+def safe_spacing(candidate: Candidate, clients: int, jitter_s: float) -> float:
+    """Return seconds between two requests of each client at which none is rejected, whenever the others send."""
+    limit = candidate.limit
+    if candidate.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
+        return clients / limit.count
+    if candidate.algorithm in _WINDOWED and (share := (limit.count - 1) // clients):
+        return (limit.window + jitter_s) / share
+    return clients * limit.window / limit.count + jitter_s
+
+
+def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
+    """The limiter that accepts no more than a candidate behind a network with this jitter."""
+    spec, limit = candidate
+    if spec.on_clock:  # Nothing is sent near the edges of its windows.
+        return candidate
+    if candidate.algorithm in _WINDOWED:
+        return Candidate(spec, replace(limit, window=limit.window + jitter_s))
+    burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
+    # A queue gains nothing from more waiting requests than hide the jitter; a bucket keeps a spare token.
+    if most := min(burst - 1, 1) if holds else burst - 1:
+        return Candidate(replace(spec, algorithm="gcra", burst=most), limit)
+    slower = replace(limit, window=limit.window + jitter_s * limit.count)
+    return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
+
+
+def _edge(candidate: Candidate) -> tuple[float, float]:
+    """Length and phase of the windows of a limiter on the server's clock."""
+    windowed = candidate.algorithm in _WINDOWED
+    return (candidate.limit.window, candidate.spec.phase) if windowed else (1.0, 0.0)
+
+
+class Gate:
+    """A client's pace on one limit, or on all limits together.
+
+    Args:
+        scheduler: the simulation.
+        candidates: the limiters that may be in force; none for a client that only adapts its pace.
+        epoch: unix seconds of the simulation's start.
+        clients: clients that share the limit, as far as this client knows.
+        jitter_s: variation of a request's time to the server.
+        trip_s: time from a request to its answer.
+        pace: the first pace as a multiple of the documented one; None to follow the replicas.
+        most_busy: accepted requests whose work has not ended.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        candidates: Sequence[Candidate],
+        *,
+        epoch: float,
+        clients: int,
+        jitter_s: float,
+        trip_s: float,
+        pace: float | None = None,
+        most_busy: float = math.inf,
+    ) -> None:
+        self._scheduler, self._epoch, self._trip, self._jitter = scheduler, epoch, trip_s, jitter_s
+        held = [each for each in candidates if each.algorithm == CONCURRENCY]
+        counted = [each for each in candidates if each.algorithm != CONCURRENCY]
+        self._most_busy = min([most_busy, *(max(1, each.limit.count // clients) for each in held)])
+        self._busy = 0
+        self._window = max((each.limit.window for each in counted), default=1.0)
+        self._spacing = max(safe_spacing(each, clients, jitter_s) for each in candidates)
+        self._pace = pace if pace is not None else 1.0
+        self._most_pace = 1.0 if pace is None else math.inf
+        self._spaced = clients > 1 or pace is not None
+        models = [] if self._spaced else [_replica(each, jitter_s) for each in counted]
+        self._replicas = [each.limiter().decide for each in models]
+        self._edges = {_edge(each) for each in models if each.spec.on_clock}
+        self._ready = self._next_even = self._changed = 0.0
+        self._credit = 1
+        self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
+        self._pause, self._slowed, self._unsure = 0.0, 0.0, True
+        self._answers: deque[tuple[float, Decision]] = deque()
+        self._polls: deque[Process] = deque()
+        self._submits: deque[Process] = deque()
+        self._idle = True
+
+    @property
+    def doors(self) -> tuple[Door, Door]:
+        """The entrances of submits and of polls, which go first."""
+        return Door(self, self._submits), Door(self, self._polls)
+
+    def wake(self) -> None:
+        """Serve the queues, unless they are being served."""
+        if self._idle:
+            self._idle = False
+            self._scheduler.start(self._serve())
+
+    def learn(self, decision: Decision) -> None:
+        """Note the answer to the request that was let through last; the client has it a round trip later."""
+        self._busy += decision.allowed
+        self._answers.append((self._scheduler.now + self._trip, decision))
+
+    def ended(self) -> None:
+        """Note the end of an accepted request, or of its job."""
+        self._busy -= 1
+        self.wake()
+
+    def _serve(self) -> Process:
+        scheduler = self._scheduler
+        while queue := self._polls or self._submits:
+            now = scheduler.now
+            if (wait := self._next(now) - now) > 0:
+                yield wait
+            elif self._busy >= self._most_busy:
+                break
+            elif self._take(now):
+                scheduler.resume(queue.popleft())
+        self._idle = True
+
+    def _next(self, now: float) -> float:
+        """The time at which the next request may be sent."""
+        answers = self._answers
+        while answers and answers[0][0] <= now:
+            _, decision = answers.popleft()
+            if not decision.allowed:
+                self._slow_down(now, decision)
+                continue
+            self._pause = 0.0
+            self._accepted.append(now)
+            if self._credit < _MOST_UNANSWERED:
+                self._credit += 1
+        if len(answers) >= self._credit:
+            return answers[0][0]
+        ready = max(self._ready, self._next_even)
+        for window, phase in self._edges:
+            # A request sent near a window's edge may count in either window.
+            near = min(self._jitter, window / _NEAR)
+            if (past := (self._epoch + max(ready, now) - phase + near) % window) < 2 * near:
+                ready = max(ready, now) + 2 * near - past + _GRAIN_S
+        return ready
+
+    def _take(self, now: float) -> bool:
+        """Count a request in every replica; False if rounding lets one of them reject it."""
+        allowed = True
+        at = self._epoch + now
+        for decide in self._replicas:
+            passed, _, _, wait, _ = decide(at)
+            if wait:
+                self._ready = max(self._ready, now + wait)
+            if not passed:
+                self._ready, allowed = max(self._ready, now + _GRAIN_S), False
+        if self._spaced or self._pace < 1:
+            if (since := now - self._changed) > 0:
+                growth = _FAST if self._unsure else min(_FAST, _INCREASE * 2 ** ((now - self._slowed) / self._window))
+                self._pace = min(self._most_pace, self._pace * (1 + growth * since / self._window))
+                self._changed = now
+            self._next_even = max(now, self._next_even) + self._spacing / self._pace
+        return allowed
+
+    def _slow_down(self, now: float, decision: Decision) -> None:
+        """Pause, and go on at the pace that was accepted in the last window, or a quarter slower."""
+        stated, draw = self._scheduler.stated_wait(decision), self._scheduler.draw()
+        self._credit = 1
+        if now >= self._changed:
+            accepted = self._accepted
+            while accepted and accepted[0] <= now - self._window:
+                accepted.popleft()
+            share = max(len(accepted), _LEAST) * self._spacing / self._window
+            self._pace = min(self._pace * _DECREASE, share)
+            self._unsure, self._slowed, self._changed = self._slowed == 0, now, now + self._window * _SETTLE
+        self._pause = min(max(self._spacing / self._pace, 2 * self._pause), self._window / 2)
+        wait = self._pause if stated is None else stated
+        self._next_even = max(self._next_even, now + wait + draw * self._spacing / self._pace)
+
+
+def doors_of(
+    make: Callable[[Sequence[Candidate], float], Gate],
+    candidates: Sequence[Sequence[Candidate]],
+    *,
+    shared: bool,
+    unfinished: float,
+) -> list[Door]:
+    """Return the doors of submits and of polls: of a gate each, or of one gate that they share.
+
+    ``unfinished`` is the maximum number of accepted jobs without a result.
+    """
+    if shared:
+        return list(make(candidates[0], math.inf).doors)
+    most = (unfinished, math.inf)
+    return [make(each, most[place]).doors[place] for place, each in enumerate(candidates)]

@@ -1,0 +1,190 @@
+"""Clients' policies: when they send, what they do after a 429, and when they poll."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from loadtest.advice.gates import Door, Gate, Scheduler, doors_of
+from loadtest.advice.polls import next_poll, plan_polls
+from loadtest.advice.work import Candidate, Limits, Work
+from loadtest.contract import LimitName
+from loadtest.limits import CONCURRENCY, at_once
+from loadtest.scenario import Polling, Retry, Traffic
+
+_Draw = Callable[[], float]
+Wait = Callable[[int, float, float, float | None], float | None]
+"""Seconds to wait after the n-th 429 in succession, None to give up: n, seconds since the first request, a uniform
+draw from 0 to 1, and the wait in s that the 429 states."""
+Poll = Callable[[int, float, _Draw], float | None]
+"""Seconds to the n-th poll, None to give up: n, seconds since acceptance, and a source of uniform draws."""
+
+PACED: Final = "paced"
+PRESENT: Final = "present"
+IN_FLIGHT: Final = 10
+"""Jobs in progress at the same time in each client that does not pace itself, at least."""
+_SPARE: Final = 1.25
+"""Unfinished jobs of a paced client, as a multiple of those that keep the retrieval limit busy."""
+_POLL_S: Final = 1.0
+"""Seconds between polls where a client gives none."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A client's policy.
+
+    Attributes:
+        name: in tables.
+        words: what it does.
+        wait: after a 429; ignored by a client with gates.
+        poll: until a job ends.
+        retries_polls: whether a rejected poll is retried by ``wait`` instead of by the next poll.
+        in_flight: jobs in progress at the same time.
+        every_s: seconds between two jobs of a client that starts them on a schedule.
+        gates: makes the gates of a paced client, for a number of clients.
+    """
+
+    name: str
+    words: str
+    wait: Wait
+    poll: Poll
+    retries_polls: bool = True
+    in_flight: int = IN_FLIGHT
+    every_s: float | None = None
+    gates: Callable[[Scheduler, int], Mapping[LimitName, Door]] | None = None
+
+
+def give_up(*_: object) -> None:
+    """Never retry."""
+
+
+def full_jitter(attempt: int, _elapsed: float, draw: float, _stated: float | None) -> float:
+    """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
+    return draw * min(60.0, 2.0 ** min(attempt - 1, 10))
+
+
+def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float:
+    """Wait as long as the 429 states, and up to a tenth or a second longer."""
+    return full_jitter(attempt, elapsed, draw, None) if stated is None else stated + draw * max(1.0, stated / 10)
+
+
+def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
+    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or as stated if ≤ 60 s."""
+    if attempt > 2:
+        return None
+    return stated if stated is not None and 0 < stated <= 60 else min(8.0, 0.5 * 2 ** (attempt - 1)) * (1 - draw / 4)
+
+
+def stamina(attempt: int, elapsed: float, draw: float, _stated: float | None) -> float | None:
+    """stamina: 10 attempts within 45 s, min(5 s, 0.1 s · 2ⁿ⁻¹ + U)."""
+    wait = min(5.0, 0.1 * 2 ** (attempt - 1) + draw)
+    return None if attempt >= 10 or elapsed + wait > 45 else wait
+
+
+def aws(attempt: int, _elapsed: float, draw: float, _stated: float | None) -> float | None:
+    """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling."""
+    return None if attempt >= 3 else draw * min(20.0, 2.0 ** (attempt - 1))
+
+
+def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
+    """Poll each second."""
+    return _POLL_S
+
+
+def usual(work: Work, limits: Limits) -> list[Policy]:
+    """Return the policies of clients that people have."""
+    # As many jobs in progress as keep the limits busy at this polling, or ten.
+    rate = min(limits.rate(name) for name in work.names)
+    mean = float(work.execution_s.mean()) + _POLL_S * work.polled
+    busy = math.ceil(2 * rate * mean / work.clients) if math.isfinite(rate) else IN_FLIGHT
+    make = partial(Policy, poll=every_second, in_flight=max(IN_FLIGHT, busy))
+    return [
+        make("no retry", "gives up at a 429", give_up),
+        make("backoff", "exponential backoff with full jitter, 1 s · 2ⁿ ≤ 60 s", full_jitter),
+        make("Retry-After", "waits as the 429 states, and up to a tenth longer", retry_after),
+        make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states", openai),
+        make("stamina", "10 attempts within 45 s", stamina),
+        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
+        Policy(
+            "AIMD",
+            "begins at a tenth of the limit, grows evenly, halves at a 429",
+            give_up,
+            every_second,
+            gates=partial(_gates, work, limits, 0.1),
+        ),
+    ]
+
+
+def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
+    """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
+
+    Args:
+        work: the work.
+        limits: the limits.
+        told: whether the clients know how many they are.
+    """
+    times = plan_polls(work, limits) if work.polled else ()
+    return Policy(
+        PACED,
+        "sends as fast as every limiter that may be in force accepts",
+        give_up,
+        lambda _number, elapsed, _draw: next_poll(times, elapsed),
+        gates=partial(_gates, work, limits, None, told=told),
+    )
+
+
+def _gates(
+    work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, clients: int, *, told: bool = True
+) -> Mapping[LimitName, Door]:
+    known = clients if told else 1
+
+    def make(candidates: Sequence[Candidate], most_busy: float) -> Gate:
+        return Gate(
+            scheduler,
+            candidates,
+            epoch=work.epoch,
+            clients=known,
+            jitter_s=limits.jitter_s,
+            trip_s=limits.round_trip_s,
+            pace=pace,
+            most_busy=most_busy,
+        )
+
+    candidates = [limits.candidates[name] for name in work.names]
+    unfinished = _unfinished(work, limits) / known if work.polled else math.inf
+    doors = doors_of(make, candidates, shared=limits.shared, unfinished=unfinished)
+    return dict(zip(work.names, doors, strict=True))
+
+
+def _unfinished(work: Work, limits: Limits) -> float:
+    """Jobs that keep the retrieval limit busy: what it accepts at once, and while the longest job runs."""
+    most = [
+        at_once(each.spec, each.limit) + each.limit.rate * float(work.execution_s[-1])
+        for each in limits.candidates[LimitName.RETRIEVAL]
+        if each.algorithm != CONCURRENCY
+    ]
+    return max(work.clients, _SPARE * max(most, default=math.inf))
+
+
+def present(traffic: Traffic, rate: float) -> Policy:
+    """Return the policy of a scenario's traffic entry: its schedule, retries and polls; ``rate`` is in operations/s."""
+    retry, polling = traffic.retry, traffic.polling
+    return scheduled(PRESENT, f"as the scenario says, {rate:.3g} operations/s", retry, polling, rate)
+
+
+def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float) -> Policy:
+    """Return the policy of a client that starts jobs on a schedule; a rejected poll waits for the next one."""
+
+    def poll(number: int, elapsed: float, draw: _Draw) -> float | None:
+        wait = polling.wait(number, draw() if polling.jitter else 1.0)
+        return None if elapsed + wait > polling.give_up + 1e-9 else wait
+
+    return Policy(
+        name,
+        words,
+        lambda attempt, _elapsed, draw, stated: retry.wait(attempt, draw, stated),
+        poll,
+        retries_polls=False,
+        every_s=1 / rate,
+    )

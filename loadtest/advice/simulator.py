@@ -1,0 +1,216 @@
+"""Simulation of clients and rate limiters in virtual time: a heap of processes, each a generator that yields its wait.
+
+Requests reach the server at once; an answer is known a round trip later. Jobs start when their submit is let through.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from random import Random
+
+import numpy as np
+
+from loadtest.advice.gates import Door, Process
+from loadtest.advice.policies import Policy
+from loadtest.advice.work import Limits, Work, World
+from loadtest.contract import LimitName
+from loadtest.limits import CONCURRENCY, Decision, Limiter
+
+MOST_S = 86_400.0
+"""Seconds after which a simulation ends, whether or not the work is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedEnd:
+    """The end of one simulation.
+
+    Attributes:
+        done: jobs whose result was seen.
+        seconds: time of the last result; infinite if some job has none.
+        sent: requests by limit.
+        rejected: 429s by limit.
+        last_s: time of the last result.
+        wait_p95_s: 95th percentile of the time from a job's acceptance to its result; infinite without results.
+    """
+
+    done: int
+    seconds: float
+    sent: dict[LimitName, int]
+    rejected: dict[LimitName, int]
+    last_s: float
+    wait_p95_s: float
+
+    @property
+    def requests(self) -> int:
+        return sum(self.sent.values())
+
+    @property
+    def rejections(self) -> int:
+        return sum(self.rejected.values())
+
+
+class Simulation:
+    """One policy under one limiter for each limit; it can run only once."""
+
+    def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
+        self.work, self.limits, self.policy = work, limits, policy
+        self.now = 0.0
+        self.draw = Random(seed).random  # noqa: S311 - jitter of a simulation
+        self._heap: list[tuple[float, int, Process]] = []
+        self._serial = 0
+        made: dict[LimitName, Limiter] = {}
+        for name in work.names:
+            made[name] = made[work.submit] if limits.shared and made else world[name].limiter()
+        self._limiters = made
+        self._held = {name for name in work.names if world[name].algorithm == CONCURRENCY}
+        self._sent, self._rejected = dict.fromkeys(work.names, 0), dict.fromkeys(work.names, 0)
+        self._waits: list[float] = []
+        self._last = 0.0
+        self._executions = work.executions
+
+    def start(self, process: Process, delay: float = 0.0) -> None:
+        """Start a process after a delay in s."""
+        self._serial += 1
+        heappush(self._heap, (self.now + delay, self._serial, process))
+
+    def resume(self, process: Process) -> None:
+        """Let a process go on now."""
+        wait = next(process, None)
+        if isinstance(wait, float):
+            self._serial += 1
+            heappush(self._heap, (self.now + wait, self._serial, process))
+        elif wait is not None:
+            wait.join(process)
+
+    def run(self) -> SimulatedEnd:
+        """Run until the work is done, given up, or ``MOST_S`` are over."""
+        for process in self._clients():
+            self.start(process)
+        heap, resume = self._heap, self.resume
+        while heap and heap[0][0] <= MOST_S:
+            self.now, _, process = heappop(heap)
+            resume(process)
+        done = len(self._waits)
+        return SimulatedEnd(
+            done=done,
+            seconds=self._last if done == self.work.count else math.inf,
+            sent=self._sent,
+            rejected=self._rejected,
+            last_s=self._last,
+            wait_p95_s=float(np.percentile(self._waits, 95)) if done else math.inf,
+        )
+
+    def ask(self, name: LimitName, takes: float) -> Decision:
+        """Send a request now; an accepted request ends after ``takes`` s."""
+        limiter = self._limiters[name]
+        decision = limiter.decide(self.work.epoch + self.now)
+        self._sent[name] += 1
+        if not decision.allowed:
+            self._rejected[name] += 1
+        elif self._held and name in self._held:
+            self.start(self._release(limiter), takes)
+        return decision
+
+    def _release(self, limiter: Limiter) -> Process:
+        limiter.release(self.work.epoch + self.now)
+        return
+        yield
+
+    def stated_wait(self, decision: Decision) -> float | None:
+        """Seconds that a 429 states in its header, whole as there; None if it states none."""
+        return float(math.ceil(decision.retry_after or 1.0)) if self.limits.retry_after else None
+
+    def _clients(self) -> Iterator[Process]:
+        work, policy = self.work, self.policy
+        for client in range(work.clients):
+            mine = deque(range(client, work.count, work.clients))
+            gates = policy.gates(self, work.clients) if policy.gates else {}
+            if work.rate is not None:
+                yield self._arrivals(mine, gates, work.rate)
+            elif gates:
+                yield from (self._job(number, gates) for number in mine)
+            elif policy.every_s is not None:
+                yield self._arrivals(mine, gates, 1 / policy.every_s)
+            else:
+                yield from (self._slot(mine) for _ in range(policy.in_flight))
+
+    def _arrivals(self, jobs: "deque[int]", gates: Mapping[LimitName, Door], rate: float) -> Process:
+        """Start jobs at their times."""
+        for number in jobs:
+            if (wait := number / rate - self.now) > 0:
+                yield wait
+            self.resume(self._job(number, gates))
+
+    def _slot(self, jobs: "deque[int]") -> Process:
+        """Do one job after another."""
+        while jobs:
+            yield from self._job(jobs.popleft(), {})
+
+    def _job(self, number: int, gates: Mapping[LimitName, Door]) -> Process:
+        work, policy, trip = self.work, self.policy, self.limits.round_trip_s
+        name, execution, attempt, begun = work.submit, self._executions[number], 0, self.now
+        takes = trip if work.polled else trip + execution
+        gate, polls = gates.get(name), gates.get(LimitName.RETRIEVAL)
+        while True:
+            if gate is not None:
+                yield gate
+            decision = self.ask(name, takes)
+            if gate is not None:
+                gate.learn(decision)
+            if decision.allowed:
+                break
+            attempt += 1
+            if gate is None:
+                wait = policy.wait(attempt, self.now - begun, self.draw(), self.stated_wait(decision))
+                if wait is None:
+                    return
+                yield wait + trip
+        accepted = self.now + decision.delay
+        ready = accepted + execution
+        if not work.polled:
+            yield decision.delay + takes
+            if gate is not None:
+                gate.ended()
+            self._seen(accepted)
+            return
+        yield decision.delay + trip
+        yield from self._polls(accepted, ready, polls)
+        if gate is not None:
+            gate.ended()
+
+    def _polls(self, accepted: float, ready: float, gate: Door | None) -> Process:
+        policy, trip, name, polled = self.policy, self.limits.round_trip_s, LimitName.RETRIEVAL, 0
+        while True:
+            polled += 1
+            wait = policy.poll(polled, self.now - accepted, self.draw)
+            if wait is None:
+                return
+            yield wait
+            attempt, begun = 0, self.now
+            while True:
+                if gate is not None:
+                    yield gate
+                decision = self.ask(name, trip)
+                if gate is not None:
+                    gate.learn(decision)
+                attempt += 1
+                if decision.allowed:
+                    break
+                if gate is None:
+                    again = policy.wait(attempt, self.now - begun, self.draw(), self.stated_wait(decision))
+                    if again is None or not policy.retries_polls:
+                        break
+                    yield again + trip
+            seen = decision.allowed and self.now + decision.delay >= ready
+            yield decision.delay + trip
+            if gate is not None and decision.allowed:
+                gate.ended()
+            if seen:
+                self._seen(accepted)
+                return
+
+    def _seen(self, accepted: float) -> None:
+        self._last = self.now
+        self._waits.append(self.now - accepted)

@@ -1,0 +1,140 @@
+"""The work of a client, and the rate limiters that may be in force."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from loadtest.arrays import Floats
+from loadtest.contract import DOCUMENTED, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.limits import ALGORITHMS, CONCURRENCY, Limiter, LimiterSpec, in_words, make
+from loadtest.units import Limit
+from loadtest.words import limit as limit_words
+
+ROUND_TRIP_S: Final = 0.002
+"""Default time from a request to its answer: that of a loopback target."""
+JITTER_S: Final = 0.001
+"""Default variation of a request's time to the server."""
+_STREAM_WINDOWS: Final = 3
+"""Windows of the longest limit over which work without end is simulated."""
+
+
+class Candidate(NamedTuple):
+    """A limiter that may be in force."""
+
+    spec: LimiterSpec
+    limit: Limit
+
+    @property
+    def algorithm(self) -> str:
+        return self.spec.algorithm
+
+    @property
+    def words(self) -> str:
+        if self.algorithm == CONCURRENCY:
+            return f"{self.limit.count} at the same time"
+        return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
+
+    def limiter(self) -> Limiter:
+        """Return a new limiter."""
+        return make(self.spec, self.limit)
+
+
+World = Mapping[LimitName, Candidate]
+"""The limiter of each limit in one simulation."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limiters that may be in force, by limit.
+
+    Attributes:
+        candidates: every limiter that is not excluded.
+        shared: whether one limiter counts the requests of all limits together.
+        retry_after: whether a 429 states the seconds to wait.
+        jitter_s: variation of a request's time to the server.
+        round_trip_s: time from a request to its answer.
+    """
+
+    candidates: Mapping[LimitName, Sequence[Candidate]]
+    shared: bool = False
+    retry_after: bool = True
+    jitter_s: float = JITTER_S
+    round_trip_s: float = ROUND_TRIP_S
+
+    @property
+    def worlds(self) -> list[World]:
+        """Combinations in which every candidate of every limit occurs."""
+        most = max(len(each) for each in self.candidates.values())
+        return [{name: each[k % len(each)] for name, each in self.candidates.items()} for k in range(most)]
+
+    def rate(self, name: LimitName) -> float:
+        """Requests/s that every candidate accepts in the long run."""
+        rates = [math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name]]
+        return min(rates)
+
+
+def documented() -> dict[LimitName, tuple[Candidate, ...]]:
+    """Return the documented limits under every algorithm: the documentation names none."""
+    return {name: any_algorithm(limit) for name, limit in DOCUMENTED.items()}
+
+
+def any_algorithm(limit: Limit) -> tuple[Candidate, ...]:
+    """Return the limiters that may enforce a limit of requests per window."""
+    return tuple(Candidate(LimiterSpec(name), limit) for name in ALGORITHMS if name != CONCURRENCY)
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work to be done.
+
+    Attributes:
+        operation: a job or a sync run.
+        count: how many; for work without end, as many as are simulated.
+        rate: arrivals/s of work without end; None if all work is there at the start.
+        clients: clients that share the work and the limits.
+        execution_s: observed execution times in s, ascending.
+        epoch: unix seconds at which the work begins.
+    """
+
+    operation: Operation
+    count: int
+    rate: float | None = None
+    clients: int = 1
+    execution_s: Floats = field(default_factory=lambda: np.array([1.0]))
+    epoch: float = 1.8e9 - 1.8e9 % 3600
+
+    @property
+    def submit(self) -> LimitName:
+        """The limit of the first request."""
+        return LIMIT_OF_OPERATION[self.operation]
+
+    @property
+    def polled(self) -> bool:
+        return self.operation == Operation.ASYNC_RUN
+
+    @property
+    def names(self) -> tuple[LimitName, ...]:
+        """The limits that the work uses."""
+        return (self.submit, LimitName.RETRIEVAL) if self.polled else (self.submit,)
+
+    @cached_property
+    def executions(self) -> list[float]:
+        """The execution time of each job: the observed distribution in an order that depends on nothing else."""
+        order = np.random.Generator(np.random.PCG64(self.count)).permutation(self.count)
+        places = (order + 0.5) / self.count * len(self.execution_s)
+        values: list[float] = self.execution_s[places.astype(int)].tolist()
+        return values
+
+    def several(self, count: int) -> str:
+        """Format a number of jobs or runs."""
+        return f"{count:,} {self.operation.called(count)}"
+
+
+def endless_count(rate: float, limits: Limits) -> int:
+    """Return the number of arrivals to simulate of work without end."""
+    windows = [each.limit.window for some in limits.candidates.values() for each in some]
+    return max(1, round(rate * max(windows) * _STREAM_WINDOWS))

@@ -1,0 +1,31 @@
+"""``loadtest advise``: which client gets its work done soonest without 429s."""
+
+from typing import Any
+
+import click
+
+from loadtest.cli._options import DURATION, RATE, shared
+from loadtest.runs.advise import advise
+
+
+@click.command("advise")
+@click.argument("scenario", required=False)
+@click.option("--from", "source", metavar="RUN", help="Take limits and execution times from this run.")
+@click.option("--target", metavar="NAME", help="Take the limits of this entry of targets.toml.")
+@shared("targets")
+@click.option("--jobs", type=click.IntRange(1, 200_000), help="Number of jobs to get done.")
+@click.option("--runs", type=click.IntRange(1, 200_000), help="Number of sync runs to get done.")
+@click.option("--rate", type=RATE, metavar="RATE", help="Jobs without end at this rate, such as 12/s.")
+@click.option(
+    "--clients", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clients that share the limits."
+)
+@click.option("--deadline", type=DURATION, help="Exit with 1 if the work takes longer, such as 10m.")
+@click.option("--execution", type=DURATION, help="Execution time of each job or run, such as 2s.")
+@shared("output_dir")
+def command(**options: Any) -> int:
+    """Compare clients' policies in virtual time, and advise the one that finishes soonest without 429s.
+
+    The present policy is that of SCENARIO, or of the run's scenario. Without either, the documented limits hold under
+    any algorithm. Nothing is sent. The result has a page, advice.json, and a scenario that confirms the advice.
+    """
+    return advise(**options)

@@ -1,0 +1,102 @@
+"""``python -m loadtest.report.advice DIR``: make the pages of DIR's advice from its ``advice.json`` alone."""
+
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from loadtest.advice.policies import PACED
+from loadtest.advice.results import FILE_NAME, Advice, PolicyResult, load
+from loadtest.errors import ExitCode
+from loadtest.program import command_line
+from loadtest.record.run_directory import write_atomically
+from loadtest.report.__main__ import guarded, short
+from loadtest.report.formats import terminal
+from loadtest.report.formats.html import render_html
+from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of
+from loadtest.words import NOTHING, count, duration_ms, seconds
+
+_PAGE = "advice.html"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the pages and print the answer; errors go to stderr, without a traceback."""
+    parser = ArgumentParser(prog="python -m loadtest.report.advice", description="Make an advice's pages.")
+    parser.add_argument("directory", type=Path, help="where advice.json is")
+    directory = parser.parse_args(argv).directory
+    return guarded(lambda: _write(directory), f"the pages to {directory}")
+
+
+def _write(directory: Path) -> int:
+    """Write advice.html and advice.md beside ``advice.json``, and print the first screen.
+
+    Raises:
+        RecordError: if it cannot be read.
+    """
+    page, shown = build(load(directory), short(directory)), short(directory)
+    write_atomically(directory / _PAGE, render_html(page))
+    write_atomically(directory / "advice.md", render_markdown(page))
+    terminal.show(page, [("page", str(shown / _PAGE))])
+    return int(ExitCode.PASS)
+
+
+def build(found: Advice, directory: Path) -> Page:
+    """Make the page of an advice, whose files are in ``directory`` as a user may type it."""
+    steps: tuple[NextStep, ...] = ()
+    facts = [(f"Limiter of {name}", "; or ".join(each)) for name, each in found.limits.items()]
+    p50, p95, most = (duration_ms(each * 1000) for each in found.execution_s)
+    facts.append(("Execution time", p50 if p50 == most else f"{p50} at the median, 95 % within {p95}, at most {most}"))
+    if found.poll_times_s:
+        facts.append(("Poll after acceptance", ", ".join(duration_ms(each * 1000) for each in found.poll_times_s)))
+    apart = ", ".join(f"{name} {duration_ms(each * 1000)}" for name, each in found.spacing_s.items())
+    facts.append(("Safe spacing of each client", apart))
+    if found.confirmation is not None:
+        times = ", ".join(f"{name} {seconds(each)}" for name, each in found.confirmation.seconds.items())
+        facts.append(("Virtual times of the confirming run", times))
+        words = f"Run both policies for real; {times} are expected."
+        steps = (NextStep(words, command_line("run", str(directory / found.confirmation.file))),)
+    return Page(
+        about=("Advice", found.source),
+        tab="Advice for a client",
+        heading="Which client gets the work done soonest without 429s?",
+        tone="good" if found.exit_code == ExitCode.PASS else "bad",
+        statements=(found.sentence,),
+        reasons=found.reasons,
+        steps=steps,
+        sections=(
+            Section(tables=(_policies(found),), brief=True),
+            Section(title="What the simulation assumes", facts=tuple(facts)),
+        ),
+        footer=Markup("Simulated in virtual time; {} has all numbers.").format(FILE_NAME),
+    )
+
+
+def _policies(found: Advice) -> Table:
+    columns: TableColumns[PolicyResult] = {
+        "Policy": lambda row: TableCell(row.name, tone="good" if row.name == PACED else "head"),
+        "#Time": lambda row: _time(found, row),
+        "#÷ bound": lambda row: None if row.bound_ratio is None else f"{row.bound_ratio:.3g}",
+        "#429s per 1,000": lambda row: f"{row.rejected_per_1000:.3g}",
+        "#Wait p95": lambda row: None if row.wait_p95_s is None else duration_ms(row.wait_p95_s * 1000),
+        "#Polls per job": lambda row: None if row.polls_per_job is None else f"{row.polls_per_job:.3g}",
+        "Worst limit": lambda row: row.worst or None,
+        "~Behaviour": lambda row: row.words,
+    }
+    bound = "" if found.bound_s is None else f"No client can be faster than the bound of {seconds(found.bound_s)}. "
+    note = f"{bound}Wait: from a job's acceptance to its result."
+    return table_of("policies", "Policies", columns, found.policies, note)
+
+
+def _time(found: Advice, row: PolicyResult) -> TableCell:
+    if row.seconds is not None:
+        return TableCell(seconds(row.seconds))
+    if found.rate is not None:
+        return TableCell(NOTHING, tone="faint")
+    return TableCell(f"{count(row.done)} done", tone="bad")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

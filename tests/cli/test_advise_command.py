@@ -1,0 +1,72 @@
+"""``loadtest advise``: its answer, its files, and what it says of bad input."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from plugins.verbs import Said
+
+from loadtest.advice.results import load
+from loadtest.contract import LimitName
+from loadtest.scenario import load_scenario
+
+Verb = Callable[..., Said]
+SCENARIO = """
+title = "Jobs"
+[target]
+algorithm = "sliding-log"
+enforce = { async_submit = "20/2s", retrieval = "20/2s" }
+[traffic.jobs]
+operation = "async_run"
+workflow = "sleep"
+parameters = { ms = 300 }
+polling = { interval = "100ms", give_up = "5s" }
+stages = [{ name = "steady", rate = "5/s", duration = "3s" }]
+"""
+
+
+def test_advice_on_a_scenario(loadtest: Verb, tmp_path: Path) -> None:
+    """It simulates the scenario's limiter and policy, and writes a scenario that runs as it stands."""
+    (tmp_path / "mine.toml").write_text(SCENARIO)
+    said = loadtest("advise", "mine.toml", "--jobs", "60")
+    assert said.code == 0, said.err
+    (directory,) = (tmp_path / "reports").glob("*-advice-*")
+    found = load(directory)
+    assert found.sentence in said.out.replace("\n", " ")
+    assert found.limits == dict.fromkeys((LimitName.ASYNC_SUBMIT, LimitName.RETRIEVAL), ("a sliding log, 20 per 2 s",))
+    assert (found.policies[0].name, found.best.name) == ("present", "paced")
+    assert found.best.rejected == 0
+    assert found.best.seconds == pytest.approx(4.3, abs=0.1)
+    assert found.confirmation is not None
+    confirming = load_scenario(directory / found.confirmation.file).scenario
+    assert set(confirming.traffic) == {"present", "advised"}
+    assert found.sentence in (directory / "advice.html").read_text()
+
+
+def test_what_the_page_says_without_a_scenario(loadtest: Verb, tmp_path: Path) -> None:
+    """The documented limits hold under any algorithm; a missed deadline is exit code 1."""
+    said = loadtest("advise", "--runs", "150", "--execution", "1s", "--deadline", "30s")
+    assert said.code == 1, said.err
+    (directory,) = (tmp_path / "reports").glob("*-advice-*")
+    found = load(directory)
+    assert len(found.limits[LimitName.SYNC_RUN]) > 5
+    assert found.confirmation is None
+    assert "no client meets the deadline of 30 s" in said.out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--jobs", "5", "--runs", "5"], "--jobs 5000"),
+        ([], "--jobs 5000"),
+        (["--rate", "80% of limit"], "12/s"),
+        (["--jobs", "5", "--from", "nowhere"], "'nowhere' is not a run"),
+        (["--jobs", "5", "--target", "nowhere"], "targets.toml"),
+    ],
+)
+def test_bad_input(loadtest: Verb, options: list[str], words: str) -> None:
+    """It is named with a remedy, and nothing is simulated."""
+    said = loadtest("advise", *options)
+    assert said.code == 2
+    assert words in said.err
+    assert "Traceback" not in said.err
