@@ -1,7 +1,10 @@
 """Run directories: naming, finding, atomic replacement of files, and reading and writing ``run.json``."""
 
 import contextlib
+import fcntl
+import os
 import secrets
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +21,10 @@ FILE_NAME: Final = "run.json"
 LATEST: Final = "latest"
 PENDING_NAME: Final = "pending_jobs.txt"
 """Jobs that a run left pending: on each line an id, a tab, and the index of its key."""
+
+
+_held: list[int] = []
+"""The descriptor of this process's newest run directory, whose lock tells readers that the run goes on."""
 
 
 @contextlib.contextmanager
@@ -44,7 +51,7 @@ def write_json(path: Path, value: object, indent: int = 2) -> None:
 
 
 def new_run_directory(parent: Path, scenario_name: str) -> Path:
-    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``.
+    """Create ``<parent>/<UTC time>-<scenario>-<6 hex>/``, locked until this process creates another or ends.
 
     Raises:
         InputError: if it cannot be created.
@@ -57,6 +64,10 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
         raise InputError(
             f"cannot create a run directory in {parent}: {error.strerror}", "Use another --output-dir."
         ) from error
+    while _held:
+        os.close(_held.pop())
+    with contextlib.suppress(OSError):  # some file systems have no locks
+        _held.append(_locked(directory, fcntl.LOCK_EX))
     return directory
 
 
@@ -72,6 +83,8 @@ def point_latest(directory: Path) -> None:
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
     """Find a run's directory by path, by id below ``reports``, or by ``latest``.
 
+    While the latest run goes on, ``latest`` is the last run before it that has ended, which is noted on stderr.
+
     Raises:
         InputError: if there is none.
     """
@@ -79,11 +92,45 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
         # A name that is too long, or in an unreadable folder, raises.
         with contextlib.suppress(OSError):
             if (candidate / FILE_NAME).is_file():
-                return candidate.resolve()
+                found = candidate.resolve()
+                return _last_ended(found) if candidate.name == LATEST else found
     raise InputError(
         f"{run!r} is not a run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} exists",
         "Give a run directory, a run's id, or 'latest'. `make run` makes a run.",
     )
+
+
+def _last_ended(newest: Path) -> Path:
+    if not is_running(newest):
+        return newest
+    # Directories begin with the time of their creation.
+    for earlier in sorted((path.parent for path in newest.parent.glob(f"*/{FILE_NAME}")), reverse=True):
+        if earlier.name < newest.name and not earlier.is_symlink() and not is_running(earlier):
+            print(f"{newest.name} has not ended: latest is {earlier.name}", file=sys.stderr)
+            return earlier
+    raise InputError(f"{newest.name} has not ended, and no earlier run in {newest.parent} has", "Wait for its end.")
+
+
+def is_running(directory: Path) -> bool:
+    """Whether a run has not ended and its process lives; False if its ``run.json`` cannot be read."""
+    try:
+        if load(directory).end == "running":
+            os.close(_locked(directory, fcntl.LOCK_SH))
+    except OSError:  # it is locked, or the file system has no locks
+        return True
+    except RecordError:
+        pass
+    return False
+
+
+def _locked(directory: Path, how: int) -> int:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def read_versioned(

@@ -2,11 +2,9 @@
 
 import os
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from stat import S_ISREG
-from typing import Final
 
 import msgspec
 
@@ -14,9 +12,6 @@ from loadtest.compare import results
 from loadtest.errors import InputError, LoadtestError
 from loadtest.record import run_directory
 from loadtest.record.figures import Figures, StageMetrics, read_figures
-from loadtest.record.run_info import RunInfo
-
-_QUIET_S: Final = 60.0
 
 
 class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
@@ -60,7 +55,7 @@ def _stored(directory: Path) -> StoredRun | None:
         return None
     try:
         info = run_directory.load(directory)
-        if directory.name != info.id or _is_running(directory, info):
+        if directory.name != info.id or run_directory.is_running(directory):
             return None  # a renamed copy is kept deliberately
         size = sum(state.st_size for path in directory.rglob("*") if (state := _state(path)) and S_ISREG(state.st_mode))
     except (LoadtestError, OSError):
@@ -92,12 +87,6 @@ def delete(runs: Sequence[StoredRun]) -> None:
         except OSError as error:
             raise InputError(f"cannot delete {run.directory}: {error.strerror}") from error
         print(f"deleted {run.directory}")
-
-
-def _is_running(directory: Path, info: RunInfo) -> bool:
-    """Whether a run has not ended, and wrote something within the last minute."""
-    written = max((state.st_mtime for path in directory.iterdir() if (state := _state(path))), default=0.0)
-    return info.end == "running" and time.time() - written < _QUIET_S
 
 
 def _state(path: Path) -> os.stat_result | None:

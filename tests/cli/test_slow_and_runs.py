@@ -1,5 +1,6 @@
 """``loadtest slow`` and ``loadtest runs``: what a run's slowest operations were, and which runs there are."""
 
+import fcntl
 import json
 import os
 import time
@@ -78,9 +79,12 @@ def test_pruning_keeps_the_newest_and_whatever_is_no_run(tmp_path: Path) -> None
     info = run_directory.load(going)
     info.end = "running"
     run_directory.save(info, going)
+    lock = os.open(going, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
     assert main(["runs", "--output-dir", str(tmp_path), "--keep", "1", "--yes"]) == 0
     assert not old.exists()
     assert all(path.is_dir() for path in (new, example, going, tmp_path / "baselines"))
+    os.close(lock)
     past = time.time() - 3600
     for path in going.iterdir():
         os.utime(path, (past, past))

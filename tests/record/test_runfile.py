@@ -113,9 +113,9 @@ def test_a_directory_that_cannot_be_made_is_an_input_error(tmp_path: Path) -> No
 def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RUN on a command line, from wherever it is given; `latest` follows the last one that was made."""
     runs = []
-    for _ in range(2):
-        runs.append(run_directory.new_run_directory(tmp_path, "mine"))
-        run_directory.save(info(id=runs[-1].name), runs[-1])
+    for name in ("a", "b"):
+        runs.append(run_directory.new_run_directory(tmp_path, name))
+        run_directory.save(info(id=runs[-1].name, end="finished"), runs[-1])
         run_directory.point_latest(runs[-1])
         assert run_directory.find_run("latest", tmp_path) == runs[-1].resolve()
     assert run_directory.find_run(str(runs[0])) == runs[0].resolve()
@@ -123,6 +123,19 @@ def test_runs_are_found_by_path_id_and_latest(tmp_path: Path, monkeypatch: pytes
     assert run_directory.find_run(str(tmp_path / "latest")) == runs[1].resolve()
     monkeypatch.chdir(runs[0])
     assert run_directory.find_run(".") == runs[0].resolve()
+
+
+def test_latest_is_a_run_that_has_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While its process lives, the newest run is passed over, and that is noted; a killed run is not."""
+    ended = run_directory.new_run_directory(tmp_path, "a")
+    run_directory.save(info(id=ended.name, end="finished"), ended)
+    going_on = run_directory.new_run_directory(tmp_path, "b")
+    run_directory.save(info(id=going_on.name), going_on)
+    run_directory.point_latest(going_on)
+    assert run_directory.find_run("latest", tmp_path) == ended.resolve()
+    assert capsys.readouterr().err == f"{going_on.name} has not ended: latest is {ended.name}\n"
+    run_directory.new_run_directory(tmp_path / "other", "c")
+    assert run_directory.find_run("latest", tmp_path) == going_on.resolve()
 
 
 @pytest.mark.parametrize("run", ["nothing", "latest", "", "a" * 300, "../.."])
