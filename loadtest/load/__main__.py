@@ -115,6 +115,7 @@ def main(options: LoadOptions) -> int:
         _end_early(engine.interrupt)
         _make_load(engine, runner, info)
         runner.quit()
+        engine.close()  # a master that has lost its last worker may still be closing the record
     if session.bug is not None and session.user_error is None:
         return ExitCode.BUG
     if engine.error is not None:

@@ -15,7 +15,7 @@ from locust.env import Environment
 
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
-from loadtest.load.distributed.master import DistributedGenerator
+from loadtest.load.distributed.master import WORKERS_GONE, DistributedGenerator
 from loadtest.load.epoch import Seeder, set_epoch
 from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.request_budget import BudgetSpentError
@@ -68,12 +68,14 @@ class Engine:
         self.latest: tuple[Session, LoadGenerator] | None = None
         """The current or last run."""
         self._interrupted = Event()
+        self._closed = Event()
+        self._closed.set()
         self._abort_reason: str | None = None
         self._conductor: gevent.Greenlet | None = None
         self._helpers: list[gevent.Greenlet] = []
         environment.events.test_start.add_listener(self._begin)
         environment.events.test_stopping.add_listener(self._stopping)
-        environment.events.test_stop.add_listener(self._close)
+        environment.events.test_stop.add_listener(self.close)
 
     def interrupt(self) -> None:
         """End the schedule now; operations in flight may still end within 3 s."""
@@ -210,10 +212,12 @@ class Engine:
         session.info.end, session.info.end_reason = "aborted" if reason else "interrupted", reason
 
     def _stopping(self, **_: Any) -> None:
-        """Handle Locust's stop of the users; a run that has not ended was interrupted by the person at its page."""
+        """Handle Locust's stop of the users: a person at its page interrupts the run, or its last worker is gone."""
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
+        if generator.deserted:
+            self.abort(WORKERS_GONE)
         self._conductor.kill()
         if session.info.end == "running":
             self._note_early_end(session)
@@ -221,13 +225,20 @@ class Engine:
         if session.info.elapsed_s is None and session.epoch_ns:
             session.info.elapsed_s = session.elapsed_s
 
-    def _close(self, **_: Any) -> None:
-        """Count unsent arrivals and close the record, after all users have ended."""
+    def close(self, **_: Any) -> None:
+        """Count unsent arrivals and close the record, after all users have ended; later calls wait for it."""
         if self.latest is None or self.phase == "over":
+            self._closed.wait()
             return
         self.phase = "over"
+        self._closed.clear()
         gevent.killall(self._helpers)
-        session, generator = self.latest
+        try:
+            self._record_end(*self.latest)
+        finally:
+            self._closed.set()
+
+    def _record_end(self, session: Session, generator: LoadGenerator) -> None:
         info = session.info
         generator.end(aborted=self._abort_reason is not None)
         info.cpu, info.generators = generator.cpu, generator.generators

@@ -35,6 +35,7 @@ _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
 """The same before the epoch, while workers create their users."""
 _CLOSE_PATIENCE: Final = 15.0
+WORKERS_GONE: Final = "every worker was lost, or has left"
 
 
 class DistributedGenerator:
@@ -77,6 +78,10 @@ class DistributedGenerator:
             raise LoadtestError(self._setup_failure)
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
+
+    @property
+    def deserted(self) -> bool:
+        return not self._mailbox.connected()
 
     @property
     def offered_all(self) -> bool:
@@ -219,7 +224,7 @@ class DistributedGenerator:
         self._closing = True
         self._send_all(protocol.Close(run=self._run, aborted=aborted))
         deadline = time.monotonic() + _CLOSE_PATIENCE
-        while time.monotonic() < deadline and not all(member.closed for member in self._alive()):
+        while time.monotonic() < deadline and not (self.deserted or all(member.closed for member in self._alive())):
             gevent.sleep(_TICK)
         for member in self._alive():
             if not member.closed:
@@ -348,7 +353,7 @@ class DistributedGenerator:
             return
         if not self._begun:
             if self._members and not self._alive():
-                self._setup_failure = self._setup_failure or "every worker was lost before the run began"
+                self.on_abort(WORKERS_GONE)
             return
         for member in self._alive():
             report = member.report
@@ -359,7 +364,7 @@ class DistributedGenerator:
 
     def _reassign(self, now: int) -> None:
         if not self._assigner.wanted:
-            self.on_abort("every worker was lost, or has left")
+            self.on_abort(WORKERS_GONE)
             return
         alive = {member.worker for member in self._alive()}
         step = self._assigner.step(now - self._session.epoch_ns, self._margin_ns, alive)
