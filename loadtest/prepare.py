@@ -34,6 +34,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import MAX_BURST, LoadedScenario, scaled, scenario_hash
 from loadtest.targets import ChosenTarget, NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
+from loadtest.words import times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 """The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
@@ -266,11 +267,11 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]
     for name, stage in stages:
         # A rate in units of a limit is known only here.
-        if max(stage.rate, stage.rate_to) > MAX_RATE or stage.burst > MAX_BURST:
+        if (peak := max(stage.rate, stage.rate_to)) > MAX_RATE or stage.burst > MAX_BURST:
             raise InputError(
-                f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {max(stage.rate, stage.rate_to):g}/s"
-                + (f" and a burst of {stage.burst}" if stage.burst else ""),
-                f"The maximum is {MAX_RATE:g}/s and bursts of {MAX_BURST}: lower the rate or the limit.",
+                f"{loaded.path}: traffic.{name}.stages.{stage.name} amounts to {times_as(peak)}/s"
+                + (f" and a burst of {stage.burst:,}" if stage.burst else ""),
+                f"The maximum is {MAX_RATE:,.0f}/s and bursts of {MAX_BURST:,}: lower the rate or the limit.",
             )
     if all(stage.rate <= 0 and stage.rate_to <= 0 and stage.burst == 0 for _, stage in stages):
         raise InputError(f"{loaded.path}: every rate is zero, so nothing would be sent", "Give a stage a rate.")

@@ -117,7 +117,7 @@ def parse_rate(text: object) -> Rate:
     number, per, kind = float(match[1]), match[2], match[3]
     rate = Rate(number / (SECONDS[per] if per else 100 if kind == "%" else 1), of_limit=per is None)
     if rate.value > (MAX_RATE if not rate.of_limit else 1000):
-        raise ValueError(f"{text!r} is an impossible rate: at most {MAX_RATE:g}/s, or 1000x limit")
+        raise ValueError(f"{text!r} is an impossible rate: at most {MAX_RATE:,.0f}/s, or 1000x limit")
     return rate
 
 

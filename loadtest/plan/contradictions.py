@@ -19,12 +19,12 @@ from loadtest.contract import (
 )
 from loadtest.plan.forecast import Forecast
 from loadtest.plan.offer import Question
-from loadtest.plan.stages import MAX_USERS, operation_deadline, stage_at, traffic_plans, wanted_users
+from loadtest.plan.stages import MAX_USERS, operation_deadline, rate_at, stage_at, traffic_plans, wanted_users
 from loadtest.reference_settings import BUILT_IN_WORKFLOWS
 from loadtest.scenario import Scenario
 from loadtest.stats.order_statistics import QUANTILES, needed
 from loadtest.threshold import Threshold
-from loadtest.words import duration_ms, nearest
+from loadtest.words import duration_ms, nearest, times_as
 
 _SENT_LAGS: Final = ("start_lag", "dispatch_lag")
 """Times available for every operation sent; all other times exclude rejected operations."""
@@ -34,6 +34,12 @@ _DRAWS: Final = 1001
 """Durations drawn for the median of an entry's jobs."""
 _SAME: Final = 0.01
 """Shares of 429s that differ by less than this do not depend on the start of the run."""
+_OF_PROCESS: Final = 8_000
+"""Arrivals/s that one process sends on a core (docs/scale.md)."""
+_OF_MASTER: Final = 28_000
+"""Arrivals/s that a master takes in from its workers (docs/scale.md)."""
+_BEFORE_S: Final = 1e-6
+"""Time before the end of a stage at which its rate counts."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),
@@ -48,7 +54,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: str
     """``workflow``, ``retrievals``, ``polls``, ``retry``, ``percentile``, ``pool``, ``window``, ``threshold``,
-    ``multiplier``, ``wait``, ``polling``."""
+    ``multiplier``, ``wait``, ``polling``, ``generator``, ``budget``."""
     key: str
     """The scenario's key, as --set names it."""
     message: str
@@ -60,7 +66,13 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
     """Return all contradictions of a plan, in the order to fix them."""
-    found = [*unknown_workflows(question.scenario), *_multiplier(question), *_pools(question), *_retries(question)]
+    found = [
+        *unknown_workflows(question.scenario),
+        *_multiplier(question),
+        *_generator(question),
+        *_pools(question),
+        *_retries(question),
+    ]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast), *_seldom_polled(forecast)]
         # With a throttle fault, limits alone determine nothing.
@@ -118,17 +130,40 @@ def _multiplier(question: Question) -> Iterator[Contradiction]:
                 )
 
 
+def _generator(question: Question) -> Iterator[Contradiction]:
+    """More arrivals per second than a process sends."""
+
+    def arrivals(at: float) -> float:
+        stages = [stage_at(plan, at) for plan in question.plans.values()]
+        return sum(rate_at(stage, at) for stage in stages if stage is not None)
+
+    peak, key = max(
+        (max(arrivals(stage.start_s), arrivals(stage.end_s - _BEFORE_S)), f"traffic.{name}.stages.{stage.name}")
+        for name, plan in question.plans.items()
+        for stage in plan.stages
+    )
+    if peak > _OF_PROCESS:
+        also = f", and a master takes in about {_OF_MASTER:,}/s" if peak > _OF_MASTER else ""
+        yield Contradiction(
+            kind="generator",
+            key=key,
+            message=f"up to {times_as(peak)} arrivals/s are planned, but a process sends about {_OF_PROCESS:,}/s{also}",
+            remedy=f"Use --processes {math.ceil(peak / _OF_PROCESS)} or more on a machine with as many idle cores, or "
+            "offer less.",
+        )
+
+
 def _pools(question: Question) -> Iterator[Contradiction]:
     for name, plan in question.plans.items():
         traffic = question.scenario.traffic[name]
         wanted, most = wanted_users(traffic, plan.stages), plan.max_users or plan.users
         if wanted > most:
-            peak = max(max(stage.rate, stage.rate_to) for stage in plan.stages)
+            peak = times_as(max(max(stage.rate, stage.rate_to) for stage in plan.stages))
             remedy = "timeout or polling.give_up" if plan.operation in POLLED_OPERATIONS else "timeout"
             yield Contradiction(
                 kind="pool",
                 key=f"traffic.{name}.max_users",
-                message=f"at {peak:.3g}/s and up to {operation_deadline(traffic):g} s each, {wanted:,} operations may "
+                message=f"at {peak}/s and up to {operation_deadline(traffic):g} s each, {wanted:,} operations may "
                 f"be in flight, but the pool holds {most:,}: with a slow target, arrivals would wait for a user",
                 remedy=f"Set max_users = {wanted}, or a shorter {remedy}."
                 if wanted <= MAX_USERS

@@ -161,6 +161,11 @@ def stage_at(plan: TrafficPlan, time: float) -> StagePlan | None:
     return plan.stages[place] if place >= 0 and time < plan.stages[place].end_s else None
 
 
+def rate_at(stage: StagePlan, time: float) -> float:
+    """Return the arrivals/s of a stage at a time (s since the epoch)."""
+    return stage.rate + (stage.rate_to - stage.rate) * (time - stage.start_s) / stage.duration_s
+
+
 class LimitDemand:
     """The demand of all entries on a limit over time, for each of its limiters."""
 
@@ -222,7 +227,7 @@ class LimitDemand:
 
         An async run consumes the retrieval limit by its polls: at least one for each accepted submit.
         """
-        rate = stage.rate + (stage.rate_to - stage.rate) * (at - stage.start_s) / stage.duration_s
+        rate = rate_at(stage, at)
         if plan.operation in POLLED_OPERATIONS and limit == LimitName.RETRIEVAL:
             return min(rate, self.assumed.rate_of_keys(LimitName.ASYNC_SUBMIT, plan.key_count))
         return rate

@@ -26,6 +26,7 @@ from loadtest.load.web.live_state import EntryNow, LiveRun, LiveUpdate, RunShown
 from loadtest.load.web.metrics import is_own, metrics_app
 from loadtest.program import pasteable
 from loadtest.record.run_info import StagePlan
+from loadtest.words import times_as
 
 _HERE: Final = Path(__file__).parent
 _ASSETS: Final = {"live_page.css", "live_page.js", "live_charts.js", "live_link.js"}
@@ -337,8 +338,8 @@ def stage_text(stage: StagePlan) -> str:
     """Format a stage's name, rate and length: ``above: 4/s for 20 s``."""
     if stage.burst:
         return f"{stage.name}: {stage.burst} at once, then {stage.duration_s:g} s"
-    ramp = "" if stage.rate_to == stage.rate else f" to {stage.rate_to:.4g}/s"
-    return f"{stage.name}: {stage.rate:.4g}/s{ramp} for {stage.duration_s:g} s"
+    ramp = "" if stage.rate_to == stage.rate else f" to {times_as(stage.rate_to)}/s"
+    return f"{stage.name}: {times_as(stage.rate)}/s{ramp} for {stage.duration_s:g} s"
 
 
 def state_text(run: StartedRun) -> str:
