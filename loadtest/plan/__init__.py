@@ -1,7 +1,7 @@
 """Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.plan.contradictions import contradictions, spoilt_by_duration, unknown_workflows
+from loadtest.plan.contradictions import Contradiction, contradictions, spoilt_by_duration, unknown_workflows
 from loadtest.plan.forecast import forecast
 from loadtest.plan.offer import Question, job_duration
 from loadtest.plan.stages import MAX_USERS, pool_size, schedules, traffic_plans
@@ -11,6 +11,7 @@ __all__ = [
     "CONCURRENCY",
     "MAX_USERS",
     "AssumedLimits",
+    "Contradiction",
     "LimitRow",
     "Plan",
     "Question",

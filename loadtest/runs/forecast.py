@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from bisect import bisect_left
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,9 +12,9 @@ import msgspec
 from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
-from loadtest.plan import Plan, make_plan
-from loadtest.prepare import assumed_limits_of, question_of
-from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
+from loadtest.plan import Contradiction, Plan, make_plan
+from loadtest.prepare import assumed_limits_of, check_before_run, question_of
+from loadtest.scenario import LoadedScenario, at_rate, find_scenario, load_scenario
 from loadtest.targets import TARGETS_FILE, NamedEntry, load_targets
 from loadtest.words import counted
 
@@ -49,7 +50,32 @@ def plan_of(
     price = entry.price_per_execution if price is None and entry is not None else price
     plan = make_plan(question, loaded.name, keys, price)
     faults = list(map(to_words, scenario.target.settings.fault)) if embedded else []
-    return msgspec.structs.replace(plan, faults=faults)
+    over = [] if chosen is None else _over_budget(loaded, chosen, keys)
+    return msgspec.structs.replace(plan, faults=faults, warnings=[*over, *plan.warnings])
+
+
+def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[Contradiction]:
+    """The request budget that a run would exceed, with the largest rate multiplier that stays within it."""
+
+    def problem(part: float) -> InputError | None:
+        try:
+            check_before_run(at_rate(loaded, part, 0), chosen, keys=keys, preflight=True)
+        except InputError as error:
+            return error
+        return None
+
+    if (error := problem(1.0)) is None:
+        return []
+    percent = bisect_left(range(1, 100), 1, key=lambda percent: problem(percent / 100) is not None)
+    multiplier = loaded.scenario.rate_multiplier * percent / 100
+    return [
+        Contradiction(
+            kind="budget",
+            key=f"{chosen.path}: {chosen.name}",
+            message=error.message.removeprefix(chosen.key("")),
+            remedy=f"Use --rate-multiplier {multiplier:g}, which fits." if percent else error.remedy,
+        )
+    ]
 
 
 class CheckedFile(NamedTuple):
