@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "capacity": LEAVES | {"record", "scenario", "assumed_limits", "plan"},
     "advice": LEAVES | {"record", "scenario"},
     "analysis": LEAVES | SHARED | {"compare"},
-    "report": LEAVES | SHARED | {"compare", "capacity", "advice", "analysis"},
+    "report": LEAVES | SHARED | {"compare", "capacity", "advice", "analysis", "limits.probing"},
     "terminal": LEAVES | {"record", "plan", "compare"},
     # load, preflight and report are processes of their own, which runs starts; so is the target.
     "runs": LEAVES | SHARED | {"compare", "limits.probing", "capacity", "advice", "terminal", "logs"},

@@ -21,7 +21,8 @@ from loadtest.runs.probe import probe
 @click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if requests that execute nothing do not count.")
 @click.option("--save", metavar="NAME", help="Save what agrees with the documentation in this entry of targets.toml.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and write no files.")
+@shared("output_dir")
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 

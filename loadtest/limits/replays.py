@@ -83,8 +83,10 @@ class LimiterReplay:
         return other
 
     def choose(self, columns: Ints) -> None:
+        """Replace the cases of each row by those at ``columns``."""
         rows = np.arange(len(columns))[:, None]
-        vars(self).update({name: _part(value, rows, columns) for name, value in vars(self).items()})
+        state = {name: value for name, value in vars(self).items() if name not in {"counts", "windows"}}
+        vars(self).update({name: _part(value, rows, columns) for name, value in state.items()})
 
     def _counted(self, room: Floats, count: Floats | int) -> Floats:
         passing = np.minimum(np.maximum(room, 0.0), count)

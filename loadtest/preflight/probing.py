@@ -20,24 +20,22 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATU
 from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.http_headers import user_agent
-from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
+from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, Who
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
-from loadtest.limits.probing.probe import SCOPE_REQUESTS, WINDOWS, ProbeFinding, Prober
+from loadtest.limits.probing.probe import SCOPE_REQUESTS, ProbeFinding, Prober
 from loadtest.limits.probing.results import (
     Failed,
     Found,
-    HeadedAnswer,
     LimitFinding,
     ProbeMessage,
     ProbeOrder,
     ProbeProgress,
-    rate_limit_headers,
-    retry_after,
     scope,
     standing,
     stated,
     verdict,
 )
+from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
 from loadtest.preflight.client import UNKNOWN_JOB, decode, exchange, http_client, why
 from loadtest.targets import Target, allow, header_values, tls_context
 from loadtest.units import Limit
@@ -49,6 +47,10 @@ _PATIENCE: Final = 4.0
 """Maximum wait while answers arrive, in multiples of the probe's patience."""
 _LATE_S: Final = 0.1
 """Lateness of sending above which the machine counts as busy: the 50 ms each way that bench/README.md allows."""
+_LATE: Final = 0.1
+"""Likewise, as a part of the documented window: a longer window is measured well by late requests."""
+_REST: Final = 2
+"""Documented windows without requests before a probe is repeated: a sliding counter remembers two."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
@@ -85,6 +87,9 @@ class Sender:
         self._zero = time.time() - time.monotonic()
         self._pending: set[asyncio.Task[None]] = set()
         self.replies: list[Reply] = []
+        """Own requests since ``begin``."""
+        self.sent = self.rejected = 0
+        """Requests sent and rejected, of every key, since the start."""
 
     def now(self) -> float:
         """Unix seconds of a monotonic clock."""
@@ -134,6 +139,8 @@ class Sender:
             if first:
                 _check(reply, limit)
             reply.awaited = bool(reply.status)
+        self.sent += len(replies)
+        self.rejected += sum(reply.refused for reply in replies)
         if send.who == "own":
             self.replies += replies
         return [ProbeAnswer(reply.sent, reply.answered, not reply.refused, send.who) for reply in replies]
@@ -179,44 +186,78 @@ def _check(reply: Reply, limit: LimitName) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Attempts:
+    """Probes of one limit, until the sender has sent ``most`` requests, or ``until`` (unix seconds)."""
+
+    sender: Sender
+    limit: LimitName
+    documented: Limit
+    most: int
+    until: float
+    rate: float
+    others: tuple[Who, ...]
+    tell: Callable[[ProbeMessage], None]
+
+    def left(self, rest: float = 0.0) -> bool:
+        """Whether requests and time are left for another probe after ``rest`` windows of silence."""
+        enough = self.most - self.sender.sent >= 2 * self.documented.count
+        return enough and self.until - self.sender.now() >= (2 + rest) * self.documented.window
+
+    async def probe(self, workflow: str | None) -> tuple[ProbeFinding, int]:
+        """Return a finding, and how often the probe began again because this machine was too busy."""
+        again, found, sender = -1, None, self.sender
+        while found is None:
+            again += 1
+            now = sender.now() + again * _REST * self.documented.window
+            sender.begin(workflow)
+            requests, seconds = self.most - sender.sent, self.until - now
+            prober = Prober(
+                self.documented,
+                now,
+                self.rate,
+                others=self.others,
+                requests=requests,
+                seconds=seconds,
+                clock=sender.now,
+            )
+            found = await _drive(sender, prober, self.limit, self.tell, lambda: self.left(_REST))
+        return found, again
+
+
 async def probe_limit(
     sender: Sender, order: ProbeOrder, limit: LimitName, keys: int, tell: Callable[[ProbeMessage], None]
 ) -> LimitFinding:
     """Probe one limit with requests that execute nothing and, if these are never rejected, with a workflow.
 
-    The second probe gets the requests and the time that the first left, and is omitted if these are too few.
+    The second probe gets the requests and the time that the first left, and is omitted if these are too few. A probe
+    begins again if this machine is too busy and its budget allows that.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.
     """
     count, window = order.documented[limit]
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
-
-    total = int((PROBE_REQUESTS + SCOPE_REQUESTS) * count)
-    most, until = min(total, order.requests or total), sender.now() + WINDOWS * window
-
-    async def probe(workflow: str | None, requests: int) -> ProbeFinding:
-        sender.begin(workflow)
-        limits, now = Limit(count, window), sender.now()
-        prober = Prober(
-            limits, now, order.rate, others=others, requests=requests, seconds=until - now, clock=sender.now
-        )
-        return await _drive(sender, prober, limit, tell)
-
-    found, executed = await probe(None, most), 0
-    sent = found.requests
+    begin, sent, rejected = sender.now(), sender.sent, sender.rejected
+    total, until = int((PROBE_REQUESTS + SCOPE_REQUESTS) * count), begin + WINDOWS * window
+    most = sent + min(total, order.requests or total)
+    attempts = _Attempts(sender, limit, Limit(count, window), most, until, order.rate, others, tell)
+    (found, again), executed = await attempts.probe(None), 0
     if found.word == "unlimited" and REQUESTS_OF[limit].executes:
         name = order.workflow
         if name is None:
             found = _unproved(found, "allow --workflow NAME")
-        elif most - sent < 2 * count or until - sender.now() < 2 * window:
+        elif not attempts.left():
             found = _unproved(found, f"the requests or the time left are too few to run {name}")
         else:
-            found = await probe(name, most - sent)
-            sent, executed = sent + found.requests, found.requests - found.rejected
+            passed = sender.sent - sender.rejected
+            found, again = await attempts.probe(name)
+            executed = sender.sent - sender.rejected - passed
     elif found.word == "unlimited":
         found = _unproved(found)
-    return _finding(limit, found, sender.replies, sent, executed)
+    cost = sender.sent - sent, sender.rejected - rejected
+    found = replace(found, requests=cost[0], rejected=cost[1], seconds=sender.now() - begin)
+    return _finding(limit, found, sender.replies, executed, again)
 
 
 def _unproved(found: ProbeFinding, remedy: str = "") -> ProbeFinding:
@@ -226,34 +267,55 @@ def _unproved(found: ProbeFinding, remedy: str = "") -> ProbeFinding:
 
 
 async def _drive(
-    sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None]
-) -> ProbeFinding:
+    sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None], left: Callable[[], bool]
+) -> ProbeFinding | None:
+    """Carry out a probe; None if this machine is too busy, and requests and time are left for another probe."""
     run, begin, requests, passed = prober.run(), sender.now(), 0, 0
-    send = next(run)
+    send, window = next(run), prober.documented.window
     while True:
         answers = await sender.volley(send, limit, first=not requests)
         requests, passed = requests + len(answers), passed + sum(answer.passed for answer in answers)
-        seconds = round(sender.now() - begin, 1)
+        busy = left() and (_late_s(sender.replies) > max(_LATE_S, _LATE * window) or _overtaken(sender.replies))
+        progress = ProbeProgress(
+            limit=limit,
+            experiment=prober.experiments,
+            requests=requests,
+            passed=passed,
+            seconds=round(sender.now() - begin, 1),
+            standing=[model.algorithm for model in prober.models],
+            note="this machine is too busy, so the probe begins again" if busy else "",
+        )
+        tell(progress)
+        if busy:
+            return None
         try:
             send = run.send(answers)
         except StopIteration as stop:
             found: ProbeFinding = stop.value
             return found
-        names: list[str] = [model.algorithm for model in prober.models]
-        tell(ProbeProgress(limit=limit, requests=requests, passed=passed, seconds=seconds, standing=names))
 
 
-def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], sent: int, executed: int) -> LimitFinding:
+def _late_s(replies: Sequence[Reply]) -> float:
+    """The lateness in s that a tenth of the requests reached."""
+    return sorted(reply.late for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
+
+
+def _overtaken(replies: Sequence[Reply], *, waits: bool = True) -> bool:
+    """Whether answers came after later requests; accepted requests may, if a queue or a workflow holds them."""
+    return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
+
+
+def _finding(
+    limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], executed: int, again: int
+) -> LimitFinding:
     told = [
         HeadedAnswer(reply.sent, reply.answered, reply.refused, dict(reply.headers or {}))
         for reply in replies
         if reply.status
     ]
-    # Only a queue or a workflow holds an accepted request; a decision on any other lies after later requests.
-    waits = found.held or executed > 0
-    if any(not reply.awaited and (reply.refused or not waits) for reply in replies):
+    if _overtaken(replies, waits=found.held or executed > 0):
         late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
-        found = replace(found, word="none", standing=(), ruled_out=(), why=late)
+        found = replace(found, word="none", standing=(), fits=(), why=late)
     shown = [standing(model, found.documented, held=found.held) for model in found.standing]
     numbers = stated(shown)
     return LimitFinding(
@@ -263,9 +325,10 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], se
         standing=shown,
         stated=numbers,
         facts=found.facts,
-        seen=[*found.seen, *_busy(replies)],
-        ruled_out=list(found.ruled_out),
-        requests=sent,
+        seen=[*found.seen, *_busy(replies, again)],
+        fits=list(found.fits),
+        bursts=list(found.bursts),
+        requests=found.requests,
         rejected=found.rejected,
         seconds=round(found.seconds, 1),
         scope=scope(found.shared),
@@ -281,11 +344,11 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], se
     )
 
 
-def _busy(replies: Sequence[Reply]) -> list[str]:
-    late = sorted(reply.late for reply in replies)[len(replies) * 9 // 10]
-    if late < _LATE_S:
+def _busy(replies: Sequence[Reply], again: int) -> list[str]:
+    late, begun = _late_s(replies), f", and the probe began {again + 1} times" * bool(again)
+    if late < _LATE_S and not again:
         return []
-    words = f"a tenth of the requests were sent {late:.2g} s late or later"
+    words = f"a tenth of the requests were sent {late:.2g} s late or later{begun}"
     return [f"this machine was busy: {words}; probe again when it is idle"]
 
 

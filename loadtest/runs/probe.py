@@ -15,9 +15,22 @@ from rich.segment import ControlType
 from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS, WINDOWS
-from loadtest.limits.probing.results import Failed, Found, LimitFinding, ProbeMessage, ProbeOrder, known
-from loadtest.processes import start_child, stop
+from loadtest.limits.probing import sentences
+from loadtest.limits.probing.evidence import WINDOWS
+from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS
+from loadtest.limits.probing.results import (
+    PROBE_FILE,
+    Failed,
+    Found,
+    LimitFinding,
+    ProbeMessage,
+    ProbeOrder,
+    ProbeProgress,
+    ProbeResult,
+    known,
+)
+from loadtest.processes import run_module, start_child, stop
+from loadtest.record.run_directory import new_run_directory, write_json
 from loadtest.reference_settings import ReferenceSettings
 from loadtest.runs.target import TargetOptions, child_environment, credentials_for, embedded_target, own_credentials
 from loadtest.targets import (
@@ -44,9 +57,10 @@ def probe(
     workflow: str | None,
     save: str | None,
     as_json: bool,
+    output_dir: Path,
     **given: Any,
 ) -> int:
-    """Probe a target's limits, print the findings, and return the exit code.
+    """Probe a target's limits, print the findings, write them and their page, and return the exit code.
 
     ``rate`` is the maximum in requests/s; ``given`` are fields of ``TargetOptions``.
 
@@ -57,16 +71,21 @@ def probe(
     path = options.targets or TARGETS_FILE
     if save is not None:
         entry_named(path, save)  # reports an error before anything is sent
-    found = []
+    found: list[LimitFinding] = []
     counts = {name: (limit.count, limit.window) for name, limit in probed.items()}
     asked = ProbeOrder(url="", listed=False, documented=counts, rate=rate, workflow=workflow)
     with _target(options, probed, asked) as (order, environment):
-        if not as_json:
+        directory = None if as_json else new_run_directory(output_dir, "probe")
+        if directory is not None:
             _print_plan(order)
         for finding in _findings(order, environment):
             found.append(finding)
-            if not as_json:
+            if directory is not None:
                 _show(finding)
+                write_json(directory / PROBE_FILE, ProbeResult(target=order.url, findings=found))
+    if directory is not None:
+        print()
+        run_module("loadtest.report.probe", str(directory))
     if save is not None:
         _save(found, path, save)
     if as_json:
@@ -160,7 +179,7 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
     process = start_child(  # in our session, so that Ctrl-C ends it: with its input closed it would not notice our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
-    terminal = Console(stderr=True)
+    terminal, experiment = Console(stderr=True), 0
     try:
         if process.stdin is not None:
             process.stdin.write(msgspec.json.encode(order))
@@ -174,78 +193,32 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
             if isinstance(message, Found):
                 yield message.finding
             elif terminal.is_terminal:
-                names = ", ".join(dict.fromkeys(message.standing))
-                counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
-                shown = f"{message.limit}: {counts}; possible: {names}"
+                if message.experiment != experiment:  # the line of an earlier experiment stays
+                    experiment = message.experiment
+                    terminal.print()
                 terminal.control(_CLEAR)
-                terminal.print(shown[:118], end="", soft_wrap=True)
+                terminal.print(_line(message), end="", soft_wrap=True)
         if process.wait() != 0:
             raise LoadtestError("the probe failed")
     finally:
         stop(process)
 
 
+def _line(message: ProbeProgress) -> str:
+    """The progress of an experiment, on one line of a terminal."""
+    names = message.note or f"possible: {', '.join(dict.fromkeys(message.standing))}"
+    counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
+    return f"{message.limit}, experiment {message.experiment}: {counts}; {names}"[:118]
+
+
 def _show(found: LimitFinding) -> None:
     if (terminal := Console(stderr=True)).is_terminal:
         terminal.control(_CLEAR)
-    count, window = found.documented
-    print(f"\n{found.limit}: {found.verdict} (documented: {count} per {window:g} s)")
-    facts, rows = found.facts, list[tuple[str, str]]()
-    windows = ", ".join(f"{passed} of {sent}" for passed, sent in facts.windows)
-    rows.append(
-        ("accepted", f"{windows} in each {window:g} s with requests; at most {facts.longest_burst} in one burst")
-    )
-    if facts.sustained is not None:
-        passed, seconds = facts.sustained
-        rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
-    rows.append(("limit", _limit_words(found)))
-    rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
-    rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
-    rows += [("ruled out", each) for each in found.ruled_out]
-    rows += [("shared", each) for each in _shared(found)]
-    statuses = ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items()))
-    rows += [("rejections", statuses or "none"), ("Retry-After", found.retry_after), ("headers", found.headers)]
-    cost = f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
-    cost += f"{found.executed} runs" if found.executed else "nothing was executed"
-    cost += f"; {found.jobs_of_rejected} rejected requests name a job" if found.jobs_of_rejected else ""
+    print(f"\n{found.limit}: {sentences.verdict(found)}")
+    excluded = [
+        ("ruled out", f"{each.limiter}, {each.numbers}: {each.ruled_out}") for each in found.fits if each.ruled_out
+    ]
     last = ""
-    for name, words in (*rows, ("cost", cost)):
-        if words:
-            print(f"  {'' if name == last else name:<12}{words}")
+    for name, words in (*sentences.facts(found), *excluded):
+        print(f"  {'' if name == last else name:<12}{words}")
         last = name
-
-
-def _limit_words(found: LimitFinding) -> str:
-    """The enforced numbers, and what else could cause them."""
-    numbers, (count, window) = found.stated, found.documented
-    if numbers is None:
-        more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
-        return "unknown" + more * (found.verdict == "looser")
-    times = sum(numbers.rate) / 2 / (count / window)
-    rate = f"{numbers.words}: {times:.3g} times the documented rate"
-    if found.verdict == "looser":
-        return f"at least {rate}; other clients can't cause more than documented, but may use a part"
-    if found.verdict == "stricter":
-        used = count - sum(numbers.count) / 2 * window / numbers.window_s
-        uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"
-        return f"{numbers.words}: either the limit is lower than documented, or another client{uses}"
-    return numbers.words if found.verdict == "as documented" else rate
-
-
-def _shared(found: LimitFinding) -> Iterator[str]:
-    """The clients that share the quota, in words."""
-    keys, limits = found.shared.get("other key"), found.shared.get("other limit")
-    if keys:
-        yield (
-            "two keys from this address shared the limit: it is counted per account, per address or for all, "
-            "not per key"
-        )
-    elif keys is False:
-        yield "a second key had a quota of its own"
-    if limits:
-        yield "requests of another limit were rejected while this limit was exhausted: they share a quota"
-    elif limits is False:
-        yield "requests of another limit were accepted while this limit was exhausted"
-    if keys is None or limits is None:
-        unknown = [name for name, each in (("a second key", keys), ("another limit", limits)) if each is None]
-        yield f"unknown for {' and '.join(unknown)}"

@@ -1,9 +1,7 @@
 """``loadtest probe`` over real HTTP: the reference API, and servers that cannot be probed."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from plugins import workers
@@ -12,46 +10,52 @@ from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub
 from plugins.verbs import Said
 
+from loadtest.limits.probing.results import PROBE_FILE, PROBE_SCHEMA, LimitFinding, ProbeResult
+from loadtest.record.run_directory import read_versioned
+
 ENVIRONMENT = {"WORKFLOW_API_KEYS": ",".join(KEYS[:2]), "WORKFLOW_ENDPOINT": "tests"}
 Verb = Callable[..., Said]
 LIMIT = ("retrieval", "--documented", "retrieval=30/2s")
 
 
-def only_finding(loadtest: Verb, host: str) -> dict[str, Any]:
-    """Return a probe's findings from its JSON; the exit code has to match."""
-    done = loadtest("probe", *LIMIT, "--host", host, "--json", **ENVIRONMENT)
+def only_finding(loadtest: Verb, host: str, folder: Path) -> LimitFinding:
+    """Return a probe's finding from its probe.json; the exit code and the page have to match."""
+    done = loadtest("probe", *LIMIT, "--host", host, "--output-dir", folder, **ENVIRONMENT)
     assert not done.err
-    (found,) = json.loads(done.out)
-    assert done.code == (0 if found["stated"] else 6)
-    return dict(found)
+    place = max(folder.iterdir())
+    (found,) = read_versioned(place / PROBE_FILE, ProbeResult, PROBE_SCHEMA).findings
+    assert done.code == (0 if found.stated else 6)
+    page = (place / "probe.html").read_text()
+    assert found.verdict in done.out
+    assert f"{sum(each.passed for each in found.bursts)} of {sum(each.sent for each in found.bursts)} requests" in page
+    assert all(each.limiter in page for each in found.fits)
+    return found
 
 
-def stands(found: dict[str, Any], algorithm: str, count: int) -> bool:
+def stands(found: LimitFinding, algorithm: str, count: int) -> bool:
     """Whether a limiter stands; on a busy machine other limiters may stand as well."""
-    return any(
-        each["algorithm"] == algorithm and each["count"][0] <= count <= each["count"][1] for each in found["standing"]
-    )
+    return any(each.algorithm == algorithm and each.count[0] <= count <= each.count[1] for each in found.standing)
 
 
-def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtest: Verb) -> None:
+def test_the_reference_apis_limiter_stands(serve: Callable[..., Served], loadtest: Verb, tmp_path: Path) -> None:
     """The server's algorithm and count stand after a probe over real HTTP, and its waits are not contradicted.
 
-    No wrong scope is stated.
+    No wrong scope is stated. The findings are in probe.json, and each limiter's fit is on the page.
     """
     options = ("--limit", "retrieval=30/2s", "--algorithm", "sliding-log", "--retry-after", "seconds")
     api = serve(*options, WORKFLOW_API_KEYS=ENVIRONMENT["WORKFLOW_API_KEYS"])
-    found = only_finding(loadtest, api.url)
+    found = only_finding(loadtest, api.url, tmp_path)
     if not stands(found, "sliding-log", 30):
         # Beside other tests answers may come too late to tell anything.
-        assert found["why"]
+        assert found.why
         with workers.alone():
-            found = only_finding(loadtest, api.url)
+            found = only_finding(loadtest, api.url, tmp_path / "alone")
     assert stands(found, "sliding-log", 30)
-    assert found["scope"] in {None, "key-and-name"}
-    assert found["requests"] <= 5.5 * 30
-    assert found["executed"] == 0
-    assert set(found["statuses"]) == {"429"}
-    assert "none is contradicted" in found["retry_after"]
+    assert found.scope in {None, "key-and-name"}
+    assert found.requests <= 5.5 * 30
+    assert found.executed == 0
+    assert set(found.statuses) == {429}
+    assert "none is contradicted" in found.retry_after
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def check_finding(name: str, found: LimitFinding) -> None:
     # Whether requests are held is not seen unless the queue was long; how a bucket rounds is one of its details.
     own = {truth.algorithm, "token-bucket" if truth.algorithm == "leaky-queue" else truth.algorithm}
     standing = [each for each in found.standing if each.algorithm in own and not each.count_rejected]
-    late = found.why.endswith("busy") and found.verdict == "can't tell" and not found.ruled_out
+    late = found.why.endswith("busy") and found.verdict == "can't tell" and not found.fits
     # nginx counts its first request as none, as no known limiter does.
     unsure = late or (found.why and name.startswith("nginx"))
     assert any(fits(each, truth.count) for each in standing) or unsure, found

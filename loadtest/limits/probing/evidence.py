@@ -12,6 +12,10 @@ import numpy as np
 from loadtest.arrays import Floats, Ints
 from loadtest.units import Limit
 
+WINDOWS: Final = 8.0
+"""Time budget of a probe, in documented windows (bench/README.md)."""
+_MOMENTS: Final = 6, 60
+"""Least and most groups of requests of a burst that arrive together: bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
 Who = Literal["own", "other key", "other limit"]
@@ -115,6 +119,7 @@ class ProbeEvidence:
         """Seconds within which the server has decided on a request, even if it holds or carries it out for longer."""
         self.first = 0, 0.0, 0.0
         """Accepted requests of the first burst, and the least and greatest time that they took."""
+        self._arrivals: dict[tuple[int, int, float], tuple[Floats, Ints]] = {}
         self.full: list[int] = []
         """Distinct numbers of accepted requests in bursts with rejections."""
 
@@ -122,12 +127,25 @@ class ProbeEvidence:
         """Return the latest possible time of each decision."""
         return np.minimum(volley.answered, volley.sent + self.longest)
 
-    def arrivals(self, volley: Volley, draws: int, moments: int) -> tuple[Floats, Ints]:
-        """Return possible arrival times of a burst at ``moments``, and how many requests arrive at each of them.
+    def arrivals(self, volley: Volley, draws: int, refill_s: float) -> tuple[Floats, Ints]:
+        """Return possible arrival times of a burst's groups of requests, and the size of each group.
 
         In half of the draws, a burst's requests are delayed together: a busy server may spend all of the time to an
         answer on the way there.
+
+        Args:
+            volley: the burst.
+            draws: the number of draws.
+            refill_s: seconds in which a limiter accepts one more request. A group lasts half of it.
         """
+        lasts = float(self.decided(volley)[-1] - volley.sent[0])
+        moments = int(np.clip(2 * lasts / refill_s, *_MOMENTS))
+        key = id(volley), moments, self.longest
+        if key not in self._arrivals:
+            self._arrivals[key] = self._drawn(volley, draws, moments)
+        return self._arrivals[key]
+
+    def _drawn(self, volley: Volley, draws: int, moments: int) -> tuple[Floats, Ints]:
         count = len(volley.sent)
         edges = np.unique(np.linspace(0, count, min(count, moments) + 1).round().astype(int))
         chance = np.random.default_rng(count + int(volley.sent[0] * 1000) % 100_000)

@@ -12,7 +12,7 @@ from loadtest.limits.replays import LimiterReplay
 
 Experiment = Sequence[tuple[float, int]]
 """Bursts: time in unix seconds of our clock, and number of requests."""
-_TRIED: Final = 240
+_TRIED: Final = 120
 """Number of random experiments compared: bounds the time of one choice."""
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment: likewise."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec
-from loadtest.limits.probing.evidence import ProbeEvidence
+from loadtest.limits.probing.evidence import WINDOWS, ProbeEvidence
 from loadtest.limits.replays import REPLAYS, LimiterReplay
 from loadtest.units import Limit
 
@@ -32,13 +32,11 @@ _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely."""
 _USUAL: Final = 2.0
 """Natural log of a likelihood that is usual where the network decides how many requests are accepted."""
-_ROWS: Final = 48
+_ROWS: Final = 24
 """Maximum number of rows of one algorithm that are varied: bounds the time of one weighing."""
-_DRAWS: Final = 24
+_DRAWS: Final = 16
 """Number of draws of arrival times: likewise."""
-_MOMENTS: Final = (12, 60)
-"""Maximum number of moments at which the requests of a burst arrive at windows and at buckets: likewise."""
-_GRID: Final = 25
+_GRID: Final = 17
 """Number of offsets or rates that are tried again over the whole likely range: as many as at first.
 """
 
@@ -128,9 +126,11 @@ class Hypotheses:
         if self.bucket:
             return self._buckets(seen)
         documented = self._documented.window
-        windows = [each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each <= 8 * documented]
+        windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
+        # The first window that is longer than a probe lasts represents all of these.
+        windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
         rows = []
-        for window in sorted(windows):
+        for window in windows:
             shifts = self._reach(np.array([window])) * np.linspace(-1, 1, _GRID) if self.aligned else (0.0,)
             rows += [(count, window, shift) for count in counts for shift in shifts]
         return np.array(rows)
@@ -196,11 +196,11 @@ class Hypotheses:
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
         )
-        chance = np.random.default_rng(1)
+        chance, refill_s = np.random.default_rng(1), float(np.median(self.rows[:, 1]))
         self.fits, self.well = np.zeros((shape[0], len(seen.experiments))), np.zeros(shape[0])
         for place, experiment in enumerate(seen.experiments):
             for volley in experiment:
-                times, sizes = seen.arrivals(volley, _DRAWS, _MOMENTS[self.bucket])
+                times, sizes = seen.arrivals(volley, _DRAWS, refill_s if self.bucket else math.inf)
                 passed = [replay.volley(now[None, :], int(size)) for now, size in zip(times, sizes, strict=True)]
                 missed = np.abs(np.sum(passed, axis=0) - volley.passed)
                 wide = missed.std(axis=1)
@@ -216,11 +216,12 @@ class Hypotheses:
 
 def _again(weights: Floats, chance: np.random.Generator) -> Ints:
     """Draws for each row, chosen by their weights (systematic resampling)."""
-    weights = weights + 1e-30
-    ends = np.cumsum(weights, axis=1)
     draws = weights.shape[1]
-    marks = (np.arange(draws) + chance.random()) / draws * ends[:, -1:]
-    return np.asarray(np.minimum((marks[:, :, None] >= ends[:, None, :]).sum(axis=2), draws - 1))
+    ends = np.cumsum(weights + 1e-30, axis=1)
+    marks = np.ceil(ends * (draws / ends[:, -1:]) - chance.random()).clip(0, draws)
+    marks[:, -1] = draws
+    copies = np.diff(marks, axis=1, prepend=0).astype(int)
+    return np.repeat(np.tile(np.arange(draws), len(weights)), copies.ravel()).reshape(weights.shape)
 
 
 def every_model(documented: Limit) -> list[Hypotheses]:

@@ -8,9 +8,10 @@ from typing import Final, Literal
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.evidence import Exchange, Facts, Who
+from loadtest.limits.probing.evidence import WINDOWS, Exchange, Facts, Who
 from loadtest.limits.probing.experiments import Experiment, best
 from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
+from loadtest.limits.probing.results import ModelFit, ProbeBurst, standing
 from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
@@ -19,8 +20,6 @@ REQUESTS: Final = 4.2
 SCOPE_REQUESTS: Final = 1.3
 """Additional budget to find out which clients share the limit, in documented counts: the rest of the 5.5 in
 bench/README.md."""
-WINDOWS: Final = 8.0
-"""Time budget of a probe, in documented windows (bench/README.md)."""
 _PHASE: Final = 0.1
 """Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
 window even if the clocks are 0.5 s apart (bench/README.md); windows below 7 s wait for `REACH_S` instead."""
@@ -40,7 +39,8 @@ class ProbeFinding:
         word: one model is ``named``, ``several`` or ``none`` remain, or nothing was rejected (``unlimited``).
         documented: the documented limit.
         standing: the models that may be in force, the likeliest first.
-        ruled_out: the excluded models and the observation that excluded each, in words.
+        fits: of all models, the best first.
+        bursts: the bursts of the probed key.
         facts: what was accepted.
         seen: observations that no model explains, in words.
         exceeded: whether more was accepted than the documented limit can accept.
@@ -55,7 +55,8 @@ class ProbeFinding:
     word: ProbeOutcome
     documented: Limit
     standing: tuple[Hypotheses, ...] = field(repr=False)
-    ruled_out: tuple[str, ...]
+    fits: tuple[ModelFit, ...]
+    bursts: tuple[ProbeBurst, ...]
     facts: Facts
     seen: tuple[str, ...]
     exceeded: bool
@@ -99,8 +100,8 @@ class Prober(BurstSender):
         self._clock = clock
         self.models = every_model(documented)
         """The models that are not excluded; after the first weighing the likeliest first."""
-        self._ruled_out: dict[tuple[str, bool], str] = {}
-        """The observation that excluded each model, by its key."""
+        self._fits: dict[Hypotheses, ModelFit] = {}
+        """The last fit of each model."""
         self._others = others
         self._shared: dict[Who, bool | None] = {}
         self._separate: set[Who] = set()
@@ -110,7 +111,7 @@ class Prober(BurstSender):
     def run(self) -> Exchange[ProbeFinding]:
         # Start early in a window, so that the next bursts fall into the same one if windows have the documented length
         # or a part of it.
-        documented, window = self._documented, self._documented.window
+        documented, window = self.documented, self.documented.window
         begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
         self._begin_experiment()
         first = yield from self._volley(begin, 1)
@@ -159,21 +160,24 @@ class Prober(BurstSender):
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
         for each in self.models:
-            without = top.without() - each.without()
+            without, contradicted = top.without() - each.without(), ""
             if each is top or top.best - each.best <= FAR or (without <= FAR / 2).any():
                 kept.append(each)
             else:
-                self._ruled_out[each.key] = self._observation(each, int(without.argmin()))
+                contradicted = self._observation(int(without.argmin()))
+            shown = standing(each, self.documented, held=self._held)
+            self._fits[each] = ModelFit(
+                limiter=shown.name, numbers=shown.numbers, log_ratio=each.best - top.best, ruled_out=contradicted
+            )
         self.models = kept
         return kept
 
-    def _observation(self, model: Hypotheses, place: int) -> str:
-        """The experiment that contradicts a model most, in words."""
+    def _observation(self, place: int) -> str:
+        """The result of an experiment, in words."""
         sent = self._past.experiments[place]
         passed, count = sum(each.passed for each in sent), sum(len(each.sent) for each in sent)
         after = float(sent[0].sent[0]) - self._begin
-        counting = ", counting rejected requests" * model.count_rejected
-        return f"{model.algorithm}{counting}: {passed} of {count} were accepted {after:.3g} s after the start"
+        return f"{passed} of {count} were accepted {after:.3g} s after the start"
 
     @property
     def _likely(self) -> list[Hypotheses]:
@@ -207,7 +211,7 @@ class Prober(BurstSender):
             budget=self._left,
             blur=self._trip / 2,
             until=self._until,
-            window=self._documented.window,
+            window=self.documented.window,
             lasts=self._lasts,
         )
         return None if chosen is None else self._carry_out(chosen)
@@ -253,6 +257,11 @@ class Prober(BurstSender):
         return "named", ""
 
     @property
+    def experiments(self) -> int:
+        """Number of experiments so far."""
+        return len(self._past.experiments)
+
+    @property
     def _requests(self) -> int:
         return len(self._past.answers)
 
@@ -261,14 +270,17 @@ class Prober(BurstSender):
         burst = standing[0].range(0)[1] if word == "named" and standing[0].bucket else math.inf
         return ProbeFinding(
             word=word,
-            documented=self._documented,
+            documented=self.documented,
             standing=standing,
-            ruled_out=tuple(
-                words for key, words in self._ruled_out.items() if key not in {each.key for each in self.models}
+            fits=tuple(sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio))),
+            bursts=tuple(
+                ProbeBurst(at_s=round(float(each.sent[0]) - self._begin, 3), sent=len(each.sent), passed=each.passed)
+                for experiment in self._past.experiments
+                for each in experiment
             ),
-            facts=self._past.facts(self._documented),
+            facts=self._past.facts(self.documented),
             seen=tuple(self._seen()),
-            exceeded=self._past.exceeds(self._documented, burst),
+            exceeded=self._past.exceeds(self.documented, burst),
             held=self._held,
             shared=self._shared,
             requests=self._requests,
@@ -285,7 +297,7 @@ class Prober(BurstSender):
         for who in self._others:
             # More than the quota may regain meanwhile, which would look like a second quota.
             count = (
-                min(2 + int(4 * self._trip * self._documented.rate), max(2, self._documented.count // 2)) if last else 1
+                min(2 + int(4 * self._trip * self.documented.rate), max(2, self.documented.count // 2)) if last else 1
             )
             if self._shared.get(who) is not None or 2 * count + 2 > self._left:
                 continue
@@ -308,7 +320,7 @@ class Prober(BurstSender):
         found, own = [], [each for each in self._past.answers if each.who == "own"]
         rejected = next((place for place, each in enumerate(reversed(own)) if each.passed), len(own))
         silence = own[-1].sent - own[-rejected].sent if rejected else 0.0
-        if silence > (window := self._documented.window):
+        if silence > (window := self.documented.window):
             before = own[-rejected].sent - window
             accepted = sum(each.passed for each in own[:-rejected] if each.sent >= before)
             found.append(
@@ -329,19 +341,19 @@ class Prober(BurstSender):
 
     def _ladder(self) -> Exchange[None]:
         """Send single requests, each when a limiter may have room again, until one is accepted."""
-        window, full = self._documented.window, float(self._past.experiments[0][0].sent[0])
+        window, full = self.documented.window, float(self._past.experiments[0][0].sent[0])
         margin = 2 * self._trip + 0.002 * window
         near = max(0.008 * window, 0.5 * self._trip)
         moments = {full + window - near, full + window + near}
         moments |= {full + part * window for part in (0.15, 0.5, 1.7)}
         moments.add((self._now // window + 1) * window + REACH_S + margin)
-        if self._documented.count >= 20:
-            moments |= {self._now + part / self._documented.rate for part in (0.5, 1.5, 3.0)}
+        if self.documented.count >= 20:
+            moments |= {self._now + part / self.documented.rate for part in (0.5, 1.5, 3.0)}
             moments |= {self._now + part * window for part in (0.05, 0.1, 0.2, 0.35, 0.7, 1.3, 2.1)}
         last = 0.0
         self._begin_experiment()
         for at in sorted(moments):
-            if at < max(self._now, last + margin / 4) or self._left < self._documented.count:
+            if at < max(self._now, last + margin / 4) or self._left < self.documented.count:
                 continue
             last = at
             if (yield from self._volley(at, 1)).passed:

@@ -1,20 +1,13 @@
-"""A probe's order and findings, as typed values that travel between processes as JSON.
+"""A probe's order and findings, as typed values that travel between processes as JSON."""
 
-Rate-limit headers are compared with the answers; no decision of the probe depends on them.
-"""
-
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Final, Literal
 
 import msgspec
 
 from loadtest.contract import LimitName
-from loadtest.http_headers import parse_retry_after
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.evidence import Facts, Who
 from loadtest.limits.probing.hypotheses import Hypotheses
 from loadtest.record.run_info import TlsInfo
@@ -23,6 +16,8 @@ from loadtest.units import Limit
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
 _SAME: Final = 0.02
 """Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
+PROBE_FILE: Final = "probe.json"
+PROBE_SCHEMA: Final = 1
 Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
 
 
@@ -73,15 +68,45 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     round_down: bool = False
 
     @property
-    def words(self) -> str:
-        counting = ", counting rejected requests" if self.count_rejected else ""
+    def name(self) -> str:
+        stepped = (", rounding down" if self.burst is None else ", refilled in whole seconds") * self.round_down
+        return f"{self.algorithm}{stepped}{', counting rejected requests' * self.count_rejected}"
+
+    @property
+    def numbers(self) -> str:
         burst = "" if self.burst is None else f", burst {_between(*self.burst)}"
         phase = (
             "" if self.phase_s is None else f", {self.phase_s[0]:.3g} to {self.phase_s[1]:.3g} s after its multiples"
         )
-        stepped = (", rounding down" if self.burst is None else ", refilled in whole seconds") * self.round_down
-        numbers = f"{_between(*self.count)} per {_between(*self.window_s)} s"
-        return f"{self.algorithm}: {numbers}{phase}{burst}{stepped}{counting}"
+        return f"{_between(*self.count)} per {_between(*self.window_s)} s{phase}{burst}"
+
+    @property
+    def words(self) -> str:
+        return f"{self.name}: {self.numbers}"
+
+
+class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
+    """The agreement of a limiter with the answers.
+
+    Attributes:
+        limiter: its name.
+        numbers: its likely numbers, in words.
+        log_ratio: natural log of its likelihood, divided by that of the best limiter.
+        ruled_out: the observation that excluded it, in words; empty if it may be in force.
+    """
+
+    limiter: str
+    numbers: str
+    log_ratio: float
+    ruled_out: str = ""
+
+
+class ProbeBurst(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests sent together: seconds after the start, and numbers of sent and of accepted requests."""
+
+    at_s: float
+    sent: int
+    passed: int
 
 
 class StatedNumbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,7 +143,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         stated: the enforced numbers; None if the limiters that may be in force differ in them.
         facts: what was accepted.
         seen: observations that no limiter explains, in words.
-        ruled_out: the excluded limiters and the observation that excluded each, in words.
+        fits: of all limiters, the best first.
+        bursts: the bursts of the probed key.
         scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
         shared: whether the other key and the other limit share the quota; None if unclear.
         statuses: number of rejections by status.
@@ -142,7 +168,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     stated: StatedNumbers | None = None
     facts: Facts = Facts()
     seen: list[str] = []
-    ruled_out: list[str] = []
+    fits: list[ModelFit] = []
+    bursts: list[ProbeBurst] = []
     scope: Scope | None = None
     shared: dict[Who, bool | None] = {}
     statuses: dict[int, int] = {}
@@ -201,14 +228,24 @@ def known(
     return limits, limiter
 
 
+class ProbeResult(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of probe.json: the target, and the findings about each of its limits."""
+
+    schema: int = PROBE_SCHEMA
+    target: str
+    findings: list[LimitFinding]
+
+
 class ProbeProgress(msgspec.Struct, frozen=True, kw_only=True, tag="progress"):
     """A probe's progress, sent after each burst."""
 
     limit: LimitName
+    experiment: int
     requests: int
     passed: int
     seconds: float
     standing: list[str]
+    note: str = ""
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True, tag="found"):
@@ -296,80 +333,3 @@ def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool)
 
 def _between(low: float, high: float) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
-
-
-_ROUNDED_S: Final = 1.0
-"""Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadedAnswer:
-    """An answer with its headers.
-
-    Attributes:
-        sent: unix seconds of our clock.
-        answered: likewise.
-        rejected: whether a limit rejected it.
-        headers: by name, in lower case.
-    """
-
-    sent: float
-    answered: float
-    rejected: bool
-    headers: Mapping[str, str]
-
-
-def retry_after(answers: Sequence[HeadedAnswer]) -> str:
-    """Assess the rejections' ``Retry-After``, in words.
-
-    The limiter had room again between the last rejected request and the next accepted one.
-    """
-    rejected = [each for each in answers if each.rejected]
-    having = [each for each in rejected if "retry-after" in each.headers]
-    if not having:
-        return "none was sent" if rejected else ""
-    judged = early = late = 0
-    for place, each in enumerate(answers):
-        if not each.rejected or (over := _over(each)) is None:
-            continue
-        following = [other for other in answers[place + 1 :] if other.sent > each.answered]
-        passing = next((number for number, other in enumerate(following) if not other.rejected), None)
-        if passing is None:
-            continue
-        judged += 1
-        accepted = following[passing]
-        # A rejected request that overlaps the accepted one may have arrived after it.
-        before = (other.sent for other in following[:passing] if other.answered <= accepted.sent)
-        early += over < max(before, default=each.sent) - 0.05
-        late += over > accepted.answered + _ROUNDED_S + 0.05
-    share = f"{len(having)} of {len(rejected)} rejections have one"
-    if not judged:
-        return f"{share}; no request was accepted after them, so it cannot be checked"
-    if not early and not late:
-        return f"{share}; none is contradicted"
-    return f"{share}; of {judged} that can be checked, {early} were too short and {late} too long"
-
-
-def _over(each: HeadedAnswer) -> float | None:
-    wanted = parse_retry_after(each.headers.get("retry-after", ""))
-    return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
-
-
-def rate_limit_headers(answers: Sequence[HeadedAnswer]) -> str:
-    """List the limits that headers state, and how often their remaining count was wrong, in words."""
-    texts: Counter[str] = Counter()
-    promised = broken = 0
-    for place, each in enumerate(answers):
-        texts.update(str(limit) for limit in stated_limits(each.headers))
-        left = remaining(each.headers)
-        if left is None or place + 1 == len(answers) or answers[place + 1].sent < each.answered:
-            continue
-        if left > 0:
-            promised += 1
-            broken += answers[place + 1].rejected
-    if not texts and not promised:
-        return "none" if answers else ""
-    words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"
-    if promised:
-        words += f"; of {promised} that promised room, {broken} were followed by a rejection"
-    return words

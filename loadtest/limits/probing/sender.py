@@ -25,7 +25,7 @@ class BurstSender:
     """
 
     def __init__(self, documented: Limit, now: float, rate: float, requests: int) -> None:
-        self._documented, self._rate, self._left = documented, rate, requests
+        self.documented, self._rate, self._left = documented, rate, requests
         self._past = ProbeEvidence()
         self._begin = self._now = now
         self._enough = 2 if documented.count >= 20 else 1
@@ -76,8 +76,8 @@ class BurstSender:
     @property
     def _size(self) -> int:
         """Requests of a part of a burst."""
-        parts = max(1, min(8, int(0.15 * self._documented.window / max(self._trip, 0.1))))
-        size = max(-(-self._documented.count // parts), self._documented.count // 12)
+        parts = max(1, min(8, int(0.15 * self.documented.window / max(self._trip, 0.1))))
+        size = max(-(-self.documented.count // parts), self.documented.count // 12)
         return max(1, min(size, int(self._rate * max(0.5, self._trip))))
 
     def _burst(self, at: float, count: int, *, whole: bool = False) -> Exchange[bool]:

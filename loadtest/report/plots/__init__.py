@@ -21,6 +21,7 @@ from loadtest.capacity.results import Capacity
 from loadtest.compare.history import History, HistoryRun
 from loadtest.compare.results import RunComparison
 from loadtest.errors import InputError
+from loadtest.limits.probing.results import LimitFinding
 from loadtest.report.page import ANSWER, Chapter, Plot
 from loadtest.report.plots import (
     answers,
@@ -31,6 +32,7 @@ from loadtest.report.plots import (
     lag,
     limits,
     over_history,
+    probe,
     response_time,
     slowest,
 )
@@ -119,6 +121,11 @@ def draw_history(runs: Sequence[HistoryRun]) -> tuple[Plot, ...]:
 def draw_capacity(found: Capacity) -> tuple[Plot, ...]:
     """Draw the levels of a capacity search; nothing without a level."""
     return _all({"capacity": partial(capacity.draw, found)})
+
+
+def draw_probe(findings: Sequence[LimitFinding]) -> tuple[Plot, ...]:
+    """Draw the requests of each limit's probe over time."""
+    return _all({f"probe-{found.limit}": partial(probe.draw, found) for found in findings})
 
 
 def _all(

@@ -11,14 +11,12 @@ from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley,
 from loadtest.limits.probing.probe import ProbeFinding
 from loadtest.limits.probing.results import (
     Compliance,
-    HeadedAnswer,
     StatedNumbers,
-    rate_limit_headers,
-    retry_after,
     standing,
     stated,
     verdict,
 )
+from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 

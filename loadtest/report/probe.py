@@ -1,0 +1,105 @@
+"""``python -m loadtest.report.probe DIR``: make the pages of DIR's probe from its ``probe.json`` alone.
+
+The pages show what was accepted over time, the limits that may be in force, and what excludes the other limiters.
+"""
+
+import math
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from markupsafe import Markup
+
+from loadtest.errors import ExitCode
+from loadtest.limits.probing import sentences
+from loadtest.limits.probing.results import (
+    PROBE_FILE,
+    PROBE_SCHEMA,
+    Compliance,
+    LimitFinding,
+    ModelFit,
+    ProbeResult,
+)
+from loadtest.record.run_directory import read_versioned, write_atomically
+from loadtest.report.__main__ import guarded, short
+from loadtest.report.formats.html import render_html
+from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.formats.picture import write_plots
+from loadtest.report.page import Page, Plot, Section, Table, TableCell, TableColumns, Tone, table_of
+
+_TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": "unsure"}
+"""Tones of verdicts; every other verdict contradicts the documentation."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the pages; errors go to stderr, without a traceback."""
+    parser = ArgumentParser(prog="python -m loadtest.report.probe", description="Make a probe's pages.")
+    parser.add_argument("directory", type=Path, help=f"where {PROBE_FILE} is")
+    directory = parser.parse_args(argv).directory
+    return guarded(lambda: _write(directory), f"the pages to {directory}")
+
+
+def _write(directory: Path) -> int:
+    """Write probe.html, probe.md and the plots beside ``probe.json``, and say where.
+
+    Raises:
+        RecordError: if it cannot be read.
+    """
+    from loadtest.report.plots import draw_probe  # noqa: PLC0415 - matplotlib is slow to import
+
+    result = read_versioned(directory / PROBE_FILE, ProbeResult, PROBE_SCHEMA)
+    plots = draw_probe(result.findings)
+    page = page_of(result, plots)
+    write_plots(plots, directory / "plots")
+    write_atomically(directory / "probe.html", render_html(page))
+    write_atomically(directory / "probe.md", render_markdown(page))
+    print(f"page  {short(directory / 'probe.html')}")
+    return int(ExitCode.PASS)
+
+
+def page_of(result: ProbeResult, plots: Sequence[Plot] = ()) -> Page:
+    """Return a probe's page: for each limit the facts, its requests over time, and the fit of each limiter."""
+    found = result.findings
+    drawn = {plot.name: (plot,) for plot in plots}
+    tones = {_TONES.get(each.verdict, "bad") for each in found}
+    return Page(
+        about=("Rate limits", result.target),
+        tab="Probe",
+        heading="Which rate limits are enforced?",
+        tone=next(tone for tone in ("bad", "unsure", "good") if tone in tones),
+        statements=tuple(f"{each.limit}: {sentences.verdict(each)}" for each in found),
+        sections=tuple(
+            Section(
+                title=each.limit,
+                text=sentences.verdict(each),
+                brief=True,
+                facts=sentences.facts(each),
+                plots=drawn.get(f"probe-{each.limit}", ()),
+                tables=(_fits(each),) if each.fits else (),
+            )
+            for each in found
+        ),
+        footer=Markup("{} has every figure.").format(PROBE_FILE),
+        folder="plots",
+    )
+
+
+def _fits(found: LimitFinding) -> Table:
+    columns: TableColumns[ModelFit] = {
+        "Limiter": lambda fit: TableCell(fit.limiter, fit.numbers, "head"),
+        "Result": lambda fit: TableCell("ruled out", fit.ruled_out, "faint") if fit.ruled_out else "possible",
+        "#Times less likely": lambda fit: _times(-fit.log_ratio),
+    }
+    note = "Likelihoods are compared with that of the best limiter."
+    return table_of(f"fits-{found.limit}", "Fit of each limiter", columns, found.fits, note)
+
+
+def _times(log_ratio: float) -> str:
+    """A ratio with its order of magnitude."""
+    return f"{math.exp(log_ratio):.3g}" if log_ratio < math.log(1e6) else "over 10^6"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
