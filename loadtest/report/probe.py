@@ -24,9 +24,8 @@ from loadtest.limits.probing.results import (
 )
 from loadtest.record.run_directory import read_versioned, write_atomically
 from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats.html import render_html
+from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.formats.picture import write_plots
 from loadtest.report.page import Page, Plot, Section, Table, TableCell, TableColumns, Tone, table_of
 
 _TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": "unsure"}
