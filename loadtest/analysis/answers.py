@@ -197,9 +197,6 @@ class _Maker:
             return self.metrics.traffic[name]
         return self.metrics.traffic[self.written.entry].stages[name]
 
-    def _values(self, metric: str, name: str) -> Values | None:
-        return self.values.get(metric, self._stages(name), whole=True)
-
     def _stages(self, name: str) -> list[int]:
         stages = self.record.stages(traffic=self.written.entry or name)
         chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
@@ -207,7 +204,8 @@ class _Maker:
 
     def _side(self, name: str) -> ComparedSide:
         figures = self._figures(name)
-        made = [_figure(metric, self._values(metric, name), figures) for metric in self.written.by]
+        values = {metric: self.values.get(metric, self._stages(name), whole=True) for metric in self.written.by}
+        made = [_figure(metric, each, figures) for metric, each in values.items()]
         return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import Rows, Vocabulary, groups, grown, tally
 from loadtest.analysis.consistency import Consistency
+from loadtest.analysis.counts import Counts
 from loadtest.analysis.distribution import Distribution, summarize
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Result, Summary
@@ -104,13 +105,14 @@ class Lags:
 
 
 class WorstLags:
-    """Collector of the lags of each traffic entry, warm-up included; ``sent`` is its number of operations."""
+    """Collector of the lags of each traffic entry, warm-up included."""
 
-    def __init__(self, sent: dict[str, int], covered_s: float) -> None:
-        self._entries = list(sent)
+    def __init__(self, vocabulary: Vocabulary, counts: Counts, covered_s: float) -> None:
+        self._entries = vocabulary.entries
         self._of: list[Lags] = []
-        for operations in sent.values():
-            cuts = distribution.edges(0, covered_s, distribution.width(covered_s, operations, 10))
+        for entry in range(len(self._entries)):
+            sent = counts.sent(index for index, own in enumerate(vocabulary.entry_of) if own == entry)
+            cuts = distribution.edges(0, covered_s, distribution.width(covered_s, sent, 10))
             count = max(0, len(cuts) - 1)
             self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))
 

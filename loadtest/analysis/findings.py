@@ -129,7 +129,7 @@ def find(record: Record) -> Findings:
     metrics = compute(record, expectation := expect(record))
     uses, rates = LimitUses(record), LimitRates(record, expectation)
     evenness = Evennesses(record.vocabulary, record.arrivals)
-    lags = WorstLags(record.sent_by_entry, record.covered_s)
+    lags = WorstLags(record.vocabulary, record.counts, record.covered_s)
     retried, observed_429 = Retried(record), look_into(record, expectation)
     phases, timelines = Phases(record.vocabulary, record.slowest.result()), Timelines(record)
     keys, blocks = KeyTimes(record), TimeBlocks(record, expectation)

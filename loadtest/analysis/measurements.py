@@ -165,7 +165,7 @@ class _Stage:
         self.operation = record.vocabulary.operation_of[self.index]
         self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
         self.blocks: StageBlocks | None = findings.blocks.get(self.index)
-        self.whole_ms = findings.blocks.whole_milliseconds(self.index)
+        self.whole_ms = self.index not in findings.blocks.uneven
         assumed = record.assumed_limits
         limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.operation])
         self.window_s = assumed.limit_on(limit).window if limit in record.limits() else 0.0
@@ -213,13 +213,14 @@ class _Stage:
         resolution = self._resolution(field, least, quantile) + value - least
         times = None if self.blocks is None else self.blocks.times.get(field)
         hidden = resolution / 2 if field == EXECUTION else 0.0
+        few = f"too few samples: {whole.n}, p{quantile * 100:.0f} needs {needed(quantile)}"
         found = self._measurement(
             metric,
             value=value,
             score=math.log(max(value, LEAST_MS, hidden)),
             n=whole.n,
             se=None if times is None else times.error(quantile),
-            why_not=_too_few(whole.n, quantile) or ("" if math.isfinite(most) else _TIMED_OUT) or why_not,
+            why_not=few if whole.n < needed(quantile) else why_not if math.isfinite(most) else _TIMED_OUT,
         )
         # A time has a resolution in the file even if it is 0; other metrics have none.
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
@@ -309,10 +310,6 @@ class _Stage:
 def _at(whole: Distribution, quantile: float) -> float:
     """Return a percentile by nearest rank for any n."""
     return float(whole.at([rank(whole.n, quantile)])[0])
-
-
-def _too_few(n: int, quantile: float) -> str:
-    return "" if (least := needed(quantile)) <= n else f"too few samples: {n}, p{quantile * 100:.0f} needs {least}"
 
 
 def _rounded(value: float | None) -> float | None:

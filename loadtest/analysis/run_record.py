@@ -127,11 +127,6 @@ class Record:
         """Return the index of every stage of a traffic entry, the warm-up included."""
         return [index for index, key in enumerate(self.vocabulary.stage_keys) if key.traffic == traffic]
 
-    @property
-    def sent_by_entry(self) -> dict[str, int]:
-        """Operations of each traffic entry that were sent, the warm-up included."""
-        return {name: self.counts.sent(self.stage_indices_of(name)) for name in self.vocabulary.entries}
-
     def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
         return self.vocabulary.indices(stages)
 

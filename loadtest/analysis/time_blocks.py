@@ -25,7 +25,6 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS, dispatch_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
-from loadtest.record.run_info import StagePlan
 from loadtest.stats.correlated_bins import PaceModels, fill_batches, filled_blocks, pace_of
 from loadtest.stats.means import circular_blocks
 from loadtest.stats.shares import share_scores
@@ -231,15 +230,16 @@ class TimeBlocks:
         vocabulary = record.vocabulary
         self._of: dict[int, StageBlocks] = {}
         for index, (key, operation) in enumerate(zip(vocabulary.stage_keys, vocabulary.operation_of, strict=True)):
-            found = self._grid_of(key.stage)
-            if found is None or key.stage.warmup:
+            stage = key.stage
+            found = grid(stage.start_s, min(stage.end_s, record.covered_s) - stage.start_s)
+            if found is None or stage.warmup:
                 continue
             wholes = {RESPONSE: record.response_times(key.traffic).get([index])}
             if operation in EXECUTING_OPERATIONS:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self._of[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
-        self._uneven: set[int] = set()
-        """Stages with an executionTime that is not a whole number of ms."""
+        self.uneven: set[int] = set()
+        """Stages with an executionTime that is not a whole number of ms; in others, rounding may hide 1 ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
@@ -251,21 +251,14 @@ class TimeBlocks:
             if self.dispatch_lag is not None:
                 self.dispatch_lag.add(self.dispatch_lag.grid.place(seconds), dispatch_lag(rows))
             execution = rows.floats("execution_time_ms")
-            if index not in self._uneven and np.any((execution != np.floor(execution)) & ~np.isnan(execution)):
-                self._uneven.add(index)
+            if index not in self.uneven and np.any((execution != np.floor(execution)) & ~np.isnan(execution)):
+                self.uneven.add(index)
             if (stage := self._of.get(index)) is not None:
                 self._take(index, stage, rows)
 
     def get(self, stage_index: int) -> StageBlocks | None:
         """Return a stage by bin; None if it is too short for blocks."""
         return self._of.get(stage_index)
-
-    def whole_milliseconds(self, stage_index: int) -> bool:
-        """Whether every executionTime of a stage is a whole number of ms, so that rounding may hide 1 ms."""
-        return stage_index not in self._uneven
-
-    def _grid_of(self, stage: StagePlan) -> Grid | None:
-        return grid(stage.start_s, min(stage.end_s, self._record.covered_s) - stage.start_s)
 
     def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
         places = stage.grid.place(rows.floats("intended_start") / 1e9)

@@ -168,15 +168,12 @@ def render_comparison_markdown(page: Page) -> str:
     rows = max((len(table.rows) for table in page.tables), default=0)
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
         rows //= 2
-        shown = replace(shown, sections=tuple(_cut(each, rows) for each in shown.sections))
+        sections = (replace(each, tables=tuple(_cut(table, rows) for table in each.tables)) for each in shown.sections)
+        shown = replace(shown, sections=tuple(sections))
     return text
 
 
-def _cut(section: Section, rows: int) -> Section:
-    return replace(section, tables=tuple(_rows_cut(table, rows) for table in section.tables))
-
-
-def _rows_cut(table: Table, rows: int) -> Table:
+def _cut(table: Table, rows: int) -> Table:
     cut = table.brief(rows)
     return cut if cut is table else replace(cut, note=f"{cut.note} More rows are in comparison.html.".strip())
 

@@ -9,7 +9,6 @@ from typing import Final, Literal, NamedTuple
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import clock
-from loadtest.analysis.rejections.observed_429 import LimitObserved429
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import JobFigures
 from loadtest.analysis.validity import OF_GENERATOR
@@ -82,7 +81,11 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
     if expected is None:
         return ""
     found = findings.observed_429.limits.get(use.limit)
-    if found is not None and found.assumed is not None and use.throttled and _contradicted(findings, use, found):
+    assumed = findings.record.assumed_limits
+    limit = assumed.limit_on(use.limit)
+    if found is None or found.assumed is None or not use.throttled or found.inference.word == "nothing":
+        return as_predicted(use.throttled_rate, expected)
+    if not any(same(fit, assumed.spec, limit) for fit in found.inference.named):
         if named := found.inference.named:
             return f", as {joined(list(dict.fromkeys(_called(findings, fit) for fit in named)), 'or')} decides"
         return ", which no known limiter explains" if expected else _NOT_EXPECTED
@@ -104,12 +107,6 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
         return None
     rejected = findings.expectation.rejected.reindex(sent.index).dropna()
     return float(rejected.mean()) if len(rejected) else None
-
-
-def _contradicted(findings: Findings, use: LimitUsage, found: LimitObserved429) -> bool:
-    """Whether the decisions contradict the assumed limiter."""
-    spec, limit = findings.record.assumed_limits.spec, findings.record.assumed_limits.limit_on(use.limit)
-    return found.inference.word != "nothing" and not any(same(fit, spec, limit) for fit in found.inference.named)
 
 
 def _called(findings: Findings, fit: Fit) -> str:

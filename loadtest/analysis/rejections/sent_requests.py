@@ -189,7 +189,10 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
         took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
         epoch, status = (info.epoch_unix_ns or 0) / 1e9, rows["status"].to_numpy(float)
         times = rows["start"].to_numpy(float) / 1e9 + epoch
-        order = _arrival_order(times, status == THROTTLED_STATUS)
+        # Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the
+        # number of accepted requests: in a burst, these come first.
+        bursts, crowded = in_bursts(times)
+        order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
         status, ends = status[order], (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch
         yield LimiterRequests(
             assumed_limits.limit_on(str(name)),
@@ -208,16 +211,6 @@ def _took(rows: pd.DataFrame) -> "pd.Series[float]":
     took = rows["end"] - rows["start"]
     of_kind = took.where(rows["status"] != THROTTLED_STATUS).groupby([rows["traffic"], rows["kind"]], observed=True)
     return of_kind.ffill().fillna(of_kind.bfill()).fillna(took)
-
-
-def _arrival_order(times: Floats, was_429: Bools) -> NDArray[np.intp]:
-    """Return a possible order of arrival at the server: the order of sending, but accepted requests first in a burst.
-
-    Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the number
-    of accepted requests.
-    """
-    bursts, crowded = in_bursts(times)
-    return np.lexsort((np.arange(len(times)), crowded & was_429, bursts))
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:

@@ -89,12 +89,9 @@ def render_openmetrics(comparison: RunComparison) -> str:
         for one in found:
             labels = f'traffic="{_label(one.traffic)}",stage="{_label(one.stage)}"'
             lines.append(f"{family}{{{labels}}} {(one.head or 0.0) * factor:.6g}")
-    lines += ["# TYPE loadtest_regressed_metrics gauge", f"loadtest_regressed_metrics {_regressed(comparison)}"]
+    regressed = sum(one.verdict == "regressed" for one in amounts.gated(comparison))
+    lines += ["# TYPE loadtest_regressed_metrics gauge", f"loadtest_regressed_metrics {regressed}"]
     return "\n".join([*lines, "# EOF"]) + "\n"
-
-
-def _regressed(comparison: RunComparison) -> int:
-    return sum(one.verdict == "regressed" for one in amounts.gated(comparison))
 
 
 def _label(text: str) -> str:
@@ -125,17 +122,6 @@ def _escaped(text: str, more: str = "") -> str:
     return re.sub(rf"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
 
 
-def _outputs(comparison: RunComparison, page: Path) -> str:
-    """Lines for ``$GITHUB_OUTPUT``: verdict, exit_code, sentence, page."""
-    values = {
-        "verdict": comparison.word,
-        "exit_code": str(comparison.exit_code),
-        "sentence": comparison.sentence,
-        "page": str(page),
-    }
-    return "".join(f"{key}={' '.join(value.split())}\n" for key, value in values.items())
-
-
 def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
     """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
 
@@ -144,8 +130,10 @@ def tell_github(comparison: RunComparison, directory: Path, environment: Mapping
     if environment.get("GITHUB_ACTIONS") == "true":
         for line in annotations(comparison):
             print(line)
+    values = {name: str(getattr(comparison, name)) for name in ("exit_code", "sentence")}
+    values = {"verdict": comparison.word, **values, "page": str(directory / PAGE)}
     texts = {
-        "GITHUB_OUTPUT": _outputs(comparison, directory / PAGE),
+        "GITHUB_OUTPUT": "".join(f"{name}={' '.join(value.split())}\n" for name, value in values.items()),
         "GITHUB_STEP_SUMMARY": (directory / MARKDOWN).read_text(encoding="utf-8"),
     }
     for name, text in texts.items():

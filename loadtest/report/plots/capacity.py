@@ -2,12 +2,9 @@
 
 from typing import Any, Final
 
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
 from loadtest.capacity.results import Capacity, Constraint
 from loadtest.report.plots.drawing import Drawing
-from loadtest.report.plots.style import BAD, BAND, LIMITS, LINES, OPERATIONS, key, keys, panels, plain_log
+from loadtest.report.plots.style import BAD, BAND, LIMITS, LINES, OPERATIONS, panels, plain_log
 
 _CAPTION: Final = "Each point is a run; the band contains the capacity, and a dashed line marks its middle."
 _PANEL_IN: Final = 1.7
@@ -23,31 +20,25 @@ def draw(found: Capacity) -> Drawing | None:
     if not levels:
         return None
     figure, (times, rejected) = panels(2, _PANEL_IN)
-    shown: dict[str, Line2D | Patch] = {}
     for place, (name, entry) in enumerate(levels[0].entries.items()):
         look = {"color": OPERATIONS[entry.operation], "ls": LINES[entry.operation]}
         look["marker"] = _MARKERS[place % len(_MARKERS)]
         points = [(level.multiplier, level.entries[name]) for level in levels if name in level.entries]
         timed = [(x, y) for x, each in points if (y := each.typical_ms) is not None]
         times.plot(*zip(*timed, strict=True), label=name, **look) if timed else None
-        shown[name] = key(**look)
     for limit in sorted({name for level in levels for name in level.limits}):
         on = [(level.multiplier, level.limits[limit].throttled_rate * 100) for level in levels if limit in level.limits]
         look = {"color": LIMITS[limit], "marker": "x", "ls": ":"}
-        rejected.plot(*zip(*on, strict=True), label=limit, **look)
-        shown[f"on {limit}"] = key(**look)
+        rejected.plot(*zip(*on, strict=True), label=f"on {limit}", **look)
     times.set(ylim=(0, times.get_ylim()[1] * 1.05), ylabel="response time p95 (ms)")
     rejected.set(ylim=(0, max(1.0, rejected.get_ylim()[1] * 1.05)), ylabel="429s of requests (%)")
     rejected.set_xlabel("times the scenario's rates")
     for panel in (times, rejected):
         panel.set(xscale="log", xlim=(levels[0].multiplier / _BESIDE, levels[-1].multiplier * _BESIDE))
         if found.multiplier is not None and found.low is not None and found.high is not None:
-            panel.axvspan(found.low, found.high, zorder=0, **BAND)
+            panel.axvspan(found.low, found.high, zorder=0, label="capacity", **BAND)
             panel.axvline(found.multiplier, **_MIDDLE)
     plain_log(rejected.xaxis)
-    if found.multiplier is not None:
-        shown |= {"capacity": Patch(**BAND)}
-    keys(figure, shown)
     return Drawing(_title(found), _CAPTION, figure)
 
 

@@ -21,8 +21,6 @@ from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted
 
 _ROW_IN: Final = 0.2
-_FRAME_IN: Final = 0.55
-"""Height of a panel without its rows."""
 _MOST_CHANGES: Final = 60
 """Maximum rows of the figure; the table has all."""
 _FOREST_LETTERS: Final = 40
@@ -45,7 +43,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
         "shares: more is worse": [one for one in shown if amounts.is_share(one)],
     }
     groups = {title: metrics for title, metrics in groups.items() if metrics}
-    figure, axes = style.stacked([_FRAME_IN + _ROW_IN * len(metrics) for metrics in groups.values()])
+    figure, axes = style.row_panels(map(len, groups.values()), _ROW_IN)
     stages = amounts.has_stages(comparison.metrics)
     for panel, (title, metrics) in zip(axes, groups.items(), strict=True):
         style.rows(panel, [style.label(one, stages=stages, letters=_FOREST_LETTERS) for one in metrics])
@@ -174,7 +172,7 @@ _MOST_OTHERS: Final = 12
 _COLUMNS: Final = 3
 _PANEL_IN: Final = 1.45
 _TITLE_LETTERS: Final = 22
-_ACCEPTED: Final[dict[str, Any]] = {"color": style.BASE, "marker": "o", "lw": 0.8}
+_ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
 _PAIRS_CAPTION: Final = "Each dot is a pair of blocks, head against base, in order; scales differ between panels."

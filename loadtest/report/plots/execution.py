@@ -42,16 +42,12 @@ _LEGEND: Final = {
 """Labels by the look of a part."""
 _NOTHING: Final = 0.01
 """Share of executionTime below which a title names the largest part of the time instead."""
-_FRAME_IN: Final = 0.55
-"""Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.36
 """Height of a row, which is two lines of text."""
 _MOST_ROWS: Final = 30
 """Rows of the figure, divided among its panels."""
 _LEAST_ROWS: Final = 5
 """Rows that every panel may have."""
-_LEAST_IN: Final = 1.0
-"""A lower panel has no room for its axis and a title above it."""
 _MOST_TIMES: Final = 5
 """Maximum ratio of the longest bars of two entries of an operation on the same scale."""
 
@@ -84,7 +80,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
     shown = {name: _longest(bars, most) for name, bars in shown.items()}
-    figure, axes = style.stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(bars)) for bars in shown.values()])
+    figure, axes = style.row_panels(map(len, shown.values()), _ROW_IN)
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
     colours: dict[str, str] = {}
     for panel, name, colour in entries(record, axes, shown):

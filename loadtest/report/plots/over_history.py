@@ -21,8 +21,6 @@ from loadtest.report.plots.style import (
     MUTED,
     UNSURE,
     drawn_value,
-    key,
-    keys,
     metric_axis,
     panels,
     short,
@@ -65,12 +63,6 @@ def draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | Non
         _panel(panel, runs, metric)
     for panel in axes[-_COLUMNS:]:
         panel.set_xlabel("run, in order of start")
-    present = {_look_of(run) for run in runs}
-    handles = {name: key(ls="", **look) for name, look in _LOOKS.items() if name in present}
-    handles["median of a baseline period’s accepted runs"] = key(color=INK, lw=1)
-    if any(run.new_segment for run in runs):
-        handles["accepted change"] = key(lw=0.9, **CHANGED)
-    keys(figure, handles)
     caption = "Scales differ between panels and do not start at zero."
     if len(shown) > _MOST:
         caption += f" The first {_MOST} of {len(shown)} of them."
@@ -88,9 +80,10 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
     for start, end in zip([1, *starts], [*starts, len(runs) + 1], strict=True):
         accepted = [value for place, value, run in points if start <= place < end and run.status == "accepted"]
         if accepted:
-            panel.hlines(median(accepted), start - 0.4, end - 0.6, color=INK, lw=1)
+            ends, label = (start - 0.4, end - 0.6), "median of a baseline period’s accepted runs"
+            panel.hlines(median(accepted), *ends, color=INK, lw=1, label=label)
     for start in starts:
-        panel.axvline(start - 0.5, lw=0.9, **CHANGED)
+        panel.axvline(start - 0.5, lw=0.9, label="accepted change", **CHANGED)
     panel.set_xlim(0.5, len(runs) + 0.5)
     panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     metric_axis(panel, metric.metric)

@@ -14,14 +14,10 @@ from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.deciding import deciding
 from loadtest.report.plots.drawing import Drawing, NoData, entries
-from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, rows, stacked
+from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, row_panels, rows
 from loadtest.report.tables.target import slowest, slowest_table
 
-_FRAME_IN: Final = 0.5
-"""Height of a panel without its rows: title and axis."""
 _ROW_IN: Final = 0.21
-_LEAST_IN: Final = 1.0
-"""A lower panel has no room for its axis and a title above it."""
 _HALF: Final = 0.31
 """Height of a bar, in rows."""
 _Bar = tuple[int, float, float]
@@ -40,7 +36,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         return NoData("The slowest operations", "no operation was answered")
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
     shown, left_out = deciding(findings, shown)
-    figure, axes = stacked([max(_LEAST_IN, _FRAME_IN + _ROW_IN * len(each)) for each in shown.values()])
+    figure, axes = row_panels(map(len, shown.values()), _ROW_IN)
     colours = dict[str, None]()
     for panel, name, colour in entries(findings.record, axes, shown):
         colours[colour] = None

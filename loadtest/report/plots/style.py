@@ -6,7 +6,7 @@ drawing serves light and dark.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -130,6 +130,10 @@ DOT: Final = "  ·  "
 """Between the parts of a panel's title."""
 CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
 """Style of the line between runs at an accepted change."""
+_FRAME_IN: Final = 0.55
+"""Height of a panel without its rows: title and axis."""
+_LEAST_IN: Final = 1.0
+"""A lower panel has no room for its axis and a title above it."""
 SCATTER_AS_PATHS: Final = 600
 """Maximum points of a scatter drawn as SVG paths, at about 80 bytes each; more are rasterized."""
 
@@ -152,9 +156,9 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
     return figure, axes[:count]
 
 
-def stacked(heights_in: list[float]) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one above the other, each as high as asked for, with x axes of their own."""
-    return grid(heights_in, 1, share_x=False)
+def row_panels(counts: Iterable[int], row_in: float) -> tuple[Figure, list[Axes]]:
+    """A figure of panels one above the other, each as high as its rows need, with x axes of their own."""
+    return grid([max(_LEAST_IN, _FRAME_IN + row_in * count) for count in counts], 1, share_x=False)
 
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
@@ -281,8 +285,6 @@ def key(**look: Any) -> Line2D:
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
 """Style of the band expected without a change."""
-BASE: Final = MUTED
-HEAD: Final = INK
 VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "suspected": (BAD, "D"),
     "regressed": (BAD, "X"),
