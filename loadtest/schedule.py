@@ -60,6 +60,8 @@ class TrafficSchedule:
     segments: tuple[Segment, ...]
     arrivals: Literal["even", "poisson"]
     seed: int
+    recorded_s: Floats | None = None
+    """Ascending intended starts in s, which replace the only segment's rate."""
 
     @property
     def duration(self) -> float:
@@ -68,6 +70,11 @@ class TrafficSchedule:
 
     def blocks(self) -> Iterator[tuple[int, Ints, npt.NDArray[np.intp]]]:
         """Yield blocks of (number of the first arrival, intended starts in ns, index of their segments)."""
+        if self.recorded_s is not None:
+            for first in range(0, len(self.recorded_s), _BLOCK):
+                times = np.rint(self.recorded_s[first : first + _BLOCK] * _NS).astype(np.int64)
+                yield first, times, np.zeros(len(times), np.intp)
+            return
         ends = np.cumsum([segment.arrivals for segment in self.segments])
         last = int(np.searchsorted(ends, ends[-1]))
         first = 0

@@ -16,7 +16,7 @@ from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
 from loadtest.record.effective_scenario import written_entry
-from loadtest.record.run_info import RunInfo, StagePlan
+from loadtest.record.run_info import RECORDED, RunInfo, StagePlan
 from loadtest.record.samples import SETUP
 
 NAMED: Final = 5
@@ -120,7 +120,7 @@ class Consistency:
         if self._info.end != "finished":
             return
         for place, (traffic, stage) in enumerate(self._vocabulary.stage_keys):
-            if self._info.traffic[traffic].offered is None:
+            if self._info.traffic[traffic].offered is None or self._info.traffic[traffic].arrivals == RECORDED:
                 continue
             last_s = max(stage.start_s, float(self._last_due[place]) / 1e9)
             few = _MISSING.get(self._info.traffic[traffic].arrivals, _MISSING_AT_RANDOM)

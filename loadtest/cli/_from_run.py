@@ -1,14 +1,18 @@
 """A scenario that offers the traffic of a run again: its operations at its rates, or at its recorded starts."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 import tomlkit
+from numpy.typing import NDArray
+from pyarrow import compute
 from tomlkit.items import InlineTable
 
-from loadtest.arrays import Floats, Ints
+from loadtest.arrays import Floats
 from loadtest.contract import DOCUMENTED, JOB_OPERATIONS, POLLED_OPERATIONS, Operation
 from loadtest.errors import InputError
 from loadtest.record import run_directory
@@ -19,6 +23,7 @@ from loadtest.scenario import FOLDER, WARMUP, Scenario
 from loadtest.units import Limit
 
 NAME: Final = "from-run"
+_ROW: Final = [("at", np.float64), ("key", np.int64)]
 _SHORTEST_S: Final = 60.0
 _PARTS: Final = 6
 """Maximum number of stages of a log, and their minimum length in seconds."""
@@ -31,8 +36,10 @@ _HEAD: Final = """\
 _POLLS: Final = "a log does not tell polls from retrievals: remove this entry if the jobs' own polls are enough"
 
 
-def from_run(run: str) -> dict[Path, str]:
-    """Return the files of a scenario with a run's operations and rates, by their paths below the project's folder.
+def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
+    """Return the files of a scenario with a run's operations, by their paths below the project's folder.
+
+    It offers them at the run's rates, or, if ``recorded``, at the very times of the run.
 
     Raises:
         InputError: if there is no such run, or it sent nothing.
@@ -40,12 +47,13 @@ def from_run(run: str) -> dict[Path, str]:
     """
     directory = run_directory.find_run(run)
     info = run_directory.load(directory)
-    starts = {name: start for name, start in _starts(directory).items() if name in info.traffic and len(start)}
+    starts = {name: found for name, found in _starts(directory).items() if name in info.traffic}
     if not starts:
         raise InputError(f"{info.id} sent nothing", "Give another run.")
+    files = {name: f"{NAME}.{name}.txt" for name in starts} if recorded else {}
     shown: dict[str, Any] = {
         "title": f"What does the traffic of {info.id} meet?",
-        "traffic": {name: _entry(info, name, starts[name]) for name in info.traffic if name in starts},
+        "traffic": {name: _entry(info, name, starts[name], files.get(name)) for name in info.traffic if name in starts},
         "target": _target(info),
     }
     text = tomlkit.dumps(shown)
@@ -53,29 +61,39 @@ def from_run(run: str) -> dict[Path, str]:
     if info.imported and {*POLLED_OPERATIONS, *JOB_OPERATIONS} <= {plan.operation for plan in info.traffic.values()}:
         text = text.replace(f"[traffic.{Operation.RETRIEVAL}]", f"# {_POLLS}\n[traffic.{Operation.RETRIEVAL}]")
     known = "unknown to a log: change them" if info.imported else "the run's"
-    return {FOLDER / f"{NAME}.toml": _HEAD.format(run=info.id, known=known) + text}
+    begin = _span(info)[0]
+    lines = {
+        FOLDER / file: "".join(f"{at - begin:.6f} {key}\n" for at, key in starts[name].tolist())
+        for name, file in files.items()
+    }
+    return {FOLDER / f"{NAME}.toml": _HEAD.format(run=info.id, known=known) + text, **lines}
 
 
-def _starts(directory: Path) -> dict[str, Floats]:
-    """Return the starts of each entry's operations in s since the epoch, in order."""
-    found: dict[str, list[Ints]] = {}
+def _span(info: RunInfo) -> tuple[float, float]:
+    """Return the begin and end of all stages but the warm-up, in s since the epoch."""
+    stages = [stage for plan in info.traffic.values() for stage in plan.stages if not stage.warmup]
+    return min(stage.start_s for stage in stages), max(stage.end_s for stage in stages)
+
+
+def _starts(directory: Path) -> dict[str, NDArray[Any]]:
+    """Return the start of each entry's operations in s since the epoch, and their keys, in order of time."""
+    found: dict[str, list[NDArray[Any]]] = {}
     for batch in read_batches(directory):
         row, traffic, stage = (
             batch.column(name).cast("string").to_numpy(zero_copy_only=False) for name in ("row", "traffic", "stage")
         )
         chosen = (row == "operation") & (stage != SETUP) & (stage != WARMUP)
         for name in set(traffic[chosen].tolist()):
-            own = batch.filter(chosen & (traffic == name))
-            due = (
-                own.column("intended_start")
-                if own.column("intended_start").null_count < len(own)
-                else own.column("start")
-            )
-            found.setdefault(name, []).append(due.drop_null().to_numpy())
-    return {name: np.sort(np.concatenate(parts)) / 1e9 for name, parts in found.items()}
+            own = batch.filter(pa.array(chosen & (traffic == name)))
+            due = compute.coalesce(own.column("intended_start"), own.column("start"))
+            keys = own.column("key_index").fill_null(0).cast(pa.int64())
+            rows = np.empty(len(own), _ROW)
+            rows["at"], rows["key"] = due.fill_null(-1).to_numpy(zero_copy_only=False) / 1e9, keys.to_numpy()
+            found.setdefault(name, []).append(rows[rows["at"] >= 0])
+    return {name: np.sort(rows, order="at") for name, parts in found.items() if len(rows := np.concatenate(parts))}
 
 
-def _entry(info: RunInfo, name: str, starts: Floats) -> dict[str, Any]:
+def _entry(info: RunInfo, name: str, starts: NDArray[Any], file: str | None) -> dict[str, Any]:
     plan, written = info.traffic[name], written_entry(info, name)
     workflow = plan.workflow or ("sleep" if info.imported else written.workflow)
     parameters = {"distribution": "lognormal", "median_ms": 250, "sigma": 0.4} if info.imported else written.parameters
@@ -83,9 +101,10 @@ def _entry(info: RunInfo, name: str, starts: Floats) -> dict[str, Any]:
     entry: dict[str, Any] = {"operation": str(plan.operation)}
     entry |= {"workflow": workflow} if workflow else {}
     entry |= {"parameters": _inline(parameters)} if parameters and executes else {}
-    entry |= {"arrivals": "poisson"} if info.imported else {}
-    stages = tomlkit.array()
-    for stage in _stages(info, plan, starts):
+    entry |= {"arrivals": "poisson"} if info.imported and file is None else {}
+    stages, (begin, end) = tomlkit.array(), _span(info)
+    recorded = [{"name": "recorded", "recorded": file, "duration": f"{math.floor(end - begin) + 1}s"}]
+    for stage in recorded if file else _stages(info, plan, starts["at"]):
         stages.add_line(_inline(stage))
     stages.add_line(indent="")
     return {**entry, "stages": stages}

@@ -104,20 +104,23 @@ _SHORTEST_KEY: Final = 6
 )
 @click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
 @click.option("--from-run", "run", metavar="RUN", help="Write a scenario with the operations and rates of this run.")
-def command(folder: Path, curl: str | None, shipped: str | None, run: str | None) -> None:
+@click.option("--recorded", is_flag=True, help="With --from-run: offer the operations at the very times of the run.")
+def command(folder: Path, curl: str | None, shipped: str | None, run: str | None, *, recorded: bool) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
     Existing files are never overwritten. The API key of a curl command is not written to any file.
     """
     if (curl, shipped, run).count(None) < 2:
         raise InputError("--from-curl, --copy and --from-run exclude each other", "Use only one of them.")
+    if recorded and run is None:
+        raise InputError("--recorded needs --from-run", "Name the run: --from-run RUN --recorded.")
     request = None if curl is None else parse_curl(sys.stdin.read() if curl == "-" else curl)
     if run is None:
         files = _files(request) if shipped is None else _copies(shipped)
     else:
         from loadtest.cli import _from_run  # noqa: PLC0415 - Arrow is slow to import
 
-        files, shipped = _from_run.from_run(run), _from_run.NAME
+        files, shipped = _from_run.from_run(run, recorded=recorded), _from_run.NAME
     for name in files:
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists and is not overwritten", "Use another DIR, or remove the file.")

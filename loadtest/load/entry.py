@@ -71,7 +71,7 @@ class TrafficEntry:
 
     def key_index(self, number: int) -> int:
         """Return the key index of an arrival, which its retries and polls keep."""
-        return self.plan.key_start + number % self.plan.key_count
+        return self.plan.key_start + self.traffic.key_number(number) % self.plan.key_count
 
     def mistake(self, number: int) -> MistakeKind | None:
         return self.traffic.mistakes.pick(self.seed, self.name, number)

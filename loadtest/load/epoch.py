@@ -62,7 +62,7 @@ class Seeder:
         deadline = time.monotonic() + _PATIENCE
         waiting: list[tuple[str, int]] = []
         for number in range(max(entry.traffic.seed_jobs, keys)):
-            key = entry.key_index(number)
+            key = entry.plan.keys[number % keys]
             submit = partial(client.post, RequestKind.SUBMIT, entry.bodies.of(0), key)
             answer = self._insist(entry, RequestKind.SUBMIT, submit, key, deadline)
             if answer.job_id is not None:

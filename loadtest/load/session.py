@@ -91,8 +91,9 @@ class Session:
         self.directory = directory
         self.info = info
         self.scenario = scenario = Scenario.model_validate(info.scenario.effective)
+        scenario.read_recordings(base)
         self.endpoint = endpoint
-        self.schedules = schedules(info.traffic, info.seed)
+        self.schedules = schedules(info.traffic, info.seed, scenario.traffic)
         self.own_jobs = JobIds(endpoint.key_count)
         self.history = JobHistory()
         self.entries = {name: make_entry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}

@@ -200,7 +200,8 @@ def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
     durations, mistakes = [], []
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]
     plans = {entry.name: entry.plan for entry in made}
-    for index, (entry, schedule) in enumerate(zip(made, schedules(plans, seed), strict=True)):
+    traffic = {entry.name: entry.traffic for entry in made}
+    for index, (entry, schedule) in enumerate(zip(made, schedules(plans, seed, traffic), strict=True)):
         count = 0
         for first, starts_ns, where in schedule.blocks():
             count = first + len(starts_ns)

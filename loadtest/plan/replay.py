@@ -128,8 +128,8 @@ class OfferReplay:
             heappush(self._releases, (time, self._serial, self._limiters[limit][key]))
 
     def _key(self, operation: _Operation) -> int:
-        plan = self._entries[operation.entry].plan
-        return plan.key_start + operation.number % plan.key_count
+        entry = self._entries[operation.entry]
+        return entry.plan.key_start + entry.traffic.key_number(operation.number) % entry.plan.key_count
 
     def _first(self, time: float, operation: _Operation, attempt: int) -> None:
         index, number, stage_number = operation

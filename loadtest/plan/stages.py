@@ -9,8 +9,8 @@ from typing import Final
 
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName
-from loadtest.record.run_info import StagePlan, TrafficPlan
-from loadtest.scenario import WARMUP, Scenario, Stage, Traffic
+from loadtest.record.run_info import RECORDED, StagePlan, TrafficPlan
+from loadtest.scenario import WARMUP, Recording, Scenario, Stage, Traffic
 from loadtest.schedule import Segment, TrafficSchedule
 from loadtest.units import Limit, Rate
 
@@ -35,13 +35,22 @@ def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict
         expected = {part for each in written for part, _, _ in each.parts}
         drawn = dict.fromkeys(assumed.drawn_on(limit) for limit in LIMITS_OF_OPERATION[plan.operation])
         for stage in plan.stages:
-            stage.over = [limit for limit in drawn if demand.passes(limit, plan, stage)]
+            recording = scenario.traffic[name].recording
+            stage.over = [
+                limit
+                for limit in drawn
+                if demand.passes(limit, plan, stage)
+                or (recording is not None and _peaks_above(recording, plan, limit, assumed))
+            ]
             stage.expect_429 = bool(stage.over) or stage.name in expected
     return plans
 
 
-def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedule]:
-    """Return the schedule of each entry, from its plan in ``run.json`` and the seed."""
+def schedules(
+    plans: Mapping[str, TrafficPlan], seed: int, traffic: Mapping[str, Traffic] | None = None
+) -> list[TrafficSchedule]:
+    """Return the schedule of each entry, from its plan in ``run.json``, the seed, and recorded arrivals."""
+    recordings = {name: each.recording for name, each in (traffic or {}).items()}
     return [
         TrafficSchedule(
             traffic=name,
@@ -51,9 +60,19 @@ def schedules(plans: Mapping[str, TrafficPlan], seed: int) -> list[TrafficSchedu
             ),
             arrivals="poisson" if plan.arrivals == "poisson" else "even",
             seed=seed,
+            recorded_s=None if (recording := recordings.get(name)) is None else recording.offsets_s,
         )
         for name, plan in plans.items()
     ]
+
+
+def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: AssumedLimits) -> bool:
+    """Whether recorded arrivals exceed a limit in any of its windows, alone."""
+    if math.isinf(assumed.rate_on(limit)):
+        return False
+    allowed, keys = assumed.limit_on(limit), plan.key_count
+    each = range(keys) if assumed.per_key else [None]
+    return any(recording.most_within(allowed.window, key=key, keys=keys) > allowed.count for key in each)
 
 
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
@@ -61,6 +80,8 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
     By Little's law at the highest rate, plus a burst; at most the number of arrivals.
     """
+    if traffic.recording is not None:
+        return traffic.recording.most_within(operation_deadline(traffic))
     peak = max(max(stage.rate, stage.rate_to) for stage in stages)
     wanted = _most(traffic, peak * operation_deadline(traffic)) + _largest_burst(stages) + 1
     return max(1, min(wanted, _most_arrivals(traffic, stages)))
@@ -98,7 +119,7 @@ def _traffic_plan(scenario: Scenario, traffic: Traffic, assumed: AssumedLimits, 
     return TrafficPlan(
         operation=traffic.operation,
         workflow=traffic.workflow,
-        arrivals=traffic.arrivals,
+        arrivals=traffic.arrivals if traffic.recording is None else RECORDED,
         users=users,
         max_users=max_users,
         key_start=key_start,
@@ -114,6 +135,10 @@ def _stages(scenario: Scenario, traffic: Traffic, limit: Limit, quotas: int) -> 
     initial, at = per_second(traffic.stages[0].parts[0][1]), scenario.warmup
     warmup = StagePlan(name=WARMUP, start_s=0.0, duration_s=at, rate=initial, rate_to=initial, warmup=True)
     plans = [warmup] if at > 0 else []
+    if traffic.recording is not None:
+        stage = traffic.stages[0]
+        mean = len(traffic.recording.keys) / stage.duration
+        return [StagePlan(name=stage.name, start_s=0.0, duration_s=stage.duration, rate=mean, rate_to=mean)]
     for stage in traffic.stages:
         for name, rate, rate_to in stage.parts:
             plans.append(

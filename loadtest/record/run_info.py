@@ -162,6 +162,10 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
     return total
 
 
+RECORDED: Final = "recorded"
+"""The arrivals of an entry that repeats recorded starts."""
+
+
 class TrafficPlan(msgspec.Struct, kw_only=True):
     """A scheduled traffic entry."""
 

@@ -15,6 +15,7 @@ from loadtest.scenario.parse import (
     scenario_hash,
     with_stage_alone,
 )
+from loadtest.scenario.recording import Recording
 from loadtest.scenario.schema import schema_text
 from loadtest.scenario.traffic import WARMUP, Expect, Polling, Retry, Stage, Traffic
 
@@ -32,6 +33,7 @@ __all__ = [
     "MistakeKind",
     "Name",
     "Polling",
+    "Recording",
     "Retry",
     "Scenario",
     "Share",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_origin
 
 from pydantic import (
@@ -302,6 +303,28 @@ class Scenario(Strict):
                 f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
                 "larger steps"
             )
+        return self
+
+    @property
+    def recorded(self) -> bool:
+        """Whether any entry has recorded arrivals, whose times are fixed."""
+        return any(each.stages[0].recorded is not None for each in self.traffic.values())
+
+    def read_recordings(self, folder: Path) -> None:
+        """Read the recorded arrivals of all entries from files in the scenario's folder.
+
+        Raises:
+            InputError: if a file cannot be used.
+        """
+        for each in self.traffic.values():
+            each.read_recording(folder)
+
+    @model_validator(mode="after")
+    def _recorded_times_are_fixed(self) -> Self:
+        if self.recorded and self.rate_multiplier != 1:
+            raise ValueError("rate_multiplier: recorded arrivals have no rate; set the stage's speed instead")
+        if self.recorded and self.warmup:
+            raise ValueError("warmup: recorded arrivals have no rate to warm up with; remove it")
         return self
 
     @model_validator(mode="after")

@@ -36,6 +36,9 @@ class LoadedScenario:
     effective: dict[str, Any]
     """The file's content after overrides, as plain TOML values."""
 
+    def __post_init__(self) -> None:
+        self.scenario.read_recordings(self.path.parent)
+
     @property
     def name(self) -> str:
         return self.path.stem
@@ -111,6 +114,7 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
         InputError: if a stage would be shorter than 10 ms.
     """
     scenario = loaded.scenario
+    _refuse_recorded(scenario, "--duration", "Set the stage's speed, and its duration.")
     factor = seconds / scenario.duration
     # New clients connect in the warm-up, which takes time.
     warmup = min(scenario.warmup, max(1.0, scenario.warmup * factor))
@@ -174,8 +178,14 @@ def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> Load
 def at_rate(loaded: LoadedScenario, multiplier: float, number: int) -> LoadedScenario:
     """Return the scenario at a multiple of its rate; each ``number`` gives another seed."""
     scenario = loaded.scenario
+    _refuse_recorded(scenario, "another rate", "Use a scenario with rates.")
     changes = {"rate_multiplier": scenario.rate_multiplier * multiplier, "seed": (scenario.seed + number) % 2**63}
     return loaded.changed({**loaded.effective, **changes})
+
+
+def _refuse_recorded(scenario: Scenario, what: str, remedy: str) -> None:
+    if scenario.recorded:
+        raise InputError(f"{what} is not possible: the times of recorded arrivals are fixed", remedy)
 
 
 def _seconds(duration: float) -> str:

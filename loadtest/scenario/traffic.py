@@ -5,9 +5,10 @@ Clients retry after a 429, poll running jobs, expect an answer, and make deliber
 
 import math
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from loadtest.contract import JOB_OPERATIONS, MISTAKE_STATUS, POLLED_OPERATIONS, MistakeKind, Operation
 from loadtest.scenario.fields import (
@@ -22,6 +23,7 @@ from loadtest.scenario.fields import (
     Status,
     Strict,
 )
+from loadtest.scenario.recording import Recording, read_recording
 from loadtest.seeded_random import seeded_random
 from loadtest.units import Rate
 
@@ -166,9 +168,9 @@ _JOB_OPERATIONS: Final = " or ".join(map(repr, JOB_OPERATIONS))
 
 
 class Stage(Strict):
-    """A part of a traffic entry: a constant rate, a ramp, steps, or a burst.
+    """A part of a traffic entry: a constant rate, a ramp, steps, a burst, or recorded arrivals.
 
-    Give ``rate`` (with ``ramp_to`` for a ramp), ``from``/``to``/``step``, or ``burst``.
+    Give ``rate`` (with ``ramp_to`` for a ramp), ``from``/``to``/``step``, ``burst``, or ``recorded``.
     """
 
     name: Name
@@ -179,6 +181,10 @@ class Stage(Strict):
     step: ArrivalRate | None = None
     burst: Burst | None = None
     """Operations that arrive at once at the start: a number, or a multiple of the limit's whole quota."""
+    recorded: str | None = None
+    """File of arrivals, relative to the scenario: an offset in seconds and a key's number on each line."""
+    speed: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
+    """Factor by which recorded arrivals come faster."""
     duration: Duration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
@@ -189,8 +195,10 @@ class Stage(Strict):
         if self.duration <= 0:
             raise ValueError("duration must be above zero")
         steps = [value is not None for value in (self.from_, self.to, self.step)]
-        if (self.rate is not None) + any(steps) + (self.burst is not None) != 1:
-            raise ValueError("give one of rate, burst, or from with to and step")
+        if (self.rate is not None) + any(steps) + (self.burst is not None) + (self.recorded is not None) != 1:
+            raise ValueError("give one of rate, burst, recorded, or from with to and step")
+        if self.recorded is None and "speed" in self.model_fields_set:
+            raise ValueError("speed needs recorded arrivals")
         if self.ramp_to is not None and self.rate is None:
             raise ValueError("ramp_to needs a rate to ramp from")
         if any(steps):
@@ -252,12 +260,32 @@ class Traffic(Strict):
     """Retrieval: jobs ``seeded`` before the start, jobs of the ``run`` itself, or a file with an id on each line."""
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
+    _recording: Recording | None = PrivateAttr(None)
 
     @property
     def files(self) -> list[str]:
-        """The files that it refers to: inputs, a schema, job ids."""
+        """The files that it refers to: inputs, a schema, job ids, recorded arrivals."""
         job_ids = None if self.job_ids in {"seeded", "run"} else self.job_ids
-        return [name for name in (self.inputs, self.expect.result_schema, job_ids) if name]
+        return [name for name in (self.inputs, self.expect.result_schema, job_ids, self.stages[0].recorded) if name]
+
+    @property
+    def recording(self) -> Recording | None:
+        """The recorded arrivals, once they are read; None for an entry with rates."""
+        return self._recording
+
+    def read_recording(self, folder: Path) -> None:
+        """Read the recorded arrivals, if there are any, from a file in the scenario's folder.
+
+        Raises:
+            InputError: if the file cannot be used.
+        """
+        stage = self.stages[0]
+        if stage.recorded is not None:
+            self._recording = read_recording(folder / stage.recorded, stage.speed, stage.duration)
+
+    def key_number(self, arrival: int) -> int:
+        """Return the number of an arrival's key, from 0 and not yet modulo the number of keys."""
+        return arrival if self._recording is None else self._recording.key_list[arrival]
 
     @model_validator(mode="after")
     def _fits_operation(self) -> Self:
@@ -269,6 +297,10 @@ class Traffic(Strict):
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
             raise ValueError(f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}")
+        if len(self.stages) > 1 and any(stage.recorded for stage in self.stages):
+            raise ValueError("recorded arrivals need an entry with a single stage")
+        if self.arrivals == "poisson" and any(stage.recorded for stage in self.stages):
+            raise ValueError("recorded arrivals come as recorded: remove arrivals = 'poisson'")
         if self.arrivals == "poisson" and any(stage.burst is not None for stage in self.stages):
             raise ValueError("a burst is a fixed number of operations: it needs arrivals = 'even'")
         return self

@@ -79,7 +79,7 @@ def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: 
             counts.update(dict.fromkeys(LIMITS_OF_OPERATION[Operation.ASYNC_RUN], seeds))
     parts: dict[LimitName, list[Ints]] = {name: [np.zeros(counts[name], np.int64)] for name in LIMIT_NAMES}
     operations = 0
-    for schedule in schedules(plans, scenario.seed):
+    for schedule in schedules(plans, scenario.seed, scenario.traffic):
         times = _times(schedule)
         operations += len(times)
         for limit in LIMITS_OF_OPERATION[plans[schedule.traffic].operation]:
