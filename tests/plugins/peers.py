@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import select
 import socket
 import struct
 import threading
@@ -41,6 +42,10 @@ class Talk:
             self.connection.sendall(part)
             if len(parts) > 1:
                 time.sleep(0.005)
+
+    def pause(self, seconds: float) -> None:
+        """Be silent for a time, or until the client sends or hangs up."""
+        select.select([self.connection], [], [], seconds)
 
     def reset(self) -> None:
         """Close with RST instead of FIN."""

@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -49,7 +48,7 @@ def endless(head: bytes, unit: bytes, pause: float = 0.0) -> Callable[[Any], Non
         talk.send(head)
         while True:
             talk.send(unit)
-            time.sleep(pause)
+            talk.pause(pause)
 
     return script
 
@@ -179,7 +178,7 @@ def test_silence_has_a_bound_of_its_own(peer: Peers, timeouts: Timeouts, failure
 
     def script(talk: Any) -> None:
         talk.read()
-        time.sleep(0.3)
+        talk.pause(0.3)
         talk.send(OK[:-1])
         talk.wait()
 

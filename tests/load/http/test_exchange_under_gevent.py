@@ -18,25 +18,26 @@ sys.exit(pytest.main(["-p", "no:cacheprovider", "-p", "no:randomly", *sys.argv[1
 _STOPPED = """
 from gevent import monkey
 monkey.patch_all()
-import gevent, socket, time
+import gevent, socket
+from gevent.event import Event
 from loadtest.load.http.exchange import Address, Timeouts, HttpConnection
 
 listener = socket.create_server(("127.0.0.1", 0))
-served = []
+served, arrived = [], Event()
 
 def serve():
     while True:
         connection, _ = listener.accept()
         served.append(connection)
         connection.recv(1000)
+        arrived.set()
         if len(served) > 1:
             connection.sendall(b"HTTP/1.1 200 OK\\r\\ncontent-length: 0\\r\\n\\r\\n")
 
 gevent.spawn(serve)
 wire = HttpConnection(Address("127.0.0.1", listener.getsockname()[1]))
 user = gevent.spawn(wire.exchange, b"GET / HTTP/1.1\\r\\n\\r\\n", Timeouts(30.0))
-while not served:
-    gevent.sleep(0.01)
+arrived.wait()
 assert wire.sending.start > 0
 user.kill()
 assert wire.sending.bytes_sent > 0, "what was under way is still known"

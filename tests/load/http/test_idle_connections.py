@@ -80,11 +80,11 @@ def test_a_connection_in_use_a_moment_ago_is_not_asked_whether_it_lives(
     monkeypatch.setattr(stream, "_poll", Poll())
     assert stream.alive()
     assert len(asked) == 1, "the loop has had no turn since"
-    gevent.sleep(0.001)
+    gevent.idle()
     assert stream.alive()
     assert len(asked) == 1
     stream.rest(time.monotonic_ns() - 2_000_000_000)
-    gevent.sleep(0.001)
+    gevent.idle()
     assert stream.alive()
     assert len(asked) == 2, "it was idle for long"
     wire.close()
@@ -101,8 +101,9 @@ def test_the_event_loop_sees_an_idle_connection_close(peer: Peers) -> None:
     assert not wire.exchange(REQUEST, Timeouts(10.0)).reused
     stream = wire._stream
     assert stream is not None
-    while not stream._spoiled:
-        gevent.sleep(0.001)
+    with gevent.Timeout(30):
+        while not stream._spoiled:
+            gevent.idle()
     again = wire.exchange(REQUEST, Timeouts(10.0))
     assert (again.failure, again.reused) == (None, False)
     wire.close()
