@@ -134,6 +134,7 @@ def test_a_slower_head_is_found(slower: Compared) -> None:
     assert (slower.directory / "comparison.html").is_file()
 
 
+@pytest.mark.heavy
 def test_an_interrupted_comparison_keeps_what_it_has(launch: Fixture, tmp_path: Path) -> None:
     """Ctrl-C closes the record under way, forgets blocks that never began, says so, and ends with 130."""
     path = tmp_path / "s.toml"

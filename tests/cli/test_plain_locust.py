@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from plugins.launched import metrics_at
+from plugins.launched import ROOT, in_session, metrics_at
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import runs_in
 from plugins.verbs import until_valid
@@ -182,6 +182,7 @@ def test_what_locust_would_do_otherwise_is_refused() -> None:
         assert names in sentence, sentence
 
 
+@pytest.mark.heavy
 def test_stopping_it_early_is_an_interrupted_run(locust, open_api, tmp_path, *, free_port):
     """Ctrl-C or SIGTERM ends Locust; every arrival that was offered has an outcome. Until then, `--metrics-port` serves
     what it does.
@@ -202,32 +203,64 @@ def test_stopping_it_early_is_an_interrupted_run(locust, open_api, tmp_path, *, 
         assert found.info.end == "interrupted"
 
 
-@pytest.mark.parametrize(
-    ("text", "url", "sentence"),
-    [
-        ("", "http://192.0.2.1", "2: loopback"),
-        ("title = 5", "http://127.0.0.1:1", "2: title"),
-        ("", "http://127.0.0.1:1", "5: http://127.0.0.1:1 refuses connections"),
-    ],
-    ids=["not loopback", "bad scenario", "nobody listens"],
-)
-def test_what_it_refuses(locust: Fixture, tmp_path: Path, *, text: str, url: str, sentence: str) -> None:
-    """A sentence and our exit code instead of a traceback; nothing is recorded, and no worker waits."""
-    run = locust(text or LIMITED % ("no", ""), url, "--processes", "2")
-    code, _, sentence = sentence.partition(": ")
-    assert run.wait() == int(code)
-    until(lambda: not run.left())
-    assert sentence in run.complained
-    assert "Traceback" not in run.complained
+FORKED = """
+import json, os, sys
+
+import locust
+from locust.main import main
+import loadtest.load.plain.process  # what the locustfile imports, once for all
+
+for number, (folder, arguments, variables) in enumerate(json.load(sys.stdin)):
+    if not (process := os.fork()):
+        os.setsid()
+        for descriptor, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY | os.O_CREAT), descriptor)
+        os.environ.update(variables)
+        sys.argv = ["locust", *arguments]
+        main()
+        os._exit(70)
+    print(process, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
+"""
+WRONG = {
+    "not loopback": ("", "http://192.0.2.1", "", "2: loopback"),
+    "bad scenario": ("title = 5", "http://127.0.0.1:1", "", "2: title"),
+    "nobody listens": ("", "http://127.0.0.1:1", "", "5: http://127.0.0.1:1 refuses connections"),
+    # The sentence names the variable, not its value.
+    "a key that no header can carry": ("", "http://127.0.0.1:1", "s3cret key", "2: WORKFLOW_API_KEYS"),
+}
+
+
+def test_what_it_refuses(tmp_path: Path) -> None:
+    """A sentence and our exit code instead of a traceback; nothing is recorded, and no worker waits.
+
+    Each command line has a process of its own, forked from one that has imported Locust.
+    """
+    orders = []
+    for number, (text, url, key, _) in enumerate(WRONG.values()):
+        (folder := tmp_path / f"{number}").mkdir()
+        (folder / "s.toml").write_text(text or LIMITED % ("no", ""))
+        variables = {"LOADTEST_SCENARIO": str(folder / "s.toml"), "LOADTEST_OUTPUT_DIR": str(tmp_path / "out")}
+        variables |= {"LOADTEST_PREFLIGHT": "0", **({"WORKFLOW_API_KEYS": key} if key else {})}
+        orders.append((str(folder), ["--headless", "--host", url, "--processes", "2"], variables))
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED],
+        input=json.dumps(orders),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=clean_environment(),
+        cwd=ROOT,
+        timeout=100,
+    )
+    found = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    for number, ((process, code), (_, _, key, wanted)) in enumerate(zip(found, WRONG.values(), strict=True)):
+        out, err = ((tmp_path / f"{number}" / name).read_text() for name in ("out", "err"))
+        expected, _, sentence = wanted.partition(": ")
+        assert (code, sentence in err) == (int(expected), True), err
+        assert "Traceback" not in err
+        assert not key or key not in out + err
+        until(lambda process=process: not in_session(process))
     assert not (tmp_path / "out").exists()
-
-
-def test_a_key_that_no_header_can_carry_is_refused_unseen(locust: Fixture) -> None:
-    """The sentence names the variable, not its value."""
-    run = locust(LIMITED % ("no", ""), "http://127.0.0.1:1", WORKFLOW_API_KEYS="s3cret key")
-    assert run.wait() == 2
-    assert "WORKFLOW_API_KEYS" in run.complained
-    assert "s3cret" not in run.complained + run.said
 
 
 def test_a_run_that_cannot_begin_ends_locust(locust: Fixture, open_api: Any, tmp_path: Path) -> None:

@@ -64,14 +64,15 @@ class Started:
         except psutil.NoSuchProcess:
             return []
 
-    def left(self) -> list[psutil.Process]:
-        """Those of its session that are still there when it is not."""
-        found = []
-        for process in psutil.process_iter():
-            with contextlib.suppress(ProcessLookupError, psutil.Error):  # it ended meanwhile
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-        return found
+
+def in_session(leader: int) -> list[psutil.Process]:
+    """Return the processes that are left of a session."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, psutil.Error):  # it ended meanwhile
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
 
 
 @pytest.fixture

@@ -111,7 +111,15 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
 
 
 @pytest.mark.heavy
-def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any) -> None:
+@pytest.mark.timeout(240)
+def test_what_a_worker_had_not_sent_is_sent_or_lost(offer: Any, open_api: Any) -> None:
+    """Three ways in which a worker of a run goes: it is killed, it leaves by itself, or it sleeps and comes back."""
+    replace_a_killed_worker(offer, open_api)
+    take_over_from_a_leaving_worker(offer, open_api)
+    double_nothing_of_a_worker_that_slept(offer, open_api)
+
+
+def replace_a_killed_worker(offer: Any, open_api: Any) -> None:
     """SIGKILL: what it had not sent is lost and said so, and within 5 s the others send all of the rest."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "90/s", "8s")), open_api.url, "--processes", "3")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2, 3)) >= 10)
@@ -132,8 +140,7 @@ def test_a_worker_that_is_killed_is_replaced(offer: Any, open_api: Any) -> None:
     assert [each.lost for each in run.info.generators if each.worker == gone.worker] == [True]
 
 
-@pytest.mark.heavy
-def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_api: Any) -> None:
+def take_over_from_a_leaving_worker(offer: Any, open_api: Any) -> None:
     """SIGTERM: also arrivals that wait for one of its users are sent, by others."""
     entry = offer.entry("runs", "sync_run", "60/s", "4s", "max_users = 6\n" + offer.sleep(120))
     run = offer(offer.scenario(entry, drain="20s"), open_api.url, "--processes", "2")
@@ -148,23 +155,7 @@ def test_a_worker_that_leaves_hands_back_what_it_has_not_sent(offer: Any, open_a
     assert len(run.info.assignments) == 2
 
 
-@pytest.mark.heavy
-def test_a_worker_that_joins_gets_its_share(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
-    """On Locust's own connection: it gets users, and its part of the schedule from a new assignment on."""
-    text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
-    run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
-    first = worker(free_port)
-    until(lambda: started(run) and shares(run)[1] >= 30)
-    second = worker(free_port)
-    until(lambda: shares(run)[2] >= 30)
-    assert run.stop(60).keys() == {"ok"}
-    assert [each.workers for each in run.info.assignments] == [[1], [1, 2]]
-    for each in (first, second):
-        assert (each.wait(20), "Traceback" in each.communicate()[0]) == (0, False)
-
-
-@pytest.mark.heavy
-def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any) -> None:
+def double_nothing_of_a_worker_that_slept(offer: Any, open_api: Any) -> None:
     """Stopped for longer than it takes to be believed lost, it sends nothing of what others send now, and rejoins."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
@@ -181,6 +172,21 @@ def test_a_worker_that_slept_is_not_doubled(offer: Any, open_api: Any) -> None:
     assert outcomes["lost"] <= 30 * 5
     assert [len(each.workers) for each in run.info.assignments] == [2, 1, 2]
     assert sorted((each.end, each.returned) for each in run.info.worker_processes) == [("stayed", 0), ("stayed", 1)]
+
+
+@pytest.mark.heavy
+def test_a_worker_that_joins_gets_its_share(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
+    """On Locust's own connection: it gets users, and its part of the schedule from a new assignment on."""
+    text = offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s"))
+    run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
+    first = worker(free_port)
+    until(lambda: started(run) and shares(run)[1] >= 30)
+    second = worker(free_port)
+    until(lambda: shares(run)[2] >= 30)
+    assert run.stop(60).keys() == {"ok"}
+    assert [each.workers for each in run.info.assignments] == [[1], [1, 2]]
+    for each in (first, second):
+        assert (each.wait(20), "Traceback" in each.communicate()[0]) == (0, False)
 
 
 @pytest.mark.heavy
