@@ -77,6 +77,7 @@ class Nature(NamedTuple):
         unit: ms, share or 1/s.
         prior_sd: standard deviation between runs, on the metric's scale, assumed until enough runs are known.
         name: the metric's name in sentences.
+        definition: a new number where the same record would give other values than before.
     """
 
     scale: Literal["log", "logit"]
@@ -84,6 +85,7 @@ class Nature(NamedTuple):
     unit: Literal["ms", "share", "1/s"]
     prior_sd: float
     name: str
+    definition: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ from loadtest.words import times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 """The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
+REGION_VARIABLES: Final = ("LOADTEST_REGION", "AWS_REGION", "GOOGLE_CLOUD_REGION")
+"""The variables that name the load generator's region: our own, and those of cloud runtimes."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -284,10 +286,12 @@ def _machine() -> dict[str, str]:
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     model = match[1] if match else platform.processor()
-    return {
+    region = next(filter(None, map(os.environ.get, REGION_VARIABLES)), "")
+    facts = {
         "os": platform.system(),
         "release": platform.release(),
         "cpu": model or "unknown",
         "architecture": platform.machine(),
         "cores": str(os.cpu_count() or "unknown"),
     }
+    return facts | ({"region": region[:64]} if region else {})

@@ -69,6 +69,11 @@ def command_line(*words: object, **options: object) -> str:
     return shlex.join(parts)
 
 
+def mention(*words: object, **options: object) -> str:
+    """Return a command for a sentence, in backticks, as ``command_line`` makes it."""
+    return f"`{command_line(*words, **options)}`"
+
+
 def typed(command: str) -> str:
     """Return a command that begins with ``loadtest``, ready to be pasted."""
     return program() + command.removeprefix(_NAME)

@@ -96,7 +96,9 @@ def measure(findings: Findings) -> RunMeasurements:
             name: info.versions[key]
             for name, key in (("python", "python"), ("harness", "workflow-loadtest"))
             if key in info.versions
-        },
+        }
+        | ({"region": info.machine["region"]} if "region" in info.machine else {}),
+        same=tuple((info.scenario.effective.get("regression") or {}).get("same") or ()),
         polling={name: text for name in info.traffic if (text := polling(info, name))},
     )
 
@@ -294,6 +296,7 @@ class _Stage:
         expected: float | None = None,
     ) -> Measurement:
         return Measurement(
+            definition=NATURES[metric].definition,
             traffic=self.traffic,
             stage=self.plan.name,
             metric=metric,

@@ -136,7 +136,7 @@ def _failure(level: Level, offered: Offered) -> str:
     if level.constraint == Constraint.ERRORS and full:
         note += (
             f" {percent(full)} of the requests got 503: either the service was full, or it throttles with 503 "
-            "(`loadtest probe` tells which)."
+            f"({f'`{offered.probe}`' if offered.probe else 'the verb probe'} tells which)."
         )
     return note
 

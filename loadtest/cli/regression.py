@@ -12,6 +12,7 @@ from loadtest.compare import history_file, suspects
 from loadtest.compare.history import History, to_otava
 from loadtest.errors import InputError
 from loadtest.processes import run_module
+from loadtest.program import mention
 from loadtest.runs.regression import CheckOptions, decide, warn
 from loadtest.runs.regression import check as check_run
 from loadtest.terminal.history import show_audit, show_history, tracked
@@ -163,5 +164,6 @@ def _history_files(place: Path, scenario: str | None) -> list[Path]:
         path = history_file.path_for(place, Path(scenario or "").name.removesuffix(".toml"))
         found, missing = [path] if path.is_file() else [], f"there is no history {path}"
     if not found:
-        raise InputError(missing, "The first `loadtest regression check SCENARIO` creates it.")
+        check = mention("regression", "check", scenario or "regression", history=place)
+        raise InputError(missing, f"The first {check} creates it.")
     return found

@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from loadtest.cli._options import shared
-from loadtest.program import pasteable
+from loadtest.program import mention, pasteable
 from loadtest.runs.stored import StoredRun, delete, stored_runs
 from loadtest.words import percent
 
@@ -40,7 +40,7 @@ def command(output_dir: Path, scenario: str | None, keep: int | None, yes: bool,
     elif as_json:
         text = msgspec.json.format(msgspec.json.encode(runs, enc_hook=str), indent=2).decode()
     elif not runs:
-        text = pasteable(f"no runs in {output_dir}; create one with `loadtest run SCENARIO`")
+        text = pasteable(f"no runs in {output_dir}; create one with {mention('run', 'smoke', output_dir=output_dir)}")
     else:
         text = "\n".join([_HEAD, *map(_line, runs)])
     if text:

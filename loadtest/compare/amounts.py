@@ -170,6 +170,11 @@ def is_share(one: MetricComparison) -> bool:
     return one.nature.unit == "share"
 
 
+def is_empty(one: MetricComparison) -> bool:
+    """Whether it is a share without an event on either side."""
+    return is_share(one) and not one.base and not one.head
+
+
 def worsening(one: MetricComparison) -> float:
     """Return the log ratio of a change for the worse, for sorting; negative if the metric improved.
 

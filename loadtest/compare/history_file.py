@@ -168,7 +168,7 @@ def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
         raise InputError(f"cannot repair {path}: {error.strerror}; nothing was lost") from error
     return (
         f"{path}: the last line was truncated ({len(cut_off)} bytes{_whose(cut_off)}) and was moved to {damaged}. "
-        "If its run still has its directory, `loadtest regression accept RUN` records it again."
+        "If its run still has its directory, `accept` records it again."
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from loadtest.errors import InputError
 from loadtest.metrics import METRICS
+from loadtest.program import mention
 from loadtest.record import run_directory
 
 FILE_NAME: Final = "measurements.json"
@@ -59,6 +60,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         resolution_ms: resolution of the time to result, given by the poll interval.
         gated: whether a verdict may use it.
         why_not: why it is only shown; empty if it is gated.
+        definition: version of the metric's definition; values of different versions are not compared.
     """
 
     traffic: str
@@ -72,6 +74,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     resolution_ms: float = 0.0
     gated: bool = True
     why_not: str = ""
+    definition: int = 1
 
     @property
     def key(self) -> Key:
@@ -124,17 +127,15 @@ class RegressionSettings(NamedTuple):
 
     Attributes:
         rise: minimum rise of a share that counts; None for the rule (``changes.least_rise``).
-        same: facts of ``FACTS`` that must be equal within a history.
         must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None for any.
     """
 
     rise: float | None = None
-    same: tuple[str, ...] = ()
     must_find: float | None = None
 
 
 PLAIN: Final = RegressionSettings()
-FACTS: Final = ("machine", "python", "harness")
+FACTS: Final = ("machine", "python", "harness", "region")
 """Facts about the load generator that may explain a change, and that ``same`` makes refuse."""
 
 
@@ -153,7 +154,8 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         definition: the hashed keys of the effective scenario with their values, such as
             ``traffic.runs.stages.steady.rate``.
         files: digest of each file that the scenario refers to.
-        versions: of Python and of the harness.
+        versions: of Python and of the harness, and the load generator's region.
+        same: facts of ``FACTS`` that must be equal within a history, by the scenario.
         sketches: empty, because no verdict rests on them; an older loadtest requires the key and may have filled it.
     """
 
@@ -177,6 +179,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
     definition: dict[str, str] = {}
     files: dict[str, str] = {}
     versions: dict[str, str] = {}
+    same: tuple[str, ...] = ()
     sketches: tuple[msgspec.Raw, ...] = ()
     polling: dict[str, str] = {}
 
@@ -203,14 +206,14 @@ def read(directory: Path) -> RunMeasurements:
         InputError: if they are missing, damaged, or of another schema version.
     """
     path = directory / FILE_NAME
-    again = f"Run `loadtest report {directory}` to create it again."
+    again = f"Run {mention('report', directory)} to create it again."
     try:
         found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
     except OSError as error:
         if (directory / run_directory.FILE_NAME).exists():
             run_directory.refuse_imported(directory)
         raise InputError(
-            f"cannot read {path}: {error.strerror}", f"Run `loadtest report {directory}` to create it."
+            f"cannot read {path}: {error.strerror}", f"Run {mention('report', directory)} to create it."
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {error}", again) from error
@@ -219,7 +222,7 @@ def read(directory: Path) -> RunMeasurements:
     return found
 
 
-def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False, same: tuple[str, ...] = ()) -> str:
+def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
     """Return the first difference that makes two runs incomparable, with both values; empty if there is none.
 
     A history requires the same scenario and target (host, endpoint, limits, faults, number of keys). If the target is
@@ -232,7 +235,6 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         head: the run in question, or the head side.
         paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
             host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
-        same: facts that must be equal, too, if both are known.
     """
     fields = [_must_match(run, paired=paired, embedded=head.embedded) for run in (base, head)]
     name = next((name for name, value in fields[1].items() if fields[0][name] != value), "")
@@ -243,7 +245,7 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         return f"{name} differs: {_shown(fields[0][name])} before, {_shown(fields[1][name])} now"
     if not paired and (changed := _differing(base.files, head.files)):
         return f"the content of {changed[0]} differs: digest {changed[1]} before, {changed[2]} now"
-    facts = [fact for fact in _changed_facts(base, head) if fact[0] in same]
+    facts = [fact for fact in _changed_facts(base, head) if fact[0] in head.same and not paired]
     return "; ".join(f"{name} differs: {before} before, {now} now" for name, before, now in facts)
 
 

@@ -122,6 +122,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
         runs: ids of all runs used, the head's last.
         confirmed: whether a rerun was made and decided.
         command: the command that makes such a comparison once more, as the user gave it; begins with ``loadtest``.
+        confirm: the command that reruns a suspected regression.
         place: options that name its history and its folder of runs, for the commands that decide on it.
     """
 
@@ -143,6 +144,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     base_runs: tuple[RunMeasurements, ...] = ()
     head_runs: tuple[RunMeasurements, ...] = ()
     command: str = ""
+    confirm: str = ""
     place: str = ""
 
 
@@ -157,5 +159,5 @@ def load(directory: Path) -> RunComparison:
     Raises:
         RecordError: if it is missing, damaged, or of another schema version.
     """
-    remedy = "Repeat the comparison with `loadtest compare` or `loadtest regression check`."
+    remedy = "Repeat the comparison."
     return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy)

@@ -74,7 +74,7 @@ def judge_history(
         noise: accepted runs of the baseline period before; a short period keeps their noise.
     """
     valid = [one for one in history if one.valid]
-    comparable, kept = ([one for one in runs if not mismatch(one, run, same=settings.same)] for runs in (valid, noise))
+    comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))
     kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
     sides = SideRuns(
         kind="history",
@@ -89,7 +89,7 @@ def judge_history(
     if not run.valid:
         return conclude(sides, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
     if history and not comparable:
-        field = mismatch(valid[-1], run, same=settings.same) if valid else "no run of the history is valid"
+        field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
         return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
     metrics = judge_family(changes, shown, LEVELS, confirming)
@@ -114,10 +114,11 @@ def _compare_run(
     shares, heads = weights(columns), run.by_key()
     unstated, shown = not_stated(columns, heads), []
     for head in run.measurements:
-        bases, why = columns.pop(head.key, []), unfit(head)
-        kept = before[head.key]
+        known, why = columns.pop(head.key, []), unfit(head)
+        bases, kept = ([one for one in part if one.definition == head.definition] for part in (known, before[head.key]))
         if why or len(bases) < (LEAST_CENTRE if len(kept) >= LEAST_RUNS else LEAST_RUNS):
             few = f"only {counted(len(bases), 'earlier run has', 'earlier runs have')} it"
+            few += ", by its present definition" if len(bases) < len(known) else ""
             value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
             shown.append(only_shown(head.key, values, value, why or few, learning=not why))
             continue
@@ -132,8 +133,8 @@ def _compare_run(
         for key, bases in absent.items()
         if 2 * len(bases) > len(history) or key in suspected
     ]
-    known = {one.key for one in shown}
-    shown += [only_shown(key, (), None, NOT_STATED) for key in unstated if key not in known]
+    named = {one.key for one in shown}
+    shown += [only_shown(key, (), None, NOT_STATED) for key in unstated if key not in named]
     drifts = {each.key: each for each in estimate(anchored, anchored=True, rise=rise)}
     sudden = estimate(latest, rise=rise)
     changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in sudden]

@@ -48,7 +48,8 @@ _REAL: Final = 0.01
 """Level of p by Holm from which a share is never called unchanged, however small its rise."""
 IMPROVED_LEVEL: Final = 0.05
 """Level of p by Holm for an improvement."""
-_SUSPECTED: Final = "suspected: a rerun must confirm it"
+_SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
+_EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
@@ -147,19 +148,11 @@ def judge_family(
     total, judged = sum(one.weight for one in tests), []
     for one in changes:
         p = adjusted.get(one.key)
-        verdict: tuple[MetricVerdict, str] = "inconclusive", "it varies too much to exclude a relevant change"
         if p is not None and p <= alpha and one.matters():
             rerun = confirming is None and levels.confirm is not None
-            verdict = ("inconclusive", _SUSPECTED) if rerun else ("regressed", "")
-        elif not one.weight:
-            verdict = "inconclusive", ATTRIBUTES
-        elif one.key in better:
-            verdict = "improved", ""
-        elif one.nature.unit == "share" and p is not None and p <= _REAL and one.difference() > 0:
-            size = f"{100 * one.difference():.2g}%"
-            verdict = "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
-        elif one.unchanged():
-            verdict = "unchanged", ""
+            verdict = _SUSPECTED if rerun else ("regressed", "")
+        else:
+            verdict = _not_worse(one, p, improved=one.key in better)
         # With an event it would be one more test.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
@@ -167,6 +160,22 @@ def judge_family(
     asked = confirming or ()
     unsettled = [msgspec.structs.replace(one, suspect=one.key in asked) for one in shown]
     return tuple(sorted((*judged, *unsettled), key=lambda one: (one.traffic, one.stage, _ORDER[one.metric])))
+
+
+def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[MetricVerdict, str]:
+    """Return the verdict on a metric that is not rejected, with its reason."""
+    if not one.weight:
+        return "inconclusive", ATTRIBUTES
+    if improved:
+        return "improved", ""
+    if one.nature.unit == "share" and p is not None and p <= _REAL and one.difference() > 0:
+        size = f"{100 * one.difference():.2g}%"
+        return "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
+    if one.unchanged():
+        return "unchanged", ""
+    if one.decided() and not one.head:
+        return "inconclusive", f"no {_EVENTS[one.key.metric]}, but too few were sent to exclude 2 %"
+    return "inconclusive", "it varies too much to exclude a relevant change"
 
 
 def _judged(
@@ -192,7 +201,7 @@ def _judged(
         detectable_value=change.value_at(detectable) if detectable and isinstance(change, ShareChange) else None,
         sd=change.sd,
         n=change.n,
-        suspect=verdict[1] == _SUSPECTED,
+        suspect=verdict == _SUSPECTED,
         gated=bool(change.weight) or ps[1] is not None,
         why=verdict[1],
         drift=change.anchored,

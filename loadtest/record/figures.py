@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from loadtest.errors import InputError, RecordError
+from loadtest.program import mention
 
 _FILE_NAME: Final = "metrics.json"
 
@@ -142,6 +143,6 @@ def read_figures(directory: Path) -> Figures:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Figures)
     except FileNotFoundError:
-        raise InputError(f"{path} is missing", f"Run `loadtest report {directory}` to create it.") from None
+        raise InputError(f"{path} is missing", f"Run {mention('report', directory)} to create it.") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise RecordError(f"{path} cannot be read", f"Run `loadtest report {directory}` to create it again.") from None
+        raise RecordError(f"{path} cannot be read", f"Run {mention('report', directory)} to create it again.") from None

@@ -1,19 +1,22 @@
 """The page of a comparison and its files, made from ``comparison.json`` alone."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+import msgspec
 from markupsafe import Markup
 
 from loadtest.compare import amounts, history_file
 from loadtest.compare.amounts import in_percent
 from loadtest.compare.history import History, growth
 from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison, load
-from loadtest.errors import ExitCode
-from loadtest.program import command_line
+from loadtest.errors import ExitCode, InputError, RecordError
+from loadtest.program import DEFAULT_PORT, command_line
+from loadtest.record.figures import read_figures
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import comparison_ci
 from loadtest.report.formats.html import render_html, write_plots
@@ -32,6 +35,10 @@ WORD_TONES: Final[dict[ComparisonVerdict, Tone]] = {
 }
 SUSPECTS: Final = "suspects.json"
 """The file that a check leaves for a rerun on another machine, beside ``comparison.json``."""
+_CHECKS: Final = 3
+"""Words of a check's command before its scenario."""
+_TRACES: Final = 3
+"""Number of trace ids among the next steps."""
 FOLDER: Final = "comparison-plots"
 """Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
 FOLDED: Final = ("over-runs-others",)
@@ -133,12 +140,12 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
     check = comparison.command or command_line("regression", "check", comparison.scenario)
     match comparison.word, comparison.kind:
         case "regressed", "paired":
+            yield from _first_look(comparison, directory)
             yield NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history.")
         case "regressed", _:
-            if comparison.findings:
-                first = comparison.findings[0].cause
-                why = f"Look first at {first.nature.name} of {first.traffic}: its slowest operations have trace ids."
-                yield NextStep(why, command_line("slow", directory, traffic=first.traffic))
+            yield from _first_look(comparison, directory)
+            why = "To compare the old build with the new, serve the old build at the URL of --base."
+            yield NextStep(why, _builds(comparison))
             why = "If the change is intended, accept it; later runs are then compared with this one."
             yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)
         case "inconclusive", "paired" if comparison.findings:
@@ -150,7 +157,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             yield NextStep(why, comparison.command or command_line("compare", comparison.scenario))
         case "inconclusive", _ if suspects.is_file():
             confirm = command_line("regression", "confirm", suspects) + place
-            yield NextStep("A rerun on another machine would settle it.", confirm)
+            yield NextStep("A rerun on another machine would settle it.", comparison.confirm or confirm)
         case "inconclusive", _:
             yield NextStep("Another run would settle it.", check)
         case "learning", _:
@@ -160,6 +167,45 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             yield NextStep(f"Compare like with like: {restore}")
         case "invalid", _:
             yield NextStep(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN))
+
+
+def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep]:
+    """Yield the entry and metric to look at first, its slowest operations, and what else differs."""
+    for first in (each.cause for each in comparison.findings[:1]):
+        where = f"Look first at {amounts.full_name(first, comparison.metrics)}"
+        if comparison.kind == "paired":
+            block = directory / comparison.head_runs[-1].run.partition("/")[2]
+            yield NextStep(f"{where}, in the report of the last block.", command_line("report", block))
+            continue
+        ids = _trace_ids(directory, first.traffic)
+        slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
+        yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
+    changed = tables.differing(comparison)
+    named = f"In the test environment, these differ: {', '.join(changed)}. Rule them out as the cause."
+    yield NextStep(named if changed else "No recorded fact of the test environment differs.")
+
+
+def _builds(comparison: RunComparison) -> str:
+    """Return the command that compares two builds; of the embedded API, both must be served."""
+    last = comparison.head_runs[-1]
+    head = f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host
+    given = shlex.split(comparison.command)[_CHECKS:]
+    scenario = given[0] if given else comparison.scenario
+    return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head)
+
+
+def _trace_ids(directory: Path, traffic: str) -> list[str]:
+    """Return the trace ids of an entry's slowest operations; none without the run's own figures."""
+    try:
+        slowest = read_figures(directory).slowest.get(traffic, [])
+    except (InputError, RecordError):
+        return []
+    ids = [msgspec.json.decode(each, type=_Traced).request_id for each in slowest[:_TRACES]]
+    return [each for each in ids if each]
+
+
+class _Traced(msgspec.Struct):
+    request_id: str | None = None
 
 
 def render_comparison_markdown(page: Page) -> str:

@@ -10,7 +10,7 @@ from loadtest.compare import history_file
 from loadtest.compare.amounts import minute
 from loadtest.compare.history import History, HistoryRun, RunStatus, growth, segments
 from loadtest.errors import InputError
-from loadtest.program import command_line
+from loadtest.program import command_line, mention
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, Tone, filled, table_of
@@ -36,7 +36,8 @@ def write(file: Path, output: Path) -> None:
         InputError: if the history is not there or cannot be read.
     """
     if not file.is_file():
-        raise InputError(f"there is no history {file}", "`loadtest regression check SCENARIO` begins one.")
+        check = mention("regression", "check", file.stem, history=file)
+        raise InputError(f"there is no history {file}", f"{check} begins one.")
     contents = history_file.read(file)
     write_atomically(output, render_html(build(contents.history, file, contents.warnings)))
 

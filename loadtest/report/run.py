@@ -1,6 +1,5 @@
 """A run's page, made of its findings."""
 
-import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from loadtest.analysis.verdict import VerdictWord
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
-from loadtest.program import typed
+from loadtest.program import command_line, typed
 from loadtest.report.comparison import WORD_TONES
 from loadtest.report.deciding import MainEntry, listed, main_entry
 from loadtest.report.facts import caveats, facts, not_tested
@@ -135,7 +134,7 @@ def _tone(check: ValidityCheck) -> Tone:
 
 def next_step(directory: Path) -> str:
     """Return the command that prints every table and fact of a run."""
-    return f"{typed('loadtest report')} {shlex.quote(str(directory))} --full"
+    return typed(command_line("report", directory, full=True))
 
 
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:

@@ -19,6 +19,7 @@ from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.plan import Question
 from loadtest.prepare import assumed_limits_of, check_before_run, planned_traffic
 from loadtest.processes import interrupt_on_terminate, make_report, run_module
+from loadtest.program import command_line, mention
 from loadtest.record import run_directory
 from loadtest.runs.run import load_target
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
@@ -112,7 +113,7 @@ class _Search:
         base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}
         self.guesses: list[Guess] = models.limit_guesses(Question(scenario, plans, assumed, start=0.0))
-        probe = "" if self.chosen is None else " ".join(["loadtest probe", *self.options.arguments()])
+        probe = "" if self.chosen is None else command_line("probe", **self.options.of_target)
         self.offered = sentences.Offered(base_rates, operations, assumed, keys, tuple(self.guesses), probe)
         self.counts = search.StageCounts(
             float(np.mean(list(base_rates.values()))) * scenario.duration,
@@ -269,7 +270,7 @@ class _Search:
         try:
             level = read_level(place, name=name, multiplier=multiplier, stage=self.stage, scenario=loaded.scenario)
         except LoadtestError:
-            why = f"its report ended with exit code {reported}; `loadtest report {place}` shows the error"
+            why = f"its report ended with exit code {reported}; {mention('report', place)} shows the error"
             raise self._unfinished(multiplier, why, ExitCode.BUG) from None
         if info.end == "aborted" and level.outcome != "breaks":
             raise self._unfinished(multiplier, info.end_reason or "it was aborted", ExitCode.ABORTED)

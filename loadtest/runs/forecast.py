@@ -14,6 +14,7 @@ from loadtest.errors import InputError
 from loadtest.faults import to_words
 from loadtest.plan import Contradiction, Plan, make_plan
 from loadtest.prepare import assumed_limits_of, check_before_run, question_of
+from loadtest.program import mention
 from loadtest.scenario import LoadedScenario, at_rate, find_scenario, load_scenario
 from loadtest.targets import TARGETS_FILE, NamedEntry, load_targets
 from loadtest.words import counted
@@ -111,7 +112,7 @@ def _check_file(file: str) -> CheckedFile:
         plan = plan_of(loaded)
     except InputError as error:
         return CheckedFile(mistakes=[str(error)])
-    warnings = counted(len(plan.warnings), "warning") + (f" (see `loadtest plan {file}`)" if plan.warnings else "")
+    warnings = counted(len(plan.warnings), "warning") + (f" (see {mention('plan', file)})" if plan.warnings else "")
     faults = f", {counted(len(plan.faults), 'fault')} of the target" if plan.faults else ""
     return CheckedFile(f"{loaded.path}: ok, {warnings}{faults}", path=loaded.path, names=names)
 

@@ -18,7 +18,7 @@ from loadtest.compare.results import RunComparison
 from loadtest.compare.rule import ANCHOR, blind, improved_again, judge_history
 from loadtest.compare.suspects import Repeat, Suspects
 from loadtest.errors import ExitCode, InputError, RecordError
-from loadtest.program import command_line, complain, pasteable
+from loadtest.program import command_line, complain, mention, pasteable
 from loadtest.record.run_directory import find_run
 from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
@@ -49,10 +49,22 @@ class CheckOptions(RunOptions):
     @property
     def command(self) -> str:
         """The command that repeats the check, as the user gave it."""
-        given = {"host": self.host, "target": self.target, "targets": self.targets, "no_preflight": self.no_preflight}
-        load: dict[str, object] = {"set": self.overrides, "seed": self.seed, "target_version": self.target_version}
-        load["must_find"] = None if self.must_find is None else f"{100 * self.must_find:g}%"
-        return command_line("regression", "check", self.scenario, **given, **load) + self.options
+        given = {**self.of_target, "set": self.overrides, "seed": self.seed, "target_version": self.target_version}
+        given["must_find"] = None if self.must_find is None else f"{100 * self.must_find:g}%"
+        given["no_rerun"] = self.no_rerun
+        return command_line("regression", "check", self.scenario, **given, **self._plain) + self.options
+
+    def confirm(self, suspected: Path) -> str:
+        """Return the command that reruns a suspected regression."""
+        return command_line("regression", "confirm", suspected, targets=self.targets, **self._plain) + self.options
+
+    @property
+    def _plain(self) -> dict[str, object]:
+        return {
+            "no_preflight": self.no_preflight,
+            "fail_on_inconclusive": self.fail_on_inconclusive,
+            "no_plots": not self.plots,
+        }
 
     @property
     def options(self) -> str:
@@ -95,20 +107,21 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
     else:
         (comparison, lines), found = _confirmed(confirming, run, known, settings), None
     # The run is evidence all the same: more of them make a check able to find more.
-    given = {"command": options.command, "place": options.options}
+    confirm = "" if found is None else options.confirm(directory / suspects.FILE_NAME)
+    given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
     results.save(comparison, directory)
     warn(history_file.append(path, *lines))
-    file = None if found is None else suspects.save(found, directory)
+    if found is not None:
+        suspects.save(found, directory)
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
         # Confirmed already: the user typed a production target's name before the first run.
         again = check(dataclasses.replace(options, yes=True), found)
         return again if again in _NO_RUN else _exit_code(code, again, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
-    if file is not None:
-        decides = f"`{command_line('regression', 'confirm', file)}{options.options}`"
-        print(pasteable(f"Suspected, not confirmed. To confirm, run {decides}, best elsewhere."))
+    if comparison.confirm:
+        print(pasteable(f"Suspected, not confirmed. To confirm, run `{comparison.confirm}`, best elsewhere."))
     return _exit_code(code, comparison.exit_code, options)
 
 
@@ -121,7 +134,7 @@ def _exit_code(own: int, compared: int, options: CheckOptions) -> int:
 def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettings:
     own = loaded.scenario.regression
     wanted = own.must_find if options.must_find is None else options.must_find
-    return RegressionSettings(own.rise, tuple(own.same), wanted)
+    return RegressionSettings(own.rise, wanted)
 
 
 def _judged(
@@ -134,7 +147,7 @@ def _judged(
     lines: list[HistoryLine] = [line]
     found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
     # A run that proves nothing, such as a run that fails fast, begins no period.
-    matching = [one for one in evidence if not mismatch(one, run, same=settings.same)]
+    matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)
         undo = command_line("regression", "accept", period.run, reason="keep the old baseline") + options.options
@@ -257,7 +270,7 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
     if directory is None:
         raise InputError(
             f"{run!r} is neither in a history of {place} nor a run in {output_dir}",
-            "`loadtest regression history` lists the runs.",
+            f"{mention('regression', 'history', history=place)} lists the runs.",
         )
     found = history.compact(measurements.read(directory))
     line = history.run_line(found, _verdict(directory))

@@ -3,7 +3,6 @@
 import os
 import queue
 import secrets
-import shlex
 import subprocess
 import sys
 import threading
@@ -49,10 +48,10 @@ class TargetOptions:
         """
         return None if self.embedded else choose(self.host, self.target, self.targets)
 
-    def arguments(self) -> list[str]:
-        """Return the options that choose the target, for a command line that a user can paste."""
-        given = {"--host": self.host, "--target": self.target, "--targets": self.targets}
-        return [shlex.quote(str(word)) for pair in given.items() if pair[1] is not None for word in pair]
+    @property
+    def of_target(self) -> dict[str, object]:
+        """The options that choose the target, for ``command_line``."""
+        return {"host": self.host, "target": self.target, "targets": self.targets}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -255,7 +255,7 @@ class Regression(Strict):
 
     rise: Share | None = None
     """Minimum rise of an error or 429 rate that counts, such as 0.05%."""
-    same: list[Literal["machine", "python", "harness"]] = []
+    same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: Annotated[Share, Field(gt=0)] | None = None
     """Growth of any entry's response time p50 that a check must be able to find, such as 20%; else it ends with 6."""

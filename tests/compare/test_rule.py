@@ -9,7 +9,7 @@ import pytest
 from plugins.regression_parts import TARGET, N, jittered, key, measurement, plain, run
 from scipy.special import stdtr
 
-from loadtest.compare.measurements import Key, Metric, RegressionSettings, RunMeasurements
+from loadtest.compare.measurements import Key, Metric, RunMeasurements
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import blind, improved_again, judge_history
 from loadtest.compare.verdict import suspects
@@ -271,10 +271,21 @@ def test_a_change_of_python_is_shown_and_may_refuse() -> None:
     """Beside a verdict as a possible cause; with ``same`` it makes runs incomparable. Unknown matches anything."""
     old = [msgspec.structs.replace(one, versions={"python": "3.11"}) for one in jittered(CALM)]
     new = run(SLOWER, 9, versions={"python": "3.12"})
+    strict = msgspec.structs.replace(new, same=("python",))
     assert "The python changed, too: 3.11 before, 3.12 now." in judge_history(old, new).reasons
-    assert judge_history(old, new, settings=RegressionSettings(same=("python",))).word == "not comparable"
-    unknown = judge_history(jittered(CALM), new, settings=RegressionSettings(same=("python",)))
-    assert unknown.word == "inconclusive"
+    assert judge_history(old, strict).word == "not comparable"
+    assert judge_history(jittered(CALM), strict).word == "inconclusive"
+
+
+def test_a_changed_definition_of_a_metric_refuses_it_alone() -> None:
+    """Values by another definition are no evidence; the other metrics are judged as before."""
+    new = run(SLOWER, 9)
+    changed = tuple(msgspec.structs.replace(one, definition=1 + (one.key == P50)) for one in new.measurements)
+    judged = judge_history(jittered(CALM), msgspec.structs.replace(new, measurements=changed))
+    refused = {one.key for one in judged.metrics if one.verdict == "learning"}
+    assert refused == {P50}
+    assert any("present definition" in one.why for one in judged.metrics)
+    assert judged.word == "pass", "the others are judged all the same"
 
 
 def test_slow_drift_is_found_against_the_first_runs() -> None:

@@ -43,7 +43,8 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
         runner = environment.create_worker_runner(*master)
     except (OSError, RecursionError) as error:
         raise TargetError(
-            f"no master answers at {master[0]}:{master[1]}", "Start it first: `loadtest run SCENARIO --master`."
+            f"no master answers at {master[0]}:{master[1]}",
+            "Start the master first; `loadtest run --help` has its options.",
         ) from error
     refusal = AsyncResult()
     worker = Worker(

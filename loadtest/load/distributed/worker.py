@@ -210,7 +210,7 @@ def _check(info: RunInfo, environment: Environment) -> None:
     if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
         raise InputError(
             f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
-            "Set LOADTEST_SCENARIO to the same scenario, or use `loadtest worker`, which receives it from the master.",
+            "Set LOADTEST_SCENARIO to the same scenario, or use the verb `worker`, which receives it from the master.",
         )
 
 

@@ -37,8 +37,8 @@ from loadtest.words import joined, suggestion
 
 logger = logging.getLogger(__name__)
 _POOL: Final = (
-    "the scenario's stages set the load, and its pool of users starts at once. Use --rate-multiplier X, or `loadtest "
-    "run SCENARIO --set traffic.NAME.stages.STAGE.rate=…`; max_users of a traffic entry bounds its users"
+    "the scenario's stages set the load, and its pool of users starts at once. Use --rate-multiplier X, or the "
+    "option --set traffic.NAME.stages.STAGE.rate=… of `loadtest run`; max_users of a traffic entry bounds its users"
 )
 _TASKS: Final = "traffic entries have no tags. Name the entries to run instead, as in `locust greetings`"
 

@@ -110,6 +110,8 @@ def verdict(one: MetricComparison) -> TableCell:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
         return TableCell("not judged", one.why, "faint")
+    if one.verdict == "inconclusive" and amounts.is_empty(one):
+        return TableCell("none seen", one.why, "faint")
     return TableCell(one.verdict, one.why, TONES[one.verdict])
 
 
@@ -151,17 +153,27 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
     ("OS", lambda run: run.generator.os),
     ("CPU", lambda run: run.generator.cpu),
     ("Cores", lambda run: run.generator.cores),
+    ("Python", lambda run: run.versions.get("python") or "unknown"),
+    ("Version of loadtest", lambda run: run.versions.get("harness") or "unknown"),
+    ("Region", lambda run: run.versions.get("region") or "unknown"),
     ("Workers", lambda run: count(run.generator.workers) if run.generator.workers else "none, one process"),
 )
+
+
+def differing(comparison: RunComparison) -> list[str]:
+    """Return the names of the facts of the test environment in which the head differs from the base."""
+    sides = comparison.base_runs, comparison.head_runs
+    found = {label: [set(_distinct(runs, field)) for runs in sides] for label, field in _IDENTITIES}
+    return [label for label, (base, head) in found.items() if base and head and not head <= base]
 
 
 def identities_table(comparison: RunComparison) -> Table:
     """Return the test environment of both sides, with differences marked."""
     rows: list[tuple[str, str, TableCell]] = []
+    changed = differing(comparison)
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
-        differs = bool(base and head) and set(base) != set(head)
-        rows.append((label, _listed(base), TableCell(_listed(head), "differs" if differs else "")))
+        rows.append((label, _listed(base), TableCell(_listed(head), "differs" if label in changed else "")))
     rows.append(("Runs", _period(comparison.base_runs), TableCell(_period(comparison.head_runs))))
     columns: TableColumns[tuple[str, str, TableCell]] = {
         "": lambda row: row[0],

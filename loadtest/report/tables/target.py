@@ -154,5 +154,5 @@ def slowest_table(findings: Findings) -> Table:
         "Outcome": lambda one: TableCell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
         "Trace id": lambda one: _example(one.request_id),
     }
-    note = "“loadtest slow RUN” lists more operations and their requests."
+    note = "The verb slow lists more operations and their requests."
     return table_of("slowest", "Slowest operations", columns, slowest(findings), note)
