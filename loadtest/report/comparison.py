@@ -180,9 +180,9 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
         ids = _trace_ids(directory, first.traffic)
         slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
         yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
-    changed = tables.differing(comparison)
+    changed = [label for label in tables.differing(comparison) if label != tables.SUBJECT]
     named = f"In the test environment, these differ: {', '.join(changed)}. Rule them out as the cause."
-    yield NextStep(named if changed else "No recorded fact of the test environment differs.")
+    yield NextStep(named if changed else "No other recorded fact of the test environment differs.")
 
 
 def _builds(comparison: RunComparison) -> str:

@@ -20,6 +20,7 @@ TONES: Final[dict[MetricVerdict, Tone]] = {
     "learning": "faint",
     "not comparable": "unsure",
 }
+SUBJECT: Final = "Version of the target"
 _SHA: Final = 12
 """Displayed digits of a commit."""
 _MOST_NAMED: Final = 3
@@ -148,7 +149,7 @@ _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
     ("Limits assumed", lambda run: run.target.limits),
     ("Deliberate faults", lambda run: "; ".join(run.target.faults) or "none"),
     ("API keys", lambda run: count(run.target.keys)),
-    ("Version of the target", lambda run: run.target_version or "not stated"),
+    (SUBJECT, lambda run: run.target_version or "not stated"),
     ("Commit of the scenario", commit),
     ("OS", lambda run: run.generator.os),
     ("CPU", lambda run: run.generator.cpu),
