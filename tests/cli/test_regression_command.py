@@ -197,7 +197,7 @@ def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture
         directory = max(folder.iterdir(), key=lambda each: each.name)
         made = msgspec.json.decode((directory / "comparison.json").read_bytes(), type=RunComparison)
         commands = [made.command, *(step.command for step in build(made, directory).steps)]
-        return [shlex.split(command)[1:] for command in commands]
+        return [shlex.split(command)[1:] for command in commands if command]
 
     given = ("--set", 'title="Is it?"', "--seed", "0", "--must-find", "30%", "--output-dir", str(folder))
     said, _, _ = checked(*CHECK, "--no-rerun", *given, runs=[(1.5, 0)])
@@ -206,7 +206,8 @@ def test_printed_commands_work_as_they_stand(checked: Fixture, loadtest: Fixture
     assert tuple(again[again.index("--seed") :][:2]) == ("--seed", "0")
     said, _, _ = checked(*confirm, runs=[(1.5, 0)])
     assert said.code == ExitCode.REGRESSED
-    confirmed, slow, accept = steps()
+    confirmed, slow, compare, accept = steps()
+    assert compare[:2] == ["compare", again[2]]
     assert confirmed[confirmed.index("--must-find") + 1] == "30%"
     assert (slow[0], slow[2:]) == ("slow", ["--traffic", "greetings"])
     assert loadtest(*accept).code == ExitCode.USAGE, "its placeholder is no reason"

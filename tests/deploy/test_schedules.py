@@ -102,7 +102,7 @@ def commands() -> dict[str, list[list[str]]]:
     found: dict[str, list[list[str]]] = {}
     for path in (GITLAB, JENKINS, SERVICE):
         text = re.sub(r"^\s*(#|//).*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-        asked = re.findall(r"/bin/loadtest ([^'\n]+)", text.replace("\\\n", " "))
+        asked = re.findall(r"/bin/loadtest ([^'\n|]+)", text.replace("\\\n", " "))
         # A variable of the shell stands for one word.
         found[path.name] = [shlex.split(re.sub(r"\$\w+", "staging", line)) for line in asked]
     script, *options = shlex.split(CRON.read_text(encoding="utf-8").splitlines()[-1])[5:]
