@@ -1,9 +1,11 @@
 """Arrivals against the schedule: lost arrivals, send times, delay and evenness.
 
-An arrival without a row is lost and belongs to the stage of its neighbours. The shape of arrivals decides the 429 rate.
+An arrival without a row is lost and belongs to the stage in which the schedule has it. The shape of arrivals decides
+the 429 rate.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -19,6 +21,7 @@ from loadtest.analysis.results import Result, Summary
 from loadtest.analysis.times import dispatch_lag, start_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.record.run_info import RunInfo
+from loadtest.schedule import TrafficSchedule
 
 GAPS: Final = 5_000_000
 """Largest number of arrivals of an entry whose gaps are measured; later arrivals are ignored."""
@@ -40,15 +43,10 @@ class Arrivals:
         self.last_of = {name: np.full(len(vocabulary.entries), -np.inf) for name in _MOMENTS}
         self._vocabulary = vocabulary
         self._lag: list[NDArray[np.float32]] = [np.zeros(0, np.float32) for _ in vocabulary.entries]
-        self._first = np.full(len(vocabulary.stage_keys), np.inf)
-        """Least known arrival number of each stage. Arrivals are numbered in the order of their stages."""
 
     def add(self, chunk: Chunk) -> None:
         for name in ("start", "end"):
             self.last = float(np.fmax(self.last, np.fmax.reduce(chunk.everything.floats(name))))
-        for rows, column in ((chunk.operations, "arrival"), (chunk.requests, "parent_arrival")):
-            for stage_index, own in rows.by_stage:
-                self._first[stage_index] = np.fmin(self._first[stage_index], np.fmin.reduce(own.floats(column)))
         for stage_index, rows in chunk.operations.by_judged_stage:
             if len(rows.sent):
                 self._note(self._vocabulary.entry_of[stage_index], rows.sent)
@@ -65,24 +63,16 @@ class Arrivals:
         In a completed run, these are the numbers below ``offered`` that have no row. A killed run has no ``offered``:
         there they are the arrivals that requests name and that have no outcome.
         """
-        found: dict[int, int] = {}
-        for place, (name, plan) in enumerate(info.traffic.items()):
-            ended, offered = consistency.ended[place], plan.offered
-            absent = consistency.unended(place) if offered is None else np.flatnonzero(~ended[:offered])
-            beyond = 0 if offered is None else max(0, offered - len(ended))
-            stages = [index for index, key in enumerate(self._vocabulary.stage_keys) if key.traffic == name]
-            found |= self._by_stage(absent, beyond, stages)
-        return found
+        lost: dict[str, tuple[Ints, range]] = {}
+        for ended, (name, plan) in zip(consistency.ended, info.traffic.items(), strict=True):
+            absent = consistency.unended(len(lost)) if plan.offered is None else np.flatnonzero(~ended[: plan.offered])
+            lost[name] = absent, range(len(ended), plan.offered or 0)
+        if not any(len(absent) or len(beyond) for absent, beyond in lost.values()):
+            return {}
+        from loadtest.plan import schedules  # noqa: PLC0415 - imports pydantic, which few records need
 
-    def _by_stage(self, absent: Ints, beyond: int, stages: list[int]) -> dict[int, int]:
-        """Count lost arrivals by the stage of the nearest known arrival before them, else after."""
-        seen = sorted((index for index in stages if np.isfinite(self._first[index])), key=self._first.__getitem__)
-        if not seen:
-            return {index: len(absent) + beyond for index in stages[-1:]}
-        places = np.maximum(np.searchsorted(self._first[seen], absent, side="right") - 1, 0)
-        counts = np.bincount(places, minlength=len(seen))
-        counts[-1] += beyond
-        return dict(zip(seen, counts.tolist(), strict=True))
+        counts = [_by_stage(each, *lost[each.traffic]) for each in schedules(info.traffic, info.seed)]
+        return dict(enumerate(chain.from_iterable(counts)))
 
     def _note(self, entry: int, rows: Rows) -> None:
         for name in _MOMENTS:
@@ -93,6 +83,20 @@ class Arrivals:
         places = rows.floats("arrival").astype(np.int64)
         self._lag[entry] = grown(self._lag[entry], int(places.max(initial=-1)) + 1, np.nan)[:GAPS]
         self._lag[entry][places] = start_lag(rows)
+
+
+def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[int]:
+    """Count lost arrivals by the stage in which the schedule has them; those after its end are of the last stage."""
+    counts = np.zeros(len(schedule.segments), np.int64)
+    if not len(counts):
+        return []
+    for first, _, where in schedule.blocks():
+        low, high = np.searchsorted(absent, (first, first + len(where)))
+        tally(counts, where[absent[low:high] - first])
+        tally(counts, where[max(0, beyond.start - first) : max(0, beyond.stop - first)])
+    found: list[int] = counts.tolist()
+    found[-1] += len(absent) + len(beyond) - sum(found)
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -155,13 +155,22 @@ def test_the_set_up_is_in_no_figure(tmp_path: Path) -> None:
 
 
 def test_lost_arrivals_are_counted_in_their_stage(tmp_path: Path) -> None:
-    """Arrivals that were offered and left no row are lost, in the stage of their neighbours; warm-up's don't count."""
+    """Arrivals that were offered and left no row are lost, in the stage in which they were due; warm-up's don't count."""
     run, rows = ten()
     kept = [row for row in rows if (row.arrival, row.parent_arrival) not in ((4, None), (None, 4))]
     figures = maker.findings(tmp_path / "run", run, kept).metrics.traffic["t"]
     assert figures.operations.lost == 1
     assert figures.operations.offered == 10
     assert figures.stages["within"].operations.lost == 1
+
+
+def test_arrivals_of_a_truncated_record_are_lost_where_they_were_due(tmp_path: Path) -> None:
+    """Of two stages of ten arrivals each the record has the first five: five are lost in one, ten in the other."""
+    stages = [maker.stage("a", 0, 10, 1), maker.stage("b", 10, 10, 1)]
+    rows = [maker.operation("t", k, k * 1000.0, k * 1000.0 + 5, stage="a") for k in range(5)]
+    run = maker.info({"t": maker.plan("sync_run", stages, offered=20)})
+    found = maker.findings(tmp_path / "run", run, rows).metrics.traffic["t"].stages
+    assert [(each.operations.offered, each.operations.lost) for each in found.values()] == [(10, 5), (10, 10)]
 
 
 OUTCOMES = ("ok", "throttled", "failed", "timed_out", "dropped", "lost", None)
