@@ -155,7 +155,7 @@ def test_the_set_up_is_in_no_figure(tmp_path: Path) -> None:
 
 
 def test_lost_arrivals_are_counted_in_their_stage(tmp_path: Path) -> None:
-    """Arrivals that were offered and left no row are lost, in the stage in which they were due; warm-up's don't count."""
+    """Arrivals that were offered and left no row are lost in the stage of their due time; warm-up's don't count."""
     run, rows = ten()
     kept = [row for row in rows if (row.arrival, row.parent_arrival) not in ((4, None), (None, 4))]
     figures = maker.findings(tmp_path / "run", run, kept).metrics.traffic["t"]
