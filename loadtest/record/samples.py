@@ -262,7 +262,7 @@ class SampleWriter:
 
 
 def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
-    """Yield the complete batches of a run directory's stream, torn or not; the file is memory-mapped.
+    """Yield the batches of a run directory's stream up to a torn or damaged batch; the file is memory-mapped.
 
     Raises:
         RecordError: if there is no stream, it is invalid, or of another schema version.
@@ -281,7 +281,8 @@ def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
         while True:
             try:
                 batch = stream.read_next_batch()
-            except (StopIteration, pa.ArrowInvalid, OSError):
+                batch.validate(full=True)  # a damaged buffer could end the process
+            except (StopIteration, pa.ArrowException, OSError):
                 return  # the end, or the torn last batch of a killed run
             yield batch
 
