@@ -3,35 +3,27 @@
 Reads a ``PreflightOrder`` and writes a ``Preflight``, both as JSON. Keys and endpoint come from the environment.
 """
 
+import asyncio
 import atexit
 import gc
 import sys
-from collections.abc import Sequence
 from typing import Final, Literal
 from urllib.parse import quote
 
 import msgspec
 
-from loadtest.contract import FIRST_KIND, JOBS_PATH, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, JobState, RequestKind
-from loadtest.credentials import credentials
+from loadtest.contract import FIRST_KIND, LIMIT_OF_KIND, REQUESTS, THROTTLED_STATUS, JobState, RequestKind
 from loadtest.errors import LoadtestError
 from loadtest.foreign_text import KeyFilter, visible
-from loadtest.http_headers import ClockOffset, user_agent
-from loadtest.preflight.client import UNKNOWN_JOB, PreflightClient, PreflightReply
+from loadtest.http_headers import ClockOffset, parse_date
+from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
 from loadtest.record.run_info import Preflight, PreflightCheck, PreflightRequest
 from loadtest.scenario import Scenario, Traffic
-from loadtest.targets import (
-    PREFLIGHT_KEYS,
-    PreflightOrder,
-    allow,
-    first_workflow,
-    header_values,
-    tls_context,
-    workflow_operation,
-)
+from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, workflow_operation
 
 _LEAST_TIMEOUT: Final = 10.0
-_JOBS: Final = JOBS_PATH.removeprefix("/")
+LONGEST: Final = 20.0
+"""Seconds that a preflight waits for an answer: the scenario's longest time-out within these two."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
@@ -54,14 +46,17 @@ _CHECKS: Final = ("reachable", "API", "key", "workflow", "answer", "clock")
 class Checks:
     """The checks of one preflight. It tries the first three keys, and runs the scenario's first workflow once."""
 
-    def __init__(self, client: PreflightClient, keys: Sequence[str], scenario: Scenario) -> None:
+    def __init__(self, client: TargetClient, runner: asyncio.Runner, scenario: Scenario) -> None:
         self._client = client
-        self._keys = keys
-        self._own = KeyFilter(keys)
+        self._runner = runner
+        self._keys = client.keys
+        self._own = KeyFilter(client.keys)
         self._scenario = scenario
+        traffic = first_workflow(scenario)
+        self._timeout = min(max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0), LONGEST)
         self._found: dict[str, PreflightCheck] = {}
         self._sent: list[PreflightRequest] = []
-        self._replies: list[PreflightReply] = []
+        self._replies: list[Reply] = []
 
     def run(self) -> Preflight:
         if self._api() and self._other_keys():
@@ -70,8 +65,9 @@ class Checks:
         unchecked = {name: PreflightCheck(name=name, result="unknown", words="not checked") for name in _CHECKS}
         return Preflight(checks=list((unchecked | self._found).values()), sent=self._sent)
 
-    def _send(self, kind: RequestKind, path: str, body: object = None, key_index: int = 0) -> PreflightReply:
-        reply = self._client.send("GET" if body is None else "POST", path, self._keys[key_index], body)
+    def _send(self, kind: RequestKind, *, job: str = "", body: object = None, key_index: int = 0) -> Reply:
+        key = self._keys[key_index]
+        reply = self._runner.run(self._client.ask(REQUESTS[kind], key, self._timeout, job=job, body=body))
         self._sent.append(
             PreflightRequest(limit=LIMIT_OF_KIND[kind], kind=kind, key_index=key_index, unix_s=round(reply.sent_s, 4))
         )
@@ -90,7 +86,7 @@ class Checks:
         return remedy is None
 
     def _api(self) -> bool:
-        reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}")
+        reply = self._send(RequestKind.RETRIEVE, job=UNKNOWN_JOB)
         if reply.failure is not None:
             return self._note("reachable", reply.failure, _TLS if "[SSL" in reply.failure else _START)
         self._note("reachable", f"answers in {reply.took_s * 1000:.0f} ms")
@@ -109,14 +105,14 @@ class Checks:
         self._note("API", f"an unknown job id is answered with {reply.summary}")
         return self._note("key", "accepted")
 
-    def _refused(self, reply: PreflightReply, index: int) -> bool:
+    def _refused(self, reply: Reply, index: int) -> bool:
         which = f"key {index + 1} of {len(self._keys)}" if len(self._keys) > 1 else "the key"
         return self._note("key", f"{which} was rejected with {reply.summary}", "Check WORKFLOW_API_KEYS.")
 
     def _other_keys(self) -> bool:
         others = range(1, min(len(self._keys), PREFLIGHT_KEYS))
         for index in others:
-            reply = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{UNKNOWN_JOB}", key_index=index)
+            reply = self._send(RequestKind.RETRIEVE, job=UNKNOWN_JOB, key_index=index)
             if reply.failure is not None:
                 return self._note("key", f"key {index + 1} of {len(self._keys)}: {reply.failure}", _START)
             if reply.status in {401, 403}:
@@ -132,10 +128,9 @@ class Checks:
             return self._unseen(words, words)
         kind = FIRST_KIND[workflow_operation(traffic)]
         body = {"name": traffic.workflow, "parameters": traffic.parameters}
-        reply = self._send(kind, REQUESTS[kind].path.removeprefix("/"), body)
-        return self._judge_run(traffic, reply, kind)
+        return self._judge_run(traffic, self._send(kind, body=body), kind)
 
-    def _judge_run(self, traffic: Traffic, reply: PreflightReply, kind: RequestKind) -> bool:
+    def _judge_run(self, traffic: Traffic, reply: Reply, kind: RequestKind) -> bool:
         name = traffic.workflow
         if reply.late and traffic.timeout > reply.took_s:
             return self._unseen(f"{name}: {reply.failure}; the scenario waits {traffic.timeout:g} s")
@@ -157,28 +152,29 @@ class Checks:
     def _unseen(self, workflow: str, answer: str = "not seen") -> bool:
         return self._note("workflow", workflow, known=False) and self._note("answer", answer, known=False)
 
-    def _answer(self, reply: PreflightReply, *, sync: bool) -> bool:
-        body = reply.body if isinstance(reply.body, dict) else {}
+    def _answer(self, reply: Reply, *, sync: bool) -> bool:
+        body = reply.fields
         remedy = "This is not the documented API: compare its answer with docs/contract.md."
+        job, state = body.get("jobId"), body.get("status")
         if sync:
             checks = {"result": isinstance(body.get("result"), dict), _TIME: _is_number(body.get(_TIME))}
-            if lacking := [key for key, there in checks.items() if not there]:
-                return self._note("answer", f"a run's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+        else:
+            checks = {"jobId": isinstance(job, str) and bool(job), "status": isinstance(state, str)}
+        if lacking := [key for key, there in checks.items() if not there]:
+            what = "a run's" if sync else "a submit's"
+            return self._note("answer", f"{what} answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
+        if sync:
             if (ratio := in_seconds(body[_TIME], reply.took_s)) is not None:
                 words = f"executionTime {body[_TIME]:g} looks like seconds: the answer took {ratio}"
                 return self._note("answer", words, known=False)
             return self._note("answer", "result and executionTime, as documented")
-        job, state = body.get("jobId"), body.get("status")
-        checks = {"jobId": isinstance(job, str) and bool(job), "status": isinstance(state, str)}
-        if lacking := [key for key, there in checks.items() if not there]:
-            return self._note("answer", f"a submit's answer lacks {' and '.join(lacking)}{_has(body)}", remedy)
         return self._retrieve(str(job), str(state), remedy)
 
     def _retrieve(self, job: str, state: str, remedy: str) -> bool:
-        retrieved = self._send(RequestKind.RETRIEVE, f"{_JOBS}/{quote(job, safe='')}")
+        retrieved = self._send(RequestKind.RETRIEVE, job=quote(job, safe=""))
         if retrieved.status == THROTTLED_STATUS:
             return self._note("answer", "429: the retrieval limit is exhausted", known=False)
-        found = retrieved.body if isinstance(retrieved.body, dict) else {}
+        found = retrieved.fields
         if retrieved.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
             return self._note(
                 "answer", f"the job just submitted was answered with {retrieved.failure or retrieved.summary}", remedy
@@ -192,8 +188,8 @@ class Checks:
     def _clock(self) -> None:
         offset = ClockOffset()
         for reply in self._replies:
-            if reply.date_s is not None:
-                offset.see(reply.date_s, reply.sent_s, reply.sent_s + reply.took_s)
+            if (date := parse_date(reply.headers.get("date", ""))) is not None:
+                offset.see(date.timestamp(), reply.sent_s, reply.sent_s + reply.took_s)
         low, high = offset.low, offset.high
         if offset.known and low <= high:
             words = f"the server's is {(low + high) / 2:+.1f} ± {max(0.05, (high - low) / 2):.1f} s from ours"
@@ -227,14 +223,12 @@ def main(order: PreflightOrder) -> bytes:
     Raises:
         LoadtestError: if the target may not be loaded.
     """
-    scenario = Scenario.model_validate(order.scenario)
-    keys, endpoint = credentials()
-    target = allow(order.url, listed=order.listed)
-    traffic = first_workflow(scenario)
-    headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("preflight"), **header_values(order.headers)}
-    timeout = max(_LEAST_TIMEOUT, traffic.timeout if traffic else 0.0)
-    with PreflightClient(target, headers, timeout, tls_context(order.tls)) as client:
-        return msgspec.json.encode(Checks(client, keys, scenario).run())
+    client = TargetClient(order, "preflight")
+    with asyncio.Runner() as runner:
+        try:
+            return msgspec.json.encode(Checks(client, runner, Scenario.model_validate(order.scenario)).run())
+        finally:
+            runner.run(client.close())
 
 
 if __name__ == "__main__":

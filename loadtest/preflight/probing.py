@@ -7,19 +7,15 @@ environment.
 import asyncio
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import httpx
 import msgspec
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
-from loadtest.credentials import credentials
 from loadtest.errors import LoadtestError, TargetError
-from loadtest.http_headers import user_agent
 from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, Who
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
 from loadtest.limits.probing.probe import SCOPE_REQUESTS, ProbeFinding, Prober
@@ -36,8 +32,7 @@ from loadtest.limits.probing.results import (
     verdict,
 )
 from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
-from loadtest.preflight.client import UNKNOWN_JOB, decode, exchange, http_client, why
-from loadtest.targets import Target, allow, header_values, tls_context
+from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
 from loadtest.units import Limit
 
 _UNKNOWN_WORKFLOW: Final = "loadtest-probe-no-such-workflow"
@@ -55,19 +50,29 @@ REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for reque
 
 
 @dataclass(slots=True)
-class Reply:
-    """The parts of an answer that a probe needs."""
+class Sent:
+    """A request of a probe: ``at`` is the intended time of sending in unix s, ``sent`` the real time."""
 
-    sent: float
-    late: float = 0.0
-    """Seconds from the intended to the real time of sending."""
-    answered: float = math.inf
-    status: int = 0
-    headers: httpx.Headers | None = None
-    body: Any = None
-    failure: str = ""
+    at: float
+    sent: float = 0.0
+    reply: Reply | None = None
     awaited: bool = False
-    """Whether it arrived before the probe went on."""
+    """Whether the answer arrived before the probe went on."""
+
+    @property
+    def late(self) -> float:
+        """Seconds from the intended to the real time of sending."""
+        return self.sent - self.at
+
+    @property
+    def status(self) -> int:
+        """Status of the answer; 0 without one."""
+        return 0 if self.reply is None else self.reply.status
+
+    @property
+    def answered(self) -> float:
+        """Time of the answer in unix s; infinite without one."""
+        return math.inf if self.reply is None or not self.status else self.reply.sent_s + self.reply.took_s
 
     @property
     def refused(self) -> bool:
@@ -78,22 +83,15 @@ class Reply:
 class Sender:
     """Sends a probe's requests to one target; the second API key shows whether keys share a quota."""
 
-    def __init__(self, target: Target, order: ProbeOrder, keys: Sequence[str], endpoint: str) -> None:
-        self._keys = keys
+    def __init__(self, client: TargetClient) -> None:
+        self._client = client
+        self.now = client.now
         self._workflow: str | None = None
-        headers = {"x-wf-endpoint": endpoint, "user-agent": user_agent("probe"), **header_values(order.headers)}
-        self.client = http_client(target, headers, tls_context(order.tls))
-        self._extensions = {"sni_hostname": target.server_name}
-        self._zero = time.time() - time.monotonic()
         self._pending: set[asyncio.Task[None]] = set()
-        self.replies: list[Reply] = []
+        self.replies: list[Sent] = []
         """Own requests since ``begin``."""
         self.sent = self.rejected = 0
         """Requests sent and rejected, of every key, since the start."""
-
-    def now(self) -> float:
-        """Unix seconds of a monotonic clock."""
-        return self._zero + time.monotonic()
 
     def begin(self, workflow: str | None) -> None:
         """Clear all replies. Then run ``workflow``; None for requests that execute nothing."""
@@ -108,19 +106,11 @@ class Sender:
         """
         await asyncio.sleep(max(0.0, send.at - self.now()))
         other = max((each for each in LIMIT_NAMES if each != limit), key=lambda each: DOCUMENTED[each].rate)
-        replies = [Reply(0.0) for _ in range(send.count)]
+        request = REQUESTS_OF[other if send.who == "other limit" else limit]
+        key = self._client.keys[1 if send.who == "other key" else 0]
         begin = self.now()
-        tasks = [
-            asyncio.create_task(
-                self._send(
-                    reply,
-                    REQUESTS_OF[other if send.who == "other limit" else limit],
-                    self._keys[1 if send.who == "other key" else 0],
-                    begin + after,
-                )
-            )
-            for reply, after in zip(replies, send.after, strict=True)
-        ]
+        replies = [Sent(begin + after) for after in send.after]
+        tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
         # Wait while answers arrive, because a busy machine reads them late, but not for requests that a queue releases.
@@ -133,53 +123,39 @@ class Sender:
         self._pending |= waiting
         for task in waiting:
             task.add_done_callback(self._pending.discard)
-        for reply in replies:
-            if reply.failure:
-                raise TargetError(f"a request got no answer: {reply.failure}", "Check the target, then probe again.")
-            if first:
-                _check(reply, limit)
-            reply.awaited = bool(reply.status)
+        for each in replies:
+            if each.reply is not None and each.reply.failure is not None:
+                words = f"a request got no answer: {each.reply.failure}"
+                raise TargetError(words, "Check the target, then probe again.")
+            if first and each.reply is not None:
+                _check(each.reply, limit, rejected=each.refused)
+            each.awaited = bool(each.status)
         self.sent += len(replies)
         self.rejected += sum(reply.refused for reply in replies)
         if send.who == "own":
             self.replies += replies
         return [ProbeAnswer(reply.sent, reply.answered, not reply.refused, send.who) for reply in replies]
 
-    async def _send(self, reply: Reply, request: Request, key: str, at: float) -> None:
-        await asyncio.sleep(max(0.0, at - self.now()))
+    async def _send(self, sent: Sent, request: Request, key: str) -> None:
+        await asyncio.sleep(max(0.0, sent.at - self.now()))
         executes = request.method == "POST"
-        path = request.path.removeprefix("/") + ("" if executes else UNKNOWN_JOB)
         body = {"name": self._workflow or _UNKNOWN_WORKFLOW} if executes else None
-        wanted = self.client.build_request(
-            request.method, path, json=body, headers={"x-api-key": key}, extensions=self._extensions
-        )
-        reply.sent = self.now()
-        reply.late = reply.sent - at
-        try:
-            answer, data = await exchange(self.client, wanted, _TIMEOUT_S)
-        except TimeoutError:
-            reply.failure = f"no whole answer within {_TIMEOUT_S:g} s"
-            return
-        except httpx.HTTPError as error:
-            reply.failure = why(error)
-            return
-        reply.answered = self.now()
-        reply.status, reply.headers = answer.status_code, answer.headers
-        reply.body = None if data is None else decode(data)
+        sent.sent = self.now()
+        job = "" if executes else UNKNOWN_JOB
+        sent.reply = await self._client.ask(request, key, _TIMEOUT_S, job=job, body=body)
 
     async def end(self) -> None:
         for task in self._pending:
             task.cancel()
         await asyncio.gather(*self._pending, return_exceptions=True)
-        await self.client.aclose()
+        await self._client.close()
 
 
-def _check(reply: Reply, limit: LimitName) -> None:
+def _check(reply: Reply, limit: LimitName, *, rejected: bool) -> None:
     """Check that the first answer is from this API, and that the key is accepted."""
     if reply.status in {401, 403}:
         raise TargetError(f"the key was rejected with {reply.status}", "Check WORKFLOW_API_KEYS.")
-    known = isinstance(reply.body, dict) and ("error" in reply.body or "jobId" in reply.body or "result" in reply.body)
-    if not known and not reply.refused:
+    if reply.fields.keys().isdisjoint({"error", "jobId", "result"}) and not rejected:
         raise TargetError(
             f"a request on {limit} was answered with {reply.status} instead of JSON of the Workflow API",
             "Check the URL, up to the part before /v1.",
@@ -295,23 +271,21 @@ async def _drive(
             return found
 
 
-def _late_s(replies: Sequence[Reply]) -> float:
+def _late_s(replies: Sequence[Sent]) -> float:
     """The lateness in s that a tenth of the requests reached."""
     return sorted(reply.late for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
 
 
-def _overtaken(replies: Sequence[Reply], *, waits: bool = True) -> bool:
+def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
     """Whether answers came after later requests; accepted requests may, if a queue or a workflow holds them."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 
-def _finding(
-    limit: LimitName, found: ProbeFinding, replies: Sequence[Reply], executed: int, again: int
-) -> LimitFinding:
+def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Sent], executed: int, again: int) -> LimitFinding:
     told = [
-        HeadedAnswer(reply.sent, reply.answered, reply.refused, dict(reply.headers or {}))
-        for reply in replies
-        if reply.status
+        HeadedAnswer(each.sent, each.answered, each.refused, dict(each.reply.headers))
+        for each in replies
+        if each.reply is not None and each.status
     ]
     if _overtaken(replies, waits=found.held or executed > 0):
         late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
@@ -337,14 +311,12 @@ def _finding(
         retry_after=retry_after(told),
         headers=rate_limit_headers(told),
         executed=executed,
-        jobs_of_rejected=sum(
-            "jobId" in reply.body for reply in replies if reply.refused and isinstance(reply.body, dict)
-        ),
+        jobs_of_rejected=sum("jobId" in each.reply.fields for each in replies if each.refused and each.reply),
         why=found.why,
     )
 
 
-def _busy(replies: Sequence[Reply], again: int) -> list[str]:
+def _busy(replies: Sequence[Sent], again: int) -> list[str]:
     late, begun = _late_s(replies), f", and the probe began {again + 1} times" * bool(again)
     if late < _LATE_S and not again:
         return []
@@ -358,11 +330,11 @@ async def probe(order: ProbeOrder, tell: Callable[[ProbeMessage], None]) -> None
     Raises:
         LoadtestError: if the target may not be loaded, or is not this API.
     """
-    keys, endpoint = credentials()
-    sender = Sender(allow(order.url, listed=order.listed), order, keys, endpoint)
+    client = TargetClient(order, "probe")
+    sender = Sender(client)
     try:
         for limit in order.documented:
-            tell(Found(finding=await probe_limit(sender, order, limit, len(keys), tell)))
+            tell(Found(finding=await probe_limit(sender, order, limit, len(client.keys), tell)))
     finally:
         await sender.end()
 

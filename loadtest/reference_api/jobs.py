@@ -35,34 +35,13 @@ _HEAD: Final = struct.Struct("<dI?")
 
 
 class State(StrEnum):
-    """The state of a job."""
+    """The state of a job whose id is known; ``docs/reference-api.md`` shows the documented status of each."""
 
     QUEUED = "queued"
     """Accepted; waits for a worker."""
     RUNNING = "running"
     COMPLETED = JobState.COMPLETED.value
     FAILED = JobState.FAILED.value
-    EXPIRED = "expired"
-    """Its retention is over; its id is unknown."""
-
-
-FOLLOWING: Final[dict[State, tuple[State, ...]]] = {
-    State.QUEUED: (State.RUNNING,),
-    State.RUNNING: (State.COMPLETED, State.FAILED),
-    State.COMPLETED: (State.EXPIRED,),
-    State.FAILED: (State.EXPIRED,),
-    State.EXPIRED: (),
-}
-"""All possible transitions."""
-
-STATUS: Final[dict[State, JobState | None]] = {
-    State.QUEUED: JobState.PENDING,
-    State.RUNNING: JobState.PENDING,
-    State.COMPLETED: JobState.COMPLETED,
-    State.FAILED: JobState.FAILED,
-    State.EXPIRED: None,
-}
-"""The documented ``status`` for a retrieval; None for a 404."""
 
 
 class Job(msgspec.Struct, gc=False, eq=False):
@@ -75,19 +54,8 @@ class Job(msgspec.Struct, gc=False, eq=False):
     workflow: Workflow
     call: Call
     id: str = msgspec.field(default_factory=lambda: secrets.token_hex(12))
-    state: State = State.QUEUED
-    started: float = 0.0
-    """Start of its execution in monotonic s; 0 before."""
-
-    def move(self, state: State) -> None:
-        """Change the state.
-
-        Raises:
-            RuntimeError: if there is no such transition; the state stays.
-        """
-        if state not in FOLLOWING[self.state]:
-            raise RuntimeError(f"a job that is {self.state} cannot become {state}")
-        self.state = state
+    started: float | None = None
+    """Start of its execution in monotonic s; None while it is queued."""
 
 
 class FaultHooks(Protocol):
@@ -271,8 +239,7 @@ class JobStore:
                 self._tasks.discard(task)
 
     async def _run(self, job: Job) -> None:
-        job.move(State.RUNNING)
-        job.started = self._clock()
+        job.started = began = self._clock()
         outcome: ExecutionOutcome | None
         try:
             if self._fault_hooks is None:
@@ -281,7 +248,7 @@ class JobStore:
                 outcome = await self._fault_hooks.execute(job)
         except Exception:
             logger.exception("workflow %s broke", job.workflow.name)
-            outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - job.started) * 1000, 3))
+            outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - began) * 1000, 3))
         if outcome is not None:
             self._finish(job, outcome)
 
@@ -292,7 +259,6 @@ class JobStore:
         else:
             state, body = State.COMPLETED, {"status": JobState.COMPLETED, "result": msgspec.Raw(outcome.result)}
         body["executionTime"] = outcome.milliseconds
-        job.move(state)
         if job.owner not in self._owners:
             self._owners.append(job.owner)
         head = _HEAD.pack(self._clock() + self._retention, self._owners.index(job.owner), state is State.FAILED)
@@ -322,8 +288,8 @@ class JobStore:
             self._sweep_later()
 
     def _pending(self, job: Job) -> bytes:
-        body: dict[str, Any] = {"jobId": job.id, "status": STATUS[job.state]}
-        if self._pending_time == "elapsed" and job.state is not State.QUEUED:
+        body: dict[str, Any] = {"jobId": job.id, "status": JobState.PENDING}
+        if self._pending_time == "elapsed" and job.started is not None:
             body["executionTime"] = round((self._clock() - job.started) * 1000, 3)
         elif self._pending_time != "omitted":
             body["executionTime"] = 0

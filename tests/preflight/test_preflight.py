@@ -1,5 +1,6 @@
 """The preflight, against real servers and broken ones: at most five requests, and a sentence that says what to do."""
 
+import asyncio
 import json
 import re
 import threading
@@ -14,13 +15,14 @@ from plugins.peers import Peer, Talk
 from plugins.stubs import UNKNOWN, Stub, pending_forever
 from plugins.verbs import CARRIED_OUT, Said
 
+from loadtest.contract import REQUESTS, RequestKind
 from loadtest.preflight.__main__ import in_seconds
 from loadtest.preflight.__main__ import main as look
-from loadtest.preflight.client import PreflightClient
+from loadtest.preflight.client import TargetClient
 from loadtest.record.run_info import Preflight
 from loadtest.report.__main__ import main as report
 from loadtest.scenario import load_scenario
-from loadtest.targets import PreflightOrder, allow
+from loadtest.targets import PreflightOrder
 
 SECRET = "not-to-be-shown-anywhere"
 Verb = Callable[..., Said]
@@ -233,15 +235,14 @@ def test_an_answer_that_drips_has_an_end(peer: Callable[..., Peer], part: str) -
         while True:
             talk.send(b"x", b"x")
 
-    target = allow(f"http://127.0.0.1:{peer(drip).port}")
-    with PreflightClient(target, {}, timeout=0.3) as client:
-        reply = client.send("GET", "x", SECRET)
+    order = PreflightOrder(url=f"http://127.0.0.1:{peer(drip).port}", listed=False, scenario={})
+    reply = asyncio.run(TargetClient(order, "test").ask(REQUESTS[RequestKind.RETRIEVE], SECRET, 0.3))
     assert (reply.late, reply.failure) == (True, "no whole answer within 0.3 s")
 
 
 def test_a_target_that_needs_longer_than_a_preflight_waits_may_be_loaded(monkeypatch, tmp_path, stub):
     """Where the scenario waits longer, too: the workflow is just not seen to work."""
-    monkeypatch.setattr("loadtest.preflight.client.LONGEST", 0.3)
+    monkeypatch.setattr("loadtest.preflight.__main__.LONGEST", 0.3)
     done = threading.Event()
 
     def slow(method: str, *_: Any) -> tuple[int, Any]:
