@@ -46,7 +46,7 @@ def resident(count: int) -> float:
 
 def traced(count: int) -> float:
     """What Python has allocated per job in a store by itself, in this process."""
-    from loadtest.reference_api.jobs import JobStore  # noqa: PLC0415
+    from loadtest.reference_api.jobs import JobStore, State  # noqa: PLC0415
     from loadtest.reference_api.workflows.execution import Threads  # noqa: PLC0415
     from loadtest.reference_api.workflows.loading import load_workflows  # noqa: PLC0415
     from loadtest.reference_settings import ServerConfig  # noqa: PLC0415 -- the servers are measured without it here
@@ -60,7 +60,7 @@ def traced(count: int) -> float:
             for _ in range(more):
                 store.submit(owner, echo, echo.call({"text": TEXT + ""}))
                 await asyncio.sleep(0)
-            while store.running:  # noqa: ASYNC110 -- it waits for all of them
+            while store.counts[State.RUNNING]:  # noqa: ASYNC110 -- it waits for all of them
                 await asyncio.sleep(0)
 
         await fill(1_000)

@@ -239,7 +239,7 @@ def check_before_run(
     if chosen.entry is None:
         return None
     assumed = assumed_limits_of(loaded, chosen, embedded=False)
-    once = minimum_load(loaded.scenario, planned_traffic(loaded, assumed, keys), keys=keys, preflight=False)
+    once = minimum_load(loaded.scenario, planned_traffic(loaded, assumed, keys))
     load = repeated(once, starts_s, preflight_load(loaded.scenario, keys) if preflight else None)
     return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
 

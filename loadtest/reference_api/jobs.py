@@ -124,18 +124,6 @@ class JobStore:
         return len(self._jobs) + len(self._finished)
 
     @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def running(self) -> int:
-        return len(self._tasks)
-
-    @property
-    def kept(self) -> int:
-        return len(self._finished)
-
-    @property
     def counts(self) -> dict[State, int]:
         return {
             State.QUEUED: len(self._waiting),

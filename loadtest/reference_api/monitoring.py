@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from loadtest.reference_api.http.messages import AsgiScope, Header, Message, ServerReply, encode
-from loadtest.reference_api.jobs import JobStore
+from loadtest.reference_api.jobs import JobStore, State
 from loadtest.reference_api.limits import DRAWN, RateLimits
 from loadtest.reference_api.workflows.execution import BOUNDS, Workflow
 from loadtest.reference_settings import ServerConfig
@@ -121,7 +121,7 @@ class Monitoring(Collector):
         pools = {workflow.threads for workflow in self._workflows.values()}
         for name, text, value in (
             ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
-            ("workflow_workers_busy", "Workers that execute a job.", jobs.running),
+            ("workflow_workers_busy", "Workers that execute a job.", jobs.counts[State.RUNNING]),
             ("workflow_workers_limit", "Number of workers.", config.workers),
             ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),
             ("workflow_threads_limit", "Maximum number of threads.", config.threads),

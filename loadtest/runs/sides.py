@@ -200,7 +200,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
     if assumed.spec.algorithm == CONCURRENCY:
         return 0.0
     windows = [assumed.limit_on(name).window for plan in traffic.values() for each in plan.stages for name in each.over]
-    once = minimum_load(side.loaded.scenario, traffic, keys=len(side.keys), preflight=False)
+    once = minimum_load(side.loaded.scenario, traffic)
     load = repeated(once, starts_s)
     for name in LIMIT_NAMES:
         limit = assumed.limit_on(name)

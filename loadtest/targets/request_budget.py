@@ -66,13 +66,13 @@ class MinimumLoad:
         return int(inside.max())
 
 
-def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan], *, keys: int, preflight: bool) -> MinimumLoad:
-    """Count the minimum load of a run.
+def minimum_load(scenario: Scenario, plans: Mapping[str, TrafficPlan]) -> MinimumLoad:
+    """Count the minimum load of a run without its preflight.
 
     Raises:
         InputError: if an entry has more than 5,000,000 arrivals.
     """
-    counts = _preflight(scenario, keys) if preflight else Counter()
+    counts: Counter[LimitName] = Counter()
     for name, traffic in scenario.traffic.items():
         if traffic.operation in JOB_OPERATIONS and traffic.job_ids == "seeded":
             seeds = max(traffic.seed_jobs, plans[name].key_count)
@@ -191,22 +191,20 @@ def check_request_budget(
 
 
 def _check_counts(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad) -> None:
-    price, too_much = entry.price_per_execution or 0.0, ""
+    price, remedy = entry.price_per_execution or 0.0, "Shorten the stages or lower their rates with --set."
+    for key, most, planned, words in (
+        ("max_operations", entry.max_operations, load.operations, f"{load.operations:,} are planned"),
+        ("max_requests", entry.max_requests, load.requests, f"at least {load.requests:,} are planned{_COUNTED}"),
+    ):
+        if most is not None and planned > most:
+            raise InputError(f"{chosen.key(key)} is {most:,}, but {words}", remedy)
     cost = load.executions * price
-    if entry.max_operations is not None and load.operations > entry.max_operations:
-        too_much = f"{chosen.key('max_operations')} is {entry.max_operations:,}, but {load.operations:,} are planned"
-    elif entry.max_requests is not None and load.requests > entry.max_requests:
-        too_much = (
-            f"{chosen.key('max_requests')} is {entry.max_requests:,}, but at least {load.requests:,} are planned "
-            "(including a poll for each submit, preflight and seeding)"
-        )
-    elif entry.max_cost is not None and cost > entry.max_cost * (1 + 1e-9):
-        too_much = (
+    if entry.max_cost is not None and cost > entry.max_cost * (1 + 1e-9):
+        raise InputError(
             f"{chosen.key('max_cost')} is {entry.max_cost:g}, but the {load.executions:,} planned executions "
-            f"cost {cost:g} at {price:g} each"
+            f"cost {cost:g} at {price:g} each",
+            remedy,
         )
-    if too_much:
-        raise InputError(too_much, "Shorten the stages or lower their rates with --set.")
 
 
 def _check_times(chosen: NamedEntry, entry: TargetEntry, load: MinimumLoad, now: datetime) -> float | None:

@@ -9,7 +9,15 @@ from plugins.deploy_parts import DEPLOY
 from loadtest.plan import traffic_plans
 from loadtest.prepare import assumed_limits_of
 from loadtest.scenario import find_scenario, load_scenario
-from loadtest.targets import ChosenTarget, Target, check_request_budget, load_targets, minimum_load
+from loadtest.targets import (
+    ChosenTarget,
+    Target,
+    check_request_budget,
+    load_targets,
+    minimum_load,
+    preflight_load,
+    repeated,
+)
 
 ROOT = DEPLOY.parent
 
@@ -26,7 +34,8 @@ def test_the_scenario_that_is_run_stays_inside_the_leash(file, name, scenario, m
     chosen = ChosenTarget(name, entry, path, target=target)
     loaded = load_scenario(find_scenario(scenario))
     belief = assumed_limits_of(loaded, chosen, embedded=False)
-    demand = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1), keys=1, preflight=True)
+    once = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1))
+    demand = repeated(once, [0.0], preflight_load(loaded.scenario, 1))
     leash = check_request_budget(chosen, demand, belief.limits, keys=1, now=datetime.now(UTC))
     assert leash.name == name
     # Retries and polls that no plan can know fit, too.

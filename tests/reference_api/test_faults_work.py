@@ -11,7 +11,7 @@ from plugins.processes import until_async
 from loadtest.faults import parse
 from loadtest.reference_api.faults.active_faults import ActiveFaults
 from loadtest.reference_api.faults.work_faults import WorkFaults, spoil
-from loadtest.reference_api.jobs import Job, JobStore
+from loadtest.reference_api.jobs import Job, JobStore, State
 from loadtest.reference_api.workflows.execution import Threads
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
@@ -44,12 +44,12 @@ def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
         for _ in range(100):
             store.submit(STARVED, SLEEP, long)
         await asyncio.sleep(0)
-        assert (store.running, store.waiting) == (1, 100)
+        assert [*store.counts.values()] == [100, 1, 0, 0]
         before = work.count
         store.wake()
         looks = work.count - before
         active.remove()
-        await until_async(lambda: store.running == 50)
+        await until_async(lambda: store.counts[State.RUNNING] == 50)
         store.close()
         return looks
 

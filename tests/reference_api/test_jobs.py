@@ -107,11 +107,10 @@ def test_ten_thousand_jobs_wait_in_turn() -> None:
         submitted += [store.submit(None, HELLO, HELLO.call({})) for _ in range(9_999)]
         with pytest.raises(QueueFullError):
             store.submit(None, HELLO, HELLO.call({}))
-        assert (len(store), store.waiting, store.running, store.kept) == (10_000, 9_999, 1, 0)
+        assert (len(store), *store.counts.values()) == (10_000, 9_999, 1, 0, 0)
         assert all(b"pending" in (store.retrieve(None, job.id) or b"") for job in submitted)
         await asyncio.wait_for(asyncio.gather(*store._tasks), 20)
-        assert (store.waiting, store.running, store.kept) == (0, 0, 10_000)
-        assert store.counts[State.COMPLETED] == 10_000
+        assert [*store.counts.values()] == [0, 0, 10_000, 0]
 
     asyncio.run(run())
 

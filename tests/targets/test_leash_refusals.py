@@ -116,7 +116,7 @@ def test_planned_sends_are_counted_from_the_exact_schedule(tmp_path: Path) -> No
         path.write_text(f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\nstages = [{stages}]\n')
         scenario = load_scenario(find_scenario(str(path))).scenario
         plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=False), 1)
-        return minimum_load(scenario, plans, keys=1, preflight=False).peak("sync_run", limits["sync_run"])
+        return minimum_load(scenario, plans).peak("sync_run", limits["sync_run"])
 
     assert peak('{ name = "a", rate = "10/min", duration = "10m" }') == 10
     assert peak('{ name = "a", rate = "11/min", duration = "10m" }') == 11

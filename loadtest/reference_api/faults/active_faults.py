@@ -192,13 +192,6 @@ def _is_work(fault: AnyFault) -> bool:
     return isinstance(fault, _WORK) or (isinstance(fault, kinds.DuplicateResult) and fault.what == "result")
 
 
-async def pause(seconds: float) -> None:
-    """Sleep at least ``seconds``: an event loop's timers have a resolution of 1 ms, and may fire early."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
-        await asyncio.sleep(max(left, 0.001))
-
-
 class Freezer:
     """Freezes the whole server by blocking its event loop; a stopping server resumes.
 

@@ -23,7 +23,7 @@ from loadtest.errors import InputError
 from loadtest.faults import AnyFault, from_values, parse, to_text, to_words
 from loadtest.faults.kinds import DuplicateResult, Error, Freeze, Garbage, Reset, Throttle, Truncate
 from loadtest.reference_api.app import WorkflowApi, route
-from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer, pause
+from loadtest.reference_api.faults.active_faults import ActiveFault, Freezer
 from loadtest.reference_api.faults.work_faults import HITS, WorkFaults, without_time
 from loadtest.reference_api.http.messages import (
     ApiError,
@@ -36,9 +36,10 @@ from loadtest.reference_api.http.messages import (
     ServerReply,
     answer_headers,
     encode,
+    read_body,
 )
 from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, head, uvicorn_config
-from loadtest.reference_api.workflows.execution import INTERNAL
+from loadtest.reference_api.workflows.execution import INTERNAL, pause
 from loadtest.reference_settings import ServerConfig
 
 _KINDS: Final = b"x-loadtest-faults"
@@ -154,14 +155,11 @@ class FaultyApi:
         elif isinstance(cut, Garbage) and cut.what == "answer":
             await _close(scope, receive, _NO_HTTP)
         else:
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": _no_json(len(body)) if cut else body})
+            await _send(send, answer.status, headers, _no_json(len(body)) if cut else body)
 
     async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: AsgiScope, send: Send) -> None:
         self.api.monitoring.answered(scope, reply.status)
-        headers = [*answer_headers(reply), *self._mark(hits)]
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        await _send(send, reply.status, [*answer_headers(reply), *self._mark(hits)], reply.body)
 
     def _mark(self, hits: Sequence[AnyFault]) -> list[Header]:
         """Headers with all kinds of faults, and with those that affected this response."""
@@ -190,6 +188,11 @@ class _Answer:
             self.body = body
             length = (b"content-length", b"%d" % len(body))
             self.headers = [length if name == b"content-length" else (name, value) for name, value in self.headers]
+
+
+async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
@@ -231,10 +234,10 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class _RefusedError(Exception):
+class _RefusedError(InputError):
     def __init__(self, status: int, message: str, remedy: str = "") -> None:
-        super().__init__(message)
-        self.reply = ServerReply(status, encode({"error": message, "remedy": remedy}))
+        super().__init__(message, remedy)
+        self.status = status
 
 
 class Control:
@@ -247,13 +250,15 @@ class Control:
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         try:
             _check_sender(scope)
-            reply = self._answer(scope["method"], scope["path"], await _body(receive))
-        except _RefusedError as refused:
-            reply = refused.reply
+            reply = self._answer(scope["method"], scope["path"], await read_body(scope, receive, _LARGEST))
+        except InputError as error:
+            status = error.status if isinstance(error, _RefusedError) else 400
+            reply = ServerReply(status, encode({"error": error.message, "remedy": error.remedy}))
+        except ApiError as error:
+            reply = error.reply({})
         except DisconnectedError:
             return  # a partial body is discarded
-        await send({"type": "http.response.start", "status": reply.status, "headers": answer_headers(reply)})
-        await send({"type": "http.response.body", "body": reply.body})
+        await _send(send, reply.status, answer_headers(reply), reply.body)
 
     def _answer(self, method: str, path: str, body: bytes) -> ServerReply:
         match method, path:
@@ -275,11 +280,7 @@ class Control:
         return ServerReply(200, encode({"removed": 1}))
 
     def _add(self, body: bytes) -> ServerReply:
-        try:
-            added = self._active.add(_faults(body), self._active.clock())
-        except InputError as error:
-            raise _RefusedError(400, error.message, error.remedy) from None
-        return ServerReply(201, self._shown(added))
+        return ServerReply(201, self._shown(self._active.add(_faults(body), self._active.clock())))
 
     def _begin(self, body: bytes) -> ServerReply:
         """Count every fault's start from the time in the body, in s since 1970."""
@@ -332,19 +333,6 @@ def _check_sender(scope: AsgiScope) -> None:
         raise _RefusedError(403, "only loopback names are allowed", "Use 127.0.0.1.")
     if (origin := headers.get(b"origin")) is not None and origin != b"http://" + host:
         raise _RefusedError(403, "other sites' web pages are not allowed", "Send no Origin.")
-
-
-async def _body(receive: Receive) -> bytes:
-    body, more = b"", True
-    while more:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise DisconnectedError
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
-        if len(body) > _LARGEST:
-            raise _RefusedError(413, "the body is too large")
-    return body
 
 
 @contextlib.asynccontextmanager

@@ -12,10 +12,10 @@ import msgspec
 
 from loadtest.contract import JobState, LimitName
 from loadtest.faults import AnyFault, kinds
-from loadtest.reference_api.faults.active_faults import ActiveFaults, pause
+from loadtest.reference_api.faults.active_faults import ActiveFaults
 from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.jobs import Job
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute
+from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute, pause
 
 _MOST: Final = 200_000
 """Maximum number of jobs whose faults are remembered; the oldest are dropped first."""

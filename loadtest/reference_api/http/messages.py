@@ -120,7 +120,7 @@ class RequestReader:
             ApiError: 413 ``body_too_large``, 400 ``invalid_json`` or ``invalid_request`` (naming the field).
             DisconnectedError: if the client hung up before its body was complete.
         """
-        body = await _read(scope, receive, self._max_body)
+        body = await read_body(scope, receive, self._max_body)
         try:
             return self._decode(body)
         except msgspec.ValidationError as error:
@@ -135,7 +135,8 @@ class RequestReader:
             raise ApiError(ErrorCode.INVALID_JSON, "The request body is nested too deeply") from None
 
 
-async def _read(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
+async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
+    """Read a request's body; errors as ``RequestReader.read``."""
     # A client still writing when the connection closes may never see the response, so a body of any usual size is read
     # completely; only beyond MAX_BODY does the server hang up early.
     body, size, more = b"", _declared(scope), True

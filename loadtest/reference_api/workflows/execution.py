@@ -128,6 +128,13 @@ class Threads:
         return self.busy
 
 
+async def pause(seconds: float) -> None:
+    """Sleep at least ``seconds``: an event loop's timers have a resolution of 1 ms, and may fire early."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
+        await asyncio.sleep(max(left, 0.001))
+
+
 Call = Callable[[], Any]
 """A workflow's function with its arguments: returns the result, a JSON object, or a coroutine that does."""
 

@@ -1,6 +1,5 @@
 """The workflows of a server: the built-in workflows, and functions of configured modules."""
 
-import asyncio
 import contextlib
 import hashlib
 import importlib
@@ -24,7 +23,7 @@ from loadtest.contract import ErrorCode
 from loadtest.errors import InputError
 from loadtest.reference_api import WorkflowFailedError, cancelled
 from loadtest.reference_api.http.messages import ApiError, explain
-from loadtest.reference_api.workflows.execution import Call, Threads, Workflow
+from loadtest.reference_api.workflows.execution import Call, Threads, Workflow, pause
 from loadtest.reference_settings import ServerConfig
 
 _DOCUMENT: Final = "docs/reference-api.md shows how to write one."
@@ -120,10 +119,7 @@ async def fail(parameters: FailParameters) -> dict[str, Any]:
 async def sleep(parameters: _Sleep) -> dict[str, float]:
     """Sleep for a drawn time at least, and return ``{"sleptMs": slept}``."""
     start = time.perf_counter()
-    end = start + parameters.draw() / 1000
-    # The event loop's timers have a resolution of 1 ms and may fire early: sleep until the drawn time has passed.
-    while (left := end - time.perf_counter()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
-        await asyncio.sleep(max(left, 0.001))
+    await pause(parameters.draw() / 1000)
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
 
 
