@@ -44,11 +44,11 @@ def test_expired_jobs_are_freed_though_no_submit_comes(monkeypatch: pytest.Monke
         store = JobStore(200, 0, retention=0.1, clock=lambda: now)
         ids = [store.submit(None, HELLO, HELLO.call({})).id for _ in range(100)]
         await asyncio.gather(*store._tasks)
-        assert (len(store), store.kept) == (100, 100)
+        assert (len(store), store.counts[State.COMPLETED]) == (100, 100)
         now = 0.1
         assert not any(store.retrieve(None, each) for each in ids)
         assert store.expire()
-        assert store.kept == 93
+        assert store.counts[State.COMPLETED] == 93
         await until_async(lambda: not len(store))
         assert set(store.counts.values()) == {0}
 
@@ -67,7 +67,7 @@ def test_a_job_whose_retention_is_not_over_stays() -> None:
         for _ in range(100):
             now += 1
             kept.append(store.submit(None, HELLO, HELLO.call({})).id)
-            await until_async(lambda: store.running == 1)
+            await until_async(lambda: store.counts[State.RUNNING] == 1)
             assert not store.expire()
         assert [bool(store.retrieve(None, each)) for each in kept] == [False] * 50 + [True] * 50
         assert len(store) == 51
@@ -223,11 +223,11 @@ class JobMachine(RuleBasedStateMachine):
     @invariant()
     def numbers_are_the_models(self) -> None:
         running = min(WORKERS, len(self.pending))
-        assert (self.store.running, self.store.waiting) == (running, len(self.pending) - running)
-        assert self.store.kept == len(self.ended)
+        counts = self.store.counts
+        assert (counts[State.RUNNING], counts[State.QUEUED]) == (running, len(self.pending) - running)
         assert len(self.store) == len(self.pending) + len(self.ended)
-        assert self.store.counts[State.FAILED] == sum(not good for good, _ in self.ended.values())
-        assert sum(self.store.counts.values()) == len(self.store)
+        assert counts[State.FAILED] == sum(not good for good, _ in self.ended.values())
+        assert sum(counts.values()) == len(self.store)
 
     @invariant()
     def answers_are_the_models(self) -> None:
