@@ -71,14 +71,15 @@ def logged_limit(
         highest = max(_highest(group.times, each.limit.window) for group in groups)
         words = f"no limit was reached on {name}; highest {each.limit.window:g} s: {count(highest)}"
         return LoggedLimit(words, *found[0])
-    best = _better(found)
     whose = "address" if source.key == "address" else "key"
-    if len(best) > 1:
-        why = f"it may be per {whose} or over all"
-    elif (number := _count(*best[0], source, clock)) is None:
+    best = _better(found)
+    numbers = [number for one in best if (number := _count(*one, source, clock)) is not None]
+    if not numbers:
         why = _why(source, best[0][1])
+    elif len(best) > 1:
+        why = f"it may be per {whose} or over all"
     else:
-        log, inference = best[0]
+        (log, inference), number = best[0], numbers[0]
         documented = "as documented" if number == log.limit.count else f"documented: {log.limit.count:,}"
         over = "" if log is each else f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}"
         return LoggedLimit(f"{number:,} per {log.limit.window:g} s on {name}{over}, {documented}", log, inference)
@@ -136,10 +137,13 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
     if source.grain_s > _COARSE_S and any(fit.spec.count_rejected for fit in inference.named):
         return None
     ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
-    low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+    # Every limiter that fits must allow the count, and the best must exclude the others.
+    least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
-    number = documented if low <= documented <= high else round((low + high) / 2)
-    return number if high <= (1 + _SURE) * number and low >= (1 - _SURE) * number else None
+    number = documented if least <= documented <= most else round((least + most) / 2)
+    low, high = ranges[0]
+    sure = least <= most and high <= (1 + _SURE) * number and low >= (1 - _SURE) * number
+    return number if sure else None
 
 
 def _why(source: SourceInfo, inference: Inference) -> str:

@@ -15,7 +15,7 @@ from pyarrow import compute
 
 from loadtest.errors import InputError
 from loadtest.record.log_source import StampPlace
-from loadtest.words import did_you_mean
+from loadtest.words import suggestion
 
 Fields = Mapping[str, pa.Array]
 """A column of bytes for each role; a line that is not of the format is null in all."""
@@ -179,9 +179,9 @@ def of_variables(text: str) -> Format:
     lacks = [role for role in ("time", "status") if role not in named]
     lacks += [] if named & {"request", "path"} else ["request"]
     if lacks:
-        known = ", ".join(f"${name}" for role in lacks for name in ROLES[role])
+        known = ", ".join(f"${name}" for role in lacks for name in ROLES[role] if name.isidentifier())
         raise InputError(
-            f"--format {text!r} has no {' and no '.join(lacks)}{did_you_mean(text, FORMATS)}",
+            f"--format {text!r} has no {' and no '.join(lacks)}{suggestion(text, FORMATS)}",
             f"Write it as nginx's log_format, with variables such as {known}.",
         )
     return Format("fields", _by_pattern(pattern), "end")

@@ -116,7 +116,7 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 def polling(info: RunInfo, traffic: str) -> str:
     """Describe an entry's polling: ``polled every 1 s``, ``polled every 500 ms to 10 s``; empty without jobs."""
-    if info.traffic[traffic].operation not in POLLED_OPERATIONS:
+    if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling
     first, last = _spaced(written.interval), _spaced(written.max)

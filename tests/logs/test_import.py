@@ -183,7 +183,8 @@ def run(*arguments: str) -> Result:
 def test_import_ends_with_three_lines(tmp_path: Path) -> None:
     """Requests by operation, 429s and the limit; the page says what a log can't know; such a run is no baseline."""
     log = tmp_path / "access.log"
-    log.write_text("".join(json.dumps(NGINX | {"status": status}) + "\n" for status in ("200", "200")))
+    submit = NGINX | {"request": "POST /v1/workflows/jobs HTTP/1.1", "status": "202"}
+    log.write_text("".join(json.dumps(line) + "\n" for line in (NGINX, NGINX, submit)))
     done = run("import", str(log), "--output-dir", str(tmp_path / "reports"), "--no-plots")
     assert done.return_value == 0
     assert "retrieval 2" in done.output.splitlines()[-3]
@@ -193,6 +194,8 @@ def test_import_ends_with_three_lines(tmp_path: Path) -> None:
     assert "highest 60 s: 2" in metrics["reasons"][-1]
     assert metrics["traffic"]["retrieval"]["response_time_ms"]["n"] == 2
     assert metrics["traffic"]["retrieval"]["start_lag_ms"]["n"] == 0
+    submitted = metrics["traffic"]["async_run"]
+    assert (submitted["operations"]["ok"], submitted["time_to_result_ms"]["n"]) == (1, 0)
     assert "Unknown to a log" in (directory / "report.md").read_text()
     refused = run(
         "regression", "accept", str(directory), "--history", str(tmp_path), "--reason", "agreed with its users"
