@@ -15,7 +15,7 @@ import numpy as np
 from loadtest.analysis.columns import OK, OUTCOMES
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.rejections.sent_requests import in_bursts
+from loadtest.analysis.rejections.sent_requests import BURST_SPAN_S, in_bursts
 from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
@@ -249,9 +249,13 @@ def recovery(requests: RequestLog) -> Recovery:
     following = np.append(passes, len(known))[np.searchsorted(passes, starts)]
     ended = np.append(limiter, -1)[following] == limiter[starts]
     took = np.append(times, np.nan)[following] - times[starts]
+    # Within a burst, in which requests arrive in any order, nothing is known to recover.
+    crowded = np.append(in_bursts(requests.times)[1][known], False)
+    known = ~(crowded[starts] & crowded[following] & (took <= 2 * BURST_SPAN_S))
+    starts, ended, took = starts[known], ended[known], took[known]
     first = np.diff(limiter[starts], prepend=-1) != 0
     return Recovery(
-        limiters=int(first.sum()),
+        limiters=len(np.unique(limiter[rejected])),
         recovered=int((first & ended).sum()),
         first_s=_extent(took[first & ended]),
         spells=len(starts),

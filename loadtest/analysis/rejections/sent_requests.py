@@ -120,8 +120,8 @@ class SentRequests:
         return keep
 
 
-_BURST_GAP_S: Final = 0.002
-_BURST_SPAN_S: Final = 0.02
+BURST_GAP_S: Final = 0.002
+BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
 """Minimum number of requests to one limiter that make a burst, within the gap and span above."""
 _SILENCE: Final = 50
@@ -219,10 +219,10 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
     Args:
         times: ascending send times in s.
     """
-    apart = np.diff(times, prepend=-np.inf) > _BURST_GAP_S
+    apart = np.diff(times, prepend=-np.inf) > BURST_GAP_S
     first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
     # Longer bursts are cut into pieces of the maximum span.
-    piece = ((times - first) // _BURST_SPAN_S).astype(int)
+    piece = ((times - first) // BURST_SPAN_S).astype(int)
     bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
     return bursts, np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
 

@@ -9,6 +9,7 @@ from loadtest.analysis import distribution
 from loadtest.analysis.columns import KINDS, Rows, tally
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
+from loadtest.analysis.rejections.sent_requests import BURST_GAP_S, in_bursts
 from loadtest.analysis.results import Count, Proportion, Result
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
@@ -246,7 +247,7 @@ class WindowCounts(Result, frozen=True, kw_only=True):
         count: the assumed limit N.
         window_s: the window W.
         windows: windows with at least one request.
-        whole: windows entirely between a limiter's first and last request.
+        whole: windows entirely between a limiter's first and last request, without an edge within a burst.
         saturated: whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
         over: windows, whole or not, with more than N accepted requests even without those near an edge.
@@ -301,7 +302,11 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
         np.add.reduceat(flags.astype(np.int64), firsts)
         for flags in (requests.accepted, requests.rejected, requests.judged)
     )
-    whole = _whole(requests, firsts, begins)
+    # Requests of a burst arrive in any order, so an edge within a burst does not say which are of which window.
+    gaps, crowded = np.diff(times, prepend=-np.inf), in_bursts(times)[1]
+    torn = np.append(crowded[firsts] & crowded[firsts - 1] & (gaps[firsts] <= BURST_GAP_S), False)
+    torn = torn[:-1] | torn[1:]
+    whole = _whole(requests, firsts, begins) & ~torn
     full = whole & (rejected > 0)
     with np.errstate(invalid="ignore"):
         offset = np.fmin.reduceat(since_epoch - times, firsts)
@@ -315,7 +320,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
         whole=int(whole.sum()),
         saturated=len(seen),
         spread=(int(seen.min()), float(np.median(seen)), int(seen.max())) if len(seen) else None,
-        over=int((accepted - _beside(requests, firsts, begins) > requests.limit.count).sum()),
+        over=int(((accepted - _beside(requests, firsts, begins) > requests.limit.count) & ~torn).sum()),
         most_in_any=_most_in_any(requests),
         seems=round(float(np.median(seen))) if agree else None,
     )

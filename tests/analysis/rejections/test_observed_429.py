@@ -139,6 +139,18 @@ def test_headers_that_promise_more_than_there_is_are_found_out(tmp_path: Path, f
     assert lying.untrue == sum(row.status == 429 for row in sent[1:])
 
 
+def test_nothing_recovers_within_a_burst(tmp_path: Path) -> None:
+    """Of 60 requests within 30 ms every second got 429; only the request after ten seconds shows when they end."""
+    throttled = {"status": 429, "outcome": "throttled", "reason": "throttled"}
+    rows = [maker.request("t", k, k / 2, k / 2 + 1, **(throttled if k % 2 else {})) for k in range(60)]
+    rows.append(maker.request("t", 60, 10_000, 10_001))
+    traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 30, 2)])}
+    recovery = look(tmp_path / "run", rows, traffic).limits["sync_run"].recovery
+    assert (recovery.limiters, recovery.recovered, recovery.spells) == (1, 1, 1)
+    assert recovery.first_s == recovery.spell_s
+    assert recovery.spell_s[0] > 9.9
+
+
 def test_recovery_is_the_time_until_a_request_passes_again(tmp_path: Path) -> None:
     """From the first 429 to the next request that passed, and how long the spells were."""
     times = [(0, 200), (1, 200), (2, 429), (3, 429), (7, 200), (8, 429), (9, 200), (10, 429)]
