@@ -302,10 +302,7 @@ def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> Acc
         np.add.reduceat(flags.astype(np.int64), firsts)
         for flags in (requests.accepted, requests.rejected, requests.judged)
     )
-    # Requests of a burst arrive in any order, so an edge within a burst does not say which are of which window.
-    gaps, crowded = np.diff(times, prepend=-np.inf), in_bursts(times)[1]
-    torn = np.append(crowded[firsts] & crowded[firsts - 1] & (gaps[firsts] <= BURST_GAP_S), False)
-    torn = torn[:-1] | torn[1:]
+    torn = _torn(times, firsts)
     whole = _whole(requests, firsts, begins) & ~torn
     full = whole & (rejected > 0)
     with np.errstate(invalid="ignore"):
@@ -343,6 +340,13 @@ def _begins(requests: RequestLog, fit: Fit) -> tuple[Ints, Floats]:
     number = np.floor((requests.times + shift) / requests.limit.window + 1e-12)
     firsts = np.flatnonzero(np.diff(number, prepend=-np.inf) != 0)
     return firsts, number[firsts] * requests.limit.window - shift
+
+
+def _torn(times: Floats, firsts: Ints) -> Bools:
+    """Return True for windows with an edge within a burst, whose requests arrive in any order."""
+    gaps, crowded = np.diff(times, prepend=-np.inf), in_bursts(times)[1]
+    torn = np.append(crowded[firsts] & crowded[firsts - 1] & (gaps[firsts] <= BURST_GAP_S), False)
+    return np.asarray(torn[:-1] | torn[1:])
 
 
 def _whole(requests: RequestLog, firsts: Ints, begins: Floats) -> Bools:
