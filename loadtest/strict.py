@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from loadtest.errors import InputError, WrongValueError
-from loadtest.words import suggestion
+from loadtest.words import ordinal, suggestion
 
 _MOST_PARTS: Final = 100
 
@@ -59,23 +59,25 @@ def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = ""
     try:
         return TypeAdapter(annotation).validate_python(raw)
     except ValidationError as error:
-        lines = [f"{where}: {_line(problem, raw, annotation, whole)}" for problem in error.errors(include_url=False)]
+        lines = [
+            f"{where}: {_line(problem, raw, annotation, whole, where)}" for problem in error.errors(include_url=False)
+        ]
         raise InputError("\n".join(lines)) from None
 
 
-def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str) -> str:
+def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object) -> str:
     """Format one of pydantic's errors as ``KEY: problem``."""
     loc = list(problem["loc"])
     kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
     cause = problem.get("ctx", {}).get("error")
     if isinstance(cause, WrongValueError):
-        loc += [cause.key] if cause.key else []
-        message = f"{cause.message}. {cause.remedy}"
+        loc += split_key(cause.key)
+        message = f"{cause.message}. {cause.remedy}" if cause.remedy else cause.message
     # pydantic ends the location of a wrong key of a table with this mark, but a file may also have a key of that name.
     is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
     if is_key:
         loc.pop()
-    where = _path(loc, raw) or whole
+    where = place(loc, raw, path) or whole
     if kind == "extra_forbidden":
         message = f"unknown key{suggestion(str(loc[-1]), _keys_at(root, loc[:-1]))}"
     elif kind in {"model_type", "dict_type"}:
@@ -90,18 +92,44 @@ def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str) -> str:
     return f"{where}: {message}"
 
 
-def _path(loc: Sequence[Any], raw: Any) -> str:
-    """Format a location as --set accepts it; a list item is written by its ``name`` if it has one."""
+def split_key(key: str) -> list[str | int]:
+    """Split a dotted key; whole numbers are places in a list."""
+    return [int(part) if part.isdecimal() else part for part in key.split(".") if part]
+
+
+def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
+    """Format the place of a value in a file: ``traffic.jobs.timeout``, ``the third [[threshold]] (line 41), require``.
+
+    A list item is written by its ``name`` if it has one; else it is counted, with its line in the file at ``path``.
+    """
     parts: list[str] = []
-    place = raw
+    text = ""
     for part in loc:
         try:
-            place = place[part]
+            raw = raw[part]
         except (KeyError, IndexError, TypeError):
-            place = None
-        named = isinstance(part, int) and isinstance(place, dict) and isinstance(place.get("name"), str)
-        parts.append(place["name"] if named and place is not None else str(part))
-    return ".".join(parts)
+            raw = None
+        if not isinstance(part, int):
+            parts.append(str(part))
+        elif isinstance(raw, dict) and isinstance(raw.get("name"), str):
+            parts.append(raw["name"])
+        else:
+            name = ".".join(parts)
+            item = f"[[{name}]]{_line_of(name, part, path)}" if isinstance(raw, dict) else f"of {name}"
+            text += f"the {ordinal(part + 1)} {item}, "
+            parts = []
+    return f"{text}{'.'.join(parts)}".removesuffix(", ")
+
+
+def _line_of(name: str, index: int, path: object) -> str:
+    """The line of a table's header in a TOML file, in parentheses; empty if it has none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if isinstance(path, Path) else []
+    except (OSError, UnicodeError):
+        lines = []
+    headers = ["".join(line.partition("#")[0].split()) for line in lines]
+    found = [number for number, header in enumerate(headers, 1) if header == f"[[{name}]]"]
+    return f" (line {found[index]})" if index < len(found) else ""
 
 
 def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:

@@ -152,6 +152,14 @@ def joined(texts: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(part for part in (", ".join(texts[:-1]), *texts[-1:]) if part)
 
 
+def ordinal(number: int) -> str:
+    """Format a place from 1: ``third``, ``21st``."""
+    words = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+    if number <= len(words):
+        return words[number - 1]
+    return f"{number}{'th' if number % 100 in {11, 12, 13} else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
+
+
 def capital(text: str) -> str:
     """Capitalise the first letter; unlike ``str.capitalize``, leave the rest unchanged."""
     return text[:1].upper() + text[1:]

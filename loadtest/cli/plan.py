@@ -49,7 +49,7 @@ def command(
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
     else:
-        show_plan(plan)
+        show_plan(plan, loaded.place)
 
 
 def _start_s(text: str) -> float:

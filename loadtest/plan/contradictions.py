@@ -60,9 +60,6 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     remedy: str
 
-    def __str__(self) -> str:
-        return f"{self.key}: {self.message}. {self.remedy}"
-
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
     """Return all contradictions of a plan, in the order to fix them."""
@@ -80,15 +77,15 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
         for number, entry in enumerate(question.scenario.threshold):
             threshold, key = entry.parsed, f"threshold.{number}"
             numbers = forecast.stage_numbers(threshold.traffic, threshold.operation, threshold.stage)
-            found += _windows(question, forecast, threshold, key)
+            found += _windows(question, forecast, threshold)
             found += _percentiles(forecast, threshold, numbers, key)
             found += [] if throttles else _decided(forecast, threshold, numbers, key)
     return list(dict.fromkeys(found))
 
 
-def spoilt_by_duration(found: Iterable[Contradiction]) -> list[str]:
-    """Return a line for each contradiction that may come from stages that are too short."""
-    return [f"warning: {each}" for each in found if each.kind in _OF_DURATION]
+def spoilt_by_duration(found: Iterable[Contradiction]) -> list[Contradiction]:
+    """Return the contradictions that may come from stages that are too short."""
+    return [each for each in found if each.kind in _OF_DURATION]
 
 
 def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
@@ -274,7 +271,7 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
     return made / minutes, asked / minutes
 
 
-def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: str) -> Iterator[Contradiction]:
+def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
     """Stages shorter than a window, whose 429s depend on the start of the run.
 
     A burst needs no whole window, unless its 429s depend on the start.
@@ -295,8 +292,8 @@ def _windows(question: Question, forecast: Forecast, threshold: Threshold, key: 
             yield Contradiction(
                 kind="window",
                 key=f"traffic.{name}.stages.{stages[0].name}.duration",
-                message=f"{seconds:g} s is shorter than a window of {window:g} s, and {key} judges 429s: expect "
-                f"{_range(refused.min(), refused.max(), '.0%')}",
+                message=f"{seconds:g} s is shorter than a window of {window:g} s, and {threshold.text!r} judges "
+                f"429s: expect {_range(refused.min(), refused.max(), '.0%')}",
                 remedy=f"Use {window:g} s or more; {2 * window:g} s always contain a whole window.",
             )
 

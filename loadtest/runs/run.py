@@ -92,8 +92,9 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
             "Use --host or --target, or --processes N for workers on this machine.",
         )
     if options.duration is not None:
-        for line in spoilt_by_duration(plan_of(loaded, chosen=options.entry, embedded=options.embedded).warnings):
-            print(line, flush=True)
+        plan = plan_of(loaded, chosen=options.entry, embedded=options.embedded)
+        for warning in spoilt_by_duration(plan.warnings):
+            print(f"warning: {loaded.place(warning.key)}: {warning.message}. {warning.remedy}", flush=True)
     with resolved_target(loaded, options) as resolved:
         version, workers = options.target_version, options.workers
         directory, info = prepare(loaded, resolved, options.output_dir, workers=workers, target_version=version)

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, POLLED_OPERATIONS
-from loadtest.errors import InputError
+from loadtest.errors import InputError, WrongValueError
 from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
 from loadtest.metrics import ASYNC_ONLY, INTERVALS, METRICS, SUMMARIES
 from loadtest.record.effective_scenario import UNEXPECTED_ERRORS
@@ -344,11 +344,10 @@ class Scenario(Strict):
             try:
                 check_keys(fault, self.keys)
             except InputError as error:
-                raise ValueError(f"target.fault.{number}: {error.message}. {error.remedy}") from None
-        for number, entry in enumerate(self.threshold):
-            for problem in entry.misfits(self.traffic):
-                raise ValueError(f"threshold[{number}] ({entry.require}): {problem}")
-        for number, comparison in enumerate(self.compare):
-            for problem in comparison.misfits(self.traffic):
-                raise ValueError(f"compare.{number}.{problem}")
+                raise WrongValueError(error.message, error.remedy, key=f"target.fault.{number}") from None
+        found = [(f"threshold.{n}", each.misfits(self.traffic)) for n, each in enumerate(self.threshold)]
+        found += [(f"compare.{n}", each.misfits(self.traffic)) for n, each in enumerate(self.compare)]
+        for key, problems in found:
+            for problem in problems:
+                raise WrongValueError(problem, "", key=key)
         return self

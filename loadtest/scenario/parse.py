@@ -16,7 +16,7 @@ from loadtest.errors import InputError
 from loadtest.record.effective_scenario import NOT_HASHED
 from loadtest.scenario.model import Scenario
 from loadtest.scenario.traffic import Traffic
-from loadtest.strict import checked, read_toml
+from loadtest.strict import checked, place, read_toml, split_key
 from loadtest.words import did_you_mean, nearest
 
 FOLDER: Final = Path("scenarios")
@@ -43,6 +43,10 @@ class LoadedScenario:
     def name(self) -> str:
         return self.path.stem
 
+    def place(self, key: str) -> str:
+        """Format a key such as ``threshold.2.require`` for a message, with its line in the file."""
+        return place(split_key(key), self.effective, self.path) if key.startswith("threshold.") else key
+
     def changed(self, raw: dict[str, Any]) -> Self:
         """Return the scenario with other content, known to be valid."""
         return type(self)(Scenario.model_validate(raw), self.path, raw)
@@ -54,12 +58,12 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
     Raises:
         InputError: with the nearest name, if there is none.
     """
-    for candidate in (Path(name), *(place / f"{name}.toml" for place in (folder, shipped))):
+    for candidate in (Path(name), *(each / f"{name}.toml" for each in (folder, shipped))):
         # A name that is too long, or in an unreadable folder, raises.
         with contextlib.suppress(OSError):
             if candidate.is_file():
                 return candidate
-    known = sorted({path.stem for place in (folder, shipped) for path in place.glob("*.toml")})
+    known = sorted({path.stem for each in (folder, shipped) for path in each.glob("*.toml")})
     remedy = did_you_mean(Path(name).stem, known)
     raise InputError(f"there is no scenario {name!r}: neither a file {name} nor {folder / name}.toml", remedy)
 

@@ -1,6 +1,7 @@
 """A plan as text of 100 columns."""
 
 import textwrap
+from collections.abc import Callable
 from typing import Final
 
 from rich.table import Table
@@ -17,8 +18,8 @@ _SHARED: Final = ("name", "global")
 """Limit scopes with a limiter shared by all keys."""
 
 
-def show_plan(plan: Plan) -> None:
-    """Print a plan."""
+def show_plan(plan: Plan, place: Callable[[str], str]) -> None:
+    """Print a plan; ``place`` formats a key of the scenario."""
     console = page_console(fixed=True)
     console.print(_head(plan), soft_wrap=True)
     console.print()
@@ -32,7 +33,7 @@ def show_plan(plan: Plan) -> None:
     if plan.warnings:
         console.print(f"\n{len(plan.warnings)} warning{'s' if len(plan.warnings) > 1 else ''}:", style="yellow")
     for warning in plan.warnings:
-        _print(console, f"{warning.key}: {warning.message}.", "- ")
+        _print(console, f"{place(warning.key)}: {warning.message}.", "- ")
         _print(console, warning.remedy, "  ")
 
 

@@ -68,7 +68,7 @@ def test_every_shipped_scenario_has_a_plan_that_fits(
     said = loadtest("plan", str(path), *(() if path.stem == "tour" else ("--start", "12:00:00")), "--json")
     assert said.code == 0, said.err
     planned = msgspec.json.decode(said.out, type=Plan)
-    show_plan(planned)
+    show_plan(planned, str)
     shown = capfd.readouterr().out
     assert max(map(len, shown.splitlines())) <= 100
     assert "\x1b" not in shown

@@ -225,8 +225,8 @@ class LocustTest:
         assumed = assumed_limits_of(loaded, self.chosen, embedded=self.embedded)
         question = question_of(loaded, assumed, embedded=self.embedded, keys=len(self.keys))
         if scaled:
-            for line in spoilt_by_duration(contradictions(question, forecast(question))):
-                logger.warning("%s", line.removeprefix("warning: "))
+            for warning in spoilt_by_duration(contradictions(question, forecast(question))):
+                logger.warning("%s: %s. %s", loaded.place(warning.key), warning.message, warning.remedy)
         if not self.user_classes:
             self.user_classes = user_classes(loaded.scenario, question.plans, self._path.parent)
         for each in self.user_classes:
