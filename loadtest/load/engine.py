@@ -17,10 +17,11 @@ from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
 from loadtest.load.distributed.master import WORKERS_GONE, DistributedGenerator
 from loadtest.load.epoch import Seeder, set_epoch
+from loadtest.load.live import LATE
 from loadtest.load.load_generator import LocalGenerator
 from loadtest.load.request_budget import BudgetSpentError
 from loadtest.load.session import Session
-from loadtest.record.generator_limits import bottleneck
+from loadtest.record.generator_limits import bottleneck, full_pools
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_directory import save
 from loadtest.record.run_info import RunInfo
@@ -126,15 +127,20 @@ class Engine:
         session.endpoint.budget.on_spent = self.abort
         self._helpers = [
             gevent.spawn(self._look_after, session, generator, breakers),
-            gevent.spawn(self._tick, session),
+            gevent.spawn(self._tick, session, generator),
         ]
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
-    def _tick(self, session: Session) -> None:
+    def _tick(self, session: Session, generator: LoadGenerator) -> None:
+        live = session.live
         while True:
             elapsed = session.elapsed_s
             if session.epoch_ns and elapsed >= 0:
-                session.live.tick(elapsed, len(session.recorder.pending))
+                live.tick(elapsed, len(session.recorder.pending), full_pools(generator.generators))
+                full = {name: plan.max_users or plan.users for name, plan in session.info.traffic.items()}
+                full = {name: users for name, users in full.items() if name in live.held}
+                running = self.phase == "running"
+                live.bottleneck = bottleneck(generator.recent_cpu, late=LATE in live.held, full=full) if running else ""
             gevent.sleep(1 - elapsed % 1)
 
     def _fail(self, error: LoadtestError) -> None:
@@ -259,14 +265,13 @@ class Engine:
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
         """Report progress; end the run for a breaker, a full disk, or an error of the harness."""
-        warned = set[bool]()
+        warned = set[str]()
         while True:
-            late = session.live.overloaded
-            why = bottleneck(generator.recent_cpu, late=late) if self.phase == "running" else ""
-            if why and late not in warned:
+            why = session.live.bottleneck
+            if (problem := why.partition(":")[0]) and problem not in warned:
                 logger.warning("%s", why)  # Locust's web UI shows its log
-                warned.add(late)
-            self._on_progress(session.progress(self.phase, why))
+                warned.add(problem)
+            self._on_progress(session.progress(self.phase))
             if (reason := breakers.check(session.elapsed_s)) is not None:
                 self.abort(reason)
             gevent.sleep(_LOOK_INTERVAL)

@@ -8,6 +8,7 @@ import math
 from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
@@ -18,6 +19,8 @@ from loadtest.stats.log_histogram import LogHistogram
 
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
+LATE: Final = ""
+"""The cause of arrivals that the dispatcher offered late; other causes are entries with a full pool."""
 _LEAST_SECOND: Final = 0.5
 """Minimum seconds between two counts of late arrivals, because a tick may come early."""
 PERCENTILES: Final = {
@@ -273,9 +276,11 @@ class LiveFigures:
         self.series = LiveSeries()
         self.late = 0
         """Arrivals that were offered more than ``DISPATCH_LAG_MS`` after their intended start."""
-        self._late_seconds = 0
-        self._counted = 0.0, 0, 0
-        """Elapsed seconds, offered and late arrivals at the last count."""
+        self.bottleneck = ""
+        """Why the load generator cannot keep up, and a remedy; empty while it can."""
+        self._held_seconds: dict[str, int] = {}
+        self._counted: tuple[float, int, Mapping[str, int]] = 0.0, 0, {}
+        """Elapsed seconds, offered arrivals and held arrivals at the last count."""
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
         self._lag: Track = self.series.track("dispatch_lag", "p99", counts=False)
@@ -288,9 +293,9 @@ class LiveFigures:
         return any(each.sent for each in totals) and not any(each.accepted or each.throttled for each in totals)
 
     @property
-    def overloaded(self) -> bool:
-        """Whether too many arrivals were late in each of the last ``SOON_S`` seconds."""
-        return self._late_seconds >= SOON_S
+    def held(self) -> list[str]:
+        """The causes that held too many arrivals in each of the last ``SOON_S`` seconds: ``LATE``, or entries."""
+        return [cause for cause, seconds in self._held_seconds.items() if seconds >= SOON_S]
 
     def entry(self, traffic: str) -> EntryFigures:
         if (figures := self.entries.get(traffic)) is None:
@@ -330,19 +335,22 @@ class LiveFigures:
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
-    def tick(self, elapsed_s: float, pending_jobs: int) -> None:
-        """Note all gauges; called about once a second."""
+    def tick(self, elapsed_s: float, pending_jobs: int, full_pools: Mapping[str, int] = MappingProxyType({})) -> None:
+        """Note all gauges; called about once a second. ``full_pools`` is that of ``generator_limits``."""
         self.add_offered(self.take_offered())
-        self._count_late(elapsed_s)
+        self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():
             entry.tick(elapsed_s, self.offered[traffic] - entry.ended)
         self.series.note(self._pending, elapsed_s, pending_jobs)
         self.series.note(self._lag, elapsed_s, self.dispatch_lag_ms(0.99))
 
-    def _count_late(self, elapsed_s: float) -> None:
-        before_s, offered, late = self._counted
+    def _count_held(self, elapsed_s: float, held: Mapping[str, int]) -> None:
+        before_s, offered, before = self._counted
         if elapsed_s - before_s < _LEAST_SECOND:
             return
-        self._counted = elapsed_s, self.offered.total(), self.late
-        many = max(LEAST_LATE, LATE_SHARE * (self.offered.total() - offered))
-        self._late_seconds = self._late_seconds + 1 if self.late - late >= many else 0
+        self._counted = elapsed_s, self.offered.total(), held
+        share = LATE_SHARE * (self.offered.total() - offered)
+        for cause, count in held.items():
+            many = max(LEAST_LATE if cause == LATE else 1, share)
+            seconds = self._held_seconds.get(cause, 0) + 1
+            self._held_seconds[cause] = seconds if count - before.get(cause, 0) >= many else 0

@@ -155,7 +155,7 @@ class Session:
             request_id=self.trace_id(entry, arrival.number),
         )
 
-    def progress(self, phase: Phase, bottleneck: str = "") -> Progress:
+    def progress(self, phase: Phase) -> Progress:
         elapsed = self.elapsed_s
         entries = {
             name: self.live.entry(name).progress(plan.stage_at(elapsed), self.live.offered[name])
@@ -166,7 +166,7 @@ class Session:
             elapsed_s=round(elapsed, 1),
             total_s=self.duration,
             entries=entries,
-            bottleneck=bottleneck,
+            bottleneck=self.live.bottleneck,
         )
 
 

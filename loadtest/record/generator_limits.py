@@ -2,7 +2,9 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo
@@ -47,13 +49,31 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
     return longest
 
 
-def bottleneck(cpu: Iterable[CpuSample], *, late: bool) -> str:
+def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
+    """Return a count that grows while arrivals wait for a user of a full pool, by traffic entry.
+
+    It is the number of such arrivals, plus two for each second in which one waited.
+    """
+    held = Counter[str]()
+    for process in processes:
+        for name, pool in process.pools.items():
+            held[name] += pool.waited + round(2 * pool.full_s) if pool.size >= pool.cap else 0
+    return held
+
+
+def bottleneck(cpu: Iterable[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
     """Warn that the load generator cannot keep up or is near its limit, with a remedy; empty otherwise.
 
     Args:
         cpu: the last ``SOON_S`` samples of each process.
         late: whether too many arrivals were offered late for ``SOON_S`` seconds.
+        full: maximum users of the pools whose arrivals waited for ``SOON_S`` seconds, by traffic entry.
     """
+    for name, users in () if late else full.items():
+        return (
+            f"The pool of {name} is full: arrivals waited for one of its {users:,} users for {SOON_S} s. Raise "
+            f"traffic.{name}.max_users, shorten its time-outs, or offer less."
+        )
     samples = list(cpu)
     workers = {sample.worker for sample in samples if sample.worker}
     # A master does not send.
@@ -67,8 +87,8 @@ def bottleneck(cpu: Iterable[CpuSample], *, late: bool) -> str:
     # CPU of busy processes does not show how much more they would need.
     used = sum(sample.percent for sample in sending) / SOON_S
     wanted = max(len(workers or [0]) + 1, math.ceil(used / _ROOM))
-    full = bool(sending) and all((sample.machine or 0.0) > _FULL for sample in sending)
-    where = " on a machine with idle cores" if full or wanted > (os.cpu_count() or 1) else ""
+    busy = bool(sending) and all((sample.machine or 0.0) > _FULL for sample in sending)
+    where = " on a machine with idle cores" if busy or wanted > (os.cpu_count() or 1) else ""
     return f"{problem} for {SOON_S} s. Use --processes {wanted} or more{where}, or offer less."
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from plugins.live_parts import SECOND, operation, request
 
 from loadtest.contract import ERRORS
-from loadtest.load.live import MOST_BUCKETS, LiveFigures, LiveSeries, RecentTimes
+from loadtest.load.live import LATE, MOST_BUCKETS, LiveFigures, LiveSeries, RecentTimes
+from loadtest.record.generator_limits import bottleneck, full_pools
+from loadtest.record.run_info import GeneratorInfo, PoolInfo
 from loadtest.record.samples import SETUP
 
 
@@ -82,11 +84,28 @@ def test_only_three_seconds_of_late_arrivals_are_overload() -> None:
         live.offered["t"] += offered
         live.late += late
         live.tick(elapsed, 0)
-        return live.overloaded
+        return live.held == [LATE]
 
     assert not any(overloaded(at, 100, late) for at, late in enumerate((0, 60, 40, 4, 5, 9, 0), start=1))
     seconds = ((8, 1_000, 9), (9, 1_000, 10), (10, 1_000, 900), (10.01, 0, 0), (11, 1_000, 10), (12, 1_000, 9))
     assert [overloaded(*each) for each in seconds] == [False, False, False, False, True, False]
+
+
+def test_three_seconds_of_a_full_pool_are_said() -> None:
+    """However few arrivals a second wait for a user; a pool that may still grow is not full."""
+    live, waited = LiveFigures(), 0
+
+    def held(elapsed: float, waits: int, size: int = 2) -> list[str]:
+        nonlocal waited
+        live.offered["t"] += 50
+        waited += waits
+        pool = PoolInfo(started=2, size=size, cap=2 if size == 2 else 9, waited=waited, full_s=0.0)
+        live.tick(elapsed, 0, full_pools([GeneratorInfo(worker=0, pools={"t": pool})]))
+        return live.held
+
+    assert [held(at, waits) for at, waits in enumerate((1, 1, 0, 1, 2, 1), start=1)] == [[]] * 5 + [["t"]]
+    assert held(7.0, 1, size=3) == []
+    assert "Raise traffic.t.max_users" in bottleneck([], late=False, full={"t": 2})
 
 
 def test_buckets_become_wider_and_never_more() -> None:

@@ -24,7 +24,6 @@ from loadtest.record.generator_limits import (
     PAUSE_MS,
     USERS_LIMIT,
     WAITED_SHARE,
-    bottleneck,
     excess_pauses,
     longest_busy,
     pauses_limit,
@@ -319,8 +318,8 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
         _pauses("garbage collection", sending, lambda one: one.collections),
         Light("users", f"{waited:,} arrivals waited", USERS_LIMIT, enough),
     ]
-    if why := bottleneck(generator.recent_cpu, late=live.overloaded):
-        found.insert(0, Light("generator", why, "", ok=False))
+    if live.bottleneck:
+        found.insert(0, Light("generator", live.bottleneck, "", ok=False))
     if workers:
         lost = sum(one.lost for one in workers)
         found.append(Light("workers", f"{len(workers) - lost} of {len(workers)} connected", "none lost", not lost))
