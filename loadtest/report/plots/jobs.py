@@ -15,7 +15,7 @@ from loadtest.contract import POLLED_OPERATIONS, Operation
 from loadtest.report.deciding import deciding
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import DOT, INK, OPERATIONS, PAPER, ecdf, keys, note, panels, plain, rows, short
-from loadtest.report.tables.jobs import polling_table
+from loadtest.report.tables.target import polling_table
 
 _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 
 from loadtest import words
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows, bottleneck_limit
+from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL
-from loadtest.report.limits import unexplained_429s
+from loadtest.report.limits import bottleneck, unexplained_429s
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.units import Limit
@@ -46,27 +46,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
     )
     if findings.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
-    return Drawing(_rates_title(findings), caption, figure)
-
-
-def _rates_title(findings: Findings) -> str:
-    use = bottleneck_limit(findings.uses)
-    if use is None:
-        return "No limit was used in a judged stage"
-    called, requests = words.limit_name(use.limit), findings.metrics.overall.requests
-    if not requests.accepted and not requests.throttled:
-        return "No request was answered"
-    whom = f" (key {use.keys[0].key})" if use.uneven else ""
-    if use.throttled and unexplained_429s(findings, use.limit) is not None:
-        return f"{words.share(use.throttled_rate)} of requests in “{use.stretch}” got 429, though the {called} had room"
-    if use.throttled:
-        share = f"{words.share(use.throttled_rate)} of its requests in “{use.stretch}” got 429"
-        return f"The {called} was the bottleneck: {share}"
-    if use.busiest > 1:
-        return (
-            f"No request got 429, though requests were {words.times_what(use.busiest)} what the {called} allows{whom}"
-        )
-    return f"No limit was reached; the nearest was the {called}, at {words.times(use.busiest)}{whom}"
+    return Drawing(f"Bottleneck: {bottleneck(findings).words.rstrip('.')}", caption, figure)
 
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:

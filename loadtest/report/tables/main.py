@@ -21,9 +21,8 @@ from loadtest.report.deciding import MainEntry, StagePart, deciding, stage_parts
 from loadtest.report.page import Chapter, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.cells import alarm, entry_name, listed, statistic
-from loadtest.report.tables.jobs import job_tables
 from loadtest.report.tables.limits import observed_429_tables
-from loadtest.report.tables.target import target_tables
+from loadtest.report.tables.target import job_tables, target_tables
 from loadtest.threshold import parse_threshold
 from loadtest.words import NOTHING, count, counted, duration_ms, measured, milliseconds, quantity, rate, share, signed
 

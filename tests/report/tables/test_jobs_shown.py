@@ -12,8 +12,7 @@ from loadtest.record.samples import Sample
 from loadtest.report.plots import execution, jobs
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
-from loadtest.report.tables.jobs import job_tables
-from loadtest.report.tables.target import target_tables
+from loadtest.report.tables.target import job_tables, target_tables
 
 JOB: dict[str, Any] = {"operation": "async_run"}
 PLOTS = (jobs.draw_polls, execution.over_time, execution.draw_overhead)
