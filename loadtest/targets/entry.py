@@ -1,8 +1,10 @@
 """An entry of ``targets.toml``: a host that may be loaded, how much and when. Checked strictly."""
 
 import re
+import shutil
+import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
@@ -13,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from loadtest.contract import LimitName
 from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
+from loadtest.record.run_directory import replacing
 from loadtest.scenario import LimitSpec, LimitWord, Name, Share, Strict
 from loadtest.strict import checked, read_toml
 from loadtest.targets.connection import Server, check_headers, server_of
@@ -219,31 +222,23 @@ def save_limits(path: Path, name: str, limits: Mapping[LimitName, Limit], limite
     import tomlkit  # noqa: PLC0415 - only a probe writes
 
     entry_named(path, name)
-    before = path.read_text(encoding="utf-8")
-    document = tomlkit.parse(before)
+    document = tomlkit.parse(path.read_text(encoding="utf-8"))
     entry = document[name]
     table = tomlkit.inline_table()
     table.update({**entry.get("limits", {}), **{str(each): str(limit) for each, limit in limits.items()}})
     entry["limits"] = table
     if limiter is not None:
-        values = {
-            "algorithm": limiter.algorithm,
-            "burst": limiter.burst,
-            "count_rejected": limiter.count_rejected or None,
-            "phase": limiter.phase or None,
-            "round_down": limiter.round_down or None,
-            "limit_scope": None if limiter.scope == LimiterSpec().scope else limiter.scope,
-        }
-        for key, value in values.items():
-            if value is None:
+        for field in fields(limiter):
+            key, value = "limit_scope" if field.name == "scope" else field.name, getattr(limiter, field.name)
+            if value == field.default and key != "algorithm":
                 entry.pop(key, None)
             else:
                 entry[key] = value
+    text = tomlkit.dumps(document)
+    checked(dict[Name, TargetEntry], tomllib.loads(text), path, "targets")
     try:
-        path.write_text(tomlkit.dumps(document), encoding="utf-8")
-        load_targets(path)
+        with replacing(path.resolve()) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+            shutil.copymode(path, temporary)
     except OSError as error:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from None
-    except InputError:
-        path.write_text(before, encoding="utf-8")
-        raise

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import msgspec
@@ -88,6 +89,21 @@ def test_an_entry_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no target 'mina'"):
         save_limits(path, "mina", {LimitName.SYNC_RUN: Limit(5, 1.0)}, None)
     assert path.read_text() == ENTRY
+
+
+def test_a_full_disk_costs_no_entry(tmp_path: Path) -> None:
+    """The file stays as it was, and the error names it."""
+    path = tmp_path / "targets.toml"
+    path.write_text(ENTRY)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"targets\.toml: cannot be written: File too large"):
+            save_limits(path, "mine", {LimitName.SYNC_RUN: Limit(5, 1.0)}, None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == ENTRY
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_limiter_that_cannot_be_is_refused(tmp_path: Path) -> None:
