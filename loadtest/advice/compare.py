@@ -33,9 +33,9 @@ def compare(
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
     given = [] if present is None else [present]
-    policies = [*given, *usual(work, limits), paced(work, limits)]
+    policies = [paced(work, limits), *given, *usual(work, limits)]
     results = [each if isinstance(each, PolicyResult) else _worst(each, work, limits, bound_s) for each in policies]
-    best = results[-1]
+    best = results[0]
     late = deadline_s is not None and (best.seconds is None or best.seconds > deadline_s)
     spacing = {
         name: max(safe_spacing(each, work.clients, limits.jitter_s) for each in limits.candidates[name])
@@ -87,7 +87,7 @@ def _worst_limit(end: SimulatedEnd, world: World, limits: Limits) -> str:
 
 
 def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
-    best = results[-1]
+    best = results[0]
     other = next((each for each in results if each.name == PRESENT), None)
     client = "your client"
     if other is None:

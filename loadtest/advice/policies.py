@@ -10,7 +10,6 @@ from loadtest.advice.gates import Door, Gate, Scheduler, doors_of
 from loadtest.advice.polls import next_poll, plan_polls
 from loadtest.advice.work import Candidate, Limits, Work
 from loadtest.contract import LimitName
-from loadtest.limits import CONCURRENCY, at_once
 from loadtest.scenario import Polling, Retry, Traffic
 
 _Draw = Callable[[], float]
@@ -24,8 +23,6 @@ PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
 """Jobs in progress at the same time in each client that does not pace itself, at least."""
-_SPARE: Final = 1.25
-"""Unfinished jobs of a paced client, as a multiple of those that keep the retrieval limit busy."""
 _POLL_S: Final = 1.0
 """Seconds between polls where a client gives none."""
 
@@ -108,7 +105,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
         Policy(
             "AIMD",
-            "begins at a tenth of the limit, grows evenly, halves at a 429",
+            "begins at a tenth of the limit, and adapts its pace to 429s",
             give_up,
             every_second,
             gates=partial(_gates, work, limits, 0.1),
@@ -152,19 +149,9 @@ def _gates(
         )
 
     candidates = [limits.candidates[name] for name in work.names]
-    unfinished = _unfinished(work, limits) / known if work.polled else math.inf
+    unfinished = limits.unfinished(float(work.execution_s[-1])) / known if work.polled else math.inf
     doors = doors_of(make, candidates, shared=limits.shared, unfinished=unfinished)
     return dict(zip(work.names, doors, strict=True))
-
-
-def _unfinished(work: Work, limits: Limits) -> float:
-    """Jobs that keep the retrieval limit busy: what it accepts at once, and while the longest job runs."""
-    most = [
-        at_once(each.spec, each.limit) + each.limit.rate * float(work.execution_s[-1])
-        for each in limits.candidates[LimitName.RETRIEVAL]
-        if each.algorithm != CONCURRENCY
-    ]
-    return max(work.clients, _SPARE * max(most, default=math.inf))
 
 
 def present(traffic: Traffic, rate: float) -> Policy:

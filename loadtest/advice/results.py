@@ -75,7 +75,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def best(self) -> PolicyResult:
-        return self.policies[-1]
+        return self.policies[0]
 
 
 def save(advice: Advice, directory: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import DOCUMENTED, LIMIT_OF_OPERATION, LimitName, Operation
-from loadtest.limits import ALGORITHMS, CONCURRENCY, Limiter, LimiterSpec, in_words, make
+from loadtest.limits import ALGORITHMS, CONCURRENCY, Limiter, LimiterSpec, at_once, in_words, make
 from loadtest.units import Limit
 from loadtest.words import limit as limit_words
 
@@ -18,6 +18,8 @@ ROUND_TRIP_S: Final = 0.002
 """Default time from a request to its answer: that of a loopback target."""
 JITTER_S: Final = 0.001
 """Default variation of a request's time to the server."""
+_SPARE: Final = 1.25
+"""Unfinished jobs of a paced client, as a multiple of those that keep the retrieval limit busy."""
 _STREAM_WINDOWS: Final = 3
 """Windows of the longest limit over which work without end is simulated."""
 
@@ -75,6 +77,15 @@ class Limits:
         """Requests/s that every candidate accepts in the long run."""
         rates = [math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name]]
         return min(rates)
+
+    def unfinished(self, longest_s: float) -> float:
+        """Jobs that keep the retrieval limit busy: what it accepts at once, and while the longest job runs."""
+        most = [
+            at_once(each.spec, each.limit) + each.limit.rate * longest_s
+            for each in self.candidates[LimitName.RETRIEVAL]
+            if each.algorithm != CONCURRENCY
+        ]
+        return max(1.0, _SPARE * max(most, default=math.inf))
 
 
 def documented() -> dict[LimitName, tuple[Candidate, ...]]:

@@ -12,7 +12,7 @@ from loadtest.record.run_directory import LATEST
 from loadtest.units import Rate, parse_duration, parse_rate, parse_share
 
 _MOST_WORKERS: Final = 256
-_PATH: Final = click.Path(path_type=Path)
+PATH: Final = click.Path(path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -55,7 +55,7 @@ SHARED: Final[dict[str, Decorator]] = {
     "host": _host(),
     "host or embedded": _host(" Default: start the embedded reference API."),
     "target": click.option("--target", metavar="NAME", help="Name of a running target in targets.toml."),
-    "targets": click.option("--targets", type=_PATH, help="File of targets instead of targets.toml."),
+    "targets": click.option("--targets", type=PATH, help="File of targets instead of targets.toml."),
     "yes": click.option("--yes", is_flag=True, help="Load a production target without typing its host name."),
     "no_preflight": click.option("--no-preflight", is_flag=True, help="Skip the preflight, which spends quota."),
     "set": click.option(
@@ -69,7 +69,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "-t", "--duration", type=DURATION, help="Scale the stages so that the longest traffic lasts this long."
     ),
     "output_dir": click.option(
-        "--output-dir", type=_PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
+        "--output-dir", type=PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
     ),
     "full": click.option("--full", is_flag=True, help="Print every table and fact, not only the first screen."),
     "plots": click.option(

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import DURATION, RATE, shared
+from loadtest.cli._options import DURATION, PATH, RATE, shared
 from loadtest.runs.advise import advise
 
 
@@ -21,6 +21,7 @@ from loadtest.runs.advise import advise
 )
 @click.option("--deadline", type=DURATION, help="Exit with 1 if the work takes longer, such as 10m.")
 @click.option("--execution", type=DURATION, help="Execution time of each job or run, such as 2s.")
+@click.option("--client", type=PATH, metavar="FILE", help="Write the advised client to this Python file.")
 @shared("output_dir")
 def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the one that finishes soonest without 429s.

@@ -68,7 +68,7 @@ def build(found: Advice, directory: Path) -> Page:
         steps=steps,
         sections=(
             Section(tables=(_policies(found),), brief=True),
-            Section(title="What the simulation assumes", facts=tuple(facts)),
+            Section(facts=tuple(facts)),
         ),
         footer=Markup("Simulated in virtual time; {} has all numbers.").format(FILE_NAME),
     )

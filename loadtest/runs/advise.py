@@ -14,6 +14,7 @@ from loadtest.advice.compare import compare
 from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
 from loadtest.advice.results import PolicyResult, save
+from loadtest.advice.take_home import client_text
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, documented, endless_count
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
@@ -79,6 +80,7 @@ def advise(
     clients: int,
     deadline: float | None,
     execution: float | None,
+    client: Path | None,
     output_dir: Path,
 ) -> int:
     """Compare policies, write ``advice.json`` with its page and a scenario that confirms it, and return the exit code.
@@ -109,6 +111,8 @@ def advise(
         for file, text in files.items():
             run_directory.write_atomically(directory / file, text)
     save(found, directory)
+    if client is not None:
+        run_directory.write_atomically(client, client_text(found, known.limits))
     run_module("loadtest.report.advice", str(directory))
     return found.exit_code
 

@@ -146,5 +146,5 @@ def test_the_answer_compares_the_present_policy() -> None:
     assert "your client needs 5 min" in found.sentence
     assert any("no client meets" in each for each in found.reasons)
     assert found.exit_code == 1
-    assert found.policies[0].name == "present"
+    assert found.policies[1].name == "present"
     assert found.best.bound_ratio == pytest.approx(1, abs=0.1)

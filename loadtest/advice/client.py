@@ -1,0 +1,199 @@
+"""A client that keeps within the rate limits and polls jobs when they have probably ended; copy it into your project.
+
+The numbers come from the documentation.
+Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it, whose own retries
+would not keep the pace. Keys come from the environment: WORKFLOW_API_KEY and WORKFLOW_ENDPOINT. Where several processes
+share a key, write this file again by ``loadtest advise --clients N --client client.py``.
+"""
+
+import asyncio
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from email.utils import parsedate_to_datetime
+from typing import Any
+from weakref import WeakKeyDictionary
+
+try:
+    import httpx
+except ImportError:
+    import httpx2 as httpx  # type: ignore[import-not-found,no-redef]
+
+# Limit: at most COUNT requests in SECONDS, at most BURST at once and then one each SPACING seconds.
+LIMITS: dict[str, tuple[int, float, int, float]] = {
+    "sync_run": (99, 60.0, 1, 0.606),
+    "async_submit": (999, 60.0, 1, 0.061),
+    "retrieval": (499, 60.0, 1, 0.121),
+}
+SHARED = False  # whether one limit counts all requests
+JITTER = 0.05  # seconds by which the way to the server varies
+POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
+UNFINISHED = 500  # jobs in progress at the same time
+MOST_OPEN = 32  # requests sent within a second and not answered
+JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
+_unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+class Pace:
+    """The pace on one limit. After a 429 it slows down to what was accepted in the last period, and recovers later."""
+
+    def __init__(self, count: int, seconds: float, burst: int, spacing: float) -> None:
+        self.count, self.seconds, self.burst, self.spacing = count, seconds + JITTER, burst, spacing
+        self.open: deque[float] = deque()  # start of each request without an answer
+        self.now = self.due = self.pause = 0.0
+        self.sent: deque[float] = deque(maxlen=count)
+        self.accepted: deque[float] = deque(maxlen=count)
+        self.credit, self.slow, self.slowed, self.changed = 1, 0.0, 0.0, 0.0
+
+    def wait(self) -> float:
+        """Return the seconds until the next request may start; 0 starts it."""
+        now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
+        if sum(now - start < 1 for start in self.open) >= self.credit:
+            return 0.002
+        ready = max(self.pause, self.due - (self.burst - 1) * self.spacing)
+        if self.slow:
+            ready = max(ready, self.sent[-1] + self.slow if self.sent else now)
+        if len(self.sent) == self.count:
+            ready = max(ready, self.sent[0] + self.seconds)
+        if ready > now:
+            return ready - now
+        self.sent.append(now)
+        self.open.append(now)
+        self.due = max(now, self.due) + self.spacing
+        if self.slow and now > self.changed:  # recover, ever faster
+            faster = min(20.0, 2 ** ((now - self.slowed) / self.seconds))
+            self.slow *= 0.9 ** (faster * (now - self.changed) / self.seconds)
+            self.slow, self.changed = self.slow if self.slow > self.seconds / self.count else 0.0, now
+        return 0.0
+
+    def answered(self, start: float, response: httpx.Response | None) -> bool:
+        """Note the answer to the request that began at ``start``; True if it was a 429."""
+        now = self.now = max(self.now, time.monotonic())
+        self.open.remove(start)
+        if response is None or response.status_code != 429:
+            self.accepted.append(now)
+            self.credit = min(MOST_OPEN, self.credit + 1)
+            return False
+        while self.accepted and self.accepted[0] < now - self.seconds:
+            self.accepted.popleft()
+        if now > self.slowed + self.seconds / 4:
+            self.slow = max(self.slow / 0.75, self.seconds / max(0.5, len(self.accepted)))
+            self.slowed, self.changed = now, now + self.seconds / 4
+        self.credit = 1
+        wait = retry_after(response)
+        wait = min(self.seconds / 2, self.slow) if wait is None else wait
+        self.pause = max(self.pause, now + wait + random.random() * max(0.1, wait / 10))  # noqa: S311
+        return True
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Return the seconds that a response asks to wait; a date counts from the response's own date."""
+    text = response.headers.get("retry-after", "")
+    try:
+        if text.isdecimal():
+            return float(text)
+        until, since = (parsedate_to_datetime(each) for each in (text, response.headers["date"]))
+        return max(0.0, (until - since).total_seconds())
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+class _Limits:
+    def __init__(self, lock: Callable[[], Any]) -> None:
+        self.paces = {name: Pace(*numbers) for name, numbers in LIMITS.items()}
+        if SHARED:
+            self.paces = dict.fromkeys(LIMITS, next(iter(self.paces.values())))
+        self.lock = {id(pace): lock() for pace in self.paces.values()}
+
+    def of(self, request: httpx.Request) -> Pace | None:
+        """The pace of a request's limit; None for a request without one. Credentials are added."""
+        for header, variable in (("x-api-key", "WORKFLOW_API_KEY"), ("x-wf-endpoint", "WORKFLOW_ENDPOINT")):
+            if header not in request.headers and variable in os.environ:
+                request.headers[header] = os.environ[variable]
+        parts = request.url.path.strip("/").split("/")
+        if request.method == "POST":
+            return self.paces.get({"run": "sync_run", "jobs": "async_submit"}.get(parts[-1], ""))
+        return self.paces.get("retrieval") if parts[-2:-1] == ["jobs"] else None
+
+
+class Paced(httpx.BaseTransport):
+    """A transport for ``httpx.Client``. A request that timed out is never repeated, because a POST may have worked."""
+
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self.transport, self.limits = transport or httpx.HTTPTransport(), _Limits(threading.Lock)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        request.read()
+        while (pace := self.limits.of(request)) is not None:
+            with self.limits.lock[id(pace)]:  # first come, first served
+                while wait := pace.wait():
+                    time.sleep(wait)
+                start, response = pace.sent[-1], None
+            try:
+                response = self.transport.handle_request(request)
+            finally:
+                rejected = pace.answered(start, response)
+            if not rejected:
+                return response
+            response.close()
+        return self.transport.handle_request(request)
+
+    def close(self) -> None:
+        self.transport.close()
+
+
+class AsyncPaced(httpx.AsyncBaseTransport):
+    """The same for ``httpx.AsyncClient``; tasks that share it share the pace."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self.transport, self.limits = transport or httpx.AsyncHTTPTransport(), _Limits(asyncio.Lock)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        while (pace := self.limits.of(request)) is not None:
+            async with self.limits.lock[id(pace)]:
+                while wait := pace.wait():  # noqa: ASYNC110
+                    await asyncio.sleep(wait)
+                start, response = pace.sent[-1], None
+            try:
+                response = await self.transport.handle_async_request(request)
+            finally:
+                rejected = pace.answered(start, response)
+            if not rejected:
+                return response
+            await response.aclose()
+        return await self.transport.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self.transport.aclose()
+
+
+def next_poll(accepted: float) -> float:
+    """Return the seconds to the next poll of a job: to one of POLLS, and then ever more."""
+    since = time.monotonic() - accepted
+    return next((due for due in POLLS if due > since), since * 1.25) - since
+
+
+def run_job(client: httpx.Client, workflow: str, parameters: Any = None, jobs: str = JOBS) -> Any:
+    """Submit a job, poll it until it ends, and return its last state."""
+    with _unfinished.setdefault(client, threading.BoundedSemaphore(UNFINISHED)):
+        job = client.post(jobs, json={"name": workflow, "parameters": parameters or {}}).raise_for_status().json()
+        accepted, url = time.monotonic(), f"{jobs}/{job['jobId']}"
+        while job["status"] not in ENDED:
+            time.sleep(next_poll(accepted))
+            job = client.get(url).raise_for_status().json()
+    return job
+
+
+async def run_job_async(client: httpx.AsyncClient, workflow: str, parameters: Any = None, jobs: str = JOBS) -> Any:
+    """Submit a job, poll it until it ends, and return its last state; jobs of one client share its pace."""
+    async with _unfinished.setdefault(client, asyncio.BoundedSemaphore(UNFINISHED)):
+        answer = await client.post(jobs, json={"name": workflow, "parameters": parameters or {}})
+        accepted, job = time.monotonic(), answer.raise_for_status().json()
+        while job["status"] not in ENDED:
+            await asyncio.sleep(next_poll(accepted))
+            job = (await client.get(f"{jobs}/{job['jobId']}")).raise_for_status().json()
+    return job

@@ -1,0 +1,56 @@
+"""The advised client as a file to take home: ``client.py`` of this folder with the numbers of an advice."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from loadtest.advice.gates import safe_spacing
+from loadtest.advice.results import Advice
+from loadtest.advice.work import Candidate, Limits
+from loadtest.contract import LIMIT_NAMES
+from loadtest.limits import ALGORITHMS, CONCURRENCY, at_once
+
+_TEMPLATE: Final = Path(__file__).with_name("client.py")
+_JITTER_S: Final = 0.02
+"""Variation in s of the way to a server that is assumed at least."""
+_MOST_UNFINISHED: Final = 10_000
+_COUNTERS: Final = ("sliding-counter", "sliding-counter-from-first")
+
+
+def client_text(found: Advice, limits: Limits) -> str:
+    """Return the client's source."""
+    jitter = max(_JITTER_S, limits.jitter_s)
+    numbers = {str(name): _numbers(limits.candidates[name], found.clients, jitter) for name in LIMIT_NAMES}
+    rows = "".join(f'    "{name}": {each},\n' for name, each in numbers.items())
+    polls = found.poll_times_s or (found.execution_s[-1],)
+    text = _TEMPLATE.read_text(encoding="utf-8").replace("from the documentation", f"from {found.source}", 1)
+    values = {
+        "SHARED": repr(limits.shared),
+        "JITTER": f"{jitter:.4g}",
+        "POLLS: tuple[float, ...]": f"({', '.join(f'{each:.4g}' for each in polls)},)",
+        "UNFINISHED": f"{min(_MOST_UNFINISHED, limits.unfinished(found.execution_s[-1]) / found.clients):.0f}",
+    }
+    for name, value in values.items():
+        text = re.sub(rf"^({re.escape(name)} =) .*?(  #.*)$", rf"\1 {value}\2", text, flags=re.MULTILINE)
+    head, _, rest = text.partition("]] = {\n")
+    return f"{head}]] = {{\n{rows}{rest[rest.index('}') :]}"
+
+
+def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> tuple[int, float, int, float]:
+    """COUNT, SECONDS, BURST and SPACING that every candidate accepts."""
+    each = [_rule(one, clients, jitter_s) for one in candidates]
+    counts, seconds, bursts, spacings = zip(*each, strict=True)
+    return min(counts), max(seconds), min(bursts), max(spacings)
+
+
+def _rule(candidate: Candidate, clients: int, jitter_s: float) -> tuple[int, float, int, float]:
+    limit, algorithm = candidate.limit, ALGORITHMS[candidate.algorithm]
+    spacing = float(f"{safe_spacing(candidate, clients, jitter_s):.4g}")
+    count = max(1, (limit.count - 1) // clients)
+    if clients > 1 or algorithm.name in (*_COUNTERS, CONCURRENCY):
+        return count, limit.window, 1, spacing
+    if algorithm.windowed:
+        return count, limit.window, count, 0.0
+    burst = max(1, at_once(candidate.spec, limit) - 1)
+    return limit.count + burst, limit.window, burst, spacing if burst == 1 else limit.window / limit.count
