@@ -37,30 +37,31 @@ JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
-class Pace:
+class LimitPace:
     """The pace on one limit. After a 429 it slows down to what was accepted in the last period, and recovers later."""
 
     def __init__(self, count: int, seconds: float, burst: int, spacing: float) -> None:
         self.count, self.seconds, self.burst, self.spacing = count, seconds + JITTER, burst, spacing
         self.open: deque[float] = deque()  # start of each request without an answer
-        self.now = self.due = self.pause = 0.0
-        self.sent: deque[float] = deque(maxlen=count)
-        self.accepted: deque[float] = deque(maxlen=count)
+        self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
+        self.now = self.last = self.due = self.late = self.pause = 0.0
         self.credit, self.slow, self.slowed, self.changed = 1, 0.0, 0.0, 0.0
 
     def wait(self) -> float:
         """Return the seconds until the next request may start; 0 starts it."""
         now = self.now = max(self.now, time.monotonic())  # a clock that is set back stands still
-        if sum(now - start < 1 for start in self.open) >= self.credit:
+        while self.accepted and self.accepted[0] <= now - self.seconds:
+            self.accepted.popleft()
+        if (fresh := sum(now - start < 1 for start in self.open)) >= self.credit:
             return 0.002
-        ready = max(self.pause, self.due - (self.burst - 1) * self.spacing)
-        if self.slow:
-            ready = max(ready, self.sent[-1] + self.slow if self.sent else now)
-        if len(self.sent) == self.count:
-            ready = max(ready, self.sent[0] + self.seconds)
+        # A burst that arrives late counts from its arrival, which was before its answers.
+        due = max(self.due, max(self.late, now) + fresh * self.spacing) if self.burst > 1 else self.due
+        ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
+        if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:
+            ready = max(ready, self.accepted[0] + self.seconds if self.accepted else now + 0.002)
         if ready > now:
             return ready - now
-        self.sent.append(now)
+        self.last = now
         self.open.append(now)
         self.due = max(now, self.due) + self.spacing
         if self.slow and now > self.changed:  # recover, ever faster
@@ -74,11 +75,10 @@ class Pace:
         now = self.now = max(self.now, time.monotonic())
         self.open.remove(start)
         if response is None or response.status_code != 429:
-            self.accepted.append(now)
+            self.accepted.append(min(now, start + 1))
+            self.late = max(self.late, self.accepted[-1]) + self.spacing
             self.credit = min(MOST_OPEN, self.credit + 1)
             return False
-        while self.accepted and self.accepted[0] < now - self.seconds:
-            self.accepted.popleft()
         if now > self.slowed + self.seconds / 4:
             self.slow = max(self.slow / 0.75, self.seconds / max(0.5, len(self.accepted)))
             self.slowed, self.changed = now, now + self.seconds / 4
@@ -103,12 +103,12 @@ def retry_after(response: httpx.Response) -> float | None:
 
 class _Limits:
     def __init__(self, lock: Callable[[], Any]) -> None:
-        self.paces = {name: Pace(*numbers) for name, numbers in LIMITS.items()}
+        self.paces = {name: LimitPace(*numbers) for name, numbers in LIMITS.items()}
         if SHARED:
             self.paces = dict.fromkeys(LIMITS, next(iter(self.paces.values())))
         self.lock = {id(pace): lock() for pace in self.paces.values()}
 
-    def of(self, request: httpx.Request) -> Pace | None:
+    def of(self, request: httpx.Request) -> LimitPace | None:
         """The pace of a request's limit; None for a request without one. Credentials are added."""
         for header, variable in (("x-api-key", "WORKFLOW_API_KEY"), ("x-wf-endpoint", "WORKFLOW_ENDPOINT")):
             if header not in request.headers and variable in os.environ:
@@ -131,7 +131,7 @@ class Paced(httpx.BaseTransport):
             with self.limits.lock[id(pace)]:  # first come, first served
                 while wait := pace.wait():
                     time.sleep(wait)
-                start, response = pace.sent[-1], None
+                start, response = pace.last, None
             try:
                 response = self.transport.handle_request(request)
             finally:
@@ -157,7 +157,7 @@ class AsyncPaced(httpx.AsyncBaseTransport):
             async with self.limits.lock[id(pace)]:
                 while wait := pace.wait():  # noqa: ASYNC110
                     await asyncio.sleep(wait)
-                start, response = pace.sent[-1], None
+                start, response = pace.last, None
             try:
                 response = await self.transport.handle_async_request(request)
             finally:

@@ -86,9 +86,6 @@ def advise(
     """Compare policies, write ``advice.json`` with its page and a scenario that confirms it, and return the exit code.
 
     ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s.
-
-    Raises:
-        LoadtestError: if the options exclude each other, or a run, scenario or target cannot be read.
     """
     if [jobs, runs, rate].count(None) != 2:
         raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")

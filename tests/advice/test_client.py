@@ -76,6 +76,7 @@ def _credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKFLOW_ENDPOINT", "tests")
 
 
+@pytest.mark.judged
 def test_it_keeps_within_the_reference_apis_limits(tmp_path: Path, launch: Start) -> None:
     """Two hundred jobs of two tasks that share it take two windows of each limit, without a 429."""
     arguments = [word for name in ("async_submit", "retrieval") for word in ("--limit", f"{name}=120/2s")]
@@ -86,6 +87,7 @@ def test_it_keeps_within_the_reference_apis_limits(tmp_path: Path, launch: Start
     assert statuses[429] == 0
 
 
+@pytest.mark.judged
 def test_it_keeps_within_nginxs_limit(tmp_path: Path, launch: Start) -> None:
     """nginx's ``limit_req`` with ``nodelay`` is a token bucket of its burst and one more."""
     upstream, (port,) = launch(*NO_LIMITS).url, nginx.free_ports(1)
