@@ -54,40 +54,31 @@ class Source(NamedTuple):
         return start.startswith(b"{") and b'"log"' in start[:200] and not start.startswith(b'{"level"')
 
 
+Opener = Callable[[str], IO[bytes]]
+
+
+def open_plainly(name: str) -> IO[bytes]:
+    """Open a log without a progress bar."""
+    return open(name, "rb")  # noqa: PTH123 - a caller's ``opened`` closes it
+
+
 @contextmanager
-def opened(name: str, on_read: Callable[[int], None]) -> Iterator[Source]:
-    """Open a log, ``-`` for standard input. ``on_read`` is called with the number of bytes that were read from disk.
+def opened(name: str, opener: Opener) -> Iterator[Source]:
+    """Open a log, ``-`` for standard input.
 
     Raises:
         InputError: if it cannot be read, or its compression is damaged.
     """
     try:
-        with sys.stdin.buffer if name == STDIN else open(name, "rb") as raw:  # noqa: PTH123 - it names a descriptor as well
-            counting = io.BufferedReader(_Counting(raw, on_read), _BLOCK)
-            packed = counting.peek(2)[:2] == _GZIP
-            file = io.BufferedReader(gzip.GzipFile(fileobj=counting), _BLOCK) if packed else counting
+        with sys.stdin.buffer if name == STDIN else opener(name) as raw:
+            plain: Any = io.BufferedReader(raw, _BLOCK)
+            packed = plain.peek(2)[:2] == _GZIP
+            file = io.BufferedReader(gzip.GzipFile(fileobj=plain), _BLOCK) if packed else plain
             yield Source(name, file.peek(1 << 16), file)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise InputError(f"{name}: its compression is damaged or cut off", f"Check it: gzip -t {name}") from None
     except OSError as error:
         raise InputError(f"cannot read {name}: {error.strerror}", "Give log files, or - for standard input.") from error
-
-
-class _Counting(io.RawIOBase):
-    """A raw stream that reports each read."""
-
-    def __init__(self, stream: IO[bytes], on_read: Callable[[int], None]) -> None:
-        self._stream = stream
-        self._on_read = on_read
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read1(len(buffer)) if hasattr(self._stream, "read1") else self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._on_read(len(data))
-        return len(data)
 
 
 def blocks(source: Source) -> Iterator[LogBlock]:

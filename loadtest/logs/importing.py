@@ -1,6 +1,6 @@
 """Import: logs become the record of a run whose requests other clients sent."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from loadtest.arrays import Bools, Ints
 from loadtest.contract import DOCUMENTED, FIRST_KIND, THROTTLED_STATUS, LimitName, Operation, Outcome, Reason
 from loadtest.errors import InputError
 from loadtest.http_headers import PACKAGE, package_version
-from loadtest.logs.files import STDIN, Source, blocks, har_fields, opened
+from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, open_plainly, opened
 from loadtest.logs.formats import Format, detect, masked, of_variables
 from loadtest.logs.requests import OPERATIONS, LogColumns, LogRequests, patterns
 from loadtest.record import run_directory
@@ -28,6 +28,8 @@ STAGE: Final = "log"
 _NAME: Final = "imported"
 _ROWS: Final = 65_536
 """Lines of one batch of the record."""
+_LONGEST_S: Final = 100 * 86_400
+"""An analysis knows 104 days to the nanosecond."""
 _SAMPLE: Final = 100
 """Lines by which a format is detected."""
 _HAR: Final = Format("har", lambda _: {}, "start")
@@ -54,8 +56,8 @@ class ImportOptions:
     stamp: StampPlace | None = None
 
 
-def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, on_read: Callable[[int], None]) -> Path:
-    """Make a run directory of logs, which may overlap in time and be in any order.
+def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = open_plainly) -> Path:
+    """Make a run directory of logs, which may overlap in time and be in any order. ``opener`` opens each log.
 
     Raises:
         InputError: if a log cannot be read, or nothing is left.
@@ -66,7 +68,7 @@ def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, 
     found = LogRequests(patterns(options.maps), options.stamp)
     given = of_variables(options.format) if options.format else None
     for name in names:
-        with opened(name, on_read) as source:
+        with opened(name, opener) as source:
             _take(found, source, given)
     columns = _of_one_host(found, _checked(found, names), options.host)
     info = _info(found, columns, options)
@@ -136,7 +138,18 @@ def _of_one_host(found: LogRequests, columns: LogColumns, wanted: str) -> LogCol
     return columns
 
 
+def _check_span(columns: LogColumns) -> None:
+    """Raise an error if the log is longer than a record can be, often because of a wrong stamp."""
+    first, last = int(columns.start[0]) / 1e9, int(columns.start[-1]) / 1e9
+    if last - first > _LONGEST_S:
+        raise InputError(
+            f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",
+            "Import fewer logs at a time, and correct wrong stamps.",
+        )
+
+
 def _info(found: LogRequests, columns: LogColumns, options: ImportOptions) -> RunInfo:
+    _check_span(columns)
     source = _source(found, columns, options.key)
     start, ends = int(columns.start[0]), columns.start + np.nan_to_num(columns.took)
     seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)

@@ -21,6 +21,8 @@ from loadtest.words import did_you_mean
 
 OPERATIONS: Final = tuple(Operation)
 _MAP: Final = re.compile(r"([A-Z]+) (/\S*)=(\w+)")
+_STATUSES: Final = 1_000
+_SIZES: Final = 1e15
 _REQUEST: Final = "^(?P<method>[A-Z]+) (?P<path>[^ ]+)"
 
 
@@ -93,7 +95,7 @@ class LogColumns(NamedTuple):
     start: Ints
     took: Floats
     operation: NDArray[np.int8]
-    status: NDArray[np.int16]
+    status: Ints
     size: Ints
     key: NDArray[np.int32]
     address: NDArray[np.int32]
@@ -166,8 +168,7 @@ class LogRequests:
         took = _took(fields, n)
         start = stamps.ns - np.where(np.isnan(took), 0.0, took).astype(np.int64) if at == "end" else stamps.ns
         columns = LogColumns(
-            start, took, operation, np.where(status > 0, status, -1).astype(np.int16),
-            np.nan_to_num(_numbers(fields.get("bytes"), n), nan=-1).astype(np.int64),
+            start, took, operation, _whole(status, _STATUSES), _whole(_numbers(fields.get("bytes"), n), _SIZES),
             *(
                 np.full(n, -1, np.int32) if (column := fields.get(role)) is None else numbers.of(column)
                 for role, numbers in (
@@ -208,6 +209,11 @@ def _numbers(column: pa.Array | None, n: int) -> Floats:
     texts = compute.if_else(digits.is_valid(), digits.field(0), None)
     numbers = texts.cast(pa.string()).cast(pa.float64())
     return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+
+
+def _whole(numbers: Floats, most: float) -> Ints:
+    """Return whole numbers; -1 for NaN, zero of a status without an answer, and impossible values."""
+    return np.where((numbers > 0) & (numbers < most), numbers, -1).astype(np.int64)
 
 
 def _took(fields: Fields, n: int) -> Floats:

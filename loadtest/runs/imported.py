@@ -1,9 +1,9 @@
 """Imports logs as a run, makes its report, and prints what they show."""
 
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from loadtest.console import Console
 from loadtest.errors import ExitCode
@@ -21,18 +21,14 @@ def import_as_run(names: tuple[str, ...], *, output_dir: Path, plots: bool, **op
     Raises:
         InputError: if a log cannot be read, or nothing is left.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Reading the log", total=_size(names))
-        directory = import_logs(names, output_dir, ImportOptions(**options), lambda read: progress.advance(task, read))
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+
+        def opened(name: str) -> IO[bytes]:
+            return progress.open(name, "rb", description="Reading the log")
+
+        directory = import_logs(names, output_dir, ImportOptions(**options), opened)
     code = make_report(directory, plots=plots, quiet=True)
     if code == ExitCode.PASS:
         print(f"report  {open_command(directory / 'report.html')}")
         print("\n".join(read_figures(directory).reasons))
     return code
-
-
-def _size(names: tuple[str, ...]) -> int | None:
-    """Return the files' total size in bytes; None if it is unknown."""
-    paths = [Path(name) for name in names]
-    return sum(path.stat().st_size for path in paths) if all(path.is_file() for path in paths) else None

@@ -36,7 +36,7 @@ def imported(folder: Path, text: str | bytes, **options: object) -> tuple[RunInf
     log = folder / "access.log"
     log.write_bytes(text if isinstance(text, bytes) else text.encode())
     chosen = ImportOptions(limits={}, **options)  # type: ignore[arg-type] # as given
-    directory = import_logs([str(log)], folder / "reports", chosen, lambda _: None)
+    directory = import_logs([str(log)], folder / "reports", chosen)
     rows = [row for row in read_table(directory).to_pylist() if row["row"] == "request"]
     return run_directory.load(directory), rows, directory
 
@@ -89,6 +89,7 @@ def test_what_is_not_ours_is_counted(tmp_path: Path) -> None:
         ("what a secret-123 log\n", "x x x-9 x"),
         (COMBINED.format(second=6, status=200).replace("/run", "/walk"), "--map"),
         ("\x1f\x8bnonsense", "gzip -t"),
+        (json.dumps(NGINX) + "\n" + json.dumps(NGINX | {"msec": "1000"}) + "\n", "100 days"),
         (
             "".join(json.dumps(NGINX | {"host": host}) + "\n" for host in ("a.example", "b.example")),
             "--host",
