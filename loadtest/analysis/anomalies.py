@@ -159,7 +159,7 @@ class Anomalies:
     def add(self, chunk: Chunk) -> None:
         pieces: dict[str, list[tuple[int, Rows]]] = {name: [] for name in WORDS}
         for stage_index, rows in chunk.operations.by_judged_stage:
-            for name, possible, found in _look(rows, self._vocabulary.operation_of[stage_index]):
+            for name, possible, found in _look(rows, self._vocabulary.stage_keys[stage_index].operation):
                 pieces[name].append((possible, found))
         documented = self._vocabulary.codes("job_state", list(JobState))
         for _, rows in chunk.requests.by_judged_stage:

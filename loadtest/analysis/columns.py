@@ -27,10 +27,12 @@ KINDS: Final = tuple(RequestKind)
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry, the key of figures."""
+    """A stage of a traffic entry, the key of figures; ``place`` is that among all stages of the plan."""
 
     traffic: str
     stage: StagePlan
+    operation: Operation
+    place: int
 
 
 class Vocabulary:
@@ -39,9 +41,8 @@ class Vocabulary:
     Attributes:
         words: all words of each word column so far. ``OUTCOMES`` and ``KINDS`` come first in theirs.
         entries: names of the traffic entries, in order of the scenario.
-        stage_keys: every stage of every entry, the warm-up included. A stage's index is its place here.
+        stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
-        operation_of: for each stage, the operation of its arrivals.
         in_figures: for each stage, whether it is judged.
         imported: whether the record was made from a log, which has no intended starts: the starts replace them.
         most_arrivals: for each entry, its largest possible number of arrivals: those offered or, if the run was killed
@@ -56,12 +57,13 @@ class Vocabulary:
         self.words["row"] += ["operation", "request"]
         self.entries = list(info.traffic)
         self.words["traffic"] += self.entries
-        self.stage_keys = [StageKey(name, stage) for name, plan in info.traffic.items() for stage in plan.stages]
+        stages = [(name, stage) for name, plan in info.traffic.items() for stage in plan.stages]
+        operations = {name: Operation(plan.operation) for name, plan in info.traffic.items()}
+        self.stage_keys = [StageKey(*each, operations[each[0]], index) for index, each in enumerate(stages)]
         self.entry_of = [self.entries.index(key.traffic) for key in self.stage_keys]
-        self.operation_of = [Operation(info.traffic[key.traffic].operation) for key in self.stage_keys]
         self.in_figures = np.array([not key.stage.warmup for key in self.stage_keys], bool)
         self.most_arrivals = np.array([_most_arrivals(plan) for plan in info.traffic.values()], np.float64)
-        self._places = {(key.traffic, key.stage.name): place for place, key in enumerate(self.stage_keys)}
+        self._places = {(key.traffic, key.stage.name): key.place for key in self.stage_keys}
         self._known = {name: {word: place for place, word in enumerate(known)} for name, known in self.words.items()}
         self._last: dict[str, tuple[pa.Array, NDArray[np.int32]]] = {}
 
@@ -73,9 +75,6 @@ class Vocabulary:
                 known[word] = len(known)
                 self.words[name].append(visible(word))
         return np.array([known[word] for word in words], np.int32)
-
-    def indices(self, stages: Sequence[StageKey]) -> list[int]:
-        return [self._places[key.traffic, key.stage.name] for key in stages]
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
         """Return the integers of a dictionary's words, then -1. The last result is cached: most batches share it."""

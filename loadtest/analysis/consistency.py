@@ -119,7 +119,7 @@ class Consistency:
                 yield f"run.json says that there were 0 {what}"
         if self._info.end != "finished":
             return
-        for place, (traffic, stage) in enumerate(self._vocabulary.stage_keys):
+        for traffic, stage, _, place in self._vocabulary.stage_keys:
             if self._info.traffic[traffic].offered is None or self._info.traffic[traffic].arrivals == RECORDED:
                 continue
             last_s = max(stage.start_s, float(self._last_due[place]) / 1e9)

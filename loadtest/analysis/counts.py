@@ -197,7 +197,7 @@ class RequestsInTime:
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self._entries = vocabulary.entries
-        ends = {t for _, stage in vocabulary.stage_keys for t in (stage.start_s, stage.end_s)}
+        ends = {t for key in vocabulary.stage_keys for t in (key.stage.start_s, key.stage.end_s)}
         self._edges = np.array(sorted(ends))
         self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 4), np.int64)
         cut_short = info.end != "finished" and info.elapsed_s is not None
@@ -228,7 +228,7 @@ class RequestsInTime:
     def _on(self, planned: Sequence[StageKey]) -> Bools:
         """Return ``[entry, stretch]``, whether any of an entry's stages among some was on."""
         on = np.zeros(self._counts.shape[:2], bool)
-        for name, stage in planned:
+        for name, stage, *_ in planned:
             inside = (stage.start_s <= self._edges[:-1]) & (self._edges[1:] <= stage.end_s)
             on[self._entries.index(name)] |= inside
         return on

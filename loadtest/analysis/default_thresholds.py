@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import OUTCOMES, StageKey, Vocabulary
+from loadtest.analysis.columns import OUTCOMES, Vocabulary
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
@@ -37,7 +37,7 @@ class UnexpectedErrors:
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
         self.by_stage: Counter[int] = Counter()
         self._expected = [
-            sorted(written_entry(info, traffic).expected_in(stage.name)) for traffic, stage in vocabulary.stage_keys
+            sorted(written_entry(info, traffic).expected_in(stage.name)) for traffic, stage, *_ in vocabulary.stage_keys
         ]
         self._waited = vocabulary.codes("reason", [Reason.GIVE_UP, Reason.DRAIN])
         self._throttled: list[Floats] = [np.zeros(0) for _ in vocabulary.entries]
@@ -91,9 +91,8 @@ def _too_many(record: Record, metrics: RunFigures, errors: UnexpectedErrors) -> 
     written = [each for each in thresholds_of(record.info) if each.metric in _REPLACING]
     percent = f"{allowed * 100:g}"
     require = parse_threshold(f"error_rate <= {percent}%")
-    for name, stage in record.stages():
-        (place,), operation = record.vocabulary.indices([StageKey(name, stage)]), record.info.traffic[name].operation
-        count, sent = errors.by_stage[place], metrics.traffic[name].stages[stage.name].operations.sent
+    for name, stage, operation, index in record.stages():
+        count, sent = errors.by_stage[index], metrics.traffic[name].stages[stage.name].operations.sent
         excused = any(each.covers(name, operation, stage.name) for each in written)
         if count >= _LEAST and count / sent > allowed and not excused:
             failed = f"{count:,} of {counted(sent, 'operation')} failed or timed out"

@@ -96,8 +96,8 @@ def metric_intervals(
     found: list[MetricInterval] = []
     ranges, replayed = phase_ranges(record, expectation), expectation.why_not is None
     for key in record.stages():
-        (index,) = record.stage_indices([key])
-        stage = _Stage(record, key, metrics, blocks.get(index), ranges.get(index, _NONE), replayed=replayed)
+        at = ranges.get(key.place, _NONE)
+        stage = _Stage(record, key, metrics, blocks.get(key.place), at, replayed=replayed)
         found.extend(stage.intervals())
     return found
 
@@ -134,10 +134,9 @@ class _Stage:
     ) -> None:
         self._record, self._key, self._blocks = record, key, blocks
         self._figures = metrics.traffic[key.traffic].stages[key.stage.name]
-        self._operation = record.vocabulary.operation_of[record.stage_indices([key])[0]]
         self._pace = None if blocks is None else blocks.times[RESPONSE]
         retried = written_entry(record.info, key.traffic).retries
-        self._waits = waits(key.stage, self._operation, retried=retried)
+        self._waits = waits(key.stage, self._key.operation, retried=retried)
         self._why_phases = self._depends(over_phases) if replayed else ""
         """Reason why rejections depend on the server's windows, so that blocks do not apply; empty otherwise."""
         self._range: PhaseRange | None = None
@@ -159,7 +158,7 @@ class _Stage:
             yield self._of(ERROR_RATE, figures.error_rate, counts.sent, errors)
         if figures.goodput is not None and counts.offered:
             yield self._of(GOODPUT, figures.goodput, counts.offered, self._goodput())
-        for name in _TIMES if self._operation in EXECUTING_OPERATIONS else _TIMES[:1]:
+        for name in _TIMES if self._key.operation in EXECUTING_OPERATIONS else _TIMES[:1]:
             summary: Summary = getattr(figures, name)
             for statistic in INTERVAL_STATISTICS:
                 value = summary.get(statistic).value
@@ -173,7 +172,7 @@ class _Stage:
 
     def _depends(self, over_phases: PhaseRange) -> str:
         plan, assumed = self._key.stage, self._record.assumed_limits
-        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self._operation])
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[self._key.operation])
         calm = not (plan.over or plan.expect_429 or self._figures.operations.throttled)
         if calm or not assumed.windowed or limit not in self._record.limits():
             return ""

@@ -163,8 +163,7 @@ class _Stage:
     def __init__(self, findings: Findings, key: StageKey) -> None:
         record = findings.record
         self.traffic, self.plan = key.traffic, key.stage
-        (self.index,) = record.stage_indices([key])
-        self.operation = record.vocabulary.operation_of[self.index]
+        self.index, self.operation = key.place, key.operation
         self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
         self.blocks: StageBlocks | None = findings.blocks.get(self.index)
         self.whole_ms = self.index not in findings.blocks.uneven

@@ -106,7 +106,7 @@ class _Maker:
     def _figures(self, planned: Planned) -> dict[str, Any]:
         """Return the fields of an ``OverallStage`` without ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
-        seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
+        seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         requests = record.counts.of_requests(stage_indices)
         found = self._metrics(planned, seconds)
         answers: Counter[str] = Counter()
@@ -159,7 +159,7 @@ class _Maker:
         expected |= {THROTTLED_STATUS} if key.stage.expect_429 else set()
         return sum(
             count * ((OUTCOMES[cell.outcome] in ERRORS) + (cell.status == THROTTLED_STATUS))
-            for cell, count in self.record.counts.of_requests(self.record.stage_indices([key])).items()
+            for cell, count in self.record.counts.of_requests([key.place]).items()
             if cell.status not in expected
         )
 
@@ -167,7 +167,7 @@ class _Maker:
         record = self.record
         polls, retrievals = record.in_time.sent(planned)["requests.polls"], record.in_time.retrievals(planned)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
-        seconds = covered_seconds([stage for _, stage in planned], record.covered_s)
+        seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         # A concurrency limit does not limit the number of requests.
         sustained = limit in record.limits() and record.assumed_limits.spec.algorithm != CONCURRENCY
         allowed = record.assumed_limits.limit_on(limit).rate * record.quotas_on(limit) * seconds if sustained else 0.0

@@ -116,19 +116,17 @@ class Record:
     def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
         """Return the stages that are in figures, in order of the scenario."""
         return [
-            StageKey(name, stage)
-            for name, plan in self.info.traffic.items()
-            if traffic in (None, name) and operation in (None, plan.operation)
-            for stage in plan.stages
-            if not stage.warmup
+            key
+            for key in self.vocabulary.stage_keys
+            if traffic in (None, key.traffic) and operation in (None, key.operation) and not key.stage.warmup
         ]
 
     def stage_indices_of(self, traffic: str) -> list[int]:
         """Return the index of every stage of a traffic entry, the warm-up included."""
-        return [index for index, key in enumerate(self.vocabulary.stage_keys) if key.traffic == traffic]
+        return [key.place for key in self.vocabulary.stage_keys if key.traffic == traffic]
 
     def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
-        return self.vocabulary.indices(stages)
+        return [key.place for key in stages]
 
     @cached_property
     def not_found_entries(self) -> tuple[str, ...]:

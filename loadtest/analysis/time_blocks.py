@@ -229,12 +229,11 @@ class TimeBlocks:
         self._record = record
         vocabulary = record.vocabulary
         self._of: dict[int, StageBlocks] = {}
-        for index, (key, operation) in enumerate(zip(vocabulary.stage_keys, vocabulary.operation_of, strict=True)):
-            stage = key.stage
+        for traffic, stage, operation, index in vocabulary.stage_keys:
             found = grid(stage.start_s, min(stage.end_s, record.covered_s) - stage.start_s)
             if found is None or stage.warmup:
                 continue
-            wholes = {RESPONSE: record.response_times(key.traffic).get([index])}
+            wholes = {RESPONSE: record.response_times(traffic).get([index])}
             if operation in EXECUTING_OPERATIONS:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
             self._of[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})

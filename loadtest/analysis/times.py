@@ -207,7 +207,7 @@ class TimeDistributions:
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            polled = chunk.vocabulary.operation_of[stage_index] in POLLED_OPERATIONS
+            polled = chunk.vocabulary.stage_keys[stage_index].operation in POLLED_OPERATIONS
             polled = polled and not chunk.vocabulary.imported  # a log's submits are all that is known of its jobs
             self._take(stage_index, rows, _OF_OPERATIONS | _OF_JOBS if polled else _OF_OPERATIONS)
         for stage_index, rows in chunk.requests.by_stage:

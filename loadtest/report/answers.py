@@ -243,7 +243,7 @@ def _bursts(findings: Findings) -> str:
     record, found = findings.record, list[str]()
     assumed, rates = record.assumed_limits, list[tuple[float | None, float | None]]()
     for key, figures in stage_parts(findings):
-        limit = assumed.drawn_on(LIMIT_OF_OPERATION[Operation(record.info.traffic[key.traffic].operation)])
+        limit = assumed.drawn_on(LIMIT_OF_OPERATION[key.operation])
         if assumed.spec.algorithm == CONCURRENCY or limit not in record.limits():
             continue
         counts, ratio = figures.operations, key.stage.burst / (assumed.limit_on(limit).count * record.quotas_on(limit))

@@ -106,7 +106,7 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
         return f"{several} stages had failures, up to {share(rate)} (“{part.stage}”)", rate
     ends = " or ".join(word for word, number in numbers.items() if number)
     return (
-        f"{share(rate)} of {findings.record.info.traffic[part.traffic].operation.several} in “{part.stage}” {ends}",
+        f"{share(rate)} of {part.key.operation.several} in “{part.stage}” {ends}",
         rate,
     )
 

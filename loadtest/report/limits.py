@@ -65,9 +65,12 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
     refused = record.requests[record.requests["status"] == THROTTLED_STATUS]
     for key in record.stages():
-        plan, operation = key.stage, Operation(record.info.traffic[key.traffic].operation)
-        own = refused["stage_index"] == record.stage_indices([key])[0]
-        if plan.rate == plan.rate_to or not own.any() or assumed.drawn_on(LIMIT_OF_OPERATION[operation]) != use.limit:
+        plan, own = key.stage, refused["stage_index"] == key.place
+        if (
+            plan.rate == plan.rate_to
+            or not own.any()
+            or assumed.drawn_on(LIMIT_OF_OPERATION[key.operation]) != use.limit
+        ):
             continue
         elapsed = float(refused["start"][own].min()) / 1e9 - plan.start_s
         offered = plan.rate + (plan.rate_to - plan.rate) * elapsed / plan.duration_s

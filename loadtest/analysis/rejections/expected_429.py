@@ -218,11 +218,11 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
     if expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
         return {}
     found: dict[int, PhaseRange] = {}
-    operations = record.vocabulary.operation_of
+    keys = record.vocabulary.stage_keys
     for groups in _linked(record):
         stages = [_stages(record, group) for group in groups]
         present = [index for index in np.unique(np.concatenate(stages)).tolist() if index >= 0]
-        own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[operations[i]]) == groups[0].name]
+        own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == groups[0].name]
         if not own:  # the set-up alone, or polls
             continue
         if why := _why_not(record, expectation, groups, present):

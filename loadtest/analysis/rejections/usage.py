@@ -74,7 +74,7 @@ class LimitUses:
     def __init__(self, record: Record) -> None:
         self._record = record
         stages = record.stages()
-        ends = {min(t, record.covered_s) for _, s in stages for t in (s.start_s, s.end_s)}
+        ends = {min(t, record.covered_s) for key in stages for t in (key.stage.start_s, key.stage.end_s)}
         self._edges = np.array(sorted(ends))
         stretches = max(0, len(self._edges) - 1)
         self._sent = np.zeros((len(KINDS), stretches), np.int64)
@@ -153,12 +153,12 @@ class LimitUses:
     def _stretch(self, limit: str, begin: float, end: float) -> str:
         """Return the stages that use the limit; all stages if only polls of earlier stages use it."""
         record = self._record
-        on = [(name, s) for name, s in record.stages() if s.start_s < end and s.end_s > begin]
+        on = [key for key in record.stages() if key.stage.start_s < end and key.stage.end_s > begin]
         drawing = {
             op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.assumed_limits.together(limit))
         }
-        own = [stage.name for name, stage in on if record.info.traffic[name].operation in drawing]
-        return " + ".join(dict.fromkeys(own or [stage.name for _, stage in on]))
+        own = [key.stage.name for key in on if key.operation in drawing]
+        return " + ".join(dict.fromkeys(own or [key.stage.name for key in on]))
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
@@ -221,7 +221,7 @@ class LimitRates:
             tally(series.accepted, places[~np.isnan(status) & ~throttled])
             tally(series.offered, self._places(series, rows, "intended_start"))
         for stage_index, rows in chunk.operations.by_stage:
-            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.operation_of[stage_index]])
+            series = self._drawn_on(LIMIT_OF_OPERATION[chunk.vocabulary.stage_keys[stage_index].operation])
             never = rows.where(np.isnan(rows.floats("start")))
             if series is not None and len(never):
                 tally(series.offered, self._places(series, never, "intended_start"))

@@ -69,9 +69,8 @@ class _Row:
 def draw_decomposition(findings: Findings) -> Drawing | NoData:
     """Draw a panel per traffic entry with a bar per stage."""
     record, found = findings.record, {}
-    for name, plan in record.info.traffic.items():
-        indices = {key.stage.name: record.stage_indices([key]) for key in record.stages(traffic=name)}
-        bars = [_row(stage, record, k, plan.operation) for stage, own in indices.items() for k in own]
+    for name in record.info.traffic:
+        bars = [_row(key.stage.name, record, key.place, key.operation) for key in record.stages(traffic=name)]
         found[name] = [bar for bar in bars if bar.n]
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
