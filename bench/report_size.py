@@ -201,7 +201,7 @@ from loadtest.analysis.results import TIMES
 begin, cpu = time.perf_counter(), time.process_time()
 record = load_record(Path(sys.argv[1]))
 stages = {}
-for index, (name, stage) in enumerate(record.vocabulary.stage_keys):
+for index, (name, stage, *_) in enumerate(record.vocabulary.stage_keys):
     refused = [n for cell, n in record.counts.of_requests([index]).items() if cell.status == 429]
     block = {"n": record.counts.of_operations([index]).total(), "throttled": sum(refused)}
     for metric in TIMES:

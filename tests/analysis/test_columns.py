@@ -64,7 +64,7 @@ def test_columns_are_what_was_written(rows: list[dict[str, Any]], pieces: int, s
 def test_cells_part_the_rows(rows: list[dict[str, Any]], pieces: int) -> None:
     """Each row is among those of its entry and stage, in the order of the record; the set-up's among none."""
     chunk = chunk_of(rows, pieces)
-    named = {cell: (name, stage.name) for cell, (name, stage) in enumerate(chunk.vocabulary.stage_keys)}
+    named = {cell: (name, stage.name) for cell, (name, stage, *_) in enumerate(chunk.vocabulary.stage_keys)}
     found = {named[cell]: mine.places.tolist() for cell, mine in chunk.requests.by_stage}
     wanted: dict[tuple[str, str], list[int]] = {}
     for place, row in enumerate(rows):

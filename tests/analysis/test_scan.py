@@ -73,7 +73,7 @@ def test_a_scan_agrees_with_a_loop(rows: list[dict[str, Any]], batch: int, chunk
         patch.setattr(reader, "_ROWS", chunk)
         samples = [sample(number, row) for number, row in enumerate(rows)]
         record = load_record(maker.save(Path(folder) / "run", info, samples, batch=batch))
-    for index, (name, stage) in enumerate(record.vocabulary.stage_keys):
+    for index, (name, stage, *_) in enumerate(record.vocabulary.stage_keys):
         mine = [row for row in rows if (row["name"], row["stage"]) == (name, stage.name)]
         of = {kind: [row for row in mine if row["row"] == kind] for kind in ("operation", "request")}
         assert record.counts.of_operations([index]).total() == len(of["operation"])
