@@ -14,7 +14,7 @@ import pandas as pd
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
 from loadtest.analysis.verdict import Verdict
-from loadtest.arrays import Floats
+from loadtest.arrays import Floats, Ints
 from loadtest.errors import ExitCode
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import SIGNIFICANT, Fit, sign_test
@@ -68,7 +68,7 @@ def logged_limit(
     logs = [each] if len(groups) == 1 else [each, join([_together(groups)], tolerance)]
     found = [(log, infer(log, assumed, *clock)) for log in logs]
     if not each.rejected.any():
-        highest = max(_highest(group.times, each.limit.window) for group in groups)
+        highest = max(int(_within(group.times, each.limit.window).max()) for group in groups)
         words = f"no limit was reached on {name}; highest {each.limit.window:g} s: {count(highest)}"
         return LoggedLimit(words, *found[0])
     whose = "address" if source.key == "address" else "key"
@@ -123,19 +123,21 @@ def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
     return replace(groups[0], **{**columns, "index": pd.Index(columns["index"])})
 
 
-def _highest(times: Floats, window: float) -> int:
-    """Return the most requests within any window."""
-    last = np.searchsorted(times, times + window)
-    return int((last - np.arange(len(times))).max(initial=0))
+def _within(times: Floats, seconds: float) -> Ints:
+    """Return the number of requests from each request on within some seconds."""
+    return np.searchsorted(times, times + seconds) - np.arange(len(times))
 
 
 def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
     """Return the count of all limiters that fit; None if it is not sure."""
     if inference.word not in ("named", "several"):
         return None
-    # At an even rate, seconds hide which requests were rejected: almost any count of all requests fits.
-    if source.grain_s > _COARSE_S and any(fit.spec.count_rejected for fit in inference.named):
-        return None
+    if source.grain_s > _COARSE_S:
+        # At an even rate, seconds hide which requests were rejected: almost any count of all requests fits.
+        counts_all = any(fit.spec.count_rejected for fit in inference.named)
+        smallest = min(fit.limit.count for fit in inference.named)
+        if counts_all or np.median(_within(requests.times, requests.tolerance_s)) > _SURE * smallest:
+            return None
     ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
     # Every limiter that fits must allow the count, and the best must exclude the others.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
