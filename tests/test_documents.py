@@ -34,6 +34,8 @@ CONTROL = "http://127.0.0.1:8001"
 ELSEWHERE = {"--host", "--processes"}
 """Options of runs that other tests make."""
 PLANNED = ("compare", "capacity")
+SAME_ANYWHERE = ("export", "slow", "--help", "scenarios", "compare")
+"""Verbs that read the shipped scenarios or the latest run, which all pages share."""
 ROOMY = '{sync_run="240/1s", async_submit="1500/1s", retrieval="500/1s"}'
 """Limits of the embedded target that hold a shortened check."""
 VALID = (ExitCode.PASS, ExitCode.INCONCLUSIVE, ExitCode.INVALID)
@@ -128,8 +130,8 @@ def recorded(checkout: Path, tiny_run: Said) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs_on_targets() -> dict[tuple[str, ...], Said]:
-    """Runs on entries of ``targets.toml``, by the scenario's text and the options."""
+def made_before() -> dict[tuple[str, ...], Said]:
+    """Runs on entries of ``targets.toml`` by scenario and options, and verbs whose folder does not matter."""
     return {}
 
 
@@ -192,7 +194,7 @@ class Page:
             command.make_context("run", rest[1:])
             said: Said = self._fixture("tiny_run")
             return said
-        made: dict[tuple[str, ...], Said] = self._fixture("runs_on_targets")
+        made: dict[tuple[str, ...], Said] = self._fixture("made_before")
         if (key := (scenario_hash(load_scenario(find_scenario(rest[1])).scenario), *rest[2:])) not in made:
             made[key] = self._fixture("loadtest")(*rest, *shortened(Path(rest[1]).stem))
         return made[key]
@@ -209,7 +211,11 @@ class Page:
         if verb == "probe":
             rest = [*rest, "--documented", "retrieval=10/1s"]
             url = self._fixture("servers").start("--limit", "retrieval=10/1s").url
-        return self._fixture("loadtest")(*(word.replace(SERVED, url) for word in rest))
+        words = tuple(word.replace(SERVED, url) for word in rest)
+        made: dict[tuple[str, ...], Said] = self._fixture("made_before")
+        if verb not in SAME_ANYWHERE or words not in made:
+            made[words] = self._fixture("loadtest")(*words)
+        return made[words]
 
     def _locust(self, rest: list[str]) -> Said:
         """Run plain Locust on a shortened copy of its scenario."""

@@ -10,6 +10,8 @@ from typing import Any
 import click
 import pytest
 import yaml
+from check_jsonschema import main as check_jsonschema
+from click.testing import CliRunner
 from plugins.deploy_parts import DEPLOY, linted, wanted
 
 from loadtest.cli import app
@@ -51,16 +53,16 @@ def test_actionlint_finds_nothing(repository: Path) -> None:
     ids=["action", "workflow", "gitlab"],
 )
 def test_schemas_hold(schema: str, path: Path, tmp_path: Path) -> None:
-    """Each against the published schema; a key that it does not know is refused."""
+    """Each holds to the published schema, which refuses an unknown key. The tool runs here: it starts slowly."""
     how = ["--quiet", "--builtin-schema", f"vendor.{schema}"]
     how += ["--data-transform", "gitlab-ci"] if schema == "gitlab-ci" else []
-    linted("check-jsonschema", *how, str(path))
+    assert CliRunner().invoke(check_jsonschema, [*how, str(path)]).exit_code == 0
     broken = yaml.safe_load(path.read_text(encoding="utf-8"))
     section = broken["jobs"]["check"] if "jobs" in broken else broken.get("loadtest:check", broken)
     section["artefacts"] = []
     (tmp_path / path.name).write_text(yaml.safe_dump(broken), encoding="utf-8")
-    with pytest.raises(AssertionError):
-        linted("check-jsonschema", *how, str(tmp_path / path.name))
+    refused = CliRunner().invoke(check_jsonschema, [*how, str(tmp_path / path.name)])
+    assert (refused.exit_code, type(refused.exception)) == (1, SystemExit)
 
 
 def test_shellcheck_finds_nothing() -> None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 import pytest
 from plugins.leash_parts import ABORTED, write_entry, write_scenario
-from plugins.processes import clean_environment, until
+from plugins.processes import until
 from plugins.stubs import Stub, pending_forever
 from plugins.verbs import Said
 
@@ -120,30 +118,3 @@ def test_a_stop_file_ends_a_run(tmp_path: Path, offer: Any, stub: Callable[..., 
     assert run.process.returncode == 0
     assert run.info.end == "aborted"
     assert run.info.end_reason.startswith("the stop file ")
-
-
-def test_plain_locust_is_on_the_same_leash(tmp_path: Path, stub: Callable[..., Stub]) -> None:
-    """LOADTEST_TARGET names the entry: its URL is loaded whatever --host says, and its budget holds."""
-    server = stub(pending_forever)
-    write_entry(tmp_path, server.url, 'max_share = 1\nmax_requests = 15\nendpoint = "blue"')
-    write_scenario(tmp_path, rate="5/s", seconds=1)
-    done = locust(tmp_path, "--host", "http://127.0.0.1:1", LOADTEST_TARGET="here")
-    assert "Aborted: the request budget of target 'here' ended the run: all 15 requests" in done.stderr
-    assert len(server.asked) == 15
-    assert {headers["x-wf-endpoint"] for _, _, headers in server.asked} == {"blue"}
-    assert record(tmp_path)["end"] == "aborted"
-
-
-def locust(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run plain locust without its web UI."""
-    locustfile = Path(__file__).parents[2] / "loadtest" / "load" / "locustfile.py"
-    return subprocess.run(
-        [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", *arguments],
-        cwd=folder,
-        env=clean_environment(LOADTEST_SCENARIO="s.toml", **environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )

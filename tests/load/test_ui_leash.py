@@ -1,15 +1,21 @@
-"""The web UI, on the leash of the target that it was started for."""
+"""Plain Locust and the web UI keep to the request budget of their target."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from plugins.leash_parts import write_entry, write_scenario
-from plugins.processes import until
+from plugins.processes import clean_environment, until
 from plugins.records import runs_in
-from plugins.stubs import pending_forever
+from plugins.stubs import Stub, pending_forever
 
 
 @pytest.mark.heavy
-def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(tmp_path, stub, web_ui):
-    """Whatever is typed into its form; and each run in it has its budget, its preflight counted."""
+def test_locust_loads_no_other_host_and_no_more_than_allowed(tmp_path, stub, web_ui):
+    """The target counts, whatever --host or the form says. Each run has its budget, which its preflight uses, too."""
+    spend_a_budget_headless(tmp_path / "headless", stub)
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, "max_share = 1\nmax_requests = 20")
     write_scenario(tmp_path, rate="5/s", seconds=1)
@@ -26,3 +32,32 @@ def test_the_web_ui_loads_no_other_host_and_no_more_than_allowed(tmp_path, stub,
     assert len(server.asked) == 20
     (run,) = runs_in(up.reports)
     assert len(run.info.preflight) == 3
+
+
+def spend_a_budget_headless(folder: Path, stub: Callable[..., Stub]) -> None:
+    """LOADTEST_TARGET names the entry."""
+    folder.mkdir()
+    server = stub(pending_forever)
+    write_entry(folder, server.url, 'max_share = 1\nmax_requests = 15\nendpoint = "blue"')
+    write_scenario(folder, rate="5/s", seconds=1)
+    done = locust(folder, "--host", "http://127.0.0.1:1", LOADTEST_TARGET="here")
+    assert "Aborted: the request budget of target 'here' ended the run: all 15 requests" in done.stderr
+    assert len(server.asked) == 15
+    assert {headers["x-wf-endpoint"] for _, _, headers in server.asked} == {"blue"}
+    (run,) = runs_in(folder / "reports")
+    assert run.info.end == "aborted"
+
+
+def locust(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run plain locust without its web UI."""
+    locustfile = Path(__file__).parents[2] / "loadtest" / "load" / "locustfile.py"
+    return subprocess.run(
+        [sys.executable, "-m", "locust", "-f", str(locustfile), "--headless", *arguments],
+        cwd=folder,
+        env=clean_environment(LOADTEST_SCENARIO="s.toml", **environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
