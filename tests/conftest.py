@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings of all tests."""
 
 import gc
 import os
@@ -21,11 +21,11 @@ pytest_plugins = [
 
 # A busy machine takes its time; how long an example takes says nothing of whether it holds.
 settings.register_profile("default", deadline=None, max_examples=40)
-# A gate looks at more examples, and at the same ones for the same commit.
+# CI tries more examples, which are the same for the same commit.
 settings.register_profile("ci", deadline=None, max_examples=200, derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-# What is imported and collected stays: looking for garbage in it is a third of a worker's start, and of its end.
+# Imported modules and collected tests stay: looking for garbage in it is a third of a worker's start, and of its end.
 gc.disable()
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import pytest
+from plugins.small_logs import write_log
 from plugins.verbs import Said, until_valid
 
 from loadtest.cli import app
@@ -83,7 +84,7 @@ def run(line: list[str], folder: Path, **environment: str) -> Said:
 
 
 def folder_like_the_checkout(folder: Path, reports: Path) -> Path:
-    """Make a folder in which commands find what the checkout has, with scenarios of its own."""
+    """Make a folder that has what the checkout has, with scenarios of its own."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("loadtest", "pyproject.toml", "README.md", "Makefile", "docs"):
         (folder / name).symlink_to(ROOT / name)
@@ -137,7 +138,7 @@ def made_before() -> dict[tuple[str, ...], Said]:
 
 @pytest.fixture(scope="module")
 def checked(checkout: Path) -> Said:
-    """What the check of the documents says in a checkout that never made one."""
+    """The first regression check in a checkout, as the documents show it."""
     line = [LOADTEST, "regression", "check", "regression", *shortened("regression"), "--set", f"target.enforce={ROOMY}"]
     return until_valid(lambda: run(line, checkout))
 
@@ -161,7 +162,11 @@ class Page:
         serves = any(f"{LOADTEST} serve" in line for line in self._lines)
         if not serves and any("--target" in line or SERVED in line for line in self._lines):
             self._urls[SERVED] = self._fixture("servers").start(strict=True, env=exported).url
+        for line in self._lines:
+            for name in shlex.split(line)[2:] if f"{LOADTEST} import " in line else ():
+                write_log(folder / name)
         for name, text in shown(document).items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(re.sub(r"https://[\w.-]+", self._urls[SERVED], text), encoding="utf-8")
 
     def carry_out(self, line: str) -> Said:
@@ -268,7 +273,7 @@ def page(
 
 
 def expected(line: str) -> tuple[int, ...]:
-    """Return the exit codes with which a command was carried out."""
+    """Return the exit codes that mean that a command worked."""
     if "bin/locust" in line or re.search(r" run .*--target", line):
         return VALID  # a second is too short for its percentiles
     return (ExitCode.PASS, ExitCode.INCONCLUSIVE) if " probe " in line else (ExitCode.PASS,)

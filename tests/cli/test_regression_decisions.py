@@ -1,4 +1,4 @@
-"""``loadtest regression accept``, ``reject``, ``history`` and ``audit``: what they say of recorded runs, and decide."""
+"""``loadtest regression accept``, ``reject``, ``history`` and ``audit``, on recorded runs."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ from loadtest.errors import ExitCode
 
 @pytest.mark.parametrize("reason", ["…", "  ", "???", "why"])
 def test_a_reason_needs_words(loadtest: Fixture, tmp_path: Path, reason: str) -> None:
-    """What a page prints with a placeholder does not work before it is edited."""
+    """A printed command with a placeholder does not work before a user edits it."""
     history_file.append(tmp_path / "regression.jsonl", made_line(1))
     said = loadtest("regression", "accept", made_run(1).run, "--reason", reason, "--history", str(tmp_path))
     assert (said.code, "Give the reason in words" in said.err) == (ExitCode.USAGE, True)
@@ -69,7 +69,7 @@ def test_a_run_whose_rerun_is_invalid(tmp_path: Path, loadtest: Fixture) -> None
 
 
 def test_showing_and_exporting_a_history(tmp_path: Path, loadtest: Fixture) -> None:
-    """A table of all runs; CSV of the valid ones; an audit with its bound."""
+    """A table of all runs; CSV of the valid runs; an audit with its bound."""
     place = tmp_path / "baselines"
     for verb in ("history", "audit"):
         said = loadtest("regression", verb)

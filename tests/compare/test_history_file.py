@@ -65,7 +65,7 @@ def test_what_an_editor_does_is_no_damage(path: Path, text: bytes) -> None:
 
 
 def without_checksum(text: bytes) -> bytes:
-    """Lines as somebody may write them by hand."""
+    """Lines as a person may write them by hand."""
     return re.sub(rb',"crc":"[0-9a-f]{8}"}', b"}", text)
 
 

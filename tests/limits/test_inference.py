@@ -62,7 +62,7 @@ def world(
     base: float = 1.7e9 + 13.7,
     delay_s: float = 0.0003,
 ) -> RequestLog:
-    """What a server with such a limiter answers, a little after each request was sent, its clock ahead of ours."""
+    """Return the answers of a server with such a limiter, whose clock is ahead of ours."""
     chance, limiter = random.Random(seed), limits.make(truth, limit)  # a simulation: not for secrets
     arrivals = sorted((base + t + delay_s + chance.expovariate(1 / delay_s), base + t) for t in times)
     starts, ends, refused, running = [], [], [], list[float]()
@@ -87,7 +87,7 @@ def world(
 
 
 def found_in(truth: LimiterSpec, traffic: str, assumed: LimiterSpec | None = None) -> Inference:
-    """What the answers tell."""
+    """Infer a limiter from the answers to some traffic."""
     limit = AT_ONCE if truth.algorithm == "concurrency" else LIMIT
     return infer(world(truth, TRAFFIC[traffic](), limit), assumed or LimiterSpec(), 0.0, 0.6)
 
@@ -147,7 +147,7 @@ def test_even_load_cannot_tell_a_log_from_windows_that_begin_with_a_request() ->
 
 @pytest.mark.parametrize("count", [80, 130])
 def test_another_count_than_the_documented_one_is_found(count: int) -> None:
-    """A server that allows another number is told from one that allows the documented one by another algorithm."""
+    """A server with another count is not taken for a server with the documented count and another algorithm."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), Limit(count, 60.0))
     documented = RequestLog(**{**requests.__dict__, "limit": LIMIT})
     found = infer(documented, LimiterSpec(), 0.0, 0.6)
@@ -172,7 +172,7 @@ def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
     """Some refusals and admissions that no window explains are counted, each for what it is."""
     requests = world(LimiterSpec("fixed-window"), TRAFFIC["2x"](), LIMIT)
     full = np.flatnonzero(requests.rejected)
-    # In one window a request is refused in place of a later one; in another, one too many passes.
+    # A window rejects a request in place of a later request; another window accepts a request too many.
     begins = full[np.flatnonzero(np.diff(requests.times[full]) > 10)[:2] + 1]
     requests.rejected[begins[0] - 5], requests.rejected[begins[0]] = True, False
     requests.rejected[begins[1] + 5] = False
@@ -182,7 +182,7 @@ def test_the_assumed_limiters_wrong_decisions_are_counted() -> None:
 
 
 def test_where_nothing_was_refused_nothing_is_told() -> None:
-    """No 429, no inference; and an empty record is no error."""
+    """Without a 429 nothing is inferred. An empty record raises no error."""
     requests = world(LimiterSpec("fixed-window"), even(1.0, 120), LIMIT)
     assert infer(requests, LimiterSpec(), 0.0, 0.6).word == "nothing"
     assert infer(requests.part(0, 0), LimiterSpec(), 0.0, 0.6).word == "nothing"
@@ -190,7 +190,7 @@ def test_where_nothing_was_refused_nothing_is_told() -> None:
 
 
 def test_all_429_tells_nothing() -> None:
-    """Where every request was refused, nothing tells by which algorithm."""
+    """If every request was rejected, the algorithm is unknown."""
     requests = world(LimiterSpec("fixed-window"), even(1.0, 20), LIMIT)
     requests.rejected[:] = True
     found = infer(requests, LimiterSpec(), 0.0, 0.6)
@@ -207,7 +207,7 @@ def test_the_sign_test_is_exact() -> None:
 
 
 def test_where_the_burst_is_not_sure_its_range_is_told() -> None:
-    """Where a burst left together and arrived in another order, several bursts fit; the true one is among them."""
+    """If requests of a burst arrived in another order, several bursts fit, and the true burst is among them."""
     truth = LimiterSpec("token-bucket", 17, count_rejected=True)
     requests = world(truth, [*even(10000, 0.02), *even(0.5, 60, 30.0)], LIMIT, seed=3, delay_s=0.01)
     best = infer(requests, LimiterSpec(), 0.0, 0.6).named[0]

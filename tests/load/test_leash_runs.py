@@ -20,7 +20,7 @@ ABORTS = '[breakers]\nserver_errors = false\n[[threshold]]\ntraffic = "t"\nrequi
 
 
 def record(folder: Path) -> dict[str, Any]:
-    """What run.json of the latest run says."""
+    """Return run.json of the latest run."""
     return json.loads((folder / "reports" / "latest" / "run.json").read_text())
 
 
@@ -59,7 +59,7 @@ def test_polls_spend_the_budget_and_nothing_is_sent_beyond_it(loadtest, tmp_path
 
 
 def test_polls_stay_within_the_share_of_the_retrieval_limit(offer, tmp_path, stub):
-    """What a plan cannot know, since it depends on how long jobs take, the run still keeps to."""
+    """The run keeps to a share that no plan can check, because it depends on how long jobs take."""
     server = stub(pending_forever)
     write_entry(tmp_path, server.url, 'max_share = "5%"')
     write_scenario(tmp_path, rate="4/s", seconds=3)

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.small_logs import COMBINED
 
 from loadtest.cli import app
 from loadtest.errors import InputError
@@ -19,9 +20,6 @@ from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import read_table
 from loadtest.scenario import load_scenario
 
-COMBINED = (
-    '192.0.2.7 - bob [10/Oct/2025:15:55:3{second} +0200] "POST /api/v1/workflows/run HTTP/1.1" {status} 120 "-" "py"\n'
-)
 SECRET = "sk-very-secret"
 NGINX = {"msec": "1760104536.250", "request": "GET /v1/workflows/jobs/abc?x=1 HTTP/1.1", "status": "200",
          "request_time": "0.050", "remote_addr": "192.0.2.7", "http_x_api_key": SECRET}  # fmt: skip

@@ -39,7 +39,7 @@ def made_run(
 
     Args:
         day: also the seed of its noise.
-        factors: by which an entry is slower.
+        factors: of the times of an entry.
         sd: of its noise from run to run, on the log scale.
         host: of its target.
         valid: whether it is.
@@ -97,5 +97,5 @@ def decision(run: str, day: int, status: str = "accepted", *, new_segment: bool 
 
 
 def days(runs: list[RunMeasurements]) -> list[int]:
-    """Of which days runs are."""
+    """Return the days of runs."""
     return [int(run.run[-6:], 16) for run in runs]

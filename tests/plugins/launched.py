@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Started:
-    """A process of ours, with its output in files so that nobody has to read them meanwhile."""
+    """A process of ours, whose output goes to files, so that it never waits for a reader."""
 
     process: subprocess.Popen[bytes]
     out: Path
@@ -126,7 +126,7 @@ class WebUi:
     more: dict[str, Any] = field(default_factory=lambda: {"trust_env": False, "verify": False, "timeout": 30})
 
     def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """One request, as whoever the headers say."""
+        """Send a request with these headers."""
         return httpx.request(method, self.url + path, **self.more, **options)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
@@ -152,7 +152,7 @@ class WebUi:
             yield (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
 
     def end(self) -> None:
-        """Ctrl-C, which leaves nobody."""
+        """Press Ctrl-C, and check that no process is left."""
         family = self.started.family()
         self.started.process.send_signal(signal.SIGINT)
         assert self.started.wait() == 0, self.started.complained

@@ -66,7 +66,7 @@ def resets(talk: Talk) -> None:
 
 
 class Peer:
-    """A server that follows a script for each connection; the last script serves all further ones."""
+    """A server that follows a script for each connection; the last script serves all further connections."""
 
     def __init__(self, *scripts: Script) -> None:
         self.requests: list[bytes] = []

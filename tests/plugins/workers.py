@@ -1,4 +1,4 @@
-"""Which tests may run beside each other where several workers share them, as in `make test`, and in which order.
+"""The order of tests, and the tests that may run beside each other, if several workers share them as in `make test`.
 
 A test goes to whichever worker is free, except that
 
@@ -7,13 +7,13 @@ A test goes to whichever worker is free, except that
 - tests marked `judged` stay together, one after the other: no two real runs that have to be valid, or whose times are
   looked at, are ever made side by side.
 
-What stays together comes first, the judged ones ahead of all; then quick tests, which take one core at most from judged
-ones; what starts processes comes last.
+Tests that stay together come first, the judged tests ahead of all. Quick tests follow, because they take at most a core
+from judged tests. Tests that start processes come last.
 
 A run that was invalid beside other tests is made again while none runs (``alone``).
 
 xdist's own groups (`--dist loadgroup`) would need no code, but are lost on pytest 9.2: it no longer reads the attribute
-in which they are noted (xdist 3.8).
+that xdist 3.8 sets.
 """
 
 import fcntl
@@ -31,7 +31,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 _JUDGED = re.compile(r"^@pytest\.mark\.judged\b.*\n(?:@.*\n)*def (\w+)", re.MULTILINE)
 _STARTING = {"browser", "free_port", "launch", "loadtest", "offer"}
-"""Fixtures of tests that start processes; others are made of these. (What is imported tells nothing: all is ours.)"""
+"""Fixtures of tests that start processes; further fixtures use these. Imports say nothing: all code is ours."""
 
 
 _locks: list[IO[bytes]] = []
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """In a fresh checkout, let one worker compile the tests, so that the others read what it wrote."""
+    """In a fresh checkout, let a worker compile the tests before the rest read the compiled files."""
     compiled = any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
     if not _locks or compiled or sys.dont_write_bytecode:
         return (yield)
@@ -86,7 +86,7 @@ def alone() -> Iterator[None]:
         yield
         return
     gate, running = _locks
-    fcntl.flock(running, fcntl.LOCK_UN)  # another one may want to be alone, too
+    fcntl.flock(running, fcntl.LOCK_UN)  # another test may want to be alone, too
     fcntl.flock(gate, fcntl.LOCK_EX)
     try:
         fcntl.flock(running, fcntl.LOCK_EX)
@@ -109,7 +109,7 @@ def _text(path: Path) -> str:
 
 @functools.cache
 def _group(path: Path, test: str) -> str | None:
-    """What a test of a file stays together with; None where it is on its own."""
+    """Return the name of the group that a test stays together with; None if it is on its own."""
     text = _text(path)
     if "pytestmark = pytest.mark.judged" in text or test in _JUDGED.findall(text):
         return "judged"
@@ -119,7 +119,7 @@ def _group(path: Path, test: str) -> str | None:
 
 
 def _rank(item: pytest.Item) -> int:
-    """Lower goes first; what was given more time than others before all."""
+    """Return a test's place in the order. Tests with a time-out of their own are first."""
     if item.get_closest_marker("timeout") is not None:
         return -1
     group = _group(item.path, item.nodeid.partition("::")[2].partition("[")[0])
@@ -138,7 +138,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
-    """Share tests in this way, unless another one was asked for by --dist."""
+    """Share tests in this way, unless --dist names another way."""
     if config.getvalue("dist") != "load":
         return None
     config.option.loadscopereorder = False

@@ -1,4 +1,4 @@
-"""A probe over real HTTP of limiters of which most are somebody else's: the reference API's, nginx's, a package's."""
+"""A probe over real HTTP of other programs' limiters: the reference API's, nginx's and a package's."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ def moving_window() -> Callable[[str, str, int], Answer]:
 
 @pytest.fixture
 def urls(serve: Callable[..., Served], tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A server of each case; without nginx, of the others."""
+    """A server of each case. Without nginx its two cases are missing."""
     options = ("--limit", "retrieval=15/s", "--algorithm", "token-bucket", "--burst", "10")
     found = {"reference token-bucket": serve(*options, WORKFLOW_API_KEYS=",".join(KEYS)).url}
     with contextlib.ExitStack() as stack:
@@ -119,9 +119,9 @@ def fits(one: Standing, count: int) -> bool:
 @pytest.mark.heavy
 @pytest.mark.timeout(300)  # a probe of a busy machine repeats its experiments
 def test_nothing_wrong_is_said_of_a_real_server(urls: dict[str, str]) -> None:
-    """The documented limit is never called another one, and the true numbers are among those that stand.
+    """The documented limit is never named wrong, and the true numbers are among those that stand.
 
-    Where answers came too late to conclude anything, the probe reports this and excludes no limiter. It may identify no
+    If answers came too late to conclude anything, the probe reports this and excludes no limiter. It may identify no
     limiter of nginx, whose first request counts as none.
     """
     with workers.alone():  # other tests would delay requests by more than windows of a second allow

@@ -156,7 +156,7 @@ def test_the_page_fetches_nothing(toured: tuple[Path, Page]) -> None:
 
 
 def test_every_colour_of_a_drawing_follows_the_page(toured: tuple[Path, Page]) -> None:
-    """Drawings take their colours from the page's variables, each of which is set for light and for dark."""
+    """Drawings take their colours from the page's variables. The page sets each for light and for dark."""
     directory, report = toured
     page = (directory / "report.html").read_text()
     used = set(re.findall(r"var\((--[\w-]+)\)", "".join(plot.svg for plot in report.plots)))
@@ -194,7 +194,7 @@ def test_the_report_verb_ends_with_the_verdicts_exit_code(tmp_path: Path, capfd:
 
 @pytest.mark.parametrize("damage", ["no record", "damaged run.json", "other schema"])
 def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path, damage, capfd):
-    """A directory that is no readable record ends in exit 3 and a message, not in a traceback."""
+    """A directory without a readable record ends in exit 3 and a message, not in a traceback."""
     directory = maker.save(tmp_path / "run", *records()["one operation"])
     if damage == "no record":
         (directory / FILE_NAME).unlink()

@@ -69,7 +69,7 @@ def test_the_true_limiter_stands_with_its_numbers(spec: LimiterSpec) -> None:
 
 
 def test_another_clients_traffic_makes_a_limit_no_looser() -> None:
-    """A quota on which another client draws may seem stricter, as that client could cause, and never larger."""
+    """A quota that another client uses, too, may seem stricter, but never larger."""
     spec = LimiterSpec("sliding-log")
     found = probed(shared_with_others(spec, SMALL, 0.2, 1), SMALL, 1)
     assert compliance(found) in {"can't tell", "as documented", "stricter"}, numbers_of(found)
@@ -133,7 +133,7 @@ def test_what_was_accepted_is_counted_whatever_the_limiter_is() -> None:
 
 
 def test_whose_requests_share_a_quota_is_seen() -> None:
-    """Another key and another limit are asked right after the quota was used up, before anything comes back.
+    """The probe sends with another key and on another limit right after it has used up the quota.
 
     The fixed windows behind them stand.
     """

@@ -17,7 +17,7 @@ from plugins.served import NO_LIMITS
 
 
 def workers_of(run: Any) -> list[psutil.Process]:
-    """The worker processes that a load has started, the one that was started first ahead."""
+    """Return the worker processes that a load has started, in the order of their starts."""
     children = psutil.Process(run.process.pid).children()
     return sorted((p for p in children if "loadtest.load.distributed" in p.cmdline()), key=lambda p: p.pid)
 
@@ -102,7 +102,7 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
         (peer,) = run.info.peers.values()
         assert peer.connections >= sum(not row["connection_reused"] for row in run.requests) > 0, "all that were made"
         assert {row["request_id"] for row in run.requests}.__len__() == len(run.requests), "ids are never given twice"
-        # Of several, worker 0 is the master, which sends nothing.
+        # With several workers, worker 0 is the master, which sends nothing.
         everybody = list(range(number + 1))
         assert [each.worker for each in run.info.generators] == everybody
         assert sum(each.samples for each in run.info.worker_processes) == sum(row["worker"] > 0 for row in run.rows)
@@ -113,14 +113,14 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
 @pytest.mark.heavy
 @pytest.mark.timeout(240)
 def test_what_a_worker_had_not_sent_is_sent_or_lost(offer: Any, open_api: Any) -> None:
-    """Three ways in which a worker of a run goes: it is killed, it leaves by itself, or it sleeps and comes back."""
+    """A worker is killed, leaves by itself, or sleeps and comes back."""
     replace_a_killed_worker(offer, open_api)
     take_over_from_a_leaving_worker(offer, open_api)
     double_nothing_of_a_worker_that_slept(offer, open_api)
 
 
 def replace_a_killed_worker(offer: Any, open_api: Any) -> None:
-    """SIGKILL: what it had not sent is lost and said so, and within 5 s the others send all of the rest."""
+    """SIGKILL: arrivals that it had not sent are recorded as lost. Within 5 s the remaining workers send the rest."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "90/s", "8s")), open_api.url, "--processes", "3")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2, 3)) >= 10)
     workers_of(run)[1].kill()
@@ -141,7 +141,7 @@ def replace_a_killed_worker(offer: Any, open_api: Any) -> None:
 
 
 def take_over_from_a_leaving_worker(offer: Any, open_api: Any) -> None:
-    """SIGTERM: also arrivals that wait for one of its users are sent, by others."""
+    """SIGTERM: the remaining workers send its arrivals, also those that waited for its users."""
     entry = offer.entry("runs", "sync_run", "60/s", "4s", "max_users = 6\n" + offer.sleep(120))
     run = offer(offer.scenario(entry, drain="20s"), open_api.url, "--processes", "2")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
@@ -156,7 +156,7 @@ def take_over_from_a_leaving_worker(offer: Any, open_api: Any) -> None:
 
 
 def double_nothing_of_a_worker_that_slept(offer: Any, open_api: Any) -> None:
-    """Stopped for longer than it takes to be believed lost, it sends nothing of what others send now, and rejoins."""
+    """A worker that was stopped until it counted as lost sends no arrival of another worker, and rejoins."""
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "60/s", "60s")), open_api.url, "--processes", "2")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2)) >= 10)
     sleeper = workers_of(run)[0]
@@ -215,7 +215,7 @@ def test_a_run_ends_with_its_last_worker_and_with_its_master(offer: Any, open_ap
 
 @pytest.mark.heavy
 def test_an_interrupt_reaches_workers(offer: Any, open_api: Any) -> None:
-    """SIGINT to the master: nobody offers anything more, what is in flight ends, and the record is whole."""
+    """SIGINT to the master: no worker offers more arrivals, requests in flight end, and the record is whole."""
     text = offer.scenario(offer.entry("runs", "sync_run", "50/s", "60s", offer.sleep(40)), drain="30s")
     run = offer(text, open_api.url, "--processes", "2")
     until(lambda: started(run) and shares(run).total() >= 40)
@@ -230,7 +230,7 @@ def test_an_interrupt_reaches_workers(offer: Any, open_api: Any) -> None:
 
 @pytest.mark.heavy
 def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
-    """Keys never travel, so that they have to be the same everywhere: it is told so, and the master waits on."""
+    """Keys never travel, so they must be equal everywhere. The worker ends with this message; the master waits on."""
     text = offer.scenario(offer.entry("runs", "sync_run", "20/s", "1s"))
     run = offer(text, open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1", keys="alpha,beta")
     refused = worker(free_port)
@@ -245,8 +245,9 @@ def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: 
 
 @pytest.mark.heavy
 def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, serve: Fixture) -> None:
-    """Retrievals of every worker ask for jobs that another one submitted. If the target gives the id of the job before,
-    each submit of another job's is a failure, whichever worker sent that job.
+    """Retrievals of every worker ask for jobs that another worker submitted.
+
+    If the target gives the id of the job before, each submit of another job's is a failure, whichever worker sent it.
     """
     jobs = offer.entry("jobs", "async_run", "20/s", "3s")
     looks = offer.entry("looks", "retrieval", "31/s", "3s", 'job_ids = "run"\nworkflow = "echo"')
@@ -273,7 +274,7 @@ def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, ser
 
 @pytest.mark.heavy
 def test_a_refused_key_ends_the_run_and_is_written_nowhere(offer: Any, open_api: Any) -> None:
-    """Three refusals in a row, whoever sent them; it is neither in arguments of workers, nor in any file of the run."""
+    """Three refusals in a row of any workers end the run. The key is neither in their arguments nor in its files."""
     key = "a-secret-that-nobody-may-see"
     text = offer.scenario(offer.entry("runs", "sync_run", "40/s", "30s"))
     run = offer(text, open_api.url, "--processes", "2", keys=key)

@@ -117,7 +117,7 @@ BROKEN: dict[str, tuple[Callable[[Any], None], str, int | None]] = {
         "answer_too_large",
         200,
     ),
-    "an upgrade that nobody asked for": (
+    "an upgrade without a request for it": (
         answering(b"HTTP/1.1 101 Switching\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n\x81\x00"),
         "malformed_http",
         None,
@@ -190,7 +190,7 @@ def test_silence_has_a_bound_of_its_own(peer: Peers, timeouts: Timeouts, failure
 
 
 def test_connecting_is_refused() -> None:
-    """Nobody listens: refused, with a start and an end and nothing sent."""
+    """A closed port refuses the connection; the exchange has a start, an end, and no bytes sent."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     exchange = exchange_with(port)
@@ -198,7 +198,7 @@ def test_connecting_is_refused() -> None:
 
 
 def test_connecting_times_out() -> None:
-    """A backlog that is full lets nobody in: a time-out of connecting."""
+    """A full backlog accepts no connection: a time-out of connecting."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

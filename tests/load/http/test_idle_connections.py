@@ -43,7 +43,7 @@ def test_an_idle_connection_that_was_closed_is_made_again(peer: Peers) -> None:
 
 
 def test_an_answer_that_nobody_asked_for_is_not_read_as_the_next_one(peer: Peers) -> None:
-    """Bytes on an idle connection spoil it: the next request goes over a new one."""
+    """Bytes on an idle connection spoil it: the next request goes over a new connection."""
     spoiled = []
 
     def script(talk: Any) -> None:
