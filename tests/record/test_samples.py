@@ -115,6 +115,24 @@ def test_a_record_torn_at_any_byte_keeps_every_whole_batch(tmp_path: Path) -> No
         assert kept == [0, 1, 2, 3, 4][: 5 if end >= sizes[2] else 3], f"cut at {end}"
 
 
+def test_a_damaged_byte_costs_batches_but_no_error(tmp_path: Path) -> None:
+    """What is read can be read to its last value; what cannot is left out, or the file is no record."""
+    writer = SampleWriter(tmp_path)
+    rows = [msgspec.structs.replace(sample(number), request_id=f"trace-{number}") for number in range(40)]
+    writer.write(rows[:20])
+    writer.write(rows[20:])
+    writer.close()
+    path = tmp_path / FILE_NAME
+    whole, kept = path.read_bytes(), set()
+    for place in range(0, len(whole), 11):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xA5]) + whole[place + 1 :])
+        try:
+            kept.add(len(read_table(tmp_path).to_pylist()))
+        except RecordError:
+            kept.add(0)
+    assert kept == {0, 20, 40}
+
+
 def test_a_record_torn_within_its_head_is_a_record_of_nothing(tmp_path: Path) -> None:
     """Killed before the schema was out, an empty file included: no samples, and no error."""
     head = SCHEMA.serialize().to_pybytes()
