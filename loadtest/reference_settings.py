@@ -170,6 +170,12 @@ class ReferenceSettings:
             raise WrongValueError(problem, remedy, key="retry_after_factor", value=f"{self.retry_after_factor:g}")
         if self.run_timeout <= 0:
             raise WrongValueError("must be above zero", "Give it a time such as 60s.", key="run_timeout")
+        if odd := [name for name in self.workflows if not name.isprintable()]:
+            problem, remedy = (
+                f"{odd[0]!r} is not a module or a file",
+                "Give a dotted module, or the path of a .py file.",
+            )
+            raise WrongValueError(problem, remedy, key="workflows")
 
     @property
     def limiter(self) -> LimiterSpec:

@@ -23,6 +23,7 @@ _CONNECT_TIMEOUT: Final = 5.0
 """Seconds."""
 _URL_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 """Characters allowed in a request line and a Host header. urlsplit drops some other characters silently."""
+_NETLOC: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(:\d*)?")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -146,7 +147,7 @@ def _split(url: str) -> SplitResult:
     except ValueError as error:
         raise WrongValueError(f"{url!r} is not a URL: {error}", "Use a form such as http://127.0.0.1:8000.") from None
     is_base = parts.scheme in _DEFAULT_PORTS and parts.hostname and not {"?", "#", "\\"} & set(url)
-    if not is_base or not _URL_SAFE.fullmatch(url) or port == 0:
+    if not is_base or not _URL_SAFE.fullmatch(url) or not _NETLOC.fullmatch(parts.netloc) or port == 0:
         raise WrongValueError(f"{url!r} is not a base URL", "Use a form such as http://127.0.0.1:8000.")
     return parts
 
@@ -252,12 +253,12 @@ def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
         return ssl.create_default_context()
     try:
         context = ssl.create_default_context(cafile=info.ca)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"ca: {info.ca} holds no certificates ({_why(error)})", _PEM_FILE) from None
     if info.certificate is not None:
         try:
             context.load_cert_chain(info.certificate, info.key, password=_nobody_to_ask)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             files = info.certificate if info.key is None else f"{info.certificate} and {info.key}"
             words = f"client_certificate: {files} hold no certificate with its key ({_why(error)})"
             raise InputError(words, _PEM_FILE) from None
@@ -271,7 +272,9 @@ def _nobody_to_ask() -> str:
     )
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | ValueError) -> str:
+    if not isinstance(error, OSError):
+        return str(error)
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not PEM").lower().replace("_", " ")
     return error.strerror or type(error).__name__

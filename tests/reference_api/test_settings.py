@@ -172,6 +172,7 @@ def test_what_cannot_be_read_is_refused(refused: Any, arguments: list[str], says
     [
         (["--retry-after-factor", "2"], "--retry-after-factor 2: has no effect without retry_after"),
         (["--fault-clock", "epoch", "--fault", "throttle"], "Give control_port"),
+        (["--workflows", "a\tb"], "--workflows: 'a\\tb' is not a module or a file"),
         (["--limit-scope", "key", "--limit", "all=9/s", "--limit", "sync_run=5/s"], "no request counts against it"),
         (["--limit", "all=9/s"], "--limit all=9/1s: scope key-and-name does not count all"),
         (["--limit-scope", "key"], "--limit-scope key: all requests share one limit, but none is given"),

@@ -82,6 +82,7 @@ def test_what_is_not_loopback_is_refused(url: str) -> None:
         ("http://127.0.0.1:x", "is not a URL"),
         ("http://127.0.0.1:-1", "is not a URL"),
         ("http://[::1", "is not a URL"),
+        ("http://[::1]]", "is not a base URL"),
         ("http://nobody.invalid", "cannot be resolved"),
         ("http://127.0.0.1.invalid", "cannot be resolved"),
         ("http://127.0.0.1%2f.invalid", "cannot be resolved"),
