@@ -24,7 +24,7 @@ def write(folder: Path, text: str) -> Path:
 def test_a_name_that_no_file_has_is_refused(tmp_path: Path) -> None:
     """As a file that is missing."""
     path = write(tmp_path, ENTRY.replace("http:", "https:") + 'ca = "a\\u0000"\n')
-    with pytest.raises(InputError, match="staging: ca: .* holds no certificates"):
+    with pytest.raises(InputError, match=r"staging: ca: .* holds no certificates"):
         choose(None, "staging", path)
 
 
