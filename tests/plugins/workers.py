@@ -45,17 +45,27 @@ def pytest_configure(config: pytest.Config) -> None:
         _locks.extend(place.with_suffix(name).open("wb") for name in (".gate", ".running"))
 
 
+def _compiled() -> bool:
+    return sys.dont_write_bytecode or any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
+
+
+def _compiled() -> bool:
+    return sys.dont_write_bytecode or any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """In a fresh checkout, let a worker compile the tests before the rest read the compiled files."""
-    compiled = any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
-    if not _locks or compiled or sys.dont_write_bytecode:
+    if not _locks or _compiled():
         return (yield)
-    fcntl.flock(_locks[0], fcntl.LOCK_EX)
+    gate = _locks[0]
+    fcntl.flock(gate, fcntl.LOCK_EX)
+    if _compiled():  # by the worker that held the lock
+        fcntl.flock(gate, fcntl.LOCK_UN)
     try:
         return (yield)
     finally:
-        fcntl.flock(_locks[0], fcntl.LOCK_UN)
+        fcntl.flock(gate, fcntl.LOCK_UN)
 
 
 def pytest_unconfigure() -> None:
