@@ -79,7 +79,7 @@ class TargetClient:
             verify=tls_context(order.tls),
             follow_redirects=False,
             trust_env=False,  # a proxy would be a host that was not allowed
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=_KEPT_S),
         )
         self._extensions = {"sni_hostname": target.server_name}
         self._zero = time.time() - time.monotonic()

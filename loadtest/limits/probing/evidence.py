@@ -14,6 +14,8 @@ from loadtest.units import Limit
 
 WINDOWS: Final = 8.0
 """Time budget of a probe, in documented windows (bench/README.md)."""
+SAME: Final = 0.02
+"""Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
 _MOMENTS: Final = 6, 60
 """Least and most groups of requests of a burst that arrive together: bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
@@ -126,6 +128,12 @@ class ProbeEvidence:
     def decided(self, volley: Volley) -> Floats:
         """Return the latest possible time of each decision."""
         return np.minimum(volley.answered, volley.sent + self.longest)
+
+    def pauses(self) -> Floats:
+        """Return the middle of each pause between two bursts, in unix seconds of our clock."""
+        volleys = [each for experiment in self.experiments for each in experiment]
+        ends = np.array([self.decided(each).max() for each in volleys[:-1]])
+        return np.asarray((ends + np.array([each.sent.min() for each in volleys[1:]])) / 2)
 
     def arrivals(self, volley: Volley, draws: int, refill_s: float) -> tuple[Floats, Ints]:
         """Return possible arrival times of a burst's groups of requests, and the size of each group.

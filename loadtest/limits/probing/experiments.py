@@ -7,25 +7,20 @@ from typing import Final
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.hypotheses import Hypotheses
+from loadtest.limits.probing.evidence import SAME
+from loadtest.limits.probing.hypotheses import DRAWS, Hypotheses
 from loadtest.limits.replays import LimiterReplay
 
 Experiment = Sequence[tuple[float, int]]
 """Bursts: time in unix seconds of our clock, and number of requests."""
 _TRIED: Final = 120
-"""Number of random experiments compared: bounds the time of one choice."""
+"""Number of random experiments compared: bounds the time of one choice (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment: likewise."""
-_OF_EACH: Final = 16
-"""Number of cases that represent one model: likewise."""
-_ALIKE: Final = 0.2
-"""Value of separating two cases of one model, where two models have the value 1; half of it if only offsets differ."""
-_WORTH: Final = 0.01
-"""Minimum share of separated pairs for an experiment to be worth its requests."""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
 """Sizes of bursts, relative to slightly more than the number accepted at once."""
-_NOTICED: Final = 0.03
-"""Minimum difference of accepted requests, as a share of a burst, that counts as separation."""
+_PATIENT_S: Final = 40.0
+"""Seconds that cost as much as ``most`` requests: a probe of 4.2 N requests then takes 3 minutes (bench/README.md)."""
 
 
 def best(
@@ -36,7 +31,6 @@ def best(
     budget: int,
     blur: float,
     until: float,
-    window: float,
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
     """Return the experiment that separates most pairs of cases for its requests and time; None if none does.
@@ -48,7 +42,6 @@ def best(
         budget: remaining requests.
         blur: seconds over which the requests of a burst arrive.
         until: latest time of the last burst.
-        window: the seconds that cost as much as ``most`` requests.
         lasts: returns the arrival times in s of bursts of given sizes.
     """
     chance = np.random.default_rng(budget)
@@ -61,9 +54,9 @@ def best(
     if not counts.size:
         return None
     separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
-    cost = 0.3 + counts.sum(axis=0) / most + 1.5 * (times[-1] - now) / window
+    cost = 0.3 + counts.sum(axis=0) / most + (times[-1] - now) / _PATIENT_S
     chosen = int(np.argmax(separated**2 / cost))
-    if separated[chosen] < _WORTH:
+    if separated[chosen] < 2 / DRAWS**2:  # one pair of cases, in either order
         return None
     return [(float(at), int(count)) for at, count in zip(times[:, chosen], counts[:, chosen], strict=True) if count]
 
@@ -73,14 +66,13 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 
     Pairs of cases of one model count less, and least if their parameters are equal and only their offsets differ.
     """
-    noticed = np.maximum(1.0, _NOTICED * counts)[:, None, None]
+    noticed = np.maximum(1.0, SAME * counts)[:, None, None]
     separated = np.zeros(counts.shape[1])
     for (one, numbers), (other, others) in itertools.combinations_with_replacement(seen, 2):
         apart = (np.abs(one[:, :, None] - other[:, None]) >= noticed).any(axis=0)
-        worth = np.ones((_OF_EACH, _OF_EACH))
+        worth = np.ones((DRAWS, DRAWS))
         if one is other:
-            same = (numbers[:, None] == others).all(axis=2)
-            worth = np.where(same, 0.5, 1.0) * (1.0 if len(seen) == 1 else _ALIKE)
+            worth = np.where((numbers[:, None] == others).all(axis=2), 0.5, 1.0) / len(seen)
         separated += (apart * worth[:, :, None]).mean(axis=(0, 1))
     return separated
 
@@ -105,9 +97,8 @@ def _designs(
 
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
     """Some likely limiters of one model as they are now, and their N and W."""
-    weights = np.exp(rival.scores - rival.best)
-    rows = chance.choice(len(weights), _OF_EACH, p=weights / weights.sum())
-    columns = chance.integers(rival.replay.counts.shape[1], size=_OF_EACH)
+    rows = chance.choice(rival.likely, DRAWS)
+    columns = chance.integers(rival.replay.counts.shape[1], size=DRAWS)
     return rival.replay.taken(rival.places[rows], columns), rival.rows[rows, :2]
 
 

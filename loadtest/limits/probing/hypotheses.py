@@ -23,22 +23,19 @@ REACH_S: Final = 0.6
 """Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
 RATES: Final = 30.0
 """Factor around the documented rate and window within which other rates and windows are considered."""
-FAR: Final = 7.0
-"""Natural log of the likelihood ratio that excludes: e^7 = 1,100. Two requests more or less (`_PER_MISS`) reach it."""
-_LIKELY: Final = 5.5
-"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one request
-(`_PER_MISS`) and half of another."""
 _PER_MISS: Final = 3.5
 """Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely."""
+FAR: Final = 2 * _PER_MISS - 0.01
+"""Natural log of the likelihood ratio that excludes: two requests, less the rounding of logarithms."""
+_LIKELY: Final = 1.5 * _PER_MISS
+"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one request, and half
+of another."""
 _USUAL: Final = 2.0
 """Natural log of a likelihood that is usual where the network decides how many requests are accepted."""
 _ROWS: Final = 24
-"""Maximum number of rows of one algorithm that are varied: bounds the time of one weighing."""
-_DRAWS: Final = 16
-"""Number of draws of arrival times: likewise."""
-_GRID: Final = 17
-"""Number of offsets or rates that are tried again over the whole likely range: as many as at first.
-"""
+"""Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
+DRAWS: Final = 16
+"""Number of draws of arrival times, of cases that represent one model, and of steps over a range: likewise."""
 
 
 class Hypotheses:
@@ -91,13 +88,18 @@ class Hypotheses:
     def best(self) -> float:
         return float(self.scores.max())
 
+    @property
+    def likely(self) -> Ints:
+        """The places of the likely rows."""
+        return np.flatnonzero(self.scores >= self.best - _LIKELY)
+
     def without(self) -> Floats:
         """The best likelihood of any row if one experiment is left out, for each experiment."""
         return np.asarray((self.scores[:, None] - self.fits).max(axis=0))
 
     def range(self, column: int) -> tuple[float, float]:
         """The smallest and largest likely value of a parameter."""
-        likely = self.rows[self.scores >= self.best - _LIKELY, column]
+        likely = self.rows[self.likely, column]
         return float(likely.min()), float(likely.max())
 
     def weigh(self, seen: ProbeEvidence) -> None:
@@ -131,8 +133,7 @@ class Hypotheses:
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
         rows = []
         for window in windows:
-            shifts = self._reach(np.array([window])) * np.linspace(-1, 1, _GRID) if self.aligned else (0.0,)
-            rows += [(count, window, shift) for count in counts for shift in shifts]
+            rows += [(count, window, shift) for count in counts for shift in self._offsets(window, seen)]
         return np.array(rows)
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
@@ -160,17 +161,16 @@ class Hypotheses:
         best = likely[0]
         if self.bucket:
             low, high = self.range(1)
-            rates = np.append(np.geomspace(low / 1.1, high * 1.1, _GRID), 1 / self._documented.rate)
+            rates = np.append(np.geomspace(low / 1.1, high * 1.1, DRAWS + 1), 1 / self._documented.rate)
             some = np.unique(likely[:8, ::2], axis=0)
             varied.append(np.array([(count, rate, shift) for count, shift in some for rate in rates]))
             if self.aligned:
                 varied += [likely + np.array([0, 0, more * self._step / 4]) for more in (-1, 1)]
         else:
             counts = {*seen.full, self._documented.count, *likely[:4, 0]}
-            low, high = self.range(2)
-            wide = self._step / 8 * best[1] if self._any_phase else REACH_S
-            shifts = np.linspace(low - wide, high + wide, _GRID) if self.aligned else np.zeros(1)
-            varied.append(np.array([(count, best[1], shift) for count in counts for shift in shifts]))
+            pairs = {(count, best[1]) for count in counts} | set(map(tuple, likely[:, :2].tolist()))
+            rows = [(*pair, shift) for pair in pairs for shift in self._offsets(pair[1], seen)]
+            varied.append(np.array(rows))
         return np.concatenate(varied)
 
     def _possible(self, rows: Floats) -> Floats:
@@ -185,14 +185,25 @@ class Hypotheses:
         """The largest difference of the server's windows from multiples of W on our clock, in s."""
         return windows / 2 if self._any_phase else np.minimum(REACH_S, windows / 2)
 
+    def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
+        """Offsets to try, in s. A window of any phase may end in each pause between two bursts."""
+        if self._any_phase:
+            return np.unique((window / 2 - seen.pauses()) % window - window / 2)
+        if not self.aligned:
+            return np.zeros(1)
+        known = len(self.rows) > 0
+        low, high = self.range(2) if known else (-REACH_S, REACH_S)
+        wide = self._step / 8 * window if known else 0.0
+        return np.linspace(max(low - wide, -window / 2), min(high + wide, window / 2), DRAWS + 1)
+
     @property
     def _seconds(self) -> Floats:
         """Offsets within a second, for buckets whose clock shows whole seconds."""
         return np.linspace(-0.4, 0.5, 10) if self.aligned else np.zeros(1)
 
     def _weigh(self, seen: ProbeEvidence) -> None:
-        shape = len(self.rows), _DRAWS
-        counts, windows, shifts = (np.repeat(column[:, None], _DRAWS, 1) for column in self.rows.T)
+        shape = len(self.rows), DRAWS
+        counts, windows, shifts = (np.repeat(column[:, None], DRAWS, 1) for column in self.rows.T)
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
         )
@@ -200,7 +211,7 @@ class Hypotheses:
         self.fits, self.well = np.zeros((shape[0], len(seen.experiments))), np.zeros(shape[0])
         for place, experiment in enumerate(seen.experiments):
             for volley in experiment:
-                times, sizes = seen.arrivals(volley, _DRAWS, refill_s if self.bucket else math.inf)
+                times, sizes = seen.arrivals(volley, DRAWS, refill_s if self.bucket else math.inf)
                 passed = [replay.volley(now[None, :], int(size)) for now, size in zip(times, sizes, strict=True)]
                 missed = np.abs(np.sum(passed, axis=0) - volley.passed)
                 wide = missed.std(axis=1)

@@ -8,10 +8,10 @@ from typing import Final, Literal
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.evidence import WINDOWS, Exchange, Facts, Who
+from loadtest.limits.probing.evidence import SAME, WINDOWS, Exchange, Facts, Who
 from loadtest.limits.probing.experiments import Experiment, best
 from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
-from loadtest.limits.probing.results import ModelFit, ProbeBurst, standing
+from loadtest.limits.probing.results import ModelFit, ProbeBurst, standing, stated
 from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
@@ -23,10 +23,6 @@ bench/README.md."""
 _PHASE: Final = 0.1
 """Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
 window even if the clocks are 0.5 s apart (bench/README.md); windows below 7 s wait for `REACH_S` instead."""
-_NEAR: Final = 0.04
-"""Relative uncertainty of a bucket's rate accepted while requests are left."""
-_EXPERIMENTS_MOST: Final = 40
-"""Maximum number of experiments of one probe: ends the loop if neither requests nor time do."""
 
 ProbeOutcome = Literal["named", "several", "none", "unlimited"]
 
@@ -134,7 +130,7 @@ class Prober(BurstSender):
             self.models = [each for each in self.models if each.bucket and not each.count_rejected]
         yield from self._share()
         yield from self._ladder()
-        for _ in range(_EXPERIMENTS_MOST):
+        while True:  # each experiment uses requests
             begin = self._clock()
             rivals = self._weigh()
             if self._sure(rivals) or (chosen := self._choose(rivals)) is None:
@@ -161,7 +157,7 @@ class Prober(BurstSender):
         top, kept = self.models[0], []
         for each in self.models:
             without, contradicted = top.without() - each.without(), ""
-            if each is top or top.best - each.best <= FAR or (without <= FAR / 2).any():
+            if each is top or top.best - each.best < FAR or (without < FAR / 2).any():
                 kept.append(each)
             else:
                 contradicted = self._observation(int(without.argmin()))
@@ -196,7 +192,7 @@ class Prober(BurstSender):
         (few, many), (least, most) = model.range(0), model.range(1)
         if model.bucket:
             blur = 2 + 2 * self._trip / least
-            return most - least <= _NEAR * most and many - few <= blur
+            return most - least <= 2 * SAME * most and many - few <= blur
         return most == least and many - few <= max(1, 0.02 * many)
 
     def _choose(self, rivals: Sequence[Hypotheses]) -> Exchange[object] | None:
@@ -210,8 +206,7 @@ class Prober(BurstSender):
             most=most,
             budget=self._left,
             blur=self._trip / 2,
-            until=self._until,
-            window=self.documented.window,
+            until=self._until - 4 * self._trip,  # the rest is for other clients
             lasts=self._lasts,
         )
         return None if chosen is None else self._carry_out(chosen)
@@ -252,7 +247,7 @@ class Prober(BurstSender):
             return "none", "no single limiter answers like this: several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
             return "several", "the request budget is too small to tell them apart"
-        if not all(self._pinned(each) for each in self._likely):
+        if stated([standing(each, self.documented, held=self._held) for each in self._likely]) is None:
             return "several", "the request budget is too small to confirm its numbers"
         return "named", ""
 

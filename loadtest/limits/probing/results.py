@@ -8,14 +8,12 @@ import msgspec
 
 from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.probing.evidence import Facts, Who
+from loadtest.limits.probing.evidence import SAME, Facts, Who
 from loadtest.limits.probing.hypotheses import Hypotheses
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
 _HOLDS: Final = next(each.name for each in ALGORITHMS.values() if each.holds)
-_SAME: Final = 0.02
-"""Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
 PROBE_FILE: Final = "probe.json"
 PROBE_SCHEMA: Final = 1
 Compliance = Literal["as documented", "stricter", "looser", "other", "can't tell"]
@@ -324,11 +322,11 @@ def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool)
         at_once = numbers.count[0]
     else:
         at_once = numbers.burst[0]
-        same = slowest <= documented.rate * (1 + _SAME) and fastest >= documented.rate * (1 - _SAME)
+        same = slowest <= documented.rate * (1 + SAME) and fastest >= documented.rate * (1 - SAME)
         same = same and at_once <= documented.count
     if same:
         return "as documented"
-    return "stricter" if at_once <= documented.count and slowest <= documented.rate * (1 + _SAME) else "other"
+    return "stricter" if at_once <= documented.count and slowest <= documented.rate * (1 + SAME) else "other"
 
 
 def _between(low: float, high: float) -> str:
