@@ -21,6 +21,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_NAMES, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
+from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
 from loadtest.plan import job_duration, traffic_plans
 from loadtest.processes import run_module
 from loadtest.record import run_directory
@@ -117,6 +118,8 @@ def advise(
 def _known(
     run: str | None, scenario: str | None, target: str | None, targets: Path | None, operation: Operation
 ) -> _Known:
+    if run is not None and run.endswith(".json"):
+        return _of_probe(Path(run))
     if run is not None:
         return _of_run(run_directory.find_run(run), operation)
     entry = None if target is None else entry_named(targets or TARGETS_FILE, target)
@@ -152,6 +155,23 @@ def _assumed(assumed: AssumedLimits, *, certain: bool) -> dict[LimitName, tuple[
     if certain:
         return {name: (Candidate(assumed.spec, limit),) for name, limit in limits.items()}
     return {name: any_algorithm(limit) for name, limit in limits.items()}
+
+
+def _of_probe(path: Path) -> _Known:
+    probed = run_directory.read_versioned(path, ProbeResult, PROBE_SCHEMA, error=InputError)
+    candidates = documented()
+    for finding in probed.findings:
+        found = tuple(map(_strictest, finding.standing))
+        candidates[finding.limit] = found or any_algorithm(Limit(*finding.documented))
+    return _Known(source=f"the probe of {probed.target}", limits=Limits(candidates))
+
+
+def _strictest(found: Standing) -> Candidate:
+    """The limiter with the strictest numbers that a probe left possible."""
+    burst = None if found.burst is None else max(1, found.burst[0])
+    phase = 0.0 if found.phase_s is None else max(0.0, sum(found.phase_s) / 2)
+    spec = LimiterSpec(found.algorithm, burst, found.count_rejected, phase=phase, round_down=found.round_down)
+    return Candidate(spec, Limit(max(1, int(found.count[0])), found.window_s[1]))
 
 
 def _of_run(directory: Path, operation: Operation) -> _Known:

@@ -1,0 +1,124 @@
+"""How near the paced client comes to the bound, and what it saves where clients share a limit.
+
+    .venv/bin/python bench/advice.py [SEED]
+
+Everything runs in virtual time. Execution times and the phase of windows are drawn from the seed. The columns are those
+of bench/README.md, "Advice".
+"""
+
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from loadtest.advice.bound import bound
+from loadtest.advice.policies import Policy, every_second, full_jitter, paced
+from loadtest.advice.simulator import SimulatedEnd, Simulation
+from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
+from loadtest.contract import LimitName, Operation
+from loadtest.limits import ALGORITHMS, CONCURRENCY, LimiterSpec
+from loadtest.units import Limit
+
+LIMITS = (Limit(100, 60.0), Limit(500, 60.0), Limit(1000, 60.0), Limit(50, 5.0))
+COUNTS = (50, 500, 5000)
+BACKOFF = Policy("backoff", "", full_jitter, every_second)
+CLIENTS = 20
+
+
+def specs(clients: int = 1) -> list[LimiterSpec]:
+    """Every algorithm that counts requests; a GCRA that clients share has a burst of so many."""
+    names = [name for name in ALGORITHMS if name != CONCURRENCY]
+    return [LimiterSpec(name, clients if name == "gcra" and clients > 1 else None) for name in names]
+
+
+def limited(*candidates: Candidate) -> Limits:
+    """The same limiters for submits and retrievals."""
+    return Limits(dict.fromkeys(LimitName, candidates))
+
+
+def end(work: Work, limits: Limits, policy: Policy, world: int = 0) -> SimulatedEnd:
+    """The end of a policy."""
+    return Simulation(work, limits, limits.worlds[world], policy, seed=world).run()
+
+
+def drawn(random: np.random.Generator, count: int, clients: int = 1) -> Work:
+    """Jobs with lognormal execution times, from a random moment on."""
+    execution_s = np.sort(random.lognormal(np.log(random.uniform(0.2, 4)), random.uniform(0.1, 0.6), 400))
+    epoch = 1.8e9 + float(random.uniform(0, 3600))
+    return Work(Operation.ASYNC_RUN, count, clients=clients, execution_s=execution_s, epoch=epoch)
+
+
+def one_client(random: np.random.Generator) -> None:
+    """T − bound ≤ 5 % or twice the longest execution, and no 429."""
+    print("one client | cases | missed | 429s | T ÷ bound, median and most | (T − bound) ÷ allowed, most")
+    for spec in specs():
+        ratios, parts, rejected = [], [], 0
+        for limit in LIMITS:
+            for count in COUNTS:
+                work, limits = drawn(random, count), limited(Candidate(spec, limit))
+                found, least = end(work, limits, paced(work, limits)), bound(work, limits, limits.worlds[0])
+                ratios.append(found.seconds / least)
+                parts.append((found.seconds - least) / max(0.05 * least, 2 * float(work.execution_s[-1])))
+                rejected += found.rejections
+        missed = sum(part > 1 for part in parts)
+        print(
+            f"{spec.algorithm} | {len(parts)} | {missed} | {rejected} | {np.median(ratios):.3f}, {max(ratios):.3f} | "
+            f"{max(parts):.2f}",
+            flush=True,
+        )
+
+
+def several(random: np.random.Generator) -> None:
+    """No 429 under any candidate; the time beside the strictest's bound."""
+    print("\nseveral candidates | jobs | 429s | T, s | strictest's bound, s")
+    for limit in LIMITS:
+        for count in COUNTS[:2]:
+            work, limits = drawn(random, count), limited(*any_algorithm(limit))
+            ends = [end(work, limits, paced(work, limits), world) for world in range(len(limits.worlds))]
+            least = max(bound(work, limits, world) for world in limits.worlds)
+            rejected, seconds = sum(each.rejections for each in ends), max(each.seconds for each in ends)
+            print(f"{limit} | {count} | {rejected} | {seconds:.1f} | {least:.1f}", flush=True)
+
+
+def sharing(random: np.random.Generator) -> None:
+    """Told: no 429 at ≤ 1.3 × backoff's time; not told: ≥ 90 % fewer at ≤ 1.5 ×."""
+    print("\n20 clients | limit | backoff s, 429s | told ×, 429s | not told ×, 429s, fewer | met")
+    for spec in specs(CLIENTS):
+        for limit, count in ((Limit(100, 60.0), 2000), (Limit(1000, 60.0), 8000)):
+            for stated in (True, False):
+                work, limits = (
+                    drawn(random, count, CLIENTS),
+                    replace(limited(Candidate(spec, limit)), retry_after=stated),
+                )
+                usual, told, untold = (
+                    end(work, limits, policy)
+                    for policy in (BACKOFF, paced(work, limits), paced(work, limits, told=False))
+                )
+                fewer = 1 - untold.rejections / max(1, usual.rejections)
+                a, b = told.seconds / usual.seconds, untold.seconds / usual.seconds
+                header = "with" if stated else "no"
+                ours = f"{b:.2f}, {untold.rejections}, {fewer:.1%}"
+                met = not told.rejections and a <= 1.3, b <= 1.5 and (fewer >= 0.9 or not usual.rejections)
+                print(
+                    f"{spec.algorithm} | {limit}, {header} Retry-After | {usual.seconds:.0f}, "
+                    f"{usual.rejections} | {a:.2f}, {told.rejections} | {ours} | {met}",
+                    flush=True,
+                )
+
+
+def speed(random: np.random.Generator) -> None:
+    """1 M requests in ≤ 5 s."""
+    print("\nspeed | requests | CPU s for 1 M requests")
+    work, limits = drawn(random, 50_000), limited(Candidate(LimiterSpec("fixed-window"), Limit(1000, 60.0)))
+    for policy in (paced(work, limits), BACKOFF):
+        simulation, begun = Simulation(work, limits, limits.worlds[0], policy), time.process_time()
+        found = simulation.run()
+        print(f"{policy.name} | {found.requests:,} | {(time.process_time() - begun) / found.requests * 1e6:.2f}")
+
+
+if __name__ == "__main__":
+    seed = int(sys.argv[1]) if len(sys.argv) > 1 else int(time.time())
+    print(f"seed {seed}\n")
+    for part in (one_client, several, sharing, speed):
+        part(np.random.default_rng([seed, len(part.__name__)]))
