@@ -1,4 +1,4 @@
-"""A lower bound of the time in which any client can finish its work, by replay of the limiters in virtual time."""
+"""A lower bound of the time that any client needs for its work, by replay of the limiters in virtual time."""
 
 from typing import Final
 
@@ -9,12 +9,12 @@ from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, CONCURRENCY
 
 _PLACES: Final = 25
-"""Jobs at which the bound is evaluated; each alone is a valid bound."""
+"""Jobs that the bound is evaluated for; each alone gives a valid bound."""
 _GRAIN_S: Final = 1e-6
 
 
 def let_through(candidate: Candidate, count: int, epoch: float) -> list[float]:
-    """Return the earliest times, in s from ``epoch``, at which a new limiter lets each of ``count`` requests through.
+    """Return the earliest times, in s from ``epoch``, when a new limiter lets each of ``count`` requests through.
 
     Sending when it admits is optimal for windows, logs, counters and buckets. A queue lets a request through when it
     releases it. A concurrency limit needs ends, and is left out.
@@ -49,7 +49,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
 
 
 def _retrieved(work: Work, world: World, opened: float, since: float, count: int) -> float:
-    """The earliest time at which ``count`` retrievals sent from ``since`` on have passed."""
+    """The earliest time when ``count`` retrievals sent from ``since`` on have passed."""
     candidate = world[LimitName.RETRIEVAL]
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":

@@ -19,7 +19,7 @@ FILE_NAME: Final = "confirm.toml"
 INPUTS: Final = "executions.jsonl"
 ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
-"""Real time ÷ virtual time up to which the scenario's thresholds pass."""
+"""Maximum of real time ÷ virtual time that passes the scenario's thresholds."""
 _BEYOND: Final = 1.02
 _BEYOND_S: Final = 0.05
 """Time from acceptance to the poll, as a multiple of the longest execution time and beyond it in s: jobs start late."""

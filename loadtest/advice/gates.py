@@ -18,7 +18,7 @@ _MOST_UNANSWERED: Final = 32
 _DECREASE: Final = 0.75
 """Factor of the pace after 429s, unless even less was accepted in the last window."""
 _SETTLE: Final = 0.25
-"""Part of a window in which further 429s are taken for the same event."""
+"""Part of a window after a 429; further 429s in it count as the same event."""
 _INCREASE: Final = 0.1
 """Relative growth of the pace in the window after a 429; it doubles in each further window without a 429."""
 _FAST: Final = 4.0
@@ -61,11 +61,11 @@ class Door:
 
 
 Process = Iterator[float | Door]
-"""A process of the simulation: it yields a wait in s, or the door at which it waits."""
+"""A process of the simulation: it yields a wait in s, or the door where it waits."""
 
 
 def safe_spacing(candidate: Candidate, clients: int, jitter_s: float) -> float:
-    """Return seconds between two requests of each client at which none is rejected, whenever the others send."""
+    """Return a safe time in s between two requests of each client, whenever the other clients send."""
     limit = candidate.limit
     if candidate.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
         return clients / limit.count
@@ -177,7 +177,7 @@ class Gate:
         self._idle = True
 
     def _next(self, now: float) -> float:
-        """The time at which the next request may be sent."""
+        """The earliest time of the next request."""
         answers = self._answers
         while answers and answers[0][0] <= now:
             _, decision = answers.popleft()

@@ -22,7 +22,7 @@ _QUOTA: Final = 0.9
 
 
 def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
-    """Return the times since acceptance at which to poll.
+    """Return the times of polls, in s since acceptance.
 
     They minimise the mean of the time from a job's end to the poll that sees it, plus ``cost_s`` for each poll.
 
@@ -82,7 +82,7 @@ def next_poll(times: tuple[float, ...], elapsed: float) -> float:
 
 
 def _time(limits: Limits, name: LimitName, requests: float, clients: int) -> float:
-    """Seconds in which every candidate lets this many requests through, about."""
+    """About the seconds that this many requests take under the slowest candidate."""
     return max(_seconds(each, requests, clients) for each in limits.candidates[name])
 
 

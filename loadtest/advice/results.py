@@ -18,7 +18,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     done: int
-    """Jobs or runs whose result was seen; the others were given up."""
+    """Jobs or runs whose result was seen; the rest were given up."""
     seconds: float | None
     """Time of the last result; None if the work was not finished, or has no end."""
     bound_ratio: float | None
@@ -64,7 +64,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     spacing_s: dict[LimitName, float]
     """Safe time between two requests of each client if all share the limit."""
     poll_times_s: tuple[float, ...]
-    """Times since acceptance at which to poll."""
+    """Times of polls since acceptance."""
     bound_s: float | None
     """The bound under the strictest limiter; None for work without end."""
     policies: tuple[PolicyResult, ...]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
+from typing import Final
 
 import numpy as np
 
@@ -18,8 +19,11 @@ from loadtest.advice.work import Limits, Work, World
 from loadtest.contract import LimitName
 from loadtest.limits import CONCURRENCY, Decision, Limiter
 
-MOST_S = 86_400.0
+MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
+_MOST_PER_JOB: Final = 200
+_MOST_MORE: Final = 10_000
+"""A simulation also ends after so many 429s per job, and more: limiters that count rejections may lock clients out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Simulation:
         self._held = {name for name in work.names if world[name].algorithm == CONCURRENCY}
         self._sent, self._rejected = dict.fromkeys(work.names, 0), dict.fromkeys(work.names, 0)
         self._waits: list[float] = []
-        self._last = 0.0
+        self._last, self._rejections = 0.0, 0
         self._executions = work.executions
 
     def start(self, process: Process, delay: float = 0.0) -> None:
@@ -89,7 +93,8 @@ class Simulation:
         for process in self._clients():
             self.start(process)
         heap, resume = self._heap, self.resume
-        while heap and heap[0][0] <= MOST_S:
+        most = _MOST_PER_JOB * self.work.count + _MOST_MORE
+        while heap and heap[0][0] <= MOST_S and self._rejections <= most:
             self.now, _, process = heappop(heap)
             resume(process)
         done = len(self._waits)
@@ -109,6 +114,7 @@ class Simulation:
         self._sent[name] += 1
         if not decision.allowed:
             self._rejected[name] += 1
+            self._rejections += 1
         elif self._held and name in self._held:
             self.start(self._release(limiter), takes)
         return decision

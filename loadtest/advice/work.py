@@ -69,7 +69,7 @@ class Limits:
 
     @property
     def worlds(self) -> list[World]:
-        """Combinations in which every candidate of every limit occurs."""
+        """Combinations that contain every candidate of every limit."""
         most = max(len(each) for each in self.candidates.values())
         return [{name: each[k % len(each)] for name, each in self.candidates.items()} for k in range(most)]
 
@@ -108,7 +108,7 @@ class Work:
         rate: arrivals/s of work without end; None if all work is there at the start.
         clients: clients that share the work and the limits.
         execution_s: observed execution times in s, ascending.
-        epoch: unix seconds at which the work begins.
+        epoch: the beginning of the work, in unix seconds.
     """
 
     operation: Operation

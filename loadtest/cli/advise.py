@@ -10,7 +10,12 @@ from loadtest.runs.advise import advise
 
 @click.command("advise")
 @click.argument("scenario", required=False)
-@click.option("--from", "source", metavar="RUN", help="Take limits and execution times from this run.")
+@click.option(
+    "--from",
+    "source",
+    metavar="RUN|FILE",
+    help="Take limits and execution times from this run, or limits from a probe.json.",
+)
 @click.option("--target", metavar="NAME", help="Take the limits of this entry of targets.toml.")
 @shared("targets")
 @click.option("--jobs", type=click.IntRange(1, 200_000), help="Number of jobs to get done.")
@@ -24,7 +29,7 @@ from loadtest.runs.advise import advise
 @click.option("--client", type=PATH, metavar="FILE", help="Write the advised client to this Python file.")
 @shared("output_dir")
 def command(**options: Any) -> int:
-    """Compare clients' policies in virtual time, and advise the one that finishes soonest without 429s.
+    """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
     The present policy is that of SCENARIO, or of the run's scenario. Without either, the documented limits hold under
     any algorithm. Nothing is sent. The result has a page, advice.json, and a scenario that confirms the advice.

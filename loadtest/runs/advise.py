@@ -44,7 +44,7 @@ _OTHER_WINDOW_S: Final = 60.0
 
 @dataclass(kw_only=True)
 class _Known:
-    """What a run, scenario or target tells.
+    """The facts that a run, probe, scenario or target gives.
 
     Attributes:
         source: where the limits come from.

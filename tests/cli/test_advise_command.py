@@ -8,6 +8,8 @@ from plugins.verbs import Said
 
 from loadtest.advice.results import load
 from loadtest.contract import LimitName
+from loadtest.limits.probing.results import PROBE_FILE, LimitFinding, ProbeResult, Standing
+from loadtest.record import run_directory
 from loadtest.scenario import load_scenario
 
 Verb = Callable[..., Said]
@@ -52,6 +54,46 @@ def test_what_the_page_says_without_a_scenario(loadtest: Verb, tmp_path: Path) -
     assert len(found.limits[LimitName.SYNC_RUN]) > 5
     assert found.confirmation is None
     assert "no client meets the deadline of 30 s" in said.out
+
+
+def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
+    """Every limiter that the probe left is simulated, with its strictest numbers."""
+    standing = [
+        Standing(algorithm="gcra", count_rejected=False, count=(9, 10), window_s=(1, 1), burst=(3, 4)),
+        Standing(algorithm="sliding-log", count_rejected=False, count=(9, 10), window_s=(1, 1.2)),
+    ]
+    finding = LimitFinding(
+        limit=LimitName.SYNC_RUN, documented=(10, 1.0), verdict="can't tell", standing=standing,
+        requests=1, rejected=0, seconds=1,
+    )  # fmt: skip
+    run_directory.write_json(tmp_path / PROBE_FILE, ProbeResult(target="http://here", findings=[finding]))
+    said = loadtest("advise", "--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py")
+    assert said.code == 0, said.err
+    (directory,) = (tmp_path / "reports").glob("*-advice-*")
+    found = load(directory)
+    assert found.limits[LimitName.SYNC_RUN] == ("a GCRA of 3 at once, 9 per second", "a sliding log, 9 per 1.2 s")
+    assert found.best.rejected == 0
+    assert '"sync_run": (8, 1.2, 2, 0.111' in (tmp_path / "client.py").read_text()
+
+
+def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
+    """The present policy is what the log recorded: its 429s and its duration, unsimulated."""
+    requests = [(1_764_000_000 + number * 0.1, 200 if number < 100 else 429) for number in range(130)]
+    lines = [
+        f'{{"msec":"{at:.3f}","request":"POST /v1/workflows/run HTTP/1.1","status":"{status}","request_time":"0.020"}}'
+        for at, status in requests
+    ]
+    (tmp_path / "access.log").write_text("\n".join(lines))
+    assert loadtest("import", "access.log").code == 0
+    said = loadtest("advise", "--from", "latest", "--runs", "130", "--execution", "1s", "--clients", "4")
+    assert said.code == 0, said.err
+    (directory,) = (tmp_path / "reports").glob("*-advice-*")
+    best, recorded = load(directory).policies[:2]
+    assert recorded.name == "present"
+    assert recorded.rejected_per_1000 == pytest.approx(1000 * 30 / 130, rel=0.05)
+    assert recorded.seconds == pytest.approx(13, abs=0.2)
+    assert best.rejected == 0
+    assert "4 clients share the limits" in said.out
 
 
 @pytest.mark.parametrize(
