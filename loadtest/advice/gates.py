@@ -134,7 +134,10 @@ class Gate:
         models = [] if self._spaced else [_replica(each, jitter_s) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
         self._edges = {_edge(each) for each in models if each.spec.on_clock}
-        self._ready = self._next_even = self._changed = 0.0
+        # Clients that begin together would go on together.
+        self._next_even = scheduler.draw() * self._spacing if clients > 1 else 0.0
+        self._ready = self._changed = 0.0
+        self._estimates = clients == 1
         self._credit = 1
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
@@ -224,7 +227,7 @@ class Gate:
             accepted = self._accepted
             while accepted and accepted[0] <= now - self._window:
                 accepted.popleft()
-            share = max(len(accepted), _LEAST) * self._spacing / self._window
+            share = max(len(accepted), _LEAST) * self._spacing / self._window if self._estimates else 1.0
             self._pace = min(self._pace * _DECREASE, share)
             self._unsure, self._slowed, self._changed = self._slowed == 0, now, now + self._window * _SETTLE
         self._pause = min(max(self._spacing / self._pace, 2 * self._pause), self._window / 2)

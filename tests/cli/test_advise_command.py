@@ -85,7 +85,7 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
     ]
     (tmp_path / "access.log").write_text("\n".join(lines))
     assert loadtest("import", "access.log").code == 0
-    said = loadtest("advise", "--from", "latest", "--runs", "130", "--execution", "1s", "--clients", "4")
+    said = loadtest("advise", "--from", "latest", "--runs", "130", "--execution", "1s")
     assert said.code == 0, said.err
     (directory,) = (tmp_path / "reports").glob("*-advice-*")
     best, recorded = load(directory).policies[:2]
@@ -93,7 +93,6 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
     assert recorded.rejected_per_1000 == pytest.approx(1000 * 30 / 130, rel=0.05)
     assert recorded.seconds == pytest.approx(13, abs=0.2)
     assert best.rejected == 0
-    assert "4 clients share the limits" in said.out
 
 
 @pytest.mark.parametrize(
