@@ -34,7 +34,7 @@ from loadtest.record.run_info import (
 from loadtest.scenario import MAX_BURST, LoadedScenario, scaled, scenario_hash
 from loadtest.targets import ChosenTarget, NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE, Limit
-from loadtest.words import times_as
+from loadtest.words import joined, times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 """The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
@@ -195,6 +195,25 @@ def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, embe
     entry = None if chosen is None else chosen.entry
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
+
+
+def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
+    """Ask whether a running target has the limits of the scenario's embedded target; empty if they are assumed.
+
+    Rates in units of a limit refer to the documented limits, unless the target's entry states others.
+    """
+    own = assumed_limits_of(loaded, None, embedded=True).limits
+    assumed = assumed_limits_of(loaded, chosen, embedded=False).limits
+    stated = () if chosen.entry is None else chosen.entry.limits
+    names = dict.fromkeys(LIMIT_OF_OPERATION[each.operation] for each in loaded.scenario.traffic.values())
+    odd = [name for name in names if name not in stated and assumed[name] != own[name]]
+    if not odd:
+        return ""
+    return (
+        f"Assumed for this target: {joined([f'{name} {assumed[name]}' for name in odd])}, and not the scenario's "
+        f"target.enforce ({joined([str(own[name]) for name in odd])}). Do its limits differ? State them as `limits` in "
+        "targets.toml, or measure them with `loadtest probe`."
+    )
 
 
 def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None, *, embedded: bool) -> LoadedScenario:

@@ -28,6 +28,9 @@ from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, sco
 from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, quantity
 
+FEWEST_OPERATIONS: Final = 10
+"""Operations sent in a threshold's scope below which it is inconclusive."""
+
 
 class Judged(Result, frozen=True, kw_only=True):
     """A threshold with its judgement. Values are in the threshold's unit.
@@ -119,6 +122,9 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
     if figures is None:
         return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
     measured, unsure = measure(threshold.metric, figures), ""
+    if (sent := figures.operations.sent) < FEWEST_OPERATIONS:
+        few = f"only {counted(sent, 'operation')} sent, and it takes {FEWEST_OPERATIONS}"
+        return judged(judgement="inconclusive", value=measured.value, n=measured.n, why=few)
     if threshold.metric.rpartition(".")[2] in PERCENTILES and measured.value is not None:
         interval, unsure = _interval(threshold, metrics, intervals)
         measured = measured._replace(interval=interval)

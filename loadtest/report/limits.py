@@ -177,9 +177,11 @@ def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
     """Return the bottleneck of a run with 429s: their limit, polls, or a cause that no limit explains."""
     called, rejected = _called_limit(findings, use), share(use.throttled_rate)
     if unexplained_429s(findings, use.limit) is not None:
+        why = "The target rejects for another reason, or another client shares the limit."
+        if not findings.record.info.target.embedded:
+            why = "Do the target's limits differ from `limits` in targets.toml? `loadtest probe` measures them."
         text = (
-            f"429s that no limit explains: {rejected} in “{use.stretch}”, though the {called} was not exhausted. The "
-            "target rejects for another reason, or another client shares the limit."
+            f"429s that no limit explains: {rejected} in “{use.stretch}”, though the {called} was not exhausted. {why}"
         )
         return Bottleneck("unexplained 429s", text)
     jobs = (each.polling for each in findings.metrics.operations.values() if isinstance(each, JobFigures))

@@ -16,8 +16,9 @@ from loadtest.credentials import ENDPOINT_VARIABLE, KEYS_VARIABLE, credentials
 from loadtest.errors import InputError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.plan import unknown_workflows
-from loadtest.prepare import check_before_run, prepare_run, shortened
+from loadtest.prepare import check_before_run, differing_limits, prepare_run, shortened
 from loadtest.processes import start_child, stop
+from loadtest.program import pasteable
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
@@ -225,6 +226,8 @@ def ready_target(
         if entry is not None:
             about = f"{chosen.name!r} in {chosen.path} ({entry.environment}, {entry.owner})"
             words = f"Load goes to {url}, within the request budget of {about}."
+        if differing := differing_limits(loaded, chosen):
+            words += f"\n{pasteable(differing)}"
         yield ResolvedTarget(url, keys, environment, words, chosen, seen)
         return
     for wrong in unknown_workflows(loaded.scenario):

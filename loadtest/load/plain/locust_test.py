@@ -25,9 +25,9 @@ from loadtest.errors import InputError
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import contradictions, forecast, spoilt_by_duration
-from loadtest.prepare import assumed_limits_of, check_before_run, prepare_run, question_of, shortened
+from loadtest.prepare import assumed_limits_of, check_before_run, differing_limits, prepare_run, question_of, shortened
 from loadtest.processes import check_free, make_report
-from loadtest.program import unknown_option
+from loadtest.program import pasteable, unknown_option
 from loadtest.record.run_directory import pending_note
 from loadtest.record.run_info import PreflightRequest
 from loadtest.scenario import LoadedScenario, Scenario, find_scenario, load_scenario, only
@@ -259,6 +259,8 @@ class LocustTest:
     def look(self, url: str) -> None:
         chosen = self.check(url)
         check_before_run(self.loaded, chosen, keys=len(self.keys), preflight=self.preflight)
+        if not self.embedded and (differing := differing_limits(self.loaded, chosen)):
+            logger.warning("%s", pasteable(differing))
         environment = {**os.environ, ENDPOINT_VARIABLE: self.endpoint}
         self._sent = look(chosen, self.loaded.effective, environment, preflight=self.preflight).sent
 
