@@ -149,12 +149,12 @@ ASK = """
 import shlex, sys
 import locust
 from loadtest.errors import InputError
-from loadtest.load.plain.locust_test import Changes, parse_command_line
+from loadtest.load.plain.locust_test import parse_command_line
 
 for words in sys.argv[1:]:
     sys.argv = ["locust", *words.split(" ")]
     try:
-        parse_command_line(Changes(1, 1.0, 20.0))
+        parse_command_line({})
         print("taken")
     except InputError as error:
         print(str(error).replace(chr(10), " "))

@@ -5,15 +5,14 @@ message that names the scenario's key. They may come from the command line, vari
 """
 
 import argparse
-import json
 import logging
-import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any, Final, Literal, NamedTuple, Self
+from types import MappingProxyType
+from typing import Any, Final, Literal
 
 import gevent
 import locust
@@ -63,77 +62,33 @@ _TUNNEL: Final = (
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class Changes(NamedTuple):
-    """Changes of the scenario for the next run; the options and the form's fields have these names."""
-
-    seed: int
-    rate_multiplier: float
-    duration: float
-    """Seconds of the longest traffic entry, without warm-up."""
-
-    @classmethod
-    def of(cls, scenario: Scenario) -> Self:
-        return cls(scenario.seed, scenario.rate_multiplier, round(scenario.duration, 9))
-
-    def read(self, form: Mapping[str, str]) -> "Changes":
-        """Return the changes that a form gives; missing fields stay. Raises ``InputError`` if one is invalid."""
-        return self._replace(**{name: _READERS[name](form[name]) for name in self._fields if name in form})
+def own_values(scenario: Scenario) -> dict[str, str]:
+    """Return the values that our options and the form's fields of the same names may replace, as they are written."""
+    return {
+        "seed": str(scenario.seed),
+        "rate_multiplier": f"{scenario.rate_multiplier:g}",
+        "duration": f"{scenario.duration:.10g}s",
+    }
 
 
-def _read_seed(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) >= 2**63:
-        raise InputError(f"seed: {text!r} is not a whole number from 0 to 2⁶³ − 1", "")
-    return int(text)
-
-
-def _read_multiplier(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value <= 1000:
-        raise InputError(f"rate multiplier: {text!r} is not a number above 0 and at most 1000", "")
-    return value
-
-
-def _read_duration(text: str) -> float:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise InputError(f"duration: {error}") from None
-
-
-_READERS: Final[dict[str, Callable[[str], Any]]] = {
-    "seed": _read_seed,
-    "rate_multiplier": _read_multiplier,
-    "duration": _read_duration,
+_ABOUT: Final = {
+    "seed": "replaces the scenario's seed",
+    "rate_multiplier": "multiplies all rates and bursts",
+    "duration": "scales the stages so that the longest traffic lasts this long, such as 30s",
 }
 
 
-def add_options(parser: Any, own: Changes | None = None) -> None:
+def add_options(parser: Any, own: Mapping[str, str] = MappingProxyType({})) -> None:
     """Add our options to Locust's parser, with the scenario's values as defaults."""
     # --duration takes over the spellings of Locust's --run-time, which would end a run before its schedule.
     parser._optionals.conflict_handler = "resolve"  # noqa: SLF001 - argparse copies the parser's own at its creation
-    # Only arguments outside groups become fields of the web UI's form.
-    seed, multiplier, duration = own or (None,) * 3
-    parser.add_argument("--seed", type=_read_seed, default=seed, help="replaces the scenario's seed")
-    parser.add_argument(
-        "--rate-multiplier",
-        type=_read_multiplier,
-        metavar="X",
-        default=multiplier,
-        help="multiplies all rates and bursts by X",
-    )
-    parser.add_argument(
-        "-t",
-        "--duration",
-        "--run-time",
-        env_var="LOCUST_RUN_TIME",
-        metavar="TIME",
-        # The form shows it with its unit.
-        default=None if duration is None else f"{duration:.10g}s",
-        help="scales the stages so that the longest traffic lasts this long, such as 30s",
-    )
+    for name, about in _ABOUT.items():
+        also = ("-t", "--run-time") if name == "duration" else ()
+        variable = {"env_var": "LOCUST_RUN_TIME"} if also else {}
+        # Only arguments outside groups become fields of the web UI's form.
+        parser.add_argument(
+            f"--{name.replace('_', '-')}", *also, metavar="VALUE", default=own.get(name), help=about, **variable
+        )
     parser.set_defaults(run_time=None)
     parser.add_argument(
         "--metrics-port",
@@ -144,7 +99,7 @@ def add_options(parser: Any, own: Changes | None = None) -> None:
     )
 
 
-def parse_command_line(own: Changes) -> argparse.Namespace:
+def parse_command_line(own: Mapping[str, str]) -> argparse.Namespace:
     """Return Locust's options, from its command line, variables and configuration files, with the added options.
 
     Locust parses them again after importing the locustfile.
@@ -189,7 +144,7 @@ class LocustTest:
         self._path = find_scenario(environ.get("LOADTEST_SCENARIO", "tour"))
         self.loaded: LoadedScenario = load_scenario(self._path)
         scenario = self.loaded.scenario
-        self._own = Changes.of(scenario)
+        self._own = own_values(scenario)
         self.options: argparse.Namespace = parse_command_line(self._own)
         self.keys, self.endpoint = credentials(environ)
         self.chosen = _choose(environ)
@@ -207,37 +162,45 @@ class LocustTest:
                 known = suggestion(name, list(scenario.traffic))
                 raise InputError(f"{self._path}: there is no traffic {name!r}{known}")
         self.user_classes: list[type[locust.User]] = []
-        self.set(Changes(self.options.seed, self.options.rate_multiplier, _read_duration(self.options.duration)))
+        self._values = self._own
+        self.set({name: getattr(self.options, name) for name in self._own})
 
-    def set(self, changes: Changes) -> None:
+    def set(self, values: Mapping[str, str]) -> None:
         """Change the scenario of the next run, like the options of ``loadtest run``, and warn of a short duration.
+
+        Missing values stay.
 
         Raises:
             InputError: if the scenario is invalid with them.
         """
-        multiplier = [f"rate_multiplier={json.dumps(changes.rate_multiplier)}"]
-        changed = changes.rate_multiplier != self._own.rate_multiplier
-        loaded = load_scenario(self._path, multiplier if changed else (), changes.seed)
+        values = {name: values.get(name, before) for name, before in self._values.items()}
+        changed = {name: text for name, text in values.items() if text != self._own[name]}
+        duration = changed.pop("duration", None)
+        loaded = load_scenario(self._path, [f"{name}={text}" for name, text in changed.items()])
         if self._names:
             loaded = only(loaded, self._names)
-        if scaled := changes.duration != self._own.duration:
-            loaded = shortened(loaded, changes.duration, self.chosen, embedded=self.embedded)
+        if duration is not None:
+            try:
+                seconds = parse_duration(duration)
+            except ValueError as error:
+                raise InputError(f"duration: {error}") from None
+            loaded = shortened(loaded, seconds, self.chosen, embedded=self.embedded)
         assumed = assumed_limits_of(loaded, self.chosen, embedded=self.embedded)
         question = question_of(loaded, assumed, embedded=self.embedded, keys=len(self.keys))
-        if scaled:
+        if duration is not None:
             for warning in spoilt_by_duration(contradictions(question, forecast(question))):
                 logger.warning("%s: %s. %s", loaded.place(warning.key), warning.message, warning.remedy)
         if not self.user_classes:
             self.user_classes = user_classes(loaded.scenario, question.plans, self._path.parent)
         for each in self.user_classes:
             each.fixed_count = question.plans[each.__name__].users
-        self.loaded, self.plans, self.changes = loaded, question.plans, changes
+        self.loaded, self.plans, self._values = loaded, question.plans, values
 
     def set_from(self, form: Mapping[str, str]) -> None:
         """Set the next run from the web UI's form, and check its target; raises ``LoadtestError`` if that fails."""
         url = form.get("host", self.url)
         self.check(url)
-        self.set(self.changes.read(form))
+        self.set(form)
         self.look(url)
 
     @property
@@ -298,8 +261,7 @@ class StartedRun:
     """A run of this process."""
 
     directory: Path
-    title: str
-    changes: Changes
+    scenario: Scenario
     state: Literal["running", "reporting", "reported"] = "running"
     exit_code: int | None = None
     """The verdict's; None before the report."""
@@ -324,8 +286,7 @@ class Reports:
         self._last: gevent.Greenlet | None = None
 
     def begin(self, session: Session) -> None:
-        scenario = session.scenario
-        self.runs.append(StartedRun(session.directory, scenario.title, Changes.of(scenario)))
+        self.runs.append(StartedRun(session.directory, session.scenario))
 
     def end(self) -> None:
         """Create the report of the newest run, after the pending reports."""

@@ -174,9 +174,9 @@ class _Pages:
         known = None
         for run in self._reports.runs[-1:]:
             report = None if run.report is None else f"{self.base}/runs/{run.directory.name}/report.html"
-            changes = run.changes
-            about = f"seed {changes.seed}, {changes.duration:g} s"
-            about += f", rates × {changes.rate_multiplier:g}" if changes.rate_multiplier != 1 else ""
+            scenario = run.scenario
+            about = f"seed {scenario.seed}, {scenario.duration:g} s"
+            about += f", rates × {scenario.rate_multiplier:g}" if scenario.rate_multiplier != 1 else ""
             known = {"text": f"Run {run.directory} ({about}): {state_text(run)}.", "report": report}
         return flask.jsonify({"phase": self._engine.phase, "run": known})
 
