@@ -3,15 +3,15 @@
 Both use live counts and a histogram, never for final figures.
 """
 
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from loadtest.contract import Outcome
 from loadtest.load.live import LiveFigures, LiveStage
 from loadtest.load.recorder import PendingJobs
-from loadtest.metrics import METRICS, Cell, counted
+from loadtest.metrics import METRICS
 from loadtest.record.run_info import TrafficPlan, covered_seconds
 from loadtest.record.samples import Sample
 from loadtest.scenario import Breakers
@@ -159,30 +159,21 @@ class LiveThreshold:
         stages = [entries[traffic].stages.get(stage) for traffic, stage in self._scope if traffic in entries]
         return [figures for figures in stages if figures is not None]
 
-    def _count(self, names: Sequence[str]) -> int:
-        """Return the sum of counts that ``metrics.PARTS`` names."""
-        operations: Counter[Cell] = Counter()
-        requests: Counter[Cell] = Counter()
-        for each in self._seen():
-            operations.update({Cell(outcome): count for outcome, count in each.operations_sent.items()})
-            never = each.operations - each.operations_sent
-            operations.update({Cell(outcome, sent=False): count for outcome, count in never.items()})
-            for (kind, status, outcome), count in each.requests.items():
-                requests[Cell(outcome, kind=kind, status=status)] += count
-        return sum(counted(name, operations, requests) for name in names)
+    def _counted(self, *names: str) -> int:
+        return sum(stage.count(*names) for stage in self._seen())
 
     def _known(self, elapsed_s: float) -> _Known | None:
         """Return lower bound, value and upper bound now; None with too few samples."""
         entry = METRICS[self._threshold.metric]
         if not entry.parts:
             return self._time(self._threshold.metric.partition(".")[2])
-        part = self._count(entry.parts)
+        part = self._counted(*entry.parts)
         if not entry.whole:
             return (part,) * 3
         if entry.whole == "seconds":
             seconds = covered_seconds(self._stages, elapsed_s)
             return (part / seconds,) * 3 if seconds >= FEWEST_SECONDS else None
-        whole = self._count((entry.whole,))
+        whole = self._counted(entry.whole)
         if whole < FEWEST:
             return None
         return _share(part, whole) if entry.unit == "share" else (part / whole,) * 3

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from loadtest.contract import ERRORS, THROTTLED_STATUS, TIMED, Outcome, RequestKind
+from loadtest.contract import TIMED, Outcome
+from loadtest.metrics import PARTS, Cell, counted
 from loadtest.record.generator_limits import LATE_SHARE, LEAST_LATE, SOON_S
 from loadtest.record.progress import EntryProgress
 from loadtest.record.samples import SETUP, Sample
@@ -28,6 +29,13 @@ PERCENTILES: Final = {
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
 """Percentiles noted each second, over the last window."""
+_SHOWN_REQUESTS: Final = {
+    "sent": "requests.sent",
+    "accepted": "requests.accepted",
+    Outcome.THROTTLED: "requests.throttled",
+    Outcome.FAILED: "requests.errors",
+}
+"""Tracks of requests, by the part that each counts."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
@@ -148,29 +156,19 @@ class LiveStage:
     """Counts and times of one traffic entry in one stage."""
 
     def __init__(self) -> None:
-        self.requests: Counter[tuple[RequestKind | None, int | None, Outcome]] = Counter()
-        """Sent requests by kind, status and outcome."""
-        self.operations: Counter[Outcome] = Counter()
-        """Ended operations by outcome."""
-        self.operations_sent: Counter[Outcome] = Counter()
-        """Ended operations with at least one request, by outcome."""
+        self.requests: Counter[Cell] = Counter()
+        """Sent requests."""
+        self.operations: Counter[Cell] = Counter()
+        """Ended operations."""
         self.response_time = LogHistogram()
         """Times of operations with outcome ``ok`` or ``timed_out``."""
         self.response_time_ms = 0.0
         """Their sum."""
         self.longest_ms = 0.0
 
-    @property
-    def sent(self) -> int:
-        return self.requests.total()
-
-    @property
-    def throttled(self) -> int:
-        return sum(count for (_, status, _), count in self.requests.items() if status == THROTTLED_STATUS)
-
-    @property
-    def accepted(self) -> int:
-        return sum(n for (_, status, _), n in self.requests.items() if status not in {None, THROTTLED_STATUS})
+    def count(self, *names: str) -> int:
+        """Return the sum of counts that ``metrics.PARTS`` names."""
+        return sum(counted(name, self.operations, self.requests) for name in names)
 
 
 class EntryFigures:
@@ -184,7 +182,7 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        self._tracks: dict[tuple[RequestKind | None, int | None, Outcome], tuple[Track, ...]] = {}
+        self._tracks: dict[Cell, tuple[Track, ...]] = {}
 
     @property
     def ended(self) -> int:
@@ -205,30 +203,26 @@ class EntryFigures:
         if sample.row == "operation":
             self._count_operation(sample, stage)
         elif sample.start is not None:
-            cell = sample.kind, sample.status, sample.outcome
+            cell = Cell(sample.outcome, kind=sample.kind, status=sample.status)
             stage.requests[cell] += 1
             if (tracks := self._tracks.get(cell)) is None:
-                tracks = self._tracks[cell] = self._tracks_of(*cell)
+                tracks = self._tracks[cell] = self._tracks_of(cell)
             self._series.count(sample.start, *tracks)
             if sample.execution_time_ms is not None:
                 self.execution_time.add(sample.execution_time_ms)
 
-    def _tracks_of(self, kind: RequestKind | None, status: int | None, outcome: Outcome) -> tuple[Track, ...]:
-        counts = {
-            "sent": True,
-            "accepted": status not in {None, THROTTLED_STATUS},
-            Outcome.THROTTLED: status == THROTTLED_STATUS,
-            Outcome.FAILED: outcome in ERRORS,
+    def _tracks_of(self, cell: Cell) -> tuple[Track, ...]:
+        tracks = {
+            name: self._series.track("requests", self._traffic, str(cell.kind), name, counts=True)
+            for name in _SHOWN_REQUESTS
         }
-        tracks = {name: self._series.track("requests", self._traffic, str(kind), name, counts=True) for name in counts}
-        return tuple(tracks[name] for name, counted in counts.items() if counted)
+        return tuple(tracks[name] for name, part in _SHOWN_REQUESTS.items() if PARTS[part](cell))
 
     def _count_operation(self, sample: Sample, stage: LiveStage) -> None:
-        stage.operations[sample.outcome] += 1
         intended, start = sample.intended_start, sample.start
+        stage.operations[Cell(sample.outcome, sent=start is not None and intended is not None)] += 1
         if start is None or intended is None:
             return
-        stage.operations_sent[sample.outcome] += 1
         free = sample.user_free
         self.dispatch_lag.add((start - (intended if free is None or free < intended else free)) / 1e6)
         if sample.outcome in TIMED and sample.end is not None:
@@ -252,15 +246,15 @@ class EntryFigures:
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
         """Return the figures for the terminal; the stage is empty between stages."""
-        ended = self.total.operations
+        total = self.total
         return EntryProgress(
             stage=stage,
             offered=offered,
-            in_flight=offered - ended.total(),
-            ok=ended[Outcome.OK],
-            throttled=ended[Outcome.THROTTLED],
-            failed=ended[Outcome.FAILED],
-            timed_out=ended[Outcome.TIMED_OUT],
+            in_flight=offered - total.operations.total(),
+            ok=total.count("operations.ok"),
+            throttled=total.count("operations.throttled"),
+            failed=total.count("operations.failed"),
+            timed_out=total.count("operations.timed_out"),
             p95_ms=self.response_time.quantile_of_last(_RECENT_S, 0.95),
         )
 
@@ -290,7 +284,8 @@ class LiveFigures:
     def all_silent(self) -> bool:
         """Whether requests were sent and none was answered."""
         totals = [entry.total for entry in self.entries.values()]
-        return any(each.sent for each in totals) and not any(each.accepted or each.throttled for each in totals)
+        answered = ("requests.accepted", "requests.throttled")
+        return any(each.requests for each in totals) and not any(each.count(*answered) for each in totals)
 
     @property
     def held(self) -> list[str]:

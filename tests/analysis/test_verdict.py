@@ -49,6 +49,16 @@ def test_thresholds_make_the_verdict(tmp_path: Path, require: list[str], word: s
     assert verdict.sentence.startswith(word.capitalize())
 
 
+def test_fewer_than_ten_operations_decide_nothing(tmp_path: Path) -> None:
+    """Neither a pass nor a failure; the reason states both numbers."""
+    require = ["error_rate == 0", "response_time.p50 < 15ms"]
+    few, enough = (find(simple(tmp_path / str(n), arrivals=n, require=require)).judged for n in (9, 10))
+    assert [(one.judgement, one.why) for one in few] == [
+        ("inconclusive", "only 9 operations sent, and it takes 10")
+    ] * 2
+    assert [one.judgement for one in enough] == ["pass", "fail"]
+
+
 def faulty(directory: Path, errors: int, fate: dict[str, Any], **changes: Any) -> Verdict:
     """The verdict of a run of 100 operations, the last of which had errors."""
     effective = {"traffic": {"t": {"stages": [{"name": "within", "expect": [503]}]}}, **changes.pop("keys", {})}

@@ -255,16 +255,14 @@ def entries_of(session: Session) -> list[EntryNow]:
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
     figures = live.entry(name)
     seen = figures.total
-    jobs = polls = 0
-    for (kind, _, outcome), count in seen.requests.items():
-        jobs += count if kind == RequestKind.SUBMIT and outcome == Outcome.OK else 0
-        polls += count if kind == RequestKind.POLL else 0
+    jobs = sum(n for cell, n in seen.requests.items() if (cell.kind, cell.outcome) == (RequestKind.SUBMIT, Outcome.OK))
+    polls = sum(n for cell, n in seen.requests.items() if cell.kind == RequestKind.POLL)
     return EntryNow(
         **msgspec.structs.asdict(figures.progress(info.traffic[name].stage_at(elapsed), live.offered[name])),
         traffic=name,
-        sent=seen.sent,
-        accepted=seen.accepted,
-        got_429=seen.throttled,
+        sent=seen.count("requests.sent"),
+        accepted=seen.count("requests.accepted"),
+        got_429=seen.count("requests.throttled"),
         response_time=_percentiles("response_time", figures.response_time),
         execution_time=_percentiles("execution_time", figures.execution_time),
         polls_per_job=round(polls / jobs, 2) if jobs and info.traffic[name].operation in POLLED_OPERATIONS else None,

@@ -74,9 +74,11 @@ def _counters(live: LiveFigures) -> Iterator[Metric]:
     ended, sent = Counter[tuple[str, str]](), Counter[tuple[str, str, str, str]]()
     for traffic, entry in live.entries.items():
         for stage in entry.stages.values():
-            ended.update({(traffic, outcome): count for outcome, count in stage.operations.items()})
-            for (kind, status, outcome), count in stage.requests.items():
-                sent[traffic, str(kind), "none" if status is None else f"{status // 100}xx", outcome] += count
+            for cell, count in stage.operations.items():
+                ended[traffic, cell.outcome] += count
+            for cell, count in stage.requests.items():
+                status = "none" if cell.status is None else f"{cell.status // 100}xx"
+                sent[traffic, str(cell.kind), status, cell.outcome] += count
     for name, about, labels, counts in (
         ("arrivals_offered", "Arrivals that became due.", [], {(name,): n for name, n in live.offered.items()}),
         ("operations", "Operations that ended, by outcome.", ["outcome"], ended),
