@@ -55,7 +55,7 @@ def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tm
     for name, bound, expect in (("expected", "> 0", ", expect = [429]"), ("other", "== 0", "")):
         text += f'[[threshold]]\ntraffic = "{name}"\nrequire = "throttled_rate {bound}"\n[traffic.{name}]\n'
         text += 'operation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
-        text += f'stages = [{{ name = "within", rate = "12/s", duration = "1s"{expect} }}]\n'
+        text += f'stages = [{{ name = "within", rate = "4/s", duration = "3s"{expect} }}]\n'
 
     def make() -> Any:
         url = serve("--limit", "async_submit=3/1h").url
