@@ -1,9 +1,9 @@
 """``loadtest probe`` of other projects' limiters over HTTP: nginx, HAProxy, limits, slowapi and throttled-py.
 
-Each has 20 requests per 4 s, which is also documented. The probes run one after the other; ``--busy`` keeps every core
-busy meanwhile. Prints a Markdown table; exit code 1 if a wrong limiter is named, or if the true numbers are outside of
-stated ones. ``--packages PYTHON`` is an interpreter that has the packages; nginx and HAProxy are skipped where they are
-missing. Run: ``python bench/probe_servers.py --packages PYTHON``.
+Each has ``--limit`` requests per window at 5 a second, which is also documented. ``--together`` probes all at a
+time, and ``--busy`` keeps every core busy meanwhile. ``--packages PYTHON`` is an interpreter that has the packages;
+nginx and HAProxy are skipped where they are missing. Prints a Markdown table; exit code 1 if the true limiter is
+excluded, or if the true numbers are outside of stated ones. Run: ``python bench/probe_servers.py --packages PYTHON``.
 """
 
 import argparse
@@ -17,13 +17,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 HERE: Final = Path(__file__).parent
 PATH: Final = os.environ.get("PATH", os.defpath) + ":/usr/sbin"
-COUNT: Final = 20
-WINDOW_S: Final = 4
+RATE: Final = 5
 UNKNOWN: Final = '{"error": "no", "code": "unknown_job", "details": {}}'
 NGINX: Final = """daemon off;
 worker_processes 1;
@@ -51,26 +51,28 @@ HAPROXY: Final = """defaults
     timeout server 60s
 frontend probed
     bind 127.0.0.1:{port}
-    stick-table type string len 64 size 1k expire 60s store http_req_rate(4s)
+    stick-table type string len 64 size 1k expire 60s store http_req_rate({window}s)
     http-request track-sc0 hdr(x-api-key)
-    http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 20 }}
+    http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt {count} }}
     http-request return status 404 content-type application/json string '{unknown}'
 """
 TRUTHS: Final = {
-    # nginx counts the first request as none
-    "nginx limit_req": ("token-bucket", 11),
-    "nginx limit_req nodelay": ("token-bucket", 11),
-    "HAProxy http_req_rate": ("sliding-counter-from-first", COUNT),
-    "limits-fixed": ("fixed-window-from-first", COUNT),
-    "limits-moving": ("sliding-log", COUNT),
-    "limits-counter": ("sliding-counter", COUNT),
-    "throttled-fixed-window": ("fixed-window", COUNT),
-    "throttled-sliding-window": ("sliding-counter", COUNT),
-    "throttled-token-bucket": ("token-bucket", COUNT),
-    "throttled-leaking-bucket": ("token-bucket", COUNT),
-    "throttled-gcra": ("token-bucket", COUNT),
-    "slowapi": ("fixed-window-from-first", COUNT),
+    "nginx limit_req": "token-bucket",
+    "nginx limit_req nodelay": "token-bucket",
+    "HAProxy http_req_rate": "sliding-counter-from-first",
+    "limits-fixed": "fixed-window-from-first",
+    "limits-moving": "sliding-log",
+    "limits-counter": "sliding-counter",
+    "throttled-fixed-window": "fixed-window",
+    "throttled-sliding-window": "sliding-counter",
+    "throttled-token-bucket": "token-bucket",
+    "throttled-leaking-bucket": "token-bucket",
+    "throttled-gcra": "token-bucket",
+    "slowapi": "fixed-window-from-first",
 }
+"""The algorithm that decides like each server's."""
+NGINX_BURST: Final = 11
+"""nginx counts the first request as none."""
 
 
 def free_port() -> int:
@@ -96,7 +98,7 @@ def started(command: list[str], port: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def servers(packages: str | None) -> Iterator[dict[str, str]]:
+def servers(packages: str | None, count: int) -> Iterator[dict[str, str]]:
     """Start every server that is installed, and give their base URLs."""
     urls = {}
     with contextlib.ExitStack() as stack:
@@ -111,45 +113,46 @@ def servers(packages: str | None) -> Iterator[dict[str, str]]:
             urls[f"nginx limit_req {how}".strip()] = f"http://127.0.0.1:{port}"
         if haproxy:
             folder, port = Path(stack.enter_context(tempfile.TemporaryDirectory())), free_port()
-            (folder / "haproxy.cfg").write_text(HAPROXY.format(port=port, unknown=UNKNOWN))
+            (folder / "haproxy.cfg").write_text(
+                HAPROXY.format(port=port, unknown=UNKNOWN, count=count, window=count // RATE)
+            )
             stack.enter_context(started([haproxy, "-q", "-f", str(folder / "haproxy.cfg")], port))
             urls["HAProxy http_req_rate"] = f"http://127.0.0.1:{port}"
         if packages:
             port = free_port()
-            command = [packages, str(HERE / "peers" / "limiting.py"), str(port), str(COUNT), str(WINDOW_S)]
+            command = [packages, str(HERE / "peers" / "limiting.py"), str(port), str(count), str(count // RATE)]
             stack.enter_context(started(command, port))
             urls |= {name: f"http://127.0.0.1:{port}/{name}" for name in TRUTHS if " " not in name}
         yield urls
 
 
-def probed(url: str) -> dict[str, Any]:
+def probed(url: str, count: int) -> dict[str, Any]:
     """Probe one server."""
     command = [sys.executable, "-m", "loadtest.cli", "probe", "retrieval", "--json", "--host", url]
-    command += ["--documented", f"retrieval={COUNT}/{WINDOW_S}s"]
+    command += ["--documented", f"retrieval={count}/{count // RATE}s"]
     environment = {**os.environ, "WORKFLOW_API_KEYS": "one,two", "WORKFLOW_ENDPOINT": "bench"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, cwd=HERE.parent, check=False)
     (found,) = json.loads(done.stdout)
     return dict(found)
 
 
-def row(name: str, found: dict[str, Any]) -> bool:
+def row(name: str, found: dict[str, Any], count: int) -> bool:
     """Print a row, and return whether it is free of errors."""
-    algorithm, count = TRUTHS[name]
-    standing, stated = found["standing"], found["stated"]
-    names = sorted({each["algorithm"] for each in standing})
+    algorithm, stated = TRUTHS[name], found["stated"]
+    names = {each["algorithm"] for each in found["standing"]}
     own = {algorithm, "leaky-queue" if algorithm == "token-bucket" else algorithm}
-    named = "–" if not names else "right" if set(names) <= own else "among others" if own & set(names) else "wrong"
+    named = "–" if not names else "right" if names <= own else "among others" if own & names else "wrong"
     numbers = "–"
     if stated:
         least, most = stated["burst"] or stated["count"]
-        rate = [each / stated["window_s"] for each in stated["count"]]
-        right = least - 1 <= count <= most + 1 and rate[0] * 0.98 <= COUNT / WINDOW_S <= rate[1] * 1.02
-        numbers = "right" if right or (stated["burst"] is None and stated["window_s"] == WINDOW_S) else "wrong"
+        slowest, fastest = (each / stated["window_s"] for each in stated["count"])
+        at_once = NGINX_BURST if name.startswith("nginx") else count
+        right = least - 1 <= at_once <= most + 1 and slowest * 0.98 <= RATE <= fastest * 1.02
+        numbers = "right" if right else "wrong"
     busy = "yes" if any("busy" in each for each in found["seen"]) else "no"
     cells = (name, algorithm, found["verdict"], named, f"{len(names)}", numbers)
-    print(
-        "|", " | ".join((*cells, f"{found['requests'] / COUNT:.1f}", f"{found['seconds']:.0f}", busy)), "|", flush=True
-    )
+    cost = (f"{found['requests'] / count:.1f}", f"{found['seconds']:.0f}", busy)
+    print("|", " | ".join((*cells, *cost)), "|", flush=True)
     return "wrong" not in {named, numbers}
 
 
@@ -157,15 +160,19 @@ def main() -> int:
     """Probe all servers, and return 1 if something wrong was said."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--packages", help="an interpreter with limits, slowapi, throttled-py, fastapi and uvicorn")
+    parser.add_argument("--limit", type=int, default=20, help="requests per window (20)")
+    parser.add_argument("--together", action="store_true", help="probe all servers at a time")
     parser.add_argument("--busy", action="store_true", help="keep every core busy")
     options = parser.parse_args()
     print("| server | decides as | verdict | limiter | algorithms left | numbers | requests, N | s | busy |")
     print("| --- | --- | --- | --- | ---: | --- | ---: | ---: | --- |")
-    with servers(options.packages) as urls, contextlib.ExitStack() as stack:
+    with servers(options.packages, options.limit) as urls, contextlib.ExitStack() as stack:
         for _ in range(os.cpu_count() or 1 if options.busy else 0):
             burner = stack.enter_context(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
             stack.callback(burner.terminate)
-        met = [row(name, probed(url)) for name, url in urls.items()]
+        with ThreadPoolExecutor(len(urls) if options.together else 1) as threads:
+            findings = threads.map(lambda url: probed(url, options.limit), urls.values())
+            met = [row(name, found, options.limit) for name, found in zip(urls, findings, strict=True)]
     return 0 if all(met) else 1
 
 

@@ -97,13 +97,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         windows: accepted and sent requests in each documented window with requests, counted from the first request.
         longest_burst: most requests accepted in a row without a pause of a tenth of a documented window.
         sustained: requests accepted between the first and the last rejection, and the seconds between these.
-        silence_s: seconds from the first to the last of the longest series of rejections.
     """
 
     windows: list[tuple[int, int]] = []
     longest_burst: int = 0
     sustained: tuple[int, float] | None = None
-    silence_s: float = 0.0
 
 
 _T = TypeVar("_T")
@@ -184,17 +182,15 @@ class ProbeEvidence:
         own = sorted((each for each in self.answers if each.who == "own"), key=lambda each: each.sent)
         begin, windows = own[0].sent, dict[int, tuple[int, int]]()
         longest = row = 0
-        silence, since, last = 0.0, math.nan, own[0].sent
+        last = own[0].sent
         for each in own:
             passed, sent = windows.get(int((each.sent - begin) / documented.window), (0, 0))
             windows[int((each.sent - begin) / documented.window)] = passed + each.passed, sent + 1
             row = (row + 1 if each.sent < last + 0.1 * documented.window else 1) if each.passed else 0
-            since = math.nan if each.passed else each.sent if math.isnan(since) else since
-            silence = max(silence, 0.0 if each.passed else each.sent - since)
             longest, last = max(longest, row), each.sent
         rejected = [each.sent for each in own if not each.passed]
         sustained = None
         if rejected and rejected[-1] > rejected[0]:
             passed = sum(each.passed for each in own if rejected[0] < each.sent < rejected[-1])
             sustained = passed, rejected[-1] - rejected[0]
-        return Facts(windows=list(windows.values()), longest_burst=longest, sustained=sustained, silence_s=silence)
+        return Facts(windows=list(windows.values()), longest_burst=longest, sustained=sustained)

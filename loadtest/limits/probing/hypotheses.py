@@ -144,7 +144,7 @@ class Hypotheses:
         for rate in rates:
             low, high = max(1, passed - math.ceil(rate * longest)), max(1, passed - math.floor(rate * shortest) + 1)
             bursts = sorted({*np.linspace(low, high, 5).round()})
-            rows += [(count, 1 / rate, shift) for count in bursts for shift in self._seconds]
+            rows += [(count, 1 / rate, shift) for count in bursts for shift in self._offsets(1.0, seen)]
         return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
@@ -187,6 +187,8 @@ class Hypotheses:
 
     def _offsets(self, window: float, seen: ProbeEvidence) -> Floats:
         """Offsets to try, in s. A window of any phase may end in each pause between two bursts."""
+        if self.bucket and self.aligned:  # its clock shows whole seconds
+            return np.linspace(-0.4, 0.5, 10)
         if self._any_phase:
             return np.unique((window / 2 - seen.pauses()) % window - window / 2)
         if not self.aligned:
@@ -195,11 +197,6 @@ class Hypotheses:
         low, high = self.range(2) if known else (-REACH_S, REACH_S)
         wide = self._step / 8 * window if known else 0.0
         return np.linspace(max(low - wide, -window / 2), min(high + wide, window / 2), DRAWS + 1)
-
-    @property
-    def _seconds(self) -> Floats:
-        """Offsets within a second, for buckets whose clock shows whole seconds."""
-        return np.linspace(-0.4, 0.5, 10) if self.aligned else np.zeros(1)
 
     def _weigh(self, seen: ProbeEvidence) -> None:
         shape = len(self.rows), DRAWS

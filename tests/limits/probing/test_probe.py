@@ -129,7 +129,6 @@ def test_what_was_accepted_is_counted_whatever_the_limiter_is() -> None:
     assert facts.sustained is not None
     assert facts.sustained[0] == 1
     assert facts.sustained[1] == pytest.approx(1.0)
-    assert facts.silence_s == pytest.approx(0.4)
 
 
 def test_whose_requests_share_a_quota_is_seen() -> None:
