@@ -173,12 +173,12 @@ def _simulated(regime: Regime, change: Change, count: int, offset: int, *, paire
         if change.everywhere or entry == CHANGED:
             noise[:, list(heads), place, :4] += of_times
     for scores, loop in zip(noise, loops, strict=True):
-        made = [_simulated_run(scores[at], float(loop[at]), at) for at in range(runs)]
+        made = [simulated_run(scores[at], float(loop[at]), at) for at in range(runs)]
         head = tuple(made[at] for at in heads)
         yield Family(tuple(made[at] for at in range(runs) if at not in heads), head)
 
 
-def _simulated_run(scores: Scores, loop: float, at: int) -> RunMeasurements:
+def simulated_run(scores: Scores, loop: float, at: int) -> RunMeasurements:
     """One run: its measurements are exp(score) times a usual value."""
     values = []
     for place, (entry, median) in enumerate(_MEDIANS.items()):

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from loadtest.compare.amounts import full_name, listed, minute, percent, place
-from loadtest.compare.changes import LEAST_MS, AnyChange
+from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange
 from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
 from loadtest.compare.measurements import (
     NATURES,
@@ -30,17 +30,19 @@ from loadtest.compare.measurements import (
 from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, improvements, judge_family, only_shown
+from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, holm, judge_family, only_shown
 from loadtest.errors import ExitCode
-from loadtest.stats.means import variance
+from loadtest.stats.means import student_tail, variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
 """Minimum number of runs of a history; below it, it is still learning."""
 LEAST_CENTRE: Final = 2
 """Minimum number of runs of a baseline period that keeps the noise of the one before: it learns only its centre."""
-_IMPROVED: Final = 0.005
-"""Level of p by Holm of two successive runs that begin a baseline period by themselves."""
+_IMPROVED: Final = 0.001
+"""Level of p by Holm of the mean of two successive runs that begin a baseline period by themselves …"""
+_EACH: Final = 0.01
+"""… and of p of each of them, so that a single outlier begins none."""
 _PENALTIES: Final = (1.25, 5.0)
 """Factors of p against the latest and the first runs: a slow drift has a fifth of the metric's α."""
 WINDOW: Final = 20
@@ -220,8 +222,23 @@ def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> 
     if len(before) < LEAST_RUNS or len(history) < LEAST_RUNS or not (run.valid and latest.valid):
         return ()
     changes = [_compare_run(before[-WINDOW:], each, None, ())[0] for each in (latest, run)]
-    found = [improvements(each, _IMPROVED) for each in changes]
-    return tuple(key for key in found[0] if key in found[1])
+    others = {one.key: one for one in changes[0] if one.weight and not one.decided()}
+    both = {one.key: (others[one.key], one) for one in changes[1] if one.key in others}
+    adjusted = holm({key: _together(*pair) for key, pair in both.items()}, {key: others[key].weight for key in both})
+    improved = (key for key, pair in both.items() if all(one.matters(better=True) for one in pair))
+    return tuple(key for key in improved if adjusted[key] <= _IMPROVED and _each(both[key]) <= _EACH)
+
+
+def _each(pair: Sequence[AnyChange]) -> float:
+    return max(one.p(better=True) for one in pair)
+
+
+def _together(one: AnyChange, other: AnyChange) -> float:
+    """Return p of an improvement in the mean of two runs; of a share, the larger p."""
+    if not isinstance(one, TimeChange) or not isinstance(other, TimeChange):
+        return _each((one, other))
+    deviate = (one.worse + other.worse) / 2 / (other.sd * math.sqrt(1 / other.n + 0.5))
+    return student_tail(-deviate, other.df)
 
 
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:

@@ -1,0 +1,126 @@
+"""Nightly checks over a whole simulated history: gains that are lost again, unchanged nights, and rare errors.
+
+``python bench/regression_nights.py [FAMILIES]``; ``bench/README.md`` has the results. Each night makes a run, judges it
+by the real rule, reruns a suspicion and adds the lines that ``loadtest regression check`` would add.
+"""
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+from regression_checks import simulated_run
+from regression_families import ENTRIES, Regime, draw
+
+from loadtest.compare.history import IMPROVED_AGAIN, NOT_CONFIRMED, HistoryLine, decision_line, fold, run_line
+from loadtest.compare.measurements import Metric, RunMeasurements
+from loadtest.compare.rule import improved_again, judge_history
+from loadtest.compare.verdict import suspects
+from loadtest.stats.shares import share_score
+
+BEFORE: Final = 10
+LOST_AFTER: Final = (2, 3, 5, 10, 15)
+"""Nights before the gain, and nights after which it is lost again."""
+GAIN: Final = 0.8
+REGIMES: Final = {
+    "normal, sd 3 %": Regime(3101, 0.03),
+    "normal, sd 5 %": Regime(3102, 0.05),
+    "outliers, sd 3 %": Regime(3103, 0.03, "outliers"),
+    "outliers, sd 5 %": Regime(3104, 0.05, "outliers"),
+}
+ERRORS: Final = (0.05, 0.005, 6000)
+"""Share of runs with errors, their share of failed operations, and the operations of an entry."""
+
+
+class Night(NamedTuple):
+    """The result of one night: whether a regression was confirmed, and whether a baseline period began."""
+
+    regressed: bool
+    began: bool
+
+
+class Nights:
+    """A history that grows night by night."""
+
+    def __init__(self) -> None:
+        self.lines: list[HistoryLine] = []
+        self._day = 0
+
+    def check(self, run: RunMeasurements, rerun: RunMeasurements) -> Night:
+        """Judge a run as the command does, and add its lines."""
+        run, rerun = self._dated(run), self._dated(rerun)
+        known = fold(self.lines)
+        evidence, noise = known.evidence(run), known.noise(run)
+        found = judge_history(evidence, run, noise=noise)
+        self.lines.append(run_line(run, found.word))
+        if keys := suspects(found):
+            again = judge_history(evidence, rerun, confirming=keys, noise=noise)
+            self.lines.append(run_line(rerun, again.word, confirms=run.run))
+            if again.word == "pass":
+                self.lines.append(decision_line(run.run, "accepted", NOT_CONFIRMED))
+            return Night(again.word == "regressed", began=False)
+        began = found.word == "pass" and bool(improved_again(evidence, run)) and not known.decided(evidence[-10:])
+        if began:
+            self.lines.append(decision_line(evidence[-1].run, "accepted", IMPROVED_AGAIN, new_segment=True))
+        return Night(regressed=False, began=began)
+
+    def _dated(self, run: RunMeasurements) -> RunMeasurements:
+        self._day += 1
+        started = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=12 * self._day)
+        return msgspec.structs.replace(run, run=f"run-{self._day:03}", started=started.isoformat())
+
+
+def _with_errors(run: RunMeasurements, random: np.random.Generator) -> RunMeasurements:
+    """Give an entry's error rate its counts: mostly none."""
+    rare, share, n = ERRORS
+    failed = {entry: random.binomial(n, share) if random.random() < rare else 0 for entry in ENTRIES}
+    made = [
+        msgspec.structs.replace(one, value=failed[one.traffic] / n, score=share_score(failed[one.traffic], n), n=n)
+        if one.metric == Metric.ERROR_RATE
+        else one
+        for one in run.measurements
+    ]
+    return msgspec.structs.replace(run, measurements=tuple(made))
+
+
+def lost_gain(regime: Regime, families: int, nights: int) -> tuple[int, int]:
+    """Return in how many families the lost gain was confirmed, and in how many a period began too early."""
+    total = BEFORE + nights + 1
+    scores = draw(regime._replace(runs=2 * total), families, paired=False)
+    found = early = 0
+    for number, one in enumerate(scores):
+        history = Nights()
+        for night in range(total):
+            fast = BEFORE <= night < BEFORE + nights
+            pair = one[2 * night : 2 * night + 2].copy()
+            pair[:, :, :4] += np.log(GAIN) if fast else 0.0
+            result = history.check(*(simulated_run(each, 0.0, number) for each in pair))
+            early += result.began and night < BEFORE
+        found += result.regressed
+    return found, early
+
+
+def rare_errors(regime: Regime, families: int, nights: int = 30) -> tuple[int, int]:
+    """Return the number of confirmed false alarms and of checks, where 1 run in 20 has 0.5 % errors."""
+    random, alarms = np.random.default_rng(regime.seed), 0
+    for number, one in enumerate(draw(regime._replace(runs=2 * nights), families, paired=False)):
+        history = Nights()
+        for night in range(nights):
+            pair = (simulated_run(each, 0.0, number) for each in one[2 * night : 2 * night + 2])
+            alarms += history.check(*(_with_errors(run, random) for run in pair)).regressed
+    return alarms, families * nights
+
+
+def main(families: int) -> None:
+    """Print both tables."""
+    for name, regime in REGIMES.items():
+        cells = [f"{100 * lost_gain(regime, families, nights)[0] / families:.1f}" for nights in LOST_AFTER]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    for name in ("normal, sd 3 %", "outliers, sd 5 %"):
+        alarms, checks = rare_errors(REGIMES[name], max(1, families // 10))
+        print(f"| rare errors, {name} | {alarms} of {checks} |", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)
