@@ -14,7 +14,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
-from loadtest.record.run_info import StagePlan, TrafficPlan
+from loadtest.record.run_info import StagePlan
 from loadtest.report.plots.layout import text_in
 from loadtest.report.plots.style import (
     BAD,
@@ -222,13 +222,9 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
         UpperBound(one, match["statistic"], one.value + one.margin, one.value)
         for one in findings.judged
         if (match := _UPPER.match(one.require)) and one.value is not None and one.margin is not None
-        if plan is None or _holds_for(one, traffic, plan)
+        if plan is None or (one.traffic in {None, traffic} and one.operation in {None, plan.operation})
+        if plan is None or one.stage in {None, *(stage.name for stage in plan.stages)}
     ]
-
-
-def _holds_for(one: Judged, traffic: str | None, plan: TrafficPlan) -> bool:
-    named = one.traffic in {None, traffic} and one.operation in {None, plan.operation}
-    return named and one.stage in {None, *(stage.name for stage in plan.stages)}
 
 
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:

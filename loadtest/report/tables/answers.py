@@ -61,15 +61,17 @@ def _effect(name: str, found: ComparisonAnswer) -> Table:
     def change_of(row: tuple[int, ComparedSide]) -> SideDifference | None:
         return found.between(base.name, row[1].name, found.by[row[0]])
 
+    def verdict(row: tuple[int, ComparedSide]) -> TableCell:
+        one = change_of(row)
+        return TableCell("baseline", tone="faint") if one is None else _verdict(one, small=not matters(found, one))
+
     columns: TableColumns[tuple[int, ComparedSide]] = {
         "Metric": lambda row: capital(label(found.by[row[0]])) if row[1] is base else "",
         "Stage": lambda row: row[1].name,
         "#n": lambda row: row[1].figures[row[0]].n,
         "#Value": lambda row: _figure(*row),
         "#Change": lambda row: None if (one := change_of(row)) is None else _difference(one),
-        "": lambda row: (
-            TableCell("baseline", tone="faint") if (one := change_of(row)) is None else _effect_verdict(found, one)
-        ),
+        "": verdict,
     }
     number = len(found.differences)
     note = _note(found, found.by, f"all {number} changes" if number > 1 else "the change")
@@ -84,7 +86,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
         "Less": lambda one: one.base,
         "#n": lambda one: TableCell(count(min(one.n)), "paired" if one.paired else "unpaired"),
         "#Difference": _difference,
-        "": lambda one: _verdict(one, head=True),
+        "": _verdict,
     }
     names = quoted(side.name for side in found.sides)
     note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
@@ -139,20 +141,16 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
     return TableCell(shown.text, change(msgspec.structs.replace(one, interval=(low, high))), shown.tone)
 
 
-def _effect_verdict(found: ComparisonAnswer, one: SideDifference) -> TableCell:
-    shown = _verdict(one, head=True)
-    return shown if matters(found, one) or not one.told_apart else TableCell(f"{shown.text}, too little to matter")
-
-
-def _verdict(one: SideDifference, *, head: bool) -> TableCell:
-    """Return the verdict on a difference, for its head or its base."""
+def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
+    """Return the verdict on a difference, for its head or its base; ``small`` if it is too small to matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
         return TableCell("cannot be told apart", tone="unsure")
-    if one.better is head:
-        return TableCell("better", tone="good")
-    return TableCell(worse_word(one.metric), tone="bad")
+    word = "better" if one.better is head else worse_word(one.metric)
+    if small:
+        return TableCell(f"{word}, too little to matter")
+    return TableCell(word, tone="good" if one.better is head else "bad")
 
 
 def _title(found: ComparisonAnswer) -> str:
