@@ -158,16 +158,16 @@ def har_fields(source: Source) -> Fields:
         raise InputError(f"{source.name} has no entries", "Record some requests, and save it again.")
     requests = [entry.request for entry in entries]
     return {
-        "time": texts(entry.startedDateTime for entry in entries),
-        "duration_ms": texts(entry.time for entry in entries),
-        "status": texts(entry.response.status for entry in entries),
-        "bytes": texts(entry.response.bodySize for entry in entries),
-        "method": texts(request.method for request in requests),
-        "path": texts(urlsplit(request.url).path for request in requests),
-        "host": texts(urlsplit(request.url).netloc.rpartition("@")[2] for request in requests),
-        "key": texts(_value(request.headers, "x-api-key") for request in requests),
-        "retry_after": texts(_value(entry.response.headers, "retry-after") for entry in entries),
-        "rate_limit": texts(_limits(entry.response.headers) for entry in entries),
+        "time": texts([entry.startedDateTime for entry in entries]),
+        "duration_ms": texts([entry.time for entry in entries]),
+        "status": texts([entry.response.status for entry in entries]),
+        "bytes": texts([entry.response.bodySize for entry in entries]),
+        "method": texts([request.method for request in requests]),
+        "path": texts([urlsplit(request.url).path for request in requests]),
+        "host": texts([urlsplit(request.url).netloc.rpartition("@")[2] for request in requests]),
+        "key": texts([_value(request.headers, "x-api-key") for request in requests]),
+        "retry_after": texts([_value(entry.response.headers, "retry-after") for entry in entries]),
+        "rate_limit": texts([_limits(entry.response.headers) for entry in entries]),
     }
 
 

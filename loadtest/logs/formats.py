@@ -5,8 +5,9 @@ A format gives a block of lines as columns of text, named after their roles: ``t
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -100,24 +101,25 @@ _JsonLine: Final = msgspec.defstruct(
         ("resp_headers", dict[str, Any], msgspec.field(default_factory=dict)),
     ],
 )
-_NAMES: Final = (*(name for name in _ROLE_OF if name != "request"), "request", "resp_headers")
+_ATTRIBUTES: Final = {name: "request" if name == "request" else f"f{place}" for place, name in enumerate(_ROLE_OF)}
 _DECODER: Final = msgspec.json.Decoder(_JsonLine)
 _NOTHING: Final = _JsonLine()
 
 
 def _json(lines: pa.Array) -> Fields:
-    found = [_decoded(line) for line in lines.to_pylist()]
-    given = dict(zip(_NAMES, zip(*map(msgspec.structs.astuple, found), strict=True), strict=True)) if found else {}
+    data = b"".join(lines.to_pylist())
+    try:
+        found = _DECODER.decode_lines(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = [_decoded(line) for line in lines.to_pylist()]
     columns: dict[str, list[Any]] = {}
     for role, names in ROLES.items():
-        for own in [own for name in reversed(names) if (own := given.get(name)) and own.count(None) < len(own)]:
-            before = columns.get(role)
-            columns[role] = (
-                list(own) if before is None else [b if a is None else a for a, b in zip(own, before, strict=True)]
-            )
-    if any(isinstance(request, _CaddyRequest) for request in columns.get("request", ())):
+        for name in [name for name in reversed(names) if f'"{name}"'.encode() in data]:
+            own, before = list(map(attrgetter(_ATTRIBUTES[name]), found)), columns.get(role)
+            columns[role] = own if before is None else [b if a is None else a for a, b in zip(own, before, strict=True)]
+    if b'"uri"' in data and any(isinstance(request, _CaddyRequest) for request in columns.get("request", ())):
         _add_caddy(found, columns)
-    return {role: texts(values) for role, values in columns.items()}
+    return {role: texts(values) for role, values in columns.items() if values.count(None) < len(values)}
 
 
 def _decoded(line: bytes) -> Any:
@@ -145,8 +147,12 @@ def _header(headers: dict[str, Any], name: str) -> str | None:
     return str(values[0]) if isinstance(values, list) and values else None
 
 
-def texts(values: Iterable[Any]) -> pa.Array:
+def texts(values: list[Any]) -> pa.Array:
     """Return values as a column of bytes."""
+    try:
+        return pa.array(values, pa.string()).cast(pa.binary())
+    except pa.ArrowException:  # numbers among the texts
+        pass
     return pa.array([None if value is None else str(value).encode() for value in values], pa.binary())
 
 
