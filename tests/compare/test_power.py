@@ -20,6 +20,7 @@ def brief():
     return collected(BRIEF, 40, alone=True)
 
 
+@pytest.mark.heavy
 def test_the_bars_hold_in_the_short_form(brief):
     """No bar is missed by more than so few families explain."""
     lines, held = bar_table(brief)
