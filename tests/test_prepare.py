@@ -10,9 +10,10 @@ from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
 from loadtest.plan import AssumedLimits
-from loadtest.prepare import COMMIT_VARIABLES, prepare_run
+from loadtest.prepare import COMMIT_VARIABLES, differing_limits, prepare_run
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario, scenario_hash
+from loadtest.targets import NamedEntry, TargetEntry
 from loadtest.units import Limit
 
 MINE = """
@@ -54,7 +55,7 @@ def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
     directory, info = prepare("warmup=1s", keys=3)
     scenario = load_scenario(tmp_path / "mine.toml", ["warmup=1s"]).scenario
     assert run_directory.load(directory) == info
-    assert run_directory.find_run("latest", tmp_path / "runs") == directory.resolve()
+    assert (tmp_path / "runs" / "latest").resolve() == directory.resolve()
     assert (info.id, info.scenario.name, info.scenario.title) == (directory.name, "mine", "Mine")
     assert (info.scenario.hash, info.seed, info.keys) == (scenario_hash(scenario), 5, 3)
     assert info.scenario.effective["warmup"] == "1s"
@@ -91,8 +92,8 @@ def test_another_target_has_the_documented_limits(prepare: Any) -> None:
     [
         (["traffic.a.stages.s.rate=0/s"], "every rate is zero"),
         (["traffic.a.stages.s.rate=0% of limit", "warmup=5s"], "every rate is zero"),
-        (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "amounts to 1e\\+06/s"),
-        (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s amounts to 101000/s"),
+        (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "amounts to 1,000,000/s"),
+        (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s amounts to 101,000/s"),
         (["key_groups.left=2"], "key_groups need 2 keys, but WORKFLOW_API_KEYS has 1"),
     ],
 )
@@ -146,3 +147,14 @@ def test_endpoints_are_told_apart_and_not_given_away(prepare: Any, monkeypatch: 
         assert prepare()[1].target.endpoint_digest == ""
     assert [len(digest) for digest in found] == [8, 8]
     assert found[0] != found[1]
+
+
+def test_a_running_target_may_have_other_limits_than_the_scenarios(tmp_path: Path) -> None:
+    """The question names both; it is not asked where the entry states the limit, or where nothing differs."""
+    (path := tmp_path / "mine.toml").write_text(MINE)
+    loaded = load_scenario(path)
+    asked = differing_limits(loaded, NamedEntry())
+    assert all(word in asked for word in ("sync_run 100/60s", "target.enforce (20/1s)", "`loadtest probe`"))
+    entry = {"url": "http://127.0.0.1:1", "environment": "test", "owner": "me", "limits": {"sync_run": "9/1s"}}
+    assert differing_limits(loaded, NamedEntry("here", TargetEntry.model_validate(entry))) == ""
+    assert differing_limits(load_scenario(path, ['target.enforce.sync_run="100/60s"']), NamedEntry()) == ""

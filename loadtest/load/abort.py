@@ -114,11 +114,6 @@ class LiveThreshold:
     """A threshold that can be judged during the run.
 
     Shares, rates and times need enough samples; a count can only fail early.
-
-    Args:
-        threshold: the requirement (see ``why_not_early``).
-        plans: stages of all traffic, for the scope.
-        live: live figures.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:

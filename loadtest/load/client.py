@@ -30,13 +30,10 @@ class Endpoint:
     """Address, keys and headers of the API, shared by all clients.
 
     Args:
-        address: addresses of the server.
         host: value of the Host header.
         prefix: path before ``/v1``, without a trailing slash.
         keys: API keys; a request with key index i has ``keys[i]``.
-        workflow_endpoint: value of ``x-wf-endpoint``.
         user_agent: product, version and run.
-        headers: additional headers of every request.
         secrets: secret values among the headers.
         budget: without bounds by default.
     """

@@ -57,10 +57,7 @@ class Session:
     """One run: its traffic, its record, its clock.
 
     Args:
-        environment: Locust's environment.
-        directory: the run directory.
         info: contents of ``run.json`` so far, with the plan.
-        endpoint: the target's.
         base: base of relative paths in the scenario.
         output: the run directory by default.
         worker: index of this process; 0 without workers.

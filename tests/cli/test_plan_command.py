@@ -1,6 +1,7 @@
 """``loadtest plan``: its table, its JSON, its refusals, and that what it counts is what is then offered."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,24 @@ def test_a_target_brings_its_limits_and_its_price(loadtest: Verb, tmp_path: Path
     said = loadtest("plan", smoke, "--target", "near")
     assert said.code == 2
     assert "there is no target 'near'; known here: far" in said.err
+
+
+def test_a_plan_finds_the_rates_that_a_request_budget_allows(loadtest: Verb, tmp_path: Path) -> None:
+    """The multiplier that the warning names fits, and a tenth more does not; the host is not resolved."""
+    (file := tmp_path / "targets.toml").write_text(
+        '[mine]\nurl = "http://mine.invalid"\nenvironment = "test"\nowner = "me"\nmax_share = "20%"\n'
+    )
+    entry = ("--target", "mine", "--targets", str(file), "--keys", "1", "--json")
+
+    def warned(*options: str) -> list[Any]:
+        warnings = json.loads(loadtest("plan", "within-limits", *entry, *options).out)["warnings"]
+        return [each for each in warnings if each["kind"] == "budget"]
+
+    (warning,) = warned()
+    assert "max_share allows 20 %" in warning["message"]
+    multiplier = float(re.search(r"--rate-multiplier ([\d.]+)", warning["remedy"])[1])
+    assert warned("--rate-multiplier", str(multiplier)) == []
+    assert warned("--rate-multiplier", str(multiplier * 1.1))
 
 
 @pytest.mark.parametrize(
