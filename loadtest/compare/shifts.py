@@ -120,10 +120,14 @@ def _edges(each: _Found) -> tuple[int, ...]:
 
 
 def _same(each: _Found, other: _Found) -> bool:
-    if other.kind == "trend" and each.kind != "odd run":
-        return each.begin < other.end and (other.begin < each.end if each.kind == "trend" else other.begin < each.begin)
-    near = _NEAR if each.kind == "step" else 0
-    return each.kind == other.kind and abs(each.begin - other.begin) <= near
+    """Whether a change is the same as a clearer change of another metric; a step may look like a trend."""
+    kinds = {each.kind, other.kind}
+    if kinds == {"trend"}:
+        return each.begin < other.end and other.begin < each.end
+    if kinds == {"step", "trend"}:
+        step, trend = (each, other) if each.kind == "step" else (other, each)
+        return trend.begin < step.begin < trend.end
+    return len(kinds) == 1 and abs(each.begin - other.begin) <= (_NEAR if each.kind == "step" else 0)
 
 
 def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
@@ -180,13 +184,15 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
     fitted[begin:end] = np.median(scores)
     if n < 2 * _SHORTEST:
         return
-    gains = _gains(scores)
+    gains, places = _gains(scores), _places(scores, noise)
     days = np.arange(n) - (n - 1) / 2
     spread, (variance, df, level) = float(days @ days), noise
     slope = float(days @ scores) / spread
-    line, best = slope**2 * spread, int(np.argmax(gains))
-    straight = line >= gains[best] and _p(line / variance, df) <= level
-    if straight and n >= _TREND and _p(max(_gains(scores - slope * days)) / variance, df) * len(gains) > level:
+    line, total = slope**2 * spread, float(np.var(scores)) * n
+    within = sum(float(np.var(part)) * len(part) for part in np.split(scores, places))
+    # A slope costs one parameter, a step two (Schwarz, "Estimating the dimension of a model", 1978).
+    straight = total - line + variance * math.log(n) <= within + 2 * len(places) * variance * math.log(n)
+    if straight and n >= _TREND and _p(line / variance, df) <= level:
         size = float(days @ one.sizes[begin:end]) / spread * (n - 1)
         half = student(_CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
         if _matters(one, size, end - 1):
@@ -194,8 +200,9 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
             ends = one.places[begin], one.places[end - 1] + 1
             yield _Found("trend", *ends, (size, size - half, size + half), math.sqrt(line / variance), one.key)
             return
-    if _p(gains[best] / variance, df) * len(gains) > level:
+    if not places:
         return
+    best = int(np.argmax(gains))
     middle = begin + best + _SHORTEST
     size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
     half = student(_CONFIDENCE, df) * math.sqrt(1 / (middle - begin) + 1 / (end - middle)) * _scale(one, variance)
@@ -204,6 +211,19 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
         yield _Found("step", *ends, (size, size - half, size + half), math.sqrt(gains[best] / variance), one.key)
     yield from _split(one, begin, middle, noise, fitted)
     yield from _split(one, middle, end, noise, fitted)
+
+
+def _places(scores: Floats, noise: _Noise) -> list[int]:
+    """Return the places of all significant steps, in order."""
+    if len(scores) < 2 * _SHORTEST:
+        return []
+    gains = _gains(scores)
+    best = int(np.argmax(gains))
+    if _p(gains[best] / noise.variance, noise.df) * len(gains) > noise.level:
+        return []
+    middle = best + _SHORTEST
+    later = _places(scores[middle:], noise)
+    return [*_places(scores[:middle], noise), middle, *(middle + place for place in later)]
 
 
 def _gains(scores: Floats) -> Floats:
