@@ -110,7 +110,8 @@ def tiny_run(checkout: Path) -> Said:
     """A run of ``smoke`` with stages of a second and the options of all pages: a process of its own."""
     shared = (embedded_options(line) for each in DOCUMENTS for line in commands(each))
     given = dict.fromkeys(option for options in shared for option in options)
-    line = [LOADTEST, "run", "smoke", *(word for option in given for word in option), *shortened("smoke")]
+    enough = ("--set", "traffic.jobs.stages.within.rate=12/s")  # a threshold takes ten operations
+    line = [LOADTEST, "run", "smoke", *(word for option in given for word in option), *shortened("smoke"), *enough]
     return until_valid(lambda: run(line, checkout))
 
 
