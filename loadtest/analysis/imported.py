@@ -1,4 +1,4 @@
-"""What an imported run shows in place of a verdict: requests, 429s, and the limits inferred from them.
+"""The description of an imported run, which has no verdict: requests, 429s, and the limits inferred from them.
 
 A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A count
 is stated only if the decisions exclude every count that differs by more than 3 %.
@@ -139,7 +139,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
         if counts_all or np.median(_within(requests.times, requests.tolerance_s)) > _SURE * smallest:
             return None
     ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
-    # Every limiter that fits must allow the count, and the best must exclude the others.
+    # Every limiter that fits must allow the count, and the best must exclude any other count.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
     number = documented if least <= documented <= most else round((least + most) / 2)

@@ -117,7 +117,7 @@ def _inline(values: dict[str, Any]) -> InlineTable:
 
 
 def _stages(info: RunInfo, plan: TrafficPlan, starts: Floats) -> list[dict[str, str]]:
-    """Return the stages of the run, or equal parts of a log, with the rates at which operations were sent."""
+    """Return the stages of the run, or equal parts of a log, with their measured rates."""
     own = [(stage.name, stage.start_s, stage.end_s) for stage in plan.stages if not stage.warmup]
     if info.imported:
         begin, end = own[0][1], own[-1][2]

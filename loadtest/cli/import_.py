@@ -40,7 +40,7 @@ from loadtest.words import did_you_mean
 @click.option(
     "--key",
     type=click.Choice(["header", "address", "none"]),
-    help="What tells clients apart.  [default: the key's header if the log has it, else the address]",
+    help="Property that tells clients apart.  [default: the key's header if the log has it, else the address]",
 )
 @click.option(
     "--stamp",

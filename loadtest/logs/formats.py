@@ -207,7 +207,7 @@ def _known(fields: Fields) -> int:
 
 
 def masked(line: bytes) -> str:
-    """Return an example line in which each word is an ``x`` and each number a ``9``, cut to 160 characters."""
+    """Mask an example line: each word becomes an ``x``, each number a ``9``. It has at most 160 characters."""
     text = line[:4000].decode(errors="replace").strip()
     text = re.sub(r"[^\W\d_]+", "x", text)
     return re.sub(r"[^\x20-\x7e]", "?", re.sub(r"\d+", "9", text))[:160]

@@ -31,13 +31,13 @@ _ROWS: Final = 65_536
 _LONGEST_S: Final = 100 * 86_400
 """An analysis knows 104 days to the nanosecond."""
 _SAMPLE: Final = 100
-"""Lines by which a format is detected."""
+"""Lines that a format is detected from."""
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """What a log does not say about itself.
+    """A user's statements about logs.
 
     Attributes:
         format: a format's name, or variables as in nginx's ``log_format``; empty to detect it.

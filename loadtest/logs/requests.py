@@ -109,7 +109,7 @@ class LogColumns(NamedTuple):
 
 @dataclass
 class LogRequests:
-    """What was found in logs so far.
+    """The requests found in logs so far, and counts of the other lines.
 
     Attributes:
         patterns: of ``patterns``.
