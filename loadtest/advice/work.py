@@ -79,9 +79,9 @@ class Limits:
         return min(rates)
 
     def unfinished(self, longest_s: float) -> float:
-        """Jobs that keep the retrieval limit busy: what it accepts at once, and while the longest job runs."""
+        """Jobs that keep the retrieval limit busy: what it accepts around a window's edge, and while a job runs."""
         most = [
-            at_once(each.spec, each.limit) + each.limit.rate * longest_s
+            2 * at_once(each.spec, each.limit) + each.limit.rate * longest_s
             for each in self.candidates[LimitName.RETRIEVAL]
             if each.algorithm != CONCURRENCY
         ]
