@@ -38,7 +38,7 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """Minimum number of runs of a history; below it, it is still learning."""
 LEAST_CENTRE: Final = 2
-"""Minimum number of runs of a baseline period that keeps the noise of the one before: it learns only its centre."""
+"""Minimum number of runs of a baseline period that keeps the noise of its predecessor: it learns only its centre."""
 _IMPROVED: Final = 0.001
 """Level of p by Holm of the mean of two successive runs that begin a baseline period by themselves …"""
 _EACH: Final = 0.01

@@ -65,7 +65,7 @@ def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()
         rerun = " · confirmed by a rerun" if comparison.word == "regressed" else " · after a rerun"
     word, heading = f"{comparison.word}{rerun}", comparison.title or f"Did {comparison.scenario} get slower?"
     begins_with_it = comparison.sentence.lower().startswith(comparison.word)
-    kind = "Two versions compared, pair by pair" if paired else "A run against accepted earlier ones"
+    kind = "Two versions compared, pair by pair" if paired else "A run against accepted earlier runs"
     return Page(
         about=(f"{kind} · {comparison.scenario}", directory.resolve().name if paired else last_run),
         tab=f"{comparison.word} · {heading}",
@@ -146,7 +146,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             yield from _first_look(comparison, directory)
             why = "To compare the old build with the new, serve the old build at the URL of --base."
             yield NextStep(why, _builds(comparison))
-            why = "If the change is intended, accept it; later runs are then compared with this one."
+            why = "If the change is intended, accept it; later runs are then compared with this run."
             yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)
         case "inconclusive", "paired" if comparison.findings:
             yield NextStep("Repeat the comparison at another time or on another machine.", comparison.command)

@@ -118,7 +118,7 @@ def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
     if len(shown) > _MOST_PROPOSED:
         yield f"{counted(len(shown) - _MOST_PROPOSED, 'earlier change')} without a command."
     if any(each.kind == "trend" for each in changes):
-        yield "A trend is no baseline: find its cause, then begin a baseline period with the run after it."
+        yield "Find the cause of a trend, then begin a baseline period with the run after it."
 
 
 def _rate(rate: AlarmRate) -> list[str]:
