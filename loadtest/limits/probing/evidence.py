@@ -16,7 +16,7 @@ WINDOWS: Final = 8.0
 """Time budget of a probe, in documented windows (bench/README.md)."""
 SAME: Final = 0.02
 """Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
-_MOMENTS: Final = 6, 60
+_MOMENTS: Final = 12, 60
 """Least and most groups of requests of a burst that arrive together: bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""

@@ -91,7 +91,7 @@ class Hypotheses:
     @property
     def likely(self) -> Ints:
         """The places of the likely rows."""
-        return np.flatnonzero(self.scores >= self.best - _LIKELY)
+        return np.flatnonzero(self.scores >= self.scores.max(initial=-np.inf) - _LIKELY)
 
     def without(self) -> Floats:
         """The best likelihood of any row if one experiment is left out, for each experiment."""
@@ -115,11 +115,15 @@ class Hypotheses:
         self.places = kept
 
     def _spread(self, most: int, within: float) -> Ints:
-        """The best rows, and rows from the whole range of those that are likely ``within`` a ratio's logarithm."""
+        """The best rows of each window, and some of all rows that are likely ``within`` a ratio's logarithm."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - within]
         if len(order) <= most:
             return order
+        rank, windows = np.zeros(len(order)), self.rows[order, 1]
+        for window in () if self.bucket else np.unique(windows):
+            rank[windows == window] = np.arange((windows == window).sum())
+        order = order[np.argsort(rank, kind="stable")]
         others = np.sort(order[most // 2 :])
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
@@ -189,14 +193,16 @@ class Hypotheses:
         """Offsets to try, in s. A window of any phase may end in each pause between two bursts."""
         if self.bucket and self.aligned:  # its clock shows whole seconds
             return np.linspace(-0.4, 0.5, 10)
-        if self._any_phase:
-            return np.unique((window / 2 - seen.pauses()) % window - window / 2)
         if not self.aligned:
             return np.zeros(1)
-        known = len(self.rows) > 0
-        low, high = self.range(2) if known else (-REACH_S, REACH_S)
-        wide = self._step / 8 * window if known else 0.0
-        return np.linspace(max(low - wide, -window / 2), min(high + wide, window / 2), DRAWS + 1)
+        low, high = -REACH_S, REACH_S
+        likely = self.rows[self.likely]
+        if len(known := likely[likely[:, 1] == window, 2]):
+            wide = self._step / 8 * window
+            low, high = float(known.min()) - wide, float(known.max()) + wide
+        near = np.linspace(max(low, -window / 2), min(high, window / 2), DRAWS + 1)
+        ends = (window / 2 - seen.pauses()) % window - window / 2 if self._any_phase else near
+        return np.union1d(near, ends)
 
     def _weigh(self, seen: ProbeEvidence) -> None:
         shape = len(self.rows), DRAWS
