@@ -159,7 +159,7 @@ def cores() -> int:
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
     """Run tasks in forked children, which inherit imports and data, and return results in the order of the tasks.
 
-    This process runs the tasks that a child has lost, or all of them if ``processes`` is 1.
+    This process takes part, and runs the tasks that a child has lost.
     """
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:
@@ -167,10 +167,13 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
         # NumPy's idle threads hold no lock that a child needs.
         with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
             warnings.simplefilter("ignore", DeprecationWarning)
-            pool = ProcessPoolExecutor(processes, get_context("fork"), _inherit, (tasks,))
+            # One more child would cost more copies of this process's memory than its share of the work.
+            pool = ProcessPoolExecutor(processes - 1, get_context("fork"), _inherit, (tasks,))
             futures: dict[str, Future[_Result]] = {name: pool.submit(_run, name) for name in tasks}
+            # Children begin with the first task, this process with the last.
+            found = {name: tasks[name]() for name in reversed(futures) if futures[name].cancel()}
             for name, future in futures.items():
-                found[name] = future.result(_PATIENCE_S)
+                found[name] = found[name] if name in found else future.result(_PATIENCE_S)
         for child in active_children():
             if child not in others:
                 child.kill()

@@ -6,6 +6,8 @@ The heavy test of equal reports in ``test_report_files.py`` compares their bytes
 import os
 import signal
 from functools import partial
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 
 from loadtest.report.plots import shared_out
 
@@ -16,13 +18,19 @@ def _die_in_a_child(parent: int, number: int) -> int:
     return number
 
 
-def _work(parent: int, number: int) -> tuple[int, bool]:
-    return number, os.getpid() == parent
+def _work(parent: int, begun: Event, number: int) -> tuple[int, bool]:
+    # This process waits until a child has begun.
+    if here := os.getpid() == parent:
+        begun.wait(60)
+    else:
+        begun.set()
+    return number, here
 
 
 def test_children_take_part() -> None:
     """Results come in the order of the tasks, whoever did them."""
-    found = shared_out({str(number): partial(_work, os.getpid(), number) for number in range(20)}, 2)
+    begun = get_context("fork").Event()
+    found = shared_out({str(number): partial(_work, os.getpid(), begun, number) for number in range(20)}, 2)
     assert [number for number, _ in found.values()] == list(range(20))
     assert any(not here for _, here in found.values())
 
