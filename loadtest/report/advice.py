@@ -7,7 +7,6 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from loadtest.advice.policies import PACED
 from loadtest.advice.results import FILE_NAME, Advice, PolicyResult, load
 from loadtest.errors import ExitCode
 from loadtest.program import command_line
@@ -17,7 +16,7 @@ from loadtest.report.formats import terminal
 from loadtest.report.formats.html import render_html
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of
-from loadtest.words import NOTHING, count, duration_ms, seconds
+from loadtest.words import NOTHING, count, duration_ms, seconds, times_as
 
 _PAGE = "advice.html"
 
@@ -76,12 +75,12 @@ def build(found: Advice, directory: Path) -> Page:
 
 def _policies(found: Advice) -> Table:
     columns: TableColumns[PolicyResult] = {
-        "Policy": lambda row: TableCell(row.name, tone="good" if row.name == PACED else "head"),
+        "Policy": lambda row: row.name,
         "#Time": lambda row: _time(found, row),
         "#÷ bound": lambda row: None if row.bound_ratio is None else f"{row.bound_ratio:.3g}",
         "#429s per 1,000": lambda row: f"{row.rejected_per_1000:.3g}",
         "#Wait p95": lambda row: None if row.wait_p95_s is None else duration_ms(row.wait_p95_s * 1000),
-        "#Polls per job": lambda row: None if row.polls_per_job is None else f"{row.polls_per_job:.3g}",
+        "#Polls per job": lambda row: None if row.polls_per_job is None else times_as(row.polls_per_job),
         "Worst limit": lambda row: row.worst or None,
         "~Behaviour": lambda row: row.words,
     }
