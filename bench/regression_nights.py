@@ -72,9 +72,10 @@ class Nights:
 
 
 def _with_errors(run: RunMeasurements, random: np.random.Generator) -> RunMeasurements:
-    """Give an entry's error rate its counts: mostly none."""
+    """Give the error rates of all entries their counts: mostly none."""
     rare, share, n = ERRORS
-    failed = {entry: random.binomial(n, share) if random.random() < rare else 0 for entry in ENTRIES}
+    hit = random.random() < rare
+    failed = {entry: random.binomial(n, share) if hit else 0 for entry in ENTRIES}
     made = [
         msgspec.structs.replace(one, value=failed[one.traffic] / n, score=share_score(failed[one.traffic], n), n=n)
         if one.metric == Metric.ERROR_RATE
