@@ -8,8 +8,8 @@ import msgspec
 
 from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, AlgorithmName, LimiterSpec, Scope
-from loadtest.limits.probing.evidence import SAME, Facts, Who
-from loadtest.limits.probing.hypotheses import Hypotheses
+from loadtest.limits.probing.evidence import SAME, WINDOWS, Facts, Who
+from loadtest.limits.probing.hypotheses import COMMON_WINDOWS, Hypotheses
 from loadtest.record.run_info import TlsInfo
 from loadtest.units import Limit
 
@@ -275,6 +275,8 @@ def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
             burst=(round(low), round(high)),
             round_down=model.round_down,
         )
+    if most > WINDOWS * documented.window:  # it represents all windows that are longer than the probe
+        most = COMMON_WINDOWS[-1]
     return Standing(
         algorithm=model.algorithm,
         count_rejected=model.count_rejected,
