@@ -205,3 +205,10 @@ def test_a_broken_promise_of_room_is_counted() -> None:
     assert "burst: 100 requests per 60 s, for a partition (pk)" in words
     assert "daily: 1000 requests per 86400 s" in words
     assert "of 1 that promised room, 1 were followed by a rejection" in words
+
+
+def test_a_window_longer_than_the_probe_is_not_stated() -> None:
+    """8 per minute, documented as 8 per second: the probe ends after 8 s, and states no number."""
+    found = probed(one_limiter(LimiterSpec("sliding-log"), Limit(8, 60.0)), Limit(8, 1.0), 1)
+    assert numbers_of(found) is None
+    assert any(standing(model, Limit(8, 1.0), held=False).window_s[1] >= 60 for model in found.standing)
