@@ -126,12 +126,13 @@ def find(record: Record) -> Findings:
 
     Series over time need a second pass, because their bins depend on the amount of data and the start of windows.
     """
-    metrics = compute(record, expectation := expect(record))
+    observed_429 = look_into(record, expectation := expect(record))
+    metrics = compute(record, expectation)
     uses, rates = LimitUses(record), LimitRates(record, expectation)
     evenness = Evennesses(record.vocabulary, record.arrivals)
     lags = WorstLags(record.vocabulary, record.counts, record.covered_s)
-    retried, observed_429 = Retried(record), look_into(record, expectation)
-    phases, timelines = Phases(record.vocabulary, record.slowest.result()), Timelines(record)
+    retried, timelines = Retried(record), Timelines(record)
+    phases = Phases(record.vocabulary, record.slowest.result())
     keys, blocks = KeyTimes(record), TimeBlocks(record, expectation)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))

@@ -38,13 +38,15 @@ class LoggedLimit:
 
     Attributes:
         words: a clause about it.
-        requests: of the limiters that were found, or else of one limiter a key.
+        requests: by the scope, each key or all together, that explains the decisions better; else by key.
         inference: from these requests; ``nothing`` if the count is not sure.
+        shared: whether all keys were found to share a limiter.
     """
 
     words: str
     requests: RequestLog
     inference: Inference
+    shared: bool = False
 
 
 def logged_limit(
@@ -73,18 +75,23 @@ def logged_limit(
         return LoggedLimit(words, *found[0])
     whose = "address" if source.key == "address" else "key"
     best = _better(found)
+    log, inference = best[0] if len(best) == 1 else found[0]
+    shared = log is not each
     numbers = [number for one in best if (number := _count(*one, source, clock)) is not None]
     if not numbers:
         why = _why(source, best[0][1])
     elif len(best) > 1:
         why = f"it may be per {whose} or over all"
     else:
-        (log, inference), number = best[0], numbers[0]
+        number = numbers[0]
         documented = "as documented" if number == log.limit.count else f"documented: {log.limit.count:,}"
-        over = "" if log is each else f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}"
-        return LoggedLimit(f"{number:,} per {log.limit.window:g} s on {name}{over}, {documented}", log, inference)
-    unsure = replace(found[0][1], word="nothing", named=())
-    return LoggedLimit(f"can't tell the limit on {name}: {why}", each, unsure)
+        over = f" over all {len(groups)} {whose}{'es' if whose == 'address' else 's'}" if shared else ""
+        words = f"{number:,} per {log.limit.window:g} s on {name}{over}, {documented}"
+        return LoggedLimit(words, log, inference, shared)
+    if any(fit.limit.count == log.limit.count for fit in inference.named):
+        why += f" (the documented {log.limit.count:,} per {log.limit.window:g} s fits)"
+    unsure = replace(inference, word="nothing", named=())
+    return LoggedLimit(f"can't tell the limit on {name}: {why}", log, unsure, shared)
 
 
 _Found = tuple[RequestLog, Inference]

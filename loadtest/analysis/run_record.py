@@ -1,7 +1,7 @@
 """A run's record after its first pass: counts, times and other sums, without the samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class Record:
         rows: number of readable samples.
         means: mean parts of ok operations' times, by stage.
         sent: requests for the replay of limiters.
+        shared_limits: limits of a log that all its keys were found to share.
     """
 
     directory: Path
@@ -51,6 +52,7 @@ class Record:
     slowest: Slowest
     in_time: RequestsInTime
     consistency: Consistency
+    shared_limits: set[str] = field(default_factory=set)
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -110,6 +112,8 @@ class Record:
 
     def quotas_on(self, limit: str) -> int:
         """Return a limit's number of quotas: one per key used, unless keys share it."""
+        if limit in self.shared_limits:
+            return 1
         keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))
 

@@ -50,7 +50,10 @@ def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
 
 def _response(findings: Findings, entry: MainEntry) -> KeyFigure:
     if not entry.times.n:
-        return KeyFigure("p95 response time", words.NOTHING, why="no data, because no operation was ok or timed out")
+        source = findings.record.info.source
+        logged = source is None or source.service_times
+        why = "no operation was ok or timed out" if logged else "the log has no durations"
+        return KeyFigure("p95 response time", words.NOTHING, why=f"no data, because {why}")
     part, within = entry.part, entry.within and entry.only
     polled = polling(findings.record.info, part.traffic)
     imported = findings.record.info.imported

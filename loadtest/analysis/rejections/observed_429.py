@@ -210,6 +210,8 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
         else:
             logged = logged_limit(of_limit, source, record.assumed_limits.spec, tolerance, clock(record.info))
             requests, inferred, words = logged.requests, logged.inference, logged.words
+            if logged.shared:
+                record.shared_limits.add(name)
         looked, fit = _look(record, expectation, requests, headers, inferred)
         limits[name] = msgspec.structs.replace(looked, words=words)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
