@@ -83,7 +83,7 @@ def test_a_legend_of_many_entries_stays_inside(tmp_path: Path) -> None:
 
 def test_of_many_entries_those_that_decide_are_drawn(tmp_path: Path) -> None:
     """Twelve panels at most: the entry of a broken threshold is among them, and the page names the other entries."""
-    traffic = {f"entry {k}": maker.plan("sync_run", [maker.stage("steady", 0, 20 - k, 1)]) for k in range(15)}
+    traffic = {f"entry {k}": maker.plan("sync_run", [maker.stage("steady", 0, 30 - k, 1)]) for k in range(15)}
     rows = maker.Simulation(traffic, limits={**maker.DOCUMENTED, "sync_run": (1000, 60.0)}).run()
     run = maker.info(traffic, thresholds=[{"require": "response_time.p50 < 1ms", "traffic": "entry 14"}])
     found = maker.findings(tmp_path / "run", run, rows)
