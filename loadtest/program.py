@@ -99,8 +99,10 @@ _MEANT: Final = {
     **dict.fromkeys(("--run-time", "--time"), ("--duration",)),
     "--web-port": ("--port",),
     "--port": ("--web-port",),
+    "--limit": ("--documented",),
+    "--documented": ("--limit",),
 }
-"""Options of Locust and of ``loadtest``, by the spelling that the other has."""
+"""Options by the spelling that Locust, ``loadtest`` or another verb has for the same value."""
 
 
 def unknown_option(word: str, known: Iterable[str], command: str) -> InputError:

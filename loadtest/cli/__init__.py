@@ -94,7 +94,8 @@ def _main(arguments: list[str]) -> int:
         return int(error.exit_code)
     except click.NoSuchOption as error:
         ctx = error.ctx
-        known = [] if ctx is None else [text for each in ctx.command.params for text in each.opts]
+        options = [each for each in ctx.command.params if isinstance(each, click.Option)] if ctx else []
+        known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
         complain(unknown_option(error.option_name, known, ctx.command_path if ctx else app.name or ""))
         return int(ExitCode.USAGE)
     except click.ClickException as error:

@@ -23,6 +23,11 @@ def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
     }
 
 
+def start_of(record: Record) -> str:
+    """Return the term for an operation's beginning: a log has no intended starts."""
+    return "start" if record.info.imported else "intended start"
+
+
 def times_note(source: SourceInfo) -> Point:
     """Return a line about the meaning of an imported run's times."""
     if source.service_times:

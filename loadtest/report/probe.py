@@ -27,9 +27,13 @@ from loadtest.report.__main__ import guarded, short
 from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.page import Page, Plot, Section, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.words import count
 
 _TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": "unsure"}
 """Tones of verdicts; every other verdict contradicts the documentation."""
+
+_MOST_TIMES: Final = 100_000
+"""Likelihood ratio above which only this bound is shown: the replay's draws resolve no larger ratios."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,8 +100,10 @@ def _fits(found: LimitFinding) -> Table:
 
 
 def _times(log_ratio: float) -> str:
-    """A ratio with its order of magnitude."""
-    return f"{math.exp(log_ratio):.3g}" if log_ratio < math.log(1e6) else "over 10^6"
+    if log_ratio > math.log(_MOST_TIMES):
+        return f"over {count(_MOST_TIMES)}"
+    times = f"{math.exp(log_ratio):.3g}"
+    return times if log_ratio < math.log(1000) else count(float(times))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
         (["run", "tour", "--hots", "x"], "Did you mean --host?"),
         (["run", "tour", "-u", "9"], "Did you mean --rate-multiplier or --set traffic.NAME.stages.STAGE.rate=…?"),
         (["ui", "tour", "--web-port", "9"], "Did you mean --port?"),
+        (["probe", "--limit", "sync_run=20/2s"], "Did you mean --documented?"),
+        (["import", "a.log", "--documented", "sync_run=20/2s"], "Did you mean --limit?"),
         (["run", "tour", "-t", "3"], "'3' is not a duration"),
         (["run", "tour", "--seed", "-1"], "Invalid value for '--seed'"),
         (["run", "tour", "--seed", "x"], "Invalid value for '--seed'"),
@@ -106,6 +108,18 @@ def test_wrong_usage_is_2(monkeypatch: Any, capsys: Any, arguments: list[str], w
     captured = capsys.readouterr()
     assert words in captured.err
     assert captured.out == ""
+
+
+@pytest.mark.parametrize("name", cli.VERBS)
+def test_no_argument_is_suggested_as_an_option(capsys: Any, name: str) -> None:
+    """An argument's name with dashes gets no suggestion but options of the verb."""
+    command = cli.app.get_command(click.Context(cli.app), name)
+    assert command is not None
+    for each in command.params:
+        if isinstance(each, click.Argument):
+            assert cli.main([name, f"--{each.name}x"]) == ExitCode.USAGE
+            suggested = capsys.readouterr().err.partition("Did you mean ")[2]
+            assert suggested.startswith(("--", "")[not suggested])
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], *([name, "--help"] for name in cli.VERBS)])

@@ -12,15 +12,20 @@ from typing import Final
 from loadtest.http_headers import parse_retry_after
 from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.results import LimitFinding
+from loadtest.words import count
 
 _ROUNDED_S: Final = 1.0
 """Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
 
 
 def verdict(found: LimitFinding) -> str:
-    """Return the verdict on a limit, beside the documented numbers."""
-    count, window = found.documented
-    return f"{found.verdict} (documented: {count} per {window:g} s)"
+    """Return the verdict on a limit, with the numbers found and the documented ones."""
+    documented = f"{count(found.documented[0])} per {found.documented[1]:g} s"
+    if found.verdict == "as documented":
+        return f"{found.verdict}: {documented}"
+    least = "at least " * (found.verdict == "looser")
+    numbers = "" if found.stated is None else f": {least}{found.stated.words}"
+    return f"{found.verdict}{numbers}, documented {documented}"
 
 
 def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
@@ -38,7 +43,7 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
     rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
     rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
     rows += [("shared", each) for each in _shared(found)]
-    statuses = ", ".join(f"{count} with {status}" for status, count in sorted(found.statuses.items()))
+    statuses = ", ".join(f"{number} with {status}" for status, number in sorted(found.statuses.items()))
     rows += [("rejections", statuses or "none"), ("Retry-After", found.retry_after), ("headers", found.headers)]
     cost = f"{found.requests} requests, {found.rejected} of them rejected, {found.seconds:.0f} s; "
     cost += f"{found.executed} runs" if found.executed else "nothing was executed"
@@ -48,16 +53,16 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
 
 def _limit_words(found: LimitFinding) -> str:
     """The enforced numbers, and what else could cause them."""
-    numbers, (count, window) = found.stated, found.documented
+    numbers, (documented, window) = found.stated, found.documented
     if numbers is None:
         more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
         return "unknown" + more * (found.verdict == "looser")
-    times = sum(numbers.rate) / 2 / (count / window)
+    times = sum(numbers.rate) / 2 / (documented / window)
     rate = f"{numbers.words}: {times:.3g} times the documented rate"
     if found.verdict == "looser":
-        return f"at least {rate}; other clients can't cause more than documented, but may use a part"
+        return f"at least {rate}; other clients can't cause that"
     if found.verdict == "stricter":
-        used = count - sum(numbers.count) / 2 * window / numbers.window_s
+        used = documented - sum(numbers.count) / 2 * window / numbers.window_s
         uses = f" uses {used:.3g} per {window:g} s" if used > 0 else " shares it"
         return f"{numbers.words}: either the limit is lower than documented, or another client{uses}"
     return numbers.words if found.verdict == "as documented" else rate

@@ -18,6 +18,7 @@ from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding
+from loadtest.report.imported import start_of
 from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import (
@@ -235,7 +236,8 @@ def over_time(findings: Findings) -> Drawing | NoData:
         _span(panel, entry.execution)
         panel.set_ylabel("ms (log)")
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
-    caption = "Each dot is an operation at its intended start; lines are percentiles (dotted: too few samples)."
+    start = start_of(findings.record)
+    caption = f"Each dot is an operation at its {start}; lines are percentiles (dotted: too few samples)."
     title = medians(findings, findings.executions, "executionTime", lambda part: part.execution_time_ms)
     return Drawing(title, caption, figure, left_out=left_out)
 

@@ -18,6 +18,7 @@ from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.deciding import deciding
+from loadtest.report.imported import start_of
 from loadtest.report.page import Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, medians, names_or_count, picked
@@ -42,8 +43,8 @@ def draw_scatter(findings: Findings) -> Drawing | NoData:
         marked |= bool(over) and marks.mark_windows(panel, record, over[0].boundaries)
     marks.over_time(figure.axes, record, [name for _, name, _, _ in drawn])
     caption = (
-        "Each dot is an operation at its intended start; lines are percentiles (dotted: too few samples), and ticks at "
-        "the lower edge are 429s."
+        f"Each dot is an operation at its {start_of(record)}; lines are percentiles (dotted: too few samples), and "
+        "ticks at the lower edge are 429s."
     )
     if marked:
         caption += f" {marks.window_words(record)}"
@@ -93,9 +94,12 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
 def draw_service(findings: Findings) -> Drawing | NoData | None:
     """Cumulative distributions, one panel for each entry whose operations are one request.
 
-    None if there are only jobs: each consists of many requests, so no single service time compares with it.
+    None if there are only jobs: each consists of many requests, so no single service time compares with it. None for
+    a log, whose response times are service times.
     """
     record = findings.record
+    if record.info.imported:
+        return None
     names = [name for name, plan in record.info.traffic.items() if plan.operation not in POLLED_OPERATIONS]
     if record.info.traffic and not names:
         return None
@@ -138,7 +142,8 @@ def draw_heat(findings: Findings) -> Drawing | NoData | None:
     for panel, _, heat, colour in drawn:
         _heat_panel(figure, panel, heat, colour)
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
-    caption = "Each field counts the ok and timed-out operations of a time span, by intended start and response time."
+    start = start_of(findings.record)
+    caption = f"Each field counts the ok and timed-out operations of a time span, by {start} and response time."
     tables = tuple(_heat_table(name, heat) for _, name, heat, _ in drawn)
     return Drawing(_heat_title(findings), caption, figure, tables, left_out)
 

@@ -13,6 +13,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.deciding import deciding
+from loadtest.report.imported import start_of
 from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, row_panels, rows
 from loadtest.report.tables.target import slowest, slowest_table
@@ -44,7 +45,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         rows(panel, [words.count(one.arrival) for one in shown[name]])
         panel.set_xlim(0, max(one.response_ms for one in shown[name]) * 1.14)
         plain(panel.xaxis)
-    axes[-1].set_xlabel("ms since the intended start")
+    axes[-1].set_xlabel(f"ms since the {start_of(findings.record)}")
     keys(
         figure,
         {

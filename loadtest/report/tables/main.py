@@ -18,6 +18,7 @@ from loadtest.metrics import METRICS, UNITS
 from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import PauseInfo, PoolInfo
 from loadtest.report.deciding import MainEntry, StagePart, deciding, stage_parts
+from loadtest.report.imported import start_of
 from loadtest.report.page import Chapter, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.cells import alarm, entry_name, listed, statistic
@@ -114,10 +115,10 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
     }
     if any(polled.values()):
         columns = {**columns, "Polled": lambda part: polled[part.traffic]}
-    start = "start" if findings.record.info.imported else "intended start"
     note = (
         "ok and 429: shares of operations that were sent. Expected: 429s by a replay of the assumed limiter. "
-        f"Times are from the {start}, of operations that were ok or timed out; {NOTHING}: too few samples."
+        f"Times are from the {start_of(findings.record)}, of operations that were ok or timed out; "
+        f"{NOTHING}: too few samples."
     )
     chosen = None if entry is None else entry.part.key
     decides = sorted(range(len(parts)), key=lambda place: (parts[place].key != chosen, parts[place].ok or 0.0))
