@@ -118,9 +118,9 @@ def command(folder: Path, curl: str | None, shipped: str | None, run: str | None
     if run is None:
         files = _files(request) if shipped is None else _copies(shipped)
     else:
-        from loadtest.cli import _from_run  # noqa: PLC0415 - Arrow is slow to import
+        from loadtest.runs import from_run  # noqa: PLC0415 - Arrow is slow to import
 
-        files, shipped = _from_run.from_run(run, recorded=recorded), _from_run.NAME
+        files, shipped = from_run.from_run(run, recorded=recorded), from_run.NAME
     for name in files:
         if (folder / name).exists():
             raise InputError(f"{folder / name} exists and is not overwritten", "Use another DIR, or remove the file.")

@@ -8,6 +8,7 @@ __all__ = [
     "capacity",
     "comparison",
     "forecast",
+    "from_run",
     "imported",
     "probe",
     "regression",
