@@ -125,7 +125,7 @@ def times(factor: float) -> str:
 
 def times_as(factor: float) -> str:
     """Format a factor as a number: three significant digits, or all digits of a whole number above 1000."""
-    return f"{factor:.3g}" if abs(factor) < 1000 else count(factor)
+    return f"{factor:.3g}" if abs(factor) < 999.5 else count(factor)
 
 
 def times_what(factor: float) -> str:

@@ -7,14 +7,14 @@ import numpy as np
 
 from loadtest.advice.bound import bound
 from loadtest.advice.gates import safe_spacing
-from loadtest.advice.policies import PACED, PRESENT, Policy, paced, usual
+from loadtest.advice.policies import PRESENT, Policy, paced, usual
 from loadtest.advice.polls import plan_polls
 from loadtest.advice.results import Advice, PolicyResult
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Limits, Work, World
 from loadtest.contract import LimitName
 from loadtest.errors import ExitCode
-from loadtest.words import counted, duration_ms, joined, rate, seconds
+from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
 
 
 def compare(
@@ -88,21 +88,22 @@ def _worst_limit(end: SimulatedEnd, world: World, limits: Limits) -> str:
 
 def _sentence(results: Sequence[PolicyResult], work: Work) -> str:
     best = results[0]
-    other = next((each for each in results if each.name == PRESENT), None)
-    client = "your client"
-    if other is None:
-        other, client = next(each for each in results if each.name == "backoff"), "backoff with full jitter"
+    known = results[1].name == PRESENT
+    other = results[1] if known else next(each for each in results if each.name == "backoff")
+    client = "your client" if known else "backoff with full jitter"
     without = "without a 429" if not best.rejected else f"with {counted(best.rejected, '429')}"
     if work.rate is not None:
-        return (
-            f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}; "
-            f"{client} gets {other.rejected_per_1000:.3g} 429s per 1,000 requests."
-        )
-    if best.seconds is None:
+        ours = f"At {rate(work.rate)} the paced policy shows 95 % of results within {_time(best.wait_p95_s)} {without}"
+        theirs = f"gets {times_as(other.rejected_per_1000)} 429s per 1,000 requests"
+    elif best.seconds is None:
         return f"The paced policy finishes {best.done:,} of {work.several(work.count)} within a day {without}."
-    needs = f"needs {seconds(round(other.seconds, 1))}" if other.seconds is not None else f"finishes {other.done:,}"
-    done = f"finishes {work.several(work.count)} in {seconds(round(best.seconds, 1))} {without}"
-    return f"The {PACED} policy {done}; {client} {needs}."
+    else:
+        ours = f"The paced policy finishes {work.several(work.count)} in {seconds(round(best.seconds, 1))} {without}"
+        late = f"finishes {count(other.done)}"
+        theirs = late if other.seconds is None else f"needs {seconds(round(other.seconds, 1))}"
+    if other.done is None:
+        return f"{ours}. In the log your clients got {other.words}."
+    return f"{ours}; {client} {theirs}."
 
 
 def _time(value_s: float | None) -> str:
@@ -129,5 +130,11 @@ def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> 
     if work.clients > 1:
         apart = joined([f"{_time(each)} on {name}" for name, each in spacing.items()])
         yield f"{work.clients} clients share the limits: each leaves {apart} between requests."
-    if any(len(each) > 1 for each in limits.candidates.values()):
-        yield "Several limiters may be in force; every figure is of the worst for the policy."
+    several: dict[str, list[str]] = {}
+    for name in work.names:
+        if len(found := limits.candidates[name]) > 1:
+            algorithms = list(dict.fromkeys(each.algorithm for each in found))
+            texts = algorithms if len(algorithms) == len(found) else [each.words for each in found]
+            several.setdefault(joined(texts, "or"), []).append(name)
+    for words, names in several.items():
+        yield f"The limiter on {joined(names)} may be {words}; each figure is the policy's worst."

@@ -11,6 +11,7 @@ from loadtest.advice.polls import next_poll, plan_polls
 from loadtest.advice.work import Candidate, Limits, Work
 from loadtest.contract import LimitName
 from loadtest.scenario import Polling, Retry, Traffic
+from loadtest.words import times_as
 
 _Draw = Callable[[], float]
 Wait = Callable[[int, float, float, float | None], float | None]
@@ -157,7 +158,7 @@ def _gates(
 def present(traffic: Traffic, rate: float) -> Policy:
     """Return the policy of a scenario's traffic entry: its schedule, retries and polls; ``rate`` is in operations/s."""
     retry, polling = traffic.retry, traffic.polling
-    return scheduled(PRESENT, f"as the scenario says, {rate:.3g} operations/s", retry, polling, rate)
+    return scheduled(PRESENT, f"as the scenario says, {times_as(rate)} operations/s", retry, polling, rate)
 
 
 def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float) -> Policy:

@@ -17,20 +17,20 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     words: str
-    done: int
-    """Jobs or runs whose result was seen; the rest were given up."""
-    seconds: float | None
-    """Time of the last result; None if the work was not finished, or has no end."""
-    bound_ratio: float | None
+    done: int | None
+    """Jobs or runs whose result was seen; the rest were given up. None of a log: its work is of another size."""
+    seconds: float | None = None
+    """Time of the last result; None if the work was not finished, has no end, or is that of a log."""
+    bound_ratio: float | None = None
     """``seconds`` ÷ the bound under the strictest limiter."""
     requests: int
     rejected: int
     """429s; of an imported log as recorded."""
-    wait_p95_s: float | None
+    wait_p95_s: float | None = None
     """95th percentile of the time from a job's acceptance to its result; None without results."""
-    polls_per_job: float | None
+    polls_per_job: float | None = None
     """None for sync runs."""
-    worst: str
+    worst: str = ""
     """The limiter, and the limit that rejected most."""
 
     @property

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -66,6 +66,10 @@ class Limits:
     retry_after: bool = True
     jitter_s: float = JITTER_S
     round_trip_s: float = ROUND_TRIP_S
+
+    def of(self, names: Sequence[LimitName]) -> "Limits":
+        """Return the limits of these names only."""
+        return replace(self, candidates={name: self.candidates[name] for name in names})
 
     @property
     def worlds(self) -> list[World]:

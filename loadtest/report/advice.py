@@ -8,6 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from loadtest.advice.results import FILE_NAME, Advice, PolicyResult, load
+from loadtest.contract import Operation
 from loadtest.errors import ExitCode
 from loadtest.program import command_line
 from loadtest.record.run_directory import write_atomically
@@ -74,27 +75,33 @@ def build(found: Advice, directory: Path) -> Page:
 
 
 def _policies(found: Advice) -> Table:
+    worst = {row.worst for row in found.policies if row.worst}
     columns: TableColumns[PolicyResult] = {
         "Policy": lambda row: row.name,
         "#Time": lambda row: _time(found, row),
-        "#÷ bound": lambda row: None if row.bound_ratio is None else f"{row.bound_ratio:.3g}",
-        "#429s per 1,000": lambda row: f"{row.rejected_per_1000:.3g}",
+        "#÷ bound": lambda row: None if row.bound_ratio is None else times_as(row.bound_ratio),
+        "#429s per 1,000": lambda row: times_as(row.rejected_per_1000),
         "#Wait p95": lambda row: None if row.wait_p95_s is None else duration_ms(row.wait_p95_s * 1000),
         "#Polls per job": lambda row: None if row.polls_per_job is None else times_as(row.polls_per_job),
-        "Worst limit": lambda row: row.worst or None,
+        "~Worst limit": lambda row: row.worst or None,
         "~Behaviour": lambda row: row.words,
     }
+    without = {"#Polls per job"} if found.operation == Operation.SYNC_RUN else set()
+    if len(worst) == 1:
+        without.add("~Worst limit")
+    shown = {label: of for label, of in columns.items() if label not in without}
     bound = "" if found.bound_s is None else f"No client can be faster than the bound of {seconds(found.bound_s)}. "
-    note = f"{bound}Wait: from a job's acceptance to its result."
-    return table_of("policies", "Policies", columns, found.policies, note)
+    same = f" Worst limit of every policy: {worst.pop()}." if len(worst) == 1 else ""
+    note = f"{bound}Wait: from acceptance to the result.{same}"
+    return table_of("policies", "Policies", shown, found.policies, note)
 
 
 def _time(found: Advice, row: PolicyResult) -> TableCell:
     if row.seconds is not None:
         return TableCell(seconds(row.seconds))
-    if found.rate is not None:
+    if found.rate is not None or row.done is None:
         return TableCell(NOTHING, tone="faint")
-    return TableCell(f"{count(row.done)} done", tone="bad")
+    return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Advice on a client's policy: the limits and execution times that are known, and the comparison of policies."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,23 +10,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from loadtest import words
 from loadtest.advice.compare import compare
 from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
 from loadtest.advice.results import PolicyResult, save
 from loadtest.advice.take_home import client_text
-from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, documented, endless_count
+from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
-from loadtest.contract import LIMIT_NAMES, LimitName, Operation
+from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
 from loadtest.plan import job_duration, traffic_plans
 from loadtest.processes import run_module
 from loadtest.record import run_directory
-from loadtest.record.figures import Figures, InferredLimiter, read_figures
-from loadtest.record.run_info import RunInfo
+from loadtest.record.figures import Figures, InferredLimiter, LimitFacts, read_figures
 from loadtest.record.samples import read_batches
 from loadtest.runs.target import ScenarioOptions
 from loadtest.scenario import Scenario
@@ -38,6 +38,7 @@ _DRAWN: Final = 1000
 _ASSUMED_S: Final = 1.0
 """Execution time in s where nothing is known."""
 _UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from RUN."
+_UNSEEN: Final = "The limiter on {} is not known: {} under any algorithm is assumed."
 _OTHER_WINDOW_S: Final = 60.0
 """Window in s of a limit that has none, a concurrency limit."""
 
@@ -47,26 +48,34 @@ class _Known:
     """The facts that a run, probe, scenario or target gives.
 
     Attributes:
-        source: where the limits come from.
-        limits: the limits.
-        execution_s: execution times in s, ascending; None if unknown.
-        scenario: with the client's policy.
-        embedded: whether the scenario is for the embedded target.
+        source: the origin of the limits.
+        candidates: the limiters that may be in force.
         assumed: the limits that rates of the scenario refer to.
-        keys: number of API keys.
+        unseen: the limits without a known limiter, although the source could show it.
+        stated: whether a 429 states the seconds to wait.
         effective: the scenario as written.
+        target: its ``[target]``, if it is for the embedded target.
+        execution_s: execution times in s; None if unknown.
         recorded: the present result, of an imported log.
     """
 
     source: str
-    limits: Limits
-    scenario: Scenario | None = None
-    assumed: AssumedLimits | None = None
+    candidates: dict[LimitName, tuple[Candidate, ...]]
+    assumed: AssumedLimits
+    unseen: Sequence[LimitName] = ()
+    stated: bool = True
     keys: int = 1
-    embedded: bool = False
-    execution_s: Floats | None = None
     effective: Mapping[str, Any] | None = None
+    target: Mapping[str, Any] | None = None
+    execution_s: Floats | None = None
     recorded: PolicyResult | None = None
+
+    def notes(self, names: Sequence[LimitName]) -> Iterator[str]:
+        """Sentences about limiters that are only assumed."""
+        for name in names:
+            if name in self.unseen:
+                limit = self.assumed.limit_on(name)
+                yield _UNSEEN.format(name, words.limit(limit.count, limit.window))
 
 
 def advise(
@@ -91,62 +100,56 @@ def advise(
     if [jobs, runs, rate].count(None) != 2:
         raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
-    known = _known(source, scenario, target, targets, operation)
+    if source is None:
+        known = _stated(scenario, target, targets, operation)
+    else:
+        known = _of_probe(source) if source.endswith(".json") else _of_run(run_directory.find_run(source), operation)
+    limits = Limits(known.candidates, shared=known.assumed.one_for_all, retry_after=known.stated)
     execution_s = known.execution_s if execution is None else np.array([execution])
-    notes = [] if execution_s is not None else [_UNKNOWN]
-    execution_s = np.array([_ASSUMED_S]) if execution_s is None else execution_s
-    count = jobs or runs or endless_count(rate or 1.0, known.limits)
+    notes = list(known.notes(LIMITS_OF_OPERATION[operation]))
+    if execution_s is None:
+        execution_s = np.array([_ASSUMED_S])
+        notes.append(_UNKNOWN)
+    count = jobs or runs or endless_count(rate or 1.0, limits)
     work = Work(operation, count, rate, clients, np.sort(execution_s))
+    limited = limits.of(work.names)
     name, policy = _present(known, operation)
     found = compare(
-        work, known.limits, source=known.source, present=policy or known.recorded, deadline_s=deadline, notes=notes
+        work, limited, source=known.source, present=policy or known.recorded, deadline_s=deadline, notes=notes
     )
     directory = run_directory.new_run_directory(output_dir, "advice")
     if policy is not None and known.effective is not None and rate is None:
-        target_table = known.effective.get("target", {}) if known.embedded else None
-        confirmed, files = confirmation(work, known.limits, policy, known.effective["traffic"][name], target_table)
+        confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
         found = msgspec.structs.replace(found, confirmation=confirmed)
         for file, text in files.items():
             run_directory.write_atomically(directory / file, text)
     save(found, directory)
     if client is not None:
-        run_directory.write_atomically(client, client_text(found, known.limits))
+        run_directory.write_atomically(client, client_text(found, limits))
     run_module("loadtest.report.advice", str(directory))
     return found.exit_code
 
 
-def _known(
-    run: str | None, scenario: str | None, target: str | None, targets: Path | None, operation: Operation
-) -> _Known:
-    if run is not None and run.endswith(".json"):
-        return _of_probe(Path(run))
-    if run is not None:
-        return _of_run(run_directory.find_run(run), operation)
+def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
+    """The limits of the documentation, a target's entry, or the embedded target."""
     entry = None if target is None else entry_named(targets or TARGETS_FILE, target)
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
+    source = "the documented limits" if target is None else f"the limits of {target!r}"
     if scenario is None:
-        known = documented()
-        for name, limit in (limits or {}).items():
-            known[name] = any_algorithm(limit)
-        if limiter is not None:
-            known = {name: (Candidate(limiter, each[0].limit),) for name, each in known.items()}
-        return _Known(
-            source="the documented limits" if target is None else f"the limits of {target!r}", limits=Limits(known)
-        )
+        assumed = AssumedLimits({**DOCUMENTED, **(limits or {})}, limiter or LimiterSpec())
+        return _Known(source=source, candidates=_assumed(assumed, certain=limiter is not None), assumed=assumed)
     loaded = ScenarioOptions(scenario=scenario).load()
-    embedded, settings = target is None, loaded.scenario.target.settings
+    embedded = target is None
     assumed = AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
-    certain = embedded or limiter is not None
-    stated = not embedded or settings.retry_after != "none"
     return _Known(
-        source=f"the limits of {'the embedded target' if embedded else repr(target)}",
-        limits=Limits(_assumed(assumed, certain=certain), shared=assumed.one_for_all, retry_after=stated),
-        scenario=loaded.scenario,
+        source="the limits of the embedded target" if embedded else source,
+        candidates=_assumed(assumed, certain=embedded or limiter is not None),
         assumed=assumed,
+        stated=not embedded or loaded.scenario.target.settings.retry_after != "none",
         keys=loaded.scenario.keys,
-        embedded=embedded,
-        execution_s=_planned_s(loaded.scenario, operation),
         effective=loaded.effective,
+        target=loaded.effective.get("target", {}) if embedded else None,
+        execution_s=_planned_s(loaded.scenario, operation),
     )
 
 
@@ -157,13 +160,17 @@ def _assumed(assumed: AssumedLimits, *, certain: bool) -> dict[LimitName, tuple[
     return {name: any_algorithm(limit) for name, limit in limits.items()}
 
 
-def _of_probe(path: Path) -> _Known:
-    probed = run_directory.read_versioned(path, ProbeResult, PROBE_SCHEMA, error=InputError)
-    candidates = documented()
-    for finding in probed.findings:
-        found = tuple(map(_strictest, finding.standing))
-        candidates[finding.limit] = found or any_algorithm(Limit(*finding.documented))
-    return _Known(source=f"the probe of {probed.target}", limits=Limits(candidates))
+def _of_probe(file: str) -> _Known:
+    probed = run_directory.read_versioned(Path(file), ProbeResult, PROBE_SCHEMA, error=InputError)
+    limits = DOCUMENTED | {each.limit: Limit(*each.documented) for each in probed.findings}
+    standing = {each.limit: tuple(map(_strictest, each.standing)) for each in probed.findings if each.standing}
+    assumed = AssumedLimits(limits)
+    return _Known(
+        source=f"the probe of {probed.target}",
+        candidates=_assumed(assumed, certain=False) | standing,
+        assumed=assumed,
+        unseen=[name for name in LIMIT_NAMES if name not in standing],
+    )
 
 
 def _strictest(found: Standing) -> Candidate:
@@ -176,45 +183,33 @@ def _strictest(found: Standing) -> Candidate:
 
 def _of_run(directory: Path, operation: Operation) -> _Known:
     info, figures = run_directory.load(directory), read_figures(directory)
-    scenario = None if info.imported else Scenario.model_validate(info.scenario.effective)
-    embedded = info.target.embedded
-    assumed = AssumedLimits.recorded(info.target)
-    candidates = _assumed(assumed, certain=embedded)
-    for name in LIMIT_NAMES:
-        facts = figures.throttling.limits.get(assumed.drawn_on(name))
-        if facts is not None and facts.inferred is not None and facts.inferred.named:
-            candidates[name] = tuple(_inferred(each, assumed.spec) for each in facts.inferred.named)
+    embedded, assumed = info.target.embedded, AssumedLimits.recorded(info.target)
+    facts = {name: figures.throttling.limits.get(assumed.drawn_on(name), LimitFacts()).inferred for name in LIMIT_NAMES}
+    named = {name: each.named for name, each in facts.items() if each is not None and each.named}
+    inferred = {name: tuple(_inferred(each, assumed.spec) for each in some) for name, some in named.items()}
     waits = [each.retry_after for each in figures.throttling.limits.values() if each.retry_after is not None]
-    rejected = sum(each.throttled for each in waits)
-    stated = not rejected or sum(each.seconds + each.dates for each in waits) > 0
+    effective = None if info.imported else info.scenario.effective
     return _Known(
         source=f"the run {info.id}",
-        limits=Limits(candidates, shared=assumed.one_for_all, retry_after=stated),
-        scenario=scenario,
+        candidates=_assumed(assumed, certain=embedded) | inferred,
         assumed=assumed,
+        unseen=[] if embedded else [name for name in LIMIT_NAMES if name not in inferred],
+        stated=not any(each.throttled for each in waits) or any(each.seconds or each.dates for each in waits),
         keys=info.keys,
-        embedded=embedded,
+        effective=effective,
+        target=effective.get("target", {}) if embedded and effective else None,
         execution_s=_recorded_s(directory, operation),
-        effective=info.scenario.effective,
-        recorded=_recorded(info, figures) if info.imported else None,
+        recorded=_recorded(info.elapsed_s, figures, operation) if info.imported else None,
     )
 
 
-def _recorded(info: RunInfo, figures: Figures) -> PolicyResult:
-    """The 429s and the duration of a log, as recorded."""
-    requests = figures.overall.requests
-    return PolicyResult(
-        name=PRESENT,
-        words="as recorded",
-        done=0,
-        seconds=info.elapsed_s,
-        bound_ratio=None,
-        requests=requests.sent,
-        rejected=round(requests.sent * (requests.throttled_rate or 0.0)),
-        wait_p95_s=None,
-        polls_per_job=None,
-        worst="",
-    )
+def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -> PolicyResult:
+    """The 429s of a log's requests on the limits that the work uses, as recorded."""
+    used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation]]
+    sent, rejected = (sum(each.sent for each in used), sum(each.throttled for each in used))
+    duration = words.seconds(round(elapsed_s or 0.0, 1))
+    recorded = f"{words.counted(rejected, '429')} of {words.counted(sent, 'request')} in {duration}"
+    return PolicyResult(name=PRESENT, words=recorded, done=None, requests=sent, rejected=rejected)
 
 
 def _inferred(found: InferredLimiter, assumed: LimiterSpec) -> Candidate:
@@ -253,9 +248,10 @@ def _entry(scenario: Scenario, operation: Operation) -> str | None:
 
 def _present(known: _Known, operation: Operation) -> tuple[str, Policy | None]:
     """The scenario's first entry of this operation, and its policy at the rate of its first stage with traffic."""
-    if known.scenario is None or known.assumed is None or (name := _entry(known.scenario, operation)) is None:
+    scenario = None if known.effective is None else Scenario.model_validate(known.effective)
+    if scenario is None or (name := _entry(scenario, operation)) is None:
         return "", None
-    plan = traffic_plans(known.scenario, known.assumed, known.keys)[name]
+    plan = traffic_plans(scenario, known.assumed, known.keys)[name]
     rates = [max(stage.rate, stage.burst / stage.duration_s) for stage in plan.stages if not stage.warmup]
     rate = next((each for each in rates if each > 0), 1.0) / known.assumed.quotas(plan.key_count)
-    return name, present(known.scenario.traffic[name], rate)
+    return name, present(scenario.traffic[name], rate)

@@ -77,7 +77,7 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
 
 
 def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
-    """The present policy is what the log recorded: its 429s and its duration, unsimulated."""
+    """The log's 429s and duration are stated as recorded; its time is not compared with that of other work."""
     requests = [(1_764_000_000 + number * 0.1, 200 if number < 100 else 429) for number in range(130)]
     lines = [
         f'{{"msec":"{at:.3f}","request":"POST /v1/workflows/run HTTP/1.1","status":"{status}","request_time":"0.020"}}'
@@ -91,7 +91,8 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
     best, recorded = load(directory).policies[:2]
     assert recorded.name == "present"
     assert recorded.rejected_per_1000 == pytest.approx(1000 * 30 / 130, rel=0.05)
-    assert recorded.seconds == pytest.approx(13, abs=0.2)
+    assert (recorded.done, recorded.seconds) == (None, None)
+    assert "429s of 130 requests in 12.9 s" in load(directory).sentence
     assert best.rejected == 0
 
 
