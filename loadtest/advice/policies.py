@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from loadtest import words
 from loadtest.advice.gates import Door, Gate, Scheduler, doors_of
 from loadtest.advice.polls import next_poll, plan_polls
 from loadtest.advice.work import Candidate, Limits, Work
 from loadtest.contract import LimitName
 from loadtest.scenario import Polling, Retry, Traffic
-from loadtest.words import times_as
 
 _Draw = Callable[[], float]
 Wait = Callable[[int, float, float, float | None], float | None]
@@ -158,7 +158,7 @@ def _gates(
 def present(traffic: Traffic, rate: float) -> Policy:
     """Return the policy of a scenario's traffic entry: its schedule, retries and polls; ``rate`` is in operations/s."""
     retry, polling = traffic.retry, traffic.polling
-    return scheduled(PRESENT, f"as the scenario says, {times_as(rate)} operations/s", retry, polling, rate)
+    return scheduled(PRESENT, f"as the scenario says, at {words.rate(rate)}", retry, polling, rate)
 
 
 def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float) -> Policy:

@@ -100,10 +100,7 @@ def advise(
     if [jobs, runs, rate].count(None) != 2:
         raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
-    if source is None:
-        known = _stated(scenario, target, targets, operation)
-    else:
-        known = _of_probe(source) if source.endswith(".json") else _of_run(run_directory.find_run(source), operation)
+    known = _stated(scenario, target, targets, operation) if source is None else _found(source, operation)
     limits = Limits(known.candidates, shared=known.assumed.one_for_all, retry_after=known.stated)
     execution_s = known.execution_s if execution is None else np.array([execution])
     notes = list(known.notes(LIMITS_OF_OPERATION[operation]))
@@ -114,9 +111,8 @@ def advise(
     work = Work(operation, count, rate, clients, np.sort(execution_s))
     limited = limits.of(work.names)
     name, policy = _present(known, operation)
-    found = compare(
-        work, limited, source=known.source, present=policy or known.recorded, deadline_s=deadline, notes=notes
-    )
+    shown = policy or known.recorded
+    found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
     directory = run_directory.new_run_directory(output_dir, "advice")
     if policy is not None and known.effective is not None and rate is None:
         confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
@@ -181,7 +177,11 @@ def _strictest(found: Standing) -> Candidate:
     return Candidate(spec, Limit(max(1, int(found.count[0])), found.window_s[1]))
 
 
-def _of_run(directory: Path, operation: Operation) -> _Known:
+def _found(source: str, operation: Operation) -> _Known:
+    """The facts of a probe's file or of a run."""
+    if source.endswith(".json"):
+        return _of_probe(source)
+    directory = run_directory.find_run(source)
     info, figures = run_directory.load(directory), read_figures(directory)
     embedded, assumed = info.target.embedded, AssumedLimits.recorded(info.target)
     facts = {name: figures.throttling.limits.get(assumed.drawn_on(name), LimitFacts()).inferred for name in LIMIT_NAMES}

@@ -92,7 +92,10 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
     assert recorded.name == "present"
     assert recorded.rejected_per_1000 == pytest.approx(1000 * 30 / 130, rel=0.05)
     assert (recorded.done, recorded.seconds) == (None, None)
-    assert "429s of 130 requests in 12.9 s" in load(directory).sentence
+    assert (
+        f"In the log your clients got {recorded.rejected} 429s of {recorded.requests} requests"
+        in load(directory).sentence
+    )
     assert best.rejected == 0
 
 
