@@ -109,9 +109,8 @@ def advise(
         notes.append(_UNKNOWN)
     count = jobs or runs or endless_count(rate or 1.0, limits)
     work = Work(operation, count, rate, clients, np.sort(execution_s))
-    limited = limits.of(work.names)
     name, policy = _present(known, operation)
-    shown = policy or known.recorded
+    limited, shown = limits.of(work.names), policy or known.recorded
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
     directory = run_directory.new_run_directory(output_dir, "advice")
     if policy is not None and known.effective is not None and rate is None:
