@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 import numpy as np
@@ -51,7 +51,7 @@ class Source(NamedTuple):
     @property
     def is_har(self) -> bool:
         start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")
-        return start.startswith(b"{") and b'"log"' in start[:200] and not start.startswith(b'{"level"')
+        return re.match(rb'{\s*"log"\s*:\s*{', start) is not None
 
 
 Opener = Callable[[str], IO[bytes]]
@@ -157,18 +157,27 @@ def har_fields(source: Source) -> Fields:
     if not entries:
         raise InputError(f"{source.name} has no entries", "Record some requests, and save it again.")
     requests = [entry.request for entry in entries]
+    urls = [_split(request.url) for request in requests]
     return {
         "time": texts([entry.startedDateTime for entry in entries]),
         "duration_ms": texts([entry.time for entry in entries]),
         "status": texts([entry.response.status for entry in entries]),
         "bytes": texts([entry.response.bodySize for entry in entries]),
         "method": texts([request.method for request in requests]),
-        "path": texts([urlsplit(request.url).path for request in requests]),
-        "host": texts([urlsplit(request.url).netloc.rpartition("@")[2] for request in requests]),
+        "path": texts([url and url.path for url in urls]),
+        "host": texts([url and url.netloc.rpartition("@")[2] for url in urls]),
         "key": texts([_value(request.headers, "x-api-key") for request in requests]),
         "retry_after": texts([_value(entry.response.headers, "retry-after") for entry in entries]),
         "rate_limit": texts([_limits(entry.response.headers) for entry in entries]),
     }
+
+
+def _split(url: str) -> SplitResult | None:
+    """Return the parts of a URL; None if it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 def _value(headers: list[_Named], name: str) -> str | None:

@@ -110,7 +110,7 @@ def _json(lines: pa.Array) -> Fields:
     data = b"".join(lines.to_pylist())
     try:
         found = _DECODER.decode_lines(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = [_decoded(line) for line in lines.to_pylist()]
     columns: dict[str, list[Any]] = {}
     for role, names in ROLES.items():
@@ -125,7 +125,7 @@ def _json(lines: pa.Array) -> Fields:
 def _decoded(line: bytes) -> Any:
     try:
         return _DECODER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _NOTHING
 
 

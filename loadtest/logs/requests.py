@@ -144,7 +144,7 @@ class LogRequests:
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
         """Take a block of lines; ``lines`` themselves serve for examples only."""
-        n = len(next(iter(fields.values()))) if fields else 0
+        n = len(next(iter(fields.values()))) if lines is None else len(lines)
         stamps = parse_stamps(fields["time"] if "time" in fields else pa.nulls(n, pa.binary()))
         status = _numbers(fields.get("status"), n)
         known = (stamps.ns != UNKNOWN) & ~np.isnan(status)
@@ -161,12 +161,16 @@ class LogRequests:
         known &= operation >= 0
         if not known.any():
             return
+        # Keys, addresses and hosts of other paths do not count.
+        n, kept = int(known.sum()), pa.array(known)
+        fields = {role: column.filter(kept) for role, column in fields.items()}
+        stamped, status, operation = stamps.ns[known], status[known], operation[known]
         self.digits, self.zoneless = min(self.digits, stamps.digits), self.zoneless or stamps.zoneless
-        self.formats[form.name] += int(known.sum())
+        self.formats[form.name] += n
         at = self.stamp or form.stamp
         self.stamps.add(at)
         took = _took(fields, n)
-        start = stamps.ns - np.where(np.isnan(took), 0.0, took).astype(np.int64) if at == "end" else stamps.ns
+        start = stamped - np.where(np.isnan(took), 0.0, took).astype(np.int64) if at == "end" else stamped
         columns = LogColumns(
             start, took, operation, _whole(status, _STATUSES), _whole(_numbers(fields.get("bytes"), n), _SIZES),
             *(
@@ -177,7 +181,7 @@ class LogRequests:
                 )
             ),
         )  # fmt: skip
-        self.parts.append(columns.where(known))
+        self.parts.append(columns)
 
     def _operations(self, request: pa.Array) -> NDArray[np.int8]:
         found = np.full(len(request), -1, np.int8)

@@ -46,13 +46,14 @@ def parse_stamps(column: pa.Array) -> Stamps:
     # A null takes the last place.
     places = whole.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
     ns = np.array([*(ns for ns, _, _ in found), UNKNOWN], np.int64)[places]
-    lengths = compute.binary_length(fraction)
-    digits = max([compute.max(lengths).as_py() or 0, *(digits for _, digits, _ in found)])
+    longest = compute.max(compute.binary_length(fraction)).as_py() or 0
+    in_ms = np.array([*(digits > 0 for _, digits, _ in found), False])[places]
+    digits = longest + 3 * bool(in_ms.any())
     if digits and len(column):
         padded = compute.binary_join_element_wise(compute.fill_null(fraction, b""), b"000000000", b"")
         parsed = compute.binary_slice(padded, 0, _DIGITS).cast(pa.string()).cast(pa.int64())
         fractions = parsed.fill_null(0).to_numpy(zero_copy_only=False)
-        ns = np.where(ns == UNKNOWN, ns, ns + fractions)
+        ns = np.where(ns == UNKNOWN, ns, ns + np.where(in_ms, fractions // 1000, fractions))
     return Stamps(ns, min(digits, _DIGITS), any(zoneless for _, _, zoneless in found))
 
 

@@ -20,7 +20,7 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import SETUP, read_batches
 from loadtest.scenario import FOLDER, WARMUP, Scenario
-from loadtest.units import Limit
+from loadtest.units import MAX_DURATION, Limit
 
 NAME: Final = "from-run"
 _ROW: Final = [("at", np.float64), ("key", np.int64)]
@@ -50,6 +50,12 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     starts = {name: found for name, found in _starts(directory).items() if name in info.traffic}
     if not starts:
         raise InputError(f"{info.id} sent nothing", "Give another run.")
+    begin, end = _span(info)
+    if (longest := (end - begin) / (_PARTS if info.imported and not recorded else 1)) > MAX_DURATION:
+        raise InputError(
+            f"{info.id} would need a stage of {longest / 86400:.0f} days; a stage lasts at most a week",
+            "Import fewer logs, and use that run.",
+        )
     files = {name: f"{NAME}.{name}.txt" for name in starts} if recorded else {}
     shown: dict[str, Any] = {
         "title": f"What does the traffic of {info.id} meet?",
@@ -61,7 +67,6 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     if info.imported and {*POLLED_OPERATIONS, *JOB_OPERATIONS} <= {plan.operation for plan in info.traffic.values()}:
         text = text.replace(f"[traffic.{Operation.RETRIEVAL}]", f"# {_POLLS}\n[traffic.{Operation.RETRIEVAL}]")
     known = "unknown to a log: change them" if info.imported else "the run's"
-    begin = _span(info)[0]
     lines = {
         FOLDER / file: "".join(f"{at - begin:.6f} {key}\n" for at, key in starts[name].tolist())
         for name, file in files.items()
@@ -126,11 +131,15 @@ def _stages(info: RunInfo, plan: TrafficPlan, starts: Floats) -> list[dict[str, 
     return [
         {
             "name": name,
-            "rate": f"{np.searchsorted(starts, (begin, end)) @ (-1, 1) / (end - begin):.6g}/s",
-            "duration": f"{end - begin:.6g}s",
+            "rate": f"{_positional(float(np.searchsorted(starts, (begin, end)) @ (-1, 1)) / (end - begin))}/s",
+            "duration": f"{_positional(end - begin)}s",
         }
         for name, begin, end in own
     ]
+
+
+def _positional(value: float) -> str:
+    return np.format_float_positional(value, precision=6, unique=False, fractional=False, trim="-")
 
 
 def _target(info: RunInfo) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plugins.small_logs import COMBINED
+from plugins.small_logs import COMBINED, HAR
 
 from loadtest.cli import app
 from loadtest.errors import InputError
@@ -71,13 +71,27 @@ def test_json_lines_of_nginx_and_caddy_are_read_together(tmp_path: Path) -> None
 
 
 def test_what_is_not_ours_is_counted(tmp_path: Path) -> None:
-    """Half a line, another format and other paths are left out and counted."""
+    """Half a line, another format and other paths are left out and counted, and so are the clients of other paths."""
     lines = COMBINED.format(second=6, status=200)
-    lines += lines.replace("/run", "/other") + "nonsense\n" + COMBINED.format(second=7, status=200)[:90]
+    lines += (
+        lines.replace("/run", "/other").replace("192.0.2.7", "192.0.2.9")
+        + "nonsense\n"
+        + COMBINED.format(second=7, status=200)[:90]
+    )
     info, rows, _ = imported(tmp_path, lines)
     assert len(rows) == 1
     assert info.source is not None
-    assert (info.source.lines, info.source.unknown_lines, info.source.other_lines) == (4, 2, 1)
+    assert (info.source.lines, info.source.unknown_lines, info.source.other_lines, info.keys) == (4, 2, 1, 1)
+
+
+def test_a_fraction_of_a_millisecond_is_one(tmp_path: Path) -> None:
+    """Stamps in ms with a fraction, of a JSON log with a line of deep brackets, are exact to the fraction."""
+    stamps = ("1760104536250.25", "1760104536250.75")
+    text = "".join(json.dumps(NGINX | {"msec": stamp, "request_time": "0"}) + "\n" for stamp in stamps)
+    info, rows, _ = imported(tmp_path, '{"a":' + "[" * 100_000 + "\n" + text)
+    assert [row["start"] for row in rows] == [0, 500_000]
+    assert info.source is not None
+    assert (info.source.unknown_lines, info.source.grain_s) == (1, pytest.approx(1e-5))
 
 
 @pytest.mark.parametrize(
@@ -87,6 +101,8 @@ def test_what_is_not_ours_is_counted(tmp_path: Path) -> None:
         ("what a secret-123 log\n", "x x x-9 x"),
         (COMBINED.format(second=6, status=200).replace("/run", "/walk"), "--map"),
         ("\x1f\x8bnonsense", "gzip -t"),
+        (json.dumps({"log": "secret-1 - -", "stream": "stdout"}), "in no known format"),
+        (json.dumps(HAR).replace("http://api.example", "http://[secret"), "none of 1 line"),
         (json.dumps(NGINX) + "\n" + json.dumps(NGINX | {"msec": "1000"}) + "\n", "100 days"),
         (
             "".join(json.dumps(NGINX | {"host": host}) + "\n" for host in ("a.example", "b.example")),
