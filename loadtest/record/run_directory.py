@@ -14,6 +14,7 @@ import msgspec
 
 from loadtest.contract import LIMIT_NAMES
 from loadtest.errors import InputError, LoadtestError, RecordError
+from loadtest.program import mention
 from loadtest.record.run_info import SCHEMA_VERSION, RunInfo
 
 _T = TypeVar("_T")
@@ -96,7 +97,7 @@ def find_run(run: str, reports: Path = Path("reports")) -> Path:
                 return _last_ended(found) if candidate.name == LATEST else found
     raise InputError(
         f"{run!r} is not a run: neither {run}/{FILE_NAME} nor {reports / run / FILE_NAME} exists",
-        "Give a run directory, a run's id, or 'latest'. `make run` makes a run.",
+        f"Give a run directory, a run's id, or 'latest'. {mention('run', 'quick')} makes a run.",
     )
 
 

@@ -60,14 +60,15 @@ def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[
 
     def problem(part: float) -> InputError | None:
         try:
-            check_before_run(at_rate(loaded, part, 0), chosen, keys=keys, preflight=True)
+            check_before_run(at_rate(loaded, part, 0) if part < 1 else loaded, chosen, keys=keys, preflight=True)
         except InputError as error:
             return error
         return None
 
     if (error := problem(1.0)) is None:
         return []
-    percent = bisect_left(range(1, 100), 1, key=lambda percent: problem(percent / 100) is not None)
+    parts = range(1, 1 if loaded.scenario.recorded else 100)
+    percent = bisect_left(parts, 1, key=lambda percent: problem(percent / 100) is not None)
     multiplier = loaded.scenario.rate_multiplier * percent / 100
     return [
         Contradiction(
