@@ -6,11 +6,12 @@ evenly instead. A 429 slows a client down to the pace that was accepted; the pac
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Final, Protocol
 
-from loadtest.advice.work import Candidate
+from loadtest.advice.work import Candidate, Limits, Work
+from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
 
 _MOST_UNANSWERED: Final = 32
@@ -48,16 +49,16 @@ class Scheduler(Protocol):
 class Door:
     """An entrance to a gate, with a queue of its own."""
 
-    __slots__ = ("_gate", "_queue", "ended", "learn")
+    __slots__ = ("ended", "learn", "queue", "wake")
 
-    def __init__(self, gate: "Gate", queue: "deque[Process]") -> None:
-        self._gate, self._queue = gate, queue
-        self.learn, self.ended = gate.learn, gate.ended
+    def __init__(self, gate: "Gate") -> None:
+        self.queue: deque[Process] = deque()
+        self.learn, self.ended, self.wake = gate.learn, gate.ended, gate.wake
 
     def join(self, process: "Process") -> None:
         """Let a process wait in the queue."""
-        self._queue.append(process)
-        self._gate.wake()
+        self.queue.append(process)
+        self.wake()
 
 
 Process = Iterator[float | Door]
@@ -100,38 +101,31 @@ class Gate:
 
     Args:
         scheduler: the simulation.
-        candidates: the limiters that may be in force; none for a client that only adapts its pace.
-        epoch: unix seconds of the simulation's start.
+        work: the work.
+        limits: the limits.
+        name: the limit, or any if they are shared.
         clients: clients that share the limit, as far as this client knows.
-        jitter_s: variation of a request's time to the server.
-        trip_s: time from a request to its answer.
         pace: the first pace as a multiple of the documented one; None to follow the replicas.
-        most_busy: accepted requests whose work has not ended.
     """
 
     def __init__(
-        self,
-        scheduler: Scheduler,
-        candidates: Sequence[Candidate],
-        *,
-        epoch: float,
-        clients: int,
-        jitter_s: float,
-        trip_s: float,
-        pace: float | None = None,
-        most_busy: float = math.inf,
+        self, scheduler: Scheduler, work: Work, limits: Limits, name: LimitName, *, clients: int, pace: float | None
     ) -> None:
-        self._scheduler, self._epoch, self._trip, self._jitter = scheduler, epoch, trip_s, jitter_s
+        candidates = limits.candidates[name]
+        self._scheduler, self._epoch = scheduler, work.epoch
+        self._trip, self._jitter = limits.round_trip_s, limits.jitter_s
         held = [each for each in candidates if each.algorithm == CONCURRENCY]
         counted = [each for each in candidates if each.algorithm != CONCURRENCY]
-        self._most_busy = min([most_busy, *(max(1, each.limit.count // clients) for each in held)])
+        self._most_busy = float(min([max(1, each.limit.count // clients) for each in held], default=math.inf))
+        if work.polled and name == work.submit and not limits.shared:
+            self._most_busy = min(self._most_busy, limits.unfinished(float(work.execution_s[-1])) / clients)
         self._busy = 0
         self._window = max((each.limit.window for each in counted), default=1.0)
-        self._spacing = max(safe_spacing(each, clients, jitter_s) for each in candidates)
+        self._spacing = max(safe_spacing(each, clients, self._jitter) for each in candidates)
         self._pace = pace if pace is not None else 1.0
         self._most_pace = 1.0 if pace is None else math.inf
         self._spaced = clients > 1 or pace is not None
-        models = [] if self._spaced else [_replica(each, jitter_s) for each in counted]
+        models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
         self._edges = {_edge(each) for each in models if each.spec.on_clock}
         # Clients that begin together would go on together.
@@ -142,14 +136,8 @@ class Gate:
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
         self._answers: deque[tuple[float, Decision]] = deque()
-        self._polls: deque[Process] = deque()
-        self._submits: deque[Process] = deque()
         self._idle = True
-
-    @property
-    def doors(self) -> tuple[Door, Door]:
-        """The entrances of submits and of polls, which go first."""
-        return Door(self, self._submits), Door(self, self._polls)
+        self.submits, self.polls = Door(self), Door(self)
 
     def wake(self) -> None:
         """Serve the queues, unless they are being served."""
@@ -168,8 +156,8 @@ class Gate:
         self.wake()
 
     def _serve(self) -> Process:
-        scheduler = self._scheduler
-        while queue := self._polls or self._submits:
+        scheduler, polls, submits = self._scheduler, self.polls.queue, self.submits.queue
+        while queue := polls or submits:  # polls go first
             now = scheduler.now
             if (wait := self._next(now) - now) > 0:
                 yield wait
@@ -235,18 +223,14 @@ class Gate:
         self._next_even = max(self._next_even, now + wait + draw * self._spacing / self._pace)
 
 
-def doors_of(
-    make: Callable[[Sequence[Candidate], float], Gate],
-    candidates: Sequence[Sequence[Candidate]],
-    *,
-    shared: bool,
-    unfinished: float,
-) -> list[Door]:
-    """Return the doors of submits and of polls: of a gate each, or of one gate that they share.
-
-    ``unfinished`` is the maximum number of accepted jobs without a result.
-    """
-    if shared:
-        return list(make(candidates[0], math.inf).doors)
-    most = (unfinished, math.inf)
-    return [make(each, most[place]).doors[place] for place, each in enumerate(candidates)]
+def doors(
+    work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, *, told: bool = True
+) -> Mapping[LimitName, Door]:
+    """Return the doors of submits and of polls: of a gate each, or of one gate if the limits are shared."""
+    clients = work.clients if told else 1
+    first = Gate(scheduler, work, limits, work.submit, clients=clients, pace=pace)
+    if not work.polled:
+        return {work.submit: first.submits}
+    retrieval = LimitName.RETRIEVAL
+    second = first if limits.shared else Gate(scheduler, work, limits, retrieval, clients=clients, pace=pace)
+    return {work.submit: first.submits, retrieval: second.polls}

@@ -1,15 +1,15 @@
 """Clients' policies: when they send, what they do after a 429, and when they poll."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 from loadtest import words
-from loadtest.advice.gates import Door, Gate, Scheduler, doors_of
+from loadtest.advice.gates import Door, Scheduler, doors
 from loadtest.advice.polls import next_poll, plan_polls
-from loadtest.advice.work import Candidate, Limits, Work
+from loadtest.advice.work import Limits, Work
 from loadtest.contract import LimitName
 from loadtest.scenario import Polling, Retry, Traffic
 
@@ -40,7 +40,7 @@ class Policy:
         retries_polls: whether a rejected poll is retried by ``wait`` instead of by the next poll.
         in_flight: jobs in progress at the same time.
         every_s: seconds between two jobs of a client that starts them on a schedule.
-        gates: makes the gates of a paced client, for a number of clients.
+        gates: makes the gates of a paced client.
     """
 
     name: str
@@ -50,19 +50,22 @@ class Policy:
     retries_polls: bool = True
     in_flight: int = IN_FLIGHT
     every_s: float | None = None
-    gates: Callable[[Scheduler, int], Mapping[LimitName, Door]] | None = None
+    gates: Callable[[Scheduler], Mapping[LimitName, Door]] | None = None
 
 
-def give_up(*_: object) -> None:
-    """Never retry."""
+def waits(retry: Retry) -> Wait:
+    """Return the waits of a scenario's retry policy."""
+    return lambda attempt, _elapsed, draw, stated: retry.wait(attempt, draw, stated)
 
 
-def full_jitter(attempt: int, _elapsed: float, draw: float, _stated: float | None) -> float:
-    """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
-    return draw * min(60.0, 2.0 ** min(attempt - 1, 10))
+give_up: Final = waits(Retry())
+full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_attempts": 1000}))
+"""Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
+aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
+"""AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling."""
 
 
-def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float:
+def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
     """Wait as long as the 429 states, and up to a tenth or a second longer."""
     return full_jitter(attempt, elapsed, draw, None) if stated is None else stated + draw * max(1.0, stated / 10)
 
@@ -78,11 +81,6 @@ def stamina(attempt: int, elapsed: float, draw: float, _stated: float | None) ->
     """stamina: 10 attempts within 45 s, min(5 s, 0.1 s · 2ⁿ⁻¹ + U)."""
     wait = min(5.0, 0.1 * 2 ** (attempt - 1) + draw)
     return None if attempt >= 10 or elapsed + wait > 45 else wait
-
-
-def aws(attempt: int, _elapsed: float, draw: float, _stated: float | None) -> float | None:
-    """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling."""
-    return None if attempt >= 3 else draw * min(20.0, 2.0 ** (attempt - 1))
 
 
 def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
@@ -109,7 +107,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
             "begins at a tenth of the limit, and adapts its pace to 429s",
             give_up,
             every_second,
-            gates=partial(_gates, work, limits, 0.1),
+            gates=partial(doors, work, limits, 0.1),
         ),
     ]
 
@@ -128,31 +126,8 @@ def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
         "sends as fast as every limiter that may be in force accepts",
         give_up,
         lambda _number, elapsed, _draw: next_poll(times, elapsed),
-        gates=partial(_gates, work, limits, None, told=told),
+        gates=partial(doors, work, limits, None, told=told),
     )
-
-
-def _gates(
-    work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, clients: int, *, told: bool = True
-) -> Mapping[LimitName, Door]:
-    known = clients if told else 1
-
-    def make(candidates: Sequence[Candidate], most_busy: float) -> Gate:
-        return Gate(
-            scheduler,
-            candidates,
-            epoch=work.epoch,
-            clients=known,
-            jitter_s=limits.jitter_s,
-            trip_s=limits.round_trip_s,
-            pace=pace,
-            most_busy=most_busy,
-        )
-
-    candidates = [limits.candidates[name] for name in work.names]
-    unfinished = limits.unfinished(float(work.execution_s[-1])) / known if work.polled else math.inf
-    doors = doors_of(make, candidates, shared=limits.shared, unfinished=unfinished)
-    return dict(zip(work.names, doors, strict=True))
 
 
 def present(traffic: Traffic, rate: float) -> Policy:
@@ -171,7 +146,7 @@ def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float
     return Policy(
         name,
         words,
-        lambda attempt, _elapsed, draw, stated: retry.wait(attempt, draw, stated),
+        waits(retry),
         poll,
         retries_polls=False,
         every_s=1 / rate,

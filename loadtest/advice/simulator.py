@@ -5,7 +5,7 @@ Requests reach the server at once; an answer is known a round trip later. Jobs s
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
@@ -132,7 +132,7 @@ class Simulation:
         work, policy = self.work, self.policy
         for client in range(work.clients):
             mine = deque(range(client, work.count, work.clients))
-            gates = policy.gates(self, work.clients) if policy.gates else {}
+            gates = policy.gates(self) if policy.gates else {}
             if work.rate is not None:
                 yield self._arrivals(mine, gates, work.rate)
             elif gates:
@@ -156,66 +156,50 @@ class Simulation:
 
     def _job(self, number: int, gates: Mapping[LimitName, Door]) -> Process:
         work, policy, trip = self.work, self.policy, self.limits.round_trip_s
-        name, execution, attempt, begun = work.submit, self._executions[number], 0, self.now
+        door, polls, execution = gates.get(work.submit), gates.get(LimitName.RETRIEVAL), self._executions[number]
         takes = trip if work.polled else trip + execution
-        gate, polls = gates.get(name), gates.get(LimitName.RETRIEVAL)
-        while True:
-            if gate is not None:
-                yield gate
-            decision = self.ask(name, takes)
-            if gate is not None:
-                gate.learn(decision)
-            if decision.allowed:
-                break
-            attempt += 1
-            if gate is None:
-                wait = policy.wait(attempt, self.now - begun, self.draw(), self.stated_wait(decision))
-                if wait is None:
-                    return
-                yield wait + trip
-        accepted = self.now + decision.delay
-        ready = accepted + execution
-        if not work.polled:
-            yield decision.delay + takes
-            if gate is not None:
-                gate.ended()
-            self._seen(accepted)
+        decision = yield from self._request(work.submit, takes, door)
+        if decision is None:
             return
-        yield decision.delay + trip
-        yield from self._polls(accepted, ready, polls)
-        if gate is not None:
-            gate.ended()
-
-    def _polls(self, accepted: float, ready: float, gate: Door | None) -> Process:
-        policy, trip, name, polled = self.policy, self.limits.round_trip_s, LimitName.RETRIEVAL, 0
-        while True:
+        accepted = self.now + decision.delay
+        late, polled, seen = decision.delay + takes, 0, not work.polled
+        if seen:
+            yield late
+        while not seen:
             polled += 1
-            wait = policy.poll(polled, self.now - accepted, self.draw)
-            if wait is None:
+            if (wait := policy.poll(polled, self.now + late - accepted, self.draw)) is None:
                 return
-            yield wait
-            attempt, begun = 0, self.now
-            while True:
-                if gate is not None:
-                    yield gate
-                decision = self.ask(name, trip)
-                if gate is not None:
-                    gate.learn(decision)
-                attempt += 1
-                if decision.allowed:
-                    break
-                if gate is None:
-                    again = policy.wait(attempt, self.now - begun, self.draw(), self.stated_wait(decision))
-                    if again is None or not policy.retries_polls:
-                        break
-                    yield again + trip
-            seen = decision.allowed and self.now + decision.delay >= ready
-            yield decision.delay + trip
-            if gate is not None and decision.allowed:
-                gate.ended()
-            if seen:
-                self._seen(accepted)
-                return
+            yield late + wait
+            decision = yield from self._request(LimitName.RETRIEVAL, trip, polls, retries=policy.retries_polls)
+            delay, late = (decision.delay if decision else 0.0), 0.0
+            seen = decision is not None and self.now + delay >= accepted + execution
+            yield delay + trip
+            if polls is not None:
+                polls.ended()
+        if door is not None:
+            door.ended()
+        self._seen(accepted)
+
+    def _request(
+        self, name: LimitName, takes: float, door: Door | None, *, retries: bool = True
+    ) -> Generator[float | Door, None, Decision | None]:
+        """Send a request until it is accepted; None if the client gives up."""
+        attempt, begun = 0, self.now
+        while True:
+            if door is not None:
+                yield door
+            decision = self.ask(name, takes)
+            if door is not None:
+                door.learn(decision)
+            if decision.allowed:
+                return decision
+            attempt += 1
+            if door is None:
+                stated = self.stated_wait(decision)
+                wait = self.policy.wait(attempt, self.now - begun, self.draw(), stated) if retries else None
+                if wait is None:
+                    return None
+                yield wait + self.limits.round_trip_s
 
     def _seen(self, accepted: float) -> None:
         self._last = self.now

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.contract import DOCUMENTED, LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation
 from loadtest.limits import ALGORITHMS, CONCURRENCY, Limiter, LimiterSpec, at_once, in_words, make
 from loadtest.units import Limit
 from loadtest.words import limit as limit_words
@@ -90,11 +90,6 @@ class Limits:
             if each.algorithm != CONCURRENCY
         ]
         return max(1.0, _SPARE * max(most, default=math.inf))
-
-
-def documented() -> dict[LimitName, tuple[Candidate, ...]]:
-    """Return the documented limits under every algorithm: the documentation names none."""
-    return {name: any_algorithm(limit) for name, limit in DOCUMENTED.items()}
 
 
 def any_algorithm(limit: Limit) -> tuple[Candidate, ...]:

@@ -12,8 +12,8 @@ from loadtest.advice.bound import bound
 from loadtest.advice.compare import compare
 from loadtest.advice.policies import Policy, every_second, full_jitter, paced, scheduled
 from loadtest.advice.simulator import SimulatedEnd, Simulation
-from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, documented
-from loadtest.contract import LimitName, Operation
+from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
+from loadtest.contract import DOCUMENTED, LimitName, Operation
 from loadtest.limits import ALGORITHMS, CONCURRENCY, LimiterSpec
 from loadtest.scenario import Polling, Retry
 from loadtest.units import Limit
@@ -54,7 +54,7 @@ def test_a_paced_client_reaches_the_bound_without_a_429(algorithm: str, limit: L
 
 def test_a_paced_client_fits_every_limiter_that_may_be_in_force() -> None:
     """Where the algorithm is unknown no candidate rejects anything, and the time is near the strictest's bound."""
-    limits, work = Limits(documented()), jobs(600)
+    limits, work = Limits({name: any_algorithm(limit) for name, limit in DOCUMENTED.items()}), jobs(600)
     ends = [Simulation(work, limits, world, paced(work, limits)).run() for world in limits.worlds]
     strictest = max(bound(work, limits, world) for world in limits.worlds)
     assert {found.rejections for found in ends} == {0}
