@@ -22,31 +22,18 @@ _HAR_MOST: Final = 200_000_000
 _LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
 _GZIP: Final = b"\x1f\x8b"
 STDIN: Final = "-"
-
-
-class LogBlock(NamedTuple):
-    """Lines of a file.
-
-    Attributes:
-        lines: as bytes, each with its end; without empty lines.
-        half: whether a last line without an end was left out.
-    """
-
-    lines: pa.Array
-    half: bool
+CUT: Final = b"\n"
+"""Stands for a last line without an end that does not end as the line before it: its last field may be cut."""
 
 
 class Source(NamedTuple):
-    """A log file: its first bytes, and all of them.
-
-    Attributes:
-        head: up to 64 KiB.
-        file: from the beginning.
-    """
+    """A log file."""
 
     name: str
     head: bytes
+    """Up to 64 KiB."""
     file: IO[bytes]
+    """From the beginning."""
 
     @property
     def is_har(self) -> bool:
@@ -55,11 +42,6 @@ class Source(NamedTuple):
 
 
 Opener = Callable[[str], IO[bytes]]
-
-
-def open_plainly(name: str) -> IO[bytes]:
-    """Open a log without a progress bar."""
-    return open(name, "rb")  # noqa: PTH123 - a caller's ``opened`` closes it
 
 
 @contextmanager
@@ -81,9 +63,9 @@ def opened(name: str, opener: Opener) -> Iterator[Source]:
         raise InputError(f"cannot read {name}: {error.strerror}", "Give log files, or - for standard input.") from error
 
 
-def blocks(source: Source) -> Iterator[LogBlock]:
-    """Yield the lines of a log in blocks of about 8 MiB."""
-    rest, single = b"", True
+def blocks(source: Source) -> Iterator[pa.Array]:
+    """Yield the lines of a log, without empty lines, in blocks of about 8 MiB. A cut last line becomes ``CUT``."""
+    rest, before = b"", b""
     while data := source.file.read(_BLOCK):
         data = rest + data
         end = data.rfind(b"\n") + 1
@@ -91,10 +73,17 @@ def blocks(source: Source) -> Iterator[LogBlock]:
             raise InputError(f"{source.name} has a line of over 32 MB", 'Is it a log? A HAR file begins with {"log":.')
         rest = data[end:]
         if end:
-            single = False
-            yield LogBlock(_lines(data[:end]), half=False)
+            before = data[data.rfind(b"\n", 0, end - 1) + 1 : end]
+            yield _lines(data[:end])
     if rest.strip():
-        yield LogBlock(_lines(rest + b"\n"), half=not single)
+        whole = not before.strip() or _ending(rest) == _ending(before)
+        yield _lines(rest + b"\n") if whole else pa.array([CUT], pa.binary())
+
+
+def _ending(line: bytes) -> bytes | int:
+    """Return a line's last character if it is a mark, such as a quote, else the length of its last word."""
+    word = line.split()[-1]
+    return len(word) if word[-1:].isalnum() else word[-1:]
 
 
 def _lines(data: bytes) -> pa.Array:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from loadtest.arrays import Bools, Ints
 from loadtest.contract import DOCUMENTED, FIRST_KIND, THROTTLED_STATUS, LimitName, Operation, Outcome, Reason
 from loadtest.errors import InputError
 from loadtest.http_headers import PACKAGE, package_version
-from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, open_plainly, opened
+from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, opened
 from loadtest.logs.formats import Format, detect, masked, of_variables
 from loadtest.logs.requests import OPERATIONS, LogColumns, LogRequests, patterns
 from loadtest.record import run_directory
@@ -56,7 +57,7 @@ class ImportOptions:
     stamp: StampPlace | None = None
 
 
-def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = open_plainly) -> Path:
+def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = FileIO) -> Path:
     """Make a run directory of logs, which may overlap in time and be in any order. ``opener`` opens each log.
 
     Raises:
@@ -90,18 +91,15 @@ def _take(found: LogRequests, source: Source, given: Format | None) -> None:
         return
     form, empty = given, True
     for block in blocks(source):
-        if not len(block.lines):
+        if not len(block):
             continue
-        form, empty = form or detect(block.lines[:_SAMPLE]), False
+        form, empty = form or detect(block[:_SAMPLE]), False
         if form is None:
             raise InputError(
-                f"{source.name} is in no known format. Its first line, masked:\n    {masked(block.lines[0].as_py())}",
+                f"{source.name} is in no known format. Its first line, masked:\n    {masked(block[0].as_py())}",
                 "Describe its lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'.",
             )
-        if block.half:
-            found.half += 1
-        else:
-            found.add(form, form.parse(block.lines), block.lines)
+        found.add(form, form.parse(block), block)
     if empty:
         named = "standard input" if source.name == STDIN else source.name
         raise InputError(f"{named} is empty", "Give a log with at least one line.")
@@ -196,8 +194,8 @@ def _source(found: LogRequests, columns: LogColumns, key: KeySource | None) -> S
     used: list[KeySource] = [name for name, known in with_key.items() if known.any()]
     return SourceInfo(
         format=", ".join(found.formats),
-        lines=found.lines + found.half,
-        unknown_lines=found.unknown + found.half,
+        lines=found.lines,
+        unknown_lines=found.unknown,
         other_lines=found.others,
         grain_s=10.0**-found.digits,
         stamp=min(found.stamps),

@@ -117,7 +117,6 @@ class LogRequests:
         lines: lines that are not empty.
         unknown: lines that are not of the format, or have no time or status.
         others: lines with other paths.
-        half: last lines without an end, which are left out.
         digits: fewest digits of a second's fraction in any file.
     """
 
@@ -126,7 +125,6 @@ class LogRequests:
     lines: int = 0
     unknown: int = 0
     others: int = 0
-    half: int = 0
     digits: int = 9
     zoneless: bool = False
     formats: Counter[str] = field(default_factory=Counter)
@@ -144,7 +142,7 @@ class LogRequests:
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
         """Take a block of lines; ``lines`` themselves serve for examples only."""
-        n = len(next(iter(fields.values()))) if lines is None else len(lines)
+        n = len(fields["time"] if lines is None else lines)
         stamps = parse_stamps(fields["time"] if "time" in fields else pa.nulls(n, pa.binary()))
         status = _numbers(fields.get("status"), n)
         known = (stamps.ns != UNKNOWN) & ~np.isnan(status)

@@ -185,7 +185,7 @@ class _Attempts:
         again, found, sender = -1, None, self.sender
         while found is None:
             again += 1
-            now = sender.now() + again * _REST * self.documented.window
+            now = sender.now() + (again > 0) * _REST * self.documented.window
             sender.begin(workflow)
             requests, seconds = self.most - sender.sent, self.until - now
             prober = Prober(
