@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from loadtest.advice.bound import bound
-from loadtest.advice.gates import safe_spacing
 from loadtest.advice.policies import PRESENT, Policy, paced, usual
 from loadtest.advice.polls import plan_polls
 from loadtest.advice.results import Advice, PolicyResult
@@ -37,10 +36,7 @@ def compare(
     results = [each if isinstance(each, PolicyResult) else _worst(each, work, limits, bound_s) for each in policies]
     best = results[0]
     late = deadline_s is not None and (best.seconds is None or best.seconds > deadline_s)
-    spacing = {
-        name: max(safe_spacing(each, work.clients, limits.jitter_s) for each in limits.candidates[name])
-        for name in work.names
-    }
+    spacing = {name: limits.spacing(name, work.clients) for name in work.names}
     return Advice(
         source=source,
         operation=work.operation,

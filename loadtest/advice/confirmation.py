@@ -7,7 +7,6 @@ from typing import Any, Final
 import msgspec
 import tomlkit
 
-from loadtest.advice.gates import safe_spacing
 from loadtest.advice.policies import Policy, give_up, scheduled
 from loadtest.advice.results import Confirmation
 from loadtest.advice.simulator import Simulation
@@ -91,7 +90,7 @@ def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, dict
         stage = {"name": "work", "burst": work.count, "duration": f"{polling.interval + _REST_S:.3f}s"}
         policy = Policy(ADVISED, "all at once", give_up, lambda *_: polling.interval, in_flight=work.count)
         return policy, stage
-    spacing = max(safe_spacing(each, 1, limits.jitter_s) for each in every) * (2 if limits.shared else 1)
+    spacing = max(limits.spacing(name, 1) for name in work.names) * (2 if limits.shared else 1)
     return scheduled(ADVISED, "evenly", Retry(), polling, 1 / spacing), _steady(work, spacing)
 
 

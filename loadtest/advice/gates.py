@@ -6,9 +6,11 @@ evenly instead. A 429 slows a client down to the pace that was accepted; the pac
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Final, Protocol
+from heapq import heappush
+from random import Random
+from typing import Final
 
 from loadtest.advice.work import Candidate, Limits, Work
 from loadtest.contract import LimitName
@@ -30,20 +32,30 @@ _GRAIN_S: Final = 1e-6
 """Step in s beyond the rounding of unix times."""
 _NEAR: Final = 40
 """Nothing is sent within the jitter of a window's edge, at most this part of a window."""
-_WINDOWED: Final = {each.name for each in ALGORITHMS.values() if each.windowed}
 
 
-class Scheduler(Protocol):
-    """The simulation, as a gate uses it."""
+class Scheduler:
+    """A heap of processes in virtual time."""
 
-    now: float
-    draw: Callable[[], float]
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self.draw = Random(seed).random  # noqa: S311 - jitter of a simulation
+        self._heap: list[tuple[float, int, Process]] = []
+        self._serial = 0
 
-    def start(self, process: "Process", delay: float = 0.0) -> None: ...
+    def start(self, process: "Process", delay: float = 0.0) -> None:
+        """Start a process after a delay in s."""
+        self._serial += 1
+        heappush(self._heap, (self.now + delay, self._serial, process))
 
-    def resume(self, process: "Process") -> None: ...
-
-    def stated_wait(self, decision: Decision) -> float | None: ...
+    def resume(self, process: "Process") -> None:
+        """Let a process go on now."""
+        wait = next(process, None)
+        if isinstance(wait, float):
+            self._serial += 1
+            heappush(self._heap, (self.now + wait, self._serial, process))
+        elif wait is not None:
+            wait.join(process)
 
 
 class Door:
@@ -65,22 +77,12 @@ Process = Iterator[float | Door]
 """A process of the simulation: it yields a wait in s, or the door where it waits."""
 
 
-def safe_spacing(candidate: Candidate, clients: int, jitter_s: float) -> float:
-    """Return a safe time in s between two requests of each client, whenever the other clients send."""
-    limit = candidate.limit
-    if candidate.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
-        return clients / limit.count
-    if candidate.algorithm in _WINDOWED and (share := (limit.count - 1) // clients):
-        return (limit.window + jitter_s) / share
-    return clients * limit.window / limit.count + jitter_s
-
-
 def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
     """The limiter that accepts no more than a candidate behind a network with this jitter."""
     spec, limit = candidate
     if spec.on_clock:  # Nothing is sent near the edges of its windows.
         return candidate
-    if candidate.algorithm in _WINDOWED:
+    if candidate.windowed:
         return Candidate(spec, replace(limit, window=limit.window + jitter_s))
     burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
     # A queue gains nothing from more waiting requests than hide the jitter; a bucket keeps a spare token.
@@ -92,7 +94,7 @@ def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
 
 def _edge(candidate: Candidate) -> tuple[float, float]:
     """Length and phase of the windows of a limiter on the server's clock."""
-    windowed = candidate.algorithm in _WINDOWED
+    windowed = candidate.windowed
     return (candidate.limit.window, candidate.spec.phase) if windowed else (1.0, 0.0)
 
 
@@ -100,10 +102,6 @@ class Gate:
     """A client's pace on one limit, or on all limits together.
 
     Args:
-        scheduler: the simulation.
-        work: the work.
-        limits: the limits.
-        name: the limit, or any if they are shared.
         clients: clients that share the limit, as far as this client knows.
         pace: the first pace as a multiple of the documented one; None to follow the replicas.
     """
@@ -112,7 +110,7 @@ class Gate:
         self, scheduler: Scheduler, work: Work, limits: Limits, name: LimitName, *, clients: int, pace: float | None
     ) -> None:
         candidates = limits.candidates[name]
-        self._scheduler, self._epoch = scheduler, work.epoch
+        self._scheduler, self._epoch, self._stated_wait = scheduler, work.epoch, limits.stated_wait
         self._trip, self._jitter = limits.round_trip_s, limits.jitter_s
         held = [each for each in candidates if each.algorithm == CONCURRENCY]
         counted = [each for each in candidates if each.algorithm != CONCURRENCY]
@@ -121,7 +119,7 @@ class Gate:
             self._most_busy = min(self._most_busy, limits.unfinished(float(work.execution_s[-1])) / clients)
         self._busy = 0
         self._window = max((each.limit.window for each in counted), default=1.0)
-        self._spacing = max(safe_spacing(each, clients, self._jitter) for each in candidates)
+        self._spacing = limits.spacing(name, clients)
         self._pace = pace if pace is not None else 1.0
         self._most_pace = 1.0 if pace is None else math.inf
         self._spaced = clients > 1 or pace is not None
@@ -209,7 +207,7 @@ class Gate:
 
     def _slow_down(self, now: float, decision: Decision) -> None:
         """Pause, and go on at the pace that was accepted in the last window, or a quarter slower."""
-        stated, draw = self._scheduler.stated_wait(decision), self._scheduler.draw()
+        stated, draw = self._stated_wait(decision), self._scheduler.draw()
         self._credit = 1
         if now >= self._changed:
             accepted = self._accepted

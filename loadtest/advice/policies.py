@@ -33,10 +33,7 @@ class Policy:
     """A client's policy.
 
     Attributes:
-        name: in tables.
-        words: what it does.
         wait: after a 429; ignored by a client with gates.
-        poll: until a job ends.
         retries_polls: whether a rejected poll is retried by ``wait`` instead of by the next poll.
         in_flight: jobs in progress at the same time.
         every_s: seconds between two jobs of a client that starts them on a schedule.
@@ -115,10 +112,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
 def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
     """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
 
-    Args:
-        work: the work.
-        limits: the limits.
-        told: whether the clients know how many they are.
+    ``told`` is whether the clients know how many they are.
     """
     times = plan_polls(work, limits) if work.polled else ()
     return Policy(

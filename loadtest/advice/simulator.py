@@ -7,13 +7,12 @@ import math
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import heappop, heappush
-from random import Random
+from heapq import heappop
 from typing import Final
 
 import numpy as np
 
-from loadtest.advice.gates import Door, Process
+from loadtest.advice.gates import Door, Process, Scheduler
 from loadtest.advice.policies import Policy
 from loadtest.advice.work import Limits, Work, World
 from loadtest.contract import LimitName
@@ -31,12 +30,10 @@ class SimulatedEnd:
     """The end of one simulation.
 
     Attributes:
-        done: jobs whose result was seen.
         seconds: time of the last result; infinite if some job has none.
         sent: requests by limit.
-        rejected: 429s by limit.
-        last_s: time of the last result.
-        wait_p95_s: 95th percentile of the time from a job's acceptance to its result; infinite without results.
+        last_s: time of the last result that was seen.
+        wait_p95_s: of the time from a job's acceptance to its result; infinite without results.
     """
 
     done: int
@@ -55,15 +52,12 @@ class SimulatedEnd:
         return sum(self.rejected.values())
 
 
-class Simulation:
+class Simulation(Scheduler):
     """One policy under one limiter for each limit; it can run only once."""
 
     def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
+        super().__init__(seed)
         self.work, self.limits, self.policy = work, limits, policy
-        self.now = 0.0
-        self.draw = Random(seed).random  # noqa: S311 - jitter of a simulation
-        self._heap: list[tuple[float, int, Process]] = []
-        self._serial = 0
         made: dict[LimitName, Limiter] = {}
         for name in work.names:
             made[name] = made[work.submit] if limits.shared and made else world[name].limiter()
@@ -73,20 +67,6 @@ class Simulation:
         self._waits: list[float] = []
         self._last, self._rejections = 0.0, 0
         self._executions = work.executions
-
-    def start(self, process: Process, delay: float = 0.0) -> None:
-        """Start a process after a delay in s."""
-        self._serial += 1
-        heappush(self._heap, (self.now + delay, self._serial, process))
-
-    def resume(self, process: Process) -> None:
-        """Let a process go on now."""
-        wait = next(process, None)
-        if isinstance(wait, float):
-            self._serial += 1
-            heappush(self._heap, (self.now + wait, self._serial, process))
-        elif wait is not None:
-            wait.join(process)
 
     def run(self) -> SimulatedEnd:
         """Run until the work is done, given up, or ``MOST_S`` are over."""
@@ -123,10 +103,6 @@ class Simulation:
         limiter.release(self.work.epoch + self.now)
         return
         yield
-
-    def stated_wait(self, decision: Decision) -> float | None:
-        """Seconds that a 429 states in its header, whole as there; None if it states none."""
-        return float(math.ceil(decision.retry_after or 1.0)) if self.limits.retry_after else None
 
     def _clients(self) -> Iterator[Process]:
         work, policy = self.work, self.policy
@@ -195,7 +171,7 @@ class Simulation:
                 return decision
             attempt += 1
             if door is None:
-                stated = self.stated_wait(decision)
+                stated = self.limits.stated_wait(decision)
                 wait = self.policy.wait(attempt, self.now - begun, self.draw(), stated) if retries else None
                 if wait is None:
                     return None

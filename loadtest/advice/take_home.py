@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from loadtest.advice.gates import safe_spacing
 from loadtest.advice.results import Advice
 from loadtest.advice.work import Candidate, Limits
 from loadtest.contract import LIMIT_NAMES
@@ -46,7 +45,7 @@ def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> 
 
 def _rule(candidate: Candidate, clients: int, jitter_s: float) -> tuple[int, float, int, float]:
     limit, algorithm = candidate.limit, ALGORITHMS[candidate.algorithm]
-    spacing = float(f"{safe_spacing(candidate, clients, jitter_s):.4g}")
+    spacing = float(f"{candidate.spacing(clients, jitter_s):.4g}")
     count = max(1, (limit.count - 1) // clients)
     if clients > 1 or algorithm.name in (*_COUNTERS, CONCURRENCY):
         return count, limit.window, 1, spacing

@@ -10,7 +10,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation
-from loadtest.limits import ALGORITHMS, CONCURRENCY, Limiter, LimiterSpec, at_once, in_words, make
+from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, Limiter, LimiterSpec, at_once, in_words, make
 from loadtest.units import Limit
 from loadtest.words import limit as limit_words
 
@@ -35,10 +35,23 @@ class Candidate(NamedTuple):
         return self.spec.algorithm
 
     @property
+    def windowed(self) -> bool:
+        return ALGORITHMS[self.algorithm].windowed
+
+    @property
     def words(self) -> str:
         if self.algorithm == CONCURRENCY:
             return f"{self.limit.count} at the same time"
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
+
+    def spacing(self, clients: int, jitter_s: float) -> float:
+        """Return a safe time in s between two requests of each client, whenever the other clients send."""
+        limit = self.limit
+        if self.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
+            return clients / limit.count
+        if self.windowed and (share := (limit.count - 1) // clients):
+            return (limit.window + jitter_s) / share
+        return clients * limit.window / limit.count + jitter_s
 
     def limiter(self) -> Limiter:
         """Return a new limiter."""
@@ -54,7 +67,6 @@ class Limits:
     """The limiters that may be in force, by limit.
 
     Attributes:
-        candidates: every limiter that is not excluded.
         shared: whether one limiter counts the requests of all limits together.
         retry_after: whether a 429 states the seconds to wait.
         jitter_s: variation of a request's time to the server.
@@ -71,6 +83,10 @@ class Limits:
         """Return the limits of these names only."""
         return replace(self, candidates={name: self.candidates[name] for name in names})
 
+    def stated_wait(self, decision: Decision) -> float | None:
+        """Return the seconds that a 429 states in its header, whole as there; None if it states none."""
+        return float(math.ceil(decision.retry_after or 1.0)) if self.retry_after else None
+
     @property
     def worlds(self) -> list[World]:
         """Combinations that contain every candidate of every limit."""
@@ -81,6 +97,10 @@ class Limits:
         """Requests/s that every candidate accepts in the long run."""
         rates = [math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name]]
         return min(rates)
+
+    def spacing(self, name: LimitName, clients: int) -> float:
+        """Return the time in s between two requests of each client that is safe under every candidate."""
+        return max(each.spacing(clients, self.jitter_s) for each in self.candidates[name])
 
     def unfinished(self, longest_s: float) -> float:
         """Jobs that keep the retrieval limit busy: what it accepts around a window's edge, and while a job runs."""
@@ -102,10 +122,8 @@ class Work:
     """The work to be done.
 
     Attributes:
-        operation: a job or a sync run.
-        count: how many; for work without end, as many as are simulated.
+        count: for work without end, as many as are simulated.
         rate: arrivals/s of work without end; None if all work is there at the start.
-        clients: clients that share the work and the limits.
         execution_s: observed execution times in s, ascending.
         epoch: the beginning of the work, in unix seconds.
     """
