@@ -106,15 +106,12 @@ class Simulation(Scheduler):
 
     def _clients(self) -> Iterator[Process]:
         work, policy = self.work, self.policy
+        rate = 1 / policy.every_s if work.rate is None and policy.every_s else work.rate
         for client in range(work.clients):
             mine = deque(range(client, work.count, work.clients))
             gates = policy.gates(self) if policy.gates else {}
-            if work.rate is not None:
-                yield self._arrivals(mine, gates, work.rate)
-            elif gates:
-                yield from (self._job(number, gates) for number in mine)
-            elif policy.every_s is not None:
-                yield self._arrivals(mine, gates, 1 / policy.every_s)
+            if rate is not None or gates:
+                yield self._arrivals(mine, gates, rate or math.inf)
             else:
                 yield from (self._slot(mine) for _ in range(policy.in_flight))
 

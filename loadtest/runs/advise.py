@@ -30,7 +30,7 @@ from loadtest.record.figures import Figures, InferredLimiter, LimitFacts, read_f
 from loadtest.record.samples import read_batches
 from loadtest.runs.target import ScenarioOptions
 from loadtest.scenario import Scenario
-from loadtest.targets import TARGETS_FILE, entry_named
+from loadtest.targets import named_entry
 from loadtest.units import Limit
 
 _DRAWN: Final = 1000
@@ -127,7 +127,7 @@ def advise(
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
     """The limits of the documentation, a target's entry, or the embedded target."""
-    entry = None if target is None else entry_named(targets or TARGETS_FILE, target)
+    entry = None if target is None else named_entry(target, targets).entry
     limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
     source = "the documented limits" if target is None else f"the limits of {target!r}"
     if scenario is None:
