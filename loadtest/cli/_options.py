@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
+from loadtest.contract import LIMIT_NAMES, LimitName
 from loadtest.errors import InputError
 from loadtest.processes import DEFAULT_ADDRESS
 from loadtest.record.run_directory import LATEST
-from loadtest.units import Rate, parse_duration, parse_rate, parse_share
+from loadtest.units import Limit, Rate, parse_duration, parse_limit, parse_rate, parse_share
+from loadtest.words import suggestion
 
 _MOST_WORKERS: Final = 256
 PATH: Final = click.Path(path_type=Path)
@@ -17,14 +19,17 @@ PATH: Final = click.Path(path_type=Path)
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class _Written(click.ParamType[float]):
-    """A number as people write it, with a unit or a sign."""
+_Value = TypeVar("_Value")
 
-    def __init__(self, name: str, parse: Callable[[str], float]) -> None:
+
+class _Written(click.ParamType[_Value]):
+    """A value as people write it, with a unit or a sign."""
+
+    def __init__(self, name: str, parse: Callable[[str], _Value]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> _Value:
         del ctx
         try:
             return self._parse(value)
@@ -38,6 +43,15 @@ def _absolute(rate: Rate) -> float:
     return rate.value
 
 
+def _limit_of(text: str) -> tuple[LimitName, Limit]:
+    name, _, limit = text.partition("=")
+    if name not in LIMIT_NAMES:
+        raise ValueError(f"{name!r} is not a limit{suggestion(name, LIMIT_NAMES)}")
+    return LimitName(name), parse_limit(limit)
+
+
+LIMIT: Final = _Written("limit", _limit_of)
+"""A text such as sync_run=10/1s; converted to a limit with its name."""
 DURATION: Final = _Written("duration", parse_duration)
 """A text with a unit, such as 20s; converted to seconds."""
 RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))

@@ -4,12 +4,10 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import shared
-from loadtest.contract import LIMIT_NAMES, LimitName
-from loadtest.errors import InputError
+from loadtest.cli._options import LIMIT, shared
+from loadtest.contract import LimitName
 from loadtest.runs.imported import import_as_run
-from loadtest.units import Limit, parse_limit
-from loadtest.words import did_you_mean
+from loadtest.units import Limit
 
 
 @click.command("import")
@@ -32,6 +30,7 @@ from loadtest.words import did_you_mean
 @click.option(
     "--limit",
     "limits",
+    type=LIMIT,
     multiple=True,
     metavar="NAME=COUNT/WINDOW",
     help="A limit that differs from the documentation, such as sync_run=10/1s. Repeatable.",
@@ -48,20 +47,10 @@ from loadtest.words import did_you_mean
     help="Whether a line's time is the request's start or end.  [default: end; start for HAProxy and HAR]",
 )
 @shared("output_dir", "plots")
-def command(logs: tuple[str, ...], limits: tuple[str, ...], **options: Any) -> int:
+def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
     """Make a run of LOG…: requests that clients sent, from access logs or HAR files.
 
     Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Keys and addresses
     are stored as numbers only.
     """
-    return import_as_run(logs, limits=dict(map(_limit, limits)), **options)
-
-
-def _limit(text: str) -> tuple[LimitName, Limit]:
-    name, _, value = text.partition("=")
-    if name not in LIMIT_NAMES:
-        raise InputError(f"--limit {text!r}: {name!r} is not a limit", did_you_mean(name, LIMIT_NAMES))
-    try:
-        return LimitName(name), parse_limit(value)
-    except ValueError as error:
-        raise InputError(f"--limit {text!r}: {error}", "Example: --limit sync_run=100/60s") from None
+    return import_as_run(logs, limits=dict(limits), **options)

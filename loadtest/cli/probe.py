@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from loadtest.cli._options import TARGET, shared
+from loadtest.cli._options import LIMIT, TARGET, shared
 from loadtest.contract import LIMIT_NAMES
 from loadtest.runs.probe import probe
 
@@ -14,6 +14,7 @@ from loadtest.runs.probe import probe
 @shared(*TARGET)
 @click.option(
     "--documented",
+    type=LIMIT,
     metavar="LIMIT=N/W",
     multiple=True,
     help="Compare with this limit instead of the documented one, such as retrieval=50/10s.",

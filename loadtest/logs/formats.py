@@ -7,7 +7,6 @@ A format gives a block of lines as columns of text, named after their roles: ``t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -89,21 +88,12 @@ class _CaddyRequest(msgspec.Struct):
     headers: dict[str, Any] = {}
 
 
-_JsonLine: Final = msgspec.defstruct(
-    "_JsonLine",
-    [
-        *(
-            (f"f{place}", Any, msgspec.field(default=None, name=name))
-            for place, name in enumerate(_ROLE_OF)
-            if name != "request"
-        ),
-        ("request", str | _CaddyRequest | None, None),
-        ("resp_headers", dict[str, Any], msgspec.field(default_factory=dict)),
-    ],
-)
-_ATTRIBUTES: Final = {name: "request" if name == "request" else f"f{place}" for place, name in enumerate(_ROLE_OF)}
-_DECODER: Final = msgspec.json.Decoder(_JsonLine)
-_NOTHING: Final = _JsonLine()
+class _CaddyLine(msgspec.Struct):
+    request: _CaddyRequest
+    resp_headers: dict[str, Any] = {}
+
+
+_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
 
 
 def _json(lines: pa.Array) -> Fields:
@@ -112,34 +102,37 @@ def _json(lines: pa.Array) -> Fields:
         found = _DECODER.decode_lines(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = [_decoded(line) for line in lines.to_pylist()]
+    if b'"uri"' in data:
+        found = [_of_caddy(line) if isinstance(line.get("request"), dict) else line for line in found]
     columns: dict[str, list[Any]] = {}
     for role, names in ROLES.items():
-        for name in [name for name in reversed(names) if f'"{name}"'.encode() in data]:
-            own, before = list(map(attrgetter(_ATTRIBUTES[name]), found)), columns.get(role)
+        for name in reversed(names):
+            own, before = [line.get(name) for line in found], columns.get(role)
             columns[role] = own if before is None else [b if a is None else a for a, b in zip(own, before, strict=True)]
-    if b'"uri"' in data and any(isinstance(request, _CaddyRequest) for request in columns.get("request", ())):
-        _add_caddy(found, columns)
     return {role: texts(values) for role, values in columns.items() if values.count(None) < len(values)}
 
 
-def _decoded(line: bytes) -> Any:
+def _decoded(line: bytes) -> dict[str, Any]:
     try:
         return _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return _NOTHING
+        return {}
 
 
-def _add_caddy(found: list[Any], columns: dict[str, list[Any]]) -> None:
-    for name in ("host", "address", "key", "retry_after"):
-        columns.setdefault(name, [None] * len(found))
-    for place, line in enumerate(found):
-        request = line.request
-        if isinstance(request, _CaddyRequest):
-            columns["request"][place] = f"{request.method} {request.uri}"
-            columns["host"][place] = request.host
-            columns["address"][place] = request.client_ip or request.remote_ip
-            columns["key"][place] = _header(request.headers, "X-Api-Key")
-            columns["retry_after"][place] = _header(line.resp_headers, "Retry-After")
+def _of_caddy(line: dict[str, Any]) -> dict[str, Any]:
+    """Return the members of a line whose request is an object by nginx's names; none if it is not as Caddy's."""
+    try:
+        caddy = msgspec.convert(line, _CaddyLine)
+    except msgspec.ValidationError:
+        return {}
+    request = caddy.request
+    return line | {
+        "request": f"{request.method} {request.uri}",
+        "host": request.host,
+        "remote_addr": request.client_ip or request.remote_ip,
+        "http_x_api_key": _header(request.headers, "X-Api-Key"),
+        "sent_http_retry_after": _header(caddy.resp_headers, "Retry-After"),
+    }
 
 
 def _header(headers: dict[str, Any], name: str) -> str | None:

@@ -33,6 +33,8 @@ _LONGEST_S: Final = 100 * 86_400
 """An analysis knows 104 days to the nanosecond."""
 _SAMPLE: Final = 100
 """Lines that a format is detected from."""
+_DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
+_MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
@@ -97,7 +99,7 @@ def _take(found: LogRequests, source: Source, given: Format | None) -> None:
         if form is None:
             raise InputError(
                 f"{source.name} is in no known format. Its first line, masked:\n    {masked(block[0].as_py())}",
-                "Describe its lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'.",
+                _DESCRIBE,
             )
         found.add(form, form.parse(block), block)
     if empty:
@@ -108,18 +110,11 @@ def _take(found: LogRequests, source: Source, given: Format | None) -> None:
 def _checked(found: LogRequests, names: Sequence[str]) -> LogColumns:
     if found.parts:
         return found.whole()
-    which = joined([*names])
+    wrong, example, remedy = "is a request of the Workflow API", found.other_example, _MAP
     if found.unknown >= found.lines:
-        raise InputError(
-            f"{which}: none of {counted(found.lines, 'line')} has a time, a request and a status. "
-            f"Example, masked:\n    {masked(found.example)}",
-            "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'.",
-        )
-    raise InputError(
-        f"{which}: none of {counted(found.lines, 'line')} is a request of the Workflow API. "
-        f"Example, masked:\n    {masked(found.other_example)}",
-        "Name its paths: --map 'POST /run=sync_run'.",
-    )
+        wrong, example, remedy = "has a time, a request and a status", found.example, _DESCRIBE
+    none = f"{joined([*names])}: none of {counted(found.lines, 'line')}"
+    raise InputError(f"{none} {wrong}. Example, masked:\n    {masked(example)}", remedy)
 
 
 def _of_one_host(found: LogRequests, columns: LogColumns, wanted: str) -> LogColumns:
@@ -136,9 +131,8 @@ def _of_one_host(found: LogRequests, columns: LogColumns, wanted: str) -> LogCol
     return columns
 
 
-def _check_span(columns: LogColumns) -> None:
-    """Raise an error if the log is longer than a record can be, often because of a wrong stamp."""
-    first, last = int(columns.start[0]) / 1e9, int(columns.start[-1]) / 1e9
+def _check_span(first: float, last: float) -> None:
+    """Raise an error if a log is longer than a record can be, often because of a wrong stamp; in unix s."""
     if last - first > _LONGEST_S:
         raise InputError(
             f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",
@@ -147,7 +141,7 @@ def _check_span(columns: LogColumns) -> None:
 
 
 def _info(found: LogRequests, columns: LogColumns, options: ImportOptions) -> RunInfo:
-    _check_span(columns)
+    _check_span(columns.start[0] / 1e9, columns.start[-1] / 1e9)
     source = _source(found, columns, options.key)
     start, ends = int(columns.start[0]), columns.start + np.nan_to_num(columns.took)
     seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)
@@ -236,7 +230,7 @@ def _rows(
 ) -> Iterator[pa.RecordBatch]:
     ok, throttled = (columns.status >= 200) & (columns.status < 400), columns.status == THROTTLED_STATUS
     outcome, n = np.where(ok, 0, np.where(throttled, 1, 2)), len(number)
-    end = _column(columns.start + np.nan_to_num(columns.took), ~np.isnan(columns.took))
+    ends, timed = columns.start + np.nan_to_num(columns.took), ~np.isnan(columns.took)
     both = {
         "traffic": _words(columns.operation, [*map(str, OPERATIONS)]),
         "operation": _words(columns.operation, [*map(str, OPERATIONS)]),
@@ -245,27 +239,24 @@ def _rows(
         "reason": _words(np.where(columns.status < 0, 2, outcome - 1), [str(reason) for reason in _REASONS[1:]]),
         "attempt": pa.array(np.ones(n, np.int32)),
         "start": pa.array(columns.start),
-        "end": end,
+        "end": _column(ends, timed),
         "status": _column(columns.status, columns.status >= 0),
         "retry_after": _words(columns.retry_after, words["retry_after"]),
         "worker": pa.array(np.zeros(n, np.int32)),
     }  # fmt: skip
     if keys is not None:
         both["key_index"] = _column(keys, keys >= 0)
-    limits = _words(columns.rate_limit, words["rate_limit"]).dictionary_decode()
     yield _batch("request", n, both | {
         "kind": _words(columns.operation, [str(FIRST_KIND[operation]) for operation in OPERATIONS]),
         "parent_arrival": pa.array(number),
         "bytes_received": _column(columns.size, columns.size >= 0),
-        "rate_limit": limits,
+        "rate_limit": _words(columns.rate_limit, words["rate_limit"]).dictionary_decode(),
     })  # fmt: skip
-    accepted = (
-        _column(columns.start, ok),
-        pa.array(end.to_numpy(zero_copy_only=False), mask=~ok | np.isnan(columns.took)),
-    )
-    yield _batch(
-        "operation", n, both | {"arrival": pa.array(number), "accepted_start": accepted[0], "accepted_end": accepted[1]}
-    )
+    yield _batch("operation", n, both | {
+        "arrival": pa.array(number),
+        "accepted_start": _column(columns.start, ok),
+        "accepted_end": _column(ends, ok & timed),
+    })  # fmt: skip
 
 
 def _batch(row: str, n: int, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:

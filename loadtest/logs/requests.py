@@ -86,8 +86,6 @@ class LogColumns(NamedTuple):
         status: -1 without an answer.
         size: bytes of the response.
         key: number of the key, from a header.
-        address: number of the client's address.
-        host: number of the host.
         retry_after: number of the header's text.
         rate_limit: number of the texts of all rate-limit headers.
     """
@@ -112,9 +110,7 @@ class LogRequests:
     """The requests found in logs so far, and counts of the other lines.
 
     Attributes:
-        patterns: of ``patterns``.
         stamp: whether lines are stamped at a request's start or end; None for their format's place.
-        lines: lines that are not empty.
         unknown: lines that are not of the format, or have no time or status.
         others: lines with other paths.
         digits: fewest digits of a second's fraction in any file.

@@ -33,7 +33,7 @@ _TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": 
 """Tones of verdicts; every other verdict contradicts the documentation."""
 
 _MOST_TIMES: Final = 100_000
-"""Likelihood ratio above which only this bound is shown: the replay's draws resolve no larger ratios."""
+"""Likelihood ratio above which only this bound is shown: a ratio of 1,100 excludes already."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

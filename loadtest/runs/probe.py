@@ -43,7 +43,7 @@ from loadtest.targets import (
     entry_named,
     save_limits,
 )
-from loadtest.units import Limit, parse_limit
+from loadtest.units import Limit
 
 _CLEAR: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE, 2))
 """Clears a terminal's line."""
@@ -52,7 +52,7 @@ _CLEAR: Final = Control(ControlType.CARRIAGE_RETURN, (ControlType.ERASE_IN_LINE,
 def probe(
     *,
     limits: Sequence[str],
-    documented: Sequence[str],
+    documented: Sequence[tuple[LimitName, Limit]],
     rate: float,
     workflow: str | None,
     save: str | None,
@@ -67,7 +67,7 @@ def probe(
     Raises:
         LoadtestError: if the target may not be probed, does not answer, or is not this API.
     """
-    options, probed = TargetOptions(**given), _documented(limits, documented)
+    options, probed = TargetOptions(**given), _documented(limits, dict(documented))
     path = options.targets or TARGETS_FILE
     if save is not None:
         entry_named(path, save)  # reports an error before anything is sent
@@ -110,17 +110,11 @@ def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
         )
 
 
-def _documented(limits: Sequence[str], texts: Sequence[str]) -> dict[LimitName, Limit]:
+def _documented(limits: Sequence[str], given: Mapping[LimitName, Limit]) -> dict[LimitName, Limit]:
     documented = {name: DOCUMENTED[name] for name in map(LimitName, limits or LIMIT_NAMES)}
-    for text in texts:
-        name, _, limit = text.partition("=")
-        if name not in documented:
-            raise InputError(f"--documented {text}: {name!r} is not probed", f"Use one of {', '.join(documented)}.")
-        try:
-            documented[LimitName(name)] = parse_limit(limit)
-        except ValueError as error:
-            raise InputError(f"--documented {text}: {error}") from None
-    return documented
+    if others := given.keys() - documented:
+        raise InputError(f"--documented: {min(others)} is not probed", f"Use one of {', '.join(documented)}.")
+    return {**documented, **given}
 
 
 @contextmanager

@@ -30,7 +30,6 @@ class VolleyOrder:
 
     Attributes:
         at: earliest time, in unix seconds of our clock.
-        count: number of requests.
         patience: seconds without any answer after which missing answers are no longer awaited: these requests are in
             progress, or held.
         who: whose quota they consume.
@@ -61,7 +60,6 @@ class ProbeAnswer:
     Attributes:
         sent: unix seconds of our clock.
         answered: likewise; infinite if there is no answer yet.
-        passed: whether the limiter accepted it.
         who: whose quota it consumes.
     """
 

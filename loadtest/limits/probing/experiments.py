@@ -18,7 +18,8 @@ _TRIED: Final = 120
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment: likewise."""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
-"""Sizes of bursts, relative to slightly more than the number accepted at once."""
+"""Sizes of bursts, relative to slightly more than the number accepted at once: from a few requests, which hardly change
+the limiter's state, to a burst that is surely rejected in part."""
 _PATIENT_S: Final = 40.0
 """Seconds that cost as much as ``most`` requests: a probe of 4.2 N requests then takes 3 minutes (bench/README.md)."""
 

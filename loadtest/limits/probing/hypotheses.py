@@ -22,16 +22,18 @@ COMMON_WINDOWS: Final = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300
 REACH_S: Final = 0.6
 """Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
 RATES: Final = 30.0
-"""Factor around the documented rate and window within which other rates and windows are considered."""
+"""Factor around the documented rate and window within which other rates and windows are considered: an assumption."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely, and two e^7 = 1,100
+times: the ratio that excludes (bench/README.md, method of the probe)."""
 FAR: Final = 2 * _PER_MISS - 0.01
 """Natural log of the likelihood ratio that excludes: two requests, less the rounding of logarithms."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one request, and half
 of another."""
 _USUAL: Final = 2.0
-"""Natural log of a likelihood that is usual where the network decides how many requests are accepted."""
+"""Natural log of a likelihood that is usual where the network decides how many requests are accepted: an assumption,
+less than a missed request."""
 _ROWS: Final = 24
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
@@ -42,8 +44,6 @@ class Hypotheses:
     """All hypotheses of one algorithm.
 
     Args:
-        algorithm: its name.
-        documented: the documented limit.
         count_rejected: as in ``LimiterSpec``.
         round_down: likewise.
     """

@@ -33,17 +33,12 @@ class ProbeFinding:
 
     Attributes:
         word: one model is ``named``, ``several`` or ``none`` remain, or nothing was rejected (``unlimited``).
-        documented: the documented limit.
         standing: the models that may be in force, the likeliest first.
         fits: of all models, the best first.
-        bursts: the bursts of the probed key.
-        facts: what was accepted.
         seen: observations that no model explains, in words.
         exceeded: whether more was accepted than the documented limit can accept.
         held: whether accepted requests were held as in a queue.
         shared: whether each other client shares the quota; None if unclear.
-        requests: number of requests sent.
-        rejected: number of rejected requests.
         seconds: time from the first request to the last answer.
         why: the missing evidence, if the result is not certain.
     """
@@ -68,7 +63,6 @@ class Prober(BurstSender):
     """One probe.
 
     Args:
-        documented: the documented limit.
         now: unix seconds of our clock.
         rate: maximum requests/s.
         others: other clients that may share the quota.

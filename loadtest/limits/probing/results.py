@@ -23,14 +23,12 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
     """A probe to run. Keys and endpoint come from the environment.
 
     Attributes:
-        url: the base URL.
         listed: whether an entry allows a host other than loopback.
         documented: the limits to probe: documented count and window in s.
         rate: maximum requests/s.
         requests: maximum over all limits; None for 5.5 times each documented count.
         workflow: the workflow to run if requests without execution do not count; None to run none.
         tls: as in a target's entry.
-        headers: likewise.
     """
 
     url: str
@@ -47,8 +45,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """A limiter that may be in force.
 
     Attributes:
-        algorithm: its name.
-        count_rejected: whether rejected requests count.
         count: smallest and largest possible N per window.
         window_s: smallest and largest possible window; for a bucket the documented one.
         burst: smallest and largest possible burst; None if there is none.
@@ -87,7 +83,6 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
     """The agreement of a limiter with the answers.
 
     Attributes:
-        limiter: its name.
         numbers: its likely numbers, in words.
         log_ratio: natural log of its likelihood, divided by that of the best limiter.
         ruled_out: the observation that excluded it, in words; empty if it may be in force.
@@ -134,22 +129,17 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     """A probe's findings about one limit.
 
     Attributes:
-        limit: its name.
         documented: count and window in s.
         verdict: comparison of the enforced limit with the documented one.
         standing: the limiters that may be in force; if identified, no ``why``, and all of one algorithm.
         stated: the enforced numbers; None if the limiters that may be in force differ in them.
-        facts: what was accepted.
         seen: observations that no limiter explains, in words.
         fits: of all limiters, the best first.
-        bursts: the bursts of the probed key.
         scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
         shared: whether the other key and the other limit share the quota; None if unclear.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, in words.
         headers: content of other rate-limit headers, in words.
-        requests: number of requests sent.
-        rejected: number of rejected requests.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
         seconds: duration.

@@ -18,7 +18,6 @@ class BurstSender:
     """Sends requests through its caller and collects the answers.
 
     Args:
-        documented: the documented limit.
         now: unix seconds of our clock.
         rate: maximum requests/s.
         requests: maximum number of requests.
