@@ -10,6 +10,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_OF_OPERATION, LimitName, Operation
+from loadtest.errors import InputError
 from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, Limiter, LimiterSpec, at_once, in_words, make
 from loadtest.units import Limit
 from loadtest.words import limit as limit_words
@@ -20,6 +21,8 @@ JITTER_S: Final = 0.001
 """Default variation of a request's time to the server."""
 _SPARE: Final = 1.25
 """Unfinished jobs of a paced client, as a multiple of those that keep the retrieval limit busy."""
+MOST: Final = 200_000
+"""Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3
 """Windows of the longest limit over which work without end is simulated."""
 
@@ -163,6 +166,16 @@ class Work:
 
 
 def endless_count(rate: float, limits: Limits) -> int:
-    """Return the number of arrivals to simulate of work without end."""
-    windows = [each.limit.window for some in limits.candidates.values() for each in some]
-    return max(1, round(rate * max(windows) * _STREAM_WINDOWS))
+    """Return the number of arrivals to simulate of work without end.
+
+    Raises:
+        InputError: if it is above ``MOST``.
+    """
+    window = max(each.limit.window for some in limits.candidates.values() for each in some)
+    if (count := max(1, round(rate * window * _STREAM_WINDOWS))) > MOST:
+        raise InputError(
+            f"--rate is too high: {_STREAM_WINDOWS} windows of {window:g} s would take {count:,} arrivals, "
+            f"and at most {MOST:,} are simulated",
+            "Give a lower --rate, or --jobs.",
+        )
+    return count

@@ -31,7 +31,7 @@ from loadtest.runs.advise import advise
 def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
-    The present policy is that of SCENARIO, or of the run's scenario. Without either, the documented limits hold under
-    any algorithm. Nothing is sent. The result has a page, advice.json, and a scenario that confirms the advice.
+    The present policy is that of SCENARIO, or else of the run's scenario. Without either, the documented limits hold
+    under any algorithm. Nothing is sent. The result has a page, advice.json, and a scenario that confirms the advice.
     """
     return advise(**options)

@@ -1,7 +1,7 @@
 """Advice on a client's policy: the limits and execution times that are known, and the comparison of policies."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +14,16 @@ from loadtest import words
 from loadtest.advice.compare import compare
 from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
-from loadtest.advice.results import PolicyResult, save
+from loadtest.advice.results import Advice, PolicyResult, save
 from loadtest.advice.take_home import client_text
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
-from loadtest.limits import LimiterSpec
+from loadtest.limits import SHARED_SCOPES, LimiterSpec
 from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
+from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.plan import job_duration, traffic_plans
 from loadtest.processes import run_module
 from loadtest.record import run_directory
@@ -51,6 +52,7 @@ class _Known:
         source: the origin of the limits.
         candidates: the limiters that may be in force.
         assumed: the limits that rates of the scenario refer to.
+        shared: whether one limiter counts the requests of all limits, if ``assumed`` does not know it.
         unseen: the limits without a known limiter, although the source could show it.
         stated: whether a 429 states the seconds to wait.
         effective: the scenario as written.
@@ -62,6 +64,7 @@ class _Known:
     source: str
     candidates: dict[LimitName, tuple[Candidate, ...]]
     assumed: AssumedLimits
+    shared: bool = False
     unseen: Sequence[LimitName] = ()
     stated: bool = True
     keys: int = 1
@@ -99,30 +102,48 @@ def advise(
     """
     if [jobs, runs, rate].count(None) != 2:
         raise InputError("the amount of work is not clear", "Give one of --jobs 5000, --runs 500 and --rate 12/s.")
+    if None not in (rate, deadline):
+        raise InputError("work without end has no deadline", "Give --jobs or --runs with --deadline.")
+    if client is not None and not client.absolute().parent.is_dir():
+        raise InputError(f"there is no folder for {client}", "Create it first.")
     operation = Operation.SYNC_RUN if runs else Operation.ASYNC_RUN
-    known = _stated(scenario, target, targets, operation) if source is None else _found(source, operation)
-    limits = Limits(known.candidates, shared=known.assumed.one_for_all, retry_after=known.stated)
+    known = _known(source, scenario, target, targets, operation)
+    limits = Limits(known.candidates, shared=known.shared or known.assumed.one_for_all, retry_after=known.stated)
     execution_s = known.execution_s if execution is None else np.array([execution])
     notes = list(known.notes(LIMITS_OF_OPERATION[operation]))
     if execution_s is None:
-        execution_s = np.array([_ASSUMED_S])
-        notes.append(_UNKNOWN)
+        execution_s, notes = np.array([_ASSUMED_S]), [*notes, _UNKNOWN]
     count = jobs or runs or endless_count(rate or 1.0, limits)
-    work = Work(operation, count, rate, clients, np.sort(execution_s))
+    work = Work(operation, count, rate, min(clients, count), np.sort(execution_s))
     name, policy = _present(known, operation)
     limited, shown = limits.of(work.names), policy or known.recorded
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
-    directory = run_directory.new_run_directory(output_dir, "advice")
+    files: Mapping[str, str] = {}
     if policy is not None and known.effective is not None and rate is None:
         confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
         found = msgspec.structs.replace(found, confirmation=confirmed)
-        for file, text in files.items():
-            run_directory.write_atomically(directory / file, text)
-    save(found, directory)
+    _write(found, run_directory.new_run_directory(output_dir, "advice"), files)
     if client is not None:
         run_directory.write_atomically(client, client_text(found, limits))
-    run_module("loadtest.report.advice", str(directory))
     return found.exit_code
+
+
+def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
+    """Write an advice with its confirming scenario and its page, which is printed, too."""
+    for file, text in files.items():
+        run_directory.write_atomically(directory / file, text)
+    save(found, directory)
+    run_module("loadtest.report.advice", str(directory))
+
+
+def _known(
+    source: str | None, scenario: str | None, target: str | None, targets: Path | None, operation: Operation
+) -> _Known:
+    if source is None:
+        return _stated(scenario, target, targets, operation)
+    if target is not None:
+        raise InputError("--from and --target both state limits", "Give one of them.")
+    return _found(source, scenario, operation)
 
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
@@ -156,14 +177,20 @@ def _assumed(assumed: AssumedLimits, *, certain: bool) -> dict[LimitName, tuple[
 
 
 def _of_probe(file: str) -> _Known:
-    probed = run_directory.read_versioned(Path(file), ProbeResult, PROBE_SCHEMA, error=InputError)
+    remedy = "Give the probe.json of a probe's folder, or a run."
+    probed = run_directory.read_versioned(Path(file), ProbeResult, PROBE_SCHEMA, remedy=remedy, error=InputError)
     limits = DOCUMENTED | {each.limit: Limit(*each.documented) for each in probed.findings}
     standing = {each.limit: tuple(map(_strictest, each.standing)) for each in probed.findings if each.standing}
     assumed = AssumedLimits(limits)
+    one = next((each.limit for each in probed.findings if each.scope in SHARED_SCOPES and each.standing), None)
+    if one is not None:
+        standing = dict.fromkeys(LIMIT_NAMES, standing[one])
     return _Known(
-        source=f"the probe of {probed.target}",
+        source=f"a probe, {Path(file).absolute().parent.name}",
         candidates=_assumed(assumed, certain=False) | standing,
         assumed=assumed,
+        shared=one is not None,
+        stated=all(each.retry_after != NO_WAIT for each in probed.findings),
         unseen=[name for name in LIMIT_NAMES if name not in standing],
     )
 
@@ -176,10 +203,18 @@ def _strictest(found: Standing) -> Candidate:
     return Candidate(spec, Limit(max(1, int(found.count[0])), found.window_s[1]))
 
 
-def _found(source: str, operation: Operation) -> _Known:
-    """The facts of a probe's file or of a run."""
-    if source.endswith(".json"):
-        return _of_probe(source)
+def _found(source: str, scenario: str | None, operation: Operation) -> _Known:
+    """The facts of a probe's file or of a run, with the policy of ``scenario`` if it is given."""
+    known = _of_probe(source) if source.endswith(".json") else _of_run(source, operation)
+    if scenario is None:
+        return known
+    loaded = ScenarioOptions(scenario=scenario).load()
+    planned = _planned_s(loaded.scenario, operation) if known.execution_s is None else known.execution_s
+    keys, effective = loaded.scenario.keys, loaded.effective
+    return replace(known, keys=keys, effective=effective, target=None, execution_s=planned, recorded=None)
+
+
+def _of_run(source: str, operation: Operation) -> _Known:
     directory = run_directory.find_run(source)
     info, figures = run_directory.load(directory), read_figures(directory)
     embedded, assumed = info.target.embedded, AssumedLimits.recorded(info.target)

@@ -9,6 +9,7 @@ from plugins.verbs import Said
 from loadtest.advice.results import load
 from loadtest.contract import LimitName
 from loadtest.limits.probing.results import PROBE_FILE, LimitFinding, ProbeResult, Standing
+from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario
 
@@ -64,7 +65,7 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
     ]
     finding = LimitFinding(
         limit=LimitName.SYNC_RUN, documented=(10, 1.0), verdict="can't tell", standing=standing,
-        requests=1, rejected=0, seconds=1,
+        requests=1, rejected=0, seconds=1, scope="key", retry_after=NO_WAIT,
     )  # fmt: skip
     run_directory.write_json(tmp_path / PROBE_FILE, ProbeResult(target="http://here", findings=[finding]))
     said = loadtest("advise", "--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py")
@@ -73,7 +74,10 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
     found = load(directory)
     assert found.limits[LimitName.SYNC_RUN] == ("a GCRA of 3 at once, 9 per second", "a sliding log, 9 per 1.2 s")
     assert found.best.rejected == 0
-    assert '"sync_run": (8, 1.2, 2, 0.111' in (tmp_path / "client.py").read_text()
+    client = (tmp_path / "client.py").read_text()
+    assert '"sync_run": (8, 1.2, 2, 0.111' in client
+    assert "SHARED = True" in client
+    assert "//here" not in client
 
 
 def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
@@ -106,7 +110,11 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
         ([], "--jobs 5000"),
         (["--rate", "80% of limit"], "12/s"),
         (["--jobs", "5", "--from", "nowhere"], "'nowhere' is not a run"),
-        (["--jobs", "5", "--target", "nowhere"], "targets.toml"),
+        (["--jobs", "5", "--target", "nowhere"], "there is no targets.toml"),
+        (["--jobs", "5", "--target", "nowhere", "--from", "latest"], "--from and --target"),
+        (["--jobs", "5", "--client", "nowhere/client.py"], "there is no folder for nowhere/client.py"),
+        (["--rate", "20000/s"], "200,000"),
+        (["--rate", "2/s", "--deadline", "3m"], "no deadline"),
     ],
 )
 def test_bad_input(loadtest: Verb, options: list[str], words: str) -> None:

@@ -29,7 +29,7 @@ duration = "1s"
 def test_faults_count_from_the_epoch_and_are_told(launch: Fixture, tiny: Fixture, tmp_path: Path) -> None:
     """A fault from 1 s for 1 s hits what is sent then and nothing else; run.json and report.html speak of it."""
     run = launch("loadtest.cli", "run", tiny("3s", FAULTY), "--output-dir", str(tmp_path / "out"))
-    assert run.wait() in {0, 3}, run.complained  # 3: this machine was too busy for a valid run
+    assert run.wait() in {1, 3}, run.complained  # 1: unexpected errors; 3: this machine was too busy for a valid run
     (found,) = runs_in(tmp_path / "out")
     found.check_conservation()
     rows = found.requests

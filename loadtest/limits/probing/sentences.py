@@ -14,6 +14,8 @@ from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.results import LimitFinding
 from loadtest.words import count
 
+NO_WAIT: Final = "none was sent"
+"""A finding's words on Retry-After, where no rejection had it."""
 _ROUNDED_S: Final = 1.0
 """Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
 
@@ -112,7 +114,7 @@ def retry_after(answers: Sequence[HeadedAnswer]) -> str:
     rejected = [each for each in answers if each.rejected]
     having = [each for each in rejected if "retry-after" in each.headers]
     if not having:
-        return "none was sent" if rejected else ""
+        return NO_WAIT if rejected else ""
     judged = early = late = 0
     for place, each in enumerate(answers):
         if not each.rejected or (over := _over(each)) is None:
