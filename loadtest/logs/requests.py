@@ -14,7 +14,7 @@ from pyarrow import compute
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import FIRST_KIND, REQUESTS, Operation
 from loadtest.errors import InputError
-from loadtest.logs.formats import Fields, Format
+from loadtest.logs.formats import ROLES, Fields, Format
 from loadtest.logs.stamps import UNKNOWN, parse_stamps
 from loadtest.record.log_source import StampPlace
 from loadtest.words import did_you_mean
@@ -139,10 +139,9 @@ class LogRequests:
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
         """Take a block of lines; ``lines`` themselves serve for examples only."""
         n = len(fields["time"] if lines is None else lines)
-        stamps = parse_stamps(fields["time"] if "time" in fields else pa.nulls(n, pa.binary()))
-        status = _numbers(fields.get("status"), n)
+        fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
+        stamps, status, request = parse_stamps(fields["time"]), _numbers(fields["status"]), _request(fields)
         known = (stamps.ns != UNKNOWN) & ~np.isnan(status)
-        request = _request(fields, n)
         known &= request.is_valid().to_numpy(zero_copy_only=False)
         self.lines += n
         self.unknown += int(n - known.sum())
@@ -156,19 +155,19 @@ class LogRequests:
         if not known.any():
             return
         # Keys, addresses and hosts of other paths do not count.
-        n, kept = int(known.sum()), pa.array(known)
+        kept = pa.array(known)
         fields = {role: column.filter(kept) for role, column in fields.items()}
         stamped, status, operation = stamps.ns[known], status[known], operation[known]
         self.digits, self.zoneless = min(self.digits, stamps.digits), self.zoneless or stamps.zoneless
-        self.formats[form.name] += n
+        self.formats[form.name] += len(status)
         at = self.stamp or form.stamp
         self.stamps.add(at)
-        took = _took(fields, n)
+        took = _took(fields)
         start = stamped - np.where(np.isnan(took), 0.0, took).astype(np.int64) if at == "end" else stamped
         columns = LogColumns(
-            start, took, operation, _whole(status, _STATUSES), _whole(_numbers(fields.get("bytes"), n), _SIZES),
+            start, took, operation, _whole(status, _STATUSES), _whole(_numbers(fields["bytes"]), _SIZES),
             *(
-                np.full(n, -1, np.int32) if (column := fields.get(role)) is None else numbers.of(column)
+                numbers.of(fields[role])
                 for role, numbers in (
                     ("key", self.keys), ("address", self.addresses), ("host", self.hosts),
                     ("retry_after", self.waits), ("rate_limit", self.headers),
@@ -190,19 +189,16 @@ class LogRequests:
         return columns.where(np.argsort(columns.start, kind="stable"))
 
 
-def _request(fields: Fields, n: int) -> pa.Array:
+def _request(fields: Fields) -> pa.Array:
     """Return method and path of each line, null where it has none."""
-    if "method" in fields and "path" in fields:
-        return compute.binary_join_element_wise(fields["method"], fields["path"], b" ")
-    found = compute.extract_regex(fields["request"] if "request" in fields else pa.nulls(n, pa.binary()), _REQUEST)
-    method, path = (compute.if_else(found.is_valid(), part, None) for part in found.flatten())
+    found = compute.extract_regex(fields["request"], _REQUEST)
+    parts = (compute.if_else(found.is_valid(), part, None) for part in found.flatten())
+    method, path = map(compute.coalesce, (fields["method"], fields["path"]), parts)
     return compute.binary_join_element_wise(method, path, b" ")
 
 
-def _numbers(column: pa.Array | None, n: int) -> Floats:
+def _numbers(column: pa.Array) -> Floats:
     """Return the numbers of a column of bytes; NaN where there is none."""
-    if column is None:
-        return np.full(n, np.nan)
     digits = compute.extract_regex(column, r"^(?P<number>-?[0-9]{1,15}(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,2})?)$")
     texts = compute.if_else(digits.is_valid(), digits.field(0), None)
     numbers = texts.cast(pa.string()).cast(pa.float64())
@@ -214,9 +210,9 @@ def _whole(numbers: Floats, most: float) -> Ints:
     return np.where((numbers > 0) & (numbers < most), numbers, -1).astype(np.int64)
 
 
-def _took(fields: Fields, n: int) -> Floats:
+def _took(fields: Fields) -> Floats:
     """Return each request's duration in ns; NaN where it is unknown or below zero."""
-    seconds = _numbers(fields.get("duration"), n)
-    took = np.where(np.isnan(seconds), _numbers(fields.get("duration_ms"), n) / 1e3, seconds) * 1e9
+    seconds = _numbers(fields["duration"])
+    took = np.where(np.isnan(seconds), _numbers(fields["duration_ms"]) / 1e3, seconds) * 1e9
     possible: Bools = (took >= 0) & (took < 1e15)
     return np.where(possible, np.rint(took), np.nan)
