@@ -51,7 +51,7 @@ def compare(
         bound_s=bound_s,
         policies=tuple(results),
         sentence=_sentence(results, work),
-        reasons=(*_deadline(best, bound_s, deadline_s), *_reasons(work, limits, spacing), *notes),
+        reasons=(*_deadline(best, bound_s, deadline_s), *_reasons(best, work, limits, spacing), *notes),
         exit_code=int(ExitCode.FAIL if late else ExitCode.PASS),
     )
 
@@ -117,7 +117,7 @@ def _deadline(best: PolicyResult, bound_s: float | None, deadline_s: float | Non
         yield f"The paced policy {'meets' if met else 'misses'} the deadline of {seconds(deadline_s)}."
 
 
-def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> Iterator[str]:
+def _reasons(best: PolicyResult, work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> Iterator[str]:
     most = min(limits.rate(name) for name in work.names)
     if work.polled and math.isfinite(most) and not limits.shared:
         yield f"With one poll a job the limits accept at most {rate(most)}."
@@ -126,6 +126,8 @@ def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> 
     if work.clients > 1:
         apart = joined([f"{_time(each)} on {name}" for name, each in spacing.items()])
         yield f"{work.clients} clients share the limits: each leaves {apart} between requests."
+        if best.rejected:
+            yield "The paced policy still gets 429s: no client sees the requests of the other clients."
     several: dict[str, list[str]] = {}
     for name in work.names:
         if len(found := limits.candidates[name]) > 1:

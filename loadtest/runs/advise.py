@@ -237,13 +237,13 @@ def _of_run(source: str, operation: Operation) -> _Known:
     )
 
 
-def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -> PolicyResult:
-    """The 429s of a log's requests on the limits that the work uses, as recorded."""
-    used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation]]
-    sent, rejected = (sum(each.sent for each in used), sum(each.throttled for each in used))
+def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -> PolicyResult | None:
+    """The 429s of a log's requests on the limits that the work uses, as recorded; None without such requests."""
+    used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation] and each.sent]
+    sent, rejected = sum(each.sent for each in used), sum(each.throttled for each in used)
     duration = words.seconds(round(elapsed_s or 0.0, 1))
     recorded = f"{words.counted(rejected, '429')} of {words.counted(sent, 'request')} in {duration}"
-    return PolicyResult(name=PRESENT, words=recorded, done=None, requests=sent, rejected=rejected)
+    return PolicyResult(name=PRESENT, words=recorded, done=None, requests=sent, rejected=rejected) if used else None
 
 
 def _inferred(found: InferredLimiter, assumed: LimiterSpec) -> Candidate:

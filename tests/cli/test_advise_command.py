@@ -101,6 +101,8 @@ def test_advice_from_a_log(loadtest: Verb, tmp_path: Path) -> None:
         in load(directory).sentence
     )
     assert best.rejected == 0
+    said = loadtest("advise", "--from", str(next((tmp_path / "reports").glob("*-imported-*"))), "--jobs", "10")
+    assert "In the log" not in said.out
 
 
 @pytest.mark.parametrize(
