@@ -4,7 +4,7 @@ A log does not state which requests share a limiter, so each key (or address) an
 is stated only if the decisions exclude every count that differs by more than 3 %.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,7 +17,7 @@ from loadtest.analysis.verdict import Verdict
 from loadtest.arrays import Floats, Ints
 from loadtest.errors import ExitCode
 from loadtest.limits import LimiterSpec
-from loadtest.limits.fits import SIGNIFICANT, Fit, sign_test
+from loadtest.limits.fits import SIGNIFICANT, sign_test
 from loadtest.limits.inference import Inference, infer
 from loadtest.limits.intervals import count_interval
 from loadtest.limits.loads import RequestLog
@@ -27,7 +27,6 @@ from loadtest.words import count, counted, percent, share
 
 _SURE: Final = 0.03
 """Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
-_COARSE_S: Final = 0.5
 _HELD_S: Final = 0.25
 """Assumed time in s from a decision to the stamp, where a log is stamped at a request's end and lacks durations."""
 
@@ -102,20 +101,18 @@ def _better(found: list[_Found]) -> list[_Found]:
     fitting = [one for one in found if one[1].named] or found[:1]
     if len(fitting) == 1:
         return fitting
-    wrong = [set(log.place[fit.wrong & log.judged].tolist()) for log, fit in _best_fits(fitting)]
+    wrong = []
+    for log, inference in fitting:
+        missed = inference.named[0].wrong
+        judged = log.part(0, len(missed))
+        wrong.append(set(judged.place[missed & judged.judged].tolist()))
     fewer = [len(wrong[1] - wrong[0]), len(wrong[0] - wrong[1])]
     return [one for place, one in enumerate(fitting) if sign_test(fewer[1 - place], fewer[place]) > SIGNIFICANT]
 
 
-def _best_fits(found: list[_Found]) -> Iterator[tuple[RequestLog, Fit]]:
-    for log, inference in found:
-        fit = inference.named[0]
-        yield log.part(0, len(fit.wrong)), fit
-
-
 def _tolerance(source: SourceInfo, delay_s: float) -> float:
     """Return the longest time from a logged start to the decision, in s."""
-    tolerance = delay_s + (source.grain_s if source.grain_s > _COARSE_S else 2 * source.grain_s)
+    tolerance = delay_s + (source.grain_s if source.coarse else 2 * source.grain_s)
     return tolerance + (_HELD_S if source.stamp == "end" and not source.service_times else 0.0)
 
 
@@ -139,7 +136,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
     """Return the count of all limiters that fit; None if it is not sure."""
     if inference.word not in ("named", "several"):
         return None
-    if source.grain_s > _COARSE_S:
+    if source.coarse:
         # At an even rate, seconds hide which requests were rejected: almost any count of all requests fits.
         counts_all = any(fit.spec.count_rejected for fit in inference.named)
         smallest = min(fit.limit.count for fit in inference.named)
@@ -160,7 +157,7 @@ def _why(source: SourceInfo, inference: Inference) -> str:
         return "no request passed after the first 429"
     if inference.rejected == inference.n:
         return "every request got 429"
-    if source.grain_s > _COARSE_S:
+    if source.coarse:
         return "stamps of whole seconds"
     if inference.word == "none":
         return f"no known limiter explains its {share(inference.rejected / inference.n)} of 429s"

@@ -30,3 +30,8 @@ class SourceInfo(msgspec.Struct, kw_only=True):
     """The origin of the keys' indices."""
     zone: bool = True
     """Whether stamps have a time zone; otherwise they count as UTC."""
+
+    @property
+    def coarse(self) -> bool:
+        """Whether stamps are of whole seconds, which hide the order of requests."""
+        return self.grain_s >= 1

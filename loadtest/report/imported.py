@@ -1,14 +1,10 @@
 """Parts of an imported run's page: the log as its source, and what a log cannot show."""
 
-from collections.abc import Iterator
-
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.run_record import Record
 from loadtest.record.log_source import SourceInfo
 from loadtest.report.page import Point
 from loadtest.words import count, duration_ms
-
-_COARSE_S = 0.5
 
 
 def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
@@ -39,21 +35,16 @@ def times_note(source: SourceInfo) -> Point:
 
 def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
     """Return what the run's log cannot show, with reasons as details."""
-    source = findings.record.info.source
-    phrases = (phrase.partition(": ") for phrase in (() if source is None else _unknown(source)))
-    return tuple(Point(text, why) for text, _, why in phrases)
-
-
-def _unknown(source: SourceInfo) -> Iterator[str]:
-    if not source.service_times:
-        yield "any response time: the log has no durations"
-    yield "when clients meant to send: response times exclude the wait before a request was sent"
-    yield "what became of jobs: a log names neither a submit's job nor a job's state"
-    yield "which retrievals were polls: all count as retrievals"
-    yield "requests that did not reach the log"
-    if source.grain_s > _COARSE_S:
-        yield "the order of requests within a second: stamps are of whole seconds"
-    if source.key == "address":
-        yield "which requests shared an API key: client addresses replace the keys"
-    if source.key == "none":
-        yield "whether limits are per key: the log has neither keys nor addresses"
+    if (source := findings.record.info.source) is None:
+        return ()
+    unknown = (
+        (not source.service_times, "any response time", "the log has no durations"),
+        (True, "when clients meant to send", "response times exclude the wait before a request was sent"),
+        (True, "what became of jobs", "a log names neither a submit's job nor a job's state"),
+        (True, "which retrievals were polls", "all count as retrievals"),
+        (True, "requests that did not reach the log", ""),
+        (source.coarse, "the order of requests within a second", "stamps are of whole seconds"),
+        (source.key == "address", "which requests shared an API key", "client addresses replace the keys"),
+        (source.key == "none", "whether limits are per key", "the log has neither keys nor addresses"),
+    )
+    return tuple(Point(text, why) for applies, text, why in unknown if applies)
