@@ -76,6 +76,12 @@ class TargetError(LoadtestError):
     exit_code = ExitCode.TARGET
 
 
+class AbortedError(LoadtestError):
+    """A run that ended before its load began."""
+
+    exit_code = ExitCode.ABORTED
+
+
 class RecordError(LoadtestError):
     """A run directory without a readable record."""
 

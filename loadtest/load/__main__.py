@@ -35,7 +35,7 @@ from locust.log import setup_logging
 from locust.runners import LocalRunner, MasterRunner
 
 from loadtest.credentials import credentials, side_environment
-from loadtest.errors import ExitCode, InputError, LoadtestError, TargetError
+from loadtest.errors import AbortedError, ExitCode, InputError, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
@@ -175,9 +175,9 @@ def _await_workers(mailbox: Mailbox, processes: list["subprocess.Popen[bytes]"],
             if interrupted.is_set():
                 raise LoadtestError(f"interrupted while {connected} of {expected} workers were connected")
             if any(process.poll() is not None for process in processes):
-                raise LoadtestError("a worker process ended at once; see load.log")
+                raise AbortedError("a worker process ended at once; see load.log")
             if processes and time.monotonic() - begun > _PATIENCE:
-                raise LoadtestError(f"only {connected} of {expected} worker processes connected within {_PATIENCE:g} s")
+                raise AbortedError(f"only {connected} of {expected} worker processes connected within {_PATIENCE:g} s")
             if time.monotonic() - reported > _REPORT_EVERY:
                 reported = time.monotonic()
                 _write(WaitingForWorkers(connected, expected))
