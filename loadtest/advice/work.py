@@ -138,12 +138,12 @@ class Work:
     execution_s: Floats = field(default_factory=lambda: np.array([1.0]))
     epoch: float = 1.8e9 - 1.8e9 % 3600
 
-    @property
+    @cached_property
     def submit(self) -> LimitName:
         """The limit of the first request."""
         return LIMIT_OF_OPERATION[self.operation]
 
-    @property
+    @cached_property
     def polled(self) -> bool:
         return self.operation == Operation.ASYNC_RUN
 
