@@ -24,6 +24,7 @@ PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
 """Jobs in progress at the same time in each client that does not pace itself, at least."""
+_AIMD: Final = "begins at a tenth of the limit, and adapts its pace to 429s"
 _POLL_S: Final = 1.0
 """Seconds between polls where a client gives none."""
 
@@ -99,13 +100,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states", openai),
         make("stamina", "10 attempts within 45 s", stamina),
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
-        Policy(
-            "AIMD",
-            "begins at a tenth of the limit, and adapts its pace to 429s",
-            give_up,
-            every_second,
-            gates=partial(doors, work, limits, 0.1),
-        ),
+        make("AIMD", _AIMD, give_up, gates=partial(doors, work, limits, 0.1)),
     ]
 
 

@@ -90,10 +90,8 @@ def _policies(found: Advice) -> Table:
     if len(worst) == 1:
         without.add("~Worst limit")
     shown = {label: of for label, of in columns.items() if label not in without}
-    bound = "" if found.bound_s is None else f"No client can be faster than the bound of {seconds(found.bound_s)}. "
     same = f" Worst limit of every policy: {worst.pop()}." if len(worst) == 1 else ""
-    note = f"{bound}Wait: from acceptance to the result.{same}"
-    return table_of("policies", "Policies", shown, found.policies, note)
+    return table_of("policies", "Policies", shown, found.policies, f"Wait: from acceptance to the result.{same}")
 
 
 def _time(found: Advice, row: PolicyResult) -> TableCell:
