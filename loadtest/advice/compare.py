@@ -13,6 +13,7 @@ from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Limits, Work, World
 from loadtest.contract import LimitName
 from loadtest.errors import ExitCode
+from loadtest.program import mention
 from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
 
 
@@ -127,7 +128,8 @@ def _reasons(best: PolicyResult, work: Work, limits: Limits, spacing: Mapping[Li
         apart = joined([f"{_time(each)} on {name}" for name, each in spacing.items()])
         yield f"{work.clients} clients share the limits: each leaves {apart} between requests."
         if best.rejected:
-            yield "The paced policy still gets 429s: no client sees the requests of the other clients."
+            yield f"The paced policy still gets 429s, most of {best.worst}: clients do not see each other."
+            yield f"{mention('probe')} tells which limiter is in force."
     several: dict[str, list[str]] = {}
     for name in work.names:
         if len(found := limits.candidates[name]) > 1:

@@ -38,7 +38,7 @@ _DRAWN: Final = 1000
 """Execution times drawn from a workflow's parameters."""
 _ASSUMED_S: Final = 1.0
 """Execution time in s where nothing is known."""
-_UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from RUN."
+_UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from a run that made load."
 _UNSEEN: Final = "The limiter on {} is not known: {} under any algorithm is assumed."
 _OTHER_WINDOW_S: Final = 60.0
 """Window in s of a limit that has none, a concurrency limit."""
