@@ -11,10 +11,15 @@ import traceback
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loadtest.errors import ExitCode, LoadtestError
 from loadtest.foreign_text import visible_output
 from loadtest.program import open_command, pasteable
+from loadtest.record.run_directory import write_atomically
+
+if TYPE_CHECKING:
+    from loadtest.report.page import Page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +48,33 @@ def _make(options: Namespace) -> int:
     steps = (("report", open_command(shown / "report.html")), ("next  ", run.next_step(shown)))
     terminal.show(page, steps, full=options.full)
     return page.exit_code
+
+
+def make_pages(argv: Sequence[str] | None, file: str, build: Callable[[Path], "Page"], *, answer: bool = False) -> int:
+    """Make a page of the directory in ``argv`` beside its ``file``, with the name of ``file``, and print where it is.
+
+    ``answer`` prints the page's first screen, too. Errors go to stderr, without a traceback.
+    """
+    name = Path(file).stem
+    parser = ArgumentParser(prog=f"python -m loadtest.report.{name}", description=f"Make the pages of {file}.")
+    parser.add_argument("directory", type=Path, help=f"where {file} is")
+    directory = parser.parse_args(argv).directory
+    return guarded(lambda: _make_pages(directory, name, build, answer=answer), f"the pages to {directory}")
+
+
+def _make_pages(directory: Path, name: str, build: Callable[[Path], "Page"], *, answer: bool) -> int:
+    from loadtest.report.formats import html, markdown, terminal  # noqa: PLC0415 - as in ``_make``
+
+    page, shown = build(directory), str(short(directory / f"{name}.html"))
+    if page.folder:
+        html.write_plots(page.plots, directory / page.folder)
+    write_atomically(directory / f"{name}.html", html.render_html(page))
+    write_atomically(directory / f"{name}.md", markdown.render_markdown(page))
+    if answer:
+        terminal.show(page, [("page", shown)])
+    else:
+        print(f"page  {shown}")
+    return int(ExitCode.PASS)
 
 
 def guarded(make: Callable[[], int], what: str) -> int:

@@ -1,7 +1,6 @@
 """``python -m loadtest.report.advice DIR``: make the pages of DIR's advice from its ``advice.json`` alone."""
 
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,40 +10,23 @@ from loadtest.advice.results import FILE_NAME, Advice, PolicyResult, load
 from loadtest.contract import Operation
 from loadtest.errors import ExitCode
 from loadtest.program import command_line
-from loadtest.record.run_directory import write_atomically
-from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats import terminal
-from loadtest.report.formats.html import render_html
-from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.__main__ import make_pages, short
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of
 from loadtest.words import NOTHING, count, duration_ms, seconds, times_as
 
-_PAGE = "advice.html"
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages and print the answer; errors go to stderr, without a traceback."""
-    parser = ArgumentParser(prog="python -m loadtest.report.advice", description="Make an advice's pages.")
-    parser.add_argument("directory", type=Path, help="where advice.json is")
-    directory = parser.parse_args(argv).directory
-    return guarded(lambda: _write(directory), f"the pages to {directory}")
+    """Make the pages and print the answer."""
+    return make_pages(argv, FILE_NAME, build, answer=True)
 
 
-def _write(directory: Path) -> int:
-    """Write advice.html and advice.md beside ``advice.json``, and print the first screen.
+def build(directory: Path) -> Page:
+    """Make the page of a directory's advice.
 
     Raises:
         RecordError: if it cannot be read.
     """
-    page, shown = build(load(directory), short(directory)), short(directory)
-    write_atomically(directory / _PAGE, render_html(page))
-    write_atomically(directory / "advice.md", render_markdown(page))
-    terminal.show(page, [("page", str(shown / _PAGE))])
-    return int(ExitCode.PASS)
-
-
-def build(found: Advice, directory: Path) -> Page:
-    """Make the page of an advice, whose files are in ``directory`` as a user may type it."""
+    found = load(directory)
     steps: tuple[NextStep, ...] = ()
     facts = [(f"Limiter of {name}", "; or ".join(each)) for name, each in found.limits.items()]
     p50, p95, most = (duration_ms(each * 1000) for each in found.execution_s)
@@ -57,7 +39,7 @@ def build(found: Advice, directory: Path) -> Page:
         times = ", ".join(f"{name} {seconds(each)}" for name, each in found.confirmation.seconds.items())
         facts.append(("Virtual times of the confirming run", times))
         words = f"Run both policies for real; {times} are expected."
-        steps = (NextStep(words, command_line("run", str(directory / found.confirmation.file))),)
+        steps = (NextStep(words, command_line("run", str(short(directory) / found.confirmation.file))),)
     return Page(
         about=("Advice", found.source),
         tab="Advice for a client",

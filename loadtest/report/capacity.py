@@ -4,7 +4,6 @@ The pages show the answer, times and 429s over the rate, and all levels.
 """
 
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -12,14 +11,11 @@ from typing import Final
 
 from markupsafe import Markup
 
-from loadtest.capacity.results import Capacity, EntryLevel, Level, load
+from loadtest.capacity.results import FILE_NAME, Capacity, EntryLevel, Level, load
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record import run_directory
 from loadtest.record.effective_scenario import polling
-from loadtest.record.run_directory import write_atomically
-from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats.html import render_html, write_plots
-from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.__main__ import make_pages
 from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.words import NOTHING, count
 
@@ -27,15 +23,12 @@ _TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusiv
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages; errors go to stderr, without a traceback."""
-    parser = ArgumentParser(prog="python -m loadtest.report.capacity", description="Make a capacity search's pages.")
-    parser.add_argument("directory", type=Path, help="where capacity.json is")
-    directory = parser.parse_args(argv).directory
-    return guarded(lambda: _write(directory), f"the pages to {directory}")
+    """Make the pages."""
+    return make_pages(argv, FILE_NAME, build)
 
 
-def _write(directory: Path) -> int:
-    """Write capacity.html, capacity.md and plots/capacity.svg beside ``capacity.json``, and say where.
+def build(directory: Path) -> Page:
+    """Make the page of a directory's capacity search.
 
     Raises:
         RecordError: if it cannot be read.
@@ -44,7 +37,7 @@ def _write(directory: Path) -> int:
 
     found = load(directory)
     plots, levels = draw_capacity(found), _levels(found, _polled(directory, found))
-    page = Page(
+    return Page(
         about=("Capacity and bottleneck", f"{found.scenario} / {found.stage}"),
         tab=f"Capacity of {found.scenario}",
         heading=found.title,
@@ -55,11 +48,6 @@ def _write(directory: Path) -> int:
         footer=Markup("{} Each level is a run with a report of its own.").format(found.target),
         folder="plots",
     )
-    write_plots(plots, directory / "plots")
-    write_atomically(directory / "capacity.html", render_html(page))
-    write_atomically(directory / "capacity.md", render_markdown(page))
-    print(f"page  {short(directory / 'capacity.html')}")
-    return int(ExitCode.PASS)
 
 
 def _polled(directory: Path, found: Capacity) -> dict[str, str]:

@@ -5,14 +5,12 @@ The pages show what was accepted over time, the limits that may be in force, and
 
 import math
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
 
-from loadtest.errors import ExitCode
 from loadtest.limits.probing import sentences
 from loadtest.limits.probing.results import (
     PROBE_FILE,
@@ -22,12 +20,10 @@ from loadtest.limits.probing.results import (
     ModelFit,
     ProbeResult,
 )
-from loadtest.record.run_directory import read_versioned, write_atomically
-from loadtest.report.__main__ import guarded, short
-from loadtest.report.formats.html import render_html, write_plots
-from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import Page, Plot, Section, Table, TableCell, TableColumns, Tone, table_of
-from loadtest.words import count
+from loadtest.record.run_directory import read_versioned
+from loadtest.report.__main__ import make_pages
+from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.words import count, times_as
 
 _TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": "unsure"}
 """Tones of verdicts; every other verdict contradicts the documentation."""
@@ -37,15 +33,12 @@ _MOST_TIMES: Final = 100_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages; errors go to stderr, without a traceback."""
-    parser = ArgumentParser(prog="python -m loadtest.report.probe", description="Make a probe's pages.")
-    parser.add_argument("directory", type=Path, help=f"where {PROBE_FILE} is")
-    directory = parser.parse_args(argv).directory
-    return guarded(lambda: _write(directory), f"the pages to {directory}")
+    """Make the pages."""
+    return make_pages(argv, PROBE_FILE, build)
 
 
-def _write(directory: Path) -> int:
-    """Write probe.html, probe.md and the plots beside ``probe.json``, and say where.
+def build(directory: Path) -> Page:
+    """Make the page of a directory's probe: for each limit the facts, its requests over time, and every limiter's fit.
 
     Raises:
         RecordError: if it cannot be read.
@@ -53,19 +46,8 @@ def _write(directory: Path) -> int:
     from loadtest.report.plots import draw_probe  # noqa: PLC0415 - matplotlib is slow to import
 
     result = read_versioned(directory / PROBE_FILE, ProbeResult, PROBE_SCHEMA)
-    plots = draw_probe(result.findings)
-    page = page_of(result, plots)
-    write_plots(plots, directory / "plots")
-    write_atomically(directory / "probe.html", render_html(page))
-    write_atomically(directory / "probe.md", render_markdown(page))
-    print(f"page  {short(directory / 'probe.html')}")
-    return int(ExitCode.PASS)
-
-
-def page_of(result: ProbeResult, plots: Sequence[Plot] = ()) -> Page:
-    """Return a probe's page: for each limit the facts, its requests over time, and the fit of each limiter."""
     found = result.findings
-    drawn = {plot.name: (plot,) for plot in plots}
+    drawn = {plot.name: (plot,) for plot in draw_probe(found)}
     tones = {_TONES.get(each.verdict, "bad") for each in found}
     return Page(
         about=("Rate limits", result.target),
@@ -102,8 +84,7 @@ def _fits(found: LimitFinding) -> Table:
 def _times(log_ratio: float) -> str:
     if log_ratio > math.log(_MOST_TIMES):
         return f"over {count(_MOST_TIMES)}"
-    times = f"{math.exp(log_ratio):.3g}"
-    return times if log_ratio < math.log(1000) else count(float(times))
+    return times_as(float(f"{math.exp(log_ratio):.3g}"))
 
 
 if __name__ == "__main__":
