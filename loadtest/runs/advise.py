@@ -21,7 +21,7 @@ from loadtest.arrays import Floats
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LIMITS_OF_OPERATION, LimitName, Operation
 from loadtest.errors import InputError
-from loadtest.limits import SHARED_SCOPES, LimiterSpec
+from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
 from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.plan import job_duration, traffic_plans
@@ -182,7 +182,7 @@ def _of_probe(file: str) -> _Known:
     limits = DOCUMENTED | {each.limit: Limit(*each.documented) for each in probed.findings}
     standing = {each.limit: tuple(map(_strictest, each.standing)) for each in probed.findings if each.standing}
     assumed = AssumedLimits(limits)
-    one = next((each.limit for each in probed.findings if each.scope in SHARED_SCOPES and each.standing), None)
+    one = next((each.limit for each in probed.findings if each.shared.get("other limit") and each.standing), None)
     if one is not None:
         standing = dict.fromkeys(LIMIT_NAMES, standing[one])
     return _Known(

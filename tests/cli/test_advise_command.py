@@ -65,7 +65,7 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
     ]
     finding = LimitFinding(
         limit=LimitName.SYNC_RUN, documented=(10, 1.0), verdict="can't tell", standing=standing,
-        requests=1, rejected=0, seconds=1, scope="key", retry_after=NO_WAIT,
+        requests=1, rejected=0, seconds=1, shared={"other limit": True}, retry_after=NO_WAIT,
     )  # fmt: skip
     run_directory.write_json(tmp_path / PROBE_FILE, ProbeResult(target="http://here", findings=[finding]))
     said = loadtest("advise", "--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py")
