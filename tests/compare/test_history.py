@@ -16,14 +16,6 @@ from loadtest.compare.measurements import mismatch
 NAME = "regression.jsonl"
 
 
-@pytest.fixture(name="path")
-def three_runs(tmp_path: Path) -> Path:
-    """A history of three runs."""
-    path = tmp_path / NAME
-    history_file.append(path, *(made_line(day) for day in range(3)))
-    return path
-
-
 def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
     """Every field of every line, also in a folder that is made for it; a file that is not there is an empty history."""
     path = history_file.path_for(tmp_path / "new" / "folder", "regression")

@@ -23,14 +23,6 @@ from loadtest.errors import ExitCode, InputError
 NAME = "regression.jsonl"
 
 
-@pytest.fixture(name="path")
-def three_runs(tmp_path: Path) -> Path:
-    """A history of three runs."""
-    path = tmp_path / NAME
-    history_file.append(path, *(made_line(day) for day in range(3)))
-    return path
-
-
 def test_a_line_cut_off_anywhere_is_moved_away_and_nothing_else_is_lost(path: Path) -> None:
     """As a crash leaves it: at each byte. The reader says so; the next writer repairs it, and keeps what was cut."""
     whole = path.read_bytes()
