@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
+from plugins.launched import page_at
 from plugins.processes import Fixture, until
 from plugins.records import runs_in
 from plugins.verbs import CARRIED_OUT
@@ -66,7 +67,7 @@ def test_the_web_ui_starts_and_stops_workers(locusts, open_api, *, tmp_path, fre
     )
     runs: list[Any] = []
     with httpx.Client(base_url=page, trust_env=False, timeout=30) as client:
-        until(lambda: "reported as ready. 2 workers" in master.complained)
+        until(lambda: "reported as ready. 2 workers" in master.complained and page_at(page))
         for number in (1, 2):
             until(lambda: client.get("/stats/requests").json()["state"] in {"ready", "stopped"})
             until(lambda: client.post("/swarm", data={"host": open_api.url}).json()["success"])

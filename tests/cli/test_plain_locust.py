@@ -1,6 +1,5 @@
 """Plain ``locust`` in the checkout: the same runs, under Locust's own command line and exit codes."""
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -9,9 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from plugins.launched import ROOT, in_session, metrics_at
+from plugins.launched import ROOT, in_session, metrics_at, page_at
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import runs_in
 from plugins.verbs import until_valid
@@ -117,9 +115,7 @@ def test_a_started_page_below_another_path_ends_with_the_verdict(locust, open_ap
 
     def answered() -> bool:
         for path in ("/lt/", "/lt/runs"):
-            with contextlib.suppress(httpx.TransportError):
-                answer = httpx.get(f"http://127.0.0.1:{free_port}{path}", trust_env=False, verify=False)
-                pages[path] = answer.text if answer.status_code == 200 else ""
+            pages[path] = page_at(f"http://127.0.0.1:{free_port}{path}") or pages.get(path, "")
         return all(pages.get(path) for path in ("/lt/", "/lt/runs"))
 
     until(answered)

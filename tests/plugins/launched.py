@@ -106,13 +106,18 @@ def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
         each.process.wait()
 
 
+def page_at(url: str, **headers: str) -> str:
+    """The text there; empty while nothing listens, or where the answer is not a page."""
+    try:
+        answer = httpx.get(url, headers=headers, trust_env=False, verify=False, timeout=30)
+    except httpx.TransportError:
+        return ""
+    return answer.text if answer.status_code == 200 else ""
+
+
 def metrics_at(port: int, path: str = "/metrics", **headers: str) -> dict[str, float]:
     """The metrics there, as Prometheus's client reads them; none while, or where, there are none."""
-    try:
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, trust_env=False, verify=False)
-    except httpx.TransportError:
-        return {}
-    families = text_string_to_metric_families(answer.text) if answer.status_code == 200 else ()
+    families = text_string_to_metric_families(page_at(f"http://127.0.0.1:{port}{path}", **headers))
     return {sample.name: sample.value for family in families for sample in family.samples}
 
 
@@ -174,10 +179,7 @@ def web_ui(start_module: Callable[..., Started], free_port: int, tmp_path: Path)
 
         def answers() -> bool:
             assert started.process.poll() is None, started.complained
-            try:
-                return up[-1].get("/").status_code == 200
-            except httpx.TransportError:
-                return False
+            return bool(page_at(up[-1].url))
 
         until(answers)
         return up[-1]
