@@ -1,5 +1,6 @@
 """Child processes: starting, interrupting and stopping them, their addresses, and the limit of open files."""
 
+import ipaddress
 import signal
 import socket
 import subprocess
@@ -36,6 +37,14 @@ def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]
 def address_text(host: str, port: int) -> str:
     """Format an address as ``parse_address`` reads it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is loopback, judged by its name or address without resolving it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)

@@ -23,7 +23,7 @@ from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS
-from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure
+from loadtest.analysis.verdict import Judged, Measured, find_figures, judge_one, judged_by, measure, too_few
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.metrics import METRICS, PARTS, SUMMARIES, Cell, field_of
 from loadtest.record.effective_scenario import written_entry
@@ -281,6 +281,10 @@ def judge_any(
         missing = threshold if sides[0] is None else base
         return judged(judgement="inconclusive", why=f"the run has no figures for {missing.scope}")
     here, there = (measure(threshold.metric, side) for side in sides if side is not None)
+    for each, side in zip((threshold, base), sides, strict=True):
+        if side is not None and (few := too_few(side)):
+            why = f"{each.scope}: {few}"
+            return judged(judgement="inconclusive", value=here.value, base=there.value, n=here.n, why=why)
     against_zero = replace(threshold, value=0.0)
     judgement = judge(against_zero, _bounds(here, there, threshold.value))
     stages = _stages(base, record), _stages(threshold, record)

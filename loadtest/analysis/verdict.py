@@ -122,8 +122,7 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
     if figures is None:
         return judged(judgement="inconclusive", why=f"the run has no figures for {threshold.scope}")
     measured, unsure = measure(threshold.metric, figures), ""
-    if (sent := figures.operations.sent) < FEWEST_OPERATIONS:
-        few = f"only {counted(sent, 'operation')} sent, and it takes {FEWEST_OPERATIONS}"
+    if few := too_few(figures):
         return judged(judgement="inconclusive", value=measured.value, n=measured.n, why=few)
     if threshold.metric.rpartition(".")[2] in PERCENTILES and measured.value is not None:
         interval, unsure = _interval(threshold, metrics, intervals)
@@ -148,6 +147,13 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
         n=measured.n,
         why=(unsure or _why(threshold, measured, expected, marginal=marginal)) if judgement == "inconclusive" else "",
     )
+
+
+def too_few(figures: CountedFigures) -> str:
+    """Return why so few operations cannot be judged; empty if they suffice."""
+    sent = figures.operations.sent
+    few = f"only {counted(sent, 'operation')} sent, and it takes {FEWEST_OPERATIONS}"
+    return few if sent < FEWEST_OPERATIONS else ""
 
 
 def _interval(

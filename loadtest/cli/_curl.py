@@ -3,7 +3,6 @@
 The key is parsed only to keep it out of all files. Messages show no part of the command that could be the key.
 """
 
-import ipaddress
 import json
 import re
 import shlex
@@ -16,6 +15,7 @@ import click
 
 from loadtest.contract import FIRST_KIND, JOB_KINDS, JOB_OPERATIONS, REQUESTS, Operation
 from loadtest.errors import InputError
+from loadtest.processes import is_loopback
 from loadtest.targets import server_of
 
 _DATA: Final = ("-d", "--data", "--data-raw", "--data-ascii", "--data-binary", "--json")
@@ -60,11 +60,7 @@ class CurlRequest:
     @property
     def loopback(self) -> bool:
         """Whether its host is loopback, judged by name without resolving it."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return host == "localhost" or ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(urlsplit(self.url).hostname or "")
 
 
 _QUOTED: Final = re.compile(r"""\$'(?P<ansi>(?:[^'\\]|\\.)*)'|'[^']*'|"(?:[^"\\]|\\.)*"|\\.""", re.DOTALL)

@@ -4,7 +4,6 @@ Its options are the settings of ``loadtest.reference_settings``. The first line 
 parent process reads the URL from it.
 """
 
-import ipaddress
 import math
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from loadtest.contract import ALL, ERROR_CODES, LIMIT_NAMES
 from loadtest.credentials import LOCAL_KEY, api_keys, workflow_endpoint
 from loadtest.errors import InputError, WrongValueError
 from loadtest.faults import parse, to_words
+from loadtest.processes import is_loopback
 from loadtest.reference_settings import Recode, ServerConfig, Setting, settings_of
 from loadtest.units import Limit, parse_limit
 from loadtest.words import nearest
@@ -82,7 +82,9 @@ def server_config(**options: Any) -> ServerConfig:
     Raises:
         InputError: if a value is invalid, or two conflict.
     """
-    _check_loopback(options["host"])
+    # The server has no protection against other machines.
+    if not is_loopback(host := options["host"]):
+        raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")
     options["enforce"] = dict(_read("--limit", text, _limit) for text in options["enforce"])
     options["answers"] = dict(_read("--answer", text, _answer) for text in options["answers"])
     options["fault"] = tuple(_read("--fault", text, parse) for text in options["fault"])
@@ -91,16 +93,6 @@ def server_config(**options: Any) -> ServerConfig:
     except WrongValueError as error:
         (option,) = [each.option for each in settings_of(ServerConfig) if each.name == error.key]
         raise InputError(f"{option} {error.value}".rstrip() + f": {error.message}", error.remedy) from None
-
-
-def _check_loopback(host: str) -> None:
-    # The server has no protection against other machines.
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise InputError(f"--host {host}: the reference server listens on loopback only", "Use 127.0.0.1 or ::1.")
 
 
 def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:

@@ -22,7 +22,7 @@ from loadtest.program import pasteable
 from loadtest.record.run_info import Preflight, RunInfo
 from loadtest.reference_settings import ReferenceSettings, to_options
 from loadtest.scenario import LoadedScenario, find_scenario, load_scenario
-from loadtest.targets import ChosenTarget, NamedEntry, choose, confirm, header_values, look, named_entry
+from loadtest.targets import ChosenTarget, NamedEntry, choose, confirm, entry_at, header_values, look, named_entry
 
 _READY_TIMEOUT: Final = 20.0
 
@@ -67,8 +67,10 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target``, whose host is not resolved."""
-        return None if self.target is None else named_entry(self.target, self.targets)
+        """The entry of ``target`` or ``host``, which is not resolved; None without one."""
+        if self.target is not None:
+            return named_entry(self.target, self.targets)
+        return None if self.host is None else entry_at(self.host, self.targets)
 
     def load(self) -> LoadedScenario:
         """Load the scenario with its overrides, scaled to ``duration``.

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from loadtest.errors import InputError, LoadtestError, TargetError
+from loadtest.processes import is_loopback
 from loadtest.record.run_info import Preflight, TlsInfo
 from loadtest.targets.connection import TARGETS_FILE, Target, check_reachable, resolve, server_of, tls_context
 from loadtest.targets.entry import TargetEntry, entry_named, load_targets
@@ -82,9 +83,35 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     found = resolve(host or "")
     if found.loopback:
         return ChosenTarget(target=found)
-    path = targets or TARGETS_FILE
+    if (named := entry_at(found.url, targets)) is None:
+        path = targets or TARGETS_FILE
+        raise InputError(
+            f"{found.server_name!r} is not a loopback address, and no entry in {path} matches the scheme, host and "
+            f"port of {found.url}",
+            f"Add an entry to {path} after its owner has agreed (see docs/own-api.md), or omit --host to load the "
+            "embedded target.",
+        )
+    return _resolved(named, found)
+
+
+def entry_at(url: str, targets: Path | None = None) -> NamedEntry | None:
+    """Find the entry of a URL's server, whose host is not resolved; among several, the entry with exactly this URL.
+
+    None for the name or address of loopback, and where no entry matches.
+
+    Raises:
+        InputError: if the URL or the file is invalid, or several entries match.
+    """
+    here, path = server_of(url), targets or TARGETS_FILE
+    if is_loopback(here[1]):
+        return None
     entries = load_targets(path) if path.is_file() or targets is not None else {}
-    return _resolved(NamedEntry(*_entry_of(found, entries, path), path), found)
+    same = {name: entry for name, entry in entries.items() if entry.server == here}
+    exact = {name: entry for name, entry in same.items() if entry.url == url.rstrip("/")}
+    matches = exact if len(exact) == 1 else same
+    if len(matches) > 1:
+        raise InputError(f"{path}: {url} is the server of {', '.join(matches)}", "Choose one with --target.")
+    return next((NamedEntry(name, entry, path) for name, entry in matches.items()), None)
 
 
 def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
@@ -99,24 +126,6 @@ def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
             f"--target {name}: there is no {path} here", "Create one (see docs/own-api.md), or use --targets FILE."
         )
     return NamedEntry(name, entry_named(path, name), path)
-
-
-def _entry_of(found: Target, entries: Mapping[str, TargetEntry], path: Path) -> tuple[str, TargetEntry]:
-    """Return the entry for a URL's server; among several, the entry with exactly this URL."""
-    here = server_of(found.url)
-    same = {name: entry for name, entry in entries.items() if entry.server == here}
-    exact = {name: entry for name, entry in same.items() if entry.url == found.url}
-    matches = exact if len(exact) == 1 else same
-    if not matches:
-        raise InputError(
-            f"{found.server_name!r} is not a loopback address, and no entry in {path} matches the scheme, host and "
-            f"port of {found.url}",
-            f"Add an entry to {path} after its owner has agreed (see docs/own-api.md), or omit --host to load the "
-            "embedded target.",
-        )
-    if len(matches) > 1:
-        raise InputError(f"{path}: {found.url} is the server of {', '.join(matches)}", "Choose one with --target.")
-    return next(iter(matches.items()))
 
 
 def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:

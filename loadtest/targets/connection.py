@@ -3,7 +3,6 @@
 Base URLs are parsed strictly. Only this module resolves names, so that every connection goes to a checked address.
 """
 
-import ipaddress
 import os
 import re
 import socket
@@ -15,6 +14,7 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from loadtest.errors import InputError, TargetError, WrongValueError
+from loadtest.processes import is_loopback
 from loadtest.program import DEFAULT_PORT, serve_command
 from loadtest.record.run_info import REFUSED, TlsInfo
 
@@ -72,7 +72,7 @@ def resolve(url: str) -> Target:
     parts = _split(url)
     scheme, host, port = _server(parts)
     addresses = _addresses(host, port)
-    loopback = all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in addresses)
+    loopback = all(map(is_loopback, addresses))
     address = addresses[0]
     if loopback:
         # 127.0.0.1 first: manually started servers listen there more often than on ::1.

@@ -114,7 +114,7 @@ def test_options_change_the_plan(loadtest: Verb, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_target_brings_its_limits_and_its_price(loadtest: Verb, tmp_path: Path) -> None:
-    """--target takes believed limits and price from targets.toml, and looks nothing up."""
+    """--target takes limits and price from targets.toml, and looks nothing up; so does --host of its server."""
     (tmp_path / "targets.toml").write_text(
         '[far]\nurl = "https://no-such-host.invalid"\nenvironment = "test"\nowner = "me"\n'
         'limits = { sync_run = "7/1s" }\nprice_per_execution = 0.25\n'
@@ -123,6 +123,11 @@ def test_a_target_brings_its_limits_and_its_price(loadtest: Verb, tmp_path: Path
     planned = json.loads(loadtest("plan", smoke, "--target", "far", "--json").out)
     assert planned["limits"] == {"sync_run": "7/1s", "async_submit": "1000/60s", "retrieval": "500/60s"}
     assert planned["price_per_execution"] == 0.25
+    assert json.loads(loadtest("plan", smoke, "--host", "https://no-such-host.invalid/", "--json").out) == planned
+    # A burst needs the entry's window of 1 s after it, and not the documented minute.
+    burst, short = str(ROOT / "scenarios" / "burst.toml"), ("--duration", "15s")
+    assert loadtest("plan", burst, "--host", "https://no-such-host.invalid", *short).code == 0
+    assert loadtest("plan", burst, "--host", "https://another-host.invalid", *short).code == 2
     said = loadtest("plan", smoke, "--target", "near")
     assert said.code == 2
     assert "there is no target 'near'; known here: far" in said.err
