@@ -12,11 +12,14 @@ sides at their effective counts.
 """
 
 import math
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final
 
-from loadtest.compare.measurements import NATURES, Key, Metric
+from loadtest.compare.measurements import MOST_SCORE, NATURES, Key, Measurement, Metric
+from loadtest.compare.noise import PRIOR_DF, shrunk
 from loadtest.metrics import Nature
 from loadtest.stats.means import student, student_tail
 from loadtest.stats.shares import (
@@ -41,8 +44,6 @@ LEAST_SHARE: Final = 0.001
 """Minimum effect on shares: 0.1 percentage points, and at least a factor of three or one point, whichever is less."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
-_MOST_SCORE: Final = 50.0
-"""e⁵⁰ ms exceed the age of the universe."""
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
@@ -54,6 +55,10 @@ _STEPS: Final = 5
 """Steps of the fixed point for the smallest detectable share, whose variance depends on the share."""
 _MOST_DF: Final = 1e4
 """Degrees of freedom above which Student's t is treated as normal."""
+_MOST_PRIOR_DF: Final = 8
+"""Maximum degrees of freedom of the variance that a metric's own is shrunk towards (``bench/regression_power.py``)."""
+ALIKE: Final = math.log(3.0)
+"""Maximum difference of the logarithms of similar sizes."""
 _MOST_EVENTS: Final = 2000
 """Maximum number of events for Fisher's test, which is computed term by term."""
 
@@ -86,39 +91,44 @@ class MetricChange:
     """Head − base of one metric: of a time or rate (``TimeChange``), or of a share (``ShareChange``).
 
     Attributes:
-        df: degrees of freedom of ``sd``.
-        sd: standard deviation between runs or pairs.
-        n: runs of the history, or pairs.
-        base: value of the base side, in the metric's unit.
-        head: value of the head side, likewise.
-        resolution_ms: resolution given by the poll interval; smaller differences count as none.
+        earlier: measurements of the base side to show.
+        prior: assumed variance between runs or pairs.
+        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom; of shares beyond counting
+            error.
+        variance: the variance of all tests, from ``estimate``, with ``df`` degrees of freedom.
+        parts: factors of the variance for the mean of the base side and of the head.
         penalty: factor of p for the further tests of the metric, each with its own baseline.
         weight: the metric's share of the family's α, relative to that of a p50; 0 for a metric that is not tested.
         anchored: whether the baseline is the first runs of its period (slow drift) instead of the latest.
-        earlier: values of the base side, in order.
-        later: values of the head side, in order.
+        rise: the user's own minimum rise of a share that counts; None for the rule.
     """
 
-    key: Key
-    df: float
-    sd: float
-    n: int
-    base: float
-    head: float
-    resolution_ms: float = 0.0
+    bases: Sequence[Measurement]
+    heads: Sequence[Measurement]
+    earlier: Sequence[Measurement]
+    prior: float
+    seen: float
+    seen_df: int
+    variance: float = 0.0
+    df: float = 0.0
+    parts: tuple[float, float]
     penalty: float = 1.0
     weight: float = 1.0
     anchored: bool = False
-    earlier: tuple[float, ...] = ()
-    later: tuple[float, ...] = ()
+    rise: float | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.heads[0].key
 
     @property
     def nature(self) -> Nature:
         return NATURES[self.key.metric]
 
-    def difference(self) -> float:
-        """Head − base in the metric's unit."""
-        return self.head - self.base
+    @property
+    def resolution_ms(self) -> float:
+        """Resolution given by the poll interval; smaller differences count as none."""
+        return max(one.resolution_ms for one in (*self.bases, *self.heads))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +138,23 @@ class TimeChange(MetricChange):
     Attributes:
         centre: logarithm of the base side.
         delta: head − base, likewise.
-        se: standard error of ``delta``, a scaled Student t with ``df`` degrees of freedom.
     """
 
     centre: float
     delta: float
-    se: float
+
+    @property
+    def base(self) -> float:
+        return math.exp(self.centre)
+
+    @property
+    def head(self) -> float:
+        return self.heads[0].value if len(self.heads) == 1 else math.exp(self.centre + self.delta)
+
+    @property
+    def se(self) -> float:
+        """Standard error of ``delta``, a scaled Student t with ``df`` degrees of freedom."""
+        return math.sqrt(self.variance * sum(self.parts))
 
     @property
     def worse(self) -> float:
@@ -155,13 +176,12 @@ class TimeChange(MetricChange):
 
     def difference_interval(self) -> tuple[float, float]:
         low, high = self.interval()
-        base = math.exp(self.centre)
-        return base * math.expm1(low), base * math.expm1(high)
+        return self.base * math.expm1(low), self.base * math.expm1(high)
 
     def matters(self, *, better: bool = False) -> bool:
         """Whether the estimate reaches the minimum effect for the worse (or better)."""
         sign = -1 if better else 1
-        return reaches_effect(self.nature, sign * self.delta, sign * self.difference(), self.resolution_ms)
+        return reaches_effect(self.nature, sign * self.delta, sign * (self.head - self.base), self.resolution_ms)
 
     def unchanged(self) -> bool:
         """Whether the upper bound of a change for the worse is below + 10 %, or below a visible difference."""
@@ -172,7 +192,7 @@ class TimeChange(MetricChange):
     def _least_effect(self) -> float:
         if self.nature.unit != "ms":
             return LEAST_RATIO
-        return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / math.exp(self.centre)))
+        return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / self.base))
 
     def detectable(self, level: float, power: float) -> float | None:
         """The smallest change for the worse that is found with a certain power, as a factor.
@@ -186,25 +206,33 @@ class TimeChange(MetricChange):
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
-        return math.exp(self.nature.worse * least) if least < _MOST_SCORE else None
+        return math.exp(self.nature.worse * least) if least < MOST_SCORE else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShareChange(MetricChange):
-    """Head − base of a share, with the same methods as ``TimeChange``.
+    """Head − base of a share, with the same methods as ``TimeChange``."""
 
-    Attributes:
-        base_counts: counts of the base side.
-        head_counts: counts of the head side.
-        varies: variance of the log odds between runs beyond counting error, for the mean of the base side and of the
-            head.
-        rise: the user's own minimum rise that counts; None for the rule.
-    """
+    @cached_property
+    def base_counts(self) -> tuple[EventCount, ...]:
+        return tuple(one.count for one in self.bases)
 
-    base_counts: tuple[EventCount, ...]
-    head_counts: tuple[EventCount, ...]
-    varies: tuple[float, float]
-    rise: float | None = None
+    @cached_property
+    def head_counts(self) -> tuple[EventCount, ...]:
+        return tuple(one.count for one in self.heads)
+
+    @property
+    def varies(self) -> tuple[float, float]:
+        """Variance of the log odds between runs beyond counting error: of the base side's mean and of the head."""
+        return self.variance * self.parts[0], self.variance * self.parts[1]
+
+    @property
+    def base(self) -> float:
+        return statistics.fmean(one.value for one in self.bases)
+
+    @property
+    def head(self) -> float:
+        return statistics.fmean(one.value for one in self.heads)
 
     @property
     def delta(self) -> float:
@@ -234,7 +262,7 @@ class ShareChange(MetricChange):
         base = self._side(self.base_counts, self.varies[0])
         low = math.hypot(head[0] - head[1], base[2] - base[0])
         high = math.hypot(head[2] - head[0], base[0] - base[1])
-        difference = self.difference()
+        difference = self.head - self.base
         # Rounding must not exceed the range of a difference of shares.
         return max(difference - low, min(-1.0, difference)), min(difference + high, max(1.0, difference))
 
@@ -288,6 +316,44 @@ class ShareChange(MetricChange):
 
 
 AnyChange = TimeChange | ShareChange
+
+
+def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
+    """Return a metric's change by its scale; ``centre`` and ``delta`` of a share follow from its counts."""
+    if NATURES[fields["heads"][0].metric].scale == "logit":
+        return ShareChange(**fields)
+    return TimeChange(centre=centre, delta=delta, **fields)
+
+
+def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
+    """Give each change its variance s², that of the history shrunk towards the metric's other entries.
+
+    A few runs' own variance s_h² is too uncertain, and a run's own estimate is too small because its requests are
+    correlated. Both are therefore averaged by degrees of freedom (an inverse-χ² prior, as in limma: Smyth, "Linear
+    models and empirical Bayes methods", 2004, §4)::
+
+        s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
+        s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
+
+    The second line limits false alarms for a noisier service. Similar size means within a factor of three: 1 ms varies
+    by more per cent than 300 ms does. If all entries were pooled, a do-nothing workflow's noise would hide changes of
+    others.
+    """
+    found: list[AnyChange] = []
+    for one in family:
+        alike = [other for other in family if other.key.metric == one.key.metric and _alike(one, other)]
+        whole = sum(other.seen_df for other in alike)
+        factor = max(1.0, sum(other.seen_df * other.seen / other.prior for other in alike) / whole)
+        weight = min(_MOST_PRIOR_DF, PRIOR_DF + whole - one.seen_df)
+        variance, df = shrunk(one.prior * factor, one.seen, one.seen_df, weight)
+        found.append(replace(one, variance=variance, df=df))
+    return found
+
+
+def _alike(one: AnyChange, other: AnyChange) -> bool:
+    if isinstance(one, TimeChange) and isinstance(other, TimeChange):
+        return abs(one.centre - other.centre) <= ALIKE
+    return True
 
 
 def _counting(counts: Sequence[EventCount]) -> float:

@@ -4,6 +4,7 @@ The analysis writes a record's ``RunMeasurements`` as ``measurements.json``; a l
 unit of evidence is the run: a measurement is one value, and its ``se`` is the run's own estimate of its error.
 """
 
+import math
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -15,9 +16,12 @@ from loadtest.errors import InputError
 from loadtest.metrics import METRICS
 from loadtest.program import mention
 from loadtest.record import run_directory
+from loadtest.stats.shares import EventCount, share_score
 
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
+MOST_SCORE: Final = 50.0
+"""e⁵⁰ ms exceed the age of the universe."""
 
 
 class Metric(StrEnum):
@@ -79,6 +83,26 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     @property
     def key(self) -> Key:
         return Key(self.traffic, self.stage, self.metric)
+
+    @property
+    def count(self) -> EventCount:
+        """The events that a measured share consists of."""
+        expected = self.expected or 0.0
+        events = min(max(self.value + expected, 0.0), 1.0) * self.n
+        of_429s = self.metric == Metric.THROTTLED_RATE
+        return EventCount(events, self.n, share_score(expected * self.n, self.n) if of_429s else 0.0)
+
+    @property
+    def known_se(self) -> float:
+        """``se``; 0 if there is none."""
+        return self.se if self.se is not None and math.isfinite(self.se) else 0.0
+
+    @property
+    def unfit(self) -> str:
+        """Why it cannot be compared; empty if it can."""
+        if not (abs(self.score) < MOST_SCORE and math.isfinite(self.value)):
+            return "its value is out of range, or zero"
+        return self.why_not or ("" if self.gated else "it is only shown")
 
 
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,16 +1,6 @@
-"""The variation of a metric without a change: that of the history, shrunk towards the metric's other entries.
+"""The variation between runs without a change: shrunk and limited estimates, and what the controls show.
 
-A few runs' own standard deviation is too uncertain, and a run's own estimate is too small because its requests are
-correlated. The variance is therefore an average of both, weighted by degrees of freedom (an inverse-χ² prior, as in
-limma: Smyth, "Linear models and empirical Bayes methods", 2004, §4)::
-
-    s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
-    s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
-
-The second line limits false alarms for a noisier service. Similar size means within a factor of three: 1 ms varies by
-more per cent than 300 ms does. If all entries were pooled, a do-nothing workflow's noise would hide changes of others.
-
-Controls, which the service cannot affect, are compared too. If they moved, the environment changed.
+The service cannot affect a control. If it moved, the environment changed.
 """
 
 import math
@@ -18,40 +8,19 @@ import statistics
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from loadtest.compare.measurements import Metric, RunMeasurements
+from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.results import ControlComparison
 from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
 """Degrees of freedom of the assumed variance."""
-_MOST_PRIOR_DF: Final = 8
-"""Maximum degrees of freedom of the variance that a metric's own is shrunk towards (``bench/regression_power.py``)."""
 SE_FACTOR: Final = 1.3
 """Ratio of the true standard error to that from time blocks, at run lengths of minutes."""
 _WINSOR: Final = 2.5
 """Robust standard deviations from the median."""
-_ALIKE: Final = 3.0
-"""Maximum factor between similar sizes."""
 # MAD × 1.4826 is the sd of normal values; the second factors correct its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
-
-
-class MetricSpread(NamedTuple):
-    """The observed variance of a metric, with the assumed variance.
-
-    Attributes:
-        size: the metric's value; 1 for shares.
-        prior: assumed variance.
-        seen: variance of the values.
-        df: degrees of freedom of ``seen``.
-    """
-
-    metric: Metric
-    size: float
-    prior: float
-    seen: float
-    df: int
 
 
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
@@ -66,21 +35,6 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     mad = statistics.median(abs(value - middle) for value in values)
     reach = _WINSOR * max(least_sd, _MAD * _SMALL_N.get(n, n / (n - 0.8)) * mad)
     return [min(max(value, middle - reach), middle + reach) for value in values]
-
-
-def pooled(spreads: Sequence[MetricSpread]) -> list[tuple[float, float]]:
-    """Return each metric's variance s² and its degrees of freedom by the module's formula."""
-    found = []
-    for one in spreads:
-        alike = [other for other in spreads if other.metric == one.metric and _alike(one.size, other.size)]
-        whole = sum(other.df for other in alike)
-        factor = max(1.0, sum(other.df * other.seen / other.prior for other in alike) / whole)
-        found.append(shrunk(one.prior * factor, one.seen, one.df, min(_MOST_PRIOR_DF, PRIOR_DF + whole - one.df)))
-    return found
-
-
-def _alike(size: float, other: float) -> bool:
-    return size <= _ALIKE * other and other <= _ALIKE * size
 
 
 def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tuple[float, float]:

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtest.compare.amounts import full_name, in_percent
-from loadtest.compare.changes import LEAST_RATIO, AnyChange
-from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
+from loadtest.compare.changes import LEAST_RATIO, AnyChange, estimate, make_change
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
-from loadtest.compare.noise import PRIOR_DF, MetricSpread, controls, winsorised
+from loadtest.compare.noise import PRIOR_DF, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
@@ -116,7 +115,7 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
         odd = [(one, other) for one, other in column if _unfit(one, other)]
         if len(fit) >= LOOKS[0]:
-            tested.append(_evidence(fit, shares[key]))
+            tested.append(_change(fit, shares[key]))
         elif odd:
             heads = [other.value for _, other in odd if other is not None]
             value, bases = statistics.fmean(heads) if heads else None, [one.value for one, _ in odd]
@@ -124,21 +123,21 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
         else:
             few = f"fewer than {LOOKS[0]} pairs have it on both sides"
             untested.append(only_shown(key, [one.value for one, _ in fit], fit[-1][1].value, few))
-    stated = {key: [one for one, _ in column if not unfit(one)] for key, column in columns.items()}
+    stated = {key: [one for one, _ in column if not one.unfit] for key, column in columns.items()}
     wanted = weights({key: bases for key, bases in stated.items() if len(bases) >= LOOKS[0]})
     lost = {
         one.key
         for one in untested
-        if wanted.get(one.key) and any(head is None and not unfit(base) for base, head in columns[one.key])
+        if wanted.get(one.key) and any(head is None and not base.unfit for base, head in columns[one.key])
     }
     return estimate(tested), untested, lost
 
 
 def _unfit(base: Measurement, head: Measurement | None) -> str:
-    return unfit(base) or ("the head has no such value" if head is None else unfit(head))
+    return base.unfit or ("the head has no such value" if head is None else head.unfit)
 
 
-def _evidence(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> ChangeEvidence:
+def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
     """The mean difference of the pairs, with limited outliers: SE = s ÷ √n.
 
     The variance of a pair's difference is the larger of the variance between pairs, which is too small if a few
@@ -146,23 +145,22 @@ def _evidence(column: Sequence[tuple[Measurement, Measurement]], weight: float) 
     variance beyond counting error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
-    within = statistics.fmean(known_se(base) ** 2 + known_se(head) ** 2 for base, head in column)
-    metric, centre = heads[0].metric, statistics.fmean(one.score for one in bases)
-    counting, size = 0.0, math.exp(centre)
-    if NATURES[metric].scale == "logit":
-        counting, size = statistics.fmean(count(base).variance + count(head).variance for base, head in column), 1.0
-    prior = 2 * NATURES[metric].prior_sd ** 2
+    within = statistics.fmean(base.known_se**2 + head.known_se**2 for base, head in column)
+    nature, counting = NATURES[heads[0].metric], 0.0
+    if nature.scale == "logit":
+        counting = statistics.fmean(base.count.variance + head.count.variance for base, head in column)
+    prior = 2 * nature.prior_sd**2
     moves = winsorised([head.score - base.score for base, head in column], math.sqrt(prior + counting))
-    seen = max(0.0, max(variance(moves), within) - counting)
-    return ChangeEvidence(
-        bases,
-        heads,
-        bases,
-        centre,
+    return make_change(
+        statistics.fmean(one.score for one in bases),
         statistics.fmean(moves),
+        bases=bases,
+        heads=heads,
+        earlier=bases,
         parts=(0.5 / n, 0.5 / n),
-        spread=MetricSpread(metric, size, prior, seen, n - 1),
-        resolution_ms=max(one.resolution_ms for one in (*bases, *heads)),
+        prior=prior,
+        seen=max(0.0, max(variance(moves), within) - counting),
+        seen_df=n - 1,
         weight=weight,
     )
 

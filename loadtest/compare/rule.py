@@ -9,13 +9,12 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from loadtest.compare.amounts import full_name, listed, minute, percent, place
-from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange
-from loadtest.compare.evidence import ChangeEvidence, count, estimate, known_se, unfit
+from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange, estimate, make_change
 from loadtest.compare.measurements import (
     NATURES,
     PLAIN,
@@ -27,7 +26,7 @@ from loadtest.compare.measurements import (
     causes,
     mismatch,
 )
-from loadtest.compare.noise import SE_FACTOR, MetricSpread, controls, winsorised
+from loadtest.compare.noise import SE_FACTOR, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
 from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, holm, judge_family, only_shown
@@ -116,7 +115,7 @@ def _compare_run(
     shares, heads = weights(columns), run.by_key()
     unstated, shown = not_stated(columns, heads), []
     for head in run.measurements:
-        known, why = columns.pop(head.key, []), unfit(head)
+        known, why = columns.pop(head.key, []), head.unfit
         bases, kept = ([one for one in part if one.definition == head.definition] for part in (known, before[head.key]))
         if why or len(bases) < (LEAST_CENTRE if len(kept) >= LEAST_RUNS else LEAST_RUNS):
             few = f"only {counted(len(bases), 'earlier run has', 'earlier runs have')} it"
@@ -125,9 +124,10 @@ def _compare_run(
             shown.append(only_shown(head.key, values, value, why or few, learning=not why))
             continue
         plain, drift = _PENALTIES if len(bases) >= ANCHORED_FROM else (1.0, 0.0)
-        latest.append(_evidence(head, bases, bases[-WINDOW:], (shares[head.key], plain), kept))
+        common: dict[str, Any] = {"earlier": bases, "weight": shares[head.key], "rise": rise}
+        latest.append(_change(head, bases[-WINDOW:], kept, penalty=plain, **common))
         if drift:
-            anchored.append(_evidence(head, bases, bases[:ANCHOR], (shares[head.key], drift)))
+            anchored.append(_change(head, bases[:ANCHOR], penalty=drift, anchored=True, **common))
     missing = "the run has no such value, although earlier runs have"
     absent: dict[Key, list[Measurement]] = {key: [] for key in suspected if key not in heads} | columns
     shown += [
@@ -137,59 +137,49 @@ def _compare_run(
     ]
     named = {one.key for one in shown}
     shown += [only_shown(key, (), None, NOT_STATED) for key in unstated if key not in named]
-    drifts = {each.key: each for each in estimate(anchored, anchored=True, rise=rise)}
-    sudden = estimate(latest, rise=rise)
-    changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in sudden]
+    drifts = {each.key: each for each in estimate(anchored)}
+    changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in estimate(latest)]
     return changes, shown
 
 
 def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measurement]]:
     columns: defaultdict[Key, list[Measurement]] = defaultdict(list)
     for one in (each for run in runs for each in run.measurements):
-        if not unfit(one):
+        if not one.unfit:
             columns[one.key].append(one)
     return columns
 
 
-def _evidence(
-    head: Measurement,
-    earlier: list[Measurement],
-    bases: list[Measurement],
-    alpha: tuple[float, float],
-    kept: Sequence[Measurement] = (),
-) -> ChangeEvidence:
+def _change(
+    head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
+) -> AnyChange:
     """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1).
 
     Args:
         head: the run's measurement.
-        earlier: those of all earlier runs.
         bases: those of the baseline.
-        alpha: weight and penalty, as in ``MetricChange``.
         kept: those of the baseline period before, whose noise counts, too.
+        options: earlier, weight, penalty, anchored and rise, as in ``MetricChange``.
     """
     nature = NATURES[head.metric]
-    within = SE_FACTOR**2 * statistics.fmean(known_se(one) ** 2 for one in (*bases, head))
+    within = SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
     # For shares, the spread is the variance beyond counting error.
-    counting = statistics.fmean(count(one).variance for one in bases) if nature.scale == "logit" else 0.0
+    counting = statistics.fmean(one.count.variance for one in bases) if nature.scale == "logit" else 0.0
     prior = nature.prior_sd**2 + max(0.0, within - counting)
-    scores = winsorised([one.score for one in bases], math.sqrt(prior + counting))
-    centre, seen, df = statistics.fmean(scores), max(0.0, variance(scores) - counting), len(scores) - 1
-    if kept:
-        others = winsorised([one.score for one in kept], math.sqrt(prior + counting))
-        seen = (df * seen + (len(others) - 1) * max(0.0, variance(others) - counting)) / (df + len(others) - 1)
-        df += len(others) - 1
-    size = 1.0 if nature.scale == "logit" else math.exp(centre)
-    return ChangeEvidence(
-        bases,
-        [head],
-        earlier,
+    periods = [winsorised([one.score for one in part], math.sqrt(prior + counting)) for part in (bases, kept) if part]
+    dfs = [len(scores) - 1 for scores in periods]
+    squares = [df * max(0.0, variance(scores) - counting) for df, scores in zip(dfs, periods, strict=True)]
+    centre = statistics.fmean(periods[0])
+    return make_change(
         centre,
         head.score - centre,
+        bases=bases,
+        heads=[head],
         parts=(1 / len(bases), 1.0),
-        spread=MetricSpread(head.metric, size, prior, seen, df),
-        resolution_ms=head.resolution_ms,
-        weight=alpha[0],
-        penalty=alpha[1],
+        prior=prior,
+        seen=sum(squares) / sum(dfs),
+        seen_df=sum(dfs),
+        **options,
     )
 
 
@@ -237,7 +227,7 @@ def _together(one: AnyChange, other: AnyChange) -> float:
     """Return p of an improvement in the mean of two runs; of a share, the larger p."""
     if not isinstance(one, TimeChange) or not isinstance(other, TimeChange):
         return _each((one, other))
-    deviate = (one.worse + other.worse) / 2 / (other.sd * math.sqrt(1 / other.n + 0.5))
+    deviate = (one.worse + other.worse) / 2 / math.sqrt(other.variance * (1 / len(other.bases) + 0.5))
     return student_tail(-deviate, other.df)
 
 

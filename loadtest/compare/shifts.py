@@ -15,7 +15,6 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.compare.changes import least_rise, reaches_effect
-from loadtest.compare.evidence import count, unfit
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.noise import shrunk, winsorised
 from loadtest.compare.tested import weights
@@ -134,7 +133,7 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
     columns: dict[Key, dict[int, int]] = {}
     for place, run in enumerate(runs):
         for at, one in enumerate(run.measurements):
-            if not unfit(one):
+            if not one.unfit:
                 columns.setdefault(one.key, {})[place] = at
     found = {key: [runs[place].measurements[at] for place, at in column.items()] for key, column in columns.items()}
     tested = weights(found)
@@ -145,7 +144,7 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
         nature, scores = NATURES[key.metric], np.array([one.score for one in column])
         of_share = nature.scale == "logit"
         sizes = np.array([one.value for one in column]) if of_share else scores
-        counting = float(np.mean([count(one).variance for one in column])) if of_share else 0.0
+        counting = float(np.mean([one.count.variance for one in column])) if of_share else 0.0
         interval = max(one.resolution_ms for one in column)
         made.append(_Series(key, list(columns[key]), scores, sizes, nature.prior_sd**2 + counting, interval))
     whole = [one for one in made if one.key.metric == Metric.RESPONSE_TIME_P50 and len(one.places) == len(runs)]

@@ -169,8 +169,8 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
         return "inconclusive", ATTRIBUTES
     if improved:
         return "improved", ""
-    if one.nature.unit == "share" and p is not None and p <= _REAL and one.difference() > 0:
-        size = f"{100 * one.difference():.2g}%"
+    if one.nature.unit == "share" and p is not None and p <= _REAL and one.head > one.base:
+        size = f"{100 * (one.head - one.base):.2g}%"
         return "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
     if one.unchanged():
         return "unchanged", ""
@@ -192,7 +192,7 @@ def _judged(
         verdict=verdict[0],
         base=change.base,
         head=change.head,
-        difference=change.difference(),
+        difference=change.head - change.base,
         difference_interval=change.difference_interval(),
         ratio=math.exp(change.delta),
         ratio_interval=(math.exp(low), math.exp(high)),
@@ -200,14 +200,14 @@ def _judged(
         p_adjusted=ps[1],
         detectable=detectable,
         detectable_value=change.value_at(detectable) if detectable and isinstance(change, ShareChange) else None,
-        sd=change.sd,
-        n=change.n,
+        sd=math.sqrt(change.variance),
+        n=len(change.bases),
         suspect=verdict == _SUSPECTED,
         gated=bool(change.weight) or ps[1] is not None,
         why=verdict[1],
         drift=change.anchored,
-        earlier=change.earlier,
-        later=change.later,
+        earlier=tuple(one.value for one in change.earlier),
+        later=tuple(one.value for one in change.heads),
         resolution_ms=change.resolution_ms,
     )
 

@@ -10,29 +10,23 @@ from plugins.regression_parts import key, measurement, run
 from scipy.special import bdtrc, ndtr
 
 from loadtest.compare.changes import ShareChange, least_rise
-from loadtest.compare.measurements import Metric, RegressionSettings, RunMeasurements
+from loadtest.compare.measurements import Measurement, Metric, RegressionSettings, RunMeasurements
 from loadtest.compare.results import MetricComparison
 from loadtest.compare.rule import judge_history
-from loadtest.stats.shares import EventCount as Count
-from loadtest.stats.shares import logit
 
 ERRORS, THROTTLED = key(Metric.ERROR_RATE), key(Metric.THROTTLED_RATE)
 NEVER = 1e-9
 
 
-def change(base: tuple[float, float], head: tuple[float, float], varies: float = NEVER) -> ShareChange:
+def changed(base: list[Measurement], head: Measurement, varies: float = NEVER) -> ShareChange:
+    noise = {"prior": varies, "seen": varies, "seen_df": 8, "variance": varies, "df": 8}
+    return ShareChange(bases=base, heads=[head], earlier=base, parts=(1.0, 1.0), **noise)
+
+
+def change(base: tuple[int, int], head: tuple[int, int], varies: float = NEVER) -> ShareChange:
     """(events, n) of both sides."""
-    return ShareChange(
-        key=ERRORS,
-        base_counts=(Count(*base, 0.0),),
-        head_counts=(Count(*head, 0.0),),
-        varies=(varies, varies),
-        df=8,
-        sd=math.sqrt(varies),
-        n=5,
-        base=base[0] / base[1],
-        head=head[0] / head[1],
-    )
+    one, other = (measurement(ERRORS, events / n, n=n) for events, n in (base, head))
+    return changed([one], other, varies)
 
 
 def judged(base: list[tuple[int, int]], head: tuple[int, int]) -> MetricComparison:
@@ -110,14 +104,11 @@ def test_what_is_detectable_is_found() -> None:
 
 def test_expected_429s_are_an_offset() -> None:
     """As many as expected is nothing new, whatever was expected."""
-    base = tuple(Count(share * 400, 400, logit(share)) for share in (0.3, 0.5, 0.7))
-    same = ShareChange(
-        key=THROTTLED, base_counts=base, head_counts=(Count(80, 400, logit(0.2)),), varies=(NEVER, NEVER), df=8, sd=0.0,
-        n=3, base=0.0, head=0.0,
-    )  # fmt: skip
+    base = [measurement(THROTTLED, 0.0, expected=share) for share in (0.3, 0.5, 0.7)]
+    same = changed(base, measurement(THROTTLED, 0.0, expected=0.2))
     assert same.delta == pytest.approx(0, abs=0.02)
     assert same.p() == pytest.approx(0.5, abs=0.05)
-    more = replace(same, head_counts=(Count(160, 400, logit(0.2)),), head=0.2)
+    more = changed(base, measurement(THROTTLED, 0.2, expected=0.2))
     assert more.p() < 1e-6
     low, high = more.difference_interval()
     assert 0.1 < low < 0.2 < high < 0.3
@@ -130,10 +121,10 @@ def test_figures_are_consistent(k: int, m: int, j: int, n: int, varies: float) -
     assert 0 <= one.p() <= 1
     assert max(one.p(), one.p(better=True)) >= 0.5  # exact tests are conservative: both may be
     low, high = one.difference_interval()
-    assert low <= one.difference() <= high
+    assert low <= one.head - one.base <= high
     assert low >= -1
     assert high <= 1
-    noisier = replace(one, varies=(2 * varies, 2 * varies))
+    noisier = replace(one, variance=2 * varies)
     assert noisier.p() >= min(one.p(), 0.5) - 1e-6
     detectable = one.detectable(0.01, 0.9)
     assert detectable is None or detectable > 1
