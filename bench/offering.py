@@ -16,6 +16,7 @@ import psutil
 from loadtest.prepare import prepare_run
 from loadtest.record import samples
 from loadtest.scenario import load_scenario
+from loadtest.targets import NamedEntry
 
 NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
 
@@ -122,7 +123,7 @@ def offered(text: str, url: str, folder: Path, *arguments: str) -> Iterator[tupl
     path = folder / "bench.toml"
     path.write_text(text, encoding="utf-8")
     directory, _ = prepare_run(
-        load_scenario(path), url=url, embedded=False, keys=1, command=["bench"], output_dir=folder
+        load_scenario(path), url=url, chosen=NamedEntry(), keys=1, command=["bench"], output_dir=folder
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WORKFLOW_")}
     command = [sys.executable, "-m", "loadtest.load", str(directory), str(folder), *arguments]

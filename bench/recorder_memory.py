@@ -30,7 +30,7 @@ from loadtest.load.session import Session, make_endpoint
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
 from loadtest.schedule import Arrival
-from loadtest.targets import allow
+from loadtest.targets import NamedEntry, allow
 
 BAR_MB: Final = 30.0
 BATCH: Final = 500
@@ -123,7 +123,7 @@ def make_session(folder: Path) -> Session:
     path = folder / "many.toml"
     path.write_text(SCENARIO)
     loaded = load_scenario(path)
-    directory, info = prepare_run(loaded, url=URL, embedded=False, keys=1, command=["bench"], output_dir=folder)
+    directory, info = prepare_run(loaded, url=URL, chosen=NamedEntry(), keys=1, command=["bench"], output_dir=folder)
     environment = Environment(host=URL)
     environment.create_local_runner()
     endpoint = make_endpoint(info, ["local-dev-key"], "bench", allow(URL))

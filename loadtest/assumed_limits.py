@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from loadtest import words
-from loadtest.contract import ALL, DOCUMENTED, LIMIT_NAMES, LimitName
+from loadtest.contract import ALL, LIMIT_NAMES, LimitName
 from loadtest.limits import (
     ALGORITHMS,
     CONCURRENCY,
@@ -54,26 +54,10 @@ class AssumedLimits:
     draws: Literal["all", "valid"] = "all"
 
     @classmethod
-    def for_scenario(
-        cls,
-        scenario: "Scenario",
-        *,
-        embedded: bool,
-        limits: Mapping[LimitName, Limit] | None = None,
-        limiter: LimiterSpec | None = None,
-    ) -> Self:
-        """Return the limits to assume before a run: an embedded target's own, or the documented limits.
-
-        Args:
-            scenario: the scenario to run.
-            embedded: whether the harness starts the target, so that the scenario's ``[target]`` applies to it.
-            limits: limits that replace the assumed ones, by name.
-            limiter: the algorithm of a remote target, if its entry states one.
-        """
-        if not embedded:
-            return cls({**DOCUMENTED, **(limits or {})}, limiter or LimiterSpec())
+    def of_embedded(cls, scenario: "Scenario") -> Self:
+        """Return the limits of a scenario's embedded target."""
         settings = scenario.target.settings
-        return cls({**settings.limits, **(limits or {})}, settings.limiter, settings.enforce.get(ALL), settings.draws)
+        return cls(settings.limits, settings.limiter, settings.enforce.get(ALL), settings.draws)
 
     @classmethod
     def recorded(cls, target: TargetInfo) -> Self:

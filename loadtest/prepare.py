@@ -47,12 +47,11 @@ def prepare_run(
     loaded: LoadedScenario,
     *,
     url: str,
-    embedded: bool,
     keys: int,
     command: Sequence[str],
     output_dir: Path,
     block: str | None = None,
-    chosen: ChosenTarget | None = None,
+    chosen: NamedEntry | None = None,
     preflight: Sequence[PreflightRequest] = (),
     workers: int = 1,
     target_version: str = "",
@@ -60,22 +59,22 @@ def prepare_run(
     """Create the directory of a run in ``output_dir`` and write its ``run.json``.
 
     ``block`` is the subdirectory of one block in a comparison's ``output_dir``. ``preflight`` lists the preflight's
-    requests. ``command`` is a command line without secrets. Without ``chosen`` there is no request budget.
+    requests. ``command`` is a command line without secrets. ``chosen`` is None for the embedded target.
 
     Raises:
         InputError: if the run would exceed its request budget, is impossible, or gets no directory.
     """
-    assumed = assumed_limits_of(loaded, chosen, embedded=embedded)
+    assumed = assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
     users = sum(plan.users for plan in plans.values())
     # An embedded target holds the connections of all workers.
-    _check_files(users if embedded else -(-users // workers))
+    _check_files(users if chosen is None else -(-users // workers))
     budget = None if chosen is None else check_before_run(loaded, chosen, keys=keys, preflight=bool(preflight))
     info = RunInfo(
         id="",
         scenario=_scenario_info(loaded),
         seed=loaded.scenario.seed,
-        target=_target_info(loaded, url, assumed, chosen, budget=budget, embedded=embedded),
+        target=_target_info(loaded, url, assumed, chosen, budget),
         keys=keys,
         workers=workers,
         traffic=plans,
@@ -130,19 +129,13 @@ def _scenario_info(loaded: LoadedScenario) -> ScenarioInfo:
 
 
 def _target_info(
-    loaded: LoadedScenario,
-    url: str,
-    assumed: AssumedLimits,
-    chosen: ChosenTarget | None,
-    *,
-    budget: BudgetInfo | None,
-    embedded: bool,
+    loaded: LoadedScenario, url: str, assumed: AssumedLimits, chosen: NamedEntry | None, budget: BudgetInfo | None
 ) -> TargetInfo:
     spec = assumed.spec
-    faults = loaded.scenario.target.settings.fault if embedded else ()
+    faults = loaded.scenario.target.settings.fault if chosen is None else ()
     return TargetInfo(
         url=url,
-        embedded=embedded,
+        embedded=chosen is None,
         limits={name: _limit_info(limit) for name, limit in assumed.limits.items()},
         limiter=spec.algorithm,
         burst=spec.burst,
@@ -156,14 +149,13 @@ def _target_info(
         budget=budget,
         tls=None if chosen is None else chosen.tls,
         # The embedded target's endpoint is fixed.
-        endpoint_digest="" if embedded else endpoint_digest(_endpoint(chosen)),
+        endpoint_digest="" if chosen is None else endpoint_digest(_endpoint(chosen)),
         headers={} if chosen is None else chosen.headers,
     )
 
 
-def _endpoint(chosen: ChosenTarget | None) -> str:
-    entry = None if chosen is None else chosen.entry
-    return (entry and entry.endpoint) or credentials()[1]
+def _endpoint(chosen: NamedEntry) -> str:
+    return (chosen.entry and chosen.entry.endpoint) or credentials()[1]
 
 
 def endpoint_digest(endpoint: str) -> str:
@@ -190,11 +182,9 @@ def _limit_info(limit: Limit) -> LimitInfo:
     return LimitInfo(count=limit.count, window_s=limit.window)
 
 
-def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, embedded: bool) -> AssumedLimits:
-    """Return the embedded target's own limits, or the documented limits with the changes of the target's entry."""
-    entry = None if chosen is None else chosen.entry
-    limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
-    return AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
+def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> AssumedLimits:
+    """Return the limits of a running target's entry; without one, of the embedded target."""
+    return AssumedLimits.of_embedded(loaded.scenario) if chosen is None else chosen.assumed
 
 
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
@@ -202,8 +192,7 @@ def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
 
     Rates in units of a limit refer to the documented limits, unless the target's entry states others.
     """
-    own = assumed_limits_of(loaded, None, embedded=True).limits
-    assumed = assumed_limits_of(loaded, chosen, embedded=False).limits
+    own, assumed = assumed_limits_of(loaded, None).limits, chosen.assumed.limits
     stated = () if chosen.entry is None else chosen.entry.limits
     names = dict.fromkeys(LIMIT_OF_OPERATION[each.operation] for each in loaded.scenario.traffic.values())
     odd = [name for name in names if name not in stated and assumed[name] != own[name]]
@@ -216,13 +205,13 @@ def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
     )
 
 
-def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None, *, embedded: bool) -> LoadedScenario:
+def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None) -> LoadedScenario:
     """Return the scenario scaled so that its longest traffic takes ``seconds``.
 
     Raises:
         InputError: as ``scaled``, or if a burst would no longer be followed by a whole window of its limit.
     """
-    made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen, embedded=embedded)
+    made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen)
     for name, traffic in loaded.scenario.traffic.items():
         window = assumed.limit_on(LIMIT_OF_OPERATION[traffic.operation]).window
         for stage, short in zip(traffic.stages, made.scenario.traffic[name].stages, strict=True):
@@ -235,12 +224,11 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None,
     return made
 
 
-def question_of(
-    loaded: LoadedScenario, assumed: AssumedLimits, *, embedded: bool, keys: int, **given: float | None
-) -> Question:
+def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int, **given: float | None) -> Question:
     """Return the question that a forecast answers; ``given`` may hold its ``start`` and ``job_s``."""
-    settings, plans = loaded.scenario.target.settings, traffic_plans(loaded.scenario, assumed, keys)
-    factor = settings.retry_after_factor if embedded and settings.retry_after != "none" else None
+    settings, assumed = loaded.scenario.target.settings, assumed_limits_of(loaded, chosen)
+    plans = traffic_plans(loaded.scenario, assumed, keys)
+    factor = settings.retry_after_factor if chosen is None and settings.retry_after != "none" else None
     dated = settings.retry_after == "date"
     return Question(loaded.scenario, plans, assumed, retry_after=factor, as_date=dated, **given)
 
@@ -257,17 +245,15 @@ def check_before_run(
     """
     if chosen.entry is None:
         return None
-    assumed = assumed_limits_of(loaded, chosen, embedded=False)
-    once = minimum_load(loaded.scenario, planned_traffic(loaded, assumed, keys))
+    once = minimum_load(loaded.scenario, planned_traffic(loaded, chosen.assumed, keys))
     load = repeated(once, starts_s, preflight_load(loaded.scenario, keys) if preflight else None)
-    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
+    return check_request_budget(chosen, load, chosen.assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
 def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> BudgetInfo | None:
     """Check the request budget of a preflight alone, as ``check_before_run`` does for a run."""
-    assumed = assumed_limits_of(loaded, chosen, embedded=False)
     load = preflight_load(loaded.scenario, keys)
-    return check_request_budget(chosen, load, assumed.limits, keys=keys, now=datetime.now(UTC))
+    return check_request_budget(chosen, load, chosen.assumed.limits, keys=keys, now=datetime.now(UTC))
 
 
 def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:

@@ -105,11 +105,16 @@ _MEANT: Final = {
 """Options by the spelling that Locust, ``loadtest`` or another verb has for the same value."""
 
 
-def unknown_option(word: str, known: Iterable[str], command: str) -> InputError:
-    """Return the error of an option that a command does not have; the remedy names those that it may mean."""
+def unknown_option(word: str, known: Iterable[str], command: str, given: Iterable[str] = ()) -> InputError:
+    """Return the error of an option that a command does not have; the remedy names those that it may mean.
+
+    The error also names unknown options among the words ``given`` that mean the same.
+    """
     bare = {each.lstrip("-"): each for each in known}
+    also = [each for each in (option.partition("=")[0] for option in given) if word in _MEANT and each in _MEANT]
+    words = dict.fromkeys([word, *(each for each in also if _MEANT[each] == _MEANT[word])])
     meant = [each for each in _MEANT.get(word, ()) if each.partition(" ")[0].lstrip("-") in bare]
     near = nearest(word.lstrip("-"), bare)
     meant = meant or ([bare[near]] if near else [])
     remedy = f"Did you mean {joined(meant, 'or')}?" if meant else f"See `{command} --help`."
-    return InputError(f"{command} has no option {word}", remedy)
+    return InputError(f"{command} has no option {joined(list(words), 'or')}", remedy)

@@ -40,7 +40,7 @@ def prepare(tmp_path: Path) -> Any:
         return prepare_run(
             loaded,
             url="http://127.0.0.1:1",
-            embedded=embedded,
+            chosen=None if embedded else NamedEntry(),
             keys=keys,
             command=["loadtest", "run", "mine"],
             output_dir=tmp_path / "runs",

@@ -118,7 +118,7 @@ def run(kind: str, workers: int, folder: Path) -> Count:
     environment = child_environment(keys, endpoint)
     with embedded_target(loaded.scenario.target.settings, environment) as target:
         directory, _ = prepare_run(
-            loaded, url=target.url, embedded=True, keys=len(keys), command=["conservation"], output_dir=folder,
+            loaded, url=target.url, keys=len(keys), command=["conservation"], output_dir=folder,
             workers=workers,
         )  # fmt: skip
         code = make_load(

@@ -96,7 +96,7 @@ def _main(arguments: list[str]) -> int:
         ctx = error.ctx
         options = [each for each in ctx.command.params if isinstance(each, click.Option)] if ctx else []
         known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
-        complain(unknown_option(error.option_name, known, ctx.command_path if ctx else app.name or ""))
+        complain(unknown_option(error.option_name, known, ctx.command_path if ctx else "loadtest", arguments))
         return int(ExitCode.USAGE)
     except click.ClickException as error:
         error.show()

@@ -43,9 +43,7 @@ def command(
         raise click.UsageError("--host and --target exclude each other")
     loaded = options.load()
     start_s = None if start is None else _start_s(start)
-    plan = plan_of(
-        loaded, chosen=options.entry, embedded=options.embedded, keys=keys, start=start_s, job_s=job_s, price=price
-    )
+    plan = plan_of(loaded, chosen=options.entry, keys=keys, start=start_s, job_s=job_s, price=price)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(plan), indent=2).decode())
     else:

@@ -25,13 +25,14 @@ from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
 from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.plan import job_duration, traffic_plans
+from loadtest.prepare import assumed_limits_of
 from loadtest.processes import run_module
 from loadtest.record import run_directory
 from loadtest.record.figures import Figures, InferredLimiter, LimitFacts, read_figures
 from loadtest.record.samples import read_batches
 from loadtest.runs.target import ScenarioOptions
 from loadtest.scenario import Scenario
-from loadtest.targets import named_entry
+from loadtest.targets import NamedEntry, named_entry
 from loadtest.units import Limit
 
 _DRAWN: Final = 1000
@@ -148,18 +149,16 @@ def _known(
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
     """The limits of the documentation, a target's entry, or the embedded target."""
-    entry = None if target is None else named_entry(target, targets).entry
-    limits, limiter = (None, None) if entry is None else (entry.limits, entry.limiter)
-    source = "the documented limits" if target is None else f"the limits of {target!r}"
-    if scenario is None:
-        assumed = AssumedLimits({**DOCUMENTED, **(limits or {})}, limiter or LimiterSpec())
-        return _Known(source=source, candidates=_assumed(assumed, certain=limiter is not None), assumed=assumed)
-    loaded = ScenarioOptions(scenario=scenario).load()
     embedded = target is None
-    assumed = AssumedLimits.for_scenario(loaded.scenario, embedded=embedded, limits=limits, limiter=limiter)
+    named = NamedEntry() if target is None else named_entry(target, targets)
+    source = "the documented limits" if embedded else f"the limits of {target!r}"
+    if scenario is None:
+        return _Known(source=source, candidates=_assumed(named.assumed, certain=not embedded), assumed=named.assumed)
+    loaded = ScenarioOptions(scenario=scenario).load()
+    assumed = assumed_limits_of(loaded, None if embedded else named)
     return _Known(
         source="the limits of the embedded target" if embedded else source,
-        candidates=_assumed(assumed, certain=embedded or limiter is not None),
+        candidates=_assumed(assumed, certain=True),
         assumed=assumed,
         stated=not embedded or loaded.scenario.target.settings.retry_after != "none",
         keys=loaded.scenario.keys,

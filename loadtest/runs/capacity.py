@@ -103,12 +103,11 @@ class _Search:
         whole = self.options.load()
         self.chosen: ChosenTarget | None = self.options.chosen()
         self.stage = stage or _only_stage(whole)
-        embedded = self.chosen is None
-        window_s = _window_s(whole, assumed_limits_of(whole, self.chosen, embedded=embedded))
+        window_s = _window_s(whole, assumed_limits_of(whole, self.chosen))
         self.loaded = with_stage_alone(whole, self.stage, window_s)
         scenario = self.loaded.scenario
-        keys = scenario.keys if embedded else len(api_keys())
-        assumed = assumed_limits_of(self.loaded, self.chosen, embedded=embedded)
+        keys = scenario.keys if self.chosen is None else len(api_keys())
+        assumed = assumed_limits_of(self.loaded, self.chosen)
         plans = planned_traffic(self.loaded, assumed, keys)
         base_rates = {name: plan.stages[-1].rate for name, plan in plans.items()}
         operations = {name: Operation(plan.operation) for name, plan in plans.items()}

@@ -13,7 +13,7 @@ from loadtest.credentials import api_keys
 from loadtest.errors import InputError
 from loadtest.faults import to_words
 from loadtest.plan import Contradiction, Plan, make_plan
-from loadtest.prepare import assumed_limits_of, check_before_run, question_of
+from loadtest.prepare import check_before_run, question_of
 from loadtest.program import mention
 from loadtest.scenario import LoadedScenario, at_rate, find_scenario, load_scenario
 from loadtest.targets import TARGETS_FILE, NamedEntry, load_targets
@@ -24,13 +24,12 @@ def plan_of(
     loaded: LoadedScenario,
     *,
     chosen: NamedEntry | None = None,
-    embedded: bool = True,
     keys: int | None = None,
     start: float | None = None,
     job_s: float | None = None,
     price: float | None = None,
 ) -> Plan:
-    """Make the plan of a scenario for the embedded target, or for a running target with an optional entry.
+    """Make the plan of a scenario for the embedded target, or for a ``chosen`` running one.
 
     ``start`` is in s since midnight UTC, None for unknown; ``job_s`` is the duration of a job or run. By default the
     number of ``keys``, ``job_s`` and the ``price`` of an execution are those of a run, the scenario and the entry.
@@ -39,18 +38,17 @@ def plan_of(
         InputError: if there are fewer keys than the scenario needs.
     """
     scenario = loaded.scenario
-    keys = keys if keys is not None else scenario.keys if embedded else len(api_keys())
+    keys = keys if keys is not None else scenario.keys if chosen is None else len(api_keys())
     if keys < (grouped := sum(scenario.key_groups.values())):
         raise InputError(
             f"{loaded.path}: key_groups need {grouped} keys, but there are {keys}",
             "Use --keys, or set that many keys in WORKFLOW_API_KEYS, separated by commas.",
         )
-    assumed = assumed_limits_of(loaded, chosen, embedded=embedded)
-    question = question_of(loaded, assumed, embedded=embedded, keys=keys, start=start, job_s=job_s)
+    question = question_of(loaded, chosen, keys=keys, start=start, job_s=job_s)
     entry = None if chosen is None else chosen.entry
     price = entry.price_per_execution if price is None and entry is not None else price
     plan = make_plan(question, loaded.name, keys, price)
-    faults = list(map(to_words, scenario.target.settings.fault)) if embedded else []
+    faults = list(map(to_words, scenario.target.settings.fault)) if chosen is None else []
     over = [] if chosen is None else _over_budget(loaded, chosen, keys)
     return msgspec.structs.replace(plan, faults=faults, warnings=[*over, *plan.warnings])
 

@@ -92,7 +92,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
             "Use --host or --target, or --processes N for workers on this machine.",
         )
     if options.duration is not None:
-        plan = plan_of(loaded, chosen=options.entry, embedded=options.embedded)
+        plan = plan_of(loaded, chosen=options.entry)
         for warning in spoilt_by_duration(plan.warnings):
             print(f"warning: {loaded.place(warning.key)}: {warning.message}. {warning.remedy}", flush=True)
     with resolved_target(loaded, options) as resolved:

@@ -58,7 +58,7 @@ class PlannedSide:
 
     @property
     def assumed(self) -> AssumedLimits:
-        return assumed_limits_of(self.loaded, self.chosen, embedded=self.chosen is None)
+        return assumed_limits_of(self.loaded, self.chosen)
 
     @property
     def traffic(self) -> dict[str, TrafficPlan]:
@@ -227,7 +227,7 @@ def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int
         print("Both sides are the same target: all blocks share its budget and limits.")
     warnings: dict[str, None] = {}
     for side, one in sides.items():
-        plan = plan_of(one.loaded, chosen=one.chosen, embedded=one.chosen is None, keys=len(one.keys))
+        plan = plan_of(one.loaded, chosen=one.chosen, keys=len(one.keys))
         print(f"{side}: {one.words}; {_cost(plan, order.count(side))}")
         warnings |= dict.fromkeys(_warnings(one, plan))
     for line in warnings:

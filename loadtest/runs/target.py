@@ -67,7 +67,7 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target`` or ``host``, which is not resolved; None without one."""
+        """The entry of ``target`` or ``host``, which is not resolved; None for the embedded target."""
         if self.target is not None:
             return named_entry(self.target, self.targets)
         return None if self.host is None else entry_at(self.host, self.targets)
@@ -82,7 +82,7 @@ class ScenarioOptions(TargetOptions):
         loaded = load_scenario(find_scenario(self.scenario), (*self.overrides, *multiplied), self.seed)
         if self.duration is None:
             return loaded
-        return shortened(loaded, self.duration, self.entry, embedded=self.embedded)
+        return shortened(loaded, self.duration, self.entry)
 
 
 class EmbeddedTarget:
@@ -246,7 +246,6 @@ def prepare(
     return prepare_run(
         loaded,
         url=target.url,
-        embedded=target.embedded is not None,
         keys=len(target.keys),
         command=["loadtest", *sys.argv[1:]],
         output_dir=output_dir,

@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from loadtest.assumed_limits import AssumedLimits
+from loadtest.contract import DOCUMENTED
 from loadtest.errors import InputError, LoadtestError, TargetError
 from loadtest.processes import is_loopback
 from loadtest.record.run_info import Preflight, TlsInfo
@@ -31,12 +33,11 @@ class NamedEntry:
         """Format a key of the entry for messages: ``targets.toml: staging.max_share``."""
         return f"{self.path}: {self.name}.{key}"
 
-
-@dataclass(frozen=True, slots=True)
-class ChosenTarget(NamedEntry):
-    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
-
-    target: Target = field(kw_only=True)
+    @property
+    def assumed(self) -> AssumedLimits:
+        """The documented limits, with the entry's changes."""
+        entry = self.entry
+        return AssumedLimits(DOCUMENTED) if entry is None else AssumedLimits(DOCUMENTED | entry.limits, entry.limiter)
 
     @property
     def tls(self) -> TlsInfo | None:
@@ -54,6 +55,13 @@ class ChosenTarget(NamedEntry):
     @property
     def headers(self) -> dict[str, str]:
         return {} if self.entry is None else dict(self.entry.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenTarget(NamedEntry):
+    """A target, with its entry if it has one. The entry's request budget also applies to loopback."""
+
+    target: Target = field(kw_only=True)
 
 
 class PreflightOrder(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +91,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     found = resolve(host or "")
     if found.loopback:
         return ChosenTarget(target=found)
-    if (named := entry_at(found.url, targets)) is None:
+    if (named := entry_at(found.url, targets)).entry is None:
         path = targets or TARGETS_FILE
         raise InputError(
             f"{found.server_name!r} is not a loopback address, and no entry in {path} matches the scheme, host and "
@@ -94,24 +102,24 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     return _resolved(named, found)
 
 
-def entry_at(url: str, targets: Path | None = None) -> NamedEntry | None:
+def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
     """Find the entry of a URL's server, whose host is not resolved; among several, the entry with exactly this URL.
 
-    None for the name or address of loopback, and where no entry matches.
+    It is empty for the name or address of loopback, and where no entry matches.
 
     Raises:
         InputError: if the URL or the file is invalid, or several entries match.
     """
     here, path = server_of(url), targets or TARGETS_FILE
     if is_loopback(here[1]):
-        return None
+        return NamedEntry()
     entries = load_targets(path) if path.is_file() or targets is not None else {}
     same = {name: entry for name, entry in entries.items() if entry.server == here}
     exact = {name: entry for name, entry in same.items() if entry.url == url.rstrip("/")}
     matches = exact if len(exact) == 1 else same
     if len(matches) > 1:
         raise InputError(f"{path}: {url} is the server of {', '.join(matches)}", "Choose one with --target.")
-    return next((NamedEntry(name, entry, path) for name, entry in matches.items()), None)
+    return next((NamedEntry(name, entry, path) for name, entry in matches.items()), NamedEntry())
 
 
 def named_entry(name: str, targets: Path | None = None) -> NamedEntry:

@@ -23,7 +23,7 @@ def question(traffic: dict[str, Any], *require: str, **limits: str) -> Question:
             "threshold": [{"require": each, "traffic": "it", "stage": "steady"} for each in require],
         }
     )
-    assumed = AssumedLimits.for_scenario(scenario, embedded=True)
+    assumed = AssumedLimits.of_embedded(scenario)
     return Question(scenario, traffic_plans(scenario, assumed, 1), assumed, start=0.0)
 
 

@@ -22,7 +22,7 @@ def assumed(limits: dict[str, str]) -> AssumedLimits:
     stages = [{"name": "it", "rate": "1/s", "duration": "9s"}]
     runs = {"operation": "sync_run", "workflow": "echo", "stages": stages}
     written = {"title": "t", "target": {"enforce": limits}, "traffic": {"runs": runs}}
-    return AssumedLimits.for_scenario(Scenario.model_validate(written), embedded=True)
+    return AssumedLimits.of_embedded(Scenario.model_validate(written))
 
 
 ASSUMED = assumed(ENFORCED)

@@ -26,6 +26,7 @@ from loadtest.report.comparison import build
 from loadtest.runs import regression as checks
 from loadtest.runs.run import MadeRun
 from loadtest.scenario import load_scenario, scenario_hash
+from loadtest.targets import NamedEntry
 
 SLEEPY = '''
 """A workflow that is as fast as a file says."""
@@ -51,7 +52,7 @@ stages = [{ name = "steady", rate = "40/s", duration = "1s" }]
 def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLine]:
     """Six nights with naps of about 50 ms, by the same generator against the same target."""
     directory, info = prepare_run(
-        load_scenario(scenario), url=url, embedded=False, keys=1, command=[], output_dir=folder
+        load_scenario(scenario), url=url, chosen=NamedEntry(), keys=1, command=[], output_dir=folder
     )
     shutil.rmtree(directory)
     lines = []

@@ -33,7 +33,7 @@ def test_the_scenario_that_is_run_stays_inside_the_leash(file, name, scenario, m
     target = Target(entry.url, scheme, "192.0.2.1", host, host, port, "", loopback=False)
     chosen = ChosenTarget(name, entry, path, target=target)
     loaded = load_scenario(find_scenario(scenario))
-    belief = assumed_limits_of(loaded, chosen, embedded=False)
+    belief = assumed_limits_of(loaded, chosen)
     once = minimum_load(loaded.scenario, traffic_plans(loaded.scenario, belief, 1))
     demand = repeated(once, [0.0], preflight_load(loaded.scenario, 1))
     leash = check_request_budget(chosen, demand, belief.limits, keys=1, now=datetime.now(UTC))

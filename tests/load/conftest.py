@@ -14,7 +14,7 @@ from plugins.records import RunDirectory
 
 from loadtest.prepare import prepare_run
 from loadtest.scenario import load_scenario
-from loadtest.targets import ChosenTarget
+from loadtest.targets import ChosenTarget, NamedEntry
 
 
 @dataclass
@@ -106,11 +106,10 @@ class Offering:
         directory, _ = prepare_run(
             load_scenario(path),
             url=chosen.target.url if chosen else url,
-            embedded=False,
             keys=keys.count(",") + 1,
             command=["loadtest", "run"],
             output_dir=self.folder / "reports",
-            chosen=chosen,
+            chosen=chosen or NamedEntry(),
         )
         with (directory / "load.log").open("wb") as log:
             process = subprocess.Popen(

@@ -53,7 +53,6 @@ class Blocks:
             prepare_run(
                 load_scenario(self._folder / "s.toml"),
                 url=chosen.target.url,
-                embedded=False,
                 keys=1,
                 command=["loadtest", "compare"],
                 output_dir=self.directory,

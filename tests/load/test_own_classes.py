@@ -36,6 +36,7 @@ EXPECTED = {
 ASK = """
 import sys
 from pathlib import Path
+from loadtest.contract import DOCUMENTED
 from loadtest.load.users import user_classes
 from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.errors import InputError
@@ -43,7 +44,7 @@ from loadtest.scenario import load_scenario
 
 for user in sys.argv[2:]:
     scenario = load_scenario(Path(sys.argv[1]), [f'traffic.heard.user="{user}"']).scenario
-    plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=False, limits=None), 1)
+    plans = traffic_plans(scenario, AssumedLimits(DOCUMENTED), 1)
     try:
         user_classes(scenario, plans, Path(sys.argv[1]).parent)
     except InputError as error:

@@ -17,7 +17,7 @@ def ask() -> Callable[..., Question]:
         traffic: dict[str, Any], *, start: float | None = None, job_s: float | None = None, **top: Any
     ) -> Question:
         scenario = Scenario.model_validate({"title": "t", "traffic": traffic, **top})
-        assumed = AssumedLimits.for_scenario(scenario, embedded=True)
+        assumed = AssumedLimits.of_embedded(scenario)
         plans = traffic_plans(scenario, assumed, scenario.keys)
         told = None if scenario.target.settings.retry_after == "none" else scenario.target.settings.retry_after_factor
         dated = scenario.target.settings.retry_after == "date"

@@ -158,13 +158,11 @@ def test_what_describes_no_limiter_is_not_assumed(changes: dict[str, Any]) -> No
         AssumedLimits.recorded(target(**changes))
 
 
-def test_targets_of_others_have_the_documented_limits_for_each_key_and_name() -> None:
-    """[target] says nothing of them, but what an entry says of their limits holds."""
+def test_the_embedded_target_has_the_limits_of_its_settings() -> None:
+    """Also its limiter, and the limit of all requests."""
     settings = {"algorithm": "gcra", "limit_scope": "global", "enforce": {"all": "5/s", "sync_run": "3/s"}}
     entry = {"operation": "sync_run", "workflow": "w", "stages": [{"name": "s", "duration": "9s", "rate": "1/s"}]}
     scenario = Scenario.model_validate({"title": "t", "traffic": {"t": entry}, "target": settings})
-    assert AssumedLimits.for_scenario(scenario, embedded=False) == AssumedLimits(DOCUMENTED)
-    assert AssumedLimits.for_scenario(scenario, embedded=False, limits={"retrieval": ONE}).limits["retrieval"] == ONE
-    embedded = AssumedLimits.for_scenario(scenario, embedded=True)
+    embedded = AssumedLimits.of_embedded(scenario)
     assert (embedded.spec.algorithm, embedded.limit_all) == ("gcra", Limit(5, 1.0))
     assert embedded.limits["sync_run"] == Limit(3, 1.0)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from loadtest.contract import DOCUMENTED
 from loadtest.plan import AssumedLimits, pool_size, schedules, traffic_plans
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
@@ -30,15 +29,14 @@ def scenario(traffic: dict[str, tuple[str, list[Any]]], **more: Any) -> Scenario
 
 def over(made: Scenario, keys: int = 1) -> dict[str, list[str]]:
     """`entry.stage` -> the limits that it passes."""
-    plans = traffic_plans(made, AssumedLimits.for_scenario(made, embedded=True), keys)
+    plans = traffic_plans(made, AssumedLimits.of_embedded(made), keys)
     return {f"{name}.{stage.name}": stage.over for name, plan in plans.items() for stage in plan.stages}
 
 
 def test_enforced_limits_are_for_the_embedded_target_only() -> None:
     """[target] says nothing about a target that isn't ours: there the documented limits are assumed."""
     made = scenario({"a": ("sync_run", [stage("1/s")])})
-    assert AssumedLimits.for_scenario(made, embedded=True).limits == LIMITS
-    assert AssumedLimits.for_scenario(made, embedded=False).limits == DOCUMENTED
+    assert AssumedLimits.of_embedded(made).limits == LIMITS
 
 
 @pytest.mark.parametrize("keys", [1, 3])

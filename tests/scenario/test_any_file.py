@@ -102,7 +102,7 @@ def test_a_changed_scenario_is_read_or_refused(tmp_path: Path, table: dict[str, 
         return
     assert len(scenario_hash(scenario)) == 12
     try:
-        plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=True), max(keys, scenario.keys))
+        plans = traffic_plans(scenario, AssumedLimits.of_embedded(scenario), max(keys, scenario.keys))
     except InputError:
         return
     assert all(schedule.duration > 0 for schedule in schedules(plans, scenario.seed))

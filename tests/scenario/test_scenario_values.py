@@ -218,6 +218,6 @@ def test_a_duration_scales_stages_warm_up_and_faults(tmp_path: Path) -> None:
     assert (scenario.drain, scenario.traffic["a"].timeout, stages[1].burst, stages[0].count) == (9.0, 7.0, 9, 3)
     assert scaled(before, 9.0).scenario.warmup == 1.0
     assert scenario_hash(scenario) != scenario_hash(before.scenario)
-    assert shortened(before, 45.0, None, embedded=True).effective == scaled(before, 45.0).effective
+    assert shortened(before, 45.0, None).effective == scaled(before, 45.0).effective
     with pytest.raises(InputError, match=r"stages\.b is a burst .* window of 30 s\n.*--duration 45s or more"):
-        shortened(before, 44.9, None, embedded=True)
+        shortened(before, 44.9, None)

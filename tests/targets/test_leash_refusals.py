@@ -14,6 +14,7 @@ from plugins.processes import clean_environment
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.cli import main
+from loadtest.contract import DOCUMENTED
 from loadtest.plan import AssumedLimits, traffic_plans
 from loadtest.scenario import find_scenario, load_scenario
 from loadtest.targets import minimum_load
@@ -115,7 +116,7 @@ def test_planned_sends_are_counted_from_the_exact_schedule(tmp_path: Path) -> No
         path = tmp_path / "s.toml"
         path.write_text(f'title = "T"\n[traffic.t]\noperation = "sync_run"\nworkflow = "w"\nstages = [{stages}]\n')
         scenario = load_scenario(find_scenario(str(path))).scenario
-        plans = traffic_plans(scenario, AssumedLimits.for_scenario(scenario, embedded=False), 1)
+        plans = traffic_plans(scenario, AssumedLimits(DOCUMENTED), 1)
         return minimum_load(scenario, plans).peak("sync_run", limits["sync_run"])
 
     assert peak('{ name = "a", rate = "10/min", duration = "10m" }') == 10

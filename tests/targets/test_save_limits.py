@@ -49,7 +49,7 @@ def test_what_was_found_is_assumed_from_then_on(tmp_path: Path) -> None:
     assert "# who may be loaded" in written
     assert "# near" in written
     chosen = choose(None, "mine", path)
-    assumed = assumed_limits_of(load_scenario(Path("scenarios/within-limits.toml")), chosen, embedded=False)
+    assumed = assumed_limits_of(load_scenario(Path("scenarios/within-limits.toml")), chosen)
     assert assumed.limits[LimitName.RETRIEVAL] == Limit(500, 60.0)
     assert assumed.limits[LimitName.SYNC_RUN] == Limit(7, 60.0)
     assert assumed.spec == LimiterSpec("token-bucket", 20, scope="name")

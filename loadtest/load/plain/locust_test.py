@@ -24,13 +24,13 @@ from loadtest.errors import InputError
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.users import user_classes
 from loadtest.plan import contradictions, forecast, spoilt_by_duration
-from loadtest.prepare import assumed_limits_of, check_before_run, differing_limits, prepare_run, question_of, shortened
+from loadtest.prepare import check_before_run, differing_limits, prepare_run, question_of, shortened
 from loadtest.processes import check_free, make_report
 from loadtest.program import pasteable, unknown_option
 from loadtest.record.run_directory import pending_note
 from loadtest.record.run_info import PreflightRequest
 from loadtest.scenario import LoadedScenario, Scenario, find_scenario, load_scenario, only
-from loadtest.targets import ChosenTarget, allow, choose, confirm, look
+from loadtest.targets import ChosenTarget, NamedEntry, allow, choose, confirm, look
 from loadtest.units import parse_duration
 from loadtest.words import joined, suggestion
 
@@ -152,6 +152,7 @@ class LocustTest:
             self.endpoint = self.chosen.entry.endpoint
         self.output_dir = Path(environ.get("LOADTEST_OUTPUT_DIR", "reports"))
         self.embedded = environ.get("LOADTEST_EMBEDDED") == "1"
+        self._named = None if self.embedded else self.chosen or NamedEntry()
         # An embedded target was started for these runs and needs no preflight.
         self.preflight = not self.embedded and environ.get("LOADTEST_PREFLIGHT", "1") != "0"
         self._target_version = environ.get("LOADTEST_TARGET_VERSION", "")
@@ -184,9 +185,8 @@ class LocustTest:
                 seconds = parse_duration(duration)
             except ValueError as error:
                 raise InputError(f"duration: {error}") from None
-            loaded = shortened(loaded, seconds, self.chosen, embedded=self.embedded)
-        assumed = assumed_limits_of(loaded, self.chosen, embedded=self.embedded)
-        question = question_of(loaded, assumed, embedded=self.embedded, keys=len(self.keys))
+            loaded = shortened(loaded, seconds, self._named)
+        question = question_of(loaded, self._named, keys=len(self.keys))
         if duration is not None:
             for warning in spoilt_by_duration(contradictions(question, forecast(question))):
                 logger.warning("%s: %s. %s", loaded.place(warning.key), warning.message, warning.remedy)
@@ -234,11 +234,10 @@ class LocustTest:
         directory, info = prepare_run(
             self.loaded,
             url=target.url,
-            embedded=self.embedded,
             keys=len(self.keys),
             command=["locust", *self._names],
             output_dir=self.output_dir,
-            chosen=self.chosen,
+            chosen=self._named,
             preflight=sent,
             target_version=self._target_version,
         )

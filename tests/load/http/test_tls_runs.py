@@ -36,7 +36,6 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     directory, _ = prepare_run(
         load_scenario(tmp_path / "s.toml"),
         url=f"https://localhost:{nginx.mutual}",
-        embedded=False,
         keys=1,
         command=["loadtest"],
         output_dir=tmp_path / "reports",
