@@ -7,7 +7,7 @@ Arrivals end where Λ does, so an entry of rate r and duration d has ⌈r·d⌉.
 """
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
@@ -15,30 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from loadtest.arrays import Floats, Ints
+from loadtest.record.run_info import StagePlan
 
 _BLOCK: Final = 4096
 _NS: Final = 1_000_000_000
 _ROUNDING: Final = 1e-9
 """Tolerance for rounding errors of rate times duration, in arrivals."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A time span in which the rate changes linearly from ``rate`` to ``rate_to`` (requests/s)."""
-
-    stage: str
-    start: float
-    """Seconds since the epoch."""
-    duration: float
-    rate: float
-    rate_to: float
-    burst: int = 0
-    """Arrivals at the start of the segment, all at once, before those of the rate."""
-
-    @property
-    def arrivals(self) -> float:
-        """The growth of Λ over the segment: the burst, and the integral of the rate."""
-        return self.burst + (self.rate + self.rate_to) / 2 * self.duration
 
 
 class Arrival(NamedTuple):
@@ -57,31 +39,31 @@ class TrafficSchedule:
     """The arrivals of one traffic entry."""
 
     traffic: str
-    segments: tuple[Segment, ...]
+    stages: Sequence[StagePlan]
     arrivals: Literal["even", "poisson"]
     seed: int
     recorded_s: Floats | None = None
-    """Ascending intended starts in s, which replace the only segment's rate."""
+    """Ascending intended starts in s, which replace the only stage's rate."""
 
     @property
     def duration(self) -> float:
-        """Seconds from the epoch to the end of the last segment."""
-        return self.segments[-1].start + self.segments[-1].duration
+        """Seconds from the epoch to the end of the last stage."""
+        return self.stages[-1].end_s
 
     def blocks(self) -> Iterator[tuple[int, Ints, npt.NDArray[np.intp]]]:
-        """Yield blocks of (number of the first arrival, intended starts in ns, index of their segments)."""
+        """Yield blocks of (number of the first arrival, intended starts in ns, index of their stages)."""
         if self.recorded_s is not None:
             for first in range(0, len(self.recorded_s), _BLOCK):
                 times = np.rint(self.recorded_s[first : first + _BLOCK] * _NS).astype(np.int64)
                 yield first, times, np.zeros(len(times), np.intp)
             return
-        ends = np.cumsum([segment.arrivals for segment in self.segments])
+        ends = np.cumsum([stage.arrivals for stage in self.stages])
         last = int(np.searchsorted(ends, ends[-1]))
         first = 0
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may come to 80.00000000000001: arrival 80 belongs to the next segment.
+            # 80 % of 100 a minute for a minute may come to 80.00000000000001: arrival 80 belongs to the next stage.
             where = np.searchsorted(ends, marks + _ROUNDING, side="right")
-            # Rounding may point past the last segment with arrivals.
+            # Rounding may point past the last stage with arrivals.
             where = np.minimum(where, last)
             yield first, self._times(marks, where, ends), where
             first += len(marks)
@@ -94,7 +76,7 @@ class TrafficSchedule:
             workers: number of workers.
             from_ns: earliest intended start to yield, in ns since the epoch.
         """
-        names = [segment.stage for segment in self.segments]
+        names = [stage.name for stage in self.stages]
         for first, times, where in self.blocks():
             begin = int(np.searchsorted(times, from_ns))
             for at in range(begin + (worker - first - begin) % workers, len(times), workers):
@@ -121,10 +103,10 @@ class TrafficSchedule:
             yield marks
 
     def _times(self, marks: Floats, where: npt.NDArray[np.intp], ends: Floats) -> Ints:
-        """Invert Λ: within a segment, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its numerically stable form."""
+        """Invert Λ: within a stage, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its numerically stable form."""
         start, duration, rate, rate_to, burst = (
-            np.array([getattr(segment, name) for segment in self.segments])[where]
-            for name in ("start", "duration", "rate", "rate_to", "burst")
+            np.array([getattr(stage, name) for stage in self.stages])[where]
+            for name in ("start_s", "duration_s", "rate", "rate_to", "burst")
         )
         begun = np.concatenate(([0.0], ends[:-1]))[where]
         # A burst is a jump of Λ: all arrivals within it have the same time.

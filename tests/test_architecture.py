@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "words": {"contract", "units"},
     "seeded_random": set(),
     "stats": {"arrays"},
-    "schedule": {"arrays"},
+    "schedule": {"arrays", "record"},
     "limits": {"arrays", "stats", "units", "words"},
     "limits.probing": LEAVES | {"record"},
     "faults": {"contract", "errors", "units", "words"},

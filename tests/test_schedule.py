@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtest.schedule import Arrival, Segment, TrafficSchedule
+from loadtest.record.run_info import StagePlan
+from loadtest.schedule import Arrival, TrafficSchedule
 
 Stretch = tuple[float, float, float] | tuple[float, float, float, int]
 
 
 def schedule(*stretches: Stretch, arrivals: Any = "even", seed: int = 1, name: str = "t") -> TrafficSchedule:
     """A schedule of stretches (duration, rate, rate_to[, burst]), one after another."""
-    segments, at = [], 0.0
+    stages, at = [], 0.0
     for number, (duration, rate, rate_to, *burst) in enumerate(stretches):
-        segments.append(Segment(f"s{number}", at, duration, rate, rate_to, *map(int, burst)))
+        of_rate = {"rate": rate, "rate_to": rate_to, "burst": int(sum(burst))}
+        stages.append(StagePlan(name=f"s{number}", start_s=at, duration_s=duration, **of_rate))
         at += duration
-    return TrafficSchedule(name, tuple(segments), arrivals, seed)
+    return TrafficSchedule(name, stages, arrivals, seed)
 
 
 def times(made: TrafficSchedule) -> list[float]:
@@ -94,16 +96,16 @@ def test_many_stages_lose_nothing_to_rounding() -> None:
 def test_arrivals_are_in_order_and_inside_their_stages(made: TrafficSchedule) -> None:
     """Numbers count up, times never go back, and each lies within the stage that it names."""
     arrivals = list(made.share())
-    stages = {segment.stage: segment for segment in made.segments}
+    stages = {stage.name: stage for stage in made.stages}
     assert [arrival.number for arrival in arrivals] == list(range(len(arrivals)))
     assert all(one.intended_ns <= two.intended_ns for one, two in itertools.pairwise(arrivals))
     for arrival in arrivals:
-        segment = stages[arrival.stage]
-        assert segment.arrivals > 0
-        end = segment.start + segment.duration
-        assert segment.start * 1e9 - 1 <= arrival.intended_ns <= end * 1e9 + 1
+        stage = stages[arrival.stage]
+        assert stage.arrivals > 0
+        end = stage.end_s
+        assert stage.start_s * 1e9 - 1 <= arrival.intended_ns <= end * 1e9 + 1
     if made.arrivals == "even":
-        assert len(arrivals) == math.ceil(sum(segment.arrivals for segment in made.segments) - 1e-9)
+        assert len(arrivals) == math.ceil(sum(stage.arrivals for stage in made.stages) - 1e-9)
 
 
 @given(schedules, st.integers(1, 9))
@@ -159,10 +161,10 @@ def test_rescaled_poisson_gaps_are_exponential(stretches: list[Stretch]) -> None
 def integral(made: TrafficSchedule, arrival: Arrival) -> float:
     """Λ at an arrival, by hand."""
     total = 0.0
-    for segment in made.segments:
-        inside = min(max(arrival.intended_ns / 1e9 - segment.start, 0), segment.duration)
-        slope = (segment.rate_to - segment.rate) / segment.duration
-        total += segment.rate * inside + slope / 2 * inside**2
+    for stage in made.stages:
+        inside = min(max(arrival.intended_ns / 1e9 - stage.start_s, 0), stage.duration_s)
+        slope = (stage.rate_to - stage.rate) / stage.duration_s
+        total += stage.rate * inside + slope / 2 * inside**2
     return total
 
 

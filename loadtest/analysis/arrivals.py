@@ -87,7 +87,7 @@ class Arrivals:
 
 def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[int]:
     """Count lost arrivals by the stage in which the schedule has them; those after its end are of the last stage."""
-    counts = np.zeros(len(schedule.segments), np.int64)
+    counts = np.zeros(len(schedule.stages), np.int64)
     if not len(counts):
         return []
     for first, _, where in schedule.blocks():

@@ -12,7 +12,7 @@ from loadtest.arrays import Floats
 from loadtest.contract import LIMIT_NAMES, POLLED_OPERATIONS, Operation
 from loadtest.plan.offer import JobDuration, Offer, PlannedEntry, Question, entries, job_duration, offer
 from loadtest.plan.replay import OfferReplay, ReplayCounts
-from loadtest.plan.stages import expected_arrivals, stage_at
+from loadtest.plan.stages import stage_at
 from loadtest.record.run_info import TrafficPlan
 
 PHASES: Final = 24
@@ -95,7 +95,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     made = entries(scenario.traffic, question.plans, question.assumed, _durations(question))
     stretches = _stretches(question.plans)
     if why_not := _unforeseeable(question, made):
-        counted = [round(expected_arrivals(stage)) for entry in made for stage in entry.plan.stages]
+        counted = [round(stage.arrivals) for entry in made for stage in entry.plan.stages]
         return Forecast(made, stretches, counted, [], [], why_not=why_not)
     edges = [stretches[0].start, *(each.end for each in stretches)]
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
@@ -136,7 +136,7 @@ def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
     """The reason why no replay is possible; empty if one is."""
     fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if question.random else 0)
-    arrivals = sum(expected_arrivals(stage) for plan in question.plans.values() for stage in plan.stages)
+    arrivals = sum(stage.arrivals for plan in question.plans.values() for stage in plan.stages)
     if arrivals * fewest > MAX_REPLAYED:
         return "There are too many arrivals to replay, so they were only counted."
     unknown = [e.name for e in made if e.plan.operation == Operation.SYNC_RUN and e.job is not None and not e.job.known]

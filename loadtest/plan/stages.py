@@ -11,7 +11,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import LIMIT_OF_OPERATION, LIMITS_OF_OPERATION, POLLED_OPERATIONS, THROTTLED_STATUS, LimitName
 from loadtest.record.run_info import RECORDED, StagePlan, TrafficPlan
 from loadtest.scenario import WARMUP, Recording, Scenario, Stage, Traffic
-from loadtest.schedule import Segment, TrafficSchedule
+from loadtest.schedule import TrafficSchedule
 from loadtest.units import Limit, Rate
 
 DEFAULT_SIZE: Final = 5_000
@@ -54,10 +54,7 @@ def schedules(
     return [
         TrafficSchedule(
             traffic=name,
-            segments=tuple(
-                Segment(stage.name, stage.start_s, stage.duration_s, stage.rate, stage.rate_to, stage.burst)
-                for stage in plan.stages
-            ),
+            stages=plan.stages,
             arrivals="poisson" if plan.arrivals == "poisson" else "even",
             seed=seed,
             recorded_s=None if (recording := recordings.get(name)) is None else recording.offsets_s,
@@ -162,17 +159,12 @@ def _burst(stage: Stage, limit: Limit, quotas: int, multiplier: float) -> int:
     return max(1, round(size * multiplier))
 
 
-def expected_arrivals(stage: StagePlan) -> float:
-    """Return the integral of a stage's rate, plus its burst."""
-    return stage.burst + (stage.rate + stage.rate_to) / 2 * stage.duration_s
-
-
 def _largest_burst(stages: Sequence[StagePlan]) -> int:
     return max(stage.burst for stage in stages)
 
 
 def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
-    return max(1, _most(traffic, sum(expected_arrivals(stage) for stage in stages)))
+    return max(1, _most(traffic, sum(stage.arrivals for stage in stages)))
 
 
 def _most(traffic: Traffic, mean: float) -> int:

@@ -152,6 +152,11 @@ class StagePlan(msgspec.Struct, kw_only=True):
     def end_s(self) -> float:
         return self.start_s + self.duration_s
 
+    @property
+    def arrivals(self) -> float:
+        """Mean number of arrivals: the burst, and the integral of the rate."""
+        return self.burst + (self.rate + self.rate_to) / 2 * self.duration_s
+
 
 def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
     """Return the seconds, up to ``until_s``, that at least one of the stages covers."""

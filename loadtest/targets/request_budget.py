@@ -140,7 +140,7 @@ def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
 
 
 def _times(schedule: TrafficSchedule) -> Ints:
-    if sum(segment.arrivals for segment in schedule.segments) > _MOST_OPERATIONS:
+    if sum(stage.arrivals for stage in schedule.stages) > _MOST_OPERATIONS:
         raise InputError(
             f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, too many for any "
             "target but the embedded one",

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from loadtest.load.dispatcher import Dispatcher, Partition, Stride
 from loadtest.load.live import LiveFigures
 from loadtest.load.pool import Pool
-from loadtest.schedule import Arrival, Segment, TrafficSchedule
+from loadtest.record.run_info import StagePlan
+from loadtest.schedule import Arrival, TrafficSchedule
 
 
 class Worker:
@@ -157,7 +158,8 @@ def test_a_closed_pool_hands_nothing_out(crew: list[Worker]) -> None:
 
 def schedule(name: str, rate: float, duration: float) -> TrafficSchedule:
     """An even schedule."""
-    return TrafficSchedule(name, (Segment("s", 0.0, duration, rate, rate),), "even", 1)
+    stage = StagePlan(name="s", start_s=0.0, duration_s=duration, rate=rate, rate_to=rate)
+    return TrafficSchedule(name, [stage], "even", 1)
 
 
 def test_the_dispatcher_offers_everything_in_order_and_not_early(crew: list[Worker]) -> None:
