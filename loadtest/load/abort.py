@@ -32,7 +32,6 @@ FEWEST_SECONDS: Final = 10.0
 _BEYOND: Final = 5
 """Minimum number of operations above a percentile: n = 100 for p95, 500 for p99."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
-_Z: Final = 2.576
 
 _Known = tuple[float, float, float]
 """Lower bound, value, upper bound."""
@@ -58,10 +57,9 @@ class CircuitBreakers:
         self._recent: deque[bool] = deque(maxlen=RECENT)
 
     def see(self, sample: Sample) -> str | None:
-        """Add a sample; return a reason to end the run, or None."""
-        if sample.row != "request":
-            return None
-        self._pending.see(sample)
+        """Add a request; return a reason to end the run, or None."""
+        if sample.job_id is not None:
+            self._pending.see(sample)
         if len(self._pending) > self._settings.pending_jobs:
             return f"more than {self._settings.pending_jobs:,} jobs were pending at once (breakers.pending_jobs)"
         if sample.status is None:
@@ -149,51 +147,43 @@ class LiveThreshold:
         now = self.now(elapsed_s)
         return now.value if now.judgement == "fail" else None
 
-    def _seen(self) -> list[LiveStage]:
-        entries = self._live.entries
-        stages = [entries[traffic].stages.get(stage) for traffic, stage in self._scope if traffic in entries]
-        return [figures for figures in stages if figures is not None]
-
-    def _counted(self, *names: str) -> int:
-        return sum(stage.count(*names) for stage in self._seen())
-
     def _known(self, elapsed_s: float) -> _Known | None:
         """Return lower bound, value and upper bound now; None with too few samples."""
         entry = METRICS[self._threshold.metric]
+        scope = [(self._live.entry(name).stages, stage) for name, stage in self._scope]
+        seen = [stages[stage] for stages, stage in scope if stage in stages]
         if not entry.parts:
-            return self._time(self._threshold.metric.partition(".")[2])
-        part = self._counted(*entry.parts)
+            return _time(seen, self._threshold.metric.partition(".")[2])
+        part = sum(stage.count(*entry.parts) for stage in seen)
         if not entry.whole:
             return (part,) * 3
         if entry.whole == "seconds":
             seconds = covered_seconds(self._stages, elapsed_s)
             return (part / seconds,) * 3 if seconds >= FEWEST_SECONDS else None
-        whole = self._counted(entry.whole)
+        whole = sum(stage.count(entry.whole) for stage in seen)
         if whole < FEWEST:
             return None
-        return _share(part, whole) if entry.unit == "share" else (part / whole,) * 3
-
-    def _time(self, statistic: str) -> _Known | None:
-        seen = self._seen()
-        times = LogHistogram()
-        for each in seen:
-            times += each.response_time
-        if statistic == "max":
-            return (max((each.longest_ms for each in seen), default=0.0),) * 3
-        if times.count < FEWEST:
-            return None
-        if statistic == "mean":
-            return (sum(each.response_time_ms for each in seen) / times.count,) * 3
-        share = int(statistic[1:]) / 100
-        value = times.quantile(share)
-        if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
-            return None
-        # The histogram has the precision of a bucket.
-        return value / GROWTH, value, value * GROWTH
+        value = part / whole
+        if entry.unit != "share":
+            return (value,) * 3
+        # The 99 % score interval: two failures of the first twenty do not prove 10 %.
+        low, high = wilson(value, whole, 2.576)
+        return low, value, high
 
 
-def _share(part: int, whole: int) -> _Known:
-    """Return a share with its 99 % score interval, as two failures of the first twenty do not prove 10 %."""
-    share = part / whole
-    low, high = wilson(share, whole, _Z)
-    return low, share, high
+def _time(seen: list[LiveStage], statistic: str) -> _Known | None:
+    times = LogHistogram()
+    for each in seen:
+        times += each.response_time
+    if statistic == "max":
+        return (times.longest,) * 3
+    if times.count < FEWEST:
+        return None
+    if statistic == "mean":
+        return (times.total / times.count,) * 3
+    share = int(statistic[1:]) / 100
+    value = times.quantile(share)
+    if value is None or times.count * (1 - share) < _BEYOND - 1e-9:
+        return None
+    # The histogram has the precision of a bucket.
+    return value / GROWTH, value, value * GROWTH

@@ -162,44 +162,37 @@ class WorkflowClient:
     ) -> Answer:
         """Run or submit a workflow; ``trace`` is a ``traceparent``, ``expected`` another than the documented status."""
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
-        request = self.endpoint.post(kind, content, key_index, trace)
-        self.endpoint.budget.take_request(kind)
-        exchange = self.connection.exchange(request, self._timeouts)
-        self.endpoint.budget.answered(kind, exchange.status)
-        return interpret(kind, exchange, None, expected)
+        return self._send(kind, self.endpoint.post(kind, content, key_index, trace), None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
         """Retrieve or poll a job; ``expected`` as in ``post``.
 
         If the server closes an idle connection meanwhile, the request is sent again, because it is idempotent.
         """
-        request = self.endpoint.get(kind, job_id, key_index, trace)
-        self.endpoint.budget.take_request(kind)
-        exchange = self.connection.exchange(request, self._timeouts)
-        if exchange.hung_up:
-            with suppress(BudgetSpentError):
-                self.endpoint.budget.take_request(kind)
-                exchange = self.connection.exchange(request, self._timeouts, exchange.start)
-        return interpret(kind, exchange, job_id, expected)
+        return self._send(kind, self.endpoint.get(kind, job_id, key_index, trace), job_id, expected)
 
-    def close(self) -> None:
-        self.connection.close()
+    def _send(self, kind: RequestKind, request: bytes, job_id: str | None, expected: int | None) -> Answer:
+        budget = self.endpoint.budget
+        budget.take_request(kind)
+        exchange = self.connection.exchange(request, self._timeouts)
+        if job_id is not None and exchange.hung_up:
+            with suppress(BudgetSpentError):
+                budget.take_request(kind)
+                exchange = self.connection.exchange(request, self._timeouts, exchange.start)
+        budget.answered(kind, exchange.status)
+        answer = interpret(kind, exchange, job_id, expected)
+        exchange.body = b""
+        return answer
 
 
 def interpret(
     kind: RequestKind, exchange: HttpExchange, job_id: str | None = None, expected: int | None = None
 ) -> Answer:
-    """Return an exchange's outcome and reason, and drop its body.
+    """Return an exchange's outcome and reason.
 
     A retrieval of a failed job is an ok *request*; the user class decides about the operation. A response with an
     expected status other than the documented one is ok whatever its body.
     """
-    answer = _interpret(kind, exchange, job_id, expected)
-    exchange.body = b""
-    return answer
-
-
-def _interpret(kind: RequestKind, exchange: HttpExchange, job_id: str | None, expected: int | None) -> Answer:
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
         reason = Reason.HUNG_UP if exchange.hung_up else exchange.failure

@@ -43,7 +43,6 @@ class Engine:
         make_generator: called with the session.
         on_progress: called twice a second.
         on_end: called after the record is closed.
-        on_error: called if a run cannot begin or cannot be recorded.
     """
 
     def __init__(
@@ -54,7 +53,6 @@ class Engine:
         make_generator: Callable[[Session], LoadGenerator] = LocalGenerator,
         on_progress: Callable[[Progress], None] = lambda _: None,
         on_end: Callable[[RunInfo], None] = lambda _: None,
-        on_error: Callable[[LoadtestError], None] = lambda _: None,
     ) -> None:
         self.phase: Phase = "over"
         self.done = Event()
@@ -65,7 +63,6 @@ class Engine:
         self._make_generator = make_generator
         self._on_progress = on_progress
         self._on_end = on_end
-        self._on_error = on_error
         self.latest: tuple[Session, LoadGenerator] | None = None
         """The current or last run."""
         self._interrupted = Event()
@@ -73,7 +70,7 @@ class Engine:
         self._closed.set()
         self._abort_reason: str | None = None
         self._conductor: gevent.Greenlet | None = None
-        self._helpers: list[gevent.Greenlet] = []
+        self._observer: gevent.Greenlet | None = None
         environment.events.test_start.add_listener(self._begin)
         environment.events.test_stopping.add_listener(self._stopping)
         environment.events.test_stop.add_listener(self.close)
@@ -125,27 +122,19 @@ class Engine:
 
         session.recorder.watch = watch
         session.endpoint.budget.on_spent = self.abort
-        self._helpers = [
-            gevent.spawn(self._look_after, session, generator, breakers),
-            gevent.spawn(self._tick, session, generator),
-        ]
+        self._observer = gevent.spawn(self._look_after, session, generator, breakers)
         self._conductor = gevent.spawn(self._conduct, session, generator)
 
     def _tick(self, session: Session, generator: LoadGenerator) -> None:
         live = session.live
-        while True:
-            elapsed = session.elapsed_s
-            if session.epoch_ns and elapsed >= 0:
-                live.tick(elapsed, len(session.recorder.pending), full_pools(generator.generators))
-                full = {name: plan.max_users or plan.users for name, plan in session.info.traffic.items()}
-                full = {name: users for name, users in full.items() if name in live.held}
-                running = self.phase == "running"
-                live.bottleneck = bottleneck(generator.recent_cpu, late=LATE in live.held, full=full) if running else ""
-            gevent.sleep(1 - elapsed % 1)
+        live.tick(session.elapsed_s, len(session.recorder.pending), full_pools(generator.generators))
+        full = {name: plan.max_users or plan.users for name, plan in session.info.traffic.items() if name in live.held}
+        running = self.phase == "running"
+        live.bottleneck = bottleneck(generator.cpu, late=LATE in live.held, full=full) if running else ""
 
     def _fail(self, error: LoadtestError) -> None:
         self.error = error
-        self._on_error(error)
+        logger.error("%s", error)
 
     def _conduct(self, session: Session, generator: LoadGenerator) -> None:
         try:
@@ -238,7 +227,8 @@ class Engine:
             return
         self.phase = "over"
         self._closed.clear()
-        gevent.killall(self._helpers)
+        if self._observer is not None:
+            self._observer.kill()
         try:
             self._record_end(*self.latest)
         finally:
@@ -264,17 +254,21 @@ class Engine:
         self._on_end(info)
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
-        """Report progress; end the run for a breaker, a full disk, or an error of the harness."""
-        warned = set[str]()
+        """Report progress and note live figures; end the run for a breaker, a full disk, or an error of the harness."""
+        warned, second = set[str](), -1
         while True:
+            elapsed = session.elapsed_s
+            if session.epoch_ns and int(elapsed) > second and elapsed >= 0:
+                second = int(elapsed)
+                self._tick(session, generator)
             why = session.live.bottleneck
             if (problem := why.partition(":")[0]) and problem not in warned:
                 logger.warning("%s", why)  # Locust's web UI shows its log
                 warned.add(problem)
             self._on_progress(session.progress(self.phase))
-            if (reason := breakers.check(session.elapsed_s)) is not None:
+            if (reason := breakers.check(elapsed)) is not None:
                 self.abort(reason)
-            gevent.sleep(_LOOK_INTERVAL)
+            gevent.sleep(_LOOK_INTERVAL - session.elapsed_s % _LOOK_INTERVAL)
             failure = session.recorder.failure
             if failure is not None and self.error is None:
                 why = os.strerror(failure.errno) if failure.errno else str(failure)

@@ -1,5 +1,6 @@
 """Settings of one traffic entry for its users: request bodies, polling, expected responses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +12,6 @@ from loadtest.plan import AssumedLimits
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.scenario import WARMUP, MistakeKind, Polling, Scenario, Traffic
 from loadtest.seeded_random import seeded_random
-
-
-def next_poll(
-    polling: Polling, accepted_ns: int, last_answer_ns: int, number: int = 1, draw: float = 1.0
-) -> int | None:
-    """Return the time of the next poll (ns), or None to give up.
-
-    ``number`` is the poll's, from 1; ``draw`` is uniform from 0 to 1 and sets the jitter.
-    """
-    due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
-    return due if due <= last_poll(polling, accepted_ns) else None
-
-
-def last_poll(polling: Polling, accepted_ns: int) -> int:
-    """Return the latest time (ns) of a poll."""
-    return accepted_ns + round(polling.give_up * 1e9)
 
 
 class Pacer:
@@ -46,6 +31,20 @@ class Pacer:
         moment = max(due, self._next)
         self._next = moment + self._gap
         return moment
+
+
+def next_poll(
+    polling: Polling, accepted_ns: int, last_answer_ns: int, number: int, draw: float, *, pacer: Pacer | None = None
+) -> int | None:
+    """Return the time of the next poll (ns), or None to give up.
+
+    ``number`` is the poll's, from 1; ``draw`` is uniform from 0 to 1 and sets the jitter.
+    """
+    latest = accepted_ns + round(polling.give_up * 1e9)
+    due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
+    if pacer is not None and due <= latest:
+        due = pacer.slot(due)
+    return due if due <= latest else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,15 @@ class TrafficEntry:
     """Checks results; None accepts all."""
     expected: dict[str, frozenset[int]]
     """Statuses that Locust counts as successes, by stage."""
+    mistaken: bool
+    """Whether some requests have deliberate mistakes."""
+    recorded_keys: Sequence[int] | None
+    """Numbers of the keys of recorded arrivals; None without a recording. Pydantic's private attribute is slow."""
 
     def key_index(self, number: int) -> int:
         """Return the key index of an arrival, which its retries and polls keep."""
-        return self.plan.key_start + self.traffic.key_number(number) % self.plan.key_count
+        key = number if self.recorded_keys is None else self.recorded_keys[number]
+        return self.plan.key_start + key % self.plan.key_count
 
     def mistake(self, number: int) -> MistakeKind | None:
         return self.traffic.mistakes.pick(self.seed, self.name, number)
@@ -115,6 +119,8 @@ def make_entry(name: str, scenario: Scenario, info: RunInfo, base: Path, own_job
         bodies=Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name)),
         matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
         expected=_expected(traffic, plan),
+        mistaken=bool(traffic.mistakes.shares),
+        recorded_keys=None if traffic.recording is None else traffic.recording.key_list,
     )
 
 

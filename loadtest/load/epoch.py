@@ -49,7 +49,7 @@ class Seeder:
                 try:
                     self._seed(entry, client)
                 finally:
-                    client.close()
+                    client.connection.close()
 
     def record(self) -> None:
         for entry, kind, answer, trace, key_index in self._sent:

@@ -5,11 +5,12 @@ cover a sliding window.
 """
 
 import math
-from bisect import bisect_left
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
+
+import numpy as np
 
 from loadtest.contract import TIMED, Outcome
 from loadtest.metrics import PARTS, Cell, counted
@@ -45,65 +46,51 @@ _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
 
-class Track:
-    """One figure by bucket: a count, or a gauge (the last value of the bucket; None without a value)."""
-
-    __slots__ = ("_counts", "values")
-
-    def __init__(self, *, counts: bool) -> None:
-        self.values: list[float | None] = []
-        self._counts = counts
-
-    def extend(self, length: int) -> None:
-        self.values.extend([0 if self._counts else None] * (length - len(self.values)))
-
-    def fold(self) -> None:
-        self.extend(len(self.values) + len(self.values) % 2)
-        pairs = zip(self.values[::2], self.values[1::2], strict=True)
-        if self._counts:
-            self.values = [(first or 0) + (second or 0) for first, second in pairs]
-        else:
-            self.values = [first if second is None else second for first, second in pairs]
+Gauge = list[float | None]
 
 
 class LiveSeries:
-    """The tracks of a run, with buckets of equal width from the epoch."""
+    """The tracks of a run by name, with buckets of equal width from the epoch."""
 
     def __init__(self) -> None:
         self.width_s = 1
-        self.tracks: dict[tuple[str, ...], Track] = {}
+        self.counts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
+        self.gauges: defaultdict[tuple[str, ...], Gauge] = defaultdict(list)
+        """The last value of each bucket; None without a value."""
         self.changed_from: int | None = None
         """First bucket that has changed since this was set to None."""
 
-    def track(self, *name: str, counts: bool) -> Track:
-        if (track := self.tracks.get(name)) is None:
-            track = self.tracks[name] = Track(counts=counts)
-        return track
-
-    def count(self, since_epoch_ns: int, *tracks: Track, count: int = 1) -> None:
+    def count(self, since_epoch_ns: int, *tracks: list[int], count: int = 1) -> None:
         if since_epoch_ns < 0:
             return
         index = self._index(since_epoch_ns)
         for track in tracks:
-            if index >= len(track.values):
-                track.extend(index + 1)
-            track.values[index] += count  # type: ignore[operator] # a count is a number
+            if index >= len(track):
+                track.extend([0] * (index + 1 - len(track)))
+            track[index] += count
 
-    def note(self, track: Track, elapsed_s: float, value: float | None) -> None:
+    def note(self, name: tuple[str, ...], elapsed_s: float, value: float | None) -> None:
         if elapsed_s >= 0:
             index = self._index(int(elapsed_s * 1e9))
-            track.extend(index + 1)
-            track.values[index] = value
+            track = self.gauges[name]
+            track += [None] * (index + 1 - len(track))
+            track[index] = value
 
     def _index(self, since_epoch_ns: int) -> int:
         while (index := since_epoch_ns // (self.width_s * 1_000_000_000)) >= MOST_BUCKETS:
             self.width_s *= 2
-            for track in self.tracks.values():
-                track.fold()
+            for counts in self.counts.values():
+                counts[:] = [sum(counts[at : at + 2]) for at in range(0, len(counts), 2)]
+            for gauge in self.gauges.values():
+                gauge[:] = [_last(gauge[at : at + 2]) for at in range(0, len(gauge), 2)]
             self.changed_from = 0
         if self.changed_from is None or index < self.changed_from:
             self.changed_from = index
         return index
+
+
+def _last(values: Gauge) -> float | None:
+    return next((value for value in reversed(values) if value is not None), None)
 
 
 class RecentTimes:
@@ -113,23 +100,30 @@ class RecentTimes:
     """
 
     def __init__(self, window_s: float) -> None:
-        self.counts = [0] * (len(TIME_BOUNDS_MS) + 1)
-        """Counts of all times between successive ``TIME_BOUNDS_MS``."""
-        self.total_ms = 0.0
         self.window_s = max(window_s, _LEAST_WINDOW_S)
+        self._new: list[float] = []
+        self.add = self._new.append
+        """Add a time in ms. Times are counted together when they are read."""
+        self._counts = np.zeros(len(TIME_BOUNDS_MS) + 1, int)
+        self._total_ms = 0.0
         self._slice_s = max(1.0, self.window_s / _SLICES)
         self._slice = LogHistogram()
         self._begun_s = 0.0
         self._slices: deque[LogHistogram] = deque()
         self._window = LogHistogram()
 
-    def add(self, ms: float) -> None:
-        self._slice.add(ms)
-        self.counts[bisect_left(TIME_BOUNDS_MS, ms)] += 1
-        self.total_ms += ms
+    def so_far(self) -> tuple[list[int], float]:
+        """Return the counts of all times between successive ``TIME_BOUNDS_MS``, and the sum of the times."""
+        if self._new:
+            self._counts += np.bincount(np.searchsorted(TIME_BOUNDS_MS, self._new), minlength=len(self._counts))
+            self._total_ms += sum(self._new)
+            self._slice.extend(self._new)
+            self._new.clear()
+        return self._counts.tolist(), self._total_ms
 
     def slide(self, elapsed_s: float) -> None:
         """Move the end of the window to now; called about once a second."""
+        self.so_far()
         passed = int((elapsed_s - self._begun_s) / self._slice_s + 0.1)
         for _ in range(min(passed, _SLICES)):
             self._window += self._slice
@@ -145,6 +139,7 @@ class RecentTimes:
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
         """Return a quantile of the last seconds of the window and all later times."""
+        self.so_far()
         recent = LogHistogram()
         recent += self._slice
         for each in list(self._slices)[-math.ceil(seconds / self._slice_s) :]:
@@ -162,9 +157,6 @@ class LiveStage:
         """Ended operations."""
         self.response_time = LogHistogram()
         """Times of operations with outcome ``ok`` or ``timed_out``."""
-        self.response_time_ms = 0.0
-        """Their sum."""
-        self.longest_ms = 0.0
 
     def count(self, *names: str) -> int:
         """Return the sum of counts that ``metrics.PARTS`` names."""
@@ -182,7 +174,7 @@ class EntryFigures:
         self.dispatch_lag = RecentTimes(window_s)
         self._traffic = traffic
         self._series = series
-        self._tracks: dict[Cell, tuple[Track, ...]] = {}
+        self._tracks: dict[Cell, list[list[int]]] = {}
 
     @property
     def ended(self) -> int:
@@ -203,7 +195,7 @@ class EntryFigures:
         if sample.row == "operation":
             self._count_operation(sample, stage)
         elif sample.start is not None:
-            cell = Cell(sample.outcome, kind=sample.kind, status=sample.status)
+            cell = Cell(sample.outcome, True, sample.kind, sample.status)
             stage.requests[cell] += 1
             if (tracks := self._tracks.get(cell)) is None:
                 tracks = self._tracks[cell] = self._tracks_of(cell)
@@ -211,12 +203,10 @@ class EntryFigures:
             if sample.execution_time_ms is not None:
                 self.execution_time.add(sample.execution_time_ms)
 
-    def _tracks_of(self, cell: Cell) -> tuple[Track, ...]:
-        tracks = {
-            name: self._series.track("requests", self._traffic, str(cell.kind), name, counts=True)
-            for name in _SHOWN_REQUESTS
-        }
-        return tuple(tracks[name] for name, part in _SHOWN_REQUESTS.items() if PARTS[part](cell))
+    def _tracks_of(self, cell: Cell) -> list[list[int]]:
+        counts = self._series.counts
+        tracks = [counts["requests", self._traffic, str(cell.kind), name] for name in _SHOWN_REQUESTS]
+        return [track for track, part in zip(tracks, _SHOWN_REQUESTS.values(), strict=True) if PARTS[part](cell)]
 
     def _count_operation(self, sample: Sample, stage: LiveStage) -> None:
         intended, start = sample.intended_start, sample.start
@@ -228,21 +218,20 @@ class EntryFigures:
         if sample.outcome in TIMED and sample.end is not None:
             took = (sample.end - intended) / 1e6
             stage.response_time.add(took)
-            stage.response_time_ms += took
-            stage.longest_ms = max(stage.longest_ms, took)
             self.response_time.add(took)
 
     def tick(self, elapsed_s: float, in_flight: int) -> None:
         """Note the gauges of the last window; called about once a second."""
         series, traffic = self._series, self._traffic
-        series.note(series.track("in_flight", traffic, counts=False), elapsed_s, in_flight)
+        series.note(("in_flight", traffic), elapsed_s, in_flight)
         for name, percentiles in PERCENTILES.items():
             times: RecentTimes = getattr(self, name)
             times.slide(elapsed_s)
             for percentile, share in percentiles.items():
-                track = series.track(name, traffic, percentile, counts=False)
-                series.note(track, elapsed_s, times.quantile(share))
+                series.note((name, traffic, percentile), elapsed_s, times.quantile(share))
         self.dispatch_lag.slide(elapsed_s)
+        for stage in self.stages.values():
+            stage.response_time.fold()
 
     def progress(self, stage: str, offered: int) -> EntryProgress:
         """Return the figures for the terminal; the stage is empty between stages."""
@@ -277,8 +266,6 @@ class LiveFigures:
         """Elapsed seconds, offered arrivals and held arrivals at the last count."""
         self._windows = windows or {}
         self._newly_offered: dict[str, Counter[int]] = defaultdict(Counter)
-        self._lag: Track = self.series.track("dispatch_lag", "p99", counts=False)
-        self._pending: Track = self.series.track("pending_jobs", counts=False)
 
     @property
     def all_silent(self) -> bool:
@@ -299,7 +286,7 @@ class LiveFigures:
         return figures
 
     def count(self, sample: Sample) -> None:
-        self.entry(sample.traffic).count(sample)
+        (self.entries.get(sample.traffic) or self.entry(sample.traffic)).count(sample)
 
     def offer(self, traffic: str, intended_ns: int) -> None:
         self.offered[traffic] += 1
@@ -313,17 +300,16 @@ class LiveFigures:
     def add_offered(self, offered: Mapping[str, Mapping[int, int]]) -> None:
         """Add offered arrivals of this process or a worker to the series."""
         for traffic, counts in offered.items():
-            track = self.series.track("offered", traffic, counts=True)
+            track = self.series.counts["offered", traffic]
             for second, count in counts.items():
                 self.series.count(second * 1_000_000_000, track, count=count)
 
     def offered_rate(self, traffic: str, seconds: int) -> float:
         """Return the due arrivals per second over about the last ``seconds``."""
-        newest = self._lag.values
         buckets = max(1, seconds // self.series.width_s)
-        end = len(newest) - 1
-        counted = self.series.track("offered", traffic, counts=True).values[max(0, end - buckets) : max(0, end)]
-        return sum(count or 0 for count in counted) / (buckets * self.series.width_s)
+        end = len(self.series.gauges["pending_jobs",]) - 1
+        counted = self.series.counts["offered", traffic][max(0, end - buckets) : max(0, end)]
+        return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
         """Return a percentile of the dispatch lag (ms) over the last window, of the worst traffic entry."""
@@ -336,8 +322,8 @@ class LiveFigures:
         self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():
             entry.tick(elapsed_s, self.offered[traffic] - entry.ended)
-        self.series.note(self._pending, elapsed_s, pending_jobs)
-        self.series.note(self._lag, elapsed_s, self.dispatch_lag_ms(0.99))
+        self.series.note(("pending_jobs",), elapsed_s, pending_jobs)
+        self.series.note(("dispatch_lag", "p99"), elapsed_s, self.dispatch_lag_ms(0.99))
 
     def _count_held(self, elapsed_s: float, held: Mapping[str, int]) -> None:
         before_s, offered, before = self._counted

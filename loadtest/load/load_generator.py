@@ -12,7 +12,6 @@ from loadtest.load.dispatcher import ALL, Dispatcher, Partition
 from loadtest.load.health import Health
 from loadtest.load.pool import Growth
 from loadtest.load.session import Session
-from loadtest.record.generator_limits import SOON_S
 from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 
@@ -50,10 +49,6 @@ class LocalGenerator:
     @property
     def cpu(self) -> list[CpuSample]:
         return self._health.cpu
-
-    @property
-    def recent_cpu(self) -> list[CpuSample]:
-        return self._health.cpu[-SOON_S:]
 
     @property
     def generators(self) -> list[GeneratorInfo]:

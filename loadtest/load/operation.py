@@ -28,7 +28,7 @@ class RunningOperation:
     ) -> None:
         self.arrival = arrival
         self.key_index = entry.key_index(arrival.number)
-        self.mistake = entry.mistake(arrival.number)
+        self.mistake = entry.mistake(arrival.number) if entry.mistaken else None
         """Deliberate mistake in its first request; None without."""
         self.expected = MISTAKE_STATUS[self.mistake] if self.mistake else entry.traffic.expect.status
         """Expected status of its first response; None for the documented status."""
@@ -97,7 +97,8 @@ class RunningOperation:
                 gevent.sleep(0)
         finally:
             self._record_request(kind, answer, trace, intended, poll)
-        self.contradiction = self.contradiction or self._session.history.contradiction(kind, answer)
+        if answer.job_id is not None:
+            self.contradiction = self.contradiction or self._session.history.contradiction(kind, answer)
         return answer
 
     @property

@@ -41,8 +41,9 @@ class PendingJobs(dict[str, int]):
     """Accepted jobs without an observed end, with the index of their key."""
 
     def see(self, sample: Sample) -> None:
+        """Note a request."""
         job_id = sample.job_id
-        if job_id is None or sample.row != "request":
+        if job_id is None:
             return
         if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
             self.pop(job_id, None)
@@ -102,7 +103,7 @@ class Recorder:
         self.pending = PendingJobs()
         """Accepted jobs without an observed end."""
         self.watch: Callable[[Sample], None] = self.pending.see
-        """Called with every sample."""
+        """Called with every request."""
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
         """Remove secrets from text of the service."""
@@ -127,7 +128,8 @@ class Recorder:
                 setattr(sample, name, self.blank(said))
         self._live.count(sample)
         self._buffer.append(sample)
-        self.watch(sample)
+        if sample.row == "request":
+            self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
         """Store an accepted job's id with the index of its key, for other runs."""
@@ -136,9 +138,11 @@ class Recorder:
         self._ids.append((job_id, key_index))
 
     def see(self, samples: Sequence[Sample]) -> None:
+        """Count samples that a worker has recorded."""
         for sample in samples:
             self._live.count(sample)
-            self.watch(sample)
+            if sample.row == "request":
+                self.watch(sample)
 
     def flush(self) -> None:
         while self._buffer:

@@ -135,7 +135,9 @@ class Session:
     def record(self, sample: Sample) -> None:
         sample.worker = self.worker
         self.recorder.append(sample)
-        fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
+        # Other operations consist of one request, apart from retries.
+        if sample.row == "request" or sample.operation in POLLED_OPERATIONS:
+            fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
     def unsent(self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome, reason: Reason) -> Sample:
         """Return the sample of an operation without requests."""
@@ -182,7 +184,14 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     if "gzip" in codings:
         codings.add("x-gzip")
     return Endpoint(
-        Address(target.address, target.port, tls, target.server_name, names, frozenset(codings)),
+        Address(
+            target.address,
+            target.port,
+            tls=tls,
+            server_name=target.server_name,
+            resolver=names,
+            codings=frozenset(codings),
+        ),
         host=target.host,
         prefix=target.prefix,
         keys=keys,
@@ -206,9 +215,8 @@ def fire_request(environment: Environment, sample: Sample, expected: frozenset[i
     """Fire Locust's event for the sample of a request or a polled operation."""
     kind: str
     if sample.row == "operation":
-        if sample.operation not in POLLED_OPERATIONS or sample.outcome not in TIMED:
+        if sample.outcome not in TIMED:
             return
-        # Other operations consist of one request, apart from retries.
         kind, since = sample.operation, sample.intended_start
     elif sample.kind is not None:
         # Polls count from their start, first requests from the intended start.

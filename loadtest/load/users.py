@@ -30,7 +30,7 @@ from loadtest.contract import (
 )
 from loadtest.errors import InputError
 from loadtest.load.client import Answer, WorkflowClient
-from loadtest.load.entry import last_poll, next_poll
+from loadtest.load.entry import next_poll
 from loadtest.load.operation import RunningOperation
 from loadtest.load.payloads import INVALID_BODY, UNKNOWN_JOB
 from loadtest.load.request_budget import BudgetSpentError
@@ -117,7 +117,7 @@ class WorkflowUser(locust.User):
         )
 
     def on_stop(self) -> None:
-        self.client.close()
+        self.client.connection.close()
 
     def _send_invalid(self, operation: RunningOperation) -> None:
         """Send a deliberately wrong request; the documented error is ok."""
@@ -169,14 +169,11 @@ class AsyncRunUser(WorkflowUser):
 
     def _poll(self, operation: RunningOperation, job_id: str, accepted: int) -> Answer | None:
         """Poll until an answer ends the operation, and return it; None if the policy gives up."""
-        polling, pacer = self.entry.traffic.polling, self.entry.pacer
-        last, number = accepted, 1
+        polling, last, number = self.entry.traffic.polling, accepted, 1
         while True:
             draw = self.entry.draw(operation.arrival.number, "poll", number) if polling.jitter else 1.0
-            due = next_poll(polling, accepted, last, number, draw)
-            if due is not None and pacer is not None:
-                due = pacer.slot(due)
-            if due is None or due > last_poll(polling, accepted):
+            due = next_poll(polling, accepted, last, number, draw, pacer=self.entry.pacer)
+            if due is None:
                 return None
             gevent.sleep(max(0.0, (due - time.monotonic_ns()) / 1e9))
             answer = operation.request(

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -61,11 +61,11 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
     return held
 
 
-def bottleneck(cpu: Iterable[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
+def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
     """Warn that the load generator cannot keep up or is near its limit, with a remedy; empty otherwise.
 
     Args:
-        cpu: the last ``SOON_S`` samples of each process.
+        cpu: samples of all processes; those of the last ``SOON_S`` seconds count.
         late: whether too many arrivals were offered late for ``SOON_S`` seconds.
         full: maximum users of the pools whose arrivals waited for ``SOON_S`` seconds, by traffic entry.
     """
@@ -74,7 +74,9 @@ def bottleneck(cpu: Iterable[CpuSample], *, late: bool, full: Mapping[str, int] 
             f"The pool of {name} is full: arrivals waited for one of its {users:,} users for {SOON_S} s. Raise "
             f"traffic.{name}.max_users, shorten its time-outs, or offer less."
         )
-    samples = list(cpu)
+    # Half a second more covers samples that come early or late.
+    since = max((sample.t_s for sample in cpu), default=0.0) - SOON_S + 0.5
+    samples = [sample for sample in cpu if sample.t_s > since]
     workers = {sample.worker for sample in samples if sample.worker}
     # A master does not send.
     sending = [sample for sample in samples if sample.worker or not workers]

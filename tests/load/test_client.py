@@ -181,7 +181,7 @@ def test_a_retrieval_is_sent_again_where_an_idle_connection_was_closed(peer: Cal
     endpoint = endpoint_at(server.port)
     client = WorkflowClient(endpoint, Timeouts(10.0))
     answers = [client.get("poll", "j1", 0, TRACE) for _ in range(2)]
-    client.close()
+    client.connection.close()
     assert [answer.outcome for answer in answers] == ["ok", "ok"]
     assert not answers[1].exchange.reused
     assert answers[1].exchange.connect_ms is not None
@@ -194,7 +194,7 @@ def test_a_post_is_never_sent_again(peer: Callable[..., Any]) -> None:
     client = WorkflowClient(endpoint_at(server.port), Timeouts(10.0))
     client.get("poll", "j1", 0, TRACE)
     answer = client.post("submit", b"{}", 0, TRACE)
-    client.close()
+    client.connection.close()
     assert (answer.outcome, answer.reason) == ("failed", "hung_up")
     assert [request[:4] for request in server.requests] == [b"GET ", b"POST"]
 
@@ -207,7 +207,7 @@ def test_requests_are_as_documented(peer: Callable[..., Any]) -> None:
     client.post("run", Bodies("say-hello", {"name": "Jürgen"}).of(0), 1, TRACE)
     client.post("submit", Bodies("echo", {}).of(0), 0, TRACE)
     client.get("poll", "j1", 1, TRACE)
-    client.close()
+    client.connection.close()
     run, submit, poll = server.requests
     assert run.startswith(b"POST /base/v1/workflows/run HTTP/1.1\r\n")
     assert submit.startswith(b"POST /base/v1/workflows/jobs HTTP/1.1\r\n")
@@ -235,7 +235,7 @@ def test_a_job_id_stays_within_its_place(peer: Callable[..., Any], job_id: str, 
     server = peer(echo_ok)
     client = WorkflowClient(endpoint_at(server.port), Timeouts(10.0))
     client.get("retrieve", job_id, 0, TRACE)
-    client.close()
+    client.connection.close()
     line, _, rest = server.requests[0].partition(b"\r\n")
     assert line == b"GET /base/v1/workflows/jobs/" + quoted + b" HTTP/1.1"
     assert b"evil" not in rest

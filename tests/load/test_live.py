@@ -14,7 +14,7 @@ from loadtest.record.samples import SETUP
 
 
 def values(live: LiveFigures, *name: str) -> list[float | None]:
-    return live.series.tracks[name].values
+    return [*live.series.counts[name], *live.series.gauges[name]]
 
 
 def test_requests_are_counted_in_the_second_of_their_send() -> None:
@@ -110,14 +110,14 @@ def test_three_seconds_of_a_full_pool_are_said() -> None:
 def test_buckets_become_wider_and_never_more() -> None:
     """A soak of a day: nothing counted is lost, and a gauge shows its later value."""
     series = LiveSeries()
-    sent, gauge = series.track("sent", counts=True), series.track("pending", counts=False)
+    sent, gauge = series.counts["sent",], series.gauges["pending",]
     for second in range(0, 86_400, 7):
         series.count(second * SECOND, sent, count=2)
-        series.note(gauge, second, second)
+        series.note(("pending",), second, second)
     assert series.width_s == 128
-    assert max(len(sent.values), len(gauge.values)) <= MOST_BUCKETS
-    assert sum(sent.values) == 2 * len(range(0, 86_400, 7))  # type: ignore[arg-type]
-    shown = [value for value in gauge.values if value is not None]
+    assert max(len(sent), len(gauge)) <= MOST_BUCKETS
+    assert sum(sent) == 2 * len(range(0, 86_400, 7))
+    shown = [value for value in gauge if value is not None]
     assert shown == sorted(shown)
     assert shown[-1] == 86_394
 
@@ -126,7 +126,7 @@ def test_buckets_become_wider_and_never_more() -> None:
 def test_what_has_changed_is_known(seconds: list[int]) -> None:
     """Whoever takes over every bucket from the first changed one on has the series as it is."""
     series, copy = LiveSeries(), Counter[int]()
-    track, width = series.track("sent", counts=True), 1
+    track, width = series.counts["sent",], 1
     for second in seconds:
         series.count(second * SECOND, track)
         begin, series.changed_from = series.changed_from, None
@@ -135,8 +135,8 @@ def test_what_has_changed_is_known(seconds: list[int]) -> None:
             copy.clear()
             width = series.width_s
             assert begin == 0
-        copy.update({place: track.values[place] - copy[place] for place in range(begin, len(track.values))})  # type: ignore[operator]
-    assert [copy[place] for place in range(len(track.values))] == track.values
+        copy.update({place: track[place] - copy[place] for place in range(begin, len(track))})
+    assert [copy[place] for place in range(len(track))] == track
 
 
 @given(st.lists(st.lists(st.floats(0, 1e5), max_size=5), max_size=30))
@@ -150,4 +150,4 @@ def test_a_window_forgets_what_it_took_in(seconds: list[list[float]]) -> None:
     for second in range(len(seconds), len(seconds) + 10):
         times.slide(second + 1.0)
     assert times.quantile(0.5) is None
-    assert sum(times.counts) == sum(map(len, seconds))
+    assert sum(times.so_far()[0]) == sum(map(len, seconds))

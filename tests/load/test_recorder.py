@@ -1,12 +1,14 @@
 """The recorder packs in steps between which users run, and loses nothing by it, whenever it is told to stop."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gevent
 import pytest
+from gevent.event import Event
 
 from loadtest.load.live import LiveFigures
-from loadtest.load.recorder import FLUSH_INTERVAL, Recorder
+from loadtest.load.recorder import Recorder, RunFiles
 from loadtest.record.samples import Sample, read_table
 
 
@@ -15,13 +17,33 @@ def sample(number: int) -> Sample:
     return Sample(row="operation", traffic="t", operation="sync_run", stage="s", outcome="ok", arrival=number)
 
 
-@pytest.mark.parametrize("after_s", [FLUSH_INTERVAL + wait for wait in (0.001, 0.004, 0.008, 0.02, 0.1)])
-def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: Path, after_s: float) -> None:
+class CountingRests(RunFiles):
+    """Tells when packing has rested so many times."""
+
+    def __init__(self, directory: Path, rests: int) -> None:
+        super().__init__(directory)
+        self.reached = Event()
+        self._left = rests
+
+    def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
+        def counted() -> None:
+            self._left -= 1
+            if not self._left:
+                self.reached.set()
+            rest()
+
+        super().write(samples, counted)
+
+
+@pytest.mark.parametrize("rests", [1, 20, 36, 50, 100])
+def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: Path, rests: int) -> None:
     """Told to close while a batch is half packed: each sample is in the record once."""
-    recorder = Recorder(tmp_path, LiveFigures())
+    files = CountingRests(tmp_path, rests)
+    recorder = Recorder(tmp_path, LiveFigures(), files)
     for number in range(1700):
         recorder.append(sample(number))
-    gevent.sleep(after_s)
+    assert files.reached.wait(30)
+    assert recorder.count < 1700
     for number in range(1700, 2000):
         recorder.append(sample(number))
     recorder.close()

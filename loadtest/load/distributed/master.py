@@ -23,7 +23,6 @@ from loadtest.load.payloads import JobIds
 from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
-from loadtest.record.generator_limits import SOON_S
 from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,8 @@ class DistributedGenerator:
         self._run = session.info.id
         self._info = msgspec.json.encode(session.info)
         self._wants_jobs = any(entry.traffic.job_ids == "run" for entry in session.entries.values())
-        mailbox.on_message, mailbox.worker_counts = self._receive, self._worker_counts
+        mailbox.on_message = self._receive
+        mailbox.worker_counts = lambda: {member.worker: member.worker_count for member in self._alive()}
         connected = mailbox.connected()
         for worker, hello in connected.items():
             self._set_up(worker, hello, len(connected))
@@ -95,15 +95,6 @@ class DistributedGenerator:
     @property
     def cpu(self) -> list[CpuSample]:
         return [*self._health.cpu, *(sample for member in self._members.values() for sample in member.cpu)]
-
-    @property
-    def recent_cpu(self) -> list[CpuSample]:
-        """The last ``SOON_S`` samples of each connected process."""
-        return [
-            sample
-            for samples in (self._health.cpu, *(member.cpu for member in self._alive()))
-            for sample in samples[-SOON_S:]
-        ]
 
     @property
     def generators(self) -> list[GeneratorInfo]:
@@ -174,9 +165,6 @@ class DistributedGenerator:
             for each in assignments
         ]
         session.endpoint.budget.used = self.budget_used
-
-    def _worker_counts(self) -> dict[str, int]:
-        return {member.worker: member.worker_count for member in self._alive()}
 
     def _receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
         member = self._members.get(worker)

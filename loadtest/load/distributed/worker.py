@@ -64,7 +64,12 @@ class WorkerRun:
         """Number of the last received assignment."""
         self.begun = self.closed = False
         info = part_of(msgspec.json.decode(setup.info, type=RunInfo), setup.worker_count)
-        _check(info, environment)
+        if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
+            raise InputError(
+                f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
+                "Set LOADTEST_SCENARIO to the same scenario, or use the verb `worker`, which receives it from the "
+                "master.",
+            )
         endpoint = make_endpoint(info, keys, workflow_endpoint)
         # The master counts the preflight.
         endpoint.budget.used = BudgetUse()
@@ -206,14 +211,6 @@ class WorkerRun:
         )
 
 
-def _check(info: RunInfo, environment: Environment) -> None:
-    if environment.user_classes and {each.__name__ for each in environment.user_classes} != info.traffic.keys():
-        raise InputError(
-            f"this worker was started for another scenario than its master's, {info.scenario.name!r}",
-            "Set LOADTEST_SCENARIO to the same scenario, or use the verb `worker`, which receives it from the master.",
-        )
-
-
 class Worker:
     """Connects a Locust worker to its master's runs. API keys never travel between them.
 
@@ -304,17 +301,12 @@ class Worker:
         while True:
             hurry = run.reports < _FIRST_REPORTS or (run.closed and not run.settled)
             gevent.sleep(_SHORT_INTERVAL if hurry else _REPORT_INTERVAL)
-            self._report(run)
+            self._send(run.report())
             if run.silent_ns > _SILENCE * 1e9 and not run.settled:
                 logger.error("No message from the master for %g s: this worker abandons the run.", _SILENCE)
                 self.gave_up = True
                 self.left.set()
                 return
-
-    def _report(self, run: WorkerRun) -> None:
-        report = run.report()
-        if self._environment.runner:
-            self._send(report)
 
     def _finish(self, run: WorkerRun, *, aborted: bool) -> None:
         if run.closed:
@@ -323,7 +315,7 @@ class Worker:
         run.generator.unwatch()
         self._runner.stop_users(self._runner.user_classes_count)
         run.close(aborted=aborted)
-        self._report(run)
+        self._send(run.report())
 
     def _stopping(self, **_: Any) -> None:
         if self._run is not None and not self._run.closed:
@@ -334,7 +326,7 @@ class Worker:
         """Close the run after Locust's master has stopped all users."""
         if self._run is not None and not self._run.closed:
             self._run.close(aborted=False)
-            self._report(self._run)
+            self._send(self._run.report())
 
     def _leave(self) -> None:
         if (run := self._run) is not None and run.begun and not run.closed:

@@ -12,8 +12,8 @@ import select
 import socket
 import ssl
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 import gevent
@@ -65,7 +65,7 @@ class Resolver:
         look_up: Callable[[], Sequence[str]] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.peers: dict[str, PeerInfo] = {}
+        self.peers: defaultdict[str, PeerInfo] = defaultdict(PeerInfo)
         """Numbers of connections and failures, by address."""
         self._addresses = tuple(addresses)
         self._look_up = look_up
@@ -88,15 +88,6 @@ class Resolver:
             preferred = preferred[first:] + preferred[:first]
         self._turn += 1
         return preferred + [each for each in known if each not in preferred]
-
-    def connected(self, address: str) -> None:
-        self._peer(address).connections += 1
-
-    def failed(self, address: str) -> None:
-        self._peer(address).failed += 1
-
-    def _peer(self, address: str) -> PeerInfo:
-        return self.peers.setdefault(address, PeerInfo())
 
     def _refresh(self) -> None:
         """Wait for a look-up, which is shared by all callers."""
@@ -198,10 +189,16 @@ class TcpStream:
         self._turn = self._hub.loop.iteration
 
     def send(self, data: bytes, deadline: int) -> None:
-        sent = self._send(data)
-        while sent < len(data):
+        left: bytes | memoryview[int] = data
+        while True:
+            try:
+                sent = self.socket.send(left)
+            except _NOT_YET:
+                sent = 0
+            if sent == len(left):
+                return
+            left = memoryview(left)[sent:]
             self._wait_writable(deadline)
-            sent += self._send(memoryview(data)[sent:])
 
     def receive(self, deadline: int) -> bytes:
         """Wait for data and return it; empty at the end of the stream."""
@@ -230,12 +227,6 @@ class TcpStream:
         self._readable.close()
         self._stop_alarm()
         self.socket.close()
-
-    def _send(self, data: "bytes | memoryview[int]") -> int:
-        try:
-            return int(self.socket.send(data))
-        except _NOT_YET:
-            return 0
 
     def _wait_writable(self, deadline: int) -> None:
         # An early answer must not wake a greenlet that is still sending.
@@ -285,25 +276,29 @@ class TcpStream:
             waiting.throw(DeadlineError)
 
 
-@dataclass(slots=True)
 class Address:
-    """Address and TLS settings of a server, shared by all connections to it."""
+    """Address and TLS settings of a server, shared by all connections to it.
 
-    host: str
-    """Numeric address."""
-    port: int
-    tls: ssl.SSLContext | None = None
-    """None for plain HTTP."""
-    server_name: str = ""
-    """Name that the server's certificate must prove."""
-    resolver: Resolver = field(default=None)  # type: ignore[assignment] # set below
-    """The server's addresses; ``host`` alone by default."""
-    codings: frozenset[str] = frozenset()
-    """Accepted content codings (RFC 9110, section 12.5.3), in lower case."""
+    Args:
+        host: numeric address.
+        tls: None for plain HTTP.
+        server_name: name that the server's certificate must prove.
+        resolver: the server's addresses; ``host`` alone by default.
+        codings: accepted content codings (RFC 9110, section 12.5.3), in lower case.
+    """
 
-    def __post_init__(self) -> None:
-        if self.resolver is None:
-            self.resolver = Resolver((self.host,))
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        server_name: str = "",
+        resolver: Resolver | None = None,
+        codings: frozenset[str] = frozenset(),
+    ) -> None:
+        self.port, self.tls, self.server_name, self.codings = port, tls, server_name, codings
+        self.resolver = resolver or Resolver((host,))
 
 
 class ConnectError(Exception):
@@ -332,14 +327,14 @@ def connect(address: Address, deadline: int) -> TcpStream:
                 stream.secure(address.tls, address.server_name, deadline)
         except BaseException as error:
             stream.close()
-            address.resolver.failed(host)
+            address.resolver.peers[host].failed += 1
             if not isinstance(error, DeadlineError | OSError):
                 raise
             failure = _failure(error)
             if reached or isinstance(error, DeadlineError):
                 break
         else:
-            address.resolver.connected(host)
+            address.resolver.peers[host].connections += 1
             return stream
     raise failure from None
 

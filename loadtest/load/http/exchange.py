@@ -6,7 +6,6 @@ request is never repeated here: only the caller knows whether it is idempotent.
 
 import ssl
 import time
-from dataclasses import dataclass, field
 
 import httptools
 import msgspec
@@ -18,24 +17,19 @@ from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 __all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "HttpConnection", "HttpExchange", "Timeouts"]
 
 
-@dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Time-outs of an exchange, in seconds."""
+    """Time-outs of an exchange, given in seconds.
 
-    total: float
-    """From the start to the complete answer."""
-    connect: float | None = None
-    """For connecting; None for ``total``."""
-    read: float | None = None
-    """Longest wait for data of the answer; None for ``total``."""
-    total_ns: int = field(init=False)
-    connect_ns: int = field(init=False)
-    read_ns: int | None = field(init=False)
+    ``total`` is from the start to the complete answer, ``read`` the longest wait for data of the answer; ``total``
+    applies where another is None.
+    """
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "total_ns", int(self.total * 1e9))
-        object.__setattr__(self, "connect_ns", self.total_ns if self.connect is None else int(self.connect * 1e9))
-        object.__setattr__(self, "read_ns", None if self.read is None else int(self.read * 1e9))
+    __slots__ = ("connect_ns", "read_ns", "total_ns")
+
+    def __init__(self, total: float, connect: float | None = None, read: float | None = None) -> None:
+        self.total_ns = int(total * 1e9)
+        self.connect_ns = self.total_ns if connect is None else int(connect * 1e9)
+        self.read_ns = None if read is None else int(read * 1e9)
 
 
 class HttpExchange(msgspec.Struct, kw_only=True, gc=False):

@@ -25,63 +25,33 @@ _KEPT: Final = frozenset(
 _HEADER_KEPT: Final = 500
 _RATE_LIMITS_KEPT: Final = 20
 _TIMEOUT: Final = re.compile(rb"timeout=(\d{1,6})")
-_GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
-_WINDOWS: Final = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+_ZLIB, _RAW = zlib.MAX_WBITS, -zlib.MAX_WBITS
+_WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 
 
-class TooLargeError(Exception):
-    """A decoded body exceeds its maximum size."""
-
-
-class UndecodableError(Exception):
-    """A body contradicts its Content-Encoding."""
-
-
-class BodyDecoder:
-    """Decodes a ``gzip``, ``x-gzip`` or ``deflate`` body (RFC 9110, section 8.4.1) up to ``most`` bytes."""
-
-    def __init__(self, coding: str, most: int) -> None:
-        self._window = _WINDOWS[coding]
-        self._left = most
-        self._stream = zlib.decompressobj(self._window)
-        self._fed = False
-
-    def feed(self, data: bytes) -> bytes:
-        """Decode the next piece.
-
-        Raises:
-            TooLargeError: if the body exceeds ``most`` bytes; the rest is not inflated.
-            UndecodableError: if the body is damaged.
-        """
-        parts = []
-        while data:
-            if self._stream.eof:
-                # A gzip file may have several members (RFC 1952, section 2.2).
-                self._restart(self._window)
-            try:
-                part = self._stream.decompress(data, self._left + 1)
-            except zlib.error:
-                if self._window != _ZLIB or self._fed:
-                    raise UndecodableError from None
-                # Some servers omit deflate's zlib wrapper.
-                self._restart(_RAW)
-                continue
-            self._fed = True
-            self._left -= len(part)
-            if self._left < 0:
-                raise TooLargeError
-            parts.append(part)
-            data = self._stream.unconsumed_tail or self._stream.unused_data
-        return b"".join(parts)
-
-    def finish(self) -> None:
-        """Check the end of the body; raises ``UndecodableError`` if the compressed stream is incomplete."""
-        if self._fed and not self._stream.eof:
-            raise UndecodableError
-
-    def _restart(self, window: int) -> None:
-        self._window = window
-        self._stream = zlib.decompressobj(window)
+def inflated(data: bytes, window: int) -> "bytes | Reason":
+    """Decode a ``gzip`` or ``deflate`` body (RFC 9110, section 8.4.1), up to ``MAX_ANSWER``, or return what failed."""
+    parts: list[bytes] = []
+    left = MAX_ANSWER
+    while data:
+        stream = zlib.decompressobj(window)
+        try:
+            part = stream.decompress(data, left + 1)
+        except zlib.error:
+            if window != _ZLIB or parts:
+                return Reason.UNDECODABLE_BODY
+            # Some servers omit deflate's zlib wrapper.
+            window = _RAW
+            continue
+        left -= len(part)
+        if left < 0:
+            return Reason.ANSWER_TOO_LARGE
+        if not stream.eof:
+            return Reason.UNDECODABLE_BODY
+        parts.append(part)
+        # A gzip file may have several members (RFC 1952, section 2.2).
+        data = stream.unused_data
+    return b"".join(parts)
 
 
 @dataclass(slots=True)
@@ -130,7 +100,8 @@ class ResponseParser:
         self.retry_after: str | None = None
         self.rate_limit: list[str] = []
         self._headers: dict[bytes, bytes] = {}
-        self._decoder: BodyDecoder | None = None
+        self._window: int | None = None
+        """``zlib``'s name of the body's coding; None for plain bodies."""
 
     def on_message_begin(self) -> None:
         """Handle an event of the parser, like the following methods."""
@@ -164,22 +135,13 @@ class ResponseParser:
     def _choose_decoder(self, encoding: str) -> None:
         codings = [coding for each in encoding.split(",") if (coding := each.strip()) not in PLAIN]
         if len(codings) == 1 and codings[0] in self._codings and codings[0] in _WINDOWS:
-            self._decoder = BodyDecoder(codings[0], MAX_ANSWER)
+            self._window = _WINDOWS[codings[0]]
         elif codings:
             self.failure = Reason.UNKNOWN_ENCODING
 
     def on_body(self, data: bytes) -> None:
         if self.excess or self.failure is not None:
             return
-        if self._decoder is not None:
-            try:
-                data = self._decoder.feed(data)
-            except TooLargeError:
-                self.failure = Reason.ANSWER_TOO_LARGE
-                return
-            except UndecodableError:
-                self.failure = Reason.UNDECODABLE_BODY
-                return
         self.body += data
         if len(self.body) > _UNCOUNTED:
             self._count()
@@ -209,12 +171,16 @@ class ResponseParser:
         self.complete = True
         # After this event, the parser's answer refers to the next message.
         self.keep_alive = self._parser.should_keep_alive()
-        self.end_body()
+        if self._window is not None:
+            self.end_body()
 
     def end_body(self) -> None:
         """Handle the end of the body, by its length or with the stream."""
-        if self._decoder is not None and self.failure is None:
-            try:
-                self._decoder.finish()
-            except UndecodableError:
-                self.failure = Reason.UNDECODABLE_BODY
+        if self._window is None or self.failure is not None:
+            return
+        found = inflated(bytes(self.body), self._window)
+        if isinstance(found, Reason):
+            self.failure, self.body = found, bytearray()
+        else:
+            self.body = bytearray(found)
+            self._count()

@@ -95,7 +95,6 @@ class LocustProcess:
             lambda: self._make_session(environment),
             make_generator=make_generator,
             on_end=self._end_run,
-            on_error=lambda error: logger.error("%s", error),
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)

@@ -3,7 +3,7 @@
 The lights check the load generator by the limits that decide whether a run is valid.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -184,7 +184,8 @@ class LiveRun:
         series, elapsed = live.series, self._elapsed_s
         over = phase == "over"
         first = begin or 0
-        tracks = [(name, [_short(each) for each in track.values[first:]]) for name, track in series.tracks.items()]
+        tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
+        shown = [(name, [_short(each) for each in track[first:]]) for name, track in tracks.items()]
         used = session.endpoint.budget.used if over else self._generator.budget_used
         return LiveUpdate(
             phase=phase,
@@ -196,7 +197,7 @@ class LiveRun:
             lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
             budget=budget_rows(info.target.budget, used),
-            series=SeriesTail(first, series.width_s, tracks),
+            series=SeriesTail(first, series.width_s, shown),
             report=report,
         )
 

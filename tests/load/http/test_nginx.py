@@ -98,7 +98,13 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
     six.close()
     names = Resolver(("::1", "127.0.0.1"))
     four = HttpConnection(
-        Address("::1", nginx.tls, tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")), "localhost", names)
+        Address(
+            "::1",
+            nginx.tls,
+            tls=tls_context(TlsInfo(ca=f"{nginx.folder}/ca.pem")),
+            server_name="localhost",
+            resolver=names,
+        )
     )
     ok(four, get("/"))
     four.close()
@@ -107,7 +113,7 @@ def test_ipv6_is_spoken(nginx: Any) -> None:
 
 def over_tls(nginx: Any, port: int, tls: ssl.SSLContext, name: str = "localhost") -> HttpExchange:
     """Two exchanges over TLS; gives the second, which needs no new connection if the first one held."""
-    wire = HttpConnection(Address("127.0.0.1", port, tls, name))
+    wire = HttpConnection(Address("127.0.0.1", port, tls=tls, server_name=name))
     first = wire.exchange(get("/"), LONG)
     second = wire.exchange(get("/"), LONG) if first.failure is None else first
     wire.close()
@@ -149,7 +155,9 @@ def test_a_server_that_proves_nothing_gets_no_request(nginx: Any, server: str, c
 @pytest.mark.parametrize(("client", "status"), [(None, 400), ("stranger", 400), ("client", 500)])
 def test_a_client_certificate_is_shown_where_it_is_wanted(nginx: Any, client: str | None, status: int) -> None:
     """nginx refuses none and a stranger's with 400; ours is let in (to be told that a header is missing)."""
-    wire = HttpConnection(Address("127.0.0.1", nginx.mutual, context(nginx, client=client), "localhost"))
+    wire = HttpConnection(
+        Address("127.0.0.1", nginx.mutual, tls=context(nginx, client=client), server_name="localhost")
+    )
     exchange = wire.exchange(get("/"), LONG)
     wire.close()
     assert (exchange.failure, exchange.status) == (None, status)
@@ -166,7 +174,7 @@ def test_a_server_that_ends_the_handshake_for_want_of_a_certificate(nginx: Any, 
         with server.wrap_socket(talk.connection, server_side=True) as secured:
             secured.recv(1)
 
-    wire = HttpConnection(Address("127.0.0.1", peer(script).port, context(nginx), "localhost"))
+    wire = HttpConnection(Address("127.0.0.1", peer(script).port, tls=context(nginx), server_name="localhost"))
     # Whether the request is still sent is a race, which decides nothing.
     failures = {wire.exchange(get("/"), LONG).failure for _ in range(10)}
     assert failures == {"client_certificate_refused"}
@@ -175,7 +183,7 @@ def test_a_server_that_ends_the_handshake_for_want_of_a_certificate(nginx: Any, 
 def test_a_handshake_has_a_deadline(nginx: Any) -> None:
     """A server that accepts and says nothing: a time-out of connecting."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
-        wire = HttpConnection(Address("127.0.0.1", mute.getsockname()[1], context(nginx), "localhost"))
+        wire = HttpConnection(Address("127.0.0.1", mute.getsockname()[1], tls=context(nginx), server_name="localhost"))
         exchange = wire.exchange(get("/"), Timeouts(10.0, connect=0.2))
         wire.close()
     assert (exchange.failure, exchange.timed_out, exchange.bytes_sent) == ("connect_timeout", True, 0)

@@ -8,7 +8,6 @@ import pytest
 from loadtest.errors import InputError
 from loadtest.load.http.connection import FRESH, Address, Resolver, make_resolver
 from loadtest.load.http.exchange import HttpConnection, Timeouts
-from loadtest.record.run_info import PeerInfo
 from loadtest.targets import UnresolvedError, allow
 
 
@@ -84,12 +83,3 @@ def test_a_targets_name_is_checked_again_as_at_first(monkeypatch, listed, order)
         each._looked -= FRESH
     assert sorted(names.order()) == order
     assert numeric.order() == ["127.0.0.1"]
-
-
-def test_connections_are_counted_by_address() -> None:
-    """Those that were made, and those that could not be."""
-    names = Resolver(("127.0.0.1",))
-    names.connected("127.0.0.1")
-    names.connected("127.0.0.1")
-    names.failed("::1")
-    assert names.peers == {"127.0.0.1": PeerInfo(connections=2), "::1": PeerInfo(failed=1)}
