@@ -1,10 +1,8 @@
 """Log files in blocks of whole lines, plain or gzipped, and HAR files."""
 
-import gzip
 import io
 import re
 import sys
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Final, NamedTuple
@@ -18,6 +16,7 @@ from loadtest.errors import InputError
 from loadtest.logs.formats import Fields, texts
 
 _BLOCK: Final = 8 << 20
+_HEAD: Final = 1 << 16
 _HAR_MOST: Final = 200_000_000
 _LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
 _GZIP: Final = b"\x1f\x8b"
@@ -31,13 +30,13 @@ class Source(NamedTuple):
 
     name: str
     head: bytes
-    """Up to 64 KiB."""
-    file: IO[bytes]
-    """From the beginning."""
+    """Its first block."""
+    read: Callable[[int], bytes]
+    """Reads up to so many bytes of the rest."""
 
     @property
     def is_har(self) -> bool:
-        start = self.head.lstrip(b"\xef\xbb\xbf \t\r\n")
+        start = self.head[:_HEAD].lstrip(b"\xef\xbb\xbf \t\r\n")
         return re.match(rb'{\s*"log"\s*:\s*{', start) is not None
 
 
@@ -53,20 +52,20 @@ def opened(name: str, opener: Opener) -> Iterator[Source]:
     """
     try:
         with sys.stdin.buffer if name == STDIN else opener(name) as raw:
-            plain: Any = io.BufferedReader(raw, _BLOCK)
-            packed = plain.peek(2)[:2] == _GZIP
-            file = io.BufferedReader(gzip.GzipFile(fileobj=plain), _BLOCK) if packed else plain
-            yield Source(name, file.peek(1 << 16), file)
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise InputError(f"{name}: its compression is damaged or cut off", f"Check it: gzip -t {name}") from None
+            file: Any = io.BufferedReader(raw, _BLOCK)
+            if file.peek(2)[:2] == _GZIP:
+                file = pa.CompressedInputStream(file, "gzip")
+            yield Source(name, file.read(_BLOCK), file.read)
     except OSError as error:
+        if error.strerror is None:  # Arrow's errors have no number
+            raise InputError(f"{name}: its compression is damaged or cut off", f"Check it: gzip -t {name}") from None
         raise InputError(f"cannot read {name}: {error.strerror}", "Give log files, or - for standard input.") from error
 
 
 def blocks(source: Source) -> Iterator[pa.Array]:
     """Yield the lines of a log, without empty lines, in blocks of about 8 MiB. A cut last line becomes ``CUT``."""
-    rest, before = b"", b""
-    while data := source.file.read(_BLOCK):
+    rest, before, data = b"", b"", source.head
+    while data:
         data = rest + data
         end = data.rfind(b"\n") + 1
         if len(data) - end > 4 * _BLOCK:
@@ -75,6 +74,7 @@ def blocks(source: Source) -> Iterator[pa.Array]:
         if end:
             before = data[data.rfind(b"\n", 0, end - 1) + 1 : end]
             yield _lines(data[:end])
+        data = source.read(_BLOCK)
     if rest.strip():
         whole = not before.strip() or _ending(rest) == _ending(before)
         yield _lines(rest + b"\n") if whole else pa.array([CUT], pa.binary())
@@ -133,7 +133,7 @@ def har_fields(source: Source) -> Fields:
     Raises:
         InputError: if it is too large, or not a HAR file.
     """
-    data = source.file.read(_HAR_MOST + 1)
+    data = source.head + source.read(_HAR_MOST)
     if len(data) > _HAR_MOST:
         raise InputError(f"{source.name} has over 200 MB", "Save it in parts, or without content.")
     try:

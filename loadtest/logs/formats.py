@@ -7,6 +7,7 @@ A format gives a block of lines as columns of text, named after their roles: ``t
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -79,21 +80,26 @@ ROLES: Final = {
 _ROLE_OF: Final = {name: role for role, names in ROLES.items() for name in names}
 
 
-class _CaddyRequest(msgspec.Struct):
+class _CaddyRequest(msgspec.Struct, gc=False):
     method: str = ""
     uri: str = ""
     host: str | None = None
     client_ip: str | None = None
     remote_ip: str | None = None
-    headers: dict[str, Any] = {}
+    headers: dict[str, list[str]] = {}
 
 
-class _CaddyLine(msgspec.Struct):
-    request: _CaddyRequest
-    resp_headers: dict[str, Any] = {}
-
-
-_DECODER: Final = msgspec.json.Decoder(dict[str, Any])
+_Line: Any = msgspec.defstruct(
+    "_Line",
+    [
+        ("request", _CaddyRequest | str | None, None),
+        ("resp_headers", dict[str, list[str]], {}),
+        *((name.replace("@", "at_"), Any, None) for name in _ROLE_OF if name != "request"),
+    ],
+    rename={"at_timestamp": "@timestamp"},
+    gc=False,
+)
+_DECODER: Final = msgspec.json.Decoder(_Line)
 
 
 def _json(lines: pa.Array) -> Fields:
@@ -102,42 +108,27 @@ def _json(lines: pa.Array) -> Fields:
         found = _DECODER.decode_lines(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = [_decoded(line) for line in lines.to_pylist()]
-    if b'"uri"' in data:
-        found = [_of_caddy(line) if isinstance(line.get("request"), dict) else line for line in found]
-    columns: dict[str, list[Any]] = {}
+    caddy = [line.request for line in found] if b'"uri"' in data else []
+    for line, request in zip(found, caddy, strict=False):
+        if isinstance(request, _CaddyRequest):
+            line.request, line.host = f"{request.method} {request.uri}", request.host
+            line.remote_addr = request.client_ip or request.remote_ip
+            (line.http_x_api_key,) = request.headers.get("X-Api-Key", [None])[:1]
+            (line.sent_http_retry_after,) = line.resp_headers.get("Retry-After", [None])[:1]
+    columns: dict[str, pa.Array] = {}
     for role, names in ROLES.items():
-        for name in reversed(names):
-            own, before = [line.get(name) for line in found], columns.get(role)
-            columns[role] = own if before is None else [b if a is None else a for a, b in zip(own, before, strict=True)]
-    return {role: texts(values) for role, values in columns.items() if values.count(None) < len(values)}
+        for name in names:
+            if caddy or f'"{name}"'.encode() in data:
+                own = texts(list(map(attrgetter(name.replace("@", "at_")), found)))
+                columns[role] = compute.coalesce(columns[role], own) if role in columns else own
+    return {role: column for role, column in columns.items() if column.null_count < len(column)}
 
 
-def _decoded(line: bytes) -> dict[str, Any]:
+def _decoded(line: bytes) -> Any:
     try:
         return _DECODER.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-
-
-def _of_caddy(line: dict[str, Any]) -> dict[str, Any]:
-    """Return the members of a line whose request is an object by nginx's names; none if it is not as Caddy's."""
-    try:
-        caddy = msgspec.convert(line, _CaddyLine)
-    except msgspec.ValidationError:
-        return {}
-    request = caddy.request
-    return line | {
-        "request": f"{request.method} {request.uri}",
-        "host": request.host,
-        "remote_addr": request.client_ip or request.remote_ip,
-        "http_x_api_key": _header(request.headers, "X-Api-Key"),
-        "sent_http_retry_after": _header(caddy.resp_headers, "Retry-After"),
-    }
-
-
-def _header(headers: dict[str, Any], name: str) -> str | None:
-    values = headers.get(name)
-    return str(values[0]) if isinstance(values, list) and values else None
+        return _Line()
 
 
 def texts(values: list[Any]) -> pa.Array:

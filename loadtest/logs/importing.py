@@ -10,14 +10,15 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pyarrow import compute
 
-from loadtest.arrays import Bools, Ints
+from loadtest.arrays import Ints
 from loadtest.contract import DOCUMENTED, FIRST_KIND, THROTTLED_STATUS, LimitName, Operation, Outcome, Reason
 from loadtest.errors import InputError
 from loadtest.http_headers import PACKAGE, package_version
 from loadtest.logs.files import STDIN, Opener, Source, blocks, har_fields, opened
 from loadtest.logs.formats import Format, detect, masked, of_variables
-from loadtest.logs.requests import OPERATIONS, LogColumns, LogRequests, patterns
+from loadtest.logs.requests import OPERATIONS, LogRequests, patterns
 from loadtest.record import run_directory
 from loadtest.record.log_source import KeySource, SourceInfo, StampPlace
 from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
@@ -35,6 +36,8 @@ _SAMPLE: Final = 100
 """Lines that a format is detected from."""
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
 _MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
+_KEYS: Final[dict[KeySource, str]] = {"header": "key", "address": "address"}
+"""The column of each origin of keys."""
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
@@ -73,12 +76,12 @@ def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, 
     for name in names:
         with opened(name, opener) as source:
             _take(found, source, given)
-    columns = _of_one_host(found, _checked(found, names), options.host)
+    columns = _of_one_host(_checked(found, names), options.host)
     info = _info(found, columns, options)
     directory = run_directory.new_run_directory(output_dir, _NAME)
     info.id = directory.name
     writer = SampleWriter(directory)
-    for batch in _batches(found, columns, info):
+    for batch in _batches(columns, info):
         writer.write_batch(batch)
     writer.close()
     info.samples = writer.count
@@ -107,7 +110,7 @@ def _take(found: LogRequests, source: Source, given: Format | None) -> None:
         raise InputError(f"{named} is empty", "Give a log with at least one line.")
 
 
-def _checked(found: LogRequests, names: Sequence[str]) -> LogColumns:
+def _checked(found: LogRequests, names: Sequence[str]) -> pa.Table:
     if found.parts:
         return found.whole()
     wrong, example, remedy = "is a request of the Workflow API", found.other_example, _MAP
@@ -117,18 +120,18 @@ def _checked(found: LogRequests, names: Sequence[str]) -> LogColumns:
     raise InputError(f"{none} {wrong}. Example, masked:\n    {masked(example)}", remedy)
 
 
-def _of_one_host(found: LogRequests, columns: LogColumns, wanted: str) -> LogColumns:
-    hosts = found.hosts.texts
-    used = np.bincount(columns.host[columns.host >= 0], minlength=len(hosts)).tolist() if hosts else []
-    by_count = sorted(((count, host) for count, host in zip(used, hosts, strict=True) if count), reverse=True)
-    said = joined([f"{host} ({count:,})" for count, host in by_count[:5]])
+def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
+    known = table.filter(table["host"].is_valid())["host"]
+    by_count = {each["values"].decode(errors="replace"): each["counts"] for each in known.value_counts().to_pylist()}
+    hosts = sorted(by_count, key=lambda host: -by_count[host])
+    said = joined([f"{host} ({by_count[host]:,})" for host in hosts[:5]])
     if wanted:
         if wanted not in hosts:
             raise InputError(f"--host {wanted}: no request is for this host", f"The log has {said or 'no hosts'}.")
-        return columns.where(columns.host == hosts.index(wanted))
-    if len(by_count) > 1:
-        raise InputError(f"the requests are for several hosts: {said}", f"Choose a host: --host {by_count[0][1]}")
-    return columns
+        return table.filter(compute.equal(table["host"].cast(pa.binary()), wanted.encode()))
+    if len(hosts) > 1:
+        raise InputError(f"the requests are for several hosts: {said}", f"Choose a host: --host {hosts[0]}")
+    return table
 
 
 def _check_span(first: float, last: float) -> None:
@@ -140,14 +143,14 @@ def _check_span(first: float, last: float) -> None:
         )
 
 
-def _info(found: LogRequests, columns: LogColumns, options: ImportOptions) -> RunInfo:
-    _check_span(columns.start[0] / 1e9, columns.start[-1] / 1e9)
+def _info(found: LogRequests, columns: pa.Table, options: ImportOptions) -> RunInfo:
+    starts: Ints = columns["start"].to_numpy()
+    _check_span(starts[0] / 1e9, starts[-1] / 1e9)
     source = _source(found, columns, options.key)
-    start, ends = int(columns.start[0]), columns.start + np.nan_to_num(columns.took)
+    start, ends = int(starts[0]), starts + columns["took"].fill_null(0).to_numpy()
     seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)
-    counts = np.bincount(columns.operation, minlength=len(OPERATIONS)).tolist()
-    of_source = {"header": found.keys, "address": found.addresses}.get(source.key, ())
-    keys = max(1, len(of_source))
+    counts = np.bincount(columns["operation"].to_numpy(), minlength=len(OPERATIONS)).tolist()
+    keys = 1 if source.key == "none" else max(1, len(columns[_KEYS[source.key]].chunk(0).dictionary))
     limits = {**DOCUMENTED, **options.limits}.items()
     return RunInfo(
         id="",
@@ -183,9 +186,8 @@ def _moment(unix_s: float) -> str:
     return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="milliseconds")
 
 
-def _source(found: LogRequests, columns: LogColumns, key: KeySource | None) -> SourceInfo:
-    with_key: dict[KeySource, Bools] = {"header": columns.key >= 0, "address": columns.address >= 0}
-    used: list[KeySource] = [name for name, known in with_key.items() if known.any()]
+def _source(found: LogRequests, columns: pa.Table, key: KeySource | None) -> SourceInfo:
+    used: list[KeySource] = [name for name, role in _KEYS.items() if columns[role].null_count < len(columns)]
     return SourceInfo(
         format=", ".join(found.formats),
         lines=found.lines,
@@ -193,7 +195,7 @@ def _source(found: LogRequests, columns: LogColumns, key: KeySource | None) -> S
         other_lines=found.others,
         grain_s=10.0**-found.digits,
         stamp=min(found.stamps),
-        service_times=bool((~np.isnan(columns.took)).any()),
+        service_times=columns["took"].null_count < len(columns),
         key=key or (used or ["none"])[0],
         zone=not found.zoneless,
     )
@@ -206,56 +208,53 @@ def _traffic(operation: Operation, n: int, seconds: float, keys: int) -> Traffic
     )
 
 
-def _batches(found: LogRequests, columns: LogColumns, info: RunInfo) -> Iterator[pa.RecordBatch]:
+def _batches(columns: pa.Table, info: RunInfo) -> Iterator[pa.RecordBatch]:
     """Yield the request rows and the operation rows of some lines at a time."""
-    number = np.zeros(len(columns.start), np.int64)
+    operation = columns["operation"].to_numpy()
+    number = np.zeros(len(operation), np.int64)
     for place in range(len(OPERATIONS)):
-        own = columns.operation == place
+        own = operation == place
         number[own] = np.arange(int(own.sum()))
-    columns = columns._replace(start=columns.start - columns.start[0])
-    source = info.source
-    keys = {"header": columns.key, "address": columns.address}.get(source.key if source else "")
-    words = {name: numbers.texts for name, numbers in (("retry_after", found.waits), ("rate_limit", found.headers))}
-    for begin in range(0, len(number), _ROWS):
-        some = slice(begin, begin + _ROWS)
-        yield from _rows(columns.where(some), number[some], None if keys is None else keys[some], words)
+    start = compute.subtract(columns["start"], info.epoch_unix_ns)
+    columns = columns.set_column(0, "start", start).append_column("number", pa.array(number))
+    for some in columns.combine_chunks().to_batches(_ROWS):
+        yield from _rows(some, _KEYS.get(info.source.key) if info.source else None)
 
 
 _OUTCOMES: Final = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED)
-_REASONS: Final = (None, Reason.THROTTLED, Reason.UNEXPECTED_STATUS, Reason.CONNECTION_CLOSED)
+_REASONS: Final = (Reason.THROTTLED, Reason.UNEXPECTED_STATUS, Reason.CONNECTION_CLOSED)
 
 
-def _rows(
-    columns: LogColumns, number: Ints, keys: NDArray[np.int32] | None, words: Mapping[str, list[str]]
-) -> Iterator[pa.RecordBatch]:
-    ok, throttled = (columns.status >= 200) & (columns.status < 400), columns.status == THROTTLED_STATUS
-    outcome, n = np.where(ok, 0, np.where(throttled, 1, 2)), len(number)
-    ends, timed = columns.start + np.nan_to_num(columns.took), ~np.isnan(columns.took)
+def _rows(columns: pa.RecordBatch, key: str | None) -> Iterator[pa.RecordBatch]:
+    operation, start, n = columns["operation"].to_numpy(), columns["start"], len(columns)
+    status = columns["status"].fill_null(-1).to_numpy()
+    ok, end = (status >= 200) & (status < 400), compute.add(start, columns["took"])
+    outcome = np.where(ok, 0, np.where(status == THROTTLED_STATUS, 1, 2))
     both = {
-        "traffic": _words(columns.operation, [*map(str, OPERATIONS)]),
-        "operation": _words(columns.operation, [*map(str, OPERATIONS)]),
+        "traffic": _words(operation, [*map(str, OPERATIONS)]),
+        "operation": _words(operation, [*map(str, OPERATIONS)]),
         "stage": _words(np.zeros(n, np.int8), [STAGE]),
         "outcome": _words(outcome, [*map(str, _OUTCOMES)]),
-        "reason": _words(np.where(columns.status < 0, 2, outcome - 1), [str(reason) for reason in _REASONS[1:]]),
+        "reason": _words(np.where(status < 0, 2, outcome - 1), [*map(str, _REASONS)]),
         "attempt": pa.array(np.ones(n, np.int32)),
-        "start": pa.array(columns.start),
-        "end": _column(ends, timed),
-        "status": _column(columns.status, columns.status >= 0),
-        "retry_after": _words(columns.retry_after, words["retry_after"]),
+        "start": start,
+        "end": end,
+        "status": columns["status"],
+        "retry_after": _decoded(columns["retry_after"]),
         "worker": pa.array(np.zeros(n, np.int32)),
-    }  # fmt: skip
-    if keys is not None:
-        both["key_index"] = _column(keys, keys >= 0)
+    }
+    if key is not None:
+        both["key_index"] = columns[key].indices
     yield _batch("request", n, both | {
-        "kind": _words(columns.operation, [str(FIRST_KIND[operation]) for operation in OPERATIONS]),
-        "parent_arrival": pa.array(number),
-        "bytes_received": _column(columns.size, columns.size >= 0),
-        "rate_limit": _words(columns.rate_limit, words["rate_limit"]).dictionary_decode(),
+        "kind": _words(operation, [str(FIRST_KIND[each]) for each in OPERATIONS]),
+        "parent_arrival": columns["number"],
+        "bytes_received": columns["size"],
+        "rate_limit": _decoded(columns["rate_limit"]).dictionary_decode(),
     })  # fmt: skip
     yield _batch("operation", n, both | {
-        "arrival": pa.array(number),
-        "accepted_start": _column(columns.start, ok),
-        "accepted_end": _column(ends, ok & timed),
+        "arrival": columns["number"],
+        "accepted_start": compute.if_else(pa.array(ok), start, None),
+        "accepted_end": compute.if_else(pa.array(ok), end, None),
     })  # fmt: skip
 
 
@@ -271,11 +270,11 @@ def _batch(row: str, n: int, columns: Mapping[str, pa.Array]) -> pa.RecordBatch:
     return pa.record_batch(arrays, schema=SCHEMA)
 
 
-def _column(values: NDArray[Any], known: Bools) -> pa.Array:
-    return pa.array(values, mask=~known)
-
-
 def _words(places: NDArray[Any], words: list[str]) -> pa.DictionaryArray:
-    return pa.DictionaryArray.from_arrays(
-        pa.array(places.astype(np.int32), mask=places < 0), pa.array(words, pa.string())
-    )
+    indices = pa.array(places.astype(np.int32), mask=places < 0)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(words, pa.string()))
+
+
+def _decoded(column: pa.DictionaryArray) -> pa.DictionaryArray:
+    words = [text.decode(errors="replace") for text in column.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(column.indices, pa.array(words, pa.string()))

@@ -4,18 +4,18 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import compute
 
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Bools
 from loadtest.contract import FIRST_KIND, REQUESTS, Operation
 from loadtest.errors import InputError
 from loadtest.logs.formats import ROLES, Fields, Format
-from loadtest.logs.stamps import UNKNOWN, parse_stamps
+from loadtest.logs.stamps import parse_stamps
 from loadtest.record.log_source import StampPlace
 from loadtest.words import did_you_mean
 
@@ -23,6 +23,7 @@ OPERATIONS: Final = tuple(Operation)
 _MAP: Final = re.compile(r"([A-Z]+) (/\S*)=(\w+)")
 _STATUSES: Final = 1_000
 _SIZES: Final = 1e15
+_TEXTS: Final = ("key", "address", "host", "retry_after", "rate_limit")
 _REQUEST: Final = "^(?P<method>[A-Z]+) (?P<path>[^ ]+)"
 
 
@@ -51,60 +52,6 @@ def _end(method: str, path: str) -> str:
     return rf"{method} [^?#]*{re.escape(path).replace(re.escape('*'), '[^/?#]+')}"
 
 
-class Numbers:
-    """Numbers from 0 for texts in the order of their first occurrence; the texts themselves are never written."""
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    @property
-    def texts(self) -> list[str]:
-        return [text.decode(errors="replace") for text in self._known]
-
-    def of(self, column: pa.Array) -> NDArray[np.int32]:
-        """Return the number of each text; -1 for null, an empty text and ``-``."""
-        coded = column.dictionary_encode()
-        known = self._known
-        numbers = [
-            -1 if text in (b"", b"-") else known.setdefault(text, len(known)) for text in coded.dictionary.to_pylist()
-        ]
-        places = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
-        found: NDArray[np.int32] = np.array([*numbers, -1], np.int32)[places]
-        return found
-
-
-class LogColumns(NamedTuple):
-    """Requests of a log. A time or number that the log lacks is NaN or -1.
-
-    Attributes:
-        start: ns since 1970; without durations, the stamp.
-        took: in ns.
-        operation: place in ``OPERATIONS``.
-        status: -1 without an answer.
-        size: bytes of the response.
-        key: number of the key, from a header.
-        retry_after: number of the header's text.
-        rate_limit: number of the texts of all rate-limit headers.
-    """
-
-    start: Ints
-    took: Floats
-    operation: NDArray[np.int8]
-    status: Ints
-    size: Ints
-    key: NDArray[np.int32]
-    address: NDArray[np.int32]
-    host: NDArray[np.int32]
-    retry_after: NDArray[np.int32]
-    rate_limit: NDArray[np.int32]
-
-    def where(self, condition: Any) -> "LogColumns":
-        return LogColumns(*(column[condition] for column in self))
-
-
 @dataclass
 class LogRequests:
     """The requests found in logs so far, and counts of the other lines.
@@ -129,52 +76,46 @@ class LogRequests:
     """A line that is not of the format."""
     other_example: bytes = b""
     """A method and a path of another operation."""
-    parts: list[LogColumns] = field(default_factory=list)
-    keys: Numbers = field(default_factory=Numbers)
-    addresses: Numbers = field(default_factory=Numbers)
-    hosts: Numbers = field(default_factory=Numbers)
-    waits: Numbers = field(default_factory=Numbers)
-    headers: Numbers = field(default_factory=Numbers)
+    parts: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
         """Take a block of lines; ``lines`` themselves serve for examples only."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, status, request = parse_stamps(fields["time"]), _numbers(fields["status"]), _request(fields)
-        known = (stamps.ns != UNKNOWN) & ~np.isnan(status)
-        known &= request.is_valid().to_numpy(zero_copy_only=False)
+        valid = (column.is_valid().to_numpy(zero_copy_only=False) for column in (stamps.ns, status, request))
+        known: Bools = np.logical_and.reduce([*valid])
         self.lines += n
         self.unknown += int(n - known.sum())
         if lines is not None and not self.example and not known.all():
             self.example = lines[int(np.argmin(known))].as_py()
         operation = self._operations(request)
-        self.others += int((known & (operation < 0)).sum())
-        if not self.other_example and (other := known & (operation < 0)).any():
+        other = known & (operation < 0)
+        self.others += int(other.sum())
+        if not self.other_example and other.any():
             self.other_example = request[int(np.argmax(other))].as_py()
         known &= operation >= 0
         if not known.any():
             return
-        # Keys, addresses and hosts of other paths do not count.
-        kept = pa.array(known)
-        fields = {role: column.filter(kept) for role, column in fields.items()}
-        stamped, status, operation = stamps.ns[known], status[known], operation[known]
         self.digits, self.zoneless = min(self.digits, stamps.digits), self.zoneless or stamps.zoneless
-        self.formats[form.name] += len(status)
+        self.formats[form.name] += int(known.sum())
         at = self.stamp or form.stamp
         self.stamps.add(at)
         took = _took(fields)
-        start = stamped - np.where(np.isnan(took), 0.0, took).astype(np.int64) if at == "end" else stamped
-        columns = LogColumns(
-            start, took, operation, _whole(status, _STATUSES), _whole(_numbers(fields["bytes"]), _SIZES),
-            *(
-                numbers.of(fields[role])
-                for role, numbers in (
-                    ("key", self.keys), ("address", self.addresses), ("host", self.hosts),
-                    ("retry_after", self.waits), ("rate_limit", self.headers),
-                )
-            ),
-        )  # fmt: skip
-        self.parts.append(columns)
+        columns = {
+            "start": compute.subtract(stamps.ns, took.fill_null(0)) if at == "end" else stamps.ns,
+            "took": took,
+            "operation": pa.array(operation),
+            "status": _whole(status, _STATUSES),
+            "size": _whole(_numbers(fields["bytes"]), _SIZES),
+        }
+        # Keys, addresses and hosts of other paths do not count.
+        found = pa.record_batch({**columns, **{role: fields[role] for role in _TEXTS}}).filter(pa.array(known))
+        for role in _TEXTS:
+            column = found[role]
+            column = compute.if_else(compute.is_in(column, pa.array([b"", b"-"], pa.binary())), None, column)
+            found = found.set_column(found.schema.get_field_index(role), role, column.dictionary_encode())
+        self.parts.append(found)
 
     def _operations(self, request: pa.Array) -> NDArray[np.int8]:
         found = np.full(len(request), -1, np.int8)
@@ -183,10 +124,14 @@ class LogRequests:
             found[matches.to_numpy(zero_copy_only=False)] = OPERATIONS.index(operation)
         return found
 
-    def whole(self) -> LogColumns:
-        """Return all requests in order of their start."""
-        columns = LogColumns(*map(np.concatenate, zip(*self.parts, strict=True)))
-        return columns.where(np.argsort(columns.start, kind="stable"))
+    def whole(self) -> pa.Table:
+        """Return all requests in order of their start. A time, number or text that the log lacks is null.
+
+        Columns: ``start`` in ns since 1970 (without durations, the stamp), ``took`` in ns, ``operation`` as a place in
+        ``OPERATIONS``, ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
+        ``retry_after`` and ``rate_limit`` in the order of their first occurrence.
+        """
+        return pa.Table.from_batches(self.parts).unify_dictionaries().combine_chunks().sort_by("start")
 
 
 def _request(fields: Fields) -> pa.Array:
@@ -197,22 +142,21 @@ def _request(fields: Fields) -> pa.Array:
     return compute.binary_join_element_wise(method, path, b" ")
 
 
-def _numbers(column: pa.Array) -> Floats:
-    """Return the numbers of a column of bytes; NaN where there is none."""
+def _numbers(column: pa.Array) -> pa.Array:
+    """Return the numbers of a column of bytes; null where there is none."""
     digits = compute.extract_regex(column, r"^(?P<number>-?[0-9]{1,15}(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,2})?)$")
-    texts = compute.if_else(digits.is_valid(), digits.field(0), None)
-    numbers = texts.cast(pa.string()).cast(pa.float64())
-    return np.asarray(numbers.to_numpy(zero_copy_only=False), np.float64)
+    return compute.if_else(digits.is_valid(), digits.field(0), None).cast(pa.string()).cast(pa.float64())
 
 
-def _whole(numbers: Floats, most: float) -> Ints:
-    """Return whole numbers; -1 for NaN, zero of a status without an answer, and impossible values."""
-    return np.where((numbers > 0) & (numbers < most), numbers, -1).astype(np.int64)
+def _whole(numbers: pa.Array, most: float) -> pa.Array:
+    """Return whole numbers; null for zero, the status without an answer, and impossible values."""
+    possible = compute.and_(compute.greater(numbers, 0), compute.less(numbers, most))
+    return compute.if_else(possible, numbers, None).cast(pa.int64(), safe=False)
 
 
-def _took(fields: Fields) -> Floats:
-    """Return each request's duration in ns; NaN where it is unknown or below zero."""
-    seconds = _numbers(fields["duration"])
-    took = np.where(np.isnan(seconds), _numbers(fields["duration_ms"]) / 1e3, seconds) * 1e9
-    possible: Bools = (took >= 0) & (took < 1e15)
-    return np.where(possible, np.rint(took), np.nan)
+def _took(fields: Fields) -> pa.Array:
+    """Return each request's duration in ns; null where it is unknown or below zero."""
+    seconds = compute.coalesce(_numbers(fields["duration"]), compute.divide(_numbers(fields["duration_ms"]), 1e3))
+    took = compute.round(compute.multiply(seconds, 1e9))
+    possible = compute.and_(compute.greater_equal(took, 0), compute.less(took, 1e15))
+    return compute.if_else(possible, took, None).cast(pa.int64())

@@ -4,11 +4,8 @@ import re
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import compute
-
-from loadtest.arrays import Ints
 
 _FORM: Final = (
     r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
@@ -20,19 +17,18 @@ _MILLISECONDS: Final = 10**11
 """Smallest number that stands for milliseconds: the year 5138 in seconds."""
 _LATEST_S: Final = 4 * 10**9
 _DIGITS: Final = 9
-UNKNOWN: Final = np.iinfo(np.int64).min
 
 
 class Stamps(NamedTuple):
     """Time stamps.
 
     Attributes:
-        ns: since 1970; ``UNKNOWN`` for what is not a stamp.
+        ns: integers since 1970; null without a stamp.
         digits: most digits of a second's fraction, at most 9.
         zoneless: whether any has no time zone; it counts as UTC.
     """
 
-    ns: Ints
+    ns: pa.Array
     digits: int
     zoneless: bool
 
@@ -43,28 +39,25 @@ def parse_stamps(column: pa.Array) -> Stamps:
     second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
     whole = compute.binary_join_element_wise(second, compute.fill_null(zone, b""), b"").dictionary_encode()
     found = [_seconds(text) for text in whole.dictionary.to_pylist()]
-    # A null takes the last place.
-    places = whole.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
-    ns = np.array([*(ns for ns, _, _ in found), UNKNOWN], np.int64)[places]
+    ns = pa.array([ns for ns, _, _ in found], pa.int64()).take(whole.indices)
+    in_ms = pa.array([digits > 0 for _, digits, _ in found], pa.bool_()).take(whole.indices)
     longest = compute.max(compute.binary_length(fraction)).as_py() or 0
-    in_ms = np.array([*(digits > 0 for _, digits, _ in found), False])[places]
-    digits = longest + 3 * bool(in_ms.any())
-    if digits and len(column):
+    digits = longest + 3 * any(digits for _, digits, _ in found)
+    if longest:
         padded = compute.binary_join_element_wise(compute.fill_null(fraction, b""), b"000000000", b"")
         parsed = compute.binary_slice(padded, 0, _DIGITS).cast(pa.string()).cast(pa.int64())
-        fractions = parsed.fill_null(0).to_numpy(zero_copy_only=False)
-        ns = np.where(ns == UNKNOWN, ns, ns + np.where(in_ms, fractions // 1000, fractions))
+        ns = compute.add(ns, compute.if_else(in_ms, compute.divide(parsed, 1000), parsed))
     return Stamps(ns, min(digits, _DIGITS), any(zoneless for _, _, zoneless in found))
 
 
-def _seconds(text: bytes) -> tuple[int, int, bool]:
+def _seconds(text: bytes) -> tuple[int | None, int, bool]:
     """Return a stamp without its fraction in ns, its digits below a second, and whether its time zone is unknown."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])
         if number >= _MILLISECONDS:
-            return (number * 10**6, 3, False) if number < _LATEST_S * 1000 else (UNKNOWN, 0, False)
-        return (number * 10**9, 0, False) if number < _LATEST_S else (UNKNOWN, 0, False)
+            return (number * 10**6, 3, False) if number < _LATEST_S * 1000 else (None, 0, False)
+        return (number * 10**9, 0, False) if number < _LATEST_S else (None, 0, False)
     if form[2] == "/":
         month = form[3:6].capitalize()
         number = _MONTHS.index(month) + 1 if month in _MONTHS else 0
@@ -73,7 +66,7 @@ def _seconds(text: bytes) -> tuple[int, int, bool]:
     try:
         moment = datetime.fromisoformat(form)
     except ValueError:
-        return UNKNOWN, 0, False
+        return None, 0, False
     zoneless = moment.tzinfo is None
     seconds = (moment.replace(tzinfo=UTC) if zoneless else moment).timestamp()
-    return (int(seconds) * 10**9, 0, zoneless) if 0 <= seconds < _LATEST_S else (UNKNOWN, 0, False)
+    return (int(seconds) * 10**9, 0, zoneless) if 0 <= seconds < _LATEST_S else (None, 0, False)
