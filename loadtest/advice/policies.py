@@ -60,7 +60,8 @@ give_up: Final = waits(Retry())
 full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_attempts": 1000}))
 """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
-"""AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling."""
+"""AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
+``retries/standard.py``, lines 36, 351 and 392). Its retry quota of 100 unsuccessful retries is left out."""
 
 
 def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
@@ -69,16 +70,19 @@ def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None)
 
 
 def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
-    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or as stated if ≤ 60 s."""
-    if attempt > 2:
+    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or as stated.
+
+    Above 120 s OpenAI's gives up, while Anthropic's waits (openai 3.57.0, ``_constants.py``, lines 8 to 15, and
+    ``_base_client.py``, line 898; anthropic 2.14.0, ``_constants.py``, lines 11 to 15, ``_base_client.py``, line 913).
+    """
+    if attempt > 2 or (stated or 0) > 120:
         return None
-    return stated if stated is not None and 0 < stated <= 60 else min(8.0, 0.5 * 2 ** (attempt - 1)) * (1 - draw / 4)
+    return stated or min(8.0, 0.5 * 2 ** (attempt - 1)) * (1 - draw / 4)
 
 
 def stamina(attempt: int, elapsed: float, draw: float, _stated: float | None) -> float | None:
-    """stamina: 10 attempts within 45 s, min(5 s, 0.1 s · 2ⁿ⁻¹ + U)."""
-    wait = min(5.0, 0.1 * 2 ** (attempt - 1) + draw)
-    return None if attempt >= 10 or elapsed + wait > 45 else wait
+    """stamina: 10 attempts, none after 45 s, min(5 s, 0.1 s · 2ⁿ⁻¹ + U) (26.1.0, ``_core.py``, lines 121 to 126)."""
+    return None if attempt >= 10 or elapsed >= 45 else min(5.0, 0.1 * 2 ** (attempt - 1) + draw)
 
 
 def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
@@ -97,7 +101,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("no retry", "gives up at a 429", give_up),
         make("backoff", "exponential backoff with full jitter, 1 s · 2ⁿ ≤ 60 s", full_jitter),
         make("Retry-After", "waits as the 429 states, and up to a tenth longer", retry_after),
-        make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states", openai),
+        make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
         make("AIMD", _AIMD, give_up, gates=partial(doors, work, limits, 0.1)),
