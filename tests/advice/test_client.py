@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 from plugins import nginx
+from plugins.processes import free_ports
 from plugins.served import KEYS, NO_LIMITS, Served
 
 from loadtest.advice.compare import compare
@@ -90,7 +91,7 @@ def test_it_keeps_within_the_reference_apis_limits(tmp_path: Path, launch: Start
 @pytest.mark.judged
 def test_it_keeps_within_nginxs_limit(tmp_path: Path, launch: Start) -> None:
     """nginx's ``limit_req`` with ``nodelay`` is a token bucket of its burst and one more."""
-    upstream, (port,) = launch(*NO_LIMITS).url, nginx.free_ports(1)
+    upstream, (port,) = launch(*NO_LIMITS).url, free_ports(1)
     http = f"""http {{
   limit_req_zone $http_x_api_key zone=all:1m rate=100r/s;
   server {{

@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 import pytest
-from plugins.processes import Fixture, until
+from plugins.processes import PATIENCE, Fixture, until
 from plugins.records import RunDirectory, runs_in
 
 TEXT = """
@@ -77,8 +77,8 @@ def running(run: Any, reports: Path, operations: int) -> RunDirectory:
 @pytest.mark.heavy
 def test_a_killed_process_makes_a_run_invalid(launch: Fixture, tmp_path: Path) -> None:
     """Exit code 3. The report names a lost worker and its arrivals; of a killed master it shows what was recorded."""
-    (tmp_path / "s.toml").write_text(TEXT % "6s")
-    (tmp_path / "longer.toml").write_text(TEXT % "30s")
+    (tmp_path / "s.toml").write_text(TEXT % "10s")
+    (tmp_path / "longer.toml").write_text(TEXT % "300s")
 
     longer, short = (
         launch("loadtest.cli", "run", str(tmp_path / f"{name}.toml"), *on_processes(tmp_path / name))
@@ -104,7 +104,7 @@ def test_a_killed_process_makes_a_run_invalid(launch: Fixture, tmp_path: Path) -
     assert longer.wait() == 3
     assert not found.info.complete
     assert "incomplete" in (found.directory / "report.md").read_text()
-    assert psutil.wait_procs(workers, 20)[1] == []
+    assert psutil.wait_procs(workers, PATIENCE)[1] == []
 
 
 @pytest.mark.heavy
@@ -116,7 +116,7 @@ def test_runs_on_processes_end_in_a_report_however_they_end(launch: Fixture, tmp
     runs = {}
     for whole in (True, False):
         workflow = f'"sleep"\nparameters = {{ ms = {100 if whole else 4000} }}\nmax_users = 30'
-        (path := tmp_path / f"{whole}.toml").write_text((TEXT % "60s").replace('"say-hello"', workflow))
+        (path := tmp_path / f"{whole}.toml").write_text((TEXT % "300s").replace('"say-hello"', workflow))
         runs[whole] = launch("loadtest.cli", "run", str(path), *on_processes(tmp_path / f"{whole}"))
     for whole, run in runs.items():
         reports = tmp_path / f"{whole}"
@@ -132,7 +132,7 @@ def test_runs_on_processes_end_in_a_report_however_they_end(launch: Fixture, tmp
         if whole:
             assert found.check_conservation(ragged=True).keys() == {"ok"}
         assert ("interrupted" if whole else "incomplete") in (found.directory / "report.md").read_text()
-        assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], 20)[1] == []
+        assert psutil.wait_procs([each for each in family if each.pid != run.process.pid], PATIENCE)[1] == []
 
     (tmp_path / "s.toml").write_text(TEXT % "2s")
     run = launch("loadtest.cli", "run", str(tmp_path / "s.toml"), *on_processes(tmp_path / "out"))

@@ -75,7 +75,7 @@ def earlier_nights(scenario: Path, url: str, folder: Path) -> list[history.RunLi
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)  # several runs, each again where the cores were taken
+@pytest.mark.timeout(600)  # several runs, each again where the cores were taken
 @pytest.mark.judged
 def test_a_slower_service_is_found_and_may_be_accepted(loadtest, serve, tmp_path, monkeypatch):
     """Beside six nights a service that takes four times as long is suspected, run again, and confirmed: exit 4.

@@ -33,7 +33,7 @@ def test_faults_count_from_the_epoch_and_are_told(launch: Fixture, tiny: Fixture
     (found,) = runs_in(tmp_path / "out")
     found.check_conservation()
     rows = found.requests
-    near = 0.05e9  # error of the epoch on the wall clock, and the duration of a request
+    near = 0.2e9  # error of the epoch on the wall clock
     hit = [row for row in rows if row["status"] == 503]
     spared = [row for row in rows if row["status"] == 200]
     assert hit

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 from plugins.deploy_parts import DEPLOY
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 from plugins.records import runs_in
 
 from loadtest.cli import app
@@ -36,7 +36,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str]], subprocess.Popen[str
             yield process
         finally:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE)
 
     with ExitStack() as stack:
         yield lambda command: stack.enter_context(
@@ -92,11 +92,11 @@ def test_what_compose_starts_makes_a_run_together(compose: Compose, start: Any, 
     command = at_free_port("master")
     command[command.index("/results")] = str(tmp_path / "results")
     master = start(command)
-    said, _ = master.communicate(timeout=60)
+    said, _ = master.communicate(timeout=2 * PATIENCE)
     (found,) = runs_in(tmp_path / "results")
     assert found.check_conservation() == {"ok": 12}, said
     assert master.returncode in {0, 3}, said  # a machine that is busy may have sent late
     assert found.info.workers == len(workers) == 2
     assert {row["worker"] for row in found.operations} == {1, 2}
     assert found.info.target.budget.name == "reference"
-    assert [worker.wait(30) for worker in workers] == [0, 0]
+    assert [worker.wait(PATIENCE) for worker in workers] == [0, 0]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 from plugins.records import RunDirectory
 
 from loadtest.prepare import prepare_run
@@ -24,7 +24,7 @@ class Run(RunDirectory):
     process: subprocess.Popen[bytes]
     said: list[bytes] = field(default_factory=list)
 
-    def wait(self, seconds: float = 60.0) -> "Run":
+    def wait(self, seconds: float = PATIENCE) -> "Run":
         """Wait for its end."""
         self.said += self.process.stdout.read().splitlines()
         self.process.wait(seconds)

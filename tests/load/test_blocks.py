@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 from plugins.records import RunDirectory
 
 from loadtest.credentials import credentials, side_environment
@@ -75,7 +75,7 @@ class Blocks:
         ):
             assert process.stdout is not None
             said = [decode_progress(line) for line in process.stdout]
-            code = process.wait(30)
+            code = process.wait(PATIENCE)
         assert "Traceback" not in log.read_text()
         return code, said
 

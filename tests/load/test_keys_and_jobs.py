@@ -34,7 +34,7 @@ def test_keys_and_job_ids(offer: Any, serve: Fixture) -> None:
     assert {row["outcome"] for row in jobs + looks} == {"ok"}
     assert {row["key_index"] for row in looks} == {0, 1, 2}
     assert {(row["outcome"], row["reason"]) for row in later} <= {("ok", None), ("dropped", "no_job_id")}
-    assert sum(row["outcome"] == "ok" for row in later) >= 20
+    assert sum(row["outcome"] == "ok" for row in later) >= 10
     own = {row["job_id"] for row in jobs}
     assert {row["job_id"] for row in later} - {None} <= own
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -97,11 +96,10 @@ def test_breakers_end_a_run_on_loopback_too(tmp_path, offer, stub, *, answer, op
     top, reason = breaker
     server = stub(answer)
     write_scenario(tmp_path, operation=operation, rate="20/s", seconds=30, top=top)
-    began = time.monotonic()
     run = offer((tmp_path / "s.toml").read_text(), server.url).wait()
     assert run.info.end == "aborted"
     assert run.info.end_reason.startswith(reason)
-    assert run.info.elapsed_s < time.monotonic() - began < 30
+    assert run.info.elapsed_s < 30
     posted = sum(method == "POST" for method, _, _ in server.asked)
     assert posted < 100
     assert posted == sum(row["kind"] != "poll" for row in run.requests)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from plugins.leash_parts import ABORTED, write_entry, write_scenario
 from plugins.namespaces import OUTSIDE, Cable, Network
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 from plugins.stubs import pending_forever
 
 
@@ -34,7 +34,7 @@ def inside(cable: Cable) -> Callable[..., "subprocess.CompletedProcess[str]"]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * PATIENCE,
             check=False,
         )
 

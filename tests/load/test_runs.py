@@ -3,7 +3,6 @@
 import random
 import signal
 import threading
-import time
 from typing import Any
 
 from plugins.processes import Fixture, until
@@ -60,23 +59,20 @@ def test_no_omission_is_coordinated(offer: Any, serve: Fixture) -> None:
     text = offer.scenario(offer.entry("looks", "retrieval", "200/s", "3s", "max_users = 300"))
     run = offer(text, target.url)
     until(lambda: run.epoch)
-    began = time.monotonic()
     target.signal(signal.SIGSTOP)
     threading.Timer(1.0, target.signal, [signal.SIGCONT]).start()
     run.wait()
-    assert time.monotonic() - began < 60
     assert run.check_conservation() == {"ok": 600}
-    slow = sorted(row["end"] - row["intended_start"] for row in run.operations)
-    assert sum(each >= 0.5e9 for each in slow) >= 60
-    assert all(row["start"] - row["intended_start"] < 0.9e9 for row in run.operations)
+    assert sum(row["end"] - row["intended_start"] >= 0.5e9 for row in run.operations) >= 60
+    assert sum(row["end"] - row["start"] >= 0.5e9 for row in run.operations) >= 60, "sent while it was frozen"
 
 
 def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixture) -> None:
     """Frozen to the end: what was in flight is timed out by the drain, what waited is dropped, and the run ends."""
     target = serve("--limit", "retrieval=1000000/s", "--limit", "async_submit=1000000/s")
     text = offer.scenario(
-        offer.entry("looks", "retrieval", "50/s", "1s", "max_users = 10"),
-        offer.entry("jobs", "async_run", "20/s", "1s", 'polling = { interval = "50ms", give_up = "5s" }'),
+        offer.entry("looks", "retrieval", "50/s", "2s", "max_users = 10"),
+        offer.entry("jobs", "async_run", "20/s", "2s", 'polling = { interval = "50ms", give_up = "5s" }'),
         drain="300ms",
     )
     run = offer(text, target.url)
@@ -100,14 +96,14 @@ def test_a_target_frozen_beyond_the_drain_loses_nothing(offer: Any, serve: Fixtu
 def test_a_target_that_dies_is_data(offer: Any, serve: Fixture) -> None:
     """Killed in mid-run: the rest is failed with a reason, the load ends well, and nobody raised."""
     target = serve("--limit", "sync_run=1000000/s")
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "2s", offer.sleep(30))), target.url)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "150/s", "3s", offer.sleep(30))), target.url)
     until(lambda: run.epoch and run.operations)
     target.signal(signal.SIGKILL)
     run.wait()
     outcomes = run.check_conservation()
     assert outcomes["ok"] > 0
     assert outcomes["failed"] > 50
-    assert outcomes["ok"] + outcomes["failed"] == 300
+    assert outcomes["ok"] + outcomes["failed"] == 450
     reasons = {row["reason"] for row in run.operations if row["outcome"] == "failed"}
     assert "connection_refused" in reasons
     # A connection that was being made when the target died is reset: it failed to connect, and was not refused.

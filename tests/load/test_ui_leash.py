@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from plugins.leash_parts import write_entry, write_scenario
-from plugins.processes import clean_environment, until
+from plugins.processes import PATIENCE, clean_environment, until
 from plugins.records import runs_in
 from plugins.stubs import Stub, pending_forever
 
@@ -58,6 +58,6 @@ def locust(folder: Path, *arguments: str, **environment: str) -> "subprocess.Com
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
     )

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from plugins.processes import clean_environment, until
+from plugins.processes import PATIENCE, clean_environment, until
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ class Started:
         """Standard error so far."""
         return self.err.read_text()
 
-    def wait(self, seconds: float = 60.0) -> int:
+    def wait(self, seconds: float = 2 * PATIENCE) -> int:
         """Wait for its exit code."""
         return self.process.wait(seconds)
 

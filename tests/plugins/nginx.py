@@ -34,15 +34,6 @@ def need(*tools: str) -> None:
         pytest.skip(f"{' and '.join(missing)} not installed (Debian: nginx-light, openssl)")
 
 
-def free_ports(count: int) -> list[int]:
-    """So many ports of 127.0.0.1 on which nobody listens."""
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 @contextlib.contextmanager
 def running(folder: Path, http: str, port: int) -> Iterator[None]:
     """Run nginx as long as the block lasts.

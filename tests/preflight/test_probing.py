@@ -18,7 +18,8 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from plugins import workers
-from plugins.nginx import free_ports, installed, need, running
+from plugins.nginx import installed, need, running
+from plugins.processes import free_ports
 from plugins.served import KEYS, Served
 from plugins.stubs import UNKNOWN, Answer, Stub, submitted
 
@@ -121,7 +122,7 @@ def fits(one: Standing, count: int) -> bool:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)  # a probe of a busy machine repeats its experiments
+@pytest.mark.timeout(600)  # a probe of a busy machine repeats its experiments
 def test_nothing_wrong_is_said_of_a_real_server(urls: dict[str, str]) -> None:
     """The documented limit is never named wrong, and the true numbers are among those that stand.
 

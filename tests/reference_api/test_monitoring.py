@@ -203,7 +203,7 @@ def test_a_stopping_server_says_so(launch: Any) -> None:
     """Who asks after the signal, on a connection that is still open, gets 503 and that the server is stopping."""
     served = launch()
     with connect(served) as connection:
-        connection.sendall(post({"name": "sleep", "parameters": {"ms": 800}}))
+        connection.sendall(post({"name": "sleep", "parameters": {"ms": 1000}}))
         until(lambda: named(scraped(served), "workflow_limiter_decisions_total"))
         for client in served.clients:
             client.close()

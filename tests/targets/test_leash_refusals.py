@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from plugins.leash_parts import write_entry, write_scenario
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 from plugins.stubs import Stub, pending_forever
 
 from loadtest.cli import main
@@ -103,7 +103,7 @@ def test_production_is_loaded_once_its_host_was_typed(watched: Stub, typed: str,
     while b"Type its host name to load it: " not in said:
         said += os.read(ours, 1000)
     os.write(ours, typed.encode() + b"\n")
-    assert process.wait(30) == code
+    assert process.wait(PATIENCE) == code
     os.close(ours)
     assert bool(watched.asked) == (code == 0)
 

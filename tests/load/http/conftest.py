@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from plugins.nginx import free_ports, need, running
+from plugins.nginx import need, running
+from plugins.processes import free_ports
 
 LARGE = '{"text": "' + "many words " * 3000 + '"}'
 CONFIG = """

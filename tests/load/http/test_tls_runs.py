@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from plugins.leash_parts import write_entry, write_scenario
-from plugins.processes import clean_environment
+from plugins.processes import PATIENCE, clean_environment
 
 from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
@@ -45,7 +45,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
         command = [sys.executable, "-m", "loadtest.load", str(directory), str(tmp_path)]
         environment = clean_environment(API_TOKEN=TOKEN)
         with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
-            process.wait(60)
+            process.wait(PATIENCE)
     assert process.returncode == 0, (directory / "load.log").read_text()
     info = run_directory.load(directory)
     outcomes = [row["outcome"] for row in read_table(directory).to_pylist() if row["row"] == "operation"]

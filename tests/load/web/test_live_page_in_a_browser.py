@@ -67,13 +67,13 @@ def check_with_axe(browser: Any, url: str, width: int, scheme: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.heavy
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_person_watches_a_run(live_ui: Fixture, browser: Any, title: str) -> None:
     """On one worker and on two: form, watch, late windows, stop, report, start again, reload, Ctrl-C; the console is
     silent, and all runs are whole.
     """
     for workers in (1, 2):
-        up = live_ui("60s", "--processes", str(workers))
+        up = live_ui("600s", "--processes", str(workers))
         watch(up, browser, title, workers)
         shutil.rmtree(up.reports)
 
