@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from plugins import warm
 from plugins.processes import PATIENCE, clean_environment
 from plugins.records import RunDirectory
 
@@ -90,6 +91,7 @@ class Offering:
         keys: str = "local-dev-key",
         stdout: int = subprocess.PIPE,
         chosen: ChosenTarget | None = None,
+        begin_warm: bool = True,
     ) -> Run:
         """Start the load in a process of its own, with arguments of its own.
 
@@ -100,6 +102,7 @@ class Offering:
             keys: separated by commas.
             stdout: where progress goes.
             chosen: an entry of targets.toml.
+            begin_warm: whether what it imports may be imported already.
         """
         path = self.folder / f"scenario{len(self.runs)}.toml"
         path.write_text(text, encoding="utf-8")
@@ -112,7 +115,7 @@ class Offering:
             chosen=chosen or NamedEntry(),
         )
         with (directory / "load.log").open("wb") as log:
-            process = subprocess.Popen(
+            process = (warm.Popen if begin_warm else subprocess.Popen)(
                 [sys.executable, "-m", "loadtest.load", str(directory), str(self.folder), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stdout,

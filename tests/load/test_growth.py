@@ -60,7 +60,7 @@ def test_a_pool_grows_before_it_binds_and_says_when_it_does(offer: Any, open_api
 def test_a_pool_grows_no_further_than_files_may_be_open(offer: Any, open_api: Any) -> None:
     """A user that could not connect for want of a file would be held against the target: there is none."""
     (offer.folder / "slow.py").write_text(SLOW)
-    run = offer(offer.scenario(offer.entry("runs", "sync_run", "100/s", "1s", SLOWLY)), open_api.url)
+    run = offer(offer.scenario(offer.entry("runs", "sync_run", "100/s", "1s", SLOWLY)), open_api.url, begin_warm=False)
     psutil.Process(run.process.pid).rlimit(psutil.RLIMIT_NOFILE, (80, 95))
     run.wait()
     assert run.check_conservation() == {"ok": 100}

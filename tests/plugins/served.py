@@ -15,13 +15,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from plugins import warm
 from plugins.processes import clean_environment
 
 KEYS = ("alpha", "beta")
 NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
 
 
-class _Process(subprocess.Popen[str]):
+class _Process(warm.Popen[str]):
     """Remembers whether it was told to end: a second SIGTERM would find it half gone, and end it otherwise."""
 
     told = False

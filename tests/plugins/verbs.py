@@ -2,13 +2,14 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import pytest
-from plugins import workers
+from plugins import warm, workers
 from plugins.processes import clean_environment
 
 from loadtest.cli import main
@@ -56,6 +57,7 @@ def loadtest(
 ) -> Iterator[Callable[..., Said]]:
     """Run a verb in an empty folder, without a terminal, with nothing of ours in the environment but what is given."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", warm.Popen)  # of the processes that the verb starts
     clean = clean_environment()
     for name in os.environ.keys() - clean.keys():
         monkeypatch.delenv(name)
