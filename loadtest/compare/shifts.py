@@ -1,4 +1,4 @@
-"""Changes inside a history: steps and trends of a metric over its runs, and single odd runs. Pure.
+"""Changes inside a history: steps and trends of a metric over its runs, and odd runs. Pure.
 
 The noise is estimated from successive differences, which a few steps do not inflate, and shrunk towards the metric's
 assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974), unless a straight
@@ -7,6 +7,7 @@ line fits better. Significance allows for all places and all metrics (Bonferroni
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple
 
@@ -14,9 +15,9 @@ import msgspec
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.compare.changes import least_rise, reaches_effect
+from loadtest.compare.changes import ALIKE, least_rise, reaches_effect
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
-from loadtest.compare.noise import shrunk, winsorised
+from loadtest.compare.noise import PRIOR_DF, shrunk, winsorised
 from loadtest.compare.tested import weights
 from loadtest.metrics import Nature
 from loadtest.stats.means import student, student_tail
@@ -26,10 +27,14 @@ _MAD: Final = 1.4826
 """Ratio of a normal sd to the median of absolute deviations."""
 ALL: Final = "all entries"
 """Traffic of the mean over all entries, which shows what all of them share."""
-_LEVEL: Final = 0.005
+_LEVEL: Final = 0.0025
 """Level of p over all places and metrics of a stretch."""
 _SHORTEST: Final = 3
 """Minimum number of runs on both sides of a step; fewer are odd runs."""
+_ODD: Final = 3
+"""Maximum number of odd runs among eight."""
+_MOST_DF: Final = 12
+"""Maximum degrees of freedom of the noise of other entries."""
 _TREND: Final = 10
 """Minimum number of runs of a trend."""
 _NEAR: Final = 2
@@ -40,7 +45,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of a metric within a stretch of accepted runs.
 
     Attributes:
-        kind: ``step`` between two runs, ``trend`` over several, or a single ``odd run``.
+        kind: ``step`` between two runs, ``trend`` over several, or an ``odd run``.
         run: the first run with the change, or the first of the trend.
         started: its start: UTC, ISO 8601.
         until: start of the last run of a trend; otherwise as ``started``.
@@ -73,6 +78,10 @@ class _Series(NamedTuple):
     prior: float
     resolution_ms: float
 
+    @property
+    def of_share(self) -> bool:
+        return NATURES[self.key.metric].scale == "logit"
+
 
 class _Noise(NamedTuple):
     """The variance of a metric's scores, its degrees of freedom, and the level of p for a change of it."""
@@ -94,7 +103,7 @@ class _Found(NamedTuple):
 def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
     """Return the changes in a stretch of comparable runs in order of time, and the parts of it without a change."""
     every = _series(runs)
-    found = [each for one in every for each in _changes(one, _LEVEL / len(every))]
+    found = [each for one in every for each in _changes(one, _LEVEL / len(every), _others(one, every))]
     found.sort(key=lambda each: -each.strength)
     kept: list[tuple[_Found, int]] = []
     while found:
@@ -116,6 +125,18 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
 
 def _edges(each: _Found) -> tuple[int, ...]:
     return {"step": (each.begin,), "trend": (each.begin, each.end), "odd run": ()}[each.kind]
+
+
+def _others(one: _Series, every: Sequence[_Series]) -> list[float]:
+    """Return the robust variances of the metric's entries of similar size, which a few odd runs do not inflate."""
+    return [
+        float(_MAD * np.median(np.abs(other.scores - np.median(other.scores)))) ** 2
+        for other in every
+        if other is not one
+        and other.key.metric == one.key.metric
+        and ALL not in {other.key.traffic, one.key.traffic}
+        and (one.of_share or abs(np.median(one.scores) - np.median(other.scores)) < ALIKE)
+    ]
 
 
 def _same(each: _Found, other: _Found) -> bool:
@@ -146,6 +167,8 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
         sizes = np.array([one.value for one in column]) if of_share else scores
         counting = float(np.mean([one.count.variance for one in column])) if of_share else 0.0
         interval = max(one.resolution_ms for one in column)
+        if np.ptp(sizes) == 0:
+            continue  # such as a share without events, which would only raise the bar for the others
         made.append(_Series(key, list(columns[key]), scores, sizes, nature.prior_sd**2 + counting, interval))
     whole = [one for one in made if one.key.metric == Metric.RESPONSE_TIME_P50 and len(one.places) == len(runs)]
     if len(whole) > 1:
@@ -157,8 +180,8 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
     return made
 
 
-def _changes(one: _Series, level: float) -> Iterator[_Found]:
-    """Yield a metric's steps and trends, and its odd runs beside them."""
+def _changes(one: _Series, level: float, others: Sequence[float]) -> Iterator[_Found]:
+    """Yield a metric's steps and trends, and its odd runs beside them; ``others`` are variances of alike entries."""
     if len(one.places) < 2 * _SHORTEST:
         return
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
@@ -167,14 +190,43 @@ def _changes(one: _Series, level: float) -> Iterator[_Found]:
     yield from _split(one, 0, len(one.scores), noise, fitted)
     if one.key.metric == Metric.RESPONSE_TIME_P95:
         return
-    rest = one.scores - fitted
-    sd = max(_MAD * float(np.median(np.abs(rest))), math.sqrt(one.prior))
-    scale = sd if one.sizes is one.scores else float(np.std(one.sizes))
-    for at in np.flatnonzero(np.abs(rest) > sd * student(1 - level / 2 / len(rest), noise.df)).tolist():
-        size = float(one.sizes[at] - (fitted[at] if one.sizes is one.scores else np.median(one.sizes)))
-        if _matters(one, size, at):
-            ends, half = (one.places[at],) * 2, student(_CONFIDENCE, noise.df) * scale
-            yield _Found("odd run", *ends, (size, size - half, size + half), abs(rest[at]) / sd, one.key)
+    yield from _odd_runs(one, fitted, noise.level, others)
+
+
+def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float]) -> Iterator[_Found]:
+    """Yield the slow or fast runs, if chance makes no set of as many runs differ so much from all other runs.
+
+    The noise is that of the other runs and, because they may be few, that of the metric's other entries.
+    """
+    rest, n = one.scores - fitted, len(fitted)
+    k = np.arange(1, _ODD * n // 8 + 1)
+    assumed = max(one.prior, float(np.median(others or 0.0)))
+    weight = PRIOR_DF + min(_MOST_DF, PRIOR_DF * len(others))
+    limits = _limits(n, level, df := weight + n - 2)
+    for order in (np.argsort(rest), np.argsort(-rest)):
+        inside = np.cumsum(rest[order])[: len(k)]
+        outside = rest.sum() - inside
+        within = rest @ rest - inside**2 / k - outside**2 / (n - k)
+        sd = np.sqrt((weight * assumed + within) / df)
+        deviates = np.abs(inside / k - outside / (n - k)) / sd / np.sqrt(1 / k + 1 / (n - k))
+        best = int(np.argmax(deviates / limits))
+        if deviates[best] < limits[best]:
+            continue
+        odd, usual = np.split(order, [best + 1])
+        usual_sizes = one.sizes[usual] - (0.0 if one.of_share else fitted[usual])
+        half = student(_CONFIDENCE, df) * (float(np.std(usual_sizes)) if one.of_share else float(sd[best]))
+        for at in odd.tolist():
+            size = float(one.sizes[at] - (0.0 if one.of_share else fitted[at]) - np.mean(usual_sizes))
+            if _matters(one, size, at):
+                ends = (one.places[at],) * 2
+                yield _Found("odd run", *ends, (size, size - half, size + half), float(deviates[best]), one.key)
+
+
+@cache
+def _limits(n: int, level: float, df: float) -> Floats:
+    """Return the deviates that chance exceeds for sets of 1, 2, … runs, allowing for all sets of all sizes."""
+    most = _ODD * n // 8
+    return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> Iterator[_Found]:
