@@ -22,7 +22,8 @@ from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import NOT_FOUND, TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
-from loadtest.record import run_directory
+from loadtest.errors import RecordError
+from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo
 
 
@@ -164,6 +165,9 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
         RecordError: if it cannot be read as a record.
     """
     info = run_directory.load(directory)
+    if info.end_reason and not (directory / samples.FILE_NAME).is_file():
+        why = f"the run was {info.end} before its first sample: {info.end_reason}"
+        raise RecordError(f"{directory} has no record, because {why}", "Remove the cause, then run it again.")
     vocabulary = Vocabulary(info)
     parts: dict[str, Any] = {
         "counts": Counts(vocabulary),

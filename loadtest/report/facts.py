@@ -1,6 +1,6 @@
 """A run's facts, its caveats, and the properties that it did not test."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from loadtest import words
@@ -10,12 +10,12 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import all_workers
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import ALL, LIMIT_NAMES, POLLED_OPERATIONS
+from loadtest.record.log_source import SourceInfo
 from loadtest.record.run_info import PeerInfo, RunInfo, TargetInfo
 from loadtest.report.deciding import stage_parts
-from loadtest.report.imported import log_facts
-from loadtest.report.page import Point
+from loadtest.report.page import TERMS, Point
 from loadtest.stats.order_statistics import QUANTILES, needed
-from loadtest.words import count, counted, joined, quoted, seconds
+from loadtest.words import count, counted, duration_ms, joined, quoted, seconds
 
 _WELL_KNOWN_S: Final = 0.05
 """Clock uncertainty in s below which the offset is shown in ms."""
@@ -25,6 +25,16 @@ _LONG_S: Final = 3600.0
 """Minimum run length that tests for leaks, drift or time-of-day effects."""
 _RESOLVED: Final = 0.1
 """Relative width of the bounds above which polling does not resolve a time to result."""
+_KNOWN_TO_LOGS: Final = (
+    "429", "accepted", "expected", "fixed window", "p50", "p95", "p99", "saturated", "sliding log", "token bucket",
+)  # fmt: skip
+LOG_TERMS: Final[Mapping[str, str]] = {
+    **{term: TERMS[term] for term in _KNOWN_TO_LOGS},
+    "offered": "Operations in the log.",
+    "response time": "Duration of an operation’s request, as the log states it; waits in the client are unknown.",
+    "service time": "Duration of a request, as the log states it.",
+}
+"""Explanations for a log’s page: a log has no schedule, no intended starts and no jobs."""
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
@@ -211,3 +221,46 @@ def _scope(findings: Findings) -> Iterator[str]:
     covered = findings.record.covered_s
     if 0 < covered < _LONG_S:
         yield f"long-term drift, leaks, time-of-day effects: the run lasted {seconds(covered)}"
+
+
+def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:
+    """Return the facts of a log by their labels."""
+    keys = {"header": "API keys", "address": "client addresses", "none": "no keys, so all share a limit"}[source.key]
+    stamps = f"of {duration_ms(1e3 * source.grain_s)}, at a request's {source.stamp}"
+    return {
+        "Log": f"{source.format}, {count(source.lines)} lines: {count(source.unknown_lines)} not understood, "
+        f"{count(source.other_lines)} of other paths",
+        "Stamps": stamps + ("" if source.zone else ", without a time zone: taken as UTC"),
+        "Keys": keys if source.key == "none" else f"{count(record.info.keys)} {keys}, as numbers",
+    }
+
+
+def start_of(record: Record) -> str:
+    """Return the term for an operation's beginning: a log has no intended starts."""
+    return "start" if record.info.imported else "intended start"
+
+
+def times_note(source: SourceInfo) -> Point:
+    """Return a line about the meaning of an imported run's times."""
+    if source.service_times:
+        return Point("Times are the log's durations (service times). They exclude any wait in the client.")
+    return Point(
+        "The log has no durations, so there are no times.", "nginx: add $request_time; HAProxy: option httplog."
+    )
+
+
+def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
+    """Return what the run's log cannot show, with reasons as details."""
+    if (source := findings.record.info.source) is None:
+        return ()
+    unknown = (
+        (not source.service_times, "any response time", "the log has no durations"),
+        (True, "when clients meant to send", "response times exclude the wait before a request was sent"),
+        (True, "what became of jobs", "a log names neither a submit's job nor a job's state"),
+        (True, "which retrievals were polls", "all count as retrievals"),
+        (True, "requests that did not reach the log", ""),
+        (source.coarse, "the order of requests within a second", "stamps are of whole seconds"),
+        (source.key == "address", "which requests shared an API key", "client addresses replace the keys"),
+        (source.key == "none", "whether limits are per key", "the log has neither keys nor addresses"),
+    )
+    return tuple(Point(text, why) for applies, text, why in unknown if applies)

@@ -4,7 +4,7 @@ Runs, comparisons, histories and capacity searches each build a page; ``formats`
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Literal, TypeVar
 
@@ -29,6 +29,39 @@ class Chapter(StrEnum):
     OUTCOMES = "Outcomes"
     SLOWEST = "Slowest operations"
     LOAD = "Load generation"
+
+
+TERMS: Final[Mapping[str, str]] = {
+    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
+    "95 % interval": "It contains the true value in 95 of 100 runs like this, within its note’s assumptions.",
+    "accepted": "Sent, and let through by the rate limiter: answered with anything but 429.",
+    "amplification": "Requests sent for each operation, retries included and polls left out.",
+    "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
+    "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
+    "evenness": "Regularity of sends: sd ÷ mean of their number in bins of 100 ms, compared with the schedule’s.",
+    "executionTime": "Duration of the work, as reported by the server.",
+    "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
+    "fixed window": "A rate limiter that counts requests in windows of the clock, and begins at zero in each.",
+    "goodput": "Operations per second that ended ok.",
+    "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
+    "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
+    "offered": "Operations that the schedule planned, sent or not.",
+    "overhead": "The client’s wait beyond executionTime: transport, and for a job queueing and polling.",
+    "p50": "The median: half of the times are at most this long.",
+    "p95": "95 of 100 times are at most this long.",
+    "p99": "99 of 100 times are at most this long.",
+    "poll lag": "Time from a job’s end until the poll that saw it.",
+    "queue wait": "A job’s time from acceptance to the start of its execution.",
+    "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
+    "saturated": "A window of the server is saturated if at least one request in it got 429.",
+    "service time": "Time of a single request, from its first byte sent to the end of its answer.",
+    "sliding log": "A rate limiter that counts the requests it accepted in the window just before each request.",
+    "start lag": "Delay of an operation’s start after its intended time.",
+    "time to result": "A job’s time from its intended start until its result was seen.",
+    "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
+    "warm-up": "The time before the first stage, excluded from all figures.",
+}
+"""Explanations of terms, in the report's spelling."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +293,7 @@ class Page:
         sides: (label, value) pairs, such as the compared versions.
         exit_code: of the process that makes the page.
         folder: the plots' files, beside the page; empty without files.
-        explains: whether it links terms to their explanations.
+        terms: explanations of the terms that it links.
         style: the file of an additional style sheet.
     """
 
@@ -278,7 +311,7 @@ class Page:
     sides: tuple[tuple[str, str], ...] = ()
     exit_code: int = 0
     folder: str = ""
-    explains: bool = False
+    terms: Mapping[str, str] = field(default_factory=dict)
     style: str = ""
 
     @property

@@ -58,7 +58,7 @@ def build(directory: Path) -> Page:
         sections=tuple(
             Section(
                 title=each.limit,
-                text=sentences.verdict(each),
+                text=sentences.verdict(each) if found[1:] else "",
                 brief=True,
                 facts=sentences.facts(each),
                 plots=drawn.get(f"probe-{each.limit}", ()),

@@ -16,12 +16,11 @@ from loadtest.errors import InputError
 from loadtest.program import command_line, typed
 from loadtest.report.comparison import WORD_TONES
 from loadtest.report.deciding import MainEntry, listed, main_entry
-from loadtest.report.facts import caveats, facts, not_tested
+from loadtest.report.facts import LOG_TERMS, caveats, facts, not_tested, times_note, unknown_to_logs
 from loadtest.report.headline import headline
-from loadtest.report.imported import times_note, unknown_to_logs
 from loadtest.report.key_figures import key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
-from loadtest.report.page import ANSWER, Page, Plot, Point, Section, Table, Tone, filled
+from loadtest.report.page import ANSWER, TERMS, Page, Plot, Point, Section, Table, Tone, filled
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.comparison import metrics_table
@@ -62,7 +61,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         exit_code=int(verdict.exit_code),
         footer=_FOOTER,
         folder="plots",
-        explains=True,
+        terms=LOG_TERMS if info.imported else TERMS,
     )
 
 

@@ -225,6 +225,7 @@ def test_import_ends_with_three_lines(tmp_path: Path) -> None:
     submitted = metrics["traffic"]["async_run"]
     assert (submitted["operations"]["ok"], submitted["time_to_result_ms"]["n"]) == (1, 0)
     assert "Unknown to a log" in (directory / "report.md").read_text()
+    assert "intended" not in (directory / "report.html").read_text()
     refused = run(
         "regression", "accept", str(directory), "--history", str(tmp_path), "--reason", "agreed with its users"
     )

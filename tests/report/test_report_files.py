@@ -192,11 +192,13 @@ def test_the_report_verb_ends_with_the_verdicts_exit_code(tmp_path: Path, capfd:
     assert "the record is incomplete" in (directory / "report.html").read_text()
 
 
-@pytest.mark.parametrize("damage", ["no record", "damaged run.json", "other schema"])
+@pytest.mark.parametrize("damage", ["no record: a full disk", "damaged run.json", "other schema"])
 def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path, damage, capfd):
-    """A directory without a readable record ends in exit 3 and a message, not in a traceback."""
-    directory = maker.save(tmp_path / "run", *records()["one operation"])
-    if damage == "no record":
+    """A directory without a readable record ends in exit 3 and a message with the cause, not in a traceback."""
+    run, rows = records()["one operation"]
+    run.end, run.end_reason = "aborted", damage.partition(": ")[2] or None
+    directory = maker.save(tmp_path / "run", run, rows)
+    if run.end_reason:
         (directory / FILE_NAME).unlink()
     elif damage == "damaged run.json":
         (directory / "run.json").write_text("{")
@@ -205,6 +207,7 @@ def test_a_record_that_cannot_be_read_is_one_sentence(tmp_path, damage, capfd):
     assert report_main([str(directory)]) == ExitCode.INVALID
     printed = capfd.readouterr()
     assert printed.err.startswith("loadtest: ")
+    assert (run.end_reason or "") in printed.err
     assert "Traceback" not in printed.err
 
 

@@ -19,39 +19,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from loadtest.foreign_text import visible_text
-from loadtest.report.page import MOST_ROWS, Page, Plot
-
-TERMS: Final[Mapping[str, str]] = {
-    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
-    "95 % interval": "It contains the true value in 95 of 100 runs like this, within its note’s assumptions.",
-    "accepted": "Sent, and let through by the rate limiter: answered with anything but 429.",
-    "amplification": "Requests sent for each operation, retries included and polls left out.",
-    "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
-    "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
-    "evenness": "Regularity of sends: sd ÷ mean of their number in bins of 100 ms, compared with the schedule’s.",
-    "executionTime": "Duration of the work, as reported by the server.",
-    "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
-    "fixed window": "A rate limiter that counts requests in windows of the clock, and begins at zero in each.",
-    "goodput": "Operations per second that ended ok.",
-    "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
-    "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
-    "offered": "Operations that the schedule planned, sent or not.",
-    "overhead": "The client’s wait beyond executionTime: transport, and for a job queueing and polling.",
-    "p50": "The median: half of the times are at most this long.",
-    "p95": "95 of 100 times are at most this long.",
-    "p99": "99 of 100 times are at most this long.",
-    "poll lag": "Time from a job’s end until the poll that saw it.",
-    "queue wait": "A job’s time from acceptance to the start of its execution.",
-    "response time": "From an operation’s intended start until its result is there, with waiting, retries and polls.",
-    "saturated": "A window of the server is saturated if at least one request in it got 429.",
-    "service time": "Time of a single request, from its first byte sent to the end of its answer.",
-    "sliding log": "A rate limiter that counts the requests it accepted in the window just before each request.",
-    "start lag": "Delay of an operation’s start after its intended time.",
-    "time to result": "A job’s time from its intended start until its result was seen.",
-    "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
-    "warm-up": "The time before the first stage, excluded from all figures.",
-}
-"""Explanations of terms, in the report's spelling."""
+from loadtest.report.page import MOST_ROWS, TERMS, Page, Plot
 
 
 def anchor(term: str) -> str:
@@ -96,15 +64,14 @@ def render_html(page: Page) -> str:
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    terms = TERMS if page.explains else {}
     # A drawing is made by matplotlib, which escapes the names in it.
     environment.filters |= {
-        "drawing": Markup, "script": Markup, "linked": partial(linked, terms=terms),
-        "explained": cache(partial(explained, terms=terms)),
+        "drawing": Markup, "script": Markup, "linked": partial(linked, terms=page.terms),
+        "explained": cache(partial(explained, terms=page.terms)),
     }  # fmt: skip
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = environment.get_template("page.html.j2").render(
-        page=page, terms=terms, anchor=anchor, script=script, script_hash=f"sha256-{digest}", most_rows=MOST_ROWS
+        page=page, anchor=anchor, script=script, script_hash=f"sha256-{digest}", most_rows=MOST_ROWS
     )
     return visible_text(text)
 

@@ -18,7 +18,7 @@ from loadtest.analysis.timelines import Executions
 from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState, Operation
 from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding
-from loadtest.report.imported import start_of
+from loadtest.report.facts import start_of
 from loadtest.report.page import Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import (

@@ -18,7 +18,7 @@ from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.deciding import deciding
-from loadtest.report.imported import start_of
+from loadtest.report.facts import start_of
 from loadtest.report.page import Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, medians, names_or_count, picked

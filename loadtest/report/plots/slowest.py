@@ -13,7 +13,7 @@ from loadtest.analysis.findings import Findings
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.report.deciding import deciding
-from loadtest.report.imported import start_of
+from loadtest.report.facts import start_of
 from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, row_panels, rows
 from loadtest.report.tables.target import slowest, slowest_table

@@ -18,7 +18,7 @@ from loadtest.metrics import METRICS, UNITS
 from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import PauseInfo, PoolInfo
 from loadtest.report.deciding import MainEntry, StagePart, deciding, stage_parts
-from loadtest.report.imported import start_of
+from loadtest.report.facts import start_of
 from loadtest.report.page import Chapter, Table, TableCell, TableColumns, Tone, table_of
 from loadtest.report.tables.answers import pair_tables
 from loadtest.report.tables.cells import alarm, entry_name, listed, statistic
