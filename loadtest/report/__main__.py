@@ -50,7 +50,9 @@ def _make(options: Namespace) -> int:
     return page.exit_code
 
 
-def make_pages(argv: Sequence[str] | None, file: str, build: Callable[[Path], "Page"], *, answer: bool = False) -> int:
+def make_pages(
+    file: str, build: Callable[[Path], "Page"], argv: Sequence[str] | None = None, *, answer: bool = False
+) -> int:
     """Make a page of the directory in ``argv`` beside its ``file``, with the name of ``file``, and print where it is.
 
     ``answer`` prints the page's first screen, too. Errors go to stderr, without a traceback.

@@ -1,7 +1,6 @@
 """``python -m loadtest.report.advice DIR``: make the pages of DIR's advice from its ``advice.json`` alone."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
@@ -13,11 +12,6 @@ from loadtest.program import command_line
 from loadtest.report.__main__ import make_pages, short
 from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of
 from loadtest.words import NOTHING, count, duration_ms, seconds, times_as
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages and print the answer."""
-    return make_pages(argv, FILE_NAME, build, answer=True)
 
 
 def build(directory: Path) -> Page:
@@ -85,4 +79,4 @@ def _time(found: Advice, row: PolicyResult) -> TableCell:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(make_pages(FILE_NAME, build, answer=True))

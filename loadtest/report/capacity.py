@@ -4,27 +4,27 @@ The pages show the answer, times and 429s over the rate, and all levels.
 """
 
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
 
-from loadtest.capacity.results import FILE_NAME, Capacity, EntryLevel, Level, load
+from loadtest.capacity.results import FILE_NAME, Capacity, Constraint, EntryLevel, Level, load
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record import run_directory
 from loadtest.record.effective_scenario import polling
 from loadtest.report.__main__ import make_pages
-from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, table_of, tone_of
+from loadtest.report.plots import draw_plots
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import BAD, BAND, LIMITS, LINES, OPERATIONS, panels, plain_log
 from loadtest.words import NOTHING, count
 
-_TONES: Final[dict[str, Tone]] = {"holds": "good", "breaks": "bad", "inconclusive": "unsure", "invalid": "unsure"}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages."""
-    return make_pages(argv, FILE_NAME, build)
+_BESIDE: Final = 1.3
+"""Factor by which the axis extends beyond the lowest and highest tested rate."""
+_MARKERS: Final = "osDv^"
 
 
 def build(directory: Path) -> Page:
@@ -33,10 +33,8 @@ def build(directory: Path) -> Page:
     Raises:
         RecordError: if it cannot be read.
     """
-    from loadtest.report.plots import draw_capacity  # noqa: PLC0415 - matplotlib is slow to import
-
     found = load(directory)
-    plots, levels = draw_capacity(found), _levels(found, _polled(directory, found))
+    plots, levels = draw_plots({"capacity": partial(_draw, found)}), _levels(found, _polled(directory, found))
     return Page(
         about=("Capacity and bottleneck", f"{found.scenario} / {found.stage}"),
         tab=f"Capacity of {found.scenario}",
@@ -48,6 +46,44 @@ def build(directory: Path) -> Page:
         footer=Markup("{} Each level is a run with a report of its own.").format(found.target),
         folder="plots",
     )
+
+
+def _draw(found: Capacity) -> Drawing | None:
+    """Draw p95 and each limit's 429 rate over the rate, on a log scale."""
+    levels = sorted(found.levels, key=lambda level: level.multiplier)
+    if not levels:
+        return None
+    figure, (times, rejected) = panels(2, 1.7)
+    for place, (name, entry) in enumerate(levels[0].entries.items()):
+        look = {"color": OPERATIONS[entry.operation], "ls": LINES[entry.operation]}
+        look["marker"] = _MARKERS[place % len(_MARKERS)]
+        points = [(level.multiplier, level.entries[name]) for level in levels if name in level.entries]
+        timed = [(x, y) for x, each in points if (y := each.typical_ms) is not None]
+        times.plot(*zip(*timed, strict=True), label=name, **look) if timed else None
+    for limit in sorted({name for level in levels for name in level.limits}):
+        on = [(level.multiplier, level.limits[limit].throttled_rate * 100) for level in levels if limit in level.limits]
+        look = {"color": LIMITS[limit], "marker": "x", "ls": ":"}
+        rejected.plot(*zip(*on, strict=True), label=f"on {limit}", **look)
+    times.set(ylim=(0, times.get_ylim()[1] * 1.05), ylabel="response time p95 (ms)")
+    rejected.set(ylim=(0, max(1.0, rejected.get_ylim()[1] * 1.05)), ylabel="429s of requests (%)")
+    rejected.set_xlabel("times the scenario's rates")
+    for panel in (times, rejected):
+        panel.set(xscale="log", xlim=(levels[0].multiplier / _BESIDE, levels[-1].multiplier * _BESIDE))
+        if found.multiplier is not None and found.low is not None and found.high is not None:
+            panel.axvspan(found.low, found.high, zorder=0, label="capacity", **BAND)
+            panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
+    plain_log(rejected.xaxis)
+    caption = "Each point is a run; the band contains the capacity, and a dashed line marks its middle."
+    return Drawing(_title(found), caption, figure)
+
+
+def _title(found: Capacity) -> str:
+    if found.multiplier is None or found.constraint is None or found.low is None or found.high is None:
+        return "No rate is known above which thresholds break"
+    which = f"the {found.limit} limit"
+    what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which exhaust {which}"}
+    ends = f"{found.low:.3g} to {found.high:.3g}"
+    return f"Bottleneck above {ends} times the rate: {what.get(found.constraint, found.constraint)}"
 
 
 def _polled(directory: Path, found: Capacity) -> dict[str, str]:
@@ -62,7 +98,7 @@ def _polled(directory: Path, found: Capacity) -> dict[str, str]:
 def _levels(found: Capacity, polled: dict[str, str]) -> Table:
     columns: TableColumns[tuple[Level, str, EntryLevel]] = {
         "#Times the rate": lambda row: f"{row[0].multiplier:.3g}",
-        "Outcome": lambda row: TableCell(row[0].outcome, tone=_TONES[row[0].outcome]),
+        "Outcome": lambda row: TableCell(row[0].outcome, tone=tone_of(row[0].outcome)),
         "Traffic": lambda row: TableCell(row[1], polled.get(row[1], "")),
         "#Per minute": lambda row: count(row[2].offered_rate * 60),
         "#429": lambda row: f"{row[2].throttled_rate:.1%}",
@@ -86,4 +122,4 @@ def _stopped(level: Level) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(make_pages(FILE_NAME, build))

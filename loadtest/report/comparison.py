@@ -12,27 +12,19 @@ from markupsafe import Markup
 
 from loadtest.compare import amounts, history_file
 from loadtest.compare.amounts import in_percent
-from loadtest.compare.history import History, growth
-from loadtest.compare.results import ComparisonVerdict, MetricComparison, RunComparison, load
+from loadtest.compare.history import growth
+from loadtest.compare.results import MetricComparison, RunComparison, load
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import DEFAULT_PORT, command_line
 from loadtest.record.figures import read_figures
 from loadtest.record.run_directory import write_atomically
-from loadtest.report.formats import comparison_ci
+from loadtest.report.formats import ci
 from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, Tone, filled
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, filled, tone_of
 from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
-WORD_TONES: Final[dict[ComparisonVerdict, Tone]] = {
-    "regressed": "bad",
-    "pass": "good",
-    "inconclusive": "unsure",
-    "learning": "unsure",
-    "not comparable": "bad",
-    "invalid": "bad",
-}
 SUSPECTS: Final = "suspects.json"
 """The file that a check leaves for a rerun on another machine, beside ``comparison.json``."""
 _CHECKS: Final = 3
@@ -70,7 +62,7 @@ def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()
         about=(f"{kind} · {comparison.scenario}", directory.resolve().name if paired else last_run),
         tab=f"{comparison.word} · {heading}",
         heading=heading,
-        tone=WORD_TONES[comparison.word],
+        tone=tone_of(comparison.word),
         word=word,
         verdict=comparison.sentence if begins_with_it else f"{capital(comparison.word)}. {comparison.sentence}",
         statements=(comparison.sentence,),
@@ -239,19 +231,17 @@ def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bo
     """
     runs = None if history is None else history_file.read(history).history
     comparison = load(directory)
-    drawn = _draw(comparison, runs) if plots else ()
+    drawn: tuple[Plot, ...] = ()
+    if plots:
+        from loadtest.report.plots import changes  # noqa: PLC0415 - matplotlib is slow to import
+
+        drawn = changes.draw(comparison, runs)
     page = build(comparison, shown, drawn)
     if runs is not None and (grown := growth(runs)):
         page = replace(page, reasons=(*page.reasons, grown))
     write_plots(drawn, directory / FOLDER)
-    write_atomically(directory / comparison_ci.MARKDOWN, render_comparison_markdown(page))
-    write_atomically(directory / comparison_ci.PAGE, render_html(page))
-    write_atomically(directory / "comparison.junit.xml", comparison_ci.render_junit(comparison))
-    write_atomically(directory / "comparison.openmetrics.txt", comparison_ci.render_openmetrics(comparison))
+    write_atomically(directory / ci.MARKDOWN, render_comparison_markdown(page))
+    write_atomically(directory / ci.PAGE, render_html(page))
+    write_atomically(directory / "comparison.junit.xml", ci.render_comparison_junit(comparison))
+    write_atomically(directory / "comparison.openmetrics.txt", ci.render_openmetrics(comparison))
     return page
-
-
-def _draw(comparison: RunComparison, history: History | None) -> tuple[Plot, ...]:
-    from loadtest.report.plots import draw_comparison  # noqa: PLC0415 - matplotlib is slow to import
-
-    return draw_comparison(comparison, history)

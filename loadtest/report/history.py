@@ -1,32 +1,49 @@
 """The page of a history: its runs, verdicts and decisions, and all metrics over time."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from statistics import median
+from typing import Any, Final, get_args
 
 from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
-from loadtest.compare import history_file
+from loadtest.compare import amounts, history_file
 from loadtest.compare.amounts import minute
 from loadtest.compare.history import History, HistoryRun, RunStatus, growth, segments
+from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
+from loadtest.compare.tested import weights
 from loadtest.errors import InputError
 from loadtest.program import command_line, mention
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
-from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, Tone, filled, table_of
-from loadtest.report.plots import draw_history
-from loadtest.report.plots.over_history import headline
+from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, filled, table_of, tone_of
+from loadtest.report.plots import draw_plots, style
+from loadtest.report.plots.drawing import Drawing
 from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING, counted
 
-_STATUSES: Final[dict[RunStatus, Tone]] = {"accepted": "", "waiting": "unsure", "rejected": "faint", "invalid": "faint"}
-_VERDICTS: Final[dict[str, Tone]] = {
-    "regressed": "bad", "pass": "good", "inconclusive": "unsure", "not comparable": "unsure", "invalid": "bad",
-}  # fmt: skip
 _MOST_RUNS: Final = 300
 """Maximum number of runs in plots and in the table of runs: the latest."""
 _STEPS: Final = 3
 """Maximum number of waiting runs for which the page prints the command."""
+_TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
+_FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
+    metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
+}
+"""Metrics by the name of their figure: response times together, all others separately."""
+_MOST_PANELS: Final = 12
+_COLUMNS: Final = 2
+_LOOKS: Final[dict[str, dict[str, Any]]] = {
+    "accepted": {"color": style.MUTED, "marker": "o", "ms": 3.5},
+    "waiting": {"color": style.UNSURE, "marker": "D", "ms": 5},
+    "rejected": {"color": style.FADED, "marker": "x", "ms": 5},
+    "invalid": {"color": style.FADED, "marker": "+", "ms": 6},
+    "regressed": {"color": style.BAD, "marker": "X", "ms": 6.5},
+}
 
 
 def write(file: Path, output: Path) -> None:
@@ -54,13 +71,13 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         )
         for one in waiting[: -1 - _STEPS : -1]
     )
-    plots = draw_history(runs) if runs else ()
+    plots = draw_plots({name: partial(_draw, runs, metrics) for name, metrics in _FIGURES.items()})
     return Page(
         about=("History of checked runs", str(file)),
         tab=f"History of {name}",
         heading=name,
         tone="unsure" if steps or warnings else "good",
-        statements=tuple(filter(None, (headline(runs), _sentence(history.runs), growth(history)))),
+        statements=tuple(filter(None, (_headline(runs), _sentence(history.runs), growth(history)))),
         sides=tuple(runs[-1].measurements.polling.items()) if runs else (),
         reasons=tuple(warnings),
         steps=steps,
@@ -77,7 +94,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
 def _sentence(runs: Sequence[HistoryRun]) -> str:
     if not runs:
         return "No run has been checked yet."
-    numbers = {status: sum(one.status == status for one in runs) for status in _STATUSES}
+    numbers = {status: sum(one.status == status for one in runs) for status in get_args(RunStatus)}
     became = ", ".join(f"{number} {status}" for status, number in numbers.items() if number)
     regressed = sum(one.line.verdict == "regressed" for one in runs) or "none"
     return f"{counted(len(runs), 'run')} since {runs[0].measurements.started[:10]}: {became}; {regressed} regressed."
@@ -100,8 +117,8 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
 def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
     columns: TableColumns[HistoryRun] = {
         "Started": lambda one: minute(one.measurements.started),
-        "Verdict": lambda one: TableCell(one.line.verdict, tone=_VERDICTS.get(one.line.verdict, "faint")),
-        "Status": lambda one: TableCell(one.status, one.reason, _STATUSES[one.status]),
+        "Verdict": lambda one: TableCell(one.line.verdict, tone=tone_of(one.line.verdict)),
+        "Status": lambda one: TableCell(one.status, one.reason, tone_of(one.status)),
         "Finding": lambda one: one.line.sentence or NOTHING,
         "Version": lambda one: TableCell(
             one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"
@@ -109,3 +126,86 @@ def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
         "~Run": lambda one: TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
     }
     return table_of("runs", "Every run" if whole else f"The latest {len(runs)} runs", columns, reversed(runs))
+
+
+def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:
+    """Draw a panel per metric, traffic entry and stage; None without any."""
+    there = dict.fromkeys(one.key for run in runs for one in run.measurements.measurements)
+    shown = [one for metric in metrics for one in there if one.metric == metric]
+    shown.sort(key=lambda one: (one.traffic, one.stage))
+    if not shown:
+        return None
+    figure, axes = style.panels(min(len(shown), _MOST_PANELS), 1.5, columns=min(_COLUMNS, len(shown)), share_x=False)
+    for panel, metric in zip(axes, shown, strict=False):
+        _panel(panel, runs, metric)
+    for panel in axes[-_COLUMNS:]:
+        panel.set_xlabel("run, in order of start")
+    caption = "Scales differ between panels and do not start at zero."
+    if len(shown) > _MOST_PANELS:
+        caption += f" The first {_MOST_PANELS} of {len(shown)} of them."
+    return Drawing(_title(runs, shown), caption, figure)
+
+
+def _look_of(run: HistoryRun) -> str:
+    """Return a run's style: regressed until it is accepted, otherwise by status."""
+    return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
+
+
+def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
+    values = [style.drawn_value(run.measurements, metric) for run in runs]
+    points = [(k, value, run) for k, (value, run) in enumerate(zip(values, runs, strict=True), 1) if value is not None]
+    for name, look in _LOOKS.items():
+        chosen = [(place, value) for place, value, run in points if _look_of(run) == name]
+        if chosen:
+            panel.plot(*zip(*chosen, strict=True), ls="", label=name, **look)
+    starts = [place for place, run in enumerate(runs, 1) if run.new_segment]
+    for start, end in zip([1, *starts], [*starts, len(runs) + 1], strict=True):
+        accepted = [value for place, value, run in points if start <= place < end and run.status == "accepted"]
+        if accepted:
+            ends, label = (start - 0.4, end - 0.6), "median of a baseline period’s accepted runs"
+            panel.hlines(median(accepted), *ends, color=style.INK, lw=1, label=label)
+    for start in starts:
+        panel.axvline(start - 0.5, lw=0.9, label="accepted change", **style.CHANGED)
+    panel.set_xlim(0.5, len(runs) + 0.5)
+    panel.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    style.metric_axis(panel, metric.metric)
+    where = style.short(f"{metric.traffic} / {metric.stage}", 28)
+    panel.set_title(f"{where}  {NATURES[metric.metric].name}", fontsize=7.5)
+
+
+def _headline(runs: Sequence[HistoryRun]) -> str:
+    """Name the tested metric in which the last valid run is furthest from its baseline; empty without one."""
+    accepted = (one for run in runs if run.status == "accepted" for one in run.measurements.measurements)
+    columns: dict[Key, list[Measurement]] = {}
+    for one in accepted:
+        columns.setdefault(one.key, []).append(one)
+    return _title(runs, [key for key, weight in weights(columns).items() if weight])
+
+
+def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
+    """Name the metric whose last valid run is furthest from the median of its baseline period."""
+    start = max((place for place, run in enumerate(runs) if run.new_segment), default=0)
+    valid = [run for run in runs[start:] if run.status != "invalid"]
+    before = [run.measurements.by_key() for run in valid[:-1] if run.status == "accepted"]
+    found = [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]
+    if found:
+        return max(found, key=lambda one: one[0])[1]
+    return f"{NATURES[shown[0].metric].name}: the last run has none, or nothing to compare it with" if shown else ""
+
+
+def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:
+    """Return a run's distance from the median of earlier accepted runs of its period, also in words."""
+    values = [one.value for one in (each.get(metric) for each in before) if one is not None]
+    last = run.measurements.by_key().get(metric)
+    if last is None or not values:
+        return None
+    middle, nature = median(values), NATURES[metric.metric]
+    if nature.unit == "share" or middle <= 0 or last.value <= 0:
+        far, said = abs(last.value - middle), amounts.difference(metric.metric, last.value - middle)
+    else:
+        far, said = abs(math.log(last.value / middle)), amounts.percent(last.value / middle)
+    value, beside = amounts.value(metric.metric, last.value), "against the median of the accepted runs before it"
+    return (
+        far,
+        f"{style.short(metric.traffic)} {nature.name}: the last valid run has {value}, {said} {beside}",
+    )

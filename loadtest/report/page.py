@@ -14,6 +14,19 @@ from loadtest.words import NOTHING, count, counted
 
 Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 
+_WORDS: Final[Mapping[Tone, tuple[str, ...]]] = {
+    "": ("accepted", "imported", "unchanged"),
+    "good": ("as documented", "holds", "improved", "pass"),
+    "unsure": ("can't tell", "changed", "inconclusive", "learning", "not comparable", "not judged", "waiting"),
+    "faint": ("rejected",),
+}
+
+
+def tone_of(word: str) -> Tone:
+    """Return the tone of a verdict or status; any other word is bad."""
+    return next((tone for tone, words in _WORDS.items() if word in words), "bad")
+
+
 ANSWER: Final = "answer"
 """Name of the plot of a scenario's comparisons."""
 

@@ -5,36 +5,33 @@ The pages show what was accepted over time, the limits that may be in force, and
 
 import math
 import sys
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from markupsafe import Markup
 
 from loadtest.limits.probing import sentences
 from loadtest.limits.probing.results import (
     PROBE_FILE,
     PROBE_SCHEMA,
-    Compliance,
     LimitFinding,
     ModelFit,
     ProbeResult,
 )
 from loadtest.record.run_directory import read_versioned
 from loadtest.report.__main__ import make_pages
-from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, table_of, tone_of
+from loadtest.report.plots import draw_plots
+from loadtest.report.plots.drawing import Drawing
+from loadtest.report.plots.style import LIMITS, THROTTLED, key, keys, panels
 from loadtest.words import count, times_as
-
-_TONES: Final[dict[Compliance, Tone]] = {"as documented": "good", "can't tell": "unsure"}
-"""Tones of verdicts; every other verdict contradicts the documentation."""
 
 _MOST_TIMES: Final = 100_000
 """Likelihood ratio above which only this bound is shown: a ratio of 1,100 excludes already."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Make the pages."""
-    return make_pages(argv, PROBE_FILE, build)
+_BARS: Final = 200
+"""Bursts that begin within this part of the probe's time share a line; narrower lines would overlap."""
 
 
 def build(directory: Path) -> Page:
@@ -43,12 +40,10 @@ def build(directory: Path) -> Page:
     Raises:
         RecordError: if it cannot be read.
     """
-    from loadtest.report.plots import draw_probe  # noqa: PLC0415 - matplotlib is slow to import
-
     result = read_versioned(directory / PROBE_FILE, ProbeResult, PROBE_SCHEMA)
     found = result.findings
-    drawn = {plot.name: (plot,) for plot in draw_probe(found)}
-    tones = {_TONES.get(each.verdict, "bad") for each in found}
+    drawn = draw_plots({f"probe-{each.limit}": partial(_draw, each) for each in found})
+    tones = {tone_of(each.verdict) for each in found}
     return Page(
         about=("Rate limits", result.target),
         tab="Probe",
@@ -61,7 +56,7 @@ def build(directory: Path) -> Page:
                 text=sentences.verdict(each) if found[1:] else "",
                 brief=True,
                 facts=sentences.facts(each),
-                plots=drawn.get(f"probe-{each.limit}", ()),
+                plots=tuple(plot for plot in drawn if plot.name == f"probe-{each.limit}"),
                 tables=(_fits(each),) if each.fits else (),
             )
             for each in found
@@ -69,6 +64,27 @@ def build(directory: Path) -> Page:
         footer=Markup("{} has every figure.").format(PROBE_FILE),
         folder="plots",
     )
+
+
+def _draw(found: LimitFinding) -> Drawing | None:
+    """Draw the accepted and the rejected requests of each burst over time."""
+    if not found.bursts:
+        return None
+    at, sent, passed = np.array([(each.at_s, each.sent, each.passed) for each in found.bursts]).T
+    step = max(float(at.max()), 0.1) / _BARS
+    places, bar = np.unique(np.floor(at / step), return_inverse=True)
+    accepted, total = np.bincount(bar, passed), np.bincount(bar, sent)
+    figure, (panel,) = panels(1, 1.9)
+    colours, width = {"accepted": LIMITS[found.limit], "rejected": THROTTLED}, 3.0
+    times = (places + 0.5) * step
+    panel.vlines(times, 0, accepted, color=colours["accepted"], lw=width)
+    panel.vlines(times, accepted, total, color=colours["rejected"], lw=width)
+    panel.set(ylim=(0, float(total.max()) * 1.08), xlim=(-3 * step, float(at.max()) + 4 * step))
+    panel.set(xlabel="seconds after the start", ylabel="requests")
+    keys(figure, {name: key(color=colour, lw=width) for name, colour in colours.items()})
+    title = f"{found.limit}: {passed.sum():,.0f} of {sent.sum():,.0f} requests were accepted in {found.seconds:.3g} s"
+    caption = "Each line is a burst: accepted requests from zero up, rejected requests above them."
+    return Drawing(title, caption, figure)
 
 
 def _fits(found: LimitFinding) -> Table:
@@ -88,4 +104,4 @@ def _times(log_ratio: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(make_pages(PROBE_FILE, build))

@@ -35,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
     # Late, so that a wrong usage is answered at once.
     from loadtest.report import comparison  # noqa: PLC0415 - see above
-    from loadtest.report.formats import comparison_ci, terminal  # noqa: PLC0415 - see above
+    from loadtest.report.formats import ci, terminal  # noqa: PLC0415 - see above
 
     shown = short(directory)
     page = comparison.make(directory, shown, history, plots=plots)
-    terminal.show(page, [("page", str(shown / comparison_ci.PAGE))])
-    comparison_ci.tell_github(load(directory), directory)
+    terminal.show(page, [("page", str(shown / ci.PAGE))])
+    ci.tell_github(load(directory), directory)
     return page.exit_code
 
 

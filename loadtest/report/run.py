@@ -9,18 +9,15 @@ from markupsafe import Markup
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.validity import ValidityCheck
-from loadtest.analysis.verdict import VerdictWord
 from loadtest.compare.measurements import RunMeasurements
 from loadtest.compare.rule import judge_history
 from loadtest.errors import InputError
 from loadtest.program import command_line, typed
-from loadtest.report.comparison import WORD_TONES
 from loadtest.report.deciding import MainEntry, listed, main_entry
 from loadtest.report.facts import LOG_TERMS, caveats, facts, not_tested, times_note, unknown_to_logs
-from loadtest.report.headline import headline
-from loadtest.report.key_figures import key_figures, outcome_bars
+from loadtest.report.headline import headline, key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
-from loadtest.report.page import ANSWER, TERMS, Page, Plot, Point, Section, Table, Tone, filled
+from loadtest.report.page import ANSWER, TERMS, Page, Plot, Point, Section, Table, Tone, filled, tone_of
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.comparison import metrics_table
@@ -29,12 +26,6 @@ from loadtest.words import capital, counted
 
 _LEADING: Final = 2
 """Plots before all chapters, that of the answer included."""
-_TONES: Final[dict[VerdictWord, Tone]] = {
-    "pass": "good",
-    "inconclusive": "unsure",
-    "not judged": "unsure",
-    "imported": "",
-}
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
@@ -51,7 +42,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         about=("Log of the Workflow API" if info.imported else "Load test of the Workflow API", info.id),
         tab=f"{verdict.word} · {title}",
         heading=title,
-        tone=_TONES.get(verdict.word, "bad"),
+        tone=tone_of(verdict.word),
         word=verdict.word + (" · interrupted" if verdict.interrupted else ""),
         verdict=verdict.sentence,
         # The broken threshold is what a reader has to know first.
@@ -151,7 +142,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         f"Against {counted(len(by_start), 'baseline')}",
         "notice",
         brief=True,
-        tone=WORD_TONES[found.word],
+        tone=tone_of(found.word),
         text=found.sentence,
         points=tuple(map(Point, found.reasons)),
         tables=filled(table),

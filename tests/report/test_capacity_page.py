@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from loadtest.capacity.results import Capacity, Constraint, EntryLevel, Level, LimitLevel, save
+from loadtest.capacity.results import FILE_NAME, Capacity, Constraint, EntryLevel, Level, LimitLevel, save
 from loadtest.contract import LimitName
-from loadtest.report.capacity import main
+from loadtest.report.__main__ import make_pages
+from loadtest.report.capacity import build
 
 
 def level(multiplier: float, refused: float) -> Level:
@@ -56,7 +57,7 @@ def found(*levels: Level, multiplier: float | None) -> Capacity:
 def test_the_page_has_answer_picture_and_every_level(tmp_path: Path) -> None:
     """In HTML and Markdown, what a scenario says escaped, and a picture that names the constraint."""
     save(found(level(4.4, 0.056), level(3.6, 0.0), multiplier=4.0), tmp_path)
-    assert main([str(tmp_path)]) == 0
+    assert make_pages(FILE_NAME, build, [str(tmp_path)]) == 0
     page, text = ((tmp_path / name).read_text() for name in ("capacity.html", "capacity.md"))
     assert "How &lt;many&gt;?" in page
     for written in (page, text):
@@ -70,11 +71,11 @@ def test_the_page_has_answer_picture_and_every_level(tmp_path: Path) -> None:
 def test_a_search_without_a_level_has_a_page_too(tmp_path: Path) -> None:
     """It says why there is no answer."""
     save(found(multiplier=None), tmp_path)
-    assert main([str(tmp_path)]) == 0
+    assert make_pages(FILE_NAME, build, [str(tmp_path)]) == 0
     assert "No answer: it was interrupted." in (tmp_path / "capacity.html").read_text()
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Exit code 2 or the like, and no page."""
-    assert main([str(tmp_path)]) != 0
+    assert make_pages(FILE_NAME, build, [str(tmp_path)]) != 0
     assert not (tmp_path / "capacity.html").exists()

@@ -18,8 +18,7 @@ from loadtest.report.facts import not_tested
 from loadtest.report.formats.html import render_html
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.formats.terminal import show
-from loadtest.report.headline import headline
-from loadtest.report.key_figures import key_figures
+from loadtest.report.headline import headline, key_figures
 from loadtest.report.limits import bottleneck
 from loadtest.report.page import Page
 from loadtest.report.run import build

@@ -1,11 +1,11 @@
-"""The plots of every page, one module each. The only room for matplotlib; drawn without pyplot, so without a screen."""
+"""The plots of runs and comparisons, one module each; drawn without pyplot, so without a screen."""
 
 import gc
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -17,36 +17,18 @@ from typing import Any, Final, TypeVar
 from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
-from loadtest.capacity.results import Capacity
-from loadtest.compare.history import History, HistoryRun
-from loadtest.compare.results import RunComparison
 from loadtest.errors import InputError
-from loadtest.limits.probing.results import LimitFinding
 from loadtest.report.page import ANSWER, Chapter, Plot
-from loadtest.report.plots import (
-    answers,
-    capacity,
-    changes,
-    execution,
-    jobs,
-    lag,
-    limits,
-    over_history,
-    probe,
-    response_time,
-    slowest,
-)
+from loadtest.report.plots import answers, execution, jobs, lag, limits, response_time, slowest
 from loadtest.report.plots.drawing import Drawing, NoData, finished
 from loadtest.report.plots.style import styled
-
-_Drawn = Drawing | NoData | None
 
 
 @dataclass(frozen=True)
 class _Kind:
     """A run's plot: its drawing function, its chapter, and whether it precedes all chapters."""
 
-    draw: Callable[[Findings], _Drawn]
+    draw: Callable[[Findings], Drawing | NoData | None]
     chapter: Chapter
     leads: bool = False
 
@@ -97,41 +79,19 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
 
     Any number of ``processes`` gives the same bytes; the default is ``cores()``.
     """
-    drawn = _all({name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes)
+    drawn = draw_plots(
+        {name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes
+    )
     return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
 
 
-def draw_comparison(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
-    """Draw a comparison's plots, without those that have no data."""
-    before = changes.Before() if history is None else changes.segments_before(comparison, history)
-    return _all(
-        {
-            "changes": partial(changes.draw_forest, comparison),
-            "over-runs": partial(changes.draw_first, comparison, before),
-            "over-runs-others": partial(changes.draw_others, comparison, before),
-        }
-    )
-
-
-def draw_history(runs: Sequence[HistoryRun]) -> tuple[Plot, ...]:
-    """Draw the response times over the runs of a history, then each other metric."""
-    return _all({name: partial(over_history.draw, runs, metrics) for name, metrics in over_history.FIGURES.items()})
-
-
-def draw_capacity(found: Capacity) -> tuple[Plot, ...]:
-    """Draw the levels of a capacity search; nothing without a level."""
-    return _all({"capacity": partial(capacity.draw, found)})
-
-
-def draw_probe(findings: Sequence[LimitFinding]) -> tuple[Plot, ...]:
-    """Draw the requests of each limit's probe over time."""
-    return _all({f"probe-{found.limit}": partial(probe.draw, found) for found in findings})
-
-
-def _all(
-    plots: Mapping[str, Callable[[], _Drawn]], *, png: bool = False, processes: int | None = None
+def draw_plots(
+    plots: Mapping[str, Callable[[], Drawing | NoData | None]], *, png: bool = False, processes: int | None = None
 ) -> tuple[Plot, ...]:
-    """Fill figures in this process, which may use Arrow and pandas; children, which must not, draw them."""
+    """Draw plots by their names, without those that have no data.
+
+    Figures are filled in this process, which may use Arrow and pandas; children, which must not, draw them.
+    """
     tasks = {}
     for name, draw in plots.items():
         with styled(name):

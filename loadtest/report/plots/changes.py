@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from matplotlib.axes import Axes
@@ -16,7 +17,8 @@ from loadtest.compare.changes import LEAST_MS, LEAST_RATIO, LEAST_SHARE, least_r
 from loadtest.compare.history import History, HistoryRun, segments
 from loadtest.compare.measurements import NATURES, Metric
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.report.plots import style
+from loadtest.report.page import Plot
+from loadtest.report.plots import draw_plots, style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted
 
@@ -29,6 +31,18 @@ _BEYOND: Final = 1.6
 _SHORT_REACH: Final = math.log(1.5)
 """Maximum log ratio to which short and polled times stretch the scale."""
 _LEAST_REACH: Final = math.log(1.15)
+
+
+def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
+    """Draw a comparison's plots, without those that have no data."""
+    before = Before() if history is None else segments_before(comparison, history)
+    return draw_plots(
+        {
+            "changes": partial(draw_forest, comparison),
+            "over-runs": partial(draw_first, comparison, before),
+            "over-runs-others": partial(draw_others, comparison, before),
+        }
+    )
 
 
 def draw_forest(comparison: RunComparison) -> Drawing | None:

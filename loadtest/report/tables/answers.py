@@ -11,7 +11,7 @@ from loadtest.analysis.results import ERROR_EXPECTED, DeliberateErrors
 from loadtest.metrics import UNITS
 from loadtest.report.answers import change, interval, label, matters, value, worse_word
 from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of
-from loadtest.report.tables.cells import entry_name
+from loadtest.report.tables import entry_name
 from loadtest.words import NOTHING, capital, count, quoted, share, signed
 
 

@@ -7,19 +7,10 @@ from typing import Final
 from loadtest.compare import amounts
 from loadtest.compare.amounts import minute
 from loadtest.compare.measurements import RunMeasurements
-from loadtest.compare.results import ControlComparison, MetricComparison, MetricVerdict, RunComparison
-from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of
+from loadtest.compare.results import ControlComparison, MetricComparison, RunComparison
+from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of, tone_of
 from loadtest.words import NOTHING, count, duration_ms
 
-TONES: Final[dict[MetricVerdict, Tone]] = {
-    "regressed": "bad",
-    "improved": "good",
-    "unchanged": "",
-    "inconclusive": "unsure",
-    "changed": "unsure",
-    "learning": "faint",
-    "not comparable": "unsure",
-}
 SUBJECT: Final = "Version of the target"
 _SHA: Final = 12
 """Displayed digits of a commit."""
@@ -113,7 +104,7 @@ def verdict(one: MetricComparison) -> TableCell:
         return TableCell("not judged", one.why, "faint")
     if one.verdict == "inconclusive" and amounts.is_empty(one):
         return TableCell("none seen", one.why, "faint")
-    return TableCell(one.verdict, one.why, TONES[one.verdict])
+    return TableCell(one.verdict, one.why, tone_of(one.verdict))
 
 
 def _p(one: MetricComparison) -> TableCell:

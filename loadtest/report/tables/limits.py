@@ -16,7 +16,7 @@ from loadtest.contract import ALL
 from loadtest.limits.fits import BAR, Fit
 from loadtest.limits.inference import Inference, range_text, same, words
 from loadtest.report.page import UNKNOWN, Table, TableCell, TableColumns, table_of
-from loadtest.report.tables.cells import alarm, entry_name, listed, share_of
+from loadtest.report.tables import alarm, entry_name, listed, share_of
 from loadtest.words import NOTHING, count, counted, duration_ms, joined, measured, percent, rate, seconds, times_as
 
 NamedLimit = tuple[str, LimitObserved429]

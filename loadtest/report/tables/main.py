@@ -19,15 +19,14 @@ from loadtest.record.effective_scenario import polling
 from loadtest.record.run_info import PauseInfo, PoolInfo
 from loadtest.report.deciding import MainEntry, StagePart, deciding, stage_parts
 from loadtest.report.facts import start_of
-from loadtest.report.page import Chapter, Table, TableCell, TableColumns, Tone, table_of
+from loadtest.report.page import Chapter, Table, TableCell, TableColumns, table_of, tone_of
+from loadtest.report.tables import alarm, entry_name, listed, statistic
 from loadtest.report.tables.answers import pair_tables
-from loadtest.report.tables.cells import alarm, entry_name, listed, statistic
 from loadtest.report.tables.limits import observed_429_tables
 from loadtest.report.tables.target import job_tables, target_tables
 from loadtest.threshold import parse_threshold
 from loadtest.words import NOTHING, count, counted, duration_ms, measured, milliseconds, quantity, rate, share, signed
 
-_TONES: Final[dict[str, Tone]] = {"pass": "good", "fail": "bad", "inconclusive": "unsure"}
 _LATENCIES: Final = {
     "response_time_ms": "response time",
     "service_time_ms": "service time of a request",
@@ -81,7 +80,7 @@ def _nearness(one: Judged) -> tuple[int, bool, float]:
 def _result(one: Judged) -> TableCell:
     if one.marginal and one.judgement != "inconclusive":
         return TableCell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
-    return TableCell(one.judgement, tone=_TONES[one.judgement])
+    return TableCell(one.judgement, tone=tone_of(one.judgement))
 
 
 def _beside(one: Judged) -> str:

@@ -17,7 +17,7 @@ from loadtest.contract import JobState, Reason, RequestKind
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import UNKNOWN, Point, Table, TableCell, TableColumns, table_of
-from loadtest.report.tables.cells import entry_name, statistic
+from loadtest.report.tables import entry_name, statistic
 from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, milliseconds, percent, share, times_as
 
 

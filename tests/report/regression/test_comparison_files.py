@@ -14,7 +14,7 @@ from loadtest.errors import ExitCode
 from loadtest.program import typed
 from loadtest.report import comparison as write
 from loadtest.report.comparison import FOLDER, build
-from loadtest.report.formats import comparison_ci as ci
+from loadtest.report.formats import ci
 from loadtest.report.regression import main
 
 CASES = {name: make() for name, make in made.CASES.items()}
@@ -29,7 +29,7 @@ def save(comparison: RunComparison, directory: Path) -> Path:
 
 def suite(comparison: RunComparison) -> ET.Element:
     """Its JUnit suite."""
-    found = ET.fromstring(ci.render_junit(comparison)).find("testsuite")
+    found = ET.fromstring(ci.render_comparison_junit(comparison)).find("testsuite")
     assert found is not None
     return found
 
