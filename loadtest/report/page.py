@@ -17,7 +17,7 @@ Tone = Literal["", "good", "bad", "unsure", "faint", "head"]
 _WORDS: Final[Mapping[Tone, tuple[str, ...]]] = {
     "": ("accepted", "imported", "unchanged"),
     "good": ("as documented", "holds", "improved", "pass"),
-    "unsure": ("can't tell", "changed", "inconclusive", "learning", "not comparable", "not judged", "waiting"),
+    "unsure": ("can't tell", "changed", "inconclusive", "learning", "not judged", "waiting"),
     "faint": ("rejected",),
 }
 
