@@ -27,17 +27,12 @@ from loadtest.words import capital
 
 SUSPECTS: Final = "suspects.json"
 """The file that a check leaves for a rerun on another machine, beside ``comparison.json``."""
-_CHECKS: Final = 3
-"""Words of a check's command before its scenario."""
-_TRACES: Final = 3
-"""Number of trace ids among the next steps."""
 FOLDER: Final = "comparison-plots"
 """Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
 FOLDED: Final = ("over-runs-others",)
 """Plots that the page shows only when asked to."""
 MOST_BYTES: Final = 65_000
 """Maximum length of the Markdown: GitHub cuts a comment at 65,536 characters."""
-_RUN_AGAIN: Final = "Read in the run’s own report why it is invalid, then run it again."
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
     int(ExitCode.ABORTED): "Read in the last run’s own report why it was stopped, then compare again.",
@@ -158,7 +153,11 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
             restore = "restore what differs, or begin a history of its own with --history."
             yield NextStep(f"Compare like with like: {restore}")
         case "invalid", _:
-            yield NextStep(_WHY_INVALID.get(comparison.exit_code, _RUN_AGAIN))
+            yield NextStep(
+                _WHY_INVALID.get(
+                    comparison.exit_code, "Read in the run’s own report why it is invalid, then run it again."
+                )
+            )
 
 
 def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep]:
@@ -181,7 +180,7 @@ def _builds(comparison: RunComparison) -> str:
     """Return the command that compares two builds; of the embedded API, both must be served."""
     last = comparison.head_runs[-1]
     head = f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host
-    given = shlex.split(comparison.command)[_CHECKS:]
+    given = shlex.split(comparison.command)[3:]  # after the verb’s words and options
     scenario = given[0] if given else comparison.scenario
     return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head)
 
@@ -192,7 +191,7 @@ def _trace_ids(directory: Path, traffic: str) -> list[str]:
         slowest = read_figures(directory).slowest.get(traffic, [])
     except (InputError, RecordError):
         return []
-    ids = [msgspec.json.decode(each, type=_Traced).request_id for each in slowest[:_TRACES]]
+    ids = [msgspec.json.decode(each, type=_Traced).request_id for each in slowest[:3]]
     return [each for each in ids if each]
 
 

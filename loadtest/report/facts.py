@@ -21,8 +21,6 @@ _WELL_KNOWN_S: Final = 0.05
 """Clock uncertainty in s below which the offset is shown in ms."""
 _PEERS_NAMED: Final = 10
 """Maximum number of listed target addresses."""
-_LONG_S: Final = 3600.0
-"""Minimum run length that tests for leaks, drift or time-of-day effects."""
 _RESOLVED: Final = 0.1
 """Relative width of the bounds above which polling does not resolve a time to result."""
 _KNOWN_TO_LOGS: Final = (
@@ -219,7 +217,7 @@ def _scope(findings: Findings) -> Iterator[str]:
     if len(used) == 1:
         yield f"workflows other than {next(iter(used))}"
     covered = findings.record.covered_s
-    if 0 < covered < _LONG_S:
+    if 0 < covered < 3600.0:  # s
         yield f"long-term drift, leaks, time-of-day effects: the run lasted {seconds(covered)}"
 
 

@@ -28,8 +28,6 @@ from loadtest.words import NOTHING, counted
 
 _MOST_RUNS: Final = 300
 """Maximum number of runs in plots and in the table of runs: the latest."""
-_STEPS: Final = 3
-"""Maximum number of waiting runs for which the page prints the command."""
 _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
     metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
@@ -69,7 +67,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
             f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
             command_line("regression", "accept", one.id, reason="…", history=file),
         )
-        for one in waiting[: -1 - _STEPS : -1]
+        for one in waiting[: -1 - 3 : -1]
     )
     plots = draw_plots({name: partial(_draw, runs, metrics) for name, metrics in _FIGURES.items()})
     return Page(

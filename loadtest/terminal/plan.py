@@ -14,8 +14,6 @@ from loadtest.words import percent
 
 _NAMES: Final = 2
 """Leading columns that hold names: these may be folded, figures may not."""
-_SHARED: Final = ("name", "global")
-"""Limit scopes with a limiter shared by all keys."""
 
 
 def show_plan(plan: Plan, place: Callable[[str], str]) -> None:
@@ -97,7 +95,7 @@ def _traffic(rows: list[StageRow]) -> Table:
 
 def _limits(plan: Plan) -> Table:
     # If keys share a limiter, the requests of all keys count together.
-    share = "Of allowed" if plan.limit_scope in _SHARED else "Busiest key"
+    share = "Of allowed" if plan.limit_scope in ("name", "global") else "Busiest key"
     table = _table("Limit", "Stage", "Asked / min", "Allowed", share, "429 of requests", "Chance")
     last = ""
     rows: list[LimitRow] = plan.limit_use

@@ -24,8 +24,6 @@ _COUNTS: Final = {
     Outcome.TIMED_OUT: "timed out",
 }
 """Displayed names of an entry's counts."""
-_ALWAYS: Final = {"offered", Outcome.OK, "429"}
-"""Counts that a line shows even if they are 0."""
 _OF_WHAT: Final = "p95: response time of operations that were ok or timed out in the last ten seconds"
 
 
@@ -122,7 +120,9 @@ def _line(figures: Progress) -> str:
         return f"{figures.phase} …"
     entries = figures.entries
     counts = {label: sum(getattr(each, name) for each in entries.values()) for name, label in _COUNTS.items()}
-    told = [f"{label} {number:,}" for label, number in counts.items() if label in _ALWAYS or number]
+    told = [
+        f"{label} {number:,}" for label, number in counts.items() if label in {"offered", Outcome.OK, "429"} or number
+    ]
     times = {name: each.p95_ms for name, each in entries.items() if each.p95_ms is not None}
     if times:
         slowest = max(times, key=lambda name: times[name])

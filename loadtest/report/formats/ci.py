@@ -257,9 +257,6 @@ def _all(comparison: RunComparison) -> str:
     return " ".join((comparison.sentence, *comparison.reasons))
 
 
-_OPENMETRICS: Final = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_second", 1.0)}
-
-
 def render_openmetrics(comparison: RunComparison) -> str:
     """Return the head's values for GitLab's ``reports:metrics``, which compares them with the target branch.
 
@@ -267,7 +264,7 @@ def render_openmetrics(comparison: RunComparison) -> str:
     """
     lines = []
     for metric, nature in NATURES.items():
-        suffix, factor = _OPENMETRICS[nature.unit]
+        suffix, factor = {"ms": ("seconds", 1e-3), "share": ("ratio", 1.0), "1/s": ("per_second", 1.0)}[nature.unit]
         family = f"loadtest_{metric.replace('.', '_')}_{suffix}"
         found = [one for one in comparison.metrics if one.metric == metric and one.head is not None]
         if found:

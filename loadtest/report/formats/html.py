@@ -76,7 +76,6 @@ def render_html(page: Page) -> str:
     return visible_text(text)
 
 
-_LETTERS: Final = 100
 _LINE: Final = 14.0
 """Height of a line of the title, in units of the drawing, which are points."""
 _HEAD: Final = re.compile(r'<svg [^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"[^>]*>')
@@ -87,7 +86,7 @@ def stand_alone(plot: Plot) -> str:
     found = _HEAD.search(plot.svg)
     if found is None:
         raise ValueError(f"{plot.name} is not a drawing")
-    lines = textwrap.wrap(plot.title, _LETTERS)
+    lines = textwrap.wrap(plot.title, 100)
     above, width = _LINE * len(lines) + 8.0, float(found["width"])
     height = float(found["height"]) + above
     spans = "".join(f'<tspan x="7" dy="{_LINE:g}">{escape(line)}</tspan>' for line in lines)

@@ -19,8 +19,6 @@ _MOST_LINES: Final = 40
 """Lines of a closing block."""
 _MOST_ROWS: Final = 14
 """Maximum rows of a table in a closing block; fewer if the block would be too long."""
-_NAME: Final = 16
-"""Maximum number of characters of a name on one line."""
 _MOST_POINTS: Final = 5
 """Points of a section in a closing block: a line each."""
 TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
@@ -148,7 +146,7 @@ def _rich(table: Table, *, details: bool) -> RichTable:
         justify: Literal["right", "left"] = "right" if number else "left"
         # Headers may wrap between words; figures and names of usual length may not.
         longest = max((len(row[place].text) for row in table.rows), default=0)
-        least = longest if number else min(longest, _NAME) if place == 0 else 0
+        least = longest if number else min(longest, 16) if place == 0 else 0
         rich.add_column(label, justify=justify, overflow="fold", min_width=least)
     for row in table.rows:
         texts = [Text(row[place].text, style=TONES[row[place].tone]) for place in shown]

@@ -102,9 +102,6 @@ def draw_plots(
 
 
 _Result = TypeVar("_Result")
-_MOST_PROCESSES: Final = 4
-_PATIENCE_S: Final = 60.0
-"""Maximum seconds to wait for a child's next result."""
 _inherited: dict[str, Callable[[], Any]] = {}
 """In a child, the tasks that it inherited by its fork."""
 
@@ -113,7 +110,7 @@ def cores() -> int:
     """Return the number of processes to use: one per core, at most four; one if a fork could inherit a held lock."""
     if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
         return 1
-    return min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    return min(4, len(os.sched_getaffinity(0)))
 
 
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
@@ -133,7 +130,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
             # Children begin with the first task, this process with the last.
             found = {name: tasks[name]() for name in reversed(futures) if futures[name].cancel()}
             for name, future in futures.items():
-                found[name] = found[name] if name in found else future.result(_PATIENCE_S)
+                found[name] = found[name] if name in found else future.result(60.0)  # s
         for child in active_children():
             if child not in others:
                 child.kill()

@@ -15,9 +15,6 @@ from loadtest.report.tables.answers import answer_tables
 from loadtest.units import Unit
 from loadtest.words import capital
 
-_ROW_IN: Final = 0.27
-_METRICS: Final = 4
-"""Maximum number of metrics drawn per comparison."""
 _SCALE: Final[dict[Unit, tuple[float, str]]] = {
     "ms": (1.0, "ms"), "share": (100.0, "%"), "per_s": (1.0, "1/s"), "number": (1.0, ""),
 }  # fmt: skip
@@ -29,14 +26,14 @@ def draw(findings: Findings) -> Drawing | None:
     drawn = [
         (found, place)
         for found in findings.answers
-        for place in range(min(_METRICS, len(found.by)))
+        for place in range(min(4, len(found.by)))
         if any(side.figures[place].value is not None for side in found.sides)
     ]
     if not drawn:
         return None
     left, drawn = len(drawn) - MOST, drawn[:MOST]
     most = max(len(found.sides) for found, _ in drawn)
-    figure, axes = panels(len(drawn), 0.62 + _ROW_IN * most, columns=min(2, len(drawn)), share_x=False)
+    figure, axes = panels(len(drawn), 0.62 + 0.27 * most, columns=min(2, len(drawn)), share_x=False)
     for panel, (found, place) in zip(axes, drawn, strict=True):
         _panel(panel, findings, found, place)
     caption = "Each dot is a figure with its 95 % interval (an arrow: no bound); the table has those of differences."

@@ -22,15 +22,10 @@ from loadtest.report.plots import draw_plots, style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted
 
-_ROW_IN: Final = 0.2
 _MOST_CHANGES: Final = 60
 """Maximum rows of the figure; the table has all."""
-_FOREST_LETTERS: Final = 40
-_BEYOND: Final = 1.6
-"""Maximum length of an interval, in multiples of the largest estimate."""
 _SHORT_REACH: Final = math.log(1.5)
 """Maximum log ratio to which short and polled times stretch the scale."""
-_LEAST_REACH: Final = math.log(1.15)
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -57,10 +52,10 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
         "shares: more is worse": [one for one in shown if amounts.is_share(one)],
     }
     groups = {title: metrics for title, metrics in groups.items() if metrics}
-    figure, axes = style.row_panels(map(len, groups.values()), _ROW_IN)
+    figure, axes = style.row_panels(map(len, groups.values()), 0.2)
     stages = amounts.has_stages(comparison.metrics)
     for panel, (title, metrics) in zip(axes, groups.items(), strict=True):
-        style.rows(panel, [style.label(one, stages=stages, letters=_FOREST_LETTERS) for one in metrics])
+        style.rows(panel, [style.label(one, stages=stages, letters=40) for one in metrics])
         _forest_panel(panel, metrics)
         panel.set_title(title)
     present = [word for word in style.VERDICTS if any(style.verdict(one) == word for one in shown)]
@@ -140,11 +135,11 @@ def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float,
     Short and polled times do not set the scale: 20 ms more of 10 µs are × 2,000, and nothing else would be seen.
     """
     share = amounts.is_share(metrics[0])
-    least = 2.0 if share else _LEAST_REACH
+    least = 2.0 if share else math.log(1.15)
     telling = [
         estimate for one, estimate in zip(metrics, estimates, strict=True) if share or in_percent(one)
     ] or estimates
-    reach = max(least, max(abs(centre) for centre, _, _ in telling) * _BEYOND)
+    reach = max(least, max(abs(centre) for centre, _, _ in telling) * 1.6)
     reach = max(reach, min(max(abs(centre) for centre, _, _ in estimates) * 1.1, max(_SHORT_REACH, 2 * reach)))
     low = max(-reach, min(*(min(estimate) for estimate in estimates), -least) * 1.05)
     high = min(reach, max(*(max(estimate) for estimate in estimates), least) * 1.05)
@@ -183,9 +178,6 @@ _FIRST: Final = 6
 """Panels of the first figure."""
 _MOST_OTHERS: Final = 12
 """Panels of the second one."""
-_COLUMNS: Final = 3
-_PANEL_IN: Final = 1.45
-_TITLE_LETTERS: Final = 22
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
@@ -248,8 +240,8 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
 def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Before) -> Drawing | None:
     if not chosen:
         return None
-    columns = min(_COLUMNS, len(chosen))
-    figure, axes = style.panels(len(chosen), _PANEL_IN, columns=columns, share_x=False)
+    columns = min(3, len(chosen))
+    figure, axes = style.panels(len(chosen), 1.45, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
     paired = comparison.kind == "paired"
     for panel, one in zip(axes, chosen, strict=True):
@@ -257,7 +249,7 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
             _pair_panel(panel, one, _pairs(comparison, one))
         else:
             _run_panel(panel, one, comparison, before)
-        panel.set_title(style.label(one, stages=stages, letters=_TITLE_LETTERS), fontsize=7.5)
+        panel.set_title(style.label(one, stages=stages, letters=22), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")

@@ -40,9 +40,6 @@ _MOST_POINTS: Final = 2_000
 """Maximum points of a series in the CSV, thinned likewise."""
 _LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
 _Value = TypeVar("_Value")
-_DPI: Final = 144
-_TITLE_PT: Final = 10.5
-_TITLE_LINE_IN: Final = 0.19
 
 
 @dataclass(frozen=True)
@@ -140,13 +137,11 @@ def to_png(figure: Figure, title: str) -> bytes:
     width, height = figure.get_size_inches()
     layout = figure.get_layout_engine()
     if isinstance(layout, Margins):
-        layout.head_in = len(lines) * _TITLE_LINE_IN + 0.1
+        layout.head_in = len(lines) * 0.19 + 0.1
         height += layout.head_in
         figure.set_size_inches(width, height)
-        figure.text(
-            0.01, 1 - 0.08 / height, "\n".join(lines), fontsize=_TITLE_PT, fontweight="bold", color=INK, va="top"
-        )
-    figure.set(dpi=_DPI, facecolor=PAPER)
+        figure.text(0.01, 1 - 0.08 / height, "\n".join(lines), fontsize=10.5, fontweight="bold", color=INK, va="top")
+    figure.set(dpi=144, facecolor=PAPER)
     buffer = io.BytesIO()
     options: dict[str, Any] = {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 4}}
     FigureCanvasAgg(figure).print_png(buffer, **options)  # type: ignore[no-untyped-call] # matplotlib's

@@ -43,8 +43,6 @@ _LEGEND: Final = {
 """Labels by the look of a part."""
 _NOTHING: Final = 0.01
 """Share of executionTime below which a title names the largest part of the time instead."""
-_ROW_IN: Final = 0.36
-"""Height of a row, which is two lines of text."""
 _MOST_ROWS: Final = 30
 """Rows of the figure, divided among its panels."""
 _LEAST_ROWS: Final = 5
@@ -80,7 +78,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
     shown = {name: _longest(bars, most) for name, bars in shown.items()}
-    figure, axes = style.row_panels(map(len, shown.values()), _ROW_IN)
+    figure, axes = style.row_panels(map(len, shown.values()), 0.36)  # two lines of text
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
     colours: dict[str, str] = {}
     for panel, name, colour in entries(record, axes, shown):
@@ -289,11 +287,8 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
     style.log(panel, "y", low, high)
 
 
-_MOST_ENTRIES: Final = 5
 _MOST_LEVEL: Final = 4
 """Maximum number of stage names beside one another that are not turned."""
-_MOST_TURNED: Final = 12
-"""Maximum number of stages that are all named."""
 
 
 def draw_overhead(findings: Findings) -> Drawing | NoData:
@@ -304,7 +299,7 @@ def draw_overhead(findings: Findings) -> Drawing | NoData:
     if not shown:
         return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
     title = medians(findings, shown, "overhead", lambda part: part.overhead_ms)
-    shown, left_out = deciding(findings, shown, _MOST_ENTRIES)
+    shown, left_out = deciding(findings, shown, 5)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())
     figure, axes = style.panels(columns * len(shown), 2.1, columns=columns, share_x=columns == 1)
     for place, (panel, name, colour) in enumerate(entries(findings.record, axes[::columns], shown)):
@@ -345,7 +340,7 @@ def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) ->
     panel.plot(places, middles, color=colour, lw=0, marker="o", ms=4.5, label="p50 of a stage")
     if np.isfinite(tails).any():
         panel.plot(places, tails, color=style.INK, lw=0, marker="^", ms=4.5, label="p95 of a stage")
-    named = places[:: 1 + len(names) // _MOST_TURNED]
+    named = places[:: 1 + len(names) // 12]
     panel.set_xticks(named, [names[k] for k in named], rotation=30 if len(names) > _MOST_LEVEL else 0)
     panel.set(
         xlim=(-0.5, len(names) - 0.5), xlabel="stage", ylabel="overhead, ms",

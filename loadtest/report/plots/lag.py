@@ -17,8 +17,6 @@ from loadtest.report.plots.style import INK, LIMIT, ecdf, line_of, log, panels
 
 _FLOOR_MS = 0.01
 """Position of zero lag on the log scale."""
-_FEW = 12
-"""Maximum number of bins that are drawn with markers."""
 
 
 def draw(findings: Findings) -> Drawing | NoData:
@@ -44,7 +42,7 @@ def draw(findings: Findings) -> Drawing | NoData:
 
 def _lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
     middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
-    dots = "." if len(middles) < _FEW else ""
+    dots = "." if len(middles) < 12 else ""
     for worst, more in (
         (lags.start_lag, {"lw": 1.5, "label": label, "marker": look["marker"] or dots}),
         (lags.dispatch_lag, {"lw": 0.7, "alpha": 0.8, "marker": dots}),

@@ -46,8 +46,6 @@ _NAME_LINES: Final = 3
 _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
 """Height of the lowest panel with names, without its labels."""
-_LEAST: Final = 4
-"""Minimum letters of a shortened name."""
 _UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
 _FAR: Final = 8.0
 """Multiple of the highest value above which a threshold line would compress the rest."""
@@ -191,7 +189,7 @@ def _fitting(names: list[str], share: float) -> str:
     if len(whole) <= room:
         return whole
     first = names[0] if len(names[0]) <= room else f"{names[0][: room - 1]}…"
-    return first if room > _LEAST else ""
+    return first if room > 4 else ""
 
 
 @dataclass(frozen=True)

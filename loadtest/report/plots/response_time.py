@@ -205,12 +205,6 @@ def _heat_table(name: str, heat: Heat) -> Table:
     return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
 
 
-_POINTS = 500
-_BAND_POINTS = 90
-_FEW = 40
-"""Maximum number of operations drawn as points."""
-_TAIL = 0.025
-"""Each side of a 95 % interval."""
 _TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
 """Axis positions of the percentiles that thresholds use."""
 _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
@@ -253,13 +247,13 @@ def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
 
 
 def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str, Any]) -> None:
-    n, few = values.n, values.n < _FEW
-    ranks = np.unique(np.geomspace(1, n, _POINTS).astype(int))
+    n, few = values.n, values.n < 40
+    ranks = np.unique(np.geomspace(1, n, 500).astype(int))
     ranks = np.unique(np.r_[ranks, n + 1 - ranks])  # dense at both ends
     times = values.at(ranks)
     tail = 1 - (ranks - 0.5) / n
     # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
-    last = int(np.max(((1 - tail) ** n <= _TAIL).nonzero()[0], initial=0))
+    last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # either side of a 95 % interval
     _interval_band(panel, values, look["color"])
     panel.plot(tail[last:], times[last:], color=style.FADED, lw=0.9, marker="." if few else None, ms=4)
     more = {"marker": look["marker"] or ".", "markevery": None} if few else {}
@@ -268,7 +262,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 def _interval_band(panel: Axes, values: Distribution, colour: str) -> None:
     """Draw the 95 % interval of each percentile that has enough samples for both bounds."""
-    tails = np.geomspace(1, 0.5 / values.n, _BAND_POINTS)[1:].tolist()
+    tails = np.geomspace(1, 0.5 / values.n, 90)[1:].tolist()
     found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
     if len(found) > 1:
         carried, low, high = zip(*found, strict=True)

@@ -18,7 +18,6 @@ from loadtest.report.plots.drawing import Drawing, NoData, entries
 from loadtest.report.plots.style import INK, MUTED, SHADE, THROTTLED, keys, note, plain, row_panels, rows
 from loadtest.report.tables.target import slowest, slowest_table
 
-_ROW_IN: Final = 0.21
 _HALF: Final = 0.31
 """Height of a bar, in rows."""
 _Bar = tuple[int, float, float]
@@ -37,7 +36,7 @@ def draw(findings: Findings) -> Drawing | NoData:
         return NoData("The slowest operations", "no operation was answered")
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
     shown, left_out = deciding(findings, shown)
-    figure, axes = row_panels(map(len, shown.values()), _ROW_IN)
+    figure, axes = row_panels(map(len, shown.values()), 0.21)
     colours = dict[str, None]()
     for panel, name, colour in entries(findings.record, axes, shown):
         colours[colour] = None

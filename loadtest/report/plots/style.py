@@ -191,8 +191,6 @@ _LETTERS: Final = 150
 """Letters of a legend that fit into a figure's width."""
 _HANDLE: Final = 8
 """Width of a legend's handle and spacing, in letters."""
-_MOST_RANKS: Final = 500
-"""Maximum number of drawn points of a distribution."""
 _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
@@ -239,7 +237,7 @@ def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look
     panel.set_ylim(0, 102)
     if not values.n:
         return
-    ranks = ranks_to_draw(values.n, _MOST_RANKS)
+    ranks = ranks_to_draw(values.n, 500)
     ordered = values.at(ranks) if floor is None else np.maximum(values.at(ranks), floor)
     shown = np.unique(ordered if floor is None else ordered[ordered > 0])
     shares = ranks[np.searchsorted(ordered, shown, side="right") - 1] / values.n * 100
@@ -302,8 +300,6 @@ _ROW_LETTERS: Final = 64
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
 """So many labels would fill an axis."""
-_LEAST_FACTOR: Final = 1e-9
-"""1 − 20 · 5 % is not quite zero."""
 
 
 def short(name: str, letters: int = _NAME_LETTERS) -> str:
@@ -362,7 +358,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _scales() -> Iterator[list[float]]:
     """Yield scales of ratios from fine to coarse: steps in per cent, then powers; each includes 1."""
     for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-        yield [1 + step * k for k in range(-20, 21) if 1 + step * k > _LEAST_FACTOR]
+        yield [1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9]  # 1 − 20 · 5 % is not quite zero
     for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6):
         yield [base**k for k in range(-6, 7)]
 

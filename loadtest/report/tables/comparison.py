@@ -12,11 +12,7 @@ from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of,
 from loadtest.words import NOTHING, count, duration_ms
 
 SUBJECT: Final = "Version of the target"
-_SHA: Final = 12
-"""Displayed digits of a commit."""
 _MOST_NAMED: Final = 3
-_LARGEST: Final = 3
-"""Number of rows that decide if there is no finding."""
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
@@ -85,7 +81,7 @@ def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
     if changed := [place for place in places if amounts.is_changed(metrics[place])]:
         return tuple(changed)
     tested = [place for place in places if metrics[place].p is not None]
-    return tuple(sorted(tested, key=lambda place: amounts.telling(metrics[place]), reverse=True)[:_LARGEST])
+    return tuple(sorted(tested, key=lambda place: amounts.telling(metrics[place]), reverse=True)[:3])
 
 
 def _change(one: MetricComparison) -> TableCell:
@@ -130,7 +126,7 @@ def controls_table(comparison: RunComparison) -> Table:
 
 def commit(run: RunMeasurements) -> str:
     """Return an abbreviated commit."""
-    return run.commit[:_SHA] or NOTHING
+    return run.commit[:12] or NOTHING
 
 
 _IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (

@@ -21,8 +21,6 @@ from loadtest.words import NOTHING, count, counted, duration_ms, joined, measure
 
 NamedLimit = tuple[str, LimitObserved429]
 """A limit with its name as shown."""
-_KINDS: Final = 2
-"""Maximum number of limiters that are named where several fit."""
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -31,7 +29,7 @@ def verdict(found: Inference) -> str:
     if found.word in ("nothing", "none"):
         return "unknown" if found.word == "nothing" else "none fits"
     kinds = list(dict.fromkeys(shorter(fit) for fit in found.named))
-    return joined(kinds, "or") if len(kinds) <= _KINDS else f"{len(kinds)} kinds of limiter"
+    return joined(kinds, "or") if len(kinds) <= 2 else f"{len(kinds)} kinds of limiter"
 
 
 def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:

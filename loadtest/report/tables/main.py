@@ -45,9 +45,6 @@ _LATENCIES: Final = {
     "start_lag_ms": "start lag",
     "dispatch_lag_ms": "dispatch lag",
 }
-_KEYS_NAMED: Final = 5
-_NEAREST: Final = 3
-"""Thresholds shown first if all hold: those nearest to failing."""
 
 
 def thresholds(findings: Findings) -> Table:
@@ -65,7 +62,7 @@ def thresholds(findings: Findings) -> Table:
     if any(one.marginal for one in judged):
         note += " Marginal: part of the value’s 95 % interval gives the opposite result."
     unsure = sum(one.judgement != "pass" or one.marginal for one in judged)
-    decides = sorted(range(len(judged)), key=lambda place: _nearness(judged[place]))[: max(unsure, _NEAREST)]
+    decides = sorted(range(len(judged)), key=lambda place: _nearness(judged[place]))[: max(unsure, 3)]
     return replace(table_of("thresholds", "Thresholds", columns, judged, note), decides=tuple(decides))
 
 
@@ -139,7 +136,6 @@ def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
     }
 
 
-_Entry = tuple[str, OperationStage]
 _Counted = tuple[str, CountedFigures]
 
 
@@ -184,7 +180,7 @@ def _busiest(use: LimitUsage) -> str:
     """Return the busiest keys' use of their own quotas, where it differs between keys."""
     if not use.uneven:
         return ""
-    return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:_KEYS_NAMED])
+    return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:5])
 
 
 def _latencies(findings: Findings) -> list[Table]:
@@ -215,7 +211,7 @@ def _latency(name: str, figures: OperationStage, polled: str) -> Table:
 
 
 def _answers(findings: Findings) -> Table:
-    columns: TableColumns[_Entry] = {
+    columns: TableColumns[tuple[str, OperationStage]] = {
         "Traffic": lambda row: row[0],
         "Requests by status": lambda row: listed(row[1].statuses),
         "Operations not ok, by reason": lambda row: listed(row[1].reasons),
