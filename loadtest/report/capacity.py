@@ -20,7 +20,7 @@ from loadtest.report.page import Page, Section, Table, TableCell, TableColumns, 
 from loadtest.report.plots import draw_plots
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import BAD, BAND, LIMITS, LINES, OPERATIONS, panels, plain_log
-from loadtest.words import NOTHING, count
+from loadtest.words import NOTHING, count, share
 
 _BESIDE: Final = 1.3
 """Factor by which the axis extends beyond the lowest and highest tested rate."""
@@ -50,7 +50,8 @@ def build(directory: Path) -> Page:
 
 def _draw(found: Capacity) -> Drawing | None:
     """Draw p95 and each limit's 429 rate over the rate, on a log scale."""
-    levels = sorted(found.levels, key=lambda level: level.multiplier)
+    valid = (level for level in found.levels if level.outcome != "invalid")
+    levels = sorted(valid, key=lambda level: level.multiplier)
     if not levels:
         return None
     figure, (times, rejected) = panels(2, 1.7)
@@ -73,7 +74,7 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvspan(found.low, found.high, zorder=0, label="capacity", **BAND)
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
-    caption = "Each point is a run; the band contains the capacity, and a dashed line marks its middle."
+    caption = "Each point is a valid run; the band contains the capacity, and a dashed line marks its middle."
     return Drawing(_title(found), caption, figure)
 
 
@@ -101,7 +102,7 @@ def _levels(found: Capacity, polled: dict[str, str]) -> Table:
         "Outcome": lambda row: TableCell(row[0].outcome, tone=tone_of(row[0].outcome)),
         "Traffic": lambda row: TableCell(row[1], polled.get(row[1], "")),
         "#Per minute": lambda row: count(row[2].offered_rate * 60),
-        "#429": lambda row: f"{row[2].throttled_rate:.1%}",
+        "#429": lambda row: share(row[2].throttled_rate),
         "#p50 ms": lambda row: count(row[2].response_p50_ms),
         "#p95 ms": lambda row: count(row[2].response_p95_ms),
         "#Exec. p50": lambda row: count(row[2].execution_p50_ms),
@@ -118,7 +119,7 @@ def _stopped(level: Level) -> str:
         return NOTHING
     if level.limit is None:
         return level.constraint
-    return f"{level.constraint}: {level.limit}, {level.limits[level.limit].throttled_rate:.1%} got 429"
+    return f"{level.constraint}: {level.limit}, {share(level.limits[level.limit].throttled_rate)} got 429"
 
 
 if __name__ == "__main__":

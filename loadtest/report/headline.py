@@ -181,7 +181,7 @@ def _meant(findings: Findings, group: ErrorGroup) -> str:
 
 
 _MOST_BARS: Final = 12
-"""Maximum number of bars: those with the greatest share not ok. The table below has all."""
+"""Maximum number of bars: those of a chosen alternative, then those with the greatest share not ok."""
 _PARTS: Final = {
     Outcome.OK: Outcome.OK,
     Outcome.THROTTLED: "429",
@@ -303,7 +303,8 @@ def _why_none(found: MetricInterval | None) -> str:
 def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str, ...]]:
     """Return outcome bars in scenario order, without stages that sent nothing, and the labels of further bars."""
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
-    worst = sorted(parts, key=lambda part: part.ok or 0.0)[:_MOST_BARS]
+    chosen = {answer.chosen for answer in findings.answers}
+    worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]
     drawn = tuple(_bar(part, part.figures.operations) for part in parts if part in worst)
     return drawn, tuple(_label(part) for part in parts if part not in worst)
 

@@ -64,7 +64,7 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
     waiting = [one for one in history.runs if one.status == "waiting"]
     steps = tuple(
         NextStep(
-            f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is right so, else reject it.",
+            f"{one.measurements.started[:10]}, {one.line.verdict}: accept it if it is intended, else reject it.",
             command_line("regression", "accept", one.id, reason="…", history=file),
         )
         for one in waiting[: -1 - 3 : -1]

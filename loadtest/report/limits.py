@@ -170,7 +170,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
     sent = f"“{use.stretch}” sent {_times_of(use)} the {_called_limit(findings, use)}"
     if use.busiest > 1:
         return Bottleneck("none", f"None: no request got 429, though {sent}.")
-    return Bottleneck("none", f"None was reached: at most, {sent}.")
+    return Bottleneck("none", f"None was reached; at most, {sent}.")
 
 
 def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:

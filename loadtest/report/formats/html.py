@@ -51,6 +51,11 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
     return Markup("").join([*parts, escape(text[end:])])
 
 
+def _coded(text: str) -> Markup:
+    """Return the escaped text, with what stands between backticks as code."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - it is escaped
+
+
 def explained(label: str, terms: Mapping[str, str] = TERMS) -> str:
     """Return explanations of the terms in a label as plain text; empty if it has none."""
     return " ".join(f"{term}: {terms[term]}" for _, term in _found(label, terms))
@@ -66,7 +71,7 @@ def render_html(page: Page) -> str:
     )  # fmt: skip
     # A drawing is made by matplotlib, which escapes the names in it.
     environment.filters |= {
-        "drawing": Markup, "script": Markup, "linked": partial(linked, terms=page.terms),
+        "coded": _coded, "drawing": Markup, "script": Markup, "linked": partial(linked, terms=page.terms),
         "explained": cache(partial(explained, terms=page.terms)),
     }  # fmt: skip
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
