@@ -37,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _make(options: Namespace) -> int:
     # Imported late: a wrong usage gets its message at once.
     gc.disable()  # as in loadtest.load
-    from loadtest.report import run, write  # noqa: PLC0415 - see above
+    from loadtest.report import run  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
     gc.freeze()  # what was imported stays
     gc.enable()
 
-    page = write.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
+    page = run.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
     shown = short(options.directory)
     steps = (("report", open_command(shown / "report.html")), ("next  ", run.next_step(shown)))
     terminal.show(page, steps, full=options.full)

@@ -10,8 +10,8 @@ from loadtest.contract import Operation
 from loadtest.errors import ExitCode
 from loadtest.program import command_line
 from loadtest.report.__main__ import make_pages, short
-from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of
-from loadtest.words import NOTHING, count, duration_ms, seconds, times_as
+from loadtest.report.page import UNKNOWN, NextStep, Page, Section, Table, TableCell, TableColumns, table_of
+from loadtest.words import count, duration_ms, seconds, times_as
 
 
 def build(directory: Path) -> Page:
@@ -51,10 +51,17 @@ def build(directory: Path) -> Page:
 
 
 def _policies(found: Advice) -> Table:
+    def time(row: PolicyResult) -> TableCell:
+        if row.seconds is not None:
+            return TableCell(seconds(row.seconds))
+        if found.rate is not None or row.done is None:
+            return UNKNOWN
+        return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
+
     worst = {row.worst for row in found.policies if row.worst}
     columns: TableColumns[PolicyResult] = {
         "Policy": lambda row: row.name,
-        "#Time": lambda row: _time(found, row),
+        "#Time": time,
         "#÷ bound": lambda row: None if row.bound_ratio is None else times_as(row.bound_ratio),
         "#429s per 1,000": lambda row: times_as(row.rejected_per_1000),
         "#Wait p95": lambda row: None if row.wait_p95_s is None else duration_ms(row.wait_p95_s * 1000),
@@ -68,14 +75,6 @@ def _policies(found: Advice) -> Table:
     shown = {label: of for label, of in columns.items() if label not in without}
     same = f" Worst limit of every policy: {worst.pop()}." if len(worst) == 1 else ""
     return table_of("policies", "Policies", shown, found.policies, f"Wait: from acceptance to the result.{same}")
-
-
-def _time(found: Advice, row: PolicyResult) -> TableCell:
-    if row.seconds is not None:
-        return TableCell(seconds(row.seconds))
-    if found.rate is not None or row.done is None:
-        return TableCell(NOTHING, tone="faint")
-    return TableCell(f"{count(row.done)} of {count(found.count)} done", tone="bad")
 
 
 if __name__ == "__main__":

@@ -97,6 +97,11 @@ def _polled(directory: Path, found: Capacity) -> dict[str, str]:
 
 
 def _levels(found: Capacity, polled: dict[str, str]) -> Table:
+    def stopped(level: Level) -> str:
+        if level.constraint is None or level.limit is None:
+            return level.constraint or NOTHING
+        return f"{level.constraint}: {level.limit}, {share(level.limits[level.limit].throttled_rate)} got 429"
+
     columns: TableColumns[tuple[Level, str, EntryLevel]] = {
         "#Times the rate": lambda row: f"{row[0].multiplier:.3g}",
         "Outcome": lambda row: TableCell(row[0].outcome, tone=tone_of(row[0].outcome)),
@@ -106,20 +111,12 @@ def _levels(found: Capacity, polled: dict[str, str]) -> Table:
         "#p50 ms": lambda row: count(row[2].response_p50_ms),
         "#p95 ms": lambda row: count(row[2].response_p95_ms),
         "#Exec. p50": lambda row: count(row[2].execution_p50_ms),
-        "Stopped by": lambda row: TableCell(_stopped(row[0]), ", ".join(row[0].broken)),
+        "Stopped by": lambda row: TableCell(stopped(row[0]), ", ".join(row[0].broken)),
         "~Run": lambda row: row[0].directory,
     }
     levels = sorted(found.levels, key=lambda level: level.multiplier)
     rows = [(level, name, entry) for level in levels for name, entry in level.entries.items()]
     return table_of("levels", "Every level", columns, rows)
-
-
-def _stopped(level: Level) -> str:
-    if level.constraint is None:
-        return NOTHING
-    if level.limit is None:
-        return level.constraint
-    return f"{level.constraint}: {level.limit}, {share(level.limits[level.limit].throttled_rate)} got 429"
 
 
 if __name__ == "__main__":

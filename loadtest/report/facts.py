@@ -130,12 +130,12 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
     """Return the properties that the run did not test, the most important first, with reasons as details."""
-    parts = (_cut_short, _mistakes, _target, _load, _limits, _few, _polls, _scope)
+    parts = (_missed, _load, _limits, _results, _scope)
     phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
     return tuple(Point(text, why) for text, _, why in phrases)
 
 
-def _cut_short(findings: Findings) -> Iterator[str]:
+def _missed(findings: Findings) -> Iterator[str]:
     info, covered = findings.record.info, findings.record.covered_s
     stages = (stage for plan in info.traffic.values() for stage in plan.stages if stage.end_s > covered + 1e-6)
     missed = dict.fromkeys(stage.name for stage in stages)
@@ -143,20 +143,13 @@ def _cut_short(findings: Findings) -> Iterator[str]:
         yield f"all of {quoted(missed)}: the run ended after {seconds(covered)}"
     if dropped := findings.metrics.overall.operations.dropped:
         yield f"{counted(dropped, 'arrival')} that {'was' if dropped == 1 else 'were'} due and never sent"
-
-
-def _mistakes(findings: Findings) -> Iterator[str]:
     kinds = dict.fromkeys(one.kind for one in findings.on_purpose if one.kind != ERROR_EXPECTED)
     tested = {one.kind for one in findings.on_purpose if one.sent > one.throttled}
     if untested := [kind for kind in kinds if kind not in tested]:
         yield f"responses to {joined(untested)}: none was sent, or 429 came first"
-
-
-def _target(findings: Findings) -> Iterator[str]:
-    target = findings.record.info.target
-    if target.embedded:
+    if info.target.embedded:
         yield "a deployed service and the network to it: the target was the embedded reference API, over loopback"
-    if target.faults:
+    if info.target.faults:
         yield "the target without its deliberate faults"
 
 
@@ -188,14 +181,11 @@ def _limits(findings: Findings) -> Iterator[str]:
         yield "whether limits are per key: the run used one key"
 
 
-def _few(findings: Findings) -> Iterator[str]:
+def _results(findings: Findings) -> Iterator[str]:
     least = needed(QUANTILES["p99"])
     sizes = {name: figures.response_time_ms.n for name, figures in findings.metrics.traffic.items()}
     if few := [f"{name} {count(n)}" for name, n in sizes.items() if 0 < n < least]:
         yield f"p99 of response times: it takes {least} samples ({', '.join(few)})"
-
-
-def _polls(findings: Findings) -> Iterator[str]:
     vague: dict[str, str] = {}
     for name, figures in findings.metrics.traffic.items():
         if not isinstance(figures, JobFigures):

@@ -90,7 +90,8 @@ def _predicted(findings: Findings, use: LimitUsage) -> str:
         return as_predicted(use.throttled_rate, expected)
     if not any(same(fit, assumed.spec, limit) for fit in found.inference.named):
         if named := found.inference.named:
-            return f", as {joined(list(dict.fromkeys(_called(findings, fit) for fit in named)), 'or')} decides"
+            called = (f"{limiter_words(fit).partition(' (')[0]}{_count_of(findings, fit)}" for fit in named)
+            return f", as {joined(list(dict.fromkeys(called)), 'or')} decides"
         return ", which no known limiter explains" if expected else _NOT_EXPECTED
     return as_predicted(use.throttled_rate, expected)
 
@@ -112,9 +113,8 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     return float(rejected.mean()) if len(rejected) else None
 
 
-def _called(findings: Findings, fit: Fit) -> str:
-    limit = "" if "count" in fit.fitted else f" of {findings.record.assumed_limits.limit_text(fit.limit)}"
-    return f"{limiter_words(fit).partition(' (')[0]}{limit}"
+def _count_of(findings: Findings, fit: Fit) -> str:
+    return "" if "count" in fit.fitted else f" of {findings.record.assumed_limits.limit_text(fit.limit)}"
 
 
 def window_phase(findings: Findings) -> str:

@@ -88,19 +88,18 @@ def _draw(found: LimitFinding) -> Drawing | None:
 
 
 def _fits(found: LimitFinding) -> Table:
+    def times(fit: ModelFit) -> str:
+        if -fit.log_ratio > math.log(_MOST_TIMES):
+            return f"over {count(_MOST_TIMES)}"
+        return times_as(float(f"{math.exp(-fit.log_ratio):.3g}"))
+
     columns: TableColumns[ModelFit] = {
         "Limiter": lambda fit: TableCell(fit.limiter, fit.numbers, "head"),
         "Result": lambda fit: TableCell("ruled out", fit.ruled_out, "faint") if fit.ruled_out else "possible",
-        "#Times less likely": lambda fit: _times(-fit.log_ratio),
+        "#Times less likely": times,
     }
     note = "Likelihoods are compared with that of the best limiter."
     return table_of(f"fits-{found.limit}", "Fit of each limiter", columns, found.fits, note)
-
-
-def _times(log_ratio: float) -> str:
-    if log_ratio > math.log(_MOST_TIMES):
-        return f"over {count(_MOST_TIMES)}"
-    return times_as(float(f"{math.exp(log_ratio):.3g}"))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,15 @@ import pytest
 from plugins import record_maker as maker
 from plugins.browser import chromium
 
-from loadtest.report import write
 from loadtest.report.page import Page
+from loadtest.report.run import make
 
 
 @pytest.fixture(scope="session")
 def toured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Page]:
     """The tour's run directory with its report, and the report: to be read only."""
     directory: Path = maker.tour(tmp_path_factory.mktemp("toured") / "run")
-    return directory, write.make(directory)
+    return directory, make(directory)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from plugins import record_maker as maker
 from rich.console import Console
 
-from loadtest.report.write import LONG, reading
+from loadtest.report.run import LONG, reading
 
 
 @pytest.mark.parametrize(("samples", "terminal", "shown"), [(LONG, True, True), (LONG, False, False), (9, True, False)])

@@ -19,10 +19,10 @@ from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.record.run_info import TargetInfo
 from loadtest.record.samples import FILE_NAME
-from loadtest.report import write
 from loadtest.report.__main__ import main as report_main
 from loadtest.report.page import Page, filled
 from loadtest.report.plots import NAMES, SOMETIMES, draw_all
+from loadtest.report.run import make
 from loadtest.report.tables.main import chapter_tables
 
 FILES = ("metrics.json", "measurements.json", "report.html", "report.md")
@@ -44,7 +44,7 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path
         directory, report = toured
     else:
         directory = maker.save(tmp_path / "run", *records()[case])
-        report = write.make(directory)
+        report = make(directory)
     drawn = [plot.name for plot in report.plots]
     missing = [point for section in report.sections for point in section.points if "No data, because " in point.text]
     assert set(drawn) <= set(NAMES)
@@ -125,7 +125,7 @@ def test_hostile_strings_stay_text(tmp_path: Path) -> None:
     )  # fmt: skip
     run.scenario.title = run.scenario.name = run.scenario.hash = run.target.url = HOSTILE
     directory = maker.save(tmp_path / "run", run, rows)
-    write.make(directory)
+    make(directory)
     page = _Page()
     page.feed((directory / "report.html").read_text())
     kinds = {tag for tag, _ in page.tags}
@@ -177,7 +177,7 @@ def test_a_page_of_a_long_run_stays_small(tmp_path: Path) -> None:
         ]
     entry = maker.plan("sync_run", [maker.stage("within", 0, 60, 333.3)], offered=20_000)
     directory = maker.save(tmp_path / "run", maker.info({"t": entry}), rows, batch=20_000)
-    write.make(directory)
+    make(directory)
     assert (directory / "report.html").stat().st_size < 2_000_000
 
 
@@ -221,7 +221,7 @@ def test_thresholds_show_value_margin_and_n(tmp_path: Path) -> None:
     """The first screen's table has, for a failed threshold, what it was, by how much it missed, and on how many."""
     run, rows = records()["three seconds"]
     run.scenario.effective = {"threshold": [{"require": "response_time.p50 < 100ms", "traffic": "t"}]}
-    report = write.make(maker.save(tmp_path / "run", run, rows), plots=False)
+    report = make(maker.save(tmp_path / "run", run, rows), plots=False)
     verdict, where, threshold, value, margin, n = (cell.text for cell in report.table("thresholds").rows[0])
     assert (verdict, where, threshold) == ("fail", "t", "response_time.p50 < 100ms")
     assert value.endswith("\u00a0ms")
@@ -234,7 +234,7 @@ def test_a_remote_target_is_not_called_embedded(tmp_path: Path) -> None:
     """The facts say where the load went."""
     run, rows = records()["one operation"]
     run.target = TargetInfo(url="http://127.0.0.1:8000", embedded=False, limits=run.target.limits)
-    report = write.make(maker.save(tmp_path / "run", run, rows), plots=False)
+    report = make(maker.save(tmp_path / "run", run, rows), plots=False)
     assert ("Target", "http://127.0.0.1:8000 (not started by the run)") in next(
         each.facts for each in report.sections if each.facts
     )

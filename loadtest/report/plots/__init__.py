@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from loadtest.analysis.findings import Findings
 from loadtest.errors import InputError
 from loadtest.report.page import ANSWER, Chapter, Plot
-from loadtest.report.plots import answers, execution, jobs, lag, limits, response_time, slowest
+from loadtest.report.plots import answers, execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing, NoData, finished
 from loadtest.report.plots.style import styled
 
@@ -47,9 +47,9 @@ _PLOTS: Final = {
     "execution-over-time": _Kind(execution.over_time, Chapter.EXECUTION),
     "execution-latency": _Kind(execution.against_latency, Chapter.EXECUTION),
     "overhead": _Kind(execution.draw_overhead, Chapter.EXECUTION),
-    "polling": _Kind(jobs.draw_polls, Chapter.JOBS),
-    "slowest": _Kind(slowest.draw, Chapter.SLOWEST),
-    "start-lag": _Kind(lag.draw, Chapter.LOAD),
+    "polling": _Kind(operations.draw_polls, Chapter.JOBS),
+    "slowest": _Kind(operations.draw_slowest, Chapter.SLOWEST),
+    "start-lag": _Kind(operations.draw_lag, Chapter.LOAD),
 }
 """A run's plots, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)

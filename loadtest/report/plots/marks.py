@@ -15,20 +15,8 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged
 from loadtest.arrays import Floats
 from loadtest.record.run_info import StagePlan
+from loadtest.report.plots import style
 from loadtest.report.plots.layout import text_in
-from loadtest.report.plots.style import (
-    BAD,
-    FADED,
-    GRID,
-    INK,
-    LIMIT,
-    MUTED,
-    PAPERED,
-    SCATTER_AS_PATHS,
-    SHADE,
-    note,
-    short,
-)
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _MOST_MARKS: Final = 24
@@ -81,7 +69,7 @@ def draw_dots(
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3
     panel.scatter(
-        x, y, s=size, marker=marker, color=colour, alpha=alpha, label=label, rasterized=len(x) > SCATTER_AS_PATHS,
+        x, y, s=size, marker=marker, color=colour, alpha=alpha, label=label, rasterized=len(x) > style.SCATTER_AS_PATHS,
         **{"linewidths": 0, **look},
     )  # fmt: skip
 
@@ -98,8 +86,8 @@ def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: l
         found = np.array([each.at([rank(each.n, quantile)])[0] if each.n >= least else np.nan for each in binned])
         found[found <= 0] = np.nan  # a log axis has no zero
         carried = np.array([interval_ranks(each.n, quantile) is not None for each in binned])
-        panel.plot(middles, found, color=INK, lw=width * 0.7, ls=(0, (1, 1.5)))
-        panel.plot(middles, np.where(carried, found, np.nan), color=INK, lw=width, label=f"{label} of a bin")
+        panel.plot(middles, found, color=style.INK, lw=width * 0.7, ls=(0, (1, 1.5)))
+        panel.plot(middles, np.where(carried, found, np.nan), color=style.INK, lw=width, label=f"{label} of a bin")
 
 
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
@@ -113,14 +101,14 @@ def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
     if not 0 < len(marks) <= _MOST_MARKS or (len(marks) > 1 and 4 * reach > marks[1] - marks[0]):
         return False
     for mark in marks.tolist():
-        panel.axvspan(mark - reach, mark + reach, color=FADED, alpha=0.45, lw=0, zorder=0.4)
+        panel.axvspan(mark - reach, mark + reach, color=style.FADED, alpha=0.45, lw=0, zorder=0.4)
         mark_window(panel, mark)
     return True
 
 
 def mark_window(panel: Axes, at_s: float) -> None:
     """Draw one boundary as a line, in s since the epoch."""
-    panel.axvline(at_s, color=MUTED, lw=0.7, ls=":", zorder=0.6)
+    panel.axvline(at_s, color=style.MUTED, lw=0.7, ls=":", zorder=0.6)
 
 
 def window_words(record: Record) -> str:
@@ -148,16 +136,16 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
         starts.setdefault(stage.start_s, []).append(stage)
     for start, stages in starts.items():
         if stages[0].warmup:
-            panel.axvspan(start, start + max(stage.duration_s for stage in stages), color=SHADE, lw=0, zorder=0)
+            panel.axvspan(start, start + max(stage.duration_s for stage in stages), color=style.SHADE, lw=0, zorder=0)
         elif start > 0:
-            panel.axvline(start, color=GRID, lw=1.4, zorder=0.5)
+            panel.axvline(start, color=style.GRID, lw=1.4, zorder=0.5)
         following = min((other for other in starts if other > start), default=record.covered_s)
         # Entries whose stages begin together share one label, with each name once.
         label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
         if names and label:
-            note(
-                panel, label, (start, 1), (4, -2), xycoords=("data", "axes fraction"), va="top", color=MUTED,
-                style="italic", bbox=PAPERED,
+            style.note(
+                panel, label, (start, 1), (4, -2), xycoords=("data", "axes fraction"), va="top", color=style.MUTED,
+                style="italic", bbox=style.PAPERED,
             )  # fmt: skip
 
 
@@ -169,15 +157,15 @@ def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:
-        text = short(name)
+        text = style.short(name)
         half = text_in(text, _NAME_PT) / 2 + 0.04
         at = max(half, min(share * wide_in, wide_in - half))
         free = [line for line, taken in enumerate(ends) if at - half >= taken]
         if free:
             ends[free[0]], used = at + half, max(used, free[0] + 1)
-            note(
+            style.note(
                 panel, text, (at / wide_in, 1), (0, -3 - _LINE_PT * free[0]), xycoords="axes fraction",
-                fontsize=_NAME_PT, color=MUTED, ha="center", va="top",
+                fontsize=_NAME_PT, color=style.MUTED, ha="center", va="top",
             )  # fmt: skip
     return (_LINE_PT * used + 4) / _PANEL_PT
 
@@ -238,15 +226,15 @@ def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
         until = min(begin + stages[0].duration_s, end) if stages else end
         if until <= begin:
             continue
-        colour = BAD if bound.judged.judgement == "fail" else INK
+        colour = style.BAD if bound.judged.judgement == "fail" else style.INK
         words, far = bound.judged.require.partition(".")[2], bound.edge_ms > high * _FAR
         at, offset = ((until, 1.0), (-3, -3 - 10 * above[until])) if far else ((until, bound.edge_ms), (-3, 2))
-        note(
+        style.note(
             panel, f"{words} ↑" if far else words, at, offset, xycoords=("data", "axes fraction" if far else "data"),
             ha="right", va="top" if far else "bottom", color=colour,
         )  # fmt: skip
         above[until] += far
         if not far:
-            panel.plot([begin, until], [bound.edge_ms] * 2, label="threshold", **{**LIMIT, "color": colour})
+            panel.plot([begin, until], [bound.edge_ms] * 2, label="threshold", **{**style.LIMIT, "color": colour})
             edges += [bound.edge_ms / 1.1, bound.edge_ms * 1.1]
     panel.set_ylim(min(edges), max(edges))

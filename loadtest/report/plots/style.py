@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
@@ -21,15 +22,6 @@ from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import StepPatch
-from matplotlib.ticker import (
-    FixedFormatter,
-    FixedLocator,
-    FuncFormatter,
-    LogLocator,
-    MaxNLocator,
-    NullFormatter,
-    NullLocator,
-)
 
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.run_record import Record
@@ -163,9 +155,9 @@ def row_panels(counts: Iterable[int], row_in: float) -> tuple[Figure, list[Axes]
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
     """Label rows from the top down, the first at 0, without lines across; ``top`` leaves room above the first."""
-    panel.yaxis.set_major_locator(FixedLocator(range(len(labels))))
+    panel.yaxis.set_major_locator(ticker.FixedLocator(range(len(labels))))
     shown = ["\n".join(short(line, _ROW_LETTERS) for line in label.split("\n")) for label in labels]
-    panel.yaxis.set_major_formatter(FixedFormatter(shown))
+    panel.yaxis.set_major_formatter(ticker.FixedFormatter(shown))
     panel.set_ylim(len(labels) - 0.4, top)
     panel.grid(visible=False, axis="y")
     panel.tick_params(axis="y", length=0)
@@ -181,8 +173,8 @@ def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, f
     panel.annotate(text, at, xytext=offset, textcoords="offset points", **{"fontsize": 7.5, **look})
 
 
-_PLAIN: Final = FuncFormatter(lambda value, _: grouped(value, ".10g"))
-_UNLABELLED: Final = NullFormatter()
+_PLAIN: Final = ticker.FuncFormatter(lambda value, _: grouped(value, ".10g"))
+_UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
 """A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""
 _NARROW: Final = 60
@@ -201,10 +193,10 @@ def plain_log(axis: Axis) -> None:
     plain(axis)
     axis.set_minor_formatter(_PLAIN if _VERY_NARROW <= span < _NARROW else _UNLABELLED)
     if span < _VERY_NARROW:
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-        axis.set_minor_locator(NullLocator())
+        axis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
+        axis.set_minor_locator(ticker.NullLocator())
     elif span < _NARROW:
-        axis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
 
 
 def log(panel: Axes, axis: Literal["x", "y"], low: float | None = None, high: float | None = None) -> None:
@@ -326,7 +318,7 @@ def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
 def metric_axis(panel: Axes, metric: Metric) -> None:
     """Label the y axis with a metric's unit, shares in percent."""
     plain(panel.yaxis)
-    panel.yaxis.set_major_locator(MaxNLocator(4))
+    panel.yaxis.set_major_locator(ticker.MaxNLocator(4))
     panel.set_ylabel({"ms": "ms", "share": "%", "1/s": "/s"}[NATURES[metric].unit])
 
 
@@ -338,10 +330,10 @@ def drawn_value(run: RunMeasurements, key: Key) -> float | None:
 
 def change_axis(axis: Axis) -> None:
     """Label an axis of log ratios with changes: −20 %, 0, +20 %, × 3."""
-    axis.set_major_locator(FixedLocator(_ticks(*axis.get_view_interval())))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(float(value))))
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(ticker.FixedLocator(_ticks(*axis.get_view_interval())))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: _tick(float(value))))
+    axis.set_minor_locator(ticker.NullLocator())
+    axis.set_minor_formatter(ticker.NullFormatter())
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -11,9 +11,10 @@ from typing import Final
 from loadtest.analysis.anomalies import WORDS, ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import PendingJob, first_pending
-from loadtest.analysis.results import JobFigures, JobStage, Summary
+from loadtest.analysis.results import JobStage, Summary
 from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
+from loadtest.report.deciding import stage_parts
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
 from loadtest.report.page import UNKNOWN, Point, Table, TableCell, TableColumns, table_of
@@ -23,14 +24,10 @@ from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, mi
 
 def about_target(findings: Findings) -> tuple[Point, ...]:
     """Return each finding about the target as a line with an example; keys are given by index."""
-    return tuple(
-        point
-        for part in (_shape_findings, _anomaly_findings, _job_findings, _rejection_findings, _key_findings)
-        for point in part(findings)
-    )
+    return tuple(_about(findings))
 
 
-def _shape_findings(findings: Findings) -> Iterator[Point]:
+def _about(findings: Findings) -> Iterator[Point]:
     least = "At least " if findings.record.errors.beyond else ""
     for kind in RequestKind:
         groups = [one for one in findings.errors if one.kind == kind and one.reason == Reason.WRONG_SHAPE]
@@ -40,21 +37,11 @@ def _shape_findings(findings: Findings) -> Iterator[Point]:
             wrong = f"{count(sum(one.count for one in groups))}{f' of {count(sent)}' if sent is not None else ''}"
             text = f"{least}{wrong} {kind.several} got a response in another shape than documented."
             yield Point(text, ". ".join(part for part in (known, _first(groups[0].request_id)) if part))
-
-
-def _anomaly_findings(findings: Findings) -> Iterator[Point]:
     for one in findings.anomalies:
         worst = "" if one.worst_ms is None else f" ({duration_ms(one.worst_ms)} at worst)"
         worst += f" (“{one.example}”)" if one.example else ""
         text = f"{count(one.count)} of {count(one.possible)} responses gave {WORDS[one.name]}{worst}."
         yield Point(text, _first(one.request_id))
-
-
-def _first(request_id: str | None) -> str:
-    return f"The first has the trace {request_id}." if request_id else ""
-
-
-def _job_findings(findings: Findings) -> Iterator[Point]:
     ledger = findings.ledger
     strange = {
         "came back as pending after they had ended": ledger.back_to_pending,
@@ -65,19 +52,17 @@ def _job_findings(findings: Findings) -> Iterator[Point]:
     for words, number in strange.items():
         if number:
             yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
-
-
-def _rejection_findings(findings: Findings) -> Iterator[Point]:
     for name in findings.observed_429.limits:
         if found := unexplained_429s(findings, name):
             wrong = f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)}"
             yield Point(f"{wrong} came below it, and no known limiter explains them.")
-
-
-def _key_findings(findings: Findings) -> Iterator[Point]:
     for slow in findings.slow_keys:
         times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
         yield Point(f"Key {slow.key} is slow: {times} that of the other keys.", f"n = {count(slow.n)}")
+
+
+def _first(request_id: str | None) -> str:
+    return f"The first has the trace {request_id}." if request_id else ""
 
 
 _MOST: Final = 30
@@ -161,32 +146,25 @@ def slowest_table(findings: Findings) -> Table:
     return table_of("slowest", "Slowest operations", columns, slowest(findings), note)
 
 
-_Stage = tuple[str, str, JobStage]
-
-
 def job_tables(findings: Findings) -> tuple[Table, ...]:
     """Return all tables of jobs, including empty tables."""
     return _waits(findings), polling_table(findings), _pending_jobs(findings)
 
 
-def _stages(findings: Findings) -> list[_Stage]:
+def _stages(findings: Findings) -> list[tuple[str, str, JobStage]]:
     """Return (traffic, stage, figures) of each stage that submits jobs."""
-    return [
-        (name, stage, part)
-        for name, figures in findings.metrics.traffic.items()
-        if isinstance(figures, JobFigures)
-        for stage, part in figures.stages.items()
-    ]
+    parts = ((part.traffic, part.stage, part.figures) for part in stage_parts(findings))
+    return [(traffic, stage, figures) for traffic, stage, figures in parts if isinstance(figures, JobStage)]
 
 
 def _waits(findings: Findings) -> Table:
-    def queue(name: str, row: _Stage) -> TableCell:
+    def queue(name: str, row: tuple[str, str, JobStage]) -> TableCell:
         return _between(row[2].queue_wait_lower_ms, row[2].queue_wait_upper_ms, name)
 
-    def result(name: str, row: _Stage) -> TableCell:
+    def result(name: str, row: tuple[str, str, JobStage]) -> TableCell:
         return _between(row[2].time_to_result_lower_ms, row[2].time_to_result_ms, name)
 
-    columns: TableColumns[_Stage] = {
+    columns: TableColumns[tuple[str, str, JobStage]] = {
         "Traffic": lambda row: entry_name(findings, row[0]),
         "Stage": lambda row: row[1],
         "#Jobs ended": lambda row: row[2].poll_lag_upper_ms.n,
@@ -218,10 +196,10 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 def polling_table(findings: Findings) -> Table:
     """Return polls per job and their share of the retrieval limit, by traffic entry and stage."""
 
-    def polls(name: str, row: _Stage) -> TableCell:
+    def polls(name: str, row: tuple[str, str, JobStage]) -> TableCell:
         return statistic(row[2].polls, name, lambda value: measured(value, "number"))
 
-    columns: TableColumns[_Stage] = {
+    columns: TableColumns[tuple[str, str, JobStage]] = {
         "Traffic": lambda row: entry_name(findings, row[0]),
         "Stage": lambda row: row[1],
         "#Polls of a job: mean": partial(polls, "mean"),

@@ -9,13 +9,13 @@ from xml.etree import ElementTree as ET
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.report import write
 from loadtest.report.page import Page
+from loadtest.report.run import make
 
 
 def made(directory: Path) -> tuple[dict[str, Any], ET.Element, dict[str, Any], dict[str, dict[str, str]]]:
     """metrics.json, the JUnit suite, the metrics of load-performance.json, and the rows of stats.csv by name."""
-    write.make(directory, plots=False)
+    make(directory, plots=False)
     return read(directory)
 
 

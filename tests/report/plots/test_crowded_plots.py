@@ -11,7 +11,7 @@ from matplotlib.text import Annotation
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.report.plots import draw_all, execution, lag, limits, response_time
+from loadtest.report.plots import draw_all, execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import DOT, styled
 
@@ -45,7 +45,7 @@ def overlapping(texts: list[Any]) -> list[tuple[str, str]]:
     return [(one, other) for (one, a), (other, b) in combinations(boxes, 2) if a.overlaps(b)]
 
 
-@pytest.mark.parametrize("draw", [limits.draw_rates, lag.draw], ids=["rates", "lag"])
+@pytest.mark.parametrize("draw", [limits.draw_rates, operations.draw_lag], ids=["rates", "lag"])
 def test_names_of_stages_stand_apart(crowded: Findings, draw: Any) -> None:
     """Names of stages that begin together are cut down to what there is room for."""
     axes = drawn(crowded, draw).axes[0]
@@ -71,7 +71,7 @@ def test_a_legend_of_many_entries_stays_inside(tmp_path: Path) -> None:
         for k in range(7)
     }
     rows = maker.Simulation(traffic).run()
-    figure = drawn(maker.findings(tmp_path / "run", maker.info(traffic), rows), lag.draw)
+    figure = drawn(maker.findings(tmp_path / "run", maker.info(traffic), rows), operations.draw_lag)
     box, page = figure.legends[0].get_window_extent(), figure.bbox
     assert box.x0 >= page.x0
     assert box.x1 <= page.x1

@@ -15,7 +15,7 @@ from loadtest.errors import InputError
 from loadtest.record.run_info import LimitInfo
 from loadtest.report import plots
 from loadtest.report.plots import drawing as data
-from loadtest.report.plots import execution, lag, limits, response_time
+from loadtest.report.plots import execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 
@@ -145,7 +145,7 @@ def test_all_lags_are_shown_as_they_are_distributed(tmp_path: Path) -> None:
     entry = maker.plan("sync_run", [maker.stage("within", 0, 10, 10)], offered=100)
     found = maker.findings(tmp_path / "run", maker.info({"t": entry}), rows)
     with styled("x"):
-        figure = drawn(lag.draw(found)).figure
+        figure = drawn(operations.draw_lag(found)).figure
     shares = {str(line.get_label()): dict(zip(*line.get_data(), strict=True)) for line in figure.axes[1].lines[:2]}
     assert shares == {
         "all start lags": pytest.approx({1.0: 90.0, 202.0: 100.0}),

@@ -14,7 +14,7 @@ from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import usage as windows
 from loadtest.record.run_info import LimitInfo
-from loadtest.report.plots import execution, limits, response_time, slowest
+from loadtest.report.plots import execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
 
@@ -161,7 +161,7 @@ def test_the_slowest_operation_is_said_to_end_as_it_did(tmp_path: Path, outcome:
     findings = maker.findings(
         tmp_path / "run", maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 10, 1)])}), rows
     )
-    assert title(slowest.draw, findings) == f"The slowest operation, of t, {words} 70.0 ms in 1 request"
+    assert title(operations.draw_slowest, findings) == f"The slowest operation, of t, {words} 70.0 ms in 1 request"
 
 
 def test_times_are_told_by_stage_and_bars_of_one_operation_compared(tmp_path: Path) -> None:

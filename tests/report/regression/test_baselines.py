@@ -10,9 +10,7 @@ from plugins.edge_records import records
 from loadtest.cli import main
 from loadtest.compare.measurements import FILE_NAME
 from loadtest.errors import ExitCode, InputError
-from loadtest.report import write
-from loadtest.report.run import differences
-from loadtest.report.write import load_measurements
+from loadtest.report.run import differences, load_measurements, make
 
 RUN = made.a_run(made.SLOWER, 100)
 
@@ -54,17 +52,17 @@ def test_a_report_with_a_baseline(tmp_path: Path) -> None:
     """Of two real records: it is on the page and in Markdown; the verdict is as it is without."""
     info, rows = records()["one operation"]
     run = maker.save(tmp_path / "run", info, rows)
-    verdict = write.make(run, plots=False).verdict
+    verdict = make(run, plots=False).verdict
     info.id = "20250101T000000Z-earlier-000000"
     baseline = maker.save(tmp_path / "baseline", info, rows)
-    page = write.make(run, plots=False, baselines=[baseline])
+    page = make(run, plots=False, baselines=[baseline])
     assert page.verdict == verdict
     assert "Against 1 baseline" in (run / "report.html").read_text(encoding="utf-8")
     assert "Against 1 baseline" in (run / "report.md").read_text(encoding="utf-8")
     # It was measured from the record, and what the report writes is the same.
     assert not (baseline / FILE_NAME).exists()
     measured = load_measurements(baseline)
-    write.make(baseline, plots=False)
+    make(baseline, plots=False)
     assert load_measurements(baseline) == measured
 
 

@@ -9,13 +9,13 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
-from loadtest.report.plots import execution, jobs
+from loadtest.report.plots import execution, operations
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
 from loadtest.report.tables.target import job_tables, target_tables
 
 JOB: dict[str, Any] = {"operation": "async_run"}
-PLOTS = (jobs.draw_polls, execution.over_time, execution.draw_overhead)
+PLOTS = (operations.draw_polls, execution.over_time, execution.draw_overhead)
 
 
 def found(directory: Path, rows: list[Sample], operation: str = "async_run") -> Findings:

@@ -1,0 +1,278 @@
+"""Plots of single operations: polls of jobs, the slowest operations as waterfalls, and the punctuality of starts."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from loadtest import words
+from loadtest.analysis.arrivals import Lags
+from loadtest.analysis.findings import Findings
+from loadtest.analysis.results import JobFigures, JobStage
+from loadtest.analysis.run_record import Record
+from loadtest.analysis.slowest import SlowOperation
+from loadtest.contract import POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
+from loadtest.record.generator_limits import DISPATCH_LAG_MS
+from loadtest.report.deciding import deciding
+from loadtest.report.facts import start_of
+from loadtest.report.plots import marks, style
+from loadtest.report.plots.drawing import Drawing, NoData, entries
+from loadtest.report.tables.target import polling_table, slowest, slowest_table
+
+_LINES: Final[tuple[Any, ...]] = (
+    "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
+)  # fmt: skip
+_MOST_LINES: Final = 8
+"""Lines that a legend in a panel has room for, and bars beside them."""
+
+
+def _why_none(findings: Findings) -> str:
+    """Return why there is no data on jobs; empty if there is any."""
+    jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
+    if not jobs:
+        return "no traffic entry submits jobs"
+    if any(figures.time_to_result_lower_ms.n for figures in jobs):
+        return ""
+    sent = sum(figures.requests.sent for figures in jobs)
+    if not sent:
+        return "no job was submitted"
+    if sum(figures.requests.throttled for figures in jobs) == sent:
+        return "every submit got 429"
+    return "no job was accepted, or none was seen to end and none was given up"
+
+
+def draw_polls(findings: Findings) -> Drawing | NoData:
+    """Draw the distribution of polls per job, and each stage's use of the retrieval limit."""
+    if why := _why_none(findings):
+        return NoData("Polling cost", why)
+    figure, (left, right) = style.panels(2, 2.4, columns=2, share_x=False)
+    plans = {name: plan for name, plan in findings.record.info.traffic.items() if plan.operation in POLLED_OPERATIONS}
+    lines = max(len(plan.stages) for plan in plans.values())
+    by_stage = lines <= _MOST_LINES
+    names, left_out = deciding(findings, plans, _MOST_LINES // lines if by_stage else _MOST_LINES)
+    _per_job(left, findings, names, by_stage=by_stage)
+    _spent(right, figure, findings)
+    caption = "Left: jobs that ended or were given up; right: requests of each stage, by when they were sent."
+    if not by_stage:
+        caption += f" The {_MOST_LINES} stages with the highest use of the limit are shown."
+    return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
+
+
+def _per_job(panel: Axes, findings: Findings, names: Iterable[str], *, by_stage: bool) -> None:
+    record, lines, most = findings.record, cycle(_LINES), 1.0
+    for name in names:
+        stages = record.stages(traffic=name)
+        shown = {f"{name} · {stage.stage.name}": [stage] for stage in stages} if by_stage else {name: stages}
+        for label, own in shown.items():
+            polls = record.time("polls", own)
+            if not polls.n:
+                continue
+            look = {"color": style.OPERATIONS[record.info.traffic[name].operation], "ls": next(lines), "lw": 1.5}
+            style.ecdf(panel, polls, floor=None, label=style.short(label), **look)
+            most = max(most, polls.most)
+    style.plain(panel.xaxis)
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    panel.set_xlim(0, most * 1.5 + 0.5)  # a legend beside the last step
+    panel.set(xlabel="polls of a job", ylabel="share of jobs, %", title="Polls of a job")
+    panel.legend(loc="lower right")
+
+
+def _spent(panel: Axes, figure: Figure, findings: Findings) -> None:
+    stages = {name: figures.polling for name, figures in _polls_stages(findings).items()}
+    costly = sorted(stages, key=lambda name: -(stages[name].share_of_limit or 0.0))[:_MOST_LINES]
+    stages = {name: each for name, each in stages.items() if name in costly}
+    of_limit = all(each.share_of_limit is not None for each in stages.values())
+    handles: list[Any] = []
+    longest = 100.0
+    for place, each in enumerate(stages.values()):
+        share = (each.share_of_limit if of_limit else each.share_of_retrievals) or 0.0
+        everything = (each.limit_use or 0.0) if of_limit else float(bool(each.retrievals))
+        polls, rest = share * 100, (everything - share) * 100
+        handles = [
+            panel.barh(place, polls, height=0.5, color=style.OPERATIONS[Operation.ASYNC_RUN]),
+            panel.barh(place, rest, left=polls, height=0.5, color=style.OPERATIONS[Operation.RETRIEVAL], alpha=0.6),
+        ]
+        said = f"{words.count(polls)}\u00a0%" if polls > 100 else words.share(polls / 100)
+        style.note(
+            panel, f"polls {said}{style.DOT}n = {words.count(each.retrievals)}", (0, place - 0.38), (2, 0), va="center",
+            fontsize=8, zorder=4, bbox={"facecolor": style.PAPER, "edgecolor": "none", "pad": 1},
+        )  # fmt: skip
+        longest = max(longest, polls + rest)
+    style.rows(panel, [style.short(name) for name in stages], top=-0.75)
+    panel.set_xlim(0, longest * 1.05)
+    style.plain(panel.xaxis)
+    if of_limit:
+        handles.append(panel.axvline(100, color=style.INK, lw=1.0, ls=(0, (4, 2))))
+    asked = "asked of the retrieval limit" if of_limit else "of all retrievals"
+    panel.set(xlabel=f"{asked}, %", title=asked.capitalize())
+    style.keys(figure, dict(zip(("polls", "retrieves", "what the limit allows"), handles, strict=False)))
+
+
+def _polls_stages(findings: Findings) -> Mapping[str, JobStage]:
+    for operation in POLLED_OPERATIONS:
+        if isinstance(found := findings.metrics.operations.get(operation), JobFigures):
+            return found.stages
+    return {}
+
+
+def _polls_title(findings: Findings) -> str:
+    spent = [(figures.polling, name) for name, figures in _polls_stages(findings).items() if figures.polling.retrievals]
+    if not spent:
+        return "No job was polled or retrieved"
+    most, name = max(spent, key=lambda each: each[0].share_of_limit or each[0].share_of_retrievals or 0.0)
+    text = f"In “{name}”, polls are {words.share(most.share_of_retrievals)} of the retrievals"
+    if most.share_of_limit is None:
+        return text
+    factor = most.share_of_limit
+    of = f"{words.times(factor)}{' of' if factor <= 1 else ''}"
+    return f"{text} and ask for {of} what their limit allows"
+
+
+_HALF: Final = 0.31
+"""Height of a bar, in rows."""
+_Bar = tuple[int, float, float]
+"""Row, begin and end."""
+_ENDED: Final[dict[str, str]] = {
+    Outcome.THROTTLED: "was throttled (429) after",
+    Outcome.FAILED: "failed after",
+    Outcome.TIMED_OUT: "timed out after",
+}
+
+
+def draw_slowest(findings: Findings) -> Drawing | NoData:
+    """Draw a panel per traffic entry, a row per operation and a bar per request."""
+    found = slowest(findings)
+    if not found:
+        return NoData("The slowest operations", "no operation was answered")
+    shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
+    shown, left_out = deciding(findings, shown)
+    figure, axes = style.row_panels(map(len, shown.values()), 0.21)
+    colours = dict[str, None]()
+    for panel, name, colour in entries(findings.record, axes, shown):
+        colours[colour] = None
+        _waterfall(panel, shown[name], colour)
+        style.rows(panel, [words.count(one.arrival) for one in shown[name]])
+        panel.set_xlim(0, max(one.response_ms for one in shown[name]) * 1.14)
+        style.plain(panel.xaxis)
+    axes[-1].set_xlabel(f"ms since the {start_of(findings.record)}")
+    style.keys(
+        figure,
+        {
+            "waiting for the next request": Patch(color=style.SHADE),
+            "start lag": Patch(color=style.INK),
+            "request, until its first byte": tuple(Patch(color=colour) for colour in colours),
+            "rest of its answer": tuple(Patch(color=colour, alpha=0.4) for colour in colours),
+            "429": Patch(color=style.THROTTLED),
+        },
+    )
+    caption = (
+        "Each row is an operation, by its arrival’s number, and each bar a request; gaps are poll intervals or backoff."
+    )
+    return Drawing(_slowest_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
+
+
+def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
+    """Draw all bars of a kind at once: singly they would dominate the drawing time."""
+    waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
+    lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms]
+    requests: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
+    answers: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
+    for place, one in enumerate(shown):
+        least = one.response_ms * 0.002  # what is shorter would not be seen
+        for phase in one.phases:
+            end = one.response_ms if phase.end_ms is None else phase.end_ms
+            first = end if phase.first_byte_ms is None else phase.first_byte_ms
+            ink = style.THROTTLED if phase.status == THROTTLED_STATUS else colour
+            requests[ink].append((place, phase.start_ms, max(first, phase.start_ms + least)))
+            answers[ink].append((place, first, end))
+        ended = "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
+        at = (one.response_ms, place)
+        style.note(
+            panel,
+            f"{words.duration_ms(one.response_ms)}{ended}",
+            at,
+            (4, 0),
+            va="center",
+            fontsize=7,
+            color=style.MUTED,
+        )
+    _bars(panel, waits, style.SHADE)
+    _bars(panel, lags, style.INK)
+    for ink in (colour, style.THROTTLED):
+        _bars(panel, requests[ink], ink)
+        _bars(panel, answers[ink], ink, alpha=0.4)
+
+
+def _bars(panel: Axes, bars: list[_Bar], colour: str, alpha: float = 1.0) -> None:
+    if not bars:
+        return
+    row, begin, end = np.array(bars, float).T
+    low, high = row - _HALF, row + _HALF
+    corners = np.stack([begin, low, end, low, end, high, begin, high], axis=1).reshape(-1, 4, 2)
+    panel.add_collection(PolyCollection(list(corners), color=colour, alpha=alpha, lw=0), autolim=False)
+
+
+def _slowest_title(worst: SlowOperation) -> str:
+    asked = len(worst.phases)
+    requests = "1 request" if asked == 1 else f"{words.count(asked)} requests"
+    ended = _ENDED.get(worst.outcome, "took")
+    return f"The slowest operation, of {worst.traffic}, {ended} {words.duration_ms(worst.response_ms)} in {requests}"
+
+
+_FLOOR_MS = 0.01
+"""Position of zero lag on the log scale."""
+
+
+def draw_lag(findings: Findings) -> Drawing | NoData:
+    """Draw each bin's worst lag per traffic entry, and the distribution of all lags, with the limit."""
+    record = findings.record
+    if not findings.lags:
+        return NoData("Start lag of operations", "no operation was sent")
+    figure, (panel, spread) = style.panels(2, 1.9, share_x=False)
+    shown, left_out = deciding(findings, findings.lags)
+    for name, lags in shown.items():
+        _lag_lines(panel, lags, f"{name}: worst of a bin", style.line_of(record, name))
+    worst = np.concatenate([lags.start_lag for lags in findings.lags.values()])
+    top = 4 * float(np.max(worst, where=np.isfinite(worst), initial=DISPATCH_LAG_MS))
+    panel.axhline(DISPATCH_LAG_MS, label=f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", **style.LIMIT)
+    marks.mark_stages(panel, record)
+    style.log(panel, "y", _FLOOR_MS, top)
+    panel.set_ylabel("lag, ms (log)")
+    marks.time_axis(panel, record)
+    _lag_spread(spread, record, top)
+    caption = "Start lag runs from the intended start to the first byte sent, dispatch lag (thin) from a free user on."
+    return Drawing(_lag_title(findings), caption, figure, left_out=left_out)
+
+
+def _lag_lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
+    middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
+    dots = "." if len(middles) < 12 else ""
+    for worst, more in (
+        (lags.start_lag, {"lw": 1.5, "label": label, "marker": look["marker"] or dots}),
+        (lags.dispatch_lag, {"lw": 0.7, "alpha": 0.8, "marker": dots}),
+    ):
+        panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), **{**look, "markevery": None, **more})
+
+
+def _lag_spread(panel: Axes, record: Record, top: float) -> None:
+    """Draw the empirical distribution (ECDF) of both lags over all traffic."""
+    for lag, look in (("start", {"lw": 2.6, "alpha": 0.4}), ("dispatch", {"lw": 0.9})):
+        lags = record.time(f"{lag}_lag_ms", record.stages())
+        style.ecdf(panel, lags, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)
+    panel.axvline(DISPATCH_LAG_MS, **style.LIMIT)
+    style.log(panel, "x", _FLOOR_MS, top)
+    panel.set(ylabel="at most so late, %", xlabel="lag, ms (log)")
+
+
+def _lag_title(findings: Findings) -> str:
+    lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
+    starts = findings.record.time("start_lag_ms", findings.record.stages())
+    worst = words.duration_ms(starts.most) if starts.n else words.NOTHING
+    how = "The load left on time" if lag.ok else "The generator was late"
+    return f"{how}: dispatch lag p99 {lag.value}, worst start lag {worst}"
