@@ -14,7 +14,7 @@ from plugins import record_maker as maker
 from loadtest.cli import main
 from loadtest.errors import ExitCode
 from loadtest.record import run_directory
-from loadtest.report.run import make
+from loadtest.report import run as run_page
 
 
 def make(parent: Path, day: int, *, report: bool = True) -> Path:
@@ -25,7 +25,7 @@ def make(parent: Path, day: int, *, report: bool = True) -> Path:
     info = maker.info({"t": entry}, id=name, started=f"2025-07-{day:02}T08:26:40Z")
     directory: Path = maker.save(parent / name, info, rows)
     if report:
-        make(directory, plots=False)
+        run_page.make(directory, plots=False)
     return directory
 
 
