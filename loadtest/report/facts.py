@@ -192,8 +192,8 @@ def _results(findings: Findings) -> Iterator[str]:
             continue
         upper, lower = figures.time_to_result_ms.p50, figures.time_to_result_lower_ms.p50
         if upper and lower is not None and upper - lower > _RESOLVED * upper:
-            least, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
-            vague[name] = f"{least} or more" if late else f"between {least} and {words.duration_ms(upper)}"
+            low, late = words.duration_ms(lower), "p50" in figures.time_to_result_ms.at_least
+            vague[name] = f"{low} or more" if late else f"between {low} and {words.duration_ms(upper)}"
     if vague:
         listed = "; ".join(f"{text} ({name})" if len(vague) > 1 else text for name, text in vague.items())
         exact = f"the exact moment when job results of {joined(list(vague))} became available"
