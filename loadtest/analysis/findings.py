@@ -15,7 +15,6 @@ from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.default_thresholds import UnexpectedErrors, default_thresholds
 from loadtest.analysis.frames import Run, names_of
-from loadtest.analysis.imported import describe_import
 from loadtest.analysis.intervals import MetricInterval, metric_intervals
 from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
@@ -42,7 +41,7 @@ from loadtest.analysis.slowest import Phases, SlowOperation
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, Heat, Responses, Timelines
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
-from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, thresholds_of
+from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
 
@@ -143,7 +142,7 @@ def find(record: Record) -> Findings:
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
     judged += default_thresholds(record, metrics, unexpected)
     checks = check(record, metrics.overall, even)
-    verdict = describe_import(record.info, metrics, observed_429.clauses) or decide(record.info, checks, judged)
+    verdict = describe_import(record, metrics) or decide(record.info, checks, judged)
     return Findings(
         **_once(record, expectation, metrics, verdict),
         uses=uses.result(),

@@ -1,10 +1,12 @@
 """A run's record after its first pass: counts, times and other sums, without the samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pandas as pd
@@ -17,6 +19,7 @@ from loadtest.analysis.counts import Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker, Ledger
 from loadtest.analysis.reader import scan
+from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
 from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import NOT_FOUND, TimeDistributions
@@ -25,6 +28,10 @@ from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
 from loadtest.errors import RecordError
 from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo
+
+_CLOCK_MARGIN_S: Final = 0.1
+"""Seconds added to the clock's uncertainty, because the server decides after the request's first byte was sent."""
+_NO_CLOCK_S: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +42,6 @@ class Record:
         rows: number of readable samples.
         means: mean parts of ok operations' times, by stage.
         sent: requests for the replay of limiters.
-        shared_limits: limits of a log that all its keys were found to share.
     """
 
     directory: Path
@@ -53,7 +59,6 @@ class Record:
     slowest: Slowest
     in_time: RequestsInTime
     consistency: Consistency
-    shared_limits: set[str] = field(default_factory=set)
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -73,6 +78,25 @@ class Record:
     def limiter_requests(self) -> list[LimiterRequests]:
         """The requests that drew on each limiter that is assumed to be there."""
         return list(limiter_requests(self.sent_requests, self.info, self.assumed_limits))
+
+    @property
+    def requests_of_limits(self) -> dict[str, list[LimiterRequests]]:
+        """The same, by the limit's name."""
+        return {name: list(own) for name, own in groupby(self.limiter_requests, key=attrgetter("name"))}
+
+    @cached_property
+    def logged_limits(self) -> dict[str, LoggedLimit]:
+        """Of an imported run, each limit as its log shows it."""
+        source, spec = self.info.source, self.assumed_limits.spec
+        if source is None:
+            return {}
+        return {name: logged_limit(own, source, spec, self.clock) for name, own in self.requests_of_limits.items()}
+
+    @property
+    def clock(self) -> tuple[float, float]:
+        """The server's clock minus the client's, and its uncertainty at the time of a decision, in s."""
+        clock = self.info.clock
+        return (0.0, _NO_CLOCK_S) if clock is None else (clock.offset_s, clock.uncertainty_s + _CLOCK_MARGIN_S)
 
     @cached_property
     def requests(self) -> pd.DataFrame:
@@ -113,7 +137,7 @@ class Record:
 
     def quotas_on(self, limit: str) -> int:
         """Return a limit's number of quotas: one per key used, unless keys share it."""
-        if limit in self.shared_limits:
+        if limit in self.logged_limits and self.logged_limits[limit].shared:
             return 1
         keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))

@@ -19,6 +19,7 @@ from loadtest.analysis.results import (
     Result,
     Summary,
 )
+from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import ValidityCheck
 from loadtest.errors import ExitCode, RecordError
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, field_of
@@ -26,7 +27,7 @@ from loadtest.record.effective_scenario import UNEXPECTED_ERRORS, written_thresh
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit, parse_share
-from loadtest.words import NOTHING, counted, quantity
+from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
 """Operations sent in a threshold's scope below which it is inconclusive."""
@@ -301,6 +302,25 @@ class Verdict:
         """The verdict in one sentence, the word first."""
         word = f"Interrupted; until then {self.word}" if self.interrupted else self.word.capitalize()
         return f"{word}: {self.statement}"
+
+
+def describe_import(record: Record, metrics: RunFigures) -> Verdict | None:
+    """Return an imported run's requests, 429s and limits in place of a verdict; None for another run."""
+    if (source := record.info.source) is None:
+        return None
+    by_operation = {name: figures.requests for name, figures in metrics.operations.items()}
+    sent = ", ".join(f"{name} {one.sent:,}" for name, one in by_operation.items())
+    parts = [f"{counted(metrics.overall.requests.sent, 'request')}: {sent}"]
+    parts += [f"{counted(source.unknown_lines, 'line')} not understood"] if source.unknown_lines else []
+    parts += [f"{counted(source.other_lines, 'request')} of other paths"] if source.other_lines else []
+    rejected = [
+        f"{one.throttled:,} of {one.sent:,} on {name} ({percent(one.throttled / one.sent)})"
+        for name, one in by_operation.items()
+        if one.throttled
+    ]
+    limits = "; ".join(limit.words for limit in record.logged_limits.values())
+    lines = (f"{'; '.join(parts)}.", f"429s: {', '.join(rejected) or 'none'}.", f"Limits: {limits}.")
+    return Verdict("imported", lines[0], lines, ExitCode.PASS)
 
 
 def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> Verdict:

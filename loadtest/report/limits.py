@@ -8,7 +8,6 @@ the bottleneck: the target rejects for another reason, or another client shares 
 from typing import Final, Literal, NamedTuple
 
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.expected_429 import clock
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
 from loadtest.analysis.results import JobFigures
 from loadtest.analysis.validity import OF_GENERATOR
@@ -123,7 +122,7 @@ def window_phase(findings: Findings) -> str:
     if shift is None or record.info.epoch_unix_ns is None:
         return ""
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})
-    unsure = record.info.clock.uncertainty_s if record.info.clock else clock(record.info)[1]
+    unsure = record.info.clock.uncertainty_s if record.info.clock else record.clock[1]
     begun = ", ".join(
         f"{record.info.window_phase_s(window, shift):.1f} s into a window of {seconds(window)}"
         for window in windows

@@ -28,12 +28,9 @@ from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import BAR
 from loadtest.limits.replays import VECTORISED, replay
 from loadtest.record.effective_scenario import written_entry
-from loadtest.record.run_info import RunInfo, StagePlan
+from loadtest.record.run_info import StagePlan
 from loadtest.units import Limit
 
-_CLOCK_MARGIN_S: Final = 0.1
-"""Seconds added to the clock's uncertainty, because the server decides after the request's first byte was sent."""
-_NO_CLOCK_S: Final = 0.5
 _STEPS: Final = 41
 _MOST_WINDOWS: Final = 1_000_000
 _TOO_MANY: Final = 200_000
@@ -91,7 +88,7 @@ def expect(record: Record) -> Expectation:
     groups = record.limiter_requests
     if not groups:
         return Expectation(nothing, why_not="no limit is assumed for these requests")
-    agreed, shift, decisions = _fit(assumed_limits, groups, info)
+    agreed, shift, decisions = _fit(assumed_limits, groups, record.clock)
     judged = sum(int(group.answered.sum()) for group in groups)
     rejected, agreed_as_sent, reordered = nothing.copy(), 0, 0
     for group, allowed in zip(groups, decisions, strict=True):
@@ -114,9 +111,9 @@ _Tried = tuple[int, float, list[Bools]]
 """The number of observed decisions that a replay predicts, the clock shift, and each limiter's decisions."""
 
 
-def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: RunInfo) -> _Tried:
+def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], clock: tuple[float, float]) -> _Tried:
     """Return the replay that agrees best, in a tie with the shift nearest to the measured clock offset."""
-    offset, reach = clock(info)
+    offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, groups, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
@@ -137,13 +134,6 @@ def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], info: Run
             if found[0] > best[0]:
                 best = found
     return _try(assumed_limits.spec, whole, best[1])
-
-
-def clock(info: RunInfo) -> tuple[float, float]:
-    """Return the server's clock minus the client's, and its uncertainty at the time of a decision, in s."""
-    if info.clock is None:
-        return 0.0, _NO_CLOCK_S
-    return info.clock.offset_s, info.clock.uncertainty_s + _CLOCK_MARGIN_S
 
 
 def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: float = 0.0) -> _Tried:

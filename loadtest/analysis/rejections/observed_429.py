@@ -3,7 +3,6 @@
 None of them affects the verdict, which depends only on the assumed limiter's expectation and on thresholds.
 """
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -12,8 +11,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.analysis.imported import logged_limit
-from loadtest.analysis.rejections.expected_429 import Expectation, clock
+from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.interference import Interference, interference
 from loadtest.analysis.rejections.recovery import (
     RateHeaders,
@@ -24,7 +22,7 @@ from loadtest.analysis.rejections.recovery import (
     recovery,
     retry_after,
 )
-from loadtest.analysis.rejections.sent_requests import MOST, LimiterRequests, join
+from loadtest.analysis.rejections.sent_requests import MOST, decision_delay, join
 from loadtest.analysis.rejections.usage import AcceptedWindows, WindowCounts, accepted_windows
 from loadtest.analysis.results import Count, Proportion, Result, result_of
 from loadtest.analysis.run_record import Record
@@ -35,9 +33,6 @@ from loadtest.limits.fits import BAR, Fit, Fitted, compare_with
 from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
-_LEAST_S: Final = 0.001
-_MOST_S: Final = 0.25
-"""Bounds in seconds of a request's time to the server."""
 NO_CODE: Final = "none"
 """Error code of a 429 without an error code."""
 
@@ -170,19 +165,12 @@ class LimitObserved429(LimitResult, frozen=True, kw_only=True):
     inference: Inference
     fit: Fit | None
     accepted: AcceptedWindows | None
-    words: str = ""
-    """Of an imported run, a clause about the limit."""
 
 
 class Observed429(Observed429Result, frozen=True, kw_only=True):
     """Facts about the 429s of all limits."""
 
     limits: Mapping[str, LimitObserved429]
-
-    @property
-    def clauses(self) -> list[str]:
-        """Of an imported run, a clause about each limit."""
-        return [limit.words for limit in self.limits.values()]
 
     def result(self) -> Observed429Result:
         limits = {name: result_of(LimitResult, each) for name, each in self.limits.items()}
@@ -196,24 +184,15 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
     if not len(sent) or record.info.epoch_unix_ns is None:
         why = "the run never reached its epoch" if len(sent) else "no request was sent"
         return found(limits={}, interference=[], complete=True, why_not=why)
-    groups: defaultdict[str, list[LimiterRequests]] = defaultdict(list)
-    for group in record.limiter_requests:
-        groups[group.name].append(group)
     places, texts = record.sent.rate_headers()
     headers = dict(zip(places.tolist(), texts, strict=True))
     wrong = np.zeros(len(sent), bool)
     limits = {}
-    for name, of_limit in groups.items():
-        tolerance, inferred, words = _tolerance(of_limit), None, ""
-        if (source := record.info.source) is None:
-            requests = join(of_limit, tolerance)
-        else:
-            logged = logged_limit(of_limit, source, record.assumed_limits.spec, tolerance, clock(record.info))
-            requests, inferred, words = logged.requests, logged.inference, logged.words
-            if logged.shared:
-                record.shared_limits.add(name)
-        looked, fit = _look(record, expectation, requests, headers, inferred)
-        limits[name] = msgspec.structs.replace(looked, words=words)
+    for name, groups in record.requests_of_limits.items():
+        logged = record.logged_limits.get(name)
+        requests = join(groups, decision_delay(groups)) if logged is None else logged.requests
+        inferred = infer(requests, record.assumed_limits.spec, *record.clock) if logged is None else logged.inference
+        limits[name], fit = _look(record, expectation, requests, headers, inferred)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
@@ -226,14 +205,12 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
 
 
 def _look(
-    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str], inferred: Inference | None
+    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str], inferred: Inference
 ) -> tuple[LimitObserved429, Fit]:
-    spec, (offset, reach) = record.assumed_limits.spec, clock(record.info)
-    inferred = inferred or infer(requests, spec, offset, reach)
     fit, shift = inferred.assumed, expectation.shift_s
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
-        fit = compare_with(requests, spec, offset if shift is None else shift)
+        fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
     rows = record.sent_requests[["start", "status", "error_code", "retry_after"]]
     rows = rows.iloc[requests.place[requests.judged]]
     since_epoch, codes = np.full(len(requests.times), np.nan), np.full(len(requests.times), -1)
@@ -260,16 +237,11 @@ def _look(
         inference=inferred,
         fit=None if expectation.why_not is not None else fit,
         accepted=accepted,
-        retry_after=retry_after(requests, codes, record.sent.retry_after, unix_s, (offset, reach)),
+        retry_after=retry_after(requests, codes, record.sent.retry_after, unix_s, record.clock),
         headers=rate_headers(requests, headers),
         recovery=recovery(requests),
     )
     return looked, fit
-
-
-def _tolerance(groups: list[LimiterRequests]) -> float:
-    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
-    return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
 
 def _inferred(found: Inference) -> InferenceResult:

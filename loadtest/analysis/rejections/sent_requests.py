@@ -124,6 +124,9 @@ BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
 """Minimum number of requests to one limiter that make a burst, within the gap and span above."""
+_LEAST_S: Final = 0.001
+_MOST_S: Final = 0.25
+"""Bounds in seconds of a request's time to the server."""
 _SILENCE: Final = 50
 """Idle windows between two limiters in a log: a bucket in debt needs 2 × burst ÷ N windows to refill."""
 _NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
@@ -225,6 +228,12 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
     piece = ((times - first) // BURST_SPAN_S).astype(int)
     bursts = np.cumsum(apart | (np.diff(piece, prepend=0) != 0))
     return bursts, np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
+
+
+def decision_delay(groups: list[LimiterRequests]) -> float:
+    """Return the longest time from a request's start to the decision, in s: the 90th percentile of 429s' durations."""
+    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
+    return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
 
 def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:

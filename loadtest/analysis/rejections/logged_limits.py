@@ -1,4 +1,4 @@
-"""The description of an imported run, which has no verdict: requests, 429s, and the limits inferred from them.
+"""The limits of an imported run, inferred from the 429s of its log.
 
 A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A count
 is stated only if the decisions exclude every count that differs by more than 3 %.
@@ -11,19 +11,15 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
-from loadtest.analysis.verdict import Verdict
+from loadtest.analysis.rejections.sent_requests import LimiterRequests, decision_delay, join
 from loadtest.arrays import Floats, Ints
-from loadtest.errors import ExitCode
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import SIGNIFICANT, sign_test
 from loadtest.limits.inference import Inference, infer
 from loadtest.limits.intervals import count_interval
 from loadtest.limits.loads import RequestLog
 from loadtest.record.log_source import SourceInfo
-from loadtest.record.run_info import RunInfo
-from loadtest.words import count, counted, percent, share
+from loadtest.words import count, share
 
 _SURE: Final = 0.03
 """Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
@@ -49,11 +45,7 @@ class LoggedLimit:
 
 
 def logged_limit(
-    groups: list[LimiterRequests],
-    source: SourceInfo,
-    assumed: LimiterSpec,
-    delay_s: float,
-    clock: tuple[float, float],
+    groups: list[LimiterRequests], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
     """Infer a limit of a log.
 
@@ -61,10 +53,11 @@ def logged_limit(
         groups: its requests by key.
         source: the log.
         assumed: the assumed limiter.
-        delay_s: longest time from a request's start to the decision.
         clock: the server's clock minus the log's, and its uncertainty, in s.
     """
-    tolerance, name = _tolerance(source, delay_s), groups[0].name
+    tolerance, name = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s), groups[0].name
+    if source.stamp == "end" and not source.service_times:
+        tolerance += _HELD_S
     each = join(groups, tolerance)
     logs = [each] if len(groups) == 1 else [each, join([_together(groups)], tolerance)]
     found = [(log, infer(log, assumed, *clock)) for log in logs]
@@ -108,12 +101,6 @@ def _better(found: list[_Found]) -> list[_Found]:
         wrong.append(set(judged.place[missed & judged.judged].tolist()))
     fewer = [len(wrong[1] - wrong[0]), len(wrong[0] - wrong[1])]
     return [one for place, one in enumerate(fitting) if sign_test(fewer[1 - place], fewer[place]) > SIGNIFICANT]
-
-
-def _tolerance(source: SourceInfo, delay_s: float) -> float:
-    """Return the longest time from a logged start to the decision, in s."""
-    tolerance = delay_s + (source.grain_s if source.coarse else 2 * source.grain_s)
-    return tolerance + (_HELD_S if source.stamp == "end" and not source.service_times else 0.0)
 
 
 def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
@@ -162,33 +149,3 @@ def _why(source: SourceInfo, inference: Inference) -> str:
     if inference.word == "none":
         return f"no known limiter explains its {share(inference.rejected / inference.n)} of 429s"
     return "too few 429s, or too many counts explain them"
-
-
-def describe_import(info: RunInfo, metrics: RunFigures, limits: Sequence[str]) -> Verdict | None:
-    """Return an imported run's requests, 429s and limits in place of a verdict; None for another run.
-
-    Args:
-        info: the run.
-        metrics: its figures.
-        limits: a clause about each limit.
-    """
-    if (source := info.source) is None:
-        return None
-    by_operation = {name: figures.requests for name, figures in metrics.operations.items()}
-    sent = ", ".join(f"{name} {one.sent:,}" for name, one in by_operation.items())
-    left_out = [
-        f"{counted(number, what)} {why}"
-        for number, what, why in (
-            (source.unknown_lines, "line", "not understood"),
-            (source.other_lines, "request", "of other paths"),
-        )
-        if number
-    ]
-    requests = "; ".join([f"{counted(metrics.overall.requests.sent, 'request')}: {sent}", *left_out])
-    rejected = [
-        f"{one.throttled:,} of {one.sent:,} on {name} ({percent(one.throttled / one.sent)})"
-        for name, one in by_operation.items()
-        if one.throttled
-    ]
-    lines = (f"{requests}.", f"429s: {', '.join(rejected) or 'none'}.", f"Limits: {'; '.join(limits)}.")
-    return Verdict("imported", lines[0], lines, ExitCode.PASS)
