@@ -13,10 +13,9 @@ from itertools import combinations
 from typing import Final, Literal
 
 import msgspec
-import numpy as np
 
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.relative import ArrivalValues, ComparedStages, Values, difference
+from loadtest.analysis.relative import ArrivalValues, Stages, Values, difference, statistic_of
 from loadtest.analysis.results import Count, CountedFigures, Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure
@@ -24,8 +23,7 @@ from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
 from loadtest.record.effective_scenario import WrittenComparison, written_comparisons
 from loadtest.record.run_info import RunInfo
-from loadtest.stats.differences import Difference, Estimate, estimate_mean, estimate_percentile, estimate_share
-from loadtest.stats.order_statistics import QUANTILES, rank
+from loadtest.stats.differences import Difference, estimate, figure_of
 from loadtest.units import Unit
 
 _ERROR: Final = 0.05
@@ -186,9 +184,7 @@ class _Maker:
             sides=[self._side(name) for name in names],
             differences=differences,
             thinned=self.values.cut,
-            bursts=any(
-                self.record.vocabulary.stage_keys[index].stage.burst for name in names for index in self._stages(name)
-            ),
+            bursts=any(key.stage.burst for name in names for key in self._stages(name)),
         )
         return found if effect else _chosen(found)
 
@@ -197,10 +193,9 @@ class _Maker:
             return self.metrics.traffic[name]
         return self.metrics.traffic[self.written.entry].stages[name]
 
-    def _stages(self, name: str) -> list[int]:
-        stages = self.record.stages(traffic=self.written.entry or name)
-        chosen = stages if self.written.entry is None else [key for key in stages if key.stage.name == name]
-        return self.record.stage_indices(chosen)
+    def _stages(self, name: str) -> Stages:
+        entry = self.written.entry
+        return self.record.stages(traffic=name) if entry is None else self.record.stages(traffic=entry, stage=name)
 
     def _side(self, name: str) -> ComparedSide:
         figures = self._figures(name)
@@ -209,8 +204,8 @@ class _Maker:
         return ComparedSide(name=name, sent=figures.operations.sent, ok=figures.operations.ok, figures=made)
 
     def _difference(self, metric: str, base: str, head: str, confidence: float) -> SideDifference:
-        one, other = (ComparedStages(self.written.entry or name, self._stages(name)) for name in (base, head))
-        found = difference(metric, self.record.info, self.values, (one, other), whole=True, confidence=confidence)
+        sides = self._stages(base), self._stages(head)
+        found = difference(metric, self.record.info, self.values, sides, whole=True, confidence=confidence)
         if found is None:
             first, second = (measure(metric, self._figures(name)) for name in (base, head))
             known = first.value is not None and second.value is not None
@@ -234,19 +229,10 @@ def _figure(metric: str, values: Values | None, figures: CountedFigures) -> Side
         measured = measure(metric, figures)
         why = "a count or a rate has no interval" if measured.value is not None else "nothing to measure"
         return SideFigure(metric=metric, unit=unit, value=measured.value, n=measured.n or 0, why=why)
-    numbers, statistic = values.numbers, metric.rpartition(".")[2]
+    numbers, statistic = values.numbers, statistic_of(metric)
     if not numbers.size:
         return SideFigure(metric=metric, unit=unit, value=None, n=0, why="nothing to measure")
-    found: Estimate | None
-    if statistic in QUANTILES:
-        found = estimate_percentile(numbers, QUANTILES[statistic])
-        plain = float(np.sort(numbers)[rank(numbers.size, QUANTILES[statistic]) - 1])
-    elif statistic == "max":
-        found, plain = None, float(numbers.max())
-    else:
-        found = estimate_share(numbers) if unit == "share" else estimate_mean(numbers)
-        plain = float(numbers.mean())
-    value = plain if found is None else found.value
+    found, value = estimate(numbers, statistic), figure_of(numbers, statistic)
     return SideFigure(
         metric=metric,
         unit=unit,

@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,7 +15,8 @@ from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary, tally
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import response_time, start_lag, submit_time
-from loadtest.arrays import Bools
+from loadtest.arrays import Bools, Ints
+from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, RequestKind
 from loadtest.record.run_info import RunInfo
 
@@ -189,46 +191,89 @@ _RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
 
 
 class RequestsInTime:
-    """Counter of each traffic entry's requests by stretch, the time between any two neighbouring stage boundaries.
+    """Counter of requests by stretch, the time between any two neighbouring stage boundaries.
 
     A request counts at its send time, because it draws on the quota of that moment. A poll for a stage's last jobs may
-    fall in the next stage, or in the drain, which is in no figure. Memory: 32 bytes per entry and stretch.
+    fall in the next stage, or in the drain, which is in no figure.
     """
 
-    def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:
+    def __init__(self, vocabulary: Vocabulary, info: RunInfo, assumed: AssumedLimits) -> None:
         self._entries = vocabulary.entries
         ends = {t for key in vocabulary.stage_keys for t in (key.stage.start_s, key.stage.end_s)}
         self._edges = np.array(sorted(ends))
-        self._counts = np.zeros((len(vocabulary.entries), max(0, len(ends) - 1), 4), np.int64)
+        shape = len(KINDS), max(0, len(ends) - 1)
+        self._counts = np.zeros((len(vocabulary.entries), 3, *shape), np.int64)
+        """Requests, accepted requests and 429s by entry, kind and stretch."""
+        self._keys = info.keys if info.keys > 1 and assumed.per_key else 0
+        self._by_key = np.zeros((2, self._keys, *shape), np.int64)
+        """Requests and 429s by key, kind and stretch, if keys have their own quotas."""
+        self._held = np.zeros(shape)
+        """For a concurrency limit, seconds of accepted requests by kind and stretch."""
+        self._concurrency = assumed.spec.algorithm == CONCURRENCY
         cut_short = info.end != "finished" and info.elapsed_s is not None
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
 
     def add(self, chunk: Chunk) -> None:
+        size = self._held.size
         for stage_index, rows in chunk.requests.by_stage:
-            seconds = rows.floats("start") / 1e9
+            seconds, kind, status = rows.floats("start") / 1e9, rows.words("kind"), rows.floats("status")
             stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
-            kind, status = rows.words("kind"), rows.floats("status")
-            accepted = ~np.isnan(status) & (status != THROTTLED_STATUS)
-            counts = self._counts[chunk.vocabulary.entry_of[stage_index]]
-            for place, some in enumerate((kind == _RETRIEVE, kind == _POLL, None, accepted)):
-                tally(counts[:, place], stretch if some is None else stretch[some])
+            cell = np.where(stretch < 0, -1, kind * self._held.shape[1] + stretch)
+            throttled = status == THROTTLED_STATUS
+            accepted = ~np.isnan(status) & ~throttled
+            for counts, some in zip(
+                self._counts[chunk.vocabulary.entry_of[stage_index]], (slice(None), accepted, throttled), strict=True
+            ):
+                tally(counts.reshape(-1), cell[some])
+            if self._keys:
+                key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
+                # Keys beyond the run's own occur only in invalid records.
+                cell = np.where((cell < 0) | (key >= self._keys), -1, key * size + cell)
+                tally(self._by_key[0].reshape(-1), cell)
+                tally(self._by_key[1].reshape(-1), cell[throttled])
+            if self._concurrency:
+                end = np.minimum(rows.floats("end") / 1e9, self._until_s)
+                answered = ~throttled & ~np.isnan(end)
+                begin, end, kind = seconds[answered], end[answered], kind[answered]
+                for place, (low, high) in enumerate(pairwise(self._edges)):
+                    held = np.maximum(np.minimum(end, high) - np.maximum(begin, low), 0.0)
+                    self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
+
+    def used(self, kinds: list[int], begin_s: float, end_s: float) -> "LimitUse":
+        """Return the requests of some kinds in the stretches that begin within a time."""
+        on = (self._edges[:-1] >= begin_s) & (self._edges[:-1] < end_s)
+        sent, _, throttled = self._counts[:, :, kinds][..., on].sum(axis=(0, 2, 3)).tolist()
+        by_key = self._by_key[:, :, kinds][..., on].sum(axis=(2, 3))
+        return LimitUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
 
     def retrievals(self, planned: Sequence[StageKey]) -> int:
         """Return the polls and retrieves of all traffic while any of some stages was on."""
         on = self._on(planned).any(axis=0)
-        return int(self._counts[:, on, :2].sum())
+        return int(self._counts[:, 0, [_RETRIEVE, _POLL]][..., on].sum())
 
     def sent(self, planned: Sequence[StageKey]) -> dict[str, int]:
         """Return the requests that entries sent during their own stages, by the names of their counts."""
-        sums = self._counts[self._on(planned)].sum(axis=0).tolist()
-        return dict(
-            zip(("requests.retrieves", "requests.polls", "requests.sent", "requests.accepted"), sums, strict=True)
-        )
+        counts = np.moveaxis(self._counts, -1, 1)[self._on(planned)].sum(axis=0)
+        return {
+            "requests.retrieves": int(counts[0, _RETRIEVE]),
+            "requests.polls": int(counts[0, _POLL]),
+            "requests.sent": int(counts[0].sum()),
+            "requests.accepted": int(counts[1].sum()),
+        }
 
     def _on(self, planned: Sequence[StageKey]) -> Bools:
         """Return ``[entry, stretch]``, whether any of an entry's stages among some was on."""
-        on = np.zeros(self._counts.shape[:2], bool)
+        on = np.zeros((len(self._entries), self._held.shape[1]), bool)
         for name, stage, *_ in planned:
             inside = (stage.start_s <= self._edges[:-1]) & (self._edges[1:] <= stage.end_s)
             on[self._entries.index(name)] |= inside
         return on
+
+
+class LimitUse(NamedTuple):
+    """Requests and 429s, the same by key if keys have their own quotas, and the seconds of accepted requests."""
+
+    sent: int
+    throttled: int
+    by_key: Ints
+    held_s: float

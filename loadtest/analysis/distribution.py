@@ -120,6 +120,10 @@ class Distribution:
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
+    def nearest(self, quantile: float) -> float:
+        """Return a percentile by nearest rank, for any n but zero."""
+        return float(self.at([rank(self.n, quantile)])[0])
+
     def at(self, ranks: Sequence[int] | Ints) -> Floats:
         places = np.asarray(ranks, np.int64)
         if self.counts is None:

@@ -23,7 +23,7 @@ from loadtest.analysis.reader import Visitor, scan
 from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
-from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, LimitUses
+from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, limit_uses
 from loadtest.analysis.relative import ArrivalValues, judge_any, referred_entries
 from loadtest.analysis.results import (
     CountedFigures,
@@ -127,7 +127,7 @@ def find(record: Record) -> Findings:
     """
     observed_429 = look_into(record, expectation := expect(record))
     metrics = compute(record, expectation)
-    uses, rates = LimitUses(record), LimitRates(record, expectation)
+    rates = LimitRates(record, expectation)
     evenness = Evennesses(record.vocabulary, record.arrivals)
     lags = WorstLags(record.vocabulary, record.counts, record.covered_s)
     retried, timelines = Retried(record), Timelines(record)
@@ -136,7 +136,7 @@ def find(record: Record) -> Findings:
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     unexpected = UnexpectedErrors(record.vocabulary, record.info)
-    visitors: list[Visitor] = [uses, evenness, rates, timelines, lags, phases, retried, keys, blocks]
+    visitors: list[Visitor] = [evenness, rates, timelines, lags, phases, retried, keys, blocks]
     scan(record.directory, record.vocabulary, [*visitors, values, unexpected])
     intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
@@ -145,7 +145,7 @@ def find(record: Record) -> Findings:
     verdict = describe_import(record, metrics) or decide(record.info, checks, judged)
     return Findings(
         **_once(record, expectation, metrics, verdict),
-        uses=uses.result(),
+        uses=limit_uses(record),
         evenness=even,
         rates=rates.by_limit,
         responses=timelines.responses(),

@@ -17,15 +17,16 @@ Statistics 1991). ``bench/README.md`` has the coverage.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
+import msgspec
 import numpy as np
 
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.rejections.expected_429 import Expectation, PhaseRange, depends_on_phase, phase_ranges, waits
-from loadtest.analysis.results import Count, NotNegative, Result, Summary
+from loadtest.analysis.results import Count, NotNegative, Result, Summary, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.time_blocks import EXECUTION, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
 from loadtest.arrays import Ints
@@ -60,33 +61,41 @@ _LATE: Final = "it is below the generator’s own dispatch lag p95: the machine 
 _Kind = Literal["phases", "blocks", "phases and blocks"]
 
 
-class MetricInterval(Result, frozen=True, kw_only=True):
+class FoundInterval(Result, frozen=True):
+    """An interval, or the reason for its absence.
+
+    Attributes:
+        effective_n: equivalent number of independent values; null if unknown.
+        why_not: reason for a missing interval; empty otherwise.
+        kind: ``phases``: the range of the same sends at 95 % of other start seconds, by a replay of the assumed
+            limiter; ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the
+            first, combined with the second for the share of accepted operations that end well; null without an
+            interval.
+        phases: number of replayed phases; null without a replay.
+    """
+
+    low: float | None = None
+    high: float | None = None
+    effective_n: NotNegative | None = None
+    why_not: str = ""
+    kind: _Kind | None = None
+    phases: Count | None = None
+
+
+class MetricInterval(FoundInterval, frozen=True, kw_only=True):
     """Uncertainty of one figure of a traffic entry in a stage.
 
     Attributes:
         metric: named as in thresholds.
         value: in ms, per second, or a share.
-        kind: ``phases``: the range of the same sends at 95 % of other start seconds, by a replay of the assumed
-            limiter; ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the
-            first, combined with the second for the share of accepted operations that end well; null without an
-            interval.
         n: values, or operations.
-        effective_n: equivalent number of independent values; null if unknown.
-        phases: number of replayed phases; null without a replay.
-        why_not: reason for a missing interval; empty otherwise.
     """
 
     traffic: str
     stage: str
     metric: str
     value: float
-    kind: _Kind | None = None
-    low: float | None = None
-    high: float | None = None
     n: Count
-    effective_n: NotNegative | None = None
-    phases: Count | None = None
-    why_not: str = ""
 
 
 def metric_intervals(
@@ -97,7 +106,7 @@ def metric_intervals(
     ranges, replayed = phase_ranges(record, expectation), expectation.why_not is None
     for key in record.stages():
         at = ranges.get(key.place, _NONE)
-        stage = _Stage(record, key, metrics, blocks.get(key.place), at, replayed=replayed)
+        stage = _Stage(record, key, metrics, blocks.stages.get(key.place), at, replayed=replayed)
         found.extend(stage.intervals())
     return found
 
@@ -105,17 +114,6 @@ def metric_intervals(
 def find_interval(intervals: Sequence[MetricInterval], traffic: str, stage: str, metric: str) -> MetricInterval | None:
     """Return the interval of a figure; None where the figure has no value."""
     return next((one for one in intervals if (one.traffic, one.stage, one.metric) == (traffic, stage, metric)), None)
-
-
-class FoundInterval(NamedTuple):
-    """An interval, or the reason for its absence; fields as those of ``MetricInterval``."""
-
-    low: float | None = None
-    high: float | None = None
-    effective_n: float | None = None
-    why_not: str = ""
-    kind: _Kind | None = None
-    phases: int | None = None
 
 
 _CONSTANT: Final = FoundInterval(why_not=CONSTANT)
@@ -168,7 +166,7 @@ class _Stage:
 
     def _of(self, metric: str, value: float, n: int, found: FoundInterval) -> MetricInterval:
         traffic, stage = self._key.traffic, self._key.stage.name
-        return MetricInterval(traffic=traffic, stage=stage, metric=metric, value=value, n=n, **found._asdict())
+        return result_of(MetricInterval, found, traffic=traffic, stage=stage, metric=metric, value=value, n=n)
 
     def _depends(self, over_phases: PhaseRange) -> str:
         plan, assumed = self._key.stage, self._record.assumed_limits
@@ -207,7 +205,7 @@ class _Stage:
         found = share_interval(*counts(self._blocks), self._pace)
         if found.low is None or found.high is None:
             return found
-        return found._replace(low=found.low * whole, high=found.high * whole)
+        return msgspec.structs.replace(found, low=found.low * whole, high=found.high * whole)
 
     def _goodput(self) -> FoundInterval:
         """Return the interval for the schedule's offered load: the share of accepted operations that end well."""

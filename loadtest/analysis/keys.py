@@ -4,14 +4,14 @@ Records hold only the index of a key. Arrivals use the keys of their traffic ent
 stages and moments. The target therefore causes the differences between keys.
 """
 
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from msgspec import Meta
 
 from loadtest.analysis.distribution import Distribution, Distributions, percentile
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.results import Count, Result
+from loadtest.analysis.results import Count, Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
@@ -21,8 +21,8 @@ _SLOWER: Final = 1.5
 """Minimum factor of a slow key. Different work per key may cause a smaller factor."""
 
 
-class Slower(NamedTuple):
-    """A significantly longer time: ``p50`` if it is longer, else ``p95``."""
+class Slower(Result, frozen=True):
+    """A significantly longer time than all others together: ``p50`` if it is longer, else ``p95``."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -58,22 +58,12 @@ class KeyFigures(Result, frozen=True, kw_only=True):
     response_time_ms: KeyPercentiles
 
 
-class SlowKey(Result, frozen=True, kw_only=True):
-    """A key that is significantly slower than the others of its traffic entry.
-
-    Attributes:
-        statistic: ``p50`` if it is slower, else ``p95``.
-        others_ms: response time of all other keys of the entry together.
-        factor: value ÷ others.
-    """
+class SlowKey(Slower, frozen=True, kw_only=True):
+    """A key that is significantly slower than the others of its traffic entry."""
 
     traffic: str
     key: Count
-    statistic: Literal["p50", "p95"]
-    value_ms: float
-    others_ms: float
     n: Annotated[int, Meta(ge=1)]
-    factor: float
 
 
 class KeyTimes:
@@ -114,7 +104,7 @@ class KeyTimes:
             for key, times in by_key.items():
                 others = self._times.get([place + other for other in range(self._keys) if other != key])
                 if (slow := slower(times, others)) is not None:
-                    found.append(SlowKey(traffic=name, key=key, n=times.n, **slow._asdict()))
+                    found.append(result_of(SlowKey, slow, traffic=name, key=key, n=times.n))
         return sorted(found, key=lambda slow: -slow.factor)
 
     def _by_entry(self) -> dict[str, dict[int, Distribution]]:

@@ -23,11 +23,10 @@ from typing import Final
 import msgspec
 
 from loadtest.analysis.columns import StageKey
-from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.expected_429 import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
-from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks
+from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks, log_goodput
 from loadtest.analysis.times import LAST_PENDING
 from loadtest.compare.measurements import (
     FILE_NAME,
@@ -47,7 +46,7 @@ from loadtest.record.effective_scenario import NOT_HASHED, polling
 from loadtest.record.run_directory import write_json
 from loadtest.record.run_info import RunInfo
 from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, rank
-from loadtest.stats.shares import share_score
+from loadtest.stats.shares import share_score, share_scores
 
 IDLE_MS: Final = 1.0
 """A workflow with a shorter executionTime in 95 % of its runs is idle."""
@@ -135,10 +134,8 @@ def _controls(findings: Findings) -> list[ControlMeasurement]:
     p99 = QUANTILES["p99"]
     if lag.n >= needed(p99):
         times = findings.blocks.dispatch_lag
-        se = None if times is None else times.error(p99)
-        found.append(
-            ControlMeasurement(name="dispatch lag p99", value_ms=significant(_at(lag, p99), _DIGITS), se=_rounded(se))
-        )
+        se, value = None if times is None else times.error(p99), significant(lag.nearest(p99), _DIGITS)
+        found.append(ControlMeasurement(name="dispatch lag p99", value_ms=value, se=_rounded(se)))
     # The slowest of several generators determines how late a run is.
     loops = [one.cpu_loop for one in record.info.generators if one.cpu_loop.p50_ms is not None]
     if loops:
@@ -152,7 +149,7 @@ def _idle_entries(findings: Findings) -> tuple[str, ...]:
     for name in record.info.traffic:
         times = record.time(EXECUTION, record.stages(traffic=name))
         executes = record.info.traffic[name].operation in EXECUTING_OPERATIONS
-        if executes and interval_ranks(times.n, 0.5) is not None and _at(times, 0.95) < IDLE_MS:
+        if executes and interval_ranks(times.n, 0.5) is not None and times.nearest(0.95) < IDLE_MS:
             found.append(name)
     return tuple(found)
 
@@ -165,7 +162,7 @@ class _Stage:
         self.traffic, self.plan = key.traffic, key.stage
         self.index, self.operation = key.place, key.operation
         self.figures: OperationStage = findings.metrics.traffic[key.traffic].stages[key.stage.name]
-        self.blocks: StageBlocks | None = findings.blocks.get(self.index)
+        self.blocks: StageBlocks | None = findings.blocks.stages.get(self.index)
         self.whole_ms = self.index not in findings.blocks.uneven
         assumed = record.assumed_limits
         limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.operation])
@@ -205,8 +202,7 @@ class _Stage:
         whole = self.times[field]
         if not whole.n:
             return None
-        at = rank(whole.n, quantile)
-        least, most = _at(whole, quantile), whole.greatest_at(at)
+        least, most = whole.nearest(quantile), whole.greatest_at(rank(whole.n, quantile))
         if not math.isfinite(least):
             return None
         # A time-out counts with its duration in the lower bound, and as infinite in the upper bound.
@@ -233,20 +229,21 @@ class _Stage:
         if self.operation not in POLLED_OPERATIONS or not self.lower.n:
             return 0.0
         if field == RESPONSE:
-            return max(0.0, value - _at(self.lower, quantile))
-        return max(0.0, _at(self.times[RESPONSE], quantile) - _at(self.lower, quantile))
+            return max(0.0, value - self.lower.nearest(quantile))
+        return max(0.0, self.times[RESPONSE].nearest(quantile) - self.lower.nearest(quantile))
 
     def _plain_share(self, metric: Metric) -> Measurement | None:
         value = attrgetter(metric)(self.figures)
         if value is None:
             return None
         blocks, n = self.blocks, attrgetter(METRICS[metric].n)(self.figures)
+        known = metric == Metric.ERROR_RATE
         return self._measurement(
             metric,
             value=value,
             score=share_score(round(value * n), n),
             n=n,
-            se=blocks.share_error(blocks.errors, blocks.sent) if blocks and metric == Metric.ERROR_RATE else None,
+            se=blocks.error(share_scores, blocks.errors, blocks.sent) if blocks and known else None,
             why_not=self._waits() if self.operation in POLLED_OPERATIONS else "",
         )
 
@@ -279,7 +276,7 @@ class _Stage:
             value=counts.ok / seconds,
             score=math.log((counts.ok + 0.5) / seconds),
             n=counts.offered,
-            se=None if self.blocks is None else self.blocks.goodput_error(),
+            se=None if self.blocks is None else self.blocks.error(log_goodput, self.blocks.ok, self.blocks.offered),
             why_not=f"above a limit it depends on {NEXT_WINDOW}" if above else "",
         )
 
@@ -307,11 +304,6 @@ class _Stage:
             gated=not why_not,
             why_not=why_not,
         )
-
-
-def _at(whole: Distribution, quantile: float) -> float:
-    """Return a percentile by nearest rank for any n."""
-    return float(whole.at([rank(whole.n, quantile)])[0])
 
 
 def _rounded(value: float | None) -> float | None:

@@ -13,11 +13,11 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
 import numpy as np
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, StageKey, Vocabulary
 from loadtest.analysis.intervals import MetricInterval
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
@@ -28,7 +28,8 @@ from loadtest.arrays import Bools, Floats, Ints
 from loadtest.metrics import METRICS, PARTS, SUMMARIES, Cell, field_of
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
-from loadtest.stats.differences import Difference, mean_difference, percentile_difference, share_difference
+from loadtest.stats import differences
+from loadtest.stats.differences import Difference
 from loadtest.stats.order_statistics import QUANTILES
 from loadtest.threshold import Reference, Threshold, judge, scope_of
 from loadtest.words import quantity
@@ -39,6 +40,7 @@ _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that measure the load generator, not the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
+Stages = Sequence[StageKey]
 _Table = Literal["operations", "requests"]
 _WORDS: Final[dict[_Table, tuple[str, ...]]] = {
     "operations": ("outcome", "mistake"),
@@ -87,12 +89,12 @@ class ArrivalValues:
             self._take("operations", index, dict(chunk.operations.by_stage).get(index))
             self._take("requests", index, dict(chunk.requests.by_stage).get(index))
 
-    def get(self, metric: str, stages: Sequence[int], *, whole: bool) -> Values | None:
+    def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric, named as in a threshold, in some stages.
 
         Args:
             metric: with its statistic.
-            stages: indices of stages of one entry.
+            stages: stages of one entry.
             whole: whether every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
                 timed-out operations count, as in ``metrics.json``.
 
@@ -116,7 +118,7 @@ class ArrivalValues:
             numbers = _in_any(entry.parts, rows).astype(float)
         return Values(numbers[sent], rows["arrival"][sent].astype(np.int64))
 
-    def first_arrival(self, stages: Sequence[int]) -> int | None:
+    def first_arrival(self, stages: Stages) -> int | None:
         """Return the number of the first arrival of some stages; None without any."""
         arrivals = self._whole("operations", stages)["arrival"]
         return int(arrivals.min()) if arrivals.size else None
@@ -134,13 +136,13 @@ class ArrivalValues:
         numbers = {name: rows.floats(name) for name in _NUMBERS[table]}
         parts.append(words | numbers | {name: FORMULAS[field_of(name)](rows) for name in _TIMES[table]})
 
-    def _service_times(self, stages: Sequence[int]) -> Values:
+    def _service_times(self, stages: Stages) -> Values:
         rows = self._whole("requests", stages)
         late = rows["outcome"] == TIMED_OUT
         answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
         return Values(np.where(late, np.inf, rows["service_time"])[answered])
 
-    def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Sequence[int]) -> Floats:
+    def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Stages) -> Floats:
         """Return the requests of each arrival that are in any of some counts."""
         rows = self._whole("requests", stages)
         parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
@@ -151,9 +153,9 @@ class ArrivalValues:
         found = np.bincount(inside - low, minlength=high - low + 1)
         return found[(arrivals - low).astype(np.int64)].astype(np.float64)
 
-    def _whole(self, table: _Table, stages: Sequence[int]) -> dict[str, Floats]:
+    def _whole(self, table: _Table, stages: Stages) -> dict[str, Floats]:
         """Return every column of some stages as one array each, in the order of time."""
-        found = [part for index in stages for part in self._parts.get((table, index), ())]
+        found = [part for key in stages for part in self._parts.get((table, key.place), ())]
         names = (*_WORDS[table], *_NUMBERS[table], *_TIMES[table])
         whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
         if table == "requests":
@@ -198,18 +200,11 @@ def _times(name: str, rows: dict[str, Floats], *, whole: bool) -> Values:
     return Values(values[kept], rows["arrival"][kept].astype(np.int64))
 
 
-class ComparedStages(NamedTuple):
-    """One side of a comparison within a run: indices of stages of a traffic entry."""
-
-    entry: str
-    stages: Sequence[int]
-
-
 def difference(
     metric: str,
     info: RunInfo,
     values: ArrivalValues,
-    sides: tuple[ComparedStages, ComparedStages],
+    sides: Sequence[Stages],
     *,
     whole: bool,
     factor: float = 1.0,
@@ -217,9 +212,10 @@ def difference(
 ) -> Difference | None:
     """Return head − factor × base; None for a metric without values of single arrivals.
 
-    ``metric`` includes its statistic, and ``whole`` is as for ``ArrivalValues.get``.
+    ``metric`` includes its statistic, and ``whole`` is as for ``ArrivalValues.get``. Each of the ``sides``, base and
+    head, are stages of one traffic entry.
     """
-    base, head = (values.get(metric, side.stages, whole=whole) for side in sides)
+    base, head = (values.get(metric, side, whole=whole) for side in sides)
     if base is None or head is None or metric.endswith(".max"):
         return None
     one, other, paired = base.numbers, head.numbers, False
@@ -228,28 +224,28 @@ def difference(
         _, left, right = np.intersect1d(base.arrivals, head.arrivals - shift, return_indices=True)
         order = np.argsort(left)
         one, other, paired = one[left[order]], other[right[order]], True
-    statistic = metric.rpartition(".")[2]
-    if statistic in QUANTILES:
-        return percentile_difference(
-            one, other, QUANTILES[statistic], paired=paired, factor=factor, confidence=confidence
-        )
-    made = share_difference if METRICS[metric].unit == "share" else mean_difference
-    return made(one, other, paired=paired, factor=factor, confidence=confidence)
+    return differences.difference(one, other, statistic_of(metric), paired=paired, factor=factor, confidence=confidence)
 
 
-def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: ComparedStages, head: ComparedStages) -> int | None:
+def statistic_of(metric: str) -> str:
+    """Return the statistic of single values that a metric is: a percentile, ``max``, ``share`` or ``mean``."""
+    last = metric.rpartition(".")[2]
+    return last if last in (*QUANTILES, "max") else "share" if METRICS[metric].unit == "share" else "mean"
+
+
+def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
     """Return the offset in arrivals between sides that send the same rows of inputs in the same order; None if not.
 
     Two entries do so from their first arrival on. Two stages of an entry do so if their offset is a multiple of the
     number of rows.
     """
-    first, second = written_entry(info, base.entry), written_entry(info, head.entry)
+    first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":
         return None
-    if base.entry != head.entry:
+    if base[0].traffic != head[0].traffic:
         return 0 if first.inputs is not None and first.sends == second.sends else None
-    rows = info.traffic[base.entry].input_rows
-    begin, other = (values.first_arrival(side.stages) for side in (base, head))
+    rows = info.traffic[base[0].traffic].input_rows
+    begin, other = (values.first_arrival(side) for side in (base, head))
     if rows is None or begin is None or other is None or (other - begin) % rows:
         return None
     return other - begin
@@ -287,8 +283,10 @@ def judge_any(
             return judged(judgement="inconclusive", value=here.value, base=there.value, n=here.n, why=why)
     against_zero = replace(threshold, value=0.0)
     judgement = judge(against_zero, _bounds(here, there, threshold.value))
-    stages = _stages(base, record), _stages(threshold, record)
-    found = difference(threshold.metric, record.info, values, stages, whole=False, factor=threshold.value)
+    sides_at = [record.stages(traffic=each.traffic, stage=each.stage) for each in (base, threshold)]
+    found = difference(
+        threshold.metric, record.info, values, (sides_at[0], sides_at[1]), whole=False, factor=threshold.value
+    )
     interval = None if found is None else found.interval
     finite = interval if interval is not None and all(map(math.isfinite, interval)) else None
     marginal = judgement != "inconclusive" and interval is not None and judge(against_zero, interval) != judgement
@@ -320,11 +318,6 @@ def _bounds(here: Measured, there: Measured, factor: float) -> tuple[float, floa
     low, high = here.bounds or (here.value, here.value)
     least, most = there.bounds or (there.value, there.value)
     return low - factor * most, high - factor * least
-
-
-def _stages(threshold: Threshold, record: Record) -> ComparedStages:
-    stages = [key for key in record.stages(traffic=threshold.traffic) if threshold.stage in (None, key.stage.name)]
-    return ComparedStages(threshold.traffic or "", record.stage_indices(stages))
 
 
 def _why(

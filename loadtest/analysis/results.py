@@ -30,7 +30,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
-def result_of(kind: type[_AnyResult], source: object, **given: Any) -> _AnyResult:
+def result_of(kind: type[_AnyResult], source: object, /, **given: Any) -> _AnyResult:
     """Return a result whose fields are the given values, and else attributes of a source."""
     taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
     return kind(**taken, **given)

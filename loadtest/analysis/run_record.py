@@ -27,7 +27,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
 from loadtest.errors import RecordError
 from loadtest.record import run_directory, samples
-from loadtest.record.run_info import RunInfo
+from loadtest.record.run_info import RunInfo, TargetInfo
 
 _CLOCK_MARGIN_S: Final = 0.1
 """Seconds added to the clock's uncertainty, because the server decides after the request's first byte was sent."""
@@ -117,13 +117,7 @@ class Record:
     @cached_property
     def assumed_limits(self) -> AssumedLimits:
         """The assumed limits; the documented limits if the assumption is unknown."""
-        try:
-            return AssumedLimits.recorded(self.info.target)
-        except ValueError:
-            documented = msgspec.structs.replace(
-                self.info.target, limiter="fixed-window", burst=None, count_rejected=False, limit_scope="key-and-name"
-            )
-            return AssumedLimits.recorded(documented)
+        return _assumed(self.info.target)
 
     def on_limit(self, limit: str) -> pd.DataFrame:
         """Kept requests that drew on a limit; ``all`` is that of all requests."""
@@ -142,13 +136,12 @@ class Record:
         keys: set[int] = set().union(*(self.counts.on_limit[each] for each in self.assumed_limits.together(limit)))
         return self.assumed_limits.quotas(max(1, len(keys)))
 
-    def stages(self, *, traffic: str | None = None, operation: str | None = None) -> list[StageKey]:
-        """Return the stages that are in figures, in order of the scenario."""
-        return [
-            key
-            for key in self.vocabulary.stage_keys
-            if traffic in (None, key.traffic) and operation in (None, key.operation) and not key.stage.warmup
-        ]
+    def stages(
+        self, *, traffic: str | None = None, operation: str | None = None, stage: str | None = None
+    ) -> list[StageKey]:
+        """Return the stages that are in figures, in order of the scenario; None stands for all."""
+        found = [key for key in self.vocabulary.stage_keys if not key.stage.warmup and traffic in (None, key.traffic)]
+        return [key for key in found if operation in (None, key.operation) and stage in (None, key.stage.name)]
 
     def stage_indices_of(self, traffic: str) -> list[int]:
         """Return the index of every stage of a traffic entry, the warm-up included."""
@@ -182,6 +175,14 @@ class Record:
         return self.times[name].get(self.stage_indices(stages))
 
 
+def _assumed(target: TargetInfo) -> AssumedLimits:
+    try:
+        return AssumedLimits.recorded(target)
+    except ValueError:
+        given = {"limiter": "fixed-window", "burst": None, "count_rejected": False, "limit_scope": "key-and-name"}
+        return AssumedLimits.recorded(msgspec.structs.replace(target, **given))
+
+
 def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:
     """Take in a run directory's record; ``on_progress`` is called with the number of rows read so far.
 
@@ -203,7 +204,7 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
         "anomalies": Anomalies(vocabulary),
         "jobs": JobTracker(vocabulary),
         "slowest": Slowest(vocabulary),
-        "in_time": RequestsInTime(vocabulary, info),
+        "in_time": RequestsInTime(vocabulary, info, _assumed(info.target)),
         "consistency": Consistency(vocabulary, info),
     }
     rows = scan(directory, vocabulary, list(parts.values()), on_progress)

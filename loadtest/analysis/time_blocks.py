@@ -187,9 +187,11 @@ class StageBlocks:
         self.offered, self.sent, self.ok, self.errors, self.throttled, *decisions = counts
         self.decided, self.refused, self.expected = decisions
 
-    def share_error(self, events: Ints, whole: Ints) -> float | None:
-        """Return the standard error of the log odds of a share, with half an event added on each side."""
-        return self._error(share_scores, events, whole)
+    def error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
+        """Return the standard error of a figure of counts; None if the last count covers too few blocks."""
+        if not self.grid.carries(counts[-1]):
+            return None
+        return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
 
     def excess_error(self, window_s: float) -> float | None:
         """Return the standard error of logit(refused) − logit(expected); the window's phase cancels.
@@ -199,36 +201,31 @@ class StageBlocks:
         """
         if self.grid.block_s < window_s:
             return None
-        return self._error(_excess, self.refused, self.expected, self.decided)
-
-    def goodput_error(self) -> float | None:
-        """Return the standard error of the logarithm of goodput for the schedule's offered load."""
-        return self._error(_log_goodput, self.ok, self.offered)
-
-    def _error(self, figure: Callable[..., Floats], *counts: Ints) -> float | None:
-        """Return the standard error of a figure of counts; the last count must cover enough blocks."""
-        if not self.grid.carries(counts[-1]):
-            return None
-        return self.grid.scatter(figure(*map(self.grid.resampled, counts)))
+        return self.error(_excess, self.refused, self.expected, self.decided)
 
 
 def _excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
     return share_scores(refused, n) - share_scores(expected, n)
 
 
-def _log_goodput(ok: Floats, offered: Floats) -> Floats:
+def log_goodput(ok: Floats, offered: Floats) -> Floats:
+    """Return the logarithm of goodput for the schedule's offered load."""
     some = offered > 0
     found: Floats = np.log((ok[some] + 0.5) / offered[some])
     return found
 
 
 class TimeBlocks:
-    """Collector of each stage in figures by bin, and of the whole run's dispatch lag."""
+    """Collector of each stage in figures by bin, and of the whole run's dispatch lag.
+
+    Attributes:
+        stages: by the index of the stage, without stages that are too short for blocks.
+    """
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self._record = record
         vocabulary = record.vocabulary
-        self._of: dict[int, StageBlocks] = {}
+        self.stages: dict[int, StageBlocks] = {}
         for traffic, stage, operation, index in vocabulary.stage_keys:
             found = grid(stage.start_s, min(stage.end_s, record.covered_s) - stage.start_s)
             if found is None or stage.warmup:
@@ -236,7 +233,7 @@ class TimeBlocks:
             wholes = {RESPONSE: record.response_times(traffic).get([index])}
             if operation in EXECUTING_OPERATIONS:
                 wholes |= {name: record.times[name].get([index]) for name in (EXECUTION, OVERHEAD)}
-            self._of[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
+            self.stages[index] = StageBlocks(found, {name: BinnedTimes(found, whole) for name, whole in wholes.items()})
         self.uneven: set[int] = set()
         """Stages with an executionTime that is not a whole number of ms; in others, rounding may hide 1 ms."""
         lag = record.time("dispatch_lag_ms", record.stages())
@@ -252,12 +249,8 @@ class TimeBlocks:
             execution = rows.floats("execution_time_ms")
             if index not in self.uneven and np.any((execution != np.floor(execution)) & ~np.isnan(execution)):
                 self.uneven.add(index)
-            if (stage := self._of.get(index)) is not None:
+            if (stage := self.stages.get(index)) is not None:
                 self._take(index, stage, rows)
-
-    def get(self, stage_index: int) -> StageBlocks | None:
-        """Return a stage by bin; None if it is too short for blocks."""
-        return self._of.get(stage_index)
 
     def _take(self, index: int, stage: StageBlocks, rows: Rows) -> None:
         places = stage.grid.place(rows.floats("intended_start") / 1e9)
@@ -282,7 +275,7 @@ class TimeBlocks:
         refused = decided["status"].to_numpy() == THROTTLED_STATUS
         start = decided["start"].to_numpy(float) / 1e9
         for index, at in groups(decided["stage_index"].to_numpy()):
-            if (stage := self._of.get(index)) is None:
+            if (stage := self.stages.get(index)) is None:
                 continue
             places_of = slice(None) if at is None else at
             places = stage.grid.place(start[places_of])

@@ -13,7 +13,7 @@ from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, tally
 from loadtest.analysis.distribution import Distribution, TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.times import execution_time, impossible, longest_execution, response_time
+from loadtest.analysis.times import impossible, longest_execution, response_time
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
@@ -221,7 +221,7 @@ class _EntryExecutions:
 
     def take(self, rows: Rows, *, judged: bool) -> None:
         execution, seconds = rows.execution_given, rows.floats("intended_start") / 1e9
-        self._series.add(seconds, execution_time(rows))
+        self._series.add(seconds, rows.floats("execution_time_ms"))
         seen = longest_execution(rows)
         anomalous = impossible(execution, seen)
         keep = distribution.every(max(1, -(-self._n // _EXECUTION_DOTS)), self._seen, len(rows))

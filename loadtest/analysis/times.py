@@ -26,9 +26,22 @@ GRAIN_MS: Final = 1.0
 """executionTime may be rounded up to a whole millisecond without being impossible."""
 
 
-def execution_time(rows: Rows) -> Floats:
-    """Return each possible executionTime, in ms."""
-    return rows.floats("execution_time_ms")
+def _between(first: str, last: str) -> Callable[[Rows], Floats]:
+    """Return the formula of the time between two moments of a row, in ms."""
+
+    def took(rows: Rows) -> Floats:
+        return (rows.floats(last) - rows.floats(first)) / 1e6
+
+    return took
+
+
+response_time: Final = _between("intended_start", "end")
+service_time: Final = _between("start", "end")
+submit_time: Final = _between("accepted_start", "accepted_end")
+"""The service time of each operation's first successful request."""
+poll_lag: Final = _between("pending_seen", "end")
+"""The upper bound of the poll lag of ended jobs; the lower bound is zero."""
+_FROM_SUBMIT: Final = _between("accepted_start", "end")
 
 
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
@@ -36,22 +49,11 @@ def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
 
     Both are NaN if a moment is unknown, or if the executionTime is impossible (an anomaly). A wait is at least zero.
     """
-    execution = execution_time(rows)
+    execution = rows.floats("execution_time_ms")
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
-    upper = (rows.floats("end") - rows.floats("accepted_start")) / 1e6 - execution
+    upper = _FROM_SUBMIT(rows) - execution
     known = (upper >= -GRAIN_MS) & ~np.isnan(lower)
     return np.where(known, np.maximum(lower, 0.0), np.nan), np.where(known, np.maximum(upper, 0.0), np.nan)
-
-
-def poll_lag(rows: Rows) -> Floats:
-    """Return the upper bound of the poll lag of ended jobs, in ms; the lower bound is zero."""
-    lag: Floats = (rows.floats("end") - rows.floats("pending_seen")) / 1e6
-    return lag
-
-
-def response_time(rows: Rows) -> Floats:
-    """Return end − intended start, in ms."""
-    return (rows.floats("end") - rows.floats("intended_start")) / 1e6
 
 
 def start_lag(rows: Rows) -> Floats:
@@ -65,16 +67,6 @@ def dispatch_lag(rows: Rows) -> Floats:
     """Return start − the later of intended start and user free, in ms; NaN for an imported run."""
     waited = np.fmax(rows.floats("user_free") - rows.floats("intended_start"), 0.0)
     return start_lag(rows) - waited / 1e6
-
-
-def service_time(rows: Rows) -> Floats:
-    """Return end − start of requests, in ms."""
-    return (rows.floats("end") - rows.floats("start")) / 1e6
-
-
-def first_byte(rows: Rows) -> Floats:
-    """Return first byte of the response − start of requests, in ms."""
-    return (rows.floats("first_byte") - rows.floats("start")) / 1e6
 
 
 def time_to_result_lower(rows: Rows) -> Floats:
@@ -93,18 +85,13 @@ def last_pending(rows: Rows) -> Floats:
     return np.maximum((rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6, 0.0)
 
 
-def submit_time(rows: Rows) -> Floats:
-    """Return the service time of each operation's first successful request, in ms."""
-    return (rows.floats("accepted_end") - rows.floats("accepted_start")) / 1e6
-
-
 def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
     For ``sync_run`` it is the accepted run's service time − executionTime. For ``async_run`` it is end − start −
     executionTime: submit, queue and poll lag. A retrieval has none (NaN), because its job ran before it.
     """
-    return _executing(rows, submit_time(rows), service_time(rows)) - execution_time(rows)
+    return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
 
 
 def longest_execution(rows: Rows) -> Floats:
@@ -112,7 +99,7 @@ def longest_execution(rows: Rows) -> Floats:
 
     NaN for a retrieval, because its job ran before it.
     """
-    return _executing(rows, submit_time(rows), (rows.floats("end") - rows.floats("accepted_start")) / 1e6)
+    return _executing(rows, submit_time(rows), _FROM_SUBMIT(rows))
 
 
 def impossible(execution_ms: Floats, longest_ms: Floats) -> Bools:
@@ -161,7 +148,7 @@ _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, _all),
     "dispatch_lag_ms": _Time(dispatch_lag, _all),
     "response_time_ms": _Time(response_time, _answered, censored=True),
-    "execution_time_ms": _Time(execution_time, _answered),
+    "execution_time_ms": _Time(lambda rows: rows.floats("execution_time_ms"), _answered),
     "overhead_ms": _Time(overhead, _answered),
     NOT_FOUND: _Time(response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == _NOT_FOUND)),
     _WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
@@ -178,7 +165,7 @@ _OF_JOBS: Final = {
 }
 _OF_REQUESTS: Final = {
     "service_time_ms": _Time(service_time, _answered, censored=True),
-    "first_byte_ms": _Time(first_byte, _answered),
+    "first_byte_ms": _Time(_between("start", "first_byte"), _answered),
     "connect_ms": _Time(lambda rows: rows.floats("connect_ms"), _answered),
     "service_time_new_ms": _Time(service_time, _connected(reused=0), censored=True),
     "service_time_reused_ms": _Time(service_time, _connected(reused=1), censored=True),

@@ -107,40 +107,16 @@ WORDS: Final = (
 """Columns with few distinct texts, stored as dictionaries."""
 
 _TYPES: Final[dict[str, pa.DataType]] = {
-    "arrival": pa.int64(),
-    "parent_arrival": pa.int64(),
-    "attempt": pa.int32(),
-    "poll": pa.int32(),
-    "intended_start": pa.int64(),
-    "user_free": pa.int64(),
-    "start": pa.int64(),
-    "first_byte": pa.int64(),
-    "end": pa.int64(),
-    "connect_ms": pa.float64(),
-    "connection_reused": pa.bool_(),
-    "status": pa.int32(),
-    "execution_time_ms": pa.float64(),
-    "result_matched": pa.bool_(),
-    "bytes_sent": pa.int64(),
-    "bytes_received": pa.int64(),
-    "key_index": pa.int32(),
-    "worker": pa.int32(),
-    "accepted_start": pa.int64(),
-    "accepted_end": pa.int64(),
-    "pending_seen": pa.int64(),
+    **dict.fromkeys(Sample.__struct_fields__, pa.string()),
+    **dict.fromkeys(("arrival", "parent_arrival", "bytes_sent", "bytes_received"), pa.int64()),
+    **dict.fromkeys(("intended_start", "user_free", "start", "first_byte", "end"), pa.int64()),
+    **dict.fromkeys(("accepted_start", "accepted_end", "pending_seen"), pa.int64()),
+    **dict.fromkeys(("attempt", "poll", "status", "key_index", "worker"), pa.int32()),
+    **dict.fromkeys(("connect_ms", "execution_time_ms"), pa.float64()),
+    **dict.fromkeys(("connection_reused", "result_matched"), pa.bool_()),
     **dict.fromkeys(WORDS, pa.dictionary(pa.int32(), pa.string())),
 }
-
-SCHEMA: Final = pa.schema(
-    [pa.field(name, _TYPES.get(name, pa.string())) for name in Sample.__struct_fields__],
-    metadata={_MARK: str(SCHEMA_VERSION)},
-)
-
-
-PLAIN_SCHEMA: Final = pa.schema(
-    [pa.field(each.name, pa.string() if each.name in WORDS else each.type) for each in SCHEMA]
-)
-"""``SCHEMA`` with words as plain text."""
+SCHEMA: Final = pa.schema(_TYPES, metadata={_MARK: str(SCHEMA_VERSION)})
 _BUFFER: Final = 1024 * 1024
 
 
@@ -299,15 +275,6 @@ def _check(path: Path, schema: pa.Schema) -> None:
         raise RecordError(f"{path} has schema version {text}; this loadtest reads version {SCHEMA_VERSION}")
     if not schema.equals(SCHEMA):
         raise RecordError(f"{path} was written by another version: its columns differ")
-
-
-def read_table(directory: Path) -> pa.Table:
-    """Read the complete batches of a run directory's stream into one table, with words as plain text.
-
-    Raises:
-        RecordError: as ``read_batches``.
-    """
-    return pa.Table.from_batches(list(read_batches(directory)), SCHEMA).cast(PLAIN_SCHEMA)
 
 
 def safe_cells(table: pa.Table) -> pa.Table:

@@ -10,7 +10,7 @@ the rows, for percentiles by resampling blocks of rows (circular block bootstrap
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from loadtest.arrays import Floats
 from loadtest.stats.correlated_bins import effective_n
 from loadtest.stats.means import circular_blocks, student
-from loadtest.stats.order_statistics import interval_ranks, rank
+from loadtest.stats.order_statistics import QUANTILES, interval_ranks, rank
 from loadtest.stats.shares import wilson
 
 _DRAWS: Final = 1000
@@ -68,16 +68,44 @@ class Estimate(NamedTuple):
     influence: Floats
 
 
-def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.95) -> Estimate | None:
-    """Estimate a percentile (nearest rank) of values in order of time, with an interval from order statistics.
+def figure_of(values: Floats, statistic: str) -> float:
+    """Return a percentile (nearest rank), the maximum, or else the mean of some values."""
+    if statistic in QUANTILES:
+        return float(np.sort(values)[rank(values.size, QUANTILES[statistic]) - 1])
+    return float(values.max() if statistic == "max" else values.mean())
 
-    The interval uses the effective n. None if there are too few values for an interval.
+
+def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estimate | None:
+    """Estimate a statistic of values in order of time, with an interval at their effective n.
+
+    Args:
+        values: for a share zeros and ones.
+        statistic: a percentile by its name (order statistics), ``share`` (Wilson's interval) or ``mean`` (Student's t).
+        confidence: of the interval.
+
+    Returns:
+        None for ``max``, without values, with too few values for a percentile's interval, and for a mean of fewer than
+        two values or of an infinite value.
     """
+    if not values.size or statistic == "max":
+        return None
+    figure, tail = figure_of(values, statistic), (1 - confidence) / 2
+    if statistic in QUANTILES:
+        return _percentile(values, figure, QUANTILES[statistic], tail)
+    if statistic == "share":
+        return Estimate(figure, *wilson(figure, effective_n(values), student(1 - tail, math.inf)), values)
+    if values.size < 2 or not np.isfinite(values).all():
+        return None
+    n = effective_n(values)
+    half = student(1 - tail, max(1.0, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return Estimate(figure, figure - half, figure + half, values)
+
+
+def _percentile(values: Floats, figure: float, quantile: float, tail: float) -> Estimate | None:
     ordered, n = np.sort(values), values.size
-    figure = float(ordered[rank(n, quantile) - 1])
     below = (values <= figure).astype(np.float64)
     independent = max(1, math.floor(effective_n(below)))
-    ranks = interval_ranks(independent, quantile, _tail(confidence))
+    ranks = interval_ranks(independent, quantile, tail)
     if ranks is None:
         return None
     # Scale the ranks to all values: rank l of 40 effective values is rank l·n ÷ 40 of n.
@@ -85,38 +113,15 @@ def estimate_percentile(values: Floats, quantile: float, confidence: float = 0.9
     return Estimate(figure, float(ordered[low - 1]), float(ordered[high - 1]), below)
 
 
-def estimate_share(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """Estimate the share of ones among zeros and ones in order of time, by Wilson's interval at the effective n.
-
-    None without values.
-    """
-    if not values.size:
-        return None
-    share, z = float(values.mean()), student(1 - _tail(confidence), math.inf)
-    return Estimate(share, *wilson(share, effective_n(values), z), values)
-
-
-def estimate_mean(values: Floats, confidence: float = 0.95) -> Estimate | None:
-    """Estimate the mean of values in order of time, by Student's t at the effective n.
-
-    None for fewer than two values, or if one is infinite.
-    """
-    if values.size < 2 or not np.isfinite(values).all():
-        return None
-    mean, n = float(values.mean()), effective_n(values)
-    half = student(1 - _tail(confidence), max(1.0, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, values)
-
-
-def percentile_difference(
-    base: _Side, head: _Side, quantile: float, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
+def difference(
+    base: _Side, head: _Side, statistic: str, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
 ) -> Difference:
-    """Compare a percentile (nearest rank) of two sides.
+    """Compare a statistic of two sides.
 
     Args:
         base: values in order of time; a time-out is ``math.inf``.
         head: likewise.
-        quantile: 0.5 for p50.
+        statistic: as for ``estimate``.
         paired: whether row k of both sides is one input.
         factor: multiplies base: ``head − 1.2 × base`` shows whether head is within 1.2 times base.
         confidence: of the interval; for several comparisons in one table, 1 − 0.05 ÷ their number.
@@ -124,53 +129,23 @@ def percentile_difference(
     Raises:
         ValueError: if paired sides differ in length.
     """
-    one, other = _arrays(base, head, paired=paired)
-    n = (one.size, other.size)
-    if not all(n):
-        return Difference(None, None, None, None, paired, n, "no values")
-    sides = [estimate_percentile(each, quantile, confidence) for each in (one, other)]
-    if sides[0] is None or sides[1] is None:
-        low, high = (float(np.sort(each)[rank(each.size, quantile) - 1]) for each in (one, other))
-        few = f"too few values for an interval of p{100 * quantile:g}"
-        return Difference(low, high, _minus(low, high, factor), None, paired, n, few)
-    found = _joined(sides[0], sides[1], n, paired=False, factor=factor)
-    if not paired or found.interval is None:
+    one, other = np.asarray(base, dtype=np.float64), np.asarray(head, dtype=np.float64)
+    if paired and one.size != other.size:
+        raise ValueError(f"paired sides must have equally many values, not {one.size} and {other.size}")
+    n, is_percentile = (one.size, other.size), statistic in QUANTILES
+    sides = [estimate(each, statistic, confidence) for each in (one, other)]
+    if sides[0] is not None and sides[1] is not None:
+        found = _joined(sides[0], sides[1], n, paired=paired and not is_percentile, factor=factor)
+        if is_percentile and paired and found.interval is not None:
+            drawn = _drawn(one, other, QUANTILES[statistic], factor, (1 - confidence) / 2)
+            found = found._replace(interval=drawn)
         return found._replace(paired=paired)
-    return found._replace(paired=True, interval=_drawn(one, other, quantile, factor, _tail(confidence)))
-
-
-def share_difference(
-    base: _Side, head: _Side, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
-) -> Difference:
-    """Compare the share of ones among zeros and ones; arguments and errors as for ``percentile_difference``."""
-    return _difference(estimate_share, _arrays(base, head, paired=paired), paired, factor, confidence)
-
-
-def mean_difference(
-    base: _Side, head: _Side, *, paired: bool = False, factor: float = 1.0, confidence: float = 0.95
-) -> Difference:
-    """Compare means, for example of requests per operation; arguments and errors as for ``percentile_difference``."""
-    return _difference(estimate_mean, _arrays(base, head, paired=paired), paired, factor, confidence)
-
-
-def _difference(
-    estimate: Callable[[Floats, float], Estimate | None],
-    sides: tuple[Floats, Floats],
-    paired: bool,
-    factor: float,
-    confidence: float,
-) -> Difference:
-    n = (sides[0].size, sides[1].size)
-    one, other = (estimate(each, confidence) for each in sides)
-    if one is None or other is None:
-        few = "no values" if estimate is estimate_share else "fewer than two values"
-        why = "a time-out has no mean" if min(n) > 1 else few
-        return Difference(None, None, None, None, paired, n, why)
-    return _joined(one, other, n, paired=paired, factor=factor)
-
-
-def _tail(confidence: float) -> float:
-    return (1 - confidence) / 2
+    if is_percentile and all(n):
+        low, high = (figure_of(each, statistic) for each in (one, other))
+        few = f"too few values for an interval of {statistic}"
+        return Difference(low, high, _minus(low, high, factor), None, paired, n, few)
+    few = "fewer than two values" if statistic == "mean" else "no values"
+    return Difference(None, None, None, None, paired, n, "a time-out has no mean" if min(n) > 1 else few)
 
 
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
@@ -227,10 +202,3 @@ def _correlation(one: Floats, other: Floats) -> float:
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one, other)[0, 1])
-
-
-def _arrays(base: _Side, head: _Side, *, paired: bool) -> tuple[Floats, Floats]:
-    one, other = np.asarray(base, dtype=np.float64), np.asarray(head, dtype=np.float64)
-    if paired and one.size != other.size:
-        raise ValueError(f"paired sides must have equally many values, not {one.size} and {other.size}")
-    return one, other

@@ -3,8 +3,9 @@ import pytest
 from numpy.typing import NDArray
 
 from loadtest.analysis.distribution import Distributions, distribution
-from loadtest.analysis.time_blocks import BinnedTimes, Grid, StageBlocks, draws, grid
+from loadtest.analysis.time_blocks import BinnedTimes, Grid, StageBlocks, draws, grid, log_goodput
 from loadtest.stats.order_statistics import rank
+from loadtest.stats.shares import share_scores
 
 SECONDS, RATE, RUNS = 120, 10, 100
 N = SECONDS * RATE
@@ -63,7 +64,8 @@ def test_a_stretch_without_five_blocks_has_no_error(cells: Grid) -> None:
     burst = BinnedTimes(cells, distribution(values))
     burst.add(np.zeros(N, np.int64), values)
     assert burst.error(0.5) is None
-    assert StageBlocks(cells, {}).goodput_error() is None
+    no_stage = StageBlocks(cells, {})
+    assert no_stage.error(log_goodput, no_stage.ok, no_stage.offered) is None
 
 
 def test_replicates_are_made_of_neighbours_and_are_the_same_each_time() -> None:
@@ -112,7 +114,7 @@ def test_what_two_counts_share_is_in_no_error_of_their_difference(cells: Grid) -
     stage.expected[::6] = 10
     stage.refused[::6] = 10
     assert stage.excess_error(12.0) == 0.0
-    alone = stage.share_error(stage.refused, stage.decided)
+    alone = stage.error(share_scores, stage.refused, stage.decided)
     assert alone > 0.1
     stage.refused[1:10] += 1
     excess = stage.excess_error(12.0)
@@ -125,7 +127,7 @@ def test_goodput_is_judged_given_what_was_offered(cells: Grid) -> None:
     stage = StageBlocks(cells, {})
     stage.offered[:] = np.arange(cells.bins) % 7 + 1
     stage.ok[:] = stage.offered
-    assert stage.goodput_error() == pytest.approx(0, abs=0.001)
+    assert stage.error(log_goodput, stage.ok, stage.offered) == pytest.approx(0, abs=0.001)
     stage.ok[10:16] = 0
-    error = stage.goodput_error()
+    error = stage.error(log_goodput, stage.ok, stage.offered)
     assert error > 0.05

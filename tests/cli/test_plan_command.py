@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from plugins.records import read_table
 
 from loadtest.plan.summary import Plan
-from loadtest.record import run_directory, samples
+from loadtest.record import run_directory
 from loadtest.terminal.plan import show_plan
 
 Verb = Callable[..., Any]
@@ -53,7 +54,7 @@ def test_what_is_planned_is_what_is_offered(loadtest: Verb, tmp_path: Path) -> N
     planned = json.loads(loadtest("plan", str(path), "--json").out)
     loadtest("run", str(path), "--output-dir", str(tmp_path / "out"))
     run = run_directory.find_run(str(tmp_path / "out" / "latest"))
-    rows = samples.read_table(run).select(["row", "traffic", "stage"]).to_pylist()
+    rows = read_table(run).select(["row", "traffic", "stage"]).to_pylist()
     offered = Counter((row["traffic"], row["stage"]) for row in rows if row["row"] == "operation")
     assert {(row["traffic"], row["stage"]): row["operations"] for row in planned["stages"]} == offered
     assert planned["hash"] == run_directory.load(run).scenario.hash

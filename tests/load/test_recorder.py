@@ -6,10 +6,11 @@ from pathlib import Path
 import gevent
 import pytest
 from gevent.event import Event
+from plugins.records import read_table
 
 from loadtest.load.live import LiveFigures
 from loadtest.load.recorder import Recorder, RunFiles
-from loadtest.record.samples import Sample, read_table
+from loadtest.record.samples import Sample
 
 
 def sample(number: int) -> Sample:

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.records import read_table
 from plugins.small_logs import COMBINED, HAR
 
 from loadtest.cli import app
@@ -17,7 +18,6 @@ from loadtest.logs.formats import masked
 from loadtest.logs.importing import ImportOptions, import_logs
 from loadtest.record import run_directory
 from loadtest.record.run_info import RunInfo
-from loadtest.record.samples import read_table
 from loadtest.scenario import load_scenario
 
 SECRET = "sk-very-secret"

@@ -5,9 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from loadtest.record import run_directory, samples
 
 OUTCOMES = {"ok", "throttled", "failed", "timed_out", "dropped"}
+
+
+def read_table(directory: Path) -> pa.Table:
+    """The complete batches of a run directory's stream."""
+    return pa.Table.from_batches(list(samples.read_batches(directory)), samples.SCHEMA)
 
 
 @dataclass
@@ -29,7 +36,7 @@ class RunDirectory:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Every sample."""
-        return samples.read_table(self.directory).to_pylist()
+        return read_table(self.directory).to_pylist()
 
     @property
     def operations(self) -> list[dict[str, Any]]:

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from plugins.records import read_table
 
 from loadtest.contract import Operation, Outcome, RequestKind
 from loadtest.errors import ExitCode, RecordError
 from loadtest.record.samples import (
     FILE_NAME,
-    PLAIN_SCHEMA,
     SCHEMA,
     SCHEMA_VERSION,
     Packer,
@@ -23,7 +23,6 @@ from loadtest.record.samples import (
     Sample,
     SampleWriter,
     read_batches,
-    read_table,
 )
 
 WORDS = {"row": get_args(RowType), "operation": tuple(Operation), "kind": tuple(RequestKind), "outcome": tuple(Outcome)}
@@ -42,7 +41,11 @@ STRIDE = 1 if os.environ.get("CI") else 7
 
 def field_values(name: str) -> st.SearchStrategy[Any]:
     """Any value of a field, and null where it may be."""
-    drawn = st.sampled_from(WORDS[name]) if name in WORDS else BY_TYPE[PLAIN_SCHEMA.field(name).type]
+    drawn = (
+        st.sampled_from(WORDS[name])
+        if name in WORDS
+        else BY_TYPE[getattr(kind := SCHEMA.field(name).type, "value_type", kind)]
+    )
     required = name in {"row", "traffic", "operation", "stage", "outcome", "worker"}
     return drawn if required else st.none() | drawn
 
@@ -139,7 +142,7 @@ def test_a_record_torn_within_its_head_is_a_record_of_nothing(tmp_path: Path) ->
     for end in sorted({*range(0, len(head), STRIDE), len(head)}):
         (tmp_path / FILE_NAME).write_bytes(head[:end])
         table = read_table(tmp_path)
-        assert table.schema.equals(PLAIN_SCHEMA)
+        assert table.schema.equals(SCHEMA)
         assert table.num_rows == 0
 
 

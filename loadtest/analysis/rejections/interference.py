@@ -18,7 +18,7 @@ import pandas as pd
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.keys import slower
-from loadtest.analysis.results import Result
+from loadtest.analysis.results import Result, result_of
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import THROTTLED_STATUS, Outcome
 from loadtest.stats.shares import more_often
@@ -120,14 +120,9 @@ def _slower(sent: pd.DataFrame, meanwhile: Bools) -> list[Slowdown]:
         for name, values in times.items():
             now, then = (values[own[mask[own]]] for mask in (meanwhile, ~meanwhile))
             slow = slower(distribution(now), distribution(then))
-            if slow is not None and slow[1] - slow[2] >= _LEAST_MS:
-                statistic, meanwhile_ms, otherwise_ms, factor = slow
-                found.append(
-                    Slowdown(
-                        time=name, traffic=str(traffic), kind=str(kind), statistic=statistic,
-                        meanwhile_ms=meanwhile_ms, otherwise_ms=otherwise_ms, factor=factor,
-                    )
-                )  # fmt: skip
+            if slow is not None and slow.value_ms - slow.others_ms >= _LEAST_MS:
+                fields = {"time": name, "traffic": str(traffic), "kind": str(kind), "meanwhile_ms": slow.value_ms}
+                found.append(result_of(Slowdown, slow, otherwise_ms=slow.others_ms, **fields))
     return found
 
 

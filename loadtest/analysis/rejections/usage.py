@@ -1,6 +1,7 @@
 """Usage of each limit by stretch between stage boundaries, over time and by window; the run's bottleneck limit."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -64,101 +65,56 @@ class LimitUsage(Result, frozen=True, kw_only=True):
         return self.busiest > _UNEVEN * self.share
 
 
-class LimitUses:
-    """Counts of requests by limit and by stretch, the time between two stage boundaries of any traffic.
+def limit_uses(record: Record) -> list[LimitUsage]:
+    """Return the usage of each limit between any two stage boundaries of the traffic, without the warm-up.
 
-    Requests count where they were sent: late polls of one stage use quota during the next. The warm-up and the final
-    drain do not count.
+    Requests count where they were sent: late polls of one stage use quota during the next.
     """
-
-    def __init__(self, record: Record) -> None:
-        self._record = record
-        stages = record.stages()
-        ends = {min(t, record.covered_s) for key in stages for t in (key.stage.start_s, key.stage.end_s)}
-        self._edges = np.array(sorted(ends))
-        stretches = max(0, len(self._edges) - 1)
-        self._sent = np.zeros((len(KINDS), stretches), np.int64)
-        self._throttled = np.zeros_like(self._sent)
-        self._keys = record.info.keys if record.info.keys > 1 and record.assumed_limits.per_key else 0
-        self._by_key = np.zeros((2, len(KINDS), self._keys, stretches), np.int64)
-        """Requests and 429s by kind, key and stretch, if keys have their own quotas."""
-        self._answering = np.zeros(self._sent.shape)
-        """Seconds of accepted requests within each stretch."""
-
-    def add(self, chunk: Chunk) -> None:
-        for kind, rows in chunk.requests.by_kind:
-            status, start = rows.floats("status"), rows.floats("start") / 1e9
-            stretch = distribution.place(start, self._edges)
-            tally(self._sent[kind], stretch)
-            throttled = status == THROTTLED_STATUS
-            tally(self._throttled[kind], stretch[throttled])
-            if self._keys:
-                key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
-                # Keys beyond the run's own occur only in invalid records.
-                valid = (stretch >= 0) & (key < self._keys)
-                places = np.where(valid, key * self._by_key.shape[3] + stretch, -1)
-                tally(self._by_key[0, kind].reshape(-1), places)
-                tally(self._by_key[1, kind].reshape(-1), places[throttled])
-            if self._record.assumed_limits.spec.algorithm == CONCURRENCY:
-                end = rows.floats("end") / 1e9
-                accepted = ~throttled & ~np.isnan(end)
-                for place in range(self._sent.shape[1]):
-                    first = np.maximum(start[accepted], self._edges[place])
-                    held = np.maximum(np.minimum(end[accepted], self._edges[place + 1]) - first, 0.0)
-                    self._answering[kind, place] += held.sum()
-
-    def _of_keys(self, kinds: list[int], place: int, allowed: float) -> tuple[KeyUse, ...]:
-        sent, throttled = self._by_key[..., place][:, kinds].sum(axis=1)
-        busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
-        return tuple(
-            KeyUse(key=key, sent=int(sent[key]), throttled=int(throttled[key]), share=float(sent[key]) / allowed)
-            for key in busiest
-            if sent[key]
-        )
-
-    def result(self) -> list[LimitUsage]:
-        record, uses = self._record, []
-        for name in record.limits():
-            kinds = [
-                place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in record.assumed_limits.together(name)
-            ]
-            limit, quotas = record.assumed_limits.limit_on(name), record.quotas_on(name)
-            for place in range(self._sent.shape[1]):
-                sent = int(self._sent[kinds, place].sum())
-                if not sent:
-                    continue
-                begin, end = float(self._edges[place]), float(self._edges[place + 1])
-                keys: tuple[KeyUse, ...] = ()
-                if record.assumed_limits.spec.algorithm == CONCURRENCY:
-                    share = float(self._answering[kinds, place].sum()) / (end - begin) / (limit.count * quotas)
-                else:
-                    share = sent / (limit.rate * quotas * (end - begin))
-                    keys = self._of_keys(kinds, place, limit.rate * (end - begin)) if quotas > 1 else ()
-                throttled = int(self._throttled[kinds, place].sum())
-                uses.append(
-                    LimitUsage(
-                        limit=name,
-                        stretch=self._stretch(name, begin, end),
-                        start_s=begin,
-                        end_s=end,
-                        sent=sent,
-                        throttled=throttled,
-                        share=share,
-                        throttled_rate=throttled / sent,
-                        keys=keys,
-                    )
+    uses, assumed = [], record.assumed_limits
+    ends = {min(t, record.covered_s) for key in record.stages() for t in (key.stage.start_s, key.stage.end_s)}
+    for name in record.limits():
+        kinds = [place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in assumed.together(name)]
+        limit, quotas = assumed.limit_on(name), record.quotas_on(name)
+        for begin, end in pairwise(sorted(ends)):
+            used, seconds = record.in_time.used(kinds, begin, end), end - begin
+            if not used.sent:
+                continue
+            if held := assumed.spec.algorithm == CONCURRENCY:
+                share = used.held_s / seconds / (limit.count * quotas)
+            else:
+                share = used.sent / (limit.rate * quotas * seconds)
+            uses.append(
+                LimitUsage(
+                    limit=name,
+                    stretch=_stretch(record, name, begin, end),
+                    start_s=begin,
+                    end_s=end,
+                    sent=used.sent,
+                    throttled=used.throttled,
+                    share=share,
+                    throttled_rate=used.throttled / used.sent,
+                    keys=_of_keys(used.by_key, limit.rate * seconds) if quotas > 1 and not held else (),
                 )
-        return uses
+            )
+    return uses
 
-    def _stretch(self, limit: str, begin: float, end: float) -> str:
-        """Return the stages that use the limit; all stages if only polls of earlier stages use it."""
-        record = self._record
-        on = [key for key in record.stages() if key.stage.start_s < end and key.stage.end_s > begin]
-        drawing = {
-            op for op, limits in LIMITS_OF_OPERATION.items() if set(limits) & set(record.assumed_limits.together(limit))
-        }
-        own = [key.stage.name for key in on if key.operation in drawing]
-        return " + ".join(dict.fromkeys(own or [key.stage.name for key in on]))
+
+def _of_keys(by_key: Ints, allowed: float) -> tuple[KeyUse, ...]:
+    sent, throttled = by_key
+    busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
+    return tuple(
+        KeyUse(key=key, sent=int(sent[key]), throttled=int(throttled[key]), share=float(sent[key]) / allowed)
+        for key in busiest
+        if sent[key]
+    )
+
+
+def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
+    """Return the stages that use the limit; all stages if only polls of earlier stages use it."""
+    on = [key for key in record.stages() if key.stage.start_s < end and key.stage.end_s > begin]
+    together = set(record.assumed_limits.together(limit))
+    own = [key.stage.name for key in on if together & set(LIMITS_OF_OPERATION[key.operation])]
+    return " + ".join(dict.fromkeys(own or [key.stage.name for key in on]))
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:

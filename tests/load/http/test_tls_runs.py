@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import PATIENCE, clean_environment
+from plugins.records import read_table
 
 from loadtest.errors import InputError
 from loadtest.prepare import prepare_run
 from loadtest.record import run_directory
 from loadtest.record.run_info import TlsInfo
-from loadtest.record.samples import read_table
 from loadtest.scenario import load_scenario
 from loadtest.targets import choose
 
