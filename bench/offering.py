@@ -141,7 +141,7 @@ def offered(text: str, url: str, folder: Path, *arguments: str) -> Iterator[tupl
 
 def operations(directory: Path) -> list[dict[str, Any]]:
     """The operation rows of a run, in the order of its arrivals."""
-    rows = [row for row in samples.read_table(directory).to_pylist() if row["row"] == "operation"]
+    rows = [row for batch in samples.read_batches(directory) for row in batch.to_pylist() if row["row"] == "operation"]
     return sorted(rows, key=lambda row: row["arrival"])
 
 

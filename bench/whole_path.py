@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import pyarrow as pa
 from exchanging import Server, cores, pin
 from offering import offered
 
@@ -148,7 +149,7 @@ def ours(url: str, folder: Path, rate: int, seconds: float) -> Figures:
     text = SCENARIO.format(rate=rate, seconds=seconds + 2 * EDGE)
     with offered(text, url, folder) as (load, directory):
         figures = watched(load, folder / "log", seconds)
-    table = samples.read_table(directory).to_pandas()
+    table = pa.Table.from_batches(list(samples.read_batches(directory))).to_pandas()
     rows = table[table["row"] == "operation"]
     if len(table) != 2 * rate * (seconds + 2 * EDGE) or not (rows["outcome"] == "ok").all():
         raise SystemExit(f"this measures the wrong thing: {rows['outcome'].value_counts()}")

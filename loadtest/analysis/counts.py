@@ -239,12 +239,12 @@ class RequestsInTime:
                     held = np.maximum(np.minimum(end, high) - np.maximum(begin, low), 0.0)
                     self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
 
-    def used(self, kinds: list[int], begin_s: float, end_s: float) -> "LimitUse":
+    def used(self, kinds: list[int], begin_s: float, end_s: float) -> "StretchUse":
         """Return the requests of some kinds in the stretches that begin within a time."""
         on = (self._edges[:-1] >= begin_s) & (self._edges[:-1] < end_s)
         sent, _, throttled = self._counts[:, :, kinds][..., on].sum(axis=(0, 2, 3)).tolist()
         by_key = self._by_key[:, :, kinds][..., on].sum(axis=(2, 3))
-        return LimitUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
+        return StretchUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
 
     def retrievals(self, planned: Sequence[StageKey]) -> int:
         """Return the polls and retrieves of all traffic while any of some stages was on."""
@@ -270,7 +270,7 @@ class RequestsInTime:
         return on
 
 
-class LimitUse(NamedTuple):
+class StretchUse(NamedTuple):
     """Requests and 429s, the same by key if keys have their own quotas, and the seconds of accepted requests."""
 
     sent: int

@@ -48,6 +48,7 @@ from loadtest.record import run_directory
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
 FILE_NAME: Final = "metrics.json"
+_OF_REPLAY: Final = ("agreement", "agreement_as_sent", "reordered", "why_not")
 
 
 class Results(Result, frozen=True, kw_only=True):
@@ -148,10 +149,10 @@ def find(record: Record) -> Findings:
         uses=limit_uses(record),
         evenness=even,
         rates=rates.by_limit,
-        responses=timelines.responses(),
+        responses=timelines.responses,
         lags=lags.result(),
         heats=timelines.heats,
-        executions=timelines.executions(),
+        executions={name: each for name, each in timelines.executions.items() if each.n + each.anomaly_count},
         observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
         keys=keys.result(),
         slow_keys=keys.slow(),
@@ -170,25 +171,16 @@ def _once(record: Record, expectation: Expectation, metrics: RunFigures, verdict
     return {
         "schema": SCHEMA_VERSION,
         "run": run,
-        "word": verdict.word,
-        "exit_code": int(verdict.exit_code),
-        "interrupted": verdict.interrupted,
-        "sentence": verdict.sentence,
-        "reasons": verdict.reasons,
+        **{name: getattr(verdict, name) for name in ("word", "exit_code", "interrupted", "sentence", "reasons")},
         "inconsistencies": record.consistency.result(),
         "expected": result_of(
             ExpectedLimiter,
             info.target,
             clock_shift_s=expectation.shift_s,
-            agreement=expectation.agreement,
-            agreement_as_sent=expectation.agreement_as_sent,
-            reordered=expectation.reordered,
-            why_not=expectation.why_not,
+            **{name: getattr(expectation, name) for name in _OF_REPLAY},
         ),
         "generators": generators(info),
-        "overall": metrics.overall,
-        "operations": metrics.operations,
-        "traffic": metrics.traffic,
+        **vars(metrics),
         "errors": record.errors.result(),
         "anomalies": record.anomalies.result(),
         "ledger": record.jobs,

@@ -303,7 +303,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     """The assumed limiter, and the share of the decisions that its replay predicts.
 
     Attributes:
-        clock_shift_s: the server's clock minus ours with the best agreement; null if irrelevant.
+        clock_shift_s: the server's clock minus ours with the best agreement; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so its accepted requests come first.
         agreement_as_sent: the same with bursts in the order of sending.

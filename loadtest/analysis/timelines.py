@@ -4,13 +4,14 @@ Every traffic entry has response times. Entries that execute workflows also have
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, tally
-from loadtest.analysis.distribution import Distribution, TimeSeries
+from loadtest.analysis.distribution import TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import impossible, longest_execution, response_time
@@ -30,77 +31,56 @@ _OUTCOMES: Final = {
 }
 
 
-LAYERS: Final = tuple(_OUTCOMES)
-
-
-@dataclass(frozen=True, eq=False)
-class Responses:
-    """Response times of one traffic entry.
-
-    Attributes:
-        dots: by layer, (intended start in s since the epoch, response time in ms) of operations.
-        cuts: edges of the bins, in s since the epoch.
-        binned: by bin, the response times of ok and timed-out operations.
-        n: number of these.
-    """
-
-    dots: dict[str, tuple[Floats, Floats]]
-    cuts: Floats
-    binned: list[Distribution]
-    n: int
-
-
 class Timelines:
     """Collector of each traffic entry's times over time, warm-up included.
 
     Attributes:
+        executions: of the entries that execute workflows; a retrieval's job ran before it.
         heats: of entries with many operations or in a long run, at most 241 × 96 counts each.
     """
 
     def __init__(self, record: Record) -> None:
         plans = record.info.traffic.items()
-        self._points = {name: _EntryPoints(record, name) for name, _ in plans}
-        # A retrieval's job ran before it.
-        executing = (name for name, plan in plans if plan.operation in EXECUTING_OPERATIONS)
-        self._executions = {name: _EntryExecutions(record, name) for name in executing}
+        self.responses = {name: Responses(record, name) for name, _ in plans}
+        self.executions = {
+            name: Executions(record, name) for name, plan in plans if plan.operation in EXECUTING_OPERATIONS
+        }
         self.heats = {name: heat for name, _ in plans if (heat := _heat(record, name)) is not None}
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
             name = chunk.vocabulary.stage_keys[stage_index].traffic
-            self._points[name].take(rows)
+            self.responses[name].take(rows)
             if name in self.heats:
                 _count(self.heats[name], rows.answered)
-            if name in self._executions:
+            if name in self.executions:
                 good = rows.without_mistakes.ok
                 good = good.where(~np.isnan(good.execution_given))
-                self._executions[name].take(good, judged=bool(chunk.vocabulary.in_figures[stage_index]))
-
-    def responses(self) -> dict[str, Responses]:
-        return {name: found.result() for name, found in self._points.items()}
-
-    def executions(self) -> "dict[str, Executions]":
-        """Return the executions of each traffic entry that has any."""
-        found = {name: entry.result() for name, entry in self._executions.items()}
-        return {name: each for name, each in found.items() if each.n + each.anomaly_count}
+                self.executions[name].take(good, judged=bool(chunk.vocabulary.in_figures[stage_index]))
 
 
-class _EntryPoints:
+class Responses:
+    """Response times of one traffic entry.
+
+    Attributes:
+        series: the response times of ok and timed-out operations.
+    """
+
     def __init__(self, record: Record, name: str) -> None:
         stages = record.stage_indices_of(name)
         self._keeps_mistakes = name in record.not_found_entries
         self._totals = {layer: record.counts.ended(stages, *outcomes) for layer, outcomes in _OUTCOMES.items()}
-        self._n = record.counts.ended(stages, OK, TIMED_OUT)
-        self._series = TimeSeries(record.covered_s, self._n, _PER_BIN)
-        self._dots: dict[str, list[tuple[Floats, ...]]] = {layer: [] for layer in LAYERS}
-        self._seen = dict.fromkeys(LAYERS, 0)
+        self.series = TimeSeries(record.covered_s, record.counts.ended(stages, OK, TIMED_OUT), _PER_BIN)
+        self._dots: dict[str, list[tuple[Floats, ...]]] = {layer: [] for layer in _OUTCOMES}
+        self._seen = dict.fromkeys(_OUTCOMES, 0)
         response = record.times["response_time_ms"].get(stages)
         self._slow_from = response.at([max(1, round(response.n * 0.98))])[0] if response.n else np.inf
 
     def take(self, rows: Rows) -> None:
+        """Add the operations of a stage."""
         rows = rows if self._keeps_mistakes else rows.without_mistakes
         good = rows.answered
-        self._series.add(good.floats("intended_start") / 1e9, response_time(good))
+        self.series.add(good.floats("intended_start") / 1e9, response_time(good))
         outcome = rows.words("outcome")
         which = {
             Outcome.OK: outcome == OK,
@@ -124,10 +104,10 @@ class _EntryPoints:
         if len(keep):
             self._dots[layer].append((rows.floats("intended_start")[keep] / 1e9, response[keep]))
 
-    def result(self) -> Responses:
-        dots = {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
-        pairs = {layer: (seconds, response) for layer, (seconds, response) in dots.items()}
-        return Responses(pairs, self._series.cuts, self._series.bins(), self._n)
+    @cached_property
+    def dots(self) -> dict[str, Floats]:
+        """By layer, intended starts in s since the epoch and response times in ms of some operations."""
+        return {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
 
 
 LONG_S: Final = 600.0
@@ -186,58 +166,46 @@ _ANOMALOUS_DOTS: Final = 500
 """Maximum number of impossible dots of an entry: the first."""
 
 
-@dataclass(frozen=True, eq=False)
 class Executions:
     """Executions of one traffic entry's ok operations with an executionTime.
 
     Attributes:
         n: number of possible executionTimes, warm-up included.
-        seconds: intended starts of some operations, in s since the epoch.
-        execution: their executionTimes, in ms.
-        seen: the client's waits, in ms: the longest possible executionTimes.
-        anomalous: (executionTime, seen) of some impossible values, warm-up excluded.
-        anomaly_count: number of impossible values.
-        cuts: edges of the bins, in s since the epoch.
-        binned: executionTimes by bin.
+        series: the executionTimes.
+        anomaly_count: number of impossible values, warm-up excluded.
     """
 
-    n: int
-    seconds: Floats
-    execution: Floats
-    seen: Floats
-    anomalous: tuple[Floats, Floats]
-    anomaly_count: int
-    cuts: Floats
-    binned: list[Distribution]
-
-
-class _EntryExecutions:
     def __init__(self, record: Record, name: str) -> None:
-        self._n = record.times["execution_time_ms"].get(record.stage_indices_of(name)).n
-        self._series = TimeSeries(record.covered_s, self._n, _PER_BIN)
-        self._seen = self._anomaly_count = 0
+        self.n = record.times["execution_time_ms"].get(record.stage_indices_of(name)).n
+        self.series = TimeSeries(record.covered_s, self.n, _PER_BIN)
+        self.anomaly_count = self._seen = 0
         self._dots: list[tuple[Floats, ...]] = []
         self._anomalous: list[tuple[Floats, ...]] = []
 
     def take(self, rows: Rows, *, judged: bool) -> None:
+        """Add ok operations with an executionTime."""
         execution, seconds = rows.execution_given, rows.floats("intended_start") / 1e9
-        self._series.add(seconds, rows.floats("execution_time_ms"))
+        self.series.add(seconds, rows.floats("execution_time_ms"))
         seen = longest_execution(rows)
         anomalous = impossible(execution, seen)
-        keep = distribution.every(max(1, -(-self._n // _EXECUTION_DOTS)), self._seen, len(rows))
+        keep = distribution.every(max(1, -(-self.n // _EXECUTION_DOTS)), self._seen, len(rows))
         self._seen += len(rows)
         keep = keep[~anomalous[keep]]
         self._dots.append((seconds[keep], execution[keep], seen[keep]))
         if judged:
-            left = max(0, _ANOMALOUS_DOTS - self._anomaly_count)
+            left = max(0, _ANOMALOUS_DOTS - self.anomaly_count)
             self._anomalous.append((execution[anomalous][:left], seen[anomalous][:left]))
-            self._anomaly_count += int(anomalous.sum())
+            self.anomaly_count += int(anomalous.sum())
 
-    def result(self) -> Executions:
-        seconds, execution, seen = _joined(self._dots, 3)
-        beyond, seen_less = _joined(self._anomalous, 2)
-        cuts, bins, count = self._series.cuts, self._series.bins(), self._anomaly_count
-        return Executions(self._n, seconds, execution, seen, (beyond, seen_less), count, cuts, bins)
+    @cached_property
+    def dots(self) -> Floats:
+        """Of some operations, intended start in s since the epoch, executionTime and the client's wait in ms."""
+        return _joined(self._dots, 3)
+
+    @cached_property
+    def anomalous(self) -> Floats:
+        """ExecutionTimes and the client's waits of some impossible values."""
+        return _joined(self._anomalous, 2)
 
 
 def _joined(parts: list[tuple[Floats, ...]], width: int) -> Floats:

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from plugins import record_maker as maker
+from plugins.records import read_table
 from pyarrow import parquet
 
 from loadtest import analysis
@@ -18,7 +19,6 @@ from loadtest.analysis.results import TIMES, OperationStage, Summary
 from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
 from loadtest.metrics import STATISTICS
-from loadtest.record import samples
 from loadtest.stats.order_statistics import QUANTILES
 
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def test_counts_of_the_frames_are_those_of_metrics_json(run, operations, request
 
 def test_every_row_and_value_of_the_record_is_in_one_of_them(run, operations, requests):
     """Rows are named by their number in the record; what was recorded of them is there under its name or a unit's."""
-    record = samples.read_table(run).to_pandas(integer_object_nulls=True)
+    record = read_table(run).to_pandas(integer_object_nulls=True)
     assert sorted([*operations["record_row"], *requests["record_row"]]) == list(range(1, len(record) + 1))
     for frame, other in (
         (operations, {"attempt": "attempts", "poll": "polls"}),

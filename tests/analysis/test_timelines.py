@@ -27,9 +27,9 @@ def test_dots_are_single_operations_and_those_that_cannot_be_are_apart(tmp_path:
     of = found(tmp_path / "run", said)
     assert (of.n, of.anomaly_count) == (5, 2)
     assert [column.tolist() for column in of.anomalous] == [[40.0, -3.0], [20.0, 5.0]]
-    assert of.execution.tolist() == [8.0, 9.0, 7.0, 20.5], "half a millisecond more may be rounding"
-    assert of.seen.tolist() == [10.0, 11.0, 12.0, 20.0]
-    assert sum(each.n for each in of.binned) == 5
+    assert of.dots[1].tolist() == [8.0, 9.0, 7.0, 20.5], "half a millisecond more may be rounding"
+    assert of.dots[2].tolist() == [10.0, 11.0, 12.0, 20.0]
+    assert sum(each.n for each in of.series.bins()) == 5
 
 
 def test_however_many_there_are_few_dots_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,11 +39,11 @@ def test_however_many_there_are_few_dots_are_kept(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(timelines, "_ANOMALOUS_DOTS", 5)
     said = [(50.0 if k % 10 == 3 else 8.0, 10.0) for k in range(200)]
     of = found(tmp_path / "run", said)
-    assert len(of.execution) <= 20
-    assert of.seconds[0] < 20
-    assert of.seconds[-1] > 180
+    assert len(of.dots[1]) <= 20
+    assert of.dots[0][0] < 20
+    assert of.dots[0][-1] > 180
     assert (len(of.anomalous[0]), of.anomaly_count) == (5, 20)
-    assert sum(each.n for each in of.binned) == 200
+    assert sum(each.n for each in of.series.bins()) == 200
 
 
 def test_a_retrieval_executes_nothing(tmp_path: Path) -> None:
@@ -68,5 +68,5 @@ def test_what_was_wrong_on_purpose_is_no_dot_and_in_no_mean(tmp_path: Path) -> N
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("within", 0, 1, 40)], offered=40)})
     of = maker.findings(tmp_path / "run", run, rows)
     assert of.responses["t"].dots["ok"][1].tolist() == [100.0] * 20
-    assert sum(each.n for each in of.responses["t"].binned) == 20
+    assert sum(each.n for each in of.responses["t"].series.bins()) == 20
     assert of.record.means.mean(0, "response") == 100.0

@@ -1,6 +1,6 @@
 """Usage of each limit by stretch between stage boundaries, over time and by window; the run's bottleneck limit."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -235,12 +235,12 @@ class AcceptedWindows:
     """
 
     counts: WindowCounts
-    begins_s: Floats = field(repr=False)
-    limiter: Ints = field(repr=False)
-    accepted: Ints = field(repr=False)
-    sent: Ints = field(repr=False)
-    rejected: Ints = field(repr=False)
-    is_whole: Bools = field(repr=False)
+    begins_s: Floats
+    limiter: Ints
+    accepted: Ints
+    sent: Ints
+    rejected: Ints
+    is_whole: Bools
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:

@@ -229,9 +229,10 @@ def over_time(findings: Findings) -> Drawing | NoData:
         return NoData("executionTime over time", why)
     figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
     for panel, name, entry, colour in drawn:
-        marks.draw_dots(panel, entry.seconds, entry.execution, colour, "an operation")
-        marks.draw_bins(panel, findings.record, name, entry.cuts, entry.binned)
-        _span(panel, entry.execution)
+        seconds, execution, _ = entry.dots
+        marks.draw_dots(panel, seconds, execution, colour, "an operation")
+        marks.draw_bins(panel, findings.record, name, entry.series.cuts, entry.series.bins())
+        _span(panel, execution)
         panel.set_ylabel("ms (log)")
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
     start = start_of(findings.record)
@@ -271,11 +272,11 @@ def _span(panel: Axes, values: Any) -> None:
 
 
 def _square(panel: Axes, entry: Executions, colour: str) -> None:
-    anomalous, anomalous_seen = entry.anomalous
-    every = np.concatenate((entry.execution, entry.seen, anomalous, anomalous_seen))
+    (_, execution, seen), (anomalous, anomalous_seen) = entry.dots, entry.anomalous
+    every = np.concatenate((execution, seen, anomalous, anomalous_seen))
     every = every[every > 0]
     low, high = (float(every.min()) / 1.5, float(every.max()) * 1.5) if len(every) else (0.5, 2.0)
-    marks.draw_dots(panel, entry.seen, np.maximum(entry.execution, low), colour, "an operation")
+    marks.draw_dots(panel, seen, np.maximum(execution, low), colour, "an operation")
     if len(anomalous):
         marks.draw_dots(
             panel, anomalous_seen, np.maximum(anomalous, low), style.THROTTLED, "cannot be", marker="x", size=22,

@@ -60,8 +60,9 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
     }
     for layer, look in looks.items():
         if layer in responses.dots:
-            marks.draw_dots(panel, *responses.dots[layer], label=layer, **look)
-    marks.draw_bins(panel, findings.record, name, responses.cuts, responses.binned)
+            seconds, response = responses.dots[layer]
+            marks.draw_dots(panel, seconds, response, label=layer, **look)
+    marks.draw_bins(panel, findings.record, name, responses.series.cuts, responses.series.bins())
     panel.set_yscale("log")
     low, high = panel.get_ylim()
     # A steady value is to look steady.
