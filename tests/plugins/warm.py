@@ -26,7 +26,7 @@ from typing import Any, AnyStr
 _IMPORTED = {
     "loadtest.load": ("loadtest.load.__main__",),  # first, because Locust patches the interpreter
     "loadtest.cli": ("loadtest.reference_api.server", "uvloop", "loadtest.cli.serve", "loadtest.cli.run"),
-    "loadtest.report": ("loadtest.report.run", "loadtest.report.write", "loadtest.report.formats.terminal"),
+    "loadtest.report": ("loadtest.report.run", "loadtest.report.formats.terminal"),
     "loadtest.report.advice": (),
     "loadtest.preflight": ("loadtest.preflight.__main__", "loadtest.preflight.client"),
     "loadtest.analysis": ("loadtest.analysis.__main__",),
