@@ -13,7 +13,7 @@ from markupsafe import Markup
 from loadtest.compare import amounts, history_file
 from loadtest.compare.amounts import in_percent
 from loadtest.compare.history import growth
-from loadtest.compare.results import MetricComparison, RunComparison, load
+from loadtest.compare.results import RunComparison, load
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import DEFAULT_PORT, command_line
 from loadtest.record.figures import read_figures
@@ -21,7 +21,7 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci
 from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, Table, filled, tone_of
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, filled, tone_of
 from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
@@ -96,7 +96,10 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     others = len(comparison.metrics) - len(metrics)
     words = f"{others} more are not judged" if others else "each may decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
-    if worst := _worst(comparison, metrics):
+    worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
+    # Without a finding: the time or rate that worsened most.
+    causes = (finding.cause for finding in comparison.findings)
+    if worst := next(causes, max(worse, key=amounts.telling, default=None)):
         place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {worst.nature.name}"
         share = amounts.is_share(worst)
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
@@ -109,14 +112,6 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
         words = f"median; by metric {low} to {high}, without short and polled times, in 80 % of cases"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
-
-
-def _worst(comparison: RunComparison, metrics: Sequence[MetricComparison]) -> MetricComparison | None:
-    """Return the first finding's metric; without a finding, the time or rate that worsened most, if any."""
-    if comparison.findings:
-        return comparison.findings[0].cause
-    worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    return max(worse, key=amounts.telling, default=None)
 
 
 def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
@@ -205,14 +200,16 @@ def render_comparison_markdown(page: Page) -> str:
     rows = max((len(table.rows) for table in page.tables), default=0)
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
         rows //= 2
-        sections = (replace(each, tables=tuple(_cut(table, rows) for table in each.tables)) for each in shown.sections)
+        sections = []
+        for section in shown.sections:
+            cut = (table.brief(rows) for table in section.tables)
+            noted = (
+                one if one is table else replace(one, note=f"{one.note} More rows are in comparison.html.".strip())
+                for one, table in zip(cut, section.tables, strict=True)
+            )
+            sections.append(replace(section, tables=tuple(noted)))
         shown = replace(shown, sections=tuple(sections))
     return text
-
-
-def _cut(table: Table, rows: int) -> Table:
-    cut = table.brief(rows)
-    return cut if cut is table else replace(cut, note=f"{cut.note} More rows are in comparison.html.".strip())
 
 
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:

@@ -14,7 +14,7 @@ from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
 from loadtest.analysis.rejections.expected_429 import depends_on_phase
-from loadtest.analysis.results import OperationCounts, bounded
+from loadtest.analysis.results import bounded
 from loadtest.contract import THROTTLED_STATUS, ErrorCode, Outcome, Reason, RequestKind
 from loadtest.metrics import UNITS
 from loadtest.record.effective_scenario import polling
@@ -65,8 +65,12 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
     rest, rate = overdrawn(findings, entry.operation)
     if failed_rate > rate:
         rest = failed
-    elif not rate:
-        rest += _errors(findings)
+    elif not rate and (counts := findings.metrics.overall.operations).sent > 1:
+        cut = findings.record.cut_off(findings.record.stages())
+        bad = counts.failed + counts.timed_out - cut
+        some, ended = (bad, "failed or timed out") if bad else (cut, "were cut off by the end of the run")
+        whole = f"{count(counts.sent)} operations"
+        rest += f", {count(some)} of {whole} {ended}" if some else f", all {whole} were ok"
     return f"within limits {times}; {rest}" if entry.within else f"{rest}; {times}"
 
 
@@ -85,18 +89,6 @@ def _times(findings: Findings, entry: MainEntry) -> str:
     return f"{statistic} of {accepted}{whose} is {duration_ms(found.most)}{f' ({polled})' if polled else ''}"
 
 
-def _errors(findings: Findings) -> str:
-    """Return the share of operations that failed or timed out."""
-    counts, cut = findings.metrics.overall.operations, findings.record.cut_off(findings.record.stages())
-    if counts.sent == 1:
-        return ""
-    if bad := counts.failed + counts.timed_out - cut:
-        return f", {count(bad)} of {count(counts.sent)} operations failed or timed out"
-    if cut:
-        return f", {count(cut)} of {count(counts.sent)} operations were cut off by the end of the run"
-    return f", all {count(counts.sent)} operations were ok"
-
-
 def _failed_stages(findings: Findings) -> tuple[str, float]:
     """Return the worst stage by failures and time-outs, and its share; 0 if all stages are below 1 %."""
     found = []
@@ -111,10 +103,7 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
         several = sum(failed > 0 for failed, *_ in found)
         return f"{several} stages had failures, up to {share(rate)} (“{part.stage}”)", rate
     ends = " or ".join(word for word, number in numbers.items() if number)
-    return (
-        f"{share(rate)} of {part.key.operation.several} in “{part.stage}” {ends}",
-        rate,
-    )
+    return f"{share(rate)} of {part.key.operation.several} in “{part.stage}” {ends}", rate
 
 
 def _no_times(findings: Findings) -> str:
@@ -305,11 +294,12 @@ def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str,
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
     chosen = {answer.chosen for answer in findings.answers}
     worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]
-    drawn = tuple(_bar(part, part.figures.operations) for part in parts if part in worst)
+    drawn = tuple(_bar(part) for part in parts if part in worst)
     return drawn, tuple(_label(part) for part in parts if part not in worst)
 
 
-def _bar(part: StagePart, counts: OperationCounts) -> OutcomeBar:
+def _bar(part: StagePart) -> OutcomeBar:
+    counts = part.figures.operations
     shares = {outcome: getattr(counts, outcome) / counts.sent for outcome in _PARTS if getattr(counts, outcome)}
     said = ", ".join(f"{_PARTS[outcome]} {share(part)}" for outcome, part in shares.items())
     percentages = tuple((outcome, part * 100) for outcome, part in shares.items())

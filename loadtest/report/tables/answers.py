@@ -94,6 +94,13 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
 
 
 def _mistakes(findings: Findings) -> Table:
+    def result(one: DeliberateErrors) -> TableCell:
+        if one.otherwise:
+            return TableCell("answered otherwise", tone="bad")
+        if not one.as_documented:
+            return TableCell("not tested: 429 only" if one.sent else "not tested", tone="unsure")
+        return TableCell("as documented", tone="good")
+
     columns: TableColumns[DeliberateErrors] = {
         "Traffic": lambda one: one.traffic,
         "Mistake": lambda one: "none, an error is expected" if one.kind == ERROR_EXPECTED else one.kind,
@@ -102,18 +109,10 @@ def _mistakes(findings: Findings) -> Table:
         "#As documented": lambda one: one.as_documented,
         "#429 instead": lambda one: one.throttled,
         "#Otherwise": lambda one: one.otherwise,
-        "": lambda one: _tested(one.sent, one.as_documented, one.otherwise),
+        "": result,
     }
     note = "A kind that was never sent is not tested."
     return table_of("answer-mistakes", "Deliberate mistakes and their responses", columns, findings.on_purpose, note)
-
-
-def _tested(sent: int, right: int, wrong: int) -> TableCell:
-    if wrong:
-        return TableCell("answered otherwise", tone="bad")
-    if not right:
-        return TableCell("not tested" if not sent else "not tested: 429 only", tone="unsure")
-    return TableCell("as documented", tone="good")
 
 
 def _figure(place: int, side: ComparedSide) -> TableCell:

@@ -49,6 +49,13 @@ def findings_table(comparison: RunComparison) -> Table:
 def metrics_table(comparison: RunComparison) -> Table:
     """Return all metrics that both sides have, the most important first."""
     stages, shown = amounts.has_stages(comparison.metrics), ordered(comparison)
+
+    def change(one: MetricComparison) -> TableCell:
+        size, interval = amounts.change(one), amounts.change_interval(one)
+        if amounts.is_share(one):
+            size, interval = amounts.difference(one.metric, one.difference), amounts.difference_interval(one)
+        return TableCell(size, interval.partition(": ")[2])
+
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.where(one, stages=stages),
         "Metric": lambda one: _metric(comparison, one),
@@ -56,40 +63,27 @@ def metrics_table(comparison: RunComparison) -> Table:
         "#Base": lambda one: amounts.value(one.metric, one.base),
         "#Head": lambda one: amounts.value(one.metric, one.head),
         "#Difference": lambda one: NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference),
-        "#Change": _change,
+        "#Change": change,
         "~#p": _p,
         "#Detectable": amounts.detectable,
         "~#Pairs" if comparison.kind == "paired" else "~#Runs": lambda one: one.n,
     }
+    changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
+    tested = [place for place, one in enumerate(shown) if one.p is not None]
+    # Without a change: the largest for the worse.
+    largest = sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
     note = (
         "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
         "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
         "the rule does that. Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
-    return replace(table_of("metrics", "Every metric", columns, shown, note), decides=_deciding(shown))
+    return replace(table_of("metrics", "Every metric", columns, shown, note), decides=tuple(changed or largest))
 
 
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
     """Return a metric's name with its role, and the polling interval if it is a job's response time."""
     polled = next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
     return TableCell(one.nature.name, ", ".join(part for part in (role, polled) if part), tone)
-
-
-def _deciding(metrics: Sequence[MetricComparison]) -> tuple[int, ...]:
-    """Return rows of suspected, regressed or improved metrics; without any, of the largest changes for the worse."""
-    places = range(len(metrics))
-    if changed := [place for place in places if amounts.is_changed(metrics[place])]:
-        return tuple(changed)
-    tested = [place for place in places if metrics[place].p is not None]
-    return tuple(sorted(tested, key=lambda place: amounts.telling(metrics[place]), reverse=True)[:3])
-
-
-def _change(one: MetricComparison) -> TableCell:
-    if amounts.is_share(one):
-        return TableCell(
-            amounts.difference(one.metric, one.difference), amounts.difference_interval(one).partition(": ")[2]
-        )
-    return TableCell(amounts.change(one), amounts.change_interval(one).partition(": ")[2])
 
 
 def verdict(one: MetricComparison) -> TableCell:
@@ -157,11 +151,16 @@ def differing(comparison: RunComparison) -> list[str]:
 
 def identities_table(comparison: RunComparison) -> Table:
     """Return the test environment of both sides, with differences marked."""
+
+    def listed(values: Sequence[str]) -> str:
+        more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
+        return ", ".join(values[:_MOST_NAMED]) + more if values else NOTHING
+
     rows: list[tuple[str, str, TableCell]] = []
     changed = differing(comparison)
     for label, field in _IDENTITIES:
         base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
-        rows.append((label, _listed(base), TableCell(_listed(head), "differs" if label in changed else "")))
+        rows.append((label, listed(base), TableCell(listed(head), "differs" if label in changed else "")))
     rows.append(("Runs", _period(comparison.base_runs), TableCell(_period(comparison.head_runs))))
     columns: TableColumns[tuple[str, str, TableCell]] = {
         "": lambda row: row[0],
@@ -173,13 +172,6 @@ def identities_table(comparison: RunComparison) -> Table:
 
 def _distinct(runs: Sequence[RunMeasurements], field: Callable[[RunMeasurements], str]) -> list[str]:
     return list(dict.fromkeys(field(run) for run in runs))
-
-
-def _listed(values: Sequence[str]) -> str:
-    if not values:
-        return NOTHING
-    more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
-    return ", ".join(values[:_MOST_NAMED]) + more
 
 
 def _period(runs: Sequence[RunMeasurements]) -> str:

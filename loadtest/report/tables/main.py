@@ -50,8 +50,15 @@ _LATENCIES: Final = {
 def thresholds(findings: Findings) -> Table:
     """Return each threshold with value, margin and n; failed thresholds decide, then the nearest to failing."""
     judged = findings.judged
+
+    def result(one: Judged) -> TableCell:
+        if one.marginal and one.judgement == "pass":
+            return TableCell("pass, marginal", tone="unsure")
+        marginal = ", marginal" if one.marginal and one.judgement == "fail" else ""
+        return TableCell(f"{one.judgement}{marginal}", tone=tone_of(one.judgement))
+
     columns: TableColumns[Judged] = {
-        "Result": _result,
+        "Result": result,
         "Where": lambda one: TableCell(one.scope, entry_name(findings, one.traffic).detail if one.traffic else ""),
         "Threshold": lambda one: TableCell(one.require, one.why),
         "#Value": lambda one: TableCell(amount(one), _beside(one)),
@@ -72,12 +79,6 @@ def _nearness(one: Judged) -> tuple[int, bool, float]:
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
     return ("fail", "inconclusive", "pass").index(one.judgement), not one.marginal, margin
-
-
-def _result(one: Judged) -> TableCell:
-    if one.marginal and one.judgement != "inconclusive":
-        return TableCell(f"{one.judgement}, marginal", tone="bad" if one.judgement == "fail" else "unsure")
-    return TableCell(one.judgement, tone=tone_of(one.judgement))
 
 
 def _beside(one: Judged) -> str:
@@ -160,13 +161,17 @@ def _outcomes(findings: Findings) -> Table:
 
 
 def _limits(findings: Findings) -> Table:
+    def busiest(use: LimitUsage) -> str:
+        keys = use.keys[:5] if use.uneven else ()
+        return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in keys)
+
     columns: TableColumns[LimitUsage] = {
         "Limit": lambda use: use.limit,
         "While": lambda use: use.stretch,
         "#From s": lambda use: f"{round(use.start_s, 2):g}",
         "#To s": lambda use: f"{round(use.end_s, 2):g}",
         "#Requests": lambda use: use.sent,
-        "#Share of the limit": lambda use: TableCell(f"{count(use.share * 100)} %", _busiest(use)),
+        "#Share of the limit": lambda use: TableCell(f"{count(use.share * 100)} %", busiest(use)),
         "#429s": lambda use: use.throttled,
         "#429 rate": lambda use: share(use.throttled_rate),
     }
@@ -174,13 +179,6 @@ def _limits(findings: Findings) -> Table:
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Share of the limit: the mean number of accepted requests in flight."
     return table_of("limits", "Use of each limit", columns, findings.uses, note)
-
-
-def _busiest(use: LimitUsage) -> str:
-    """Return the busiest keys' use of their own quotas, where it differs between keys."""
-    if not use.uneven:
-        return ""
-    return ", ".join(f"key {one.key} {count(one.share * 100)} %" for one in use.keys[:5])
 
 
 def _latencies(findings: Findings) -> list[Table]:
