@@ -1,7 +1,5 @@
 """Response times: over time, by percentile and rate, beside service time, and as a heat map of a long run."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -13,11 +11,10 @@ from matplotlib.ticker import NullLocator
 from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.results import OperationStage, Summary
 from loadtest.analysis.timelines import Heat, Responses
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
-from loadtest.report.deciding import deciding
+from loadtest.report.deciding import StagePart, deciding, stage_parts
 from loadtest.report.facts import start_of
 from loadtest.report.page import Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
@@ -296,91 +293,75 @@ _LEAST_RATES: Final = 3
 """Minimum number of stages at different rates: two points always form a line."""
 
 
-@dataclass(frozen=True)
-class _Point:
-    stage: str
-    rate: float
-    p50: float
-    times: Summary
-    throttled: float | None
-
-    @property
-    def known(self) -> bool:
-        """Whether no time-out leaves the median open."""
-        p50 = self.times.get("p50")
-        return p50.most == p50.value
-
-
 def draw_by_rate(findings: Findings) -> Drawing | NoData | None:
     """One panel for each traffic entry with three stages or more at different rates; None if none has.
 
     Bursts are left out: they have no meaningful rate.
     """
-    record, found = findings.record, {}
-    for name, figures in findings.metrics.traffic.items():
-        bursts = {stage.name for stage in record.info.traffic[name].stages if stage.burst}
-        points = _stage_points({stage: part for stage, part in figures.stages.items() if stage not in bursts})
-        if len({round(point.rate, 6) for point in points}) >= _LEAST_RATES:
-            found[name] = points
+    found = {}
+    for name in findings.metrics.traffic:
+        parts = [part for part in stage_parts(findings, name) if _rate(part) and part.figures.response_time_ms.p50]
+        parts = sorted((part for part in parts if not part.key.stage.burst), key=_rate)
+        if len({round(_rate(part), 6) for part in parts}) >= _LEAST_RATES:
+            found[name] = parts
     if not found:
         return None
     figure, drawn, left_out = entry_panels(findings, found, 2.2, columns=2)
-    for panel, _, points, colour in drawn:
-        _by_rate_panel(panel, points, colour, marks.WHOLE_IN if len(drawn) == 1 else marks.HALF_IN)
+    for panel, _, parts, colour in drawn:
+        _by_rate_panel(panel, parts, colour, marks.WHOLE_IN if len(drawn) == 1 else marks.HALF_IN)
     figure.axes[0].set_ylabel("response time, ms (log)")
     caption = (
         "Response times (ok or timed out) of each stage at its mean offered rate, with 95 % intervals (sampling only)."
     )
-    tables = tuple(_by_rate_table(name, points) for _, name, points, _ in drawn)
+    tables = tuple(_by_rate_table(name, parts) for _, name, parts, _ in drawn)
     return Drawing(_by_rate_title(found), caption, figure, tables, left_out)
 
 
-def _stage_points(stages: Mapping[str, OperationStage]) -> list[_Point]:
-    points = [
-        _Point(stage, rate * 60, p50, figures.response_time_ms, figures.throttled_rate)
-        for stage, figures in stages.items()
-        if (rate := figures.operations.offered_rate) and (p50 := figures.response_time_ms.p50)
-    ]
-    return sorted(points, key=lambda point: point.rate)
+def _rate(part: StagePart) -> float:
+    """Return a stage's mean offered rate, per minute."""
+    return 60 * (part.figures.operations.offered_rate or 0.0)
 
 
-def _by_rate_panel(panel: Axes, points: list[_Point], colour: str, wide_in: float) -> None:
+def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: float) -> None:
     for statistic, ink, line, marker in (("p50", colour, "-", "o"), ("p95", style.INK, (0, (4, 1.5)), "^")):
-        found = [(point.rate, point.times.get(statistic)) for point in points]
+        found = [(_rate(part), part.figures.response_time_ms.get(statistic)) for part in parts]
         # A percentile next to time-outs has no upper bound.
         known = [(rate, one.value, *(one.interval or (np.nan, np.nan))) for rate, one in found if one.value is not None]
         if known:
             rates, values, low, high = np.array(known, float).T
             panel.vlines(rates, low, high, color=ink, lw=2.2, alpha=0.4)
             panel.plot(rates, values, color=ink, ls=line, lw=1.0, marker=marker, ms=4.5, label=statistic)
-    end = points[-1].rate * 1.1
+    end = _rate(parts[-1]) * 1.1
     panel.set(yscale="log", xlim=(0, end), xlabel="operations offered, 1/min")
-    room = marks.name_stages(panel, [(point.rate / end, point.stage) for point in points], wide_in)
+    room = marks.name_stages(panel, [(_rate(part) / end, part.stage) for part in parts], wide_in)
     low, high = panel.get_ylim()
     low, high = low / 1.1, high * 1.1  # what is steady is to look steady
     style.log(panel, "y", low, high * (high / low) ** (room / (1 - room)))
     style.plain(panel.xaxis)
 
 
-def _by_rate_title(found: dict[str, list[_Point]]) -> str:
+def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
     # Medians that time-outs leave open are not compared.
-    known = {name: [point for point in points if point.known] for name, points in found.items()}
-    known = {name: points for name, points in known.items() if len(points) > 1}
+    known = dict[str, list[tuple[float, float]]]()
+    for name, parts in found.items():
+        medians = [(_rate(part), part.figures.response_time_ms.get("p50")) for part in parts]
+        points = [(rate, p50.value) for rate, p50 in medians if p50.value and p50.most == p50.value]
+        known |= {name: points} if len(points) > 1 else {}
     if not known:
         return "Response time by the rate offered; time-outs leave the medians open"
-    grown = [(ps[-1].p50 / ps[0].p50, name, ps[-1].rate / ps[0].rate) for name, ps in known.items()]
+    grown = [(each[-1][1] / each[0][1], name, each[-1][0] / each[0][0]) for name, each in known.items()]
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     times = f"{words.times_as(factor)} times as long"
     return f"At {more:.3g} times the rate, the median response time of {name} is {times}"
 
 
-def _by_rate_table(name: str, points: list[_Point]) -> Table:
-    columns: TableColumns[_Point] = {
-        "Stage": lambda point: point.stage,
-        "#Offered /min": lambda point: f"{point.rate:.4g}",
-        "#n": lambda point: point.times.n,
-        "#p50 ms": lambda point: words.milliseconds(point.p50),
-        "#p95 ms": lambda point: words.milliseconds(point.times.p95),
-        "#429": lambda point: words.share(point.throttled),
+def _by_rate_table(name: str, parts: list[StagePart]) -> Table:
+    columns: TableColumns[StagePart] = {
+        "Stage": lambda part: part.stage,
+        "#Offered /min": lambda part: f"{_rate(part):.4g}",
+        "#n": lambda part: part.figures.response_time_ms.n,
+        "#p50 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p50),
+        "#p95 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p95),
+        "#429": lambda part: words.share(part.figures.throttled_rate),
     }
-    return table_of("data", f"Stages of {name}", columns, points)
+    return table_of("data", f"Stages of {name}", columns, parts)
