@@ -294,16 +294,14 @@ def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str,
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
     chosen = {answer.chosen for answer in findings.answers}
     worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]
-    drawn = tuple(_bar(part) for part in parts if part in worst)
-    return drawn, tuple(_label(part) for part in parts if part not in worst)
-
-
-def _bar(part: StagePart) -> OutcomeBar:
-    counts = part.figures.operations
-    shares = {outcome: getattr(counts, outcome) / counts.sent for outcome in _PARTS if getattr(counts, outcome)}
-    said = ", ".join(f"{_PARTS[outcome]} {share(part)}" for outcome, part in shares.items())
-    percentages = tuple((outcome, part * 100) for outcome, part in shares.items())
-    return OutcomeBar(_label(part), f"{said} of {count(counts.sent)}", percentages)
+    drawn = []
+    for part in (part for part in parts if part in worst):
+        counts = part.figures.operations
+        shares = {outcome: getattr(counts, outcome) / counts.sent for outcome in _PARTS if getattr(counts, outcome)}
+        said = ", ".join(f"{_PARTS[outcome]} {share(each)}" for outcome, each in shares.items())
+        percentages = tuple((outcome, each * 100) for outcome, each in shares.items())
+        drawn.append(OutcomeBar(_label(part), f"{said} of {count(counts.sent)}", percentages))
+    return tuple(drawn), tuple(_label(part) for part in parts if part not in worst)
 
 
 def _label(part: StagePart) -> str:

@@ -200,7 +200,14 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
     # The progress bar's thread has ended: with another thread, only one process may draw.
-    drawn = _draw(found, png=png) if plots else ()
+    drawn: tuple[Plot, ...] = ()
+    if plots:
+        gc.disable()  # as in loadtest.load
+        from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
+
+        gc.freeze()  # children share the objects that garbage collection does not touch
+        gc.enable()
+        drawn = draw_all(found, png=png)
     if baselines:
         run_directory.refuse_imported(directory)
     measured = None if found.record.info.imported else measurements.measure(found)
@@ -229,15 +236,6 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page, drawn:
     write_atomically(directory / "junit.xml", ci.render_junit(found))
     write_atomically(directory / "load-performance.json", ci.render_gitlab(found))
     write_atomically(directory / "stats.csv", ci.render_locust_csv(found))
-
-
-def _draw(findings: Findings, *, png: bool) -> tuple[Plot, ...]:
-    gc.disable()  # as in loadtest.load
-    from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import; not every report has plots
-
-    gc.freeze()  # children share the objects that garbage collection does not touch
-    gc.enable()
-    return draw_all(findings, png=png)
 
 
 def load_measurements(directory: Path) -> RunMeasurements:

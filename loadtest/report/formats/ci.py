@@ -270,15 +270,11 @@ def render_openmetrics(comparison: RunComparison) -> str:
         if found:
             lines += [f"# TYPE {family} gauge", f"# UNIT {family} {suffix}"]
         for one in found:
-            labels = f'traffic="{_label(one.traffic)}",stage="{_label(one.stage)}"'
-            lines.append(f"{family}{{{labels}}} {(one.head or 0.0) * factor:.6g}")
+            traffic, stage = (json.dumps(name, ensure_ascii=False) for name in (one.traffic, one.stage))
+            lines.append(f"{family}{{traffic={traffic},stage={stage}}} {(one.head or 0.0) * factor:.6g}")
     regressed = sum(one.verdict == "regressed" for one in amounts.gated(comparison))
     lines += ["# TYPE loadtest_regressed_metrics gauge", f"loadtest_regressed_metrics {regressed}"]
     return "\n".join([*lines, "# EOF"]) + "\n"
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
 _LEVELS: Final[dict[ComparisonVerdict, str]] = {

@@ -45,7 +45,15 @@ def draw(findings: Findings) -> Drawing | None:
 def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int) -> None:
     figures = [side.figures[place] for side in found.sides]
     factor, unit_name = _SCALE[figures[0].unit]
-    longest = max((end for each in figures for end in _ends(each) if math.isfinite(end)), default=0.0)
+    longest = max(
+        (
+            end
+            for each in figures
+            for end in (each.value, *(each.interval or ()))
+            if end is not None and math.isfinite(end)
+        ),
+        default=0.0,
+    )
     if unit_name == "ms" and longest >= _SECOND:
         factor, unit_name = 1 / _SECOND, "s"
     right = longest * factor * 1.12 or 1.0
@@ -58,10 +66,6 @@ def _panel(panel: Axes, findings: Findings, found: ComparisonAnswer, place: int)
     name = label(found.by[place])
     panel.set(xlim=(0, right * 1.16), title=name if found.entry is None else f"{found.entry}: {name}", xlabel=unit_name)
     plain(panel.xaxis)
-
-
-def _ends(figure: SideFigure) -> tuple[float, ...]:
-    return tuple(end for end in (figure.value, *(figure.interval or ())) if end is not None)
 
 
 def _dot(panel: Axes, figure: SideFigure, row: int, how: tuple[float, float, str], *, lead: bool) -> None:

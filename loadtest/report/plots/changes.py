@@ -45,7 +45,8 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     known = [one for one in amounts.gated(comparison) if amounts.estimate(one) is not None]
     if not known:
         return None
-    shown = _most_telling(known)
+    kept = sorted(known, key=lambda one: (one.verdict != "regressed", -abs(amounts.worsening(one))))[:_MOST_CHANGES]
+    shown = [one for one in known if one in kept]
     groups = {
         "times: more is worse": [one for one in shown if one.nature.unit == "ms"],
         "goodput: less is worse": [one for one in shown if one.metric is Metric.GOODPUT],
@@ -72,14 +73,6 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     if len(known) > len(shown):
         caption += f" Shown are the {len(shown)} of {len(known)} metrics that changed most."
     return Drawing(_forest_title(comparison, known), caption, figure, ())
-
-
-def _most_telling(metrics: list[MetricComparison]) -> list[MetricComparison]:
-    """Return all metrics in their order, or those that changed most if there are very many."""
-    if len(metrics) <= _MOST_CHANGES:
-        return metrics
-    kept = sorted(metrics, key=lambda one: (one.verdict != "regressed", -abs(amounts.worsening(one))))[:_MOST_CHANGES]
-    return [one for one in metrics if one in kept]
 
 
 def _least(one: MetricComparison) -> tuple[float, float]:

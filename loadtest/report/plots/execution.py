@@ -77,7 +77,8 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     shown, left_out = deciding(findings, found)
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
-    shown = {name: _longest(bars, most) for name, bars in shown.items()}
+    longest_first = {name: sorted(bars, key=lambda bar: -bar.ms)[:most] for name, bars in shown.items()}
+    shown = {name: [bar for bar in bars if bar in longest_first[name]] for name, bars in shown.items()}
     figure, axes = style.row_panels(map(len, shown.values()), 0.36)  # two lines of text
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
     colours: dict[str, str] = {}
@@ -109,12 +110,6 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     if cut:
         caption += f" Only the {most} slowest stages of each entry are drawn; the numbers have all."
     return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)
-
-
-def _longest(bars: list[_Row], most: int) -> list[_Row]:
-    """Return the stages that took longest, in their order."""
-    kept = sorted(bars, key=lambda bar: -bar.ms)[:most]
-    return [bar for bar in bars if bar in kept]
 
 
 def _table(name: str, bars: list[_Row]) -> Table:

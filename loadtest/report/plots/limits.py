@@ -122,14 +122,12 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
             marks.mark_window(panel, begin)
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
     marks.over_time(axes, findings.record)
-    return Drawing(_429_rate_title(findings), _429_rate_caption(findings), figure)
-
-
-def _429_rate_caption(findings: Findings) -> str:
-    text = "Requests answered with 429 ÷ requests sent, by when they were sent"
-    if findings.expectation.why_not is not None:
-        return f"{text}. Nothing was expected, because {findings.expectation.why_not}."
-    return f"{text}; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
+    caption = "Requests answered with 429 ÷ requests sent, by when they were sent"
+    if (why := findings.expectation.why_not) is not None:
+        caption += f". Nothing was expected, because {why}."
+    else:
+        caption += f"; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
+    return Drawing(_429_rate_title(findings), caption, figure)
 
 
 def _429_rate_title(findings: Findings) -> str:

@@ -174,7 +174,11 @@ def draw_slowest(findings: Findings) -> Drawing | NoData:
     caption = (
         "Each row is an operation, by its arrival’s number, and each bar a request; gaps are poll intervals or backoff."
     )
-    return Drawing(_slowest_title(found[0]), caption, figure, (slowest_table(findings),), left_out)
+    worst = found[0]
+    asked = words.counted(len(worst.phases), "request")
+    ended = f"{_ENDED.get(worst.outcome, 'took')} {words.duration_ms(worst.response_ms)}"
+    title = f"The slowest operation, of {worst.traffic}, {ended} in {asked}"
+    return Drawing(title, caption, figure, (slowest_table(findings),), left_out)
 
 
 def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
@@ -218,13 +222,6 @@ def _bars(panel: Axes, bars: list[_Bar], colour: str, alpha: float = 1.0) -> Non
     panel.add_collection(PolyCollection(list(corners), color=colour, alpha=alpha, lw=0), autolim=False)
 
 
-def _slowest_title(worst: SlowOperation) -> str:
-    asked = len(worst.phases)
-    requests = "1 request" if asked == 1 else f"{words.count(asked)} requests"
-    ended = _ENDED.get(worst.outcome, "took")
-    return f"The slowest operation, of {worst.traffic}, {ended} {words.duration_ms(worst.response_ms)} in {requests}"
-
-
 _FLOOR_MS = 0.01
 """Position of zero lag on the log scale."""
 
@@ -247,7 +244,12 @@ def draw_lag(findings: Findings) -> Drawing | NoData:
     marks.time_axis(panel, record)
     _lag_spread(spread, record, top)
     caption = "Start lag runs from the intended start to the first byte sent, dispatch lag (thin) from a free user on."
-    return Drawing(_lag_title(findings), caption, figure, left_out=left_out)
+    late = next(check for check in findings.checks if check.name == "dispatch lag p99")
+    starts = record.time("start_lag_ms", record.stages())
+    longest = words.duration_ms(starts.most) if starts.n else words.NOTHING
+    how = "The load left on time" if late.ok else "The generator was late"
+    title = f"{how}: dispatch lag p99 {late.value}, worst start lag {longest}"
+    return Drawing(title, caption, figure, left_out=left_out)
 
 
 def _lag_lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
@@ -268,11 +270,3 @@ def _lag_spread(panel: Axes, record: Record, top: float) -> None:
     panel.axvline(DISPATCH_LAG_MS, **style.LIMIT)
     style.log(panel, "x", _FLOOR_MS, top)
     panel.set(ylabel="at most so late, %", xlabel="lag, ms (log)")
-
-
-def _lag_title(findings: Findings) -> str:
-    lag = next(check for check in findings.checks if check.name == "dispatch lag p99")
-    starts = findings.record.time("start_lag_ms", findings.record.stages())
-    worst = words.duration_ms(starts.most) if starts.n else words.NOTHING
-    how = "The load left on time" if lag.ok else "The generator was late"
-    return f"{how}: dispatch lag p99 {lag.value}, worst start lag {worst}"

@@ -252,19 +252,14 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
     tail = 1 - (ranks - 0.5) / n
     # As in interval_ranks: no upper bound exists where (rank / n)^n is above 2.5 %.
     last = int(np.max(((1 - tail) ** n <= 0.025).nonzero()[0], initial=0))  # either side of a 95 % interval
-    _interval_band(panel, values, look["color"])
+    tails = np.geomspace(1, 0.5 / n, 90)[1:].tolist()
+    bounds = [(each, *ranked) for each in tails if (ranked := interval_ranks(n, 1 - each)) is not None]
+    if len(bounds) > 1:
+        carried, low, high = zip(*bounds, strict=True)
+        panel.fill_between(carried, values.at(low), values.at(high), color=look["color"], alpha=0.2, lw=0, zorder=1.5)
     panel.plot(tail[last:], times[last:], color=style.FADED, lw=0.9, marker="." if few else None, ms=4)
     more = {"marker": look["marker"] or ".", "markevery": None} if few else {}
     panel.plot(tail[: last + 1], times[: last + 1], lw=1.7, label=f"{name} (n = {words.count(n)})", **{**look, **more})
-
-
-def _interval_band(panel: Axes, values: Distribution, colour: str) -> None:
-    """Draw the 95 % interval of each percentile that has enough samples for both bounds."""
-    tails = np.geomspace(1, 0.5 / values.n, 90)[1:].tolist()
-    found = [(tail, *ranks) for tail in tails if (ranks := interval_ranks(values.n, 1 - tail)) is not None]
-    if len(found) > 1:
-        carried, low, high = zip(*found, strict=True)
-        panel.fill_between(carried, values.at(low), values.at(high), color=colour, alpha=0.2, lw=0, zorder=1.5)
 
 
 def _spectrum_title(findings: Findings) -> str:
