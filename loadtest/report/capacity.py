@@ -75,16 +75,13 @@ def _draw(found: Capacity) -> Drawing | None:
             panel.axvline(found.multiplier, color=BAD, lw=1.2, ls=(0, (4, 2)))
     plain_log(rejected.xaxis)
     caption = "Each point is a valid run; the band contains the capacity, and a dashed line marks its middle."
-    return Drawing(_title(found), caption, figure)
-
-
-def _title(found: Capacity) -> str:
-    if found.multiplier is None or found.constraint is None or found.low is None or found.high is None:
-        return "No rate is known above which thresholds break"
-    which = f"the {found.limit} limit"
-    what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which exhaust {which}"}
-    ends = f"{found.low:.3g} to {found.high:.3g}"
-    return f"Bottleneck above {ends} times the rate: {what.get(found.constraint, found.constraint)}"
+    title = "No rate is known above which thresholds break"
+    if found.low is not None and found.high is not None and found.constraint is not None:
+        which = f"the {found.limit} limit"
+        what = {Constraint.LIMIT: which, Constraint.POLL_BUDGET: f"polls, which exhaust {which}"}
+        bottleneck = what.get(found.constraint, found.constraint)
+        title = f"Bottleneck above {found.low:.3g} to {found.high:.3g} times the rate: {bottleneck}"
+    return Drawing(title, caption, figure)
 
 
 def _polled(directory: Path, found: Capacity) -> dict[str, str]:

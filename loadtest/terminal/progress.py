@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtest.contract import Outcome
-from loadtest.record.progress import BlockBegins, EntryProgress, LoadProgress, Progress, WaitingForWorkers
+from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 20.0
 """Minimum seconds between lines in a log; long runs use more, for about 20 lines in all."""
@@ -109,11 +109,6 @@ def _where(figures: Progress) -> str:
     return " + ".join(dict.fromkeys(entry.stage for entry in figures.entries.values() if entry.stage))
 
 
-def _figures(entry: EntryProgress) -> dict[str, str]:
-    counts = {label: f"{getattr(entry, name):,}" for name, label in _COUNTS.items()}
-    return {**counts, "p95": "–" if entry.p95_ms is None else f"{entry.p95_ms:,.0f} ms"}
-
-
 def _line(figures: Progress) -> str:
     """Return one line for all traffic: phase, counts and the longest p95."""
     if figures.phase in {"preparing", "over"}:
@@ -126,9 +121,7 @@ def _line(figures: Progress) -> str:
     times = {name: each.p95_ms for name, each in entries.items() if each.p95_ms is not None}
     if times:
         slowest = max(times, key=lambda name: times[name])
-        told.append(
-            f"p95 {times[slowest]:,.0f} ms ({slowest})" if len(entries) > 1 else f"p95 {times[slowest]:,.0f} ms"
-        )
+        told.append(f"p95 {times[slowest]:,.0f} ms{f' ({slowest})' if len(entries) > 1 else ''}")
     # The schedule ends before the drain does.
     begins = f"{min(figures.elapsed_s, figures.total_s):5.0f} s of {figures.total_s:.0f} s  {_where(figures):<8}"
     return "  ".join([begins, *told])
@@ -150,5 +143,6 @@ def _table(figures: Progress) -> RenderableType:
     for label in (*_COUNTS.values(), "p95"):
         table.add_column(label, justify="right", no_wrap=True)
     for name, entry in figures.entries.items():
-        table.add_row(Text(name), *_figures(entry).values())
+        counts = (f"{getattr(entry, count):,}" for count in _COUNTS)
+        table.add_row(Text(name), *counts, "–" if entry.p95_ms is None else f"{entry.p95_ms:,.0f} ms")
     return table

@@ -8,7 +8,7 @@ drawing serves light and dark.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final, Literal
 
 import matplotlib as mpl
@@ -338,21 +338,17 @@ def change_axis(axis: Axis) -> None:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return log ratios to label: the finest steps that are few enough and do not overlap."""
+    # Steps in per cent, then powers; each scale has 1. 20 steps of 5 % below it are not quite zero.
+    steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+    percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
+    powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))
     ticks = [0.0]
-    for ratios in _scales():
+    for ratios in chain(percent, powers):
         ticks = [math.log(ratio) for ratio in ratios if low <= math.log(ratio) <= high]
         gaps = [after - before for before, after in pairwise(ticks)]
         if len(ticks) <= _MOST_TICKS and all(gap * _LEAST_GAPS >= high - low for gap in gaps):
             break
     return ticks
-
-
-def _scales() -> Iterator[list[float]]:
-    """Yield scales of ratios from fine to coarse: steps in per cent, then powers; each includes 1."""
-    for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-        yield [1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9]  # 1 − 20 · 5 % is not quite zero
-    for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6):
-        yield [base**k for k in range(-6, 7)]
 
 
 def _tick(value: float) -> str:
