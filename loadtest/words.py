@@ -176,13 +176,7 @@ def percent(share_: float, digits: int = 1) -> str:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word most similar to another; None if none is similar.
-
-    Args:
-        word: the word as written.
-        known: the valid words.
-        cutoff: minimum similarity, from 0 to 1 (``difflib``).
-    """
+    """Return the known word most similar to another; None below the minimum similarity, from 0 to 1 (``difflib``)."""
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 

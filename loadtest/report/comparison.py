@@ -215,11 +215,8 @@ def render_comparison_markdown(page: Page) -> str:
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
-    Args:
-        directory: where ``comparison.json`` is.
-        shown: the same, as a user may type it.
-        history: the file that the run was compared with; the pages then show the runs before the last accepted change.
-        plots: draw them, too.
+    ``shown`` is the directory as a user may type it. With a ``history``, the pages show its runs before the last
+    accepted change.
 
     Raises:
         RecordError: if it cannot be read.

@@ -58,8 +58,7 @@ class MainEntry(NamedTuple):
     """The traffic entry that the first screen is about, in the stage with the most response times.
 
     Attributes:
-        within: whether the stage was planned within the limits.
-        only: whether it is the only such stage, so that it need not be named.
+        only: whether it is the only stage within the limits, or of all, so that it need not be named.
     """
 
     part: StagePart

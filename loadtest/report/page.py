@@ -196,11 +196,9 @@ class Plot:
     """A finished plot, or the reason for its absence.
 
     Attributes:
-        name: of its files, without suffix.
         caption: how to read it; without a drawing, the reason.
         svg: an ``<svg>`` element that takes its colours from CSS variables; empty without a drawing.
         png: the drawing on white, with its title; empty unless requested.
-        data: the main numbers; ``csv`` has all.
         leads: whether it may stand before all chapters.
     """
 
@@ -220,7 +218,6 @@ class OutcomeBar:
     """Operations of a traffic entry sent in a stage.
 
     Attributes:
-        label: the entry and the stage.
         words: the shares of outcomes as text: ``ok 51.0 %, 429 49.0 % of 2,400``.
         parts: (outcome, percentage) pairs; an outcome's name gives its colour.
     """
@@ -262,8 +259,6 @@ class Section:
     Attributes:
         name: the anchor of a chapter.
         brief: whether it belongs to the first screen, which a terminal shows without ``--full``.
-        tone: of a notice.
-        undrawn: labels of the bars that were left out.
     """
 
     title: str = ""
@@ -299,15 +294,12 @@ class Page:
     """A page.
 
     Attributes:
-        about: the kind of page and its subject, above the heading.
-        tab: its title in a browser.
         word: the verdict in a word; empty without a verdict, as is ``verdict``, its sentence.
         statements: the sentences below the heading; the first is large.
         sides: (label, value) pairs, such as the compared versions.
         exit_code: of the process that makes the page.
         folder: the plots' files, beside the page; empty without files.
         terms: explanations of the terms that it links.
-        style: the file of an additional style sheet.
     """
 
     about: tuple[str, str]

@@ -162,8 +162,7 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
     """Show a progress bar while a run's record is read, by default on standard error.
 
     Yields:
-        A function that takes the number of samples read so far; None without a bar, because the record is short, its
-        length is unknown, or the console is not a terminal.
+        A function that takes the number of samples read so far; None without a bar.
 
     Raises:
         RecordError: if there is no readable run.json.

@@ -153,9 +153,7 @@ class PlottedSeries:
     """A series named in a legend, with its points as drawn.
 
     Attributes:
-        panel: title of its panel.
         x: positions along the axis; for bins, their left edges.
-        y: a value for each position.
         dots: whether it is a scatter, which gets no table.
     """
 

@@ -182,12 +182,7 @@ def _fitting(names: list[str], share: float) -> str:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """A threshold that a response time must stay below.
-
-    Attributes:
-        statistic: such as ``p95``.
-        edge_ms: the longest time that it allows.
-    """
+    """A threshold that a statistic of response time must stay below: the longest time that it allows, and its value."""
 
     judged: Judged
     statistic: str
