@@ -9,8 +9,13 @@ from pathlib import Path
 import click
 import pytest
 from plugins import made_comparisons as made
+from plugins import record_maker as maker
+from plugins.history_parts import BASE_MS, made_line
+from plugins.processes import Fixture
 
 from loadtest.cli import app
+from loadtest.compare import history_file
+from loadtest.errors import ExitCode
 from loadtest.program import command_line
 from loadtest.report import comparison as page
 
@@ -95,6 +100,79 @@ def test_the_next_steps_of_a_comparison_can_be_pasted(name: str, tmp_path: Path)
             verb, *words = shlex.split(step.command)
             assert verb == "loadtest"
             parsed(words)
+
+
+TINY = """
+title = "Tiny"
+drain = "1s"
+[traffic.greetings]
+operation = "sync_run"
+workflow = "say-hello"
+stages = [{ name = "only", rate = "40/s", duration = "0.3s" }]
+[target]
+enforce = { sync_run = "1000/1s" }
+"""
+RUN = "20250720T082640Z-tour-0a1b2c"
+REASON = ("--reason", "a new parser")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, loadtest: Fixture) -> Path:
+    """A folder with three scenarios, a run without its report, and a history with a step and a run that waits."""
+    for name in ("quick", "smoke", "regression"):
+        (tmp_path / "scenarios").mkdir(exist_ok=True)
+        (tmp_path / "scenarios" / f"{name}.toml").write_text(TINY)
+    entry = maker.plan("sync_run", [maker.stage("within", 0, 3, 0.5)], offered=1)
+    rows = [maker.request("t", 0, 0, 5), maker.operation("t", 0, 0, 5)]
+    maker.save(tmp_path / "reports" / RUN, maker.info({"t": entry}, id=RUN), rows)
+    lines = [made_line(day, sd=0.01, factors=dict.fromkeys(BASE_MS, 1.3 if day > 4 else 1.0)) for day in range(10)]
+    waiting = made_line(10, "inconclusive", factors={"jobs": 2.0})
+    history_file.append(tmp_path / "reports" / "my baselines" / "regression.jsonl", *lines, waiting)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("slow", RUN), "report /"),
+        (("regression", "accept", RUN, *REASON), "report /"),
+        (("report", f"reports/{RUN}"), f"report reports/{RUN} --full"),
+        (("slow", "nothing"), "run quick"),
+        (("runs", "--output-dir", "my runs"), "run smoke --output-dir 'my runs'"),
+        (("validate", "scenarios/hasty.toml"), "plan scenarios/hasty.toml"),
+        (("regression", "history", "--history", "no runs"), "regression check regression --history 'no runs'"),
+        (("regression", "accept", "nothing", *REASON), "regression history --history 'reports/my baselines'"),
+        (("regression", "history"), f"regression accept {made_line(10).run.run} --reason '…' --history"),
+        (("regression", "audit"), f"regression accept {made_line(5).run.run} --new-segment --reason"),
+        (
+            ("regression", "accept", made_line(10).run.run, *REASON),
+            f"regression reject {made_line(10).run.run} --reason",
+        ),
+        (("regression", "accept", made_line(3).run.run, *REASON), f"regression accept {made_line(3).run.run} --reason"),
+    ],
+)
+def test_a_printed_command_runs_as_it_stands(
+    words: tuple[str, ...], printed: str, folder: Path, loadtest: Fixture
+) -> None:
+    """The placeholder of a reason alone must be edited; a load on a busy machine may be invalid."""
+    (folder / "scenarios" / "hasty.toml").write_text(
+        TINY.replace("1000/1s", "1/1s") + '[[threshold]]\nrequire = "requests.throttled == 0"\n'
+    )
+    given = () if words[0] != "regression" or "--history" in words else ("--history", "reports/my baselines")
+    said = loadtest(*words, *given)
+    (command, *_) = (
+        found for found in re.findall(r"loadtest ([a-z][^`\n]*)", said.out + said.err) if found.startswith(printed)
+    )
+    done = loadtest(*shlex.split(command.rstrip(".").replace("…", "a new parser")))
+    allowed = {ExitCode.PASS, ExitCode.INVALID} if "run" in command.split() or "check" in command else {ExitCode.PASS}
+    assert done.code in allowed, done.out + done.err
+
+
+def test_fixed_commands_have_their_verbs(loadtest: Fixture) -> None:
+    """A text mentions them without values; each verb explains itself."""
+    for words in {words for _, words in literals()}:
+        said = loadtest(*[word for word in shlex.split(words) if word != "--help"], "--help")
+        assert (said.code, "Usage: " in said.out) == (0, True), words
 
 
 def test_a_regression_says_what_to_do_next(tmp_path: Path) -> None:
