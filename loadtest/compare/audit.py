@@ -8,7 +8,7 @@ real rerun follows within minutes and shares more of the environment.
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -110,16 +110,16 @@ def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = it
     calm = [stretch for _, stretches in found for stretch in stretches if len(stretch) >= LEAST]
     places = [(number, place) for number, stretch in enumerate(calm) for place in range(len(stretch))]
     chosen = [at * len(places) // min(len(places), MOST_REPLAYS) for at in range(min(len(places), MOST_REPLAYS))]
-    replays = [(number, _replay(calm[number], place)) for number, place in (places[at] for at in track(chosen))]
+    replays = [(number, *_replay(calm[number], place)) for number, place in (places[at] for at in track(chosen))]
     return Audit(
         accepted=len(accepted),
         replayed=len(replays),
         calm=len(places),
         segments=len(parts),
         changes=tuple(sorted((each for changes, _ in found for each in changes), key=lambda each: each.started)),
-        false_alarms=_rate(sum(each.confirmed for _, each in replays), len(replays)),
-        reruns=_rate(sum(each.suspected for _, each in replays), len(replays)),
-        metrics=_sensitivity([each.comparison for number, each in replays if number == len(calm) - 1]),
+        false_alarms=_rate(sum(confirmed for *_, confirmed in replays), len(replays)),
+        reruns=_rate(sum(bool(suspects(comparison)) for _, comparison, _ in replays), len(replays)),
+        metrics=_sensitivity([comparison for number, comparison, _ in replays if number == len(calm) - 1]),
         verdicts=dict(Counter(each.line.verdict for each in history.runs).most_common()),
     )
 
@@ -149,22 +149,15 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
     return groups
 
 
-class _Replay(NamedTuple):
-    comparison: RunComparison
-    suspected: bool
-    confirmed: bool
-
-
-def _replay(runs: Sequence[RunMeasurements], place: int) -> _Replay:
-    """Judge one run, with a neighbour as its rerun."""
+def _replay(runs: Sequence[RunMeasurements], place: int) -> tuple[RunComparison, bool]:
+    """Judge one run, and return whether a neighbour as its rerun confirms a regression."""
     rerun = place + 1 if place + 1 < len(runs) else place - 1
     known = range(max(place, min(len(runs), ANCHOR + WINDOW)))
     others = [runs[number] for number in known if number not in {place, rerun}]
     others = others[:ANCHOR] + others[ANCHOR:][-WINDOW:]
     comparison = judge_history(others, runs[place])
-    keys = set(suspects(comparison))
-    confirmed = bool(keys) and judge_history(others, runs[rerun], confirming=keys).word == "regressed"
-    return _Replay(comparison, bool(keys), confirmed)
+    keys = suspects(comparison)
+    return comparison, bool(keys) and judge_history(others, runs[rerun], confirming=keys).word == "regressed"
 
 
 def _sensitivity(comparisons: Sequence[RunComparison]) -> tuple[Sensitivity, ...]:

@@ -11,13 +11,15 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
+
 from loadtest.compare.amounts import full_name, in_percent
 from loadtest.compare.changes import LEAST_RATIO, AnyChange, estimate, make_change
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import PRIOR_DF, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, judge_family, only_shown
+from loadtest.compare.verdict import Levels, conclude, decide, draft, judge_family, only_shown
 from loadtest.record.blocks import Side
 from loadtest.stats.means import student, variance
 from loadtest.words import counted
@@ -75,26 +77,19 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
     kept = valid or list(pairs)
     if not kept:
         raise ValueError("there is no pair of blocks to compare")
-    sides = SideRuns(
-        kind="paired",
-        title=title,
-        base_runs=tuple(base for base, _ in kept),
-        head_runs=tuple(head for _, head in kept),
-        base=_side([base for base, _ in kept]),
-        head=_side([head for _, head in kept]),
-        confirming=None,
-        least=LOOKS[0],
-    )
+    bases, heads = ([pair[side] for pair in kept] for side in (0, 1))
+    begun = draft("paired", title, bases, heads, (_side(bases), _side(heads)))
     for base, head in kept:
         if field := mismatch(base, head, paired=True):
-            return conclude(sides, "not comparable", f"The two sides cannot be compared: {field}.")
+            return conclude(begun, "not comparable", f"The two sides cannot be compared: {field}.")
     invalid = [block for pair in counted_pairs for block in pair if not block.valid]
     if invalid and len(valid) < LOOKS[0]:
-        return conclude(sides, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
+        return conclude(begun, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
     changes, shown, lost = _compare_blocks(valid)
     metrics = judge_family(changes, shown, LEVELS, None)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
-    return decide(sides._replace(lost=lost), metrics, controls(valid, paired=True), reasons)
+    begun = msgspec.structs.replace(begun, metrics=metrics, controls=controls(valid, paired=True))
+    return decide(begun, LOOKS[0], lost, reasons)
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:

@@ -130,17 +130,17 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["paired", "history"]
     scenario: str
     title: str
-    word: ComparisonVerdict
-    exit_code: int
-    sentence: str
-    reasons: tuple[str, ...]
+    word: ComparisonVerdict = "learning"
+    exit_code: int = 0
+    sentence: str = ""
+    reasons: tuple[str, ...] = ()
     base: str
     head: str
     runs: tuple[str, ...]
-    confirmed: bool
-    findings: tuple[ChangeFinding, ...]
-    metrics: tuple[MetricComparison, ...]
-    controls: tuple[ControlComparison, ...]
+    confirmed: bool = False
+    findings: tuple[ChangeFinding, ...] = ()
+    metrics: tuple[MetricComparison, ...] = ()
+    controls: tuple[ControlComparison, ...] = ()
     base_runs: tuple[RunMeasurements, ...] = ()
     head_runs: tuple[RunMeasurements, ...] = ()
     command: str = ""

@@ -29,7 +29,7 @@ from loadtest.compare.measurements import (
 from loadtest.compare.noise import SE_FACTOR, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, SideRuns, conclude, decide, holm, judge_family, only_shown
+from loadtest.compare.verdict import Levels, conclude, decide, draft, holm, judge_family, only_shown
 from loadtest.errors import ExitCode
 from loadtest.stats.means import student_tail, variance
 from loadtest.words import counted
@@ -77,25 +77,20 @@ def judge_history(
     valid = [one for one in history if one.valid]
     comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))
     kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
-    sides = SideRuns(
-        kind="history",
-        title=title,
-        base_runs=tuple(used := _used(comparable)),
-        head_runs=(run,),
-        base=_in_words(comparable or valid, comparable=bool(comparable)),
-        head=_head(run),
-        confirming=confirming,
-        least=LEAST_CENTRE if kept else LEAST_RUNS,
-    )
+    used = _used(comparable)
+    in_words = _in_words(comparable or valid, comparable=bool(comparable)), _head(run)
+    begun = draft("history", title, used, [run], in_words, confirming=confirming is not None)
     if not run.valid:
-        return conclude(sides, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
+        return conclude(begun, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
     if history and not comparable:
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
-        return conclude(sides, "not comparable", f"The run cannot be compared with its history: {field}.")
+        return conclude(begun, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
     metrics = judge_family(changes, shown, LEVELS, confirming)
-    others = controls([(one, run) for one in used], paired=False)
-    return decide(sides, metrics, others, causes(used[-1:], run))
+    begun = msgspec.structs.replace(
+        begun, metrics=metrics, controls=controls([(one, run) for one in used], paired=False)
+    )
+    return decide(begun, LEAST_CENTRE if kept else LEAST_RUNS, more=causes(used[-1:], run))
 
 
 def _compare_run(

@@ -34,7 +34,6 @@ from loadtest.compare.changes import AnyChange, ShareChange
 from loadtest.compare.findings import attribution, find, summary
 from loadtest.compare.measurements import Key, Metric, RunMeasurements
 from loadtest.compare.results import (
-    ChangeFinding,
     ComparisonVerdict,
     ControlComparison,
     MetricComparison,
@@ -47,7 +46,7 @@ from loadtest.words import counted, quantity
 
 _REAL: Final = 0.01
 """Level of p by Holm from which a share is never called unchanged, however small its rise."""
-IMPROVED_LEVEL: Final = 0.05
+_IMPROVED_LEVEL: Final = 0.05
 """Level of p by Holm for an improvement."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
 _EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
@@ -76,28 +75,6 @@ class Levels(NamedTuple):
     power: float
 
 
-class SideRuns(NamedTuple):
-    """Both sides of a comparison, as needed for a verdict.
-
-    Attributes:
-        base: in words.
-        head: likewise.
-        confirming: the keys that a rerun must confirm; None for a first comparison.
-        least: minimum number of runs of the history, or pairs.
-        lost: tested metrics of the base side that the head side lacks.
-    """
-
-    kind: Literal["paired", "history"]
-    title: str
-    base_runs: tuple[RunMeasurements, ...]
-    head_runs: tuple[RunMeasurements, ...]
-    base: str
-    head: str
-    confirming: Collection[Key] | None
-    least: int
-    lost: Collection[Key] = ()
-
-
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
     """Adjust p over a family, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
@@ -110,13 +87,6 @@ def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, flo
         adjusted[key] = worst
         left -= weights[key]
     return adjusted
-
-
-def improvements(changes: Sequence[AnyChange], level: float) -> tuple[Key, ...]:
-    """Return the tested metrics that improved: p by Holm ≤ the level, by an effect that matters."""
-    tests = [one for one in changes if one.weight and not one.decided()]
-    adjusted = holm({one.key: one.p(better=True) for one in tests}, {one.key: one.weight for one in tests})
-    return tuple(one.key for one in tests if adjusted[one.key] <= level and one.matters(better=True))
 
 
 def suspects(comparison: RunComparison) -> tuple[Key, ...]:
@@ -145,7 +115,8 @@ def judge_family(
         adjusted, alpha = holm({one.key: raw[one.key] for one in tests}, weights), levels.family
     else:
         adjusted, alpha = {key: p for key, p in raw.items() if key in confirming}, levels.confirm or 0.0
-    better = improvements(changes, IMPROVED_LEVEL)
+    gains = holm({one.key: one.p(better=True) for one in tests}, weights)
+    better = {one.key for one in tests if gains[one.key] <= _IMPROVED_LEVEL and one.matters(better=True)}
     total, judged = sum(one.weight for one in tests), []
     for one in changes:
         p = adjusted.get(one.key)
@@ -240,58 +211,57 @@ def only_shown(
     )
 
 
-def decide(
-    sides: SideRuns,
-    metrics: tuple[MetricComparison, ...],
-    controls: tuple[ControlComparison, ...],
-    more: tuple[str, ...] = (),
-) -> RunComparison:
-    """Make the overall verdict of judged metrics, with additional reasons from the kind of comparison."""
-    worse = [one for one in metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
-    findings = find(metrics, worse)
-    moved = [one for one in controls if one.moved]
-    word, sentence = _verdict(sides, metrics, findings, moved)
-    reasons = (*_reasons(sides, metrics, findings, moved, word), *more)
-    return conclude(sides, word, sentence, reasons=reasons, findings=findings, metrics=metrics, controls=controls)
-
-
-def conclude(
-    sides: SideRuns,
-    word: ComparisonVerdict,
-    sentence: str,
+def draft(
+    kind: Literal["paired", "history"],
+    title: str,
+    bases: Sequence[RunMeasurements],
+    heads: Sequence[RunMeasurements],
+    in_words: tuple[str, str],
     *,
-    reasons: tuple[str, ...] = (),
-    findings: tuple[ChangeFinding, ...] = (),
-    metrics: tuple[MetricComparison, ...] = (),
-    controls: tuple[ControlComparison, ...] = (),
+    confirming: bool = False,
 ) -> RunComparison:
-    """Make a comparison with its verdict; without metrics if it ends before any is compared."""
+    """Return a comparison that has no verdict yet; a rerun is ``confirming``."""
     return RunComparison(
-        kind=sides.kind,
-        scenario=sides.head_runs[-1].scenario,
-        title=sides.title,
-        word=word,
-        exit_code=int(_EXIT_CODES[word]),
-        sentence=sentence,
-        reasons=reasons,
-        base=sides.base,
-        head=sides.head,
-        runs=tuple(one.run for one in (*sides.base_runs, *sides.head_runs)),
-        confirmed=sides.confirming is not None and word in ("regressed", "pass"),
-        findings=findings,
-        metrics=metrics,
-        controls=controls,
-        base_runs=sides.base_runs,
-        head_runs=sides.head_runs,
+        kind=kind,
+        scenario=heads[-1].scenario,
+        title=title,
+        base=in_words[0],
+        head=in_words[1],
+        runs=tuple(one.run for one in (*bases, *heads)),
+        confirmed=confirming,
+        base_runs=tuple(bases),
+        head_runs=tuple(heads),
     )
 
 
+def conclude(begun: RunComparison, word: ComparisonVerdict, sentence: str) -> RunComparison:
+    """Give a comparison its verdict."""
+    decided = begun.confirmed and word in {"regressed", "pass"}
+    code = int(_EXIT_CODES[word])
+    return msgspec.structs.replace(begun, word=word, exit_code=code, sentence=sentence, confirmed=decided)
+
+
+def decide(begun: RunComparison, least: int, lost: Collection[Key] = (), more: tuple[str, ...] = ()) -> RunComparison:
+    """Make the overall verdict of judged metrics.
+
+    Args:
+        begun: with its metrics and controls.
+        least: minimum number of runs of the history, or pairs.
+        lost: tested metrics of the base side that the head side lacks.
+        more: additional reasons from the kind of comparison.
+    """
+    worse = [one for one in begun.metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
+    begun = msgspec.structs.replace(begun, findings=find(begun.metrics, worse))
+    moved = [one for one in begun.controls if one.moved]
+    word, sentence = _verdict(begun, moved, least, lost)
+    reasons = (*_reasons(begun, moved, word), *more)
+    return conclude(msgspec.structs.replace(begun, reasons=reasons), word, sentence)
+
+
 def _verdict(
-    sides: SideRuns,
-    metrics: Sequence[MetricComparison],
-    regressions: Sequence[ChangeFinding],
-    moved: Sequence[ControlComparison],
+    begun: RunComparison, moved: Sequence[ControlComparison], least: int, lost: Collection[Key]
 ) -> tuple[ComparisonVerdict, str]:
+    regressions, metrics = begun.findings, begun.metrics
     text = summary(regressions, metrics)
     if regressions and moved:
         names = amounts.listed([f"{one.name} {amounts.percent(one.ratio)}" for one in moved])
@@ -306,28 +276,28 @@ def _verdict(
         sentence = f"{also}The rerun could not measure {_names(unsettled, metrics)}."
         return ("regressed" if regressions else "inconclusive"), sentence
     if regressions:
-        return "regressed", f"{text}." if sides.confirming is None else f"{text}. The rerun confirmed it."
-    if lost := [one for one in metrics if one.key in sides.lost]:
-        return "inconclusive", f"Inconclusive: the head side lacks {_names(lost, metrics)}, unlike the base side."
+        return "regressed", f"{text}. The rerun confirmed it." if begun.confirmed else f"{text}."
+    if lacking := [one for one in metrics if one.key in lost]:
+        return "inconclusive", f"Inconclusive: the head side lacks {_names(lacking, metrics)}, unlike the base side."
     tested = [one for one in metrics if one.gated and one.p is not None]
     if not tested:
-        return _nothing_tested(sides, metrics)
+        return _nothing_tested(begun, least)
     left = [one for one in tested if one.verdict == "inconclusive" and one.p_adjusted is not None]
-    if sides.kind == "paired" and left:
+    if begun.kind == "paired" and left:
         return "inconclusive", f"No regression found, but +10 % is not excluded for {_names(left, metrics)}."
-    done = "The rerun did not confirm it: no regression" if sides.confirming is not None else "No regression"
+    done = "The rerun did not confirm it: no regression" if begun.confirmed else "No regression"
     return "pass", f"{done} found in {counted(len(tested), 'metric')}. {_would_have_seen(tested)}".strip()
 
 
-def _nothing_tested(sides: SideRuns, metrics: Sequence[MetricComparison]) -> tuple[ComparisonVerdict, str]:
-    there, least = len(sides.base_runs), sides.least
-    if any(one.verdict == "learning" for one in metrics) or there < least:
-        if sides.kind == "history":
+def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict, str]:
+    there = len(begun.base_runs)
+    if any(one.verdict == "learning" for one in begun.metrics) or there < least:
+        if begun.kind == "history":
             left = least - there - 1
             rest = f"Runs are judged after {left} more" if left > 0 else "The next run can be judged"
             return "learning", f"Learning: {min(there + 1, least)} of {least} baseline runs collected. {rest}."
         return "inconclusive", f"Inconclusive: only {there} of at least {least} pairs were made."
-    why = next((one.why for one in metrics if one.why), "the run has no measurements")
+    why = next((one.why for one in begun.metrics if one.why), "the run has no measurements")
     return "inconclusive", f"Inconclusive: no metric could be tested ({why})."
 
 
@@ -347,26 +317,20 @@ def _would_have_seen(found: Sequence[MetricComparison]) -> str:
     return f"A slow-down of {' '.join(sizes)} or more would have been noticed in 4 of 5 cases." if sizes else ""
 
 
-def _reasons(
-    sides: SideRuns,
-    metrics: Sequence[MetricComparison],
-    findings: Sequence[ChangeFinding],
-    moved: Sequence[ControlComparison],
-    word: ComparisonVerdict,
-) -> tuple[str, ...]:
-    reasons = []
+def _reasons(begun: RunComparison, moved: Sequence[ControlComparison], word: ComparisonVerdict) -> tuple[str, ...]:
+    metrics, findings, reasons = begun.metrics, begun.findings, []
     if word == "inconclusive" and moved:
         reasons.append("Repeat the run at another time or on another machine.")
     elif word == "inconclusive" and findings:
         reasons.append("A rerun must be independent: at another time, or better on another machine.")
     if any(one.kind == "grown" for one in findings):
-        reasons += attribution([*sides.base_runs[-1:], sides.head_runs[-1]], metrics, findings)
+        reasons += attribution([*begun.base_runs[-1:], begun.head_runs[-1]], metrics, findings)
     if drifting := [one.cause for one in findings if one.cause.drift]:
         against = f"against the first {drifting[0].n} runs since the last accepted change"
         reasons.append(f"Slow drift: {_names(drifting, metrics)} {against}.")
     if missing := [one for one in metrics if one.head is None and one.base is not None]:
         paired = "on the head side, although the base side has it"
-        place = paired if sides.kind == "paired" else "in this run, although earlier runs have it"
+        place = paired if begun.kind == "paired" else "in this run, although earlier runs have it"
         reasons.append(f"Not measured {place}: {_names(missing, metrics)}.")
     if improved := [one for one in metrics if one.verdict == "improved"]:
         texts = [f"{amounts.full_name(one, metrics)} {amounts.in_words(one)}" for one in improved]
