@@ -6,7 +6,7 @@ Both use live counts and a histogram, never for final figures.
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from loadtest.contract import Outcome
 from loadtest.load.live import LiveFigures, LiveStage
@@ -100,14 +100,6 @@ class CircuitBreakers:
         )
 
 
-class LiveJudgement(NamedTuple):
-    """A threshold's current value and judgement."""
-
-    value: str
-    """Value with unit; empty with too few samples."""
-    judgement: Judgement
-
-
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
@@ -132,20 +124,20 @@ class LiveThreshold:
         """Scope and requirement."""
         return f"{self._threshold.scope}: {self._threshold.text}"
 
-    def now(self, elapsed_s: float) -> LiveJudgement:
-        """Return the current value and judgement."""
+    def now(self, elapsed_s: float) -> tuple[str, Judgement]:
+        """Return the current value with its unit (empty with too few samples), and the judgement."""
         known = self._known(elapsed_s)
         if known is None:
-            return LiveJudgement("", "inconclusive")
+            return "", "inconclusive"
         low, value, high = known
         share = self._threshold.unit == "share"
         text = f"{value * 100:.3g} %" if share else f"{value:.3g}{_UNITS[self._threshold.unit]}"
-        return LiveJudgement(text, judge(self._threshold, (low, high)))
+        return text, judge(self._threshold, (low, high))
 
     def broken(self, elapsed_s: float) -> str | None:
         """Return the value as text if the threshold has certainly failed; else None."""
-        now = self.now(elapsed_s)
-        return now.value if now.judgement == "fail" else None
+        value, judgement = self.now(elapsed_s)
+        return value if judgement == "fail" else None
 
     def _known(self, elapsed_s: float) -> _Known | None:
         """Return lower bound, value and upper bound now; None with too few samples."""

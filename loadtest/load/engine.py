@@ -24,7 +24,6 @@ from loadtest.load.session import Session
 from loadtest.record.generator_limits import bottleneck, full_pools
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_directory import save
-from loadtest.record.run_info import RunInfo
 from loadtest.record.samples import Sample
 
 logger = logging.getLogger(__name__)
@@ -52,7 +51,7 @@ class Engine:
         *,
         make_generator: Callable[[Session], LoadGenerator] = LocalGenerator,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        on_end: Callable[[RunInfo], None] = lambda _: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         self.phase: Phase = "over"
         self.done = Event()
@@ -251,7 +250,7 @@ class Engine:
             info.end, info.end_reason = "aborted", session.user_error or "an error of the harness's own; see load.log"
             logger.error("%s", session.bug)
         save(info, session.directory)
-        self._on_end(info)
+        self._on_end()
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
         """Report progress and note live figures; end the run for a breaker, a full disk, or an error of the harness."""

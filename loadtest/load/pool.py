@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import get_hub, getcurrent
@@ -29,13 +29,6 @@ _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
 
 
-class Taker(Protocol):
-    """Interface of a user to its pool."""
-
-    free_ns: int
-    """Time when it became free (monotonic ns); set by the pool."""
-
-
 class Pool:
     """The users of one traffic entry, and arrivals that wait for a free user.
 
@@ -53,7 +46,7 @@ class Pool:
         self.on_scarce: Callable[[], None] = lambda: None
         """Called at each arrival that leaves few users idle, while the pool may grow (see ``Growth``)."""
         self._closed = False
-        # Greenlets by identity of their users, in order of becoming idle. Removal from a list would need a search.
+        # Users' greenlets by identity, in order of becoming idle. Removal from a list would need a search.
         self._idle: dict[int, Any] = {}
         self._all: set[int] = set()
         self._waited = self._longest_ns = self._full_ns = 0
@@ -87,16 +80,16 @@ class Pool:
         if self.size < self.cap and self.scarce:
             self.on_scarce()
 
-    def take(self, user: Taker) -> Arrival:
-        """Wait for the next arrival as a free user, which may be stopped meanwhile."""
-        user.free_ns = time.monotonic_ns()
+    def take(self) -> Arrival:
+        """Wait for the next arrival, as a free user's greenlet, which may be stopped meanwhile."""
+        user = getcurrent()
         self._all.add(id(user))
         if self.backlog:
             # Other greenlets need a turn while arrivals wait.
             gevent.sleep(0)
             if self.backlog and not self._closed:
                 return self._relieve(time.monotonic_ns())
-        self._idle[id(user)] = getcurrent()
+        self._idle[id(user)] = user
         try:
             arrival: Arrival = get_hub().switch()
         except BaseException:

@@ -190,25 +190,21 @@ class QuotaSplit:
                 requests=_NO_BOUND if bounds.max_requests is None else bounds.max_requests,
                 executions=executions,
             )
-        self._reserved: dict[str, BudgetUse] = {}
+        self.reserved: dict[str, BudgetUse] = {}
         """Maximum total use of each worker until the next assignment."""
-
-    def note_reserved(self, worker: str, reserved: BudgetUse) -> None:
-        """Set a worker's maximum total use until the next assignment."""
-        self._reserved[worker] = reserved
 
     def split(self, workers: Sequence[str]) -> dict[str, BudgetUse] | None:
         """Return each worker's maximum total use since the run began; None without bounds."""
         if self._quota is None:
             return None
-        taken = summed([self._budget.used, *self._reserved.values()])
+        taken = summed([self._budget.used, *self.reserved.values()])
         quotas = {worker: BudgetUse() for worker in workers}
         for name in BudgetUse.__struct_fields__:
             free = max(0, getattr(self._quota, name) - getattr(taken, name))
             for place, worker in enumerate(workers):
                 share = free // len(workers) + (place < free % len(workers))
-                setattr(quotas[worker], name, getattr(self._reserved.get(worker, BudgetUse()), name) + share)
-        self._reserved |= quotas
+                setattr(quotas[worker], name, getattr(self.reserved.get(worker, BudgetUse()), name) + share)
+        self.reserved |= quotas
         return quotas
 
 

@@ -55,17 +55,17 @@ class WorkflowUser(locust.User):
         self.session: Session = session_of(environment)
         self.entry = self.session.entries[self.traffic_name]
         self.client = WorkflowClient(self.session.endpoint, self.entry.timeouts)
-        self.free_ns = 0
 
     @locust.task
     def operate(self) -> None:
         """Carry out arrivals until Locust stops the user: its wait after a task would delay the next arrival."""
         while True:
-            self._carry_out(self.entry.pool.take(self))
+            free_ns = time.monotonic_ns()
+            self._carry_out(self.entry.pool.take(), free_ns)
 
-    def _carry_out(self, arrival: Arrival) -> None:
+    def _carry_out(self, arrival: Arrival, free_ns: int) -> None:
         """Carry out an arrival, which ends in exactly one outcome."""
-        operation = RunningOperation(self.session, self.entry, arrival, self.free_ns, self.client.connection)
+        operation = RunningOperation(self.session, self.entry, arrival, free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
             if operation.mistake is None:

@@ -19,7 +19,6 @@ class Worker:
     """What a pool needs of a user: takes arrivals and notes them, for as long as it lives."""
 
     def __init__(self, pool: Pool, *, busy: float = 0.0) -> None:
-        self.free_ns = 0
         self.got: list[int] = []
         self.pool = pool
         self._busy = busy
@@ -27,7 +26,7 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            self.got.append(self.pool.take(self).number)
+            self.got.append(self.pool.take().number)
             gevent.sleep(self._busy)
 
 
@@ -68,7 +67,7 @@ def test_a_user_begins_before_whoever_offers_goes_on(crew: list[Worker]) -> None
     begun: list[int] = []
 
     def take() -> None:
-        begun.append(pool.take(crew[0]).number)
+        begun.append(pool.take().number)
 
     pool = Pool(1)
     crew.append(Worker(Pool(1)))

@@ -47,10 +47,6 @@ class Assigner:
         self._change: Reassignment | None = None
         self._number = 0
 
-    def begin(self) -> Assignment:
-        """Assign the whole schedule to the present workers."""
-        return self._next(0)
-
     def join(self, worker: str) -> None:
         if worker not in self.wanted:
             self.wanted.append(worker)
@@ -93,7 +89,7 @@ class Assigner:
         if not self.wanted:
             return None
         self._change = None
-        return self._next(change.cut_ns)
+        return self.assign(change.cut_ns)
 
     def _propose(self, cut_ns: int, alive: set[str]) -> Reassignment:
         self._number += 1
@@ -102,7 +98,8 @@ class Assigner:
         self._change = Reassignment(self._number, cut_ns, set(self.assignments[-1].workers) & alive)
         return self._change
 
-    def _next(self, from_ns: int) -> Assignment:
+    def assign(self, from_ns: int) -> Assignment:
+        """Assign the schedule from a moment on (ns since the epoch) to the present workers."""
         self._number += 1
         self.assignments.append(Assignment(self._number, from_ns, tuple(self.wanted)))
         return self.assignments[-1]
@@ -142,10 +139,6 @@ class Member:
         if self.joined_ns is None:
             return True
         return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)
-
-    @property
-    def quiet(self) -> bool:
-        return self.report.quiet and self.report.taken_over == self.handed
 
     def described(self, samples: int) -> WorkerInfo:
         """Return its entry in run.json."""

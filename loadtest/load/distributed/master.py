@@ -6,7 +6,7 @@ arrivals count as lost.
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Final
 
@@ -90,7 +90,9 @@ class DistributedGenerator:
 
     @property
     def quiet(self) -> bool:
-        return self.offered_all and all(member.quiet for member in self._alive())
+        return self.offered_all and all(
+            member.report.quiet and member.report.taken_over == member.handed for member in self._alive()
+        )
 
     @property
     def cpu(self) -> list[CpuSample]:
@@ -118,12 +120,11 @@ class DistributedGenerator:
     @property
     def peers(self) -> dict[str, PeerInfo]:
         """Connections by address of the master, which seeds jobs, and of all workers."""
-        total: dict[str, PeerInfo] = {}
+        total = defaultdict[str, PeerInfo](PeerInfo)
         for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():
-                known = total.setdefault(address, PeerInfo())
-                known.connections += peer.connections
-                known.failed += peer.failed
+                total[address].connections += peer.connections
+                total[address].failed += peer.failed
         return total
 
     def begin(self) -> None:
@@ -131,7 +132,7 @@ class DistributedGenerator:
         self._begun = True
         for member in self._alive():
             self._admit(member)
-        self._assign(self._assigner.begin())
+        self._assign(self._assigner.assign(0))
 
     def stop(self, *, discard: bool = False) -> None:
         if self._ended_ns is None and self._begun:
@@ -179,7 +180,7 @@ class DistributedGenerator:
             case protocol.WorkerReport():
                 self._take_report(member, message, received_ns)
             case protocol.CutAnswer():
-                self._quota_split.note_reserved(worker, message.reserved)
+                self._quota_split.reserved[worker] = message.reserved
                 self._assigner.answer(worker, message.number, message.reached_ns, accepted=message.accepted)
             case protocol.Leave():
                 member.leaving = True

@@ -80,7 +80,10 @@ class Resolver:
         Addresses of the preferred family take turns, and the other family follows. The call may wait.
         """
         if self._look_up is not None and (self._under_way is not None or self._now() - self._looked >= FRESH):
-            self._refresh()
+            # All callers share a look-up.
+            if self._under_way is None:
+                self._under_way = gevent.spawn(self._look, self._look_up)
+            self._under_way.join(PATIENCE)
         known = self._addresses
         preferred = [each for each in known if (":" in each) == (":" in known[0])]
         if preferred:
@@ -89,16 +92,9 @@ class Resolver:
         self._turn += 1
         return preferred + [each for each in known if each not in preferred]
 
-    def _refresh(self) -> None:
-        """Wait for a look-up, which is shared by all callers."""
-        if self._under_way is None:
-            self._under_way = gevent.spawn(self._look)
-        self._under_way.join(PATIENCE)
-
-    def _look(self) -> None:
+    def _look(self, look_up: Callable[[], Sequence[str]]) -> None:
         try:
-            if self._look_up is not None:
-                self._addresses = tuple(self._look_up())
+            self._addresses = tuple(look_up())
         except UnresolvedError:
             # Keep the checked addresses.
             pass

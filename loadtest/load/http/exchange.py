@@ -14,8 +14,6 @@ from loadtest.contract import Reason
 from loadtest.load.http.connection import Address, ConnectError, DeadlineError, TcpStream, connect, tls_reason
 from loadtest.load.http.response import MAX_ANSWER, MAX_HEAD, ResponseParser
 
-__all__ = ["MAX_ANSWER", "MAX_HEAD", "Address", "HttpConnection", "HttpExchange", "Timeouts"]
-
 
 class Timeouts:
     """Time-outs of an exchange, given in seconds.

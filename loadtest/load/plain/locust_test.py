@@ -290,6 +290,7 @@ class Reports:
     def end(self) -> None:
         """Create the report of the newest run, after the pending reports."""
         run = self.runs[-1]
+        logger.info("The record is in %s", run.directory)
         run.state = "reporting"
         self._last = gevent.spawn(self._make, run, self._last)
 

@@ -25,7 +25,6 @@ from loadtest.load.session import Session
 from loadtest.load.shutdown import on_end_of, on_signals
 from loadtest.load.web.metrics import serve_metrics
 from loadtest.load.web.pages import extend, label_file
-from loadtest.record.run_info import RunInfo
 
 logger = logging.getLogger("loadtest")
 
@@ -94,7 +93,7 @@ class LocustProcess:
             environment,
             lambda: self._make_session(environment),
             make_generator=make_generator,
-            on_end=self._end_run,
+            on_end=self.reports.end,
         )
         if self.test.options.metrics_port is not None:
             serve_metrics(engine, self.test.options.metrics_port)
@@ -140,10 +139,6 @@ class LocustProcess:
         session = self.test.make_session(environment)
         self.reports.begin(session)
         return session
-
-    def _end_run(self, info: RunInfo) -> None:
-        logger.info("The record is in %s", self.test.output_dir / info.id)
-        self.reports.end()
 
     def _finish(self, environment: Environment, engine: Engine) -> None:
         """Close and report the last run before Locust ends; its verdict sets the exit code."""

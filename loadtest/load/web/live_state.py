@@ -193,7 +193,7 @@ class LiveRun:
             run=self.shown if begin is None else None,
             end=(f"{info.end}: {info.end_reason}" if info.end_reason else info.end) if over else "",
             pending_jobs=len(session.recorder.pending),
-            entries=[_entry(info, name, live, elapsed) for name in info.traffic],
+            entries=entries_of(session, elapsed),
             lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
             budget=budget_rows(info.target.budget, used),
@@ -248,9 +248,9 @@ def _shown(session: Session, generator: LoadGenerator) -> RunShown:
     )
 
 
-def entries_of(session: Session) -> list[EntryNow]:
+def entries_of(session: Session, elapsed: float) -> list[EntryNow]:
     """Return the current figures of all traffic entries."""
-    return [_entry(session.info, name, session.live, session.elapsed_s) for name in session.info.traffic]
+    return [_entry(session.info, name, session.live, elapsed) for name in session.info.traffic]
 
 
 def _entry(info: RunInfo, name: str, live: LiveFigures, elapsed: float) -> EntryNow:
@@ -278,14 +278,13 @@ def _percentiles(name: str, times: RecentTimes) -> dict[str, float | None]:
 def _threshold(threshold: Threshold, watched: LiveThreshold | None, elapsed: float) -> ThresholdNow:
     if watched is None:
         return ThresholdNow(threshold.scope, threshold.text, "", "inconclusive", _END_ONLY)
-    now = watched.now(elapsed)
-    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[now.judgement]
-    judgement = now.judgement
+    value, judgement = watched.now(elapsed)
+    note = {"pass": "holds so far", "fail": "does not hold", "inconclusive": "too few samples yet"}[judgement]
     # A count that only grows can pass a lower bound for good, but an early failure proves nothing.
     grows = METRICS[threshold.metric].grows and threshold.operator in {">", ">="}
     if threshold.reference is not None or threshold.operator == "within" or (grows and judgement == "fail"):
         judgement, note = "inconclusive", _END_ONLY
-    return ThresholdNow(threshold.scope, threshold.text, now.value, judgement, note)
+    return ThresholdNow(threshold.scope, threshold.text, value, judgement, note)
 
 
 def budget_rows(bounds: BudgetInfo | None, used: BudgetUse) -> list[BudgetRow]:
@@ -327,9 +326,8 @@ def lights(generator: LoadGenerator, live: LiveFigures) -> list[Light]:
 
 def _lag(live: LiveFigures) -> Light:
     p99 = live.dispatch_lag_ms(0.99)
-    if p99 is None:
-        return Light("dispatch lag p99", "nothing sent", LAG_LIMIT, None)
-    return Light("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, p99 <= DISPATCH_LAG_MS)
+    value, ok = ("nothing sent", None) if p99 is None else (f"{p99:.2f} ms", p99 <= DISPATCH_LAG_MS)
+    return Light("dispatch lag p99", value, LAG_LIMIT, ok)
 
 
 def _cpu(cpu: list[CpuSample]) -> Light:

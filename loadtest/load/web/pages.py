@@ -219,7 +219,7 @@ class _Pages:
             response.set_data(labelled(response.get_data(as_text=True), self._reports.runs))
         elif endpoint == "locust.request_stats":
             latest = self._engine.latest
-            rows = [] if latest is None else [_row(entry) for entry in entries_of(latest[0])]
+            rows = [] if latest is None else [_row(entry) for entry in entries_of(latest[0], latest[0].elapsed_s)]
             response.set_data(
                 flask.json.dumps({**response.get_json(), "extended_stats": [{"key": _KEY, "data": rows}]})
             )
@@ -344,10 +344,8 @@ def stage_text(stage: StagePlan) -> str:
 
 def state_text(run: StartedRun) -> str:
     """Return a run's state: its verdict after the report."""
-    if run.state == "running":
-        return "under way"
-    if run.state == "reporting":
-        return "creating its report"
+    if run.state != "reported":
+        return {"running": "under way", "reporting": "creating its report"}[run.state]
     code = ExitCode(run.exit_code or 0)
     return code.name.lower() if code in _VERDICTS else "no report; see the log"
 

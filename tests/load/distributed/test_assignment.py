@@ -67,7 +67,7 @@ def simulate(workers: int, events: list[tuple[int, str, int]], delays: list[int]
         earliest = max([when for when, _, whom, _ in mail if whom == to], default=0)
         mail.append((max(earliest, now + delays[posted % len(delays)]), posted, to, what))
 
-    first = assigner.begin()
+    first = assigner.assign(0)
     for member in members.values():
         member.heard(first)
     lost: set[str] = set()
@@ -140,7 +140,7 @@ def test_a_cut_that_came_too_late_is_proposed_again() -> None:
     """A worker that has passed the cut says so, and nothing begins before everybody agrees."""
     assigner = Assigner()
     assigner.join("a")
-    assigner.begin()
+    assigner.assign(0)
     assigner.join("b")
     first = assigner.step(1000, 50, {"a", "b"})
     assert isinstance(first, Reassignment)
@@ -161,7 +161,7 @@ def test_without_a_change_nothing_is_told() -> None:
     """And a worker that came and went meanwhile is no change."""
     assigner = Assigner()
     assigner.join("a")
-    assigner.begin()
+    assigner.assign(0)
     assert assigner.step(10, 5, {"a"}) is None
     assigner.join("b")
     assigner.leave("b", gone=False)

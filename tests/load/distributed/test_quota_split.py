@@ -34,7 +34,7 @@ def test_parts_never_come_to_more_than_the_whole() -> None:
     first = quota_split.split(["a", "b"])
     assert [first[name].requests for name in ("a", "b")] == [495, 495]
     # A has used 100 and keeps half of the rest; b is lost, and may have used all of its part.
-    quota_split.note_reserved("a", BudgetUse(operations=0, requests=298, executions=0))
+    quota_split.reserved["a"] = BudgetUse(operations=0, requests=298, executions=0)
     second = quota_split.split(["a", "c"])
     assert second["a"].requests + second["c"].requests + 495 + 10 == 1000
     assert second["c"].requests > 0
