@@ -37,10 +37,8 @@ from locust.runners import LocalRunner, MasterRunner
 from loadtest.credentials import credentials, side_environment
 from loadtest.errors import AbortedError, ExitCode, InputError, LoadtestError, TargetError
 from loadtest.faults import CONTROL_VARIABLE
-from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
-from loadtest.load.engine import Engine, LoadGenerator
-from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.engine import Engine
 from loadtest.load.request_budget import RequestBudget, remaining
 from loadtest.load.session import Session, make_endpoint
 from loadtest.load.shutdown import on_end_of, on_signals
@@ -104,10 +102,10 @@ def main(options: LoadOptions) -> int:
     info = run_directory.load(directory)
     endpoint = make_endpoint(info, *credentials())
     environment = _environment(info, base)
-    with _runner(environment, options, endpoint.key_count) as (runner, make_generator):
+    with _runner(environment, options, endpoint.key_count) as (runner, mailbox):
         environment.events.init.fire(environment=environment, runner=runner, web_ui=None)
         session = Session(environment, directory, info, endpoint, base=base)
-        engine = Engine(environment, lambda: session, make_generator=make_generator, on_progress=_write)
+        engine = Engine(environment, lambda: session, mailbox=mailbox, on_progress=_write)
         if options.metrics_port is not None:
             from loadtest.load.web.metrics import serve_metrics  # noqa: PLC0415 - slow, and rarely needed
 
@@ -141,15 +139,15 @@ def _make_load(engine: Engine, runner: LocalRunner | MasterRunner, info: RunInfo
 @contextlib.contextmanager
 def _runner(
     environment: Environment, options: LoadOptions, keys: int
-) -> Iterator[tuple[LocalRunner | MasterRunner, Callable[[Session], LoadGenerator]]]:
-    """Yield Locust's runner, with all workers connected, and the factory of load generators; then end the workers.
+) -> Iterator[tuple[LocalRunner | MasterRunner, Mailbox | None]]:
+    """Yield Locust's runner, and a master's mailbox with all workers connected; then end the workers.
 
     Raises:
         InputError: if the address ``bind`` cannot be used.
         LoadtestError: if the workers of this machine do not connect.
     """
     if not options.processes and options.bind is None:
-        yield environment.create_local_runner(), LocalGenerator
+        yield environment.create_local_runner(), None
         return
     # Locust's master would block for a second until workers report their numbers of users.
     os.environ["LOCUST_WAIT_FOR_WORKERS_REPORT_AFTER_RAMP_UP"] = "0"
@@ -159,7 +157,7 @@ def _runner(
     processes = [start_worker(master, options.base) for _ in range(options.processes)]
     try:
         _await_workers(mailbox, processes, options.processes or options.expect_workers)
-        yield runner, lambda session: DistributedGenerator(session, mailbox)
+        yield runner, mailbox
     finally:
         for process in processes:
             stop(process, _STOP_TIMEOUT, terminate=False)

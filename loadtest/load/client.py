@@ -271,11 +271,10 @@ def _other_status(exchange: HttpExchange, job_id: str | None, expected: int | No
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         code = None
     status = exchange.status or 0
+    outcome: Outcome = Outcome.FAILED
+    reason: Reason | None = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
     if status == expected:
-        return Answer(exchange=exchange, outcome=Outcome.OK, error_code=code, job_id=job_id)
-    if status == THROTTLED_STATUS:
-        return Answer(
-            exchange=exchange, outcome=Outcome.THROTTLED, reason=Reason.THROTTLED, error_code=code, job_id=job_id
-        )
-    reason = Reason.REDIRECT if 300 <= status < 400 else Reason.UNEXPECTED_STATUS
-    return Answer(exchange=exchange, outcome=Outcome.FAILED, reason=reason, error_code=code, job_id=job_id)
+        outcome, reason = Outcome.OK, None
+    elif status == THROTTLED_STATUS:
+        outcome, reason = Outcome.THROTTLED, Reason.THROTTLED
+    return Answer(exchange=exchange, outcome=outcome, reason=reason, error_code=code, job_id=job_id)

@@ -40,14 +40,6 @@ _HELD: Final = 0.01
 _LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 
 
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Setting(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
-
-
 def _library() -> ctypes.CDLL | None:
     # os.timerfd_create comes with Python 3.13 only.
     library = ctypes.CDLL(None, use_errno=True)
@@ -66,7 +58,8 @@ class Timer:
         self._fd = -1
         if self._library is not None:
             self._fd = self._library.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        self._setting = _Setting()
+        self._setting = (ctypes.c_long * 4)()
+        """The C structure ``itimerspec``: seconds and ns of an interval, and of the next moment."""
         self._step: Callable[[], int | None] | None = None
         self._waiting: Any = None
         self._hub: Any = get_hub()
@@ -95,10 +88,9 @@ class Timer:
 
     def _set(self, moment_ns: int) -> None:
         # Setting the timer also makes it unreadable. A value of 0 would disarm it.
-        value = self._setting.value
-        value.seconds, value.nanoseconds = divmod(max(1, moment_ns), 1_000_000_000)
+        self._setting[2], self._setting[3] = divmod(max(1, moment_ns), 1_000_000_000)
         if self._library is not None:
-            self._library.timerfd_settime(self._fd, _ABSOLUTE, ctypes.byref(self._setting), None)
+            self._library.timerfd_settime(self._fd, _ABSOLUTE, self._setting, None)
 
     def _on_due(self) -> None:
         step, waiting = self._step, self._waiting

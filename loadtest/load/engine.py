@@ -16,6 +16,7 @@ from locust.env import Environment
 from loadtest.errors import LoadtestError, RecordError
 from loadtest.load.abort import CircuitBreakers, LiveThreshold
 from loadtest.load.distributed.master import WORKERS_GONE, DistributedGenerator
+from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.epoch import Seeder, set_epoch
 from loadtest.load.live import LATE
 from loadtest.load.load_generator import LocalGenerator
@@ -39,7 +40,7 @@ class Engine:
     Args:
         environment: its test_start, test_stopping and test_stop events begin and end a run.
         make_session: called at the beginning of each run.
-        make_generator: called with the session.
+        mailbox: of a master, whose workers make the load; None for load of this process.
         on_progress: called twice a second.
         on_end: called after the record is closed.
     """
@@ -49,7 +50,7 @@ class Engine:
         environment: Environment,
         make_session: Callable[[], Session],
         *,
-        make_generator: Callable[[Session], LoadGenerator] = LocalGenerator,
+        mailbox: Mailbox | None = None,
         on_progress: Callable[[Progress], None] = lambda _: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -59,7 +60,7 @@ class Engine:
         self.error: LoadtestError | None = None
         """Error that prevented the run or its record."""
         self._make_session = make_session
-        self._make_generator = make_generator
+        self._mailbox = mailbox
         self._on_progress = on_progress
         self._on_end = on_end
         self.latest: tuple[Session, LoadGenerator] | None = None
@@ -94,7 +95,8 @@ class Engine:
         self.error = self._abort_reason = None
         try:
             session = self._make_session()
-            generator = self._make_generator(session)
+            mailbox = self._mailbox
+            generator = LocalGenerator(session) if mailbox is None else DistributedGenerator(session, mailbox)
         except LoadtestError as error:
             self._fail(error)
             self.done.set()
@@ -210,7 +212,7 @@ class Engine:
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
-        if generator.deserted:
+        if self._mailbox is not None and not self._mailbox.connected():
             self.abort(WORKERS_GONE)
         self._conductor.kill()
         if session.info.end == "running":
@@ -244,7 +246,7 @@ class Engine:
         info.samples = session.recorder.count
         info.pending_jobs = len(session.recorder.pending)
         if info.target.budget is not None:
-            info.target.budget.used = session.endpoint.budget.used
+            info.target.budget.used = generator.budget_used
         info.ended = datetime.now(UTC).isoformat(timespec="milliseconds")
         if session.bug is not None:
             info.end, info.end_reason = "aborted", session.user_error or "an error of the harness's own; see load.log"

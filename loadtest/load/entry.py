@@ -1,10 +1,8 @@
 """Settings of one traffic entry for its users: request bodies, polling, expected responses."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName, Operation
+from loadtest.contract import JOB_OPERATIONS, THROTTLED_STATUS, LimitName
 from loadtest.load.http.exchange import Timeouts
 from loadtest.load.payloads import Bodies, JobIds, Matcher, read_inputs, read_job_ids, read_schema
 from loadtest.load.pool import Pool
@@ -47,34 +45,50 @@ def next_poll(
     return due if due <= latest else None
 
 
-@dataclass(frozen=True, slots=True)
 class TrafficEntry:
-    """Settings of one traffic entry, and its pool."""
+    """Settings of one traffic entry, and its pool; the number of its input rows is filled in the run's plan.
 
-    name: str
-    index: int
-    operation: Operation
-    traffic: Traffic
-    plan: TrafficPlan
-    seed: int
-    pool: Pool
-    timeouts: Timeouts
-    pacer: Pacer | None
-    """Shared by all polls of the entry; None without pacing."""
-    job_ids: JobIds
-    bodies: Bodies
-    matcher: Matcher | None
-    """Checks results; None accepts all."""
-    expected: dict[str, frozenset[int]]
-    """Statuses that Locust counts as successes, by stage."""
-    mistaken: bool
-    """Whether some requests have deliberate mistakes."""
-    recorded_keys: Sequence[int] | None
-    """Numbers of the keys of recorded arrivals; None without a recording. Pydantic's private attribute is slow."""
+    Raises:
+        InputError: if a file that the entry names cannot be used.
+    """
+
+    def __init__(self, name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> None:
+        self.name = name
+        self.index = list(scenario.traffic).index(name)
+        self.traffic = traffic = scenario.traffic[name]
+        self.operation = traffic.operation
+        self.plan = plan = info.traffic[name]
+        self.seed = info.seed
+        self.pool = Pool(plan.users, plan.max_users)
+        self.timeouts = Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout)
+        self.pacer: Pacer | None = None
+        """Shared by all polls of the entry; None without pacing."""
+        if (pace := traffic.polling.pace) is not None:
+            assumed = AssumedLimits.recorded(info.target)
+            self.pacer = Pacer(pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
+        self.job_ids = JobIds(own_jobs.keys)
+        if traffic.operation in JOB_OPERATIONS and traffic.job_ids != "seeded":
+            named = traffic.job_ids
+            self.job_ids = own_jobs if named == "run" else read_job_ids(base / named, own_jobs.keys)
+        rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
+        # Arrivals that send the same row can be compared pair by pair.
+        plan.input_rows = None if rows is None else len(rows)
+        workflow, order = traffic.workflow or "say-hello", traffic.inputs_order
+        self.bodies = Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name))
+        expect = traffic.expect
+        schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
+        self.matcher = None if expect.result is None and schema is None else Matcher(expect.result, schema)
+        """Checks results; None accepts all."""
+        self.expected = _expected(traffic, plan)
+        """Statuses that Locust counts as successes, by stage."""
+        self.mistaken = bool(traffic.mistakes.shares)
+        """Whether some requests have deliberate mistakes."""
+        # Pydantic's private attributes are slow.
+        self._recorded_keys = None if traffic.recording is None else traffic.recording.key_list
 
     def key_index(self, number: int) -> int:
         """Return the key index of an arrival, which its retries and polls keep."""
-        key = number if self.recorded_keys is None else self.recorded_keys[number]
+        key = number if self._recorded_keys is None else self._recorded_keys[number]
         return self.plan.key_start + key % self.plan.key_count
 
     def mistake(self, number: int) -> MistakeKind | None:
@@ -83,45 +97,6 @@ class TrafficEntry:
     def draw(self, *about: object) -> float:
         """Return a number from 0 to 1 that depends only on the seed and the arguments."""
         return seeded_random(self.seed, self.name, *about)
-
-
-def make_entry(name: str, scenario: Scenario, info: RunInfo, base: Path, own_jobs: JobIds) -> TrafficEntry:
-    """Make a traffic entry, and fill in the number of input rows in the run's plan.
-
-    Raises:
-        InputError: if a file that the entry names cannot be used.
-    """
-    traffic = scenario.traffic[name]
-    plan, expect, polling = info.traffic[name], traffic.expect, traffic.polling
-    schema = None if expect.result_schema is None else read_schema(base / expect.result_schema)
-    rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
-    # Arrivals that send the same row can be compared pair by pair.
-    plan.input_rows = None if rows is None else len(rows)
-    job_ids = JobIds(own_jobs.keys)
-    if traffic.operation in JOB_OPERATIONS and traffic.job_ids != "seeded":
-        job_ids = own_jobs if traffic.job_ids == "run" else read_job_ids(base / traffic.job_ids, own_jobs.keys)
-    pacer = None
-    if polling.pace is not None:
-        assumed = AssumedLimits.recorded(info.target)
-        pacer = Pacer(polling.pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
-    workflow, order = traffic.workflow or "say-hello", traffic.inputs_order
-    return TrafficEntry(
-        name=name,
-        index=list(scenario.traffic).index(name),
-        operation=traffic.operation,
-        traffic=traffic,
-        plan=plan,
-        seed=info.seed,
-        pool=Pool(plan.users, plan.max_users),
-        timeouts=Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout),
-        pacer=pacer,
-        job_ids=job_ids,
-        bodies=Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name)),
-        matcher=None if expect.result is None and schema is None else Matcher(expect.result, schema),
-        expected=_expected(traffic, plan),
-        mistaken=bool(traffic.mistakes.shares),
-        recorded_keys=None if traffic.recording is None else traffic.recording.key_list,
-    )
 
 
 def _expected(traffic: Traffic, plan: TrafficPlan) -> dict[str, frozenset[int]]:

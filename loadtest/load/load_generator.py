@@ -60,11 +60,6 @@ class LocalGenerator:
         return all(pool.ready for pool in self._session.pools.values())
 
     @property
-    def deserted(self) -> bool:
-        """Whether no process is left that could send; never without workers."""
-        return False
-
-    @property
     def offered_all(self) -> bool:
         """Whether the partition is exhausted; raises the dispatcher's error, if any."""
         if self._offering is not None and self._offering.ready():

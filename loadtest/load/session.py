@@ -30,7 +30,7 @@ from loadtest.contract import (
 from loadtest.faults import CONTROL_VARIABLE
 from loadtest.load.client import Endpoint
 from loadtest.load.clocks import ServerClock
-from loadtest.load.entry import TrafficEntry, make_entry
+from loadtest.load.entry import TrafficEntry
 from loadtest.load.http.connection import Address, make_resolver
 from loadtest.load.live import LiveFigures
 from loadtest.load.payloads import JobHistory, JobIds
@@ -93,7 +93,7 @@ class Session:
         self.schedules = schedules(info.traffic, info.seed, scenario.traffic)
         self.own_jobs = JobIds(endpoint.key_count)
         self.history = JobHistory()
-        self.entries = {name: make_entry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}
+        self.entries = {name: TrafficEntry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}
         limits = info.target.limits
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
         self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})

@@ -218,11 +218,7 @@ def _is_number(value: object) -> bool:
 
 
 def main(order: PreflightOrder) -> bytes:
-    """Run the preflight.
-
-    Raises:
-        LoadtestError: if the target may not be loaded.
-    """
+    """Run the preflight; raises ``LoadtestError`` if the target may not be loaded."""
     client = TargetClient(order, "preflight")
     with asyncio.Runner() as runner:
         try:

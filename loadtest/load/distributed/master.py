@@ -80,10 +80,6 @@ class DistributedGenerator:
         return bool(alive) and all(member.report.ready for member in alive)
 
     @property
-    def deserted(self) -> bool:
-        return not self._mailbox.connected()
-
-    @property
     def offered_all(self) -> bool:
         last, stopped = self._assigner.assignments[-1].number, self._ended_ns is not None
         return all(member.has_offered_all(last, stopped=stopped) for member in self._alive())
@@ -109,7 +105,7 @@ class DistributedGenerator:
 
     @property
     def budget_used(self) -> BudgetUse:
-        """Use of the request budget by all processes so far. ``end`` adds the workers' use to the session's."""
+        """Use of the request budget by all processes so far."""
         return summed([self._session.endpoint.budget.used, *(report.used for report in self._reports())])
 
     @property
@@ -165,7 +161,6 @@ class DistributedGenerator:
             )
             for each in assignments
         ]
-        session.endpoint.budget.used = self.budget_used
 
     def _receive(self, worker: str, message: protocol.FromWorker, received_ns: int) -> None:
         member = self._members.get(worker)
@@ -213,7 +208,11 @@ class DistributedGenerator:
         self._closing = True
         self._send_all(protocol.Close(run=self._run, aborted=aborted))
         deadline = time.monotonic() + _CLOSE_PATIENCE
-        while time.monotonic() < deadline and not (self.deserted or all(member.closed for member in self._alive())):
+        while (
+            time.monotonic() < deadline
+            and self._mailbox.connected()
+            and not all(member.closed for member in self._alive())
+        ):
             gevent.sleep(_TICK)
         for member in self._alive():
             if not member.closed:

@@ -275,12 +275,8 @@ class TcpStream:
 class Address:
     """Address and TLS settings of a server, shared by all connections to it.
 
-    Args:
-        host: numeric address.
-        tls: None for plain HTTP.
-        server_name: name that the server's certificate must prove.
-        resolver: the server's addresses; ``host`` alone by default.
-        codings: accepted content codings (RFC 9110, section 12.5.3), in lower case.
+    ``host`` is numeric and the only address of the default resolver. The server's certificate must prove
+    ``server_name``. ``codings`` are the accepted content codings (RFC 9110, section 12.5.3), in lower case.
     """
 
     def __init__(

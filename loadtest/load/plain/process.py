@@ -3,8 +3,6 @@
 import logging
 import os
 import signal
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,9 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 from locust.web import WebUI
 
 from loadtest.errors import ExitCode
-from loadtest.load.distributed.master import DistributedGenerator
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.distributed.worker import Worker
-from loadtest.load.engine import Engine, LoadGenerator
-from loadtest.load.load_generator import LocalGenerator
+from loadtest.load.engine import Engine
 from loadtest.load.plain.locust_test import LocustTest, Reports
 from loadtest.load.session import Session
 from loadtest.load.shutdown import on_end_of, on_signals
@@ -85,14 +81,11 @@ class LocustProcess:
             self._keep_pool(runner)
         # The pool starts at once: it does not set the load, so Locust's advice on the spawn rate is wrong here.
         logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
-        make_generator: Callable[[Session], LoadGenerator] = LocalGenerator
-        if isinstance(runner, MasterRunner):
-            mailbox = Mailbox(environment, runner, keys=len(self.test.keys))
-            make_generator = partial(DistributedGenerator, mailbox=mailbox)
+        master = runner if isinstance(runner, MasterRunner) else None
         self.engine = engine = Engine(
             environment,
             lambda: self._make_session(environment),
-            make_generator=make_generator,
+            mailbox=None if master is None else Mailbox(environment, master, keys=len(self.test.keys)),
             on_end=self.reports.end,
         )
         if self.test.options.metrics_port is not None:

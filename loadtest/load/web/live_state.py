@@ -186,7 +186,6 @@ class LiveRun:
         first = begin or 0
         tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
         shown = [(name, [_short(each) for each in track[first:]]) for name, track in tracks.items()]
-        used = session.endpoint.budget.used if over else self._generator.budget_used
         return LiveUpdate(
             phase=phase,
             elapsed_s=round(elapsed, 1),
@@ -196,7 +195,7 @@ class LiveRun:
             entries=entries_of(session, elapsed),
             lights=lights(self._generator, live),
             thresholds=[_threshold(threshold, watched, elapsed) for threshold, watched in self._thresholds],
-            budget=budget_rows(info.target.budget, used),
+            budget=budget_rows(info.target.budget, self._generator.budget_used),
             series=SeriesTail(first, series.width_s, shown),
             report=report,
         )

@@ -51,7 +51,7 @@ class RunMetrics(Collector):
         yield from _counters(live)
         yield from _histograms(live)
         yield from _gauges(live, len(session.recorder.pending), over=over)
-        rows = budget_rows(info.target.budget, session.endpoint.budget.used if over else generator.budget_used)
+        rows = budget_rows(info.target.budget, generator.budget_used)
         spent = [([row.name], row.used) for row in rows]
         allowed = [([row.name], row.allowed) for row in rows if row.allowed is not None]
         what = "Bounds of the request budget."
