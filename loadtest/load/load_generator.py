@@ -98,4 +98,4 @@ class LocalGenerator:
             entry = session.entries[name]
             for arrival in pool.surrender():
                 reason = Reason.ABORTED if aborted else Reason.NO_USER_FREE
-                session.record(session.unsent(entry, arrival, Outcome.DROPPED, reason))
+                session.record(session.operation(entry, arrival, Outcome.DROPPED, reason))

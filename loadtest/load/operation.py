@@ -27,40 +27,33 @@ class RunningOperation:
         self, session: Session, entry: TrafficEntry, arrival: Arrival, free_ns: int, connection: HttpConnection
     ) -> None:
         self.arrival = arrival
-        self.key_index = entry.key_index(arrival.number)
-        self.mistake = entry.mistake(arrival.number) if entry.mistaken else None
-        """Deliberate mistake in its first request; None without."""
-        self.expected = MISTAKE_STATUS[self.mistake] if self.mistake else entry.traffic.expect.status
+        self.sample = sample = session.operation(entry, arrival)
+        """Its row in the record, filled in by its requests."""
+        self.key_index = sample.key_index or 0
+        mistake = entry.mistake(arrival.number) if entry.mistaken else None
+        self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
         """Expected status of its first response; None for the documented status."""
-        self.matched: bool | None = None
-        """Whether the result was as expected; None if it was not checked."""
         self.contradiction: Reason | None = None
         """Contradiction between an answer and an earlier answer of the run; it fails the operation."""
+        sample.mistake, sample.user_free = mistake, free_ns - session.epoch_ns
+        sample.poll = 0 if entry.operation in POLLED_OPERATIONS else None
         self._session = session
         self._entry = entry
-        self._free_ns = free_ns
         self._connection = connection
-        self._trace_id = session.trace_id(entry, arrival.number)
-        self._start: int | None = None
-        self._attempts = 0
-        self._polls = 0
-        self._last: Sample | None = None
-        self._accepted: Sample | None = None
-        self._pending_seen: int | None = None
         self._ended = False
 
     def begin(self, kind: RequestKind, send: Callable[[str], Answer]) -> Answer:
         """Send the operation's first request, and retry it after 429s as the policy allows."""
         intended: int | None = None
         while True:
-            self._attempts += 1
+            self.sample.attempt = attempt = (self.sample.attempt or 0) + 1
             answer = self.request(kind, send, intended_ns=intended)
             if answer.outcome != Outcome.THROTTLED:
                 return answer
             exchange = answer.exchange
             wait = self._entry.traffic.retry.wait(
-                self._attempts,
-                self._entry.draw(self.arrival.number, "backoff", self._attempts),
+                attempt,
+                self._entry.draw(self.arrival.number, "backoff", attempt),
                 retry_after_s(exchange.retry_after, exchange.date),
             )
             if wait is None:
@@ -80,7 +73,7 @@ class RunningOperation:
 
         Retries and polls have their own intended start (monotonic ns), and polls a number.
         """
-        trace = self._session.traceparent(self._trace_id)
+        trace = self._session.traceparent(self.sample.request_id or "")
         intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns
         try:
             answer = send(trace)
@@ -103,50 +96,24 @@ class RunningOperation:
 
     @property
     def begun(self) -> bool:
-        return self._start is not None
+        return self.sample.start is not None
 
     def finish(self, outcome: Outcome, reason: Reason | None = None, error_code: str | None = None) -> None:
         """Record the outcome; only the first call counts."""
         if self._ended:
             return
         self._ended = True
-        session, last, accepted = self._session, self._last, self._accepted
-        ended = last.end if last is not None and outcome != Outcome.TIMED_OUT else None
-        session.record(
-            Sample(
-                row="operation",
-                traffic=self._entry.name,
-                operation=self._entry.operation,
-                stage=self.arrival.stage,
-                outcome=outcome,
-                arrival=self.arrival.number,
-                attempt=self._attempts or None,
-                poll=self._polls if self._entry.operation in POLLED_OPERATIONS else None,
-                intended_start=self.arrival.intended_ns,
-                user_free=self._free_ns - session.epoch_ns,
-                start=self._start,
-                end=time.monotonic_ns() - session.epoch_ns if ended is None else ended,
-                status=last.status if last else None,
-                reason=reason,
-                error_code=error_code,
-                execution_time_ms=last.execution_time_ms if last else None,
-                job_id=last.job_id if last else None,
-                job_state=last.job_state if last else None,
-                result_matched=self.matched,
-                key_index=self.key_index,
-                mistake=self.mistake,
-                request_id=self._trace_id,
-                accepted_start=accepted.start if accepted else None,
-                accepted_end=accepted.end if accepted else None,
-                pending_seen=self._pending_seen,
-            )
-        )
+        sample = self.sample
+        sample.outcome, sample.reason, sample.error_code = outcome, reason, error_code
+        if sample.end is None or outcome == Outcome.TIMED_OUT:
+            sample.end = time.monotonic_ns() - self._session.epoch_ns
+        self._session.record(sample)
 
     def finish_as(self, answer: Answer) -> None:
         self.finish(answer.outcome, answer.reason, answer.error_code)
 
     def _record_request(self, kind: RequestKind, answer: Answer, trace: str, intended: int, poll: int | None) -> None:
-        session = self._session
+        session, whole = self._session, self.sample
         session.clock.see(answer.exchange)
         sample = request_sample(
             session,
@@ -159,21 +126,22 @@ class RunningOperation:
             intended=intended,
             parent_arrival=self.arrival.number,
         )
-        sample.attempt = 1 if poll is not None else max(1, self._attempts)
-        sample.poll, sample.mistake = poll, self.mistake
+        sample.poll, sample.mistake = poll, whole.mistake
+        if poll is None:
+            sample.attempt = whole.attempt or 1
+        else:
+            whole.poll = (whole.poll or 0) + 1
         session.record(sample)
-        self._last = sample
-        self._polls += poll is not None
-        if self._start is None:
-            self._start = sample.start
+        if whole.start is None:
+            whole.start = sample.start
+        whole.end, whole.status, whole.execution_time_ms = sample.end, sample.status, sample.execution_time_ms
+        whole.job_id, whole.job_state = sample.job_id, sample.job_state
         if answer.outcome != Outcome.OK:
             return
         if kind != RequestKind.POLL:
-            self._accepted = sample
-        if self._entry.operation in POLLED_OPERATIONS and (
-            kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL
-        ):
-            self._pending_seen = sample.start
+            whole.accepted_start, whole.accepted_end = sample.start, sample.end
+        if whole.poll is not None and (kind == RequestKind.SUBMIT or answer.job_state not in TERMINAL):
+            whole.pending_seen = sample.start
 
 
 def request_sample(

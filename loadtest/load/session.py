@@ -139,7 +139,9 @@ class Session:
         if sample.row == "request" or sample.operation in POLLED_OPERATIONS:
             fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
 
-    def unsent(self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome, reason: Reason) -> Sample:
+    def operation(
+        self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome = Outcome.LOST, reason: Reason | None = None
+    ) -> Sample:
         """Return the sample of an operation without requests."""
         return Sample(
             row="operation",

@@ -68,7 +68,7 @@ class WorkflowUser(locust.User):
         operation = RunningOperation(self.session, self.entry, arrival, free_ns, self.client.connection)
         try:
             self.session.endpoint.budget.take_operation()
-            if operation.mistake is None:
+            if operation.sample.mistake is None:
                 self.perform(operation)
             else:
                 self._send_invalid(operation)
@@ -105,8 +105,8 @@ class WorkflowUser(locust.User):
         if answer.job_state in TERMINAL and answer.job_state != wanted:
             return JOB_REASONS[JobState(answer.job_state)]
         if self.entry.matcher is not None and answer.result is not None:
-            operation.matched = self.entry.matcher.matches(answer.result)
-            return None if operation.matched else Reason.WRONG_RESULT
+            operation.sample.result_matched = matched = self.entry.matcher.matches(answer.result)
+            return None if matched else Reason.WRONG_RESULT
         return None
 
     def _begin_post(self, operation: RunningOperation, kind: RequestKind) -> Answer:
@@ -121,7 +121,8 @@ class WorkflowUser(locust.User):
 
     def _send_invalid(self, operation: RunningOperation) -> None:
         """Send a deliberately wrong request; the documented error is ok."""
-        wrong_key = operation.mistake == "bad_key"
+        mistake = operation.sample.mistake or ""
+        wrong_key = mistake == "bad_key"
         key = self.session.endpoint.wrong_key if wrong_key else operation.key_index
         bodies = self.entry.bodies
         kind = FIRST_KIND[self.entry.operation]
@@ -131,7 +132,7 @@ class WorkflowUser(locust.User):
             answer = operation.begin(kind, lambda trace: self.client.get(kind, job_id, key, trace, operation.expected))
         else:
             body = {"unknown_workflow": bodies.unknown_workflow, "invalid_body": INVALID_BODY}.get(
-                operation.mistake or "", bodies.of(operation.arrival.number)
+                mistake, bodies.of(operation.arrival.number)
             )
             answer = operation.begin(kind, lambda trace: self.client.post(kind, body, key, trace, operation.expected))
         operation.finish_as(answer)

@@ -280,7 +280,7 @@ def record_lost_arrivals(
         lost = 0
         for arrival, worker in arrivals.missing(schedule, assignments, until, None if finished else gone):
             lost += 1
-            sample = session.unsent(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
+            sample = session.operation(entry, arrival, Outcome.LOST, Reason.WORKER_LOST)
             sample.worker = members[worker].index
             session.recorder.append(sample)
         session.live.offered[entry.name] = arrivals.count(entry.name) + lost
