@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 
 from loadtest.record import run_directory, samples
-from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record.run_info import RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.units import Limit
 
 ENTRIES = {"runs": "sync_run", "lookups": "retrieval"}
 KINDS = {"sync_run": "run", "retrieval": "retrieve"}
@@ -52,7 +53,7 @@ def plan(arrivals: int) -> RunInfo:
             start += share * seconds
         traffic[name] = TrafficPlan(operation=operation, workflow="sleep", arrivals="even", users=50,
                                     offered=arrivals, stages=stages)  # fmt: skip
-    limits = {name: LimitInfo(count=1_000_000, window_s=60.0) for name in ("sync_run", "async_submit", "retrieval")}
+    limits = {name: Limit(1_000_000, 60.0) for name in ("sync_run", "async_submit", "retrieval")}
     thresholds = [{"require": "response_time.p95 < 250ms", "traffic": "runs", "stage": "within"}]
     return RunInfo(
         id="20260101T000000Z-generated-000000",
@@ -198,6 +199,7 @@ import json, sys, time
 from pathlib import Path
 from loadtest.analysis.run_record import load_record
 from loadtest.analysis.results import TIMES
+from loadtest.units import Limit
 begin, cpu = time.perf_counter(), time.process_time()
 record = load_record(Path(sys.argv[1]))
 stages = {}

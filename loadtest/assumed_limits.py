@@ -76,9 +76,9 @@ class AssumedLimits:
         spec = LimiterSpec(algorithm, target.burst, target.count_rejected, scope, target.phase, target.round_down)
         check_spec(spec)
         return cls(
-            {LimitName(name): Limit(each.count, each.window_s) for name, each in target.limits.items()},
+            {LimitName(name): limit for name, limit in target.limits.items()},
             spec,
-            None if target.limit_all is None else Limit(target.limit_all.count, target.limit_all.window_s),
+            target.limit_all,
             "valid" if target.draws == "valid" else "all",
         )
 

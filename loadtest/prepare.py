@@ -24,7 +24,6 @@ from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
     BudgetInfo,
     FaultInfo,
-    LimitInfo,
     PreflightRequest,
     RunInfo,
     ScenarioInfo,
@@ -33,7 +32,7 @@ from loadtest.record.run_info import (
 )
 from loadtest.scenario import MAX_BURST, LoadedScenario, scaled, scenario_hash
 from loadtest.targets import ChosenTarget, NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
-from loadtest.units import MAX_RATE, Limit
+from loadtest.units import MAX_RATE
 from loadtest.words import joined, times_as
 
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
@@ -136,14 +135,14 @@ def _target_info(
     return TargetInfo(
         url=url,
         embedded=chosen is None,
-        limits={name: _limit_info(limit) for name, limit in assumed.limits.items()},
+        limits={str(name): limit for name, limit in assumed.limits.items()},
         limiter=spec.algorithm,
         burst=spec.burst,
         count_rejected=spec.count_rejected,
         phase=spec.phase,
         round_down=spec.round_down,
         limit_scope=spec.scope,
-        limit_all=None if assumed.limit_all is None else _limit_info(assumed.limit_all),
+        limit_all=assumed.limit_all,
         draws=assumed.draws,
         faults=[FaultInfo(text=to_text(fault), words=to_words(fault)) for fault in faults],
         budget=budget,
@@ -176,10 +175,6 @@ def current_commit() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def _limit_info(limit: Limit) -> LimitInfo:
-    return LimitInfo(count=limit.count, window_s=limit.window)
 
 
 def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> AssumedLimits:

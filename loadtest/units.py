@@ -6,7 +6,10 @@ limit ``100/60s`` or ``100/min``; a share ``0.05`` or ``5%``.
 
 import re
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
 
 Unit = Literal["ms", "per_s", "share", "number"]
 """Units of measured values: times in ms, rates per s, shares from 0 to 1, plain numbers."""
@@ -52,12 +55,11 @@ def parse_duration(text: object) -> float:
     return seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(msgspec.Struct, frozen=True, rename={"window": "window_s"}):
     """At most ``count`` requests in any window of ``window`` seconds."""
 
-    count: int
-    window: float
+    count: Annotated[int, Meta(ge=1, le=2**53)]
+    window: Annotated[float, Meta(ge=1e-3, le=1e9)]
 
     @property
     def rate(self) -> float:

@@ -60,7 +60,7 @@ def test_run_json_says_what_will_be_done(prepare: Any, tmp_path: Path) -> None:
     assert (info.scenario.hash, info.seed, info.keys) == (scenario_hash(scenario), 5, 3)
     assert info.scenario.effective["warmup"] == "1s"
     assert info.target.limiter == "fixed-window"
-    assert (info.target.limits["sync_run"].count, info.target.limits["sync_run"].window_s) == (20, 1.0)
+    assert (info.target.limits["sync_run"].count, info.target.limits["sync_run"].window) == (20, 1.0)
     assert [(stage.name, stage.rate) for stage in info.traffic["a"].stages] == [("warmup", 30.0), ("s", 30.0)]
     assert {"python", "locust", "workflow-loadtest"} <= set(info.versions)
     assert {"os", "cpu", "cores"} <= set(info.machine)

@@ -15,6 +15,7 @@ from typing import Final
 from loadtest.advice.work import Candidate, Limits, Work
 from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
+from loadtest.units import Limit
 
 _MOST_UNANSWERED: Final = 32
 """Requests without an answer at the same time, after a start with one: they may all be rejected."""
@@ -83,12 +84,12 @@ def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
     if spec.on_clock:  # Nothing is sent near the edges of its windows.
         return candidate
     if candidate.windowed:
-        return Candidate(spec, replace(limit, window=limit.window + jitter_s))
+        return Candidate(spec, Limit(limit.count, limit.window + jitter_s))
     burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
     # A queue gains nothing from more waiting requests than hide the jitter; a bucket keeps a spare token.
     if most := min(burst - 1, 1) if holds else burst - 1:
         return Candidate(replace(spec, algorithm="gcra", burst=most), limit)
-    slower = replace(limit, window=limit.window + jitter_s * limit.count)
+    slower = Limit(limit.count, limit.window + jitter_s * limit.count)
     return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
 
 

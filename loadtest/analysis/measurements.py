@@ -106,7 +106,7 @@ def target_identity(info: RunInfo) -> TargetIdentity:
     """Return the target facts that must be constant within a history."""
     target = info.target
     limits = dict(sorted(target.limits.items())) | ({} if target.limit_all is None else {"all": target.limit_all})
-    counts = [f"{name} {limit.count} per {limit.window_s:g} s" for name, limit in limits.items()]
+    counts = [f"{name} {limit.count} per {limit.window:g} s" for name, limit in limits.items()]
     said = [f"{target.limiter} by {target.limit_scope}", *counts]
     said += [f"burst {target.burst}"] if target.burst is not None else []
     said += ["rejected requests count"] if target.count_rejected else []

@@ -80,7 +80,7 @@ def _counted(
         other = replace(spec, burst=best)
         yield judge(requests, loads, best, other, limit, shift_s=shift, fitted=("burst", *more))
     elif best != known:
-        count = replace(limit, count=best)
+        count = Limit(best, limit.window)
         yield judge(requests, loads, best, spec, count, shift_s=shift, fitted=("count", *more))
 
 

@@ -76,7 +76,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
     """The limiter with other values of its rate, clock shift or phase."""
     spec, limit, shift = fit.spec, fit.limit, fit.shift_s or 0.0
     if {"rate", "count"} & {*fit.fitted} and ALGORITHMS[spec.algorithm].has_burst:
-        yield from ((spec, replace(limit, window=limit.window / (1 + by)), shift) for by in _RATES.tolist())
+        yield from ((spec, Limit(limit.count, limit.window / (1 + by)), shift) for by in _RATES.tolist())
     elif fit.phases is not None:
         phases = np.linspace(fit.phases[0] + reach, fit.phases[1] - reach, _PHASES) % limit.window
         yield from ((replace(spec, phase=phase), limit, shift) for phase in phases.tolist())

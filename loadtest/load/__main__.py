@@ -298,7 +298,7 @@ class _Blocks:
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
             # An earlier process sent requests, so this process does not know the rest of a window's share.
-            silence = max(silence, *(limit.window_s for limit in info.target.limits.values()))
+            silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
         _write(

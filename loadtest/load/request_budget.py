@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from loadtest.contract import EXECUTING_KINDS, LIMIT_OF_KIND, RequestKind
-from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, BudgetUse, PreflightRequest
+from loadtest.units import Limit
 
 _PART: Final = "a worker has used up its part of the {} in the request budget"
 _NO_BOUND: Final = 2**62
@@ -31,7 +32,7 @@ class RequestBudget:
     def __init__(
         self,
         bounds: BudgetInfo | None = None,
-        limits: Mapping[str, LimitInfo] | None = None,
+        limits: Mapping[str, Limit] | None = None,
         keys: int = 1,
         preflight: Iterable[PreflightRequest] = (),
         now: Callable[[], float] = time.time,
@@ -150,11 +151,11 @@ class RequestBudget:
 class _LimitShare:
     """Requests on one limit within its last window, over all keys."""
 
-    def __init__(self, share: float, limit: LimitInfo, keys: int) -> None:
+    def __init__(self, share: float, limit: Limit, keys: int) -> None:
         self.allowed = share * limit.count * keys
         self.part = 1
         """Number of processes that share it."""
-        self.window = limit.window_s
+        self.window = limit.window
         self.sent: deque[float] = deque()
 
     def take(self, now: float) -> bool:

@@ -96,7 +96,7 @@ class Session:
         self.entries = {name: TrafficEntry(name, scenario, info, base, self.own_jobs) for name in scenario.traffic}
         limits = info.target.limits
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
-        self.live = LiveFigures({name: limits[limit].window_s for name, limit in operations.items() if limit in limits})
+        self.live = LiveFigures({name: limits[limit].window for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
         self.recorder = Recorder(directory, self.live, output, endpoint.secrets)
         self.epoch_ns = 0

@@ -21,7 +21,7 @@ from loadtest.logs.formats import Format, detect, masked, of_variables
 from loadtest.logs.requests import OPERATIONS, LogRequests, patterns
 from loadtest.record import run_directory
 from loadtest.record.log_source import KeySource, SourceInfo, StampPlace
-from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record.run_info import RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
 from loadtest.record.samples import SCHEMA, WORDS, SampleWriter, warm_up_without_pandas
 from loadtest.units import Limit
 from loadtest.words import counted, joined
@@ -151,7 +151,6 @@ def _info(found: LogRequests, columns: pa.Table, options: ImportOptions) -> RunI
     seconds = max(float(ends.max() - start) / 1e9, 0.0) + max(source.grain_s, 0.001)
     counts = np.bincount(columns["operation"].to_numpy(), minlength=len(OPERATIONS)).tolist()
     keys = 1 if source.key == "none" else max(1, len(columns[_KEYS[source.key]].chunk(0).dictionary))
-    limits = {**DOCUMENTED, **options.limits}.items()
     return RunInfo(
         id="",
         kind="imported",
@@ -161,7 +160,7 @@ def _info(found: LogRequests, columns: pa.Table, options: ImportOptions) -> RunI
         target=TargetInfo(
             url="",
             embedded=False,
-            limits={name: LimitInfo(count=limit.count, window_s=limit.window) for name, limit in limits},
+            limits={str(name): limit for name, limit in {**DOCUMENTED, **options.limits}.items()},
             limit_scope="name" if source.key == "none" else "key-and-name",
         ),
         keys=keys,

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from loadtest.contract import Operation
 from loadtest.record.log_source import SourceInfo
+from loadtest.units import Limit
 
 SCHEMA_VERSION: Final = 1
 
@@ -199,13 +200,6 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
         return next((s.name for s in self.stages if s.start_s <= elapsed_s < s.end_s), "")
 
 
-class LimitInfo(msgspec.Struct, kw_only=True):
-    """An assumed limit: ``count`` per ``window_s`` seconds, for each limiter."""
-
-    count: Annotated[int, Meta(ge=1, le=2**53)]
-    window_s: Annotated[float, Meta(ge=1e-3, le=1e9)]
-
-
 class BudgetUse(msgspec.Struct, kw_only=True):
     """A run's use of its request budget, including preflight, seeding, polls and retries."""
 
@@ -254,7 +248,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
 
     url: str
     embedded: bool
-    limits: dict[str, LimitInfo]
+    limits: dict[str, Limit]
     """By limit name. Rates in units of a limit refer to these, even if other limits are in force."""
     limiter: str = "fixed-window"
     """The assumed algorithm; for an embedded target this and the following fields are those in force."""
@@ -268,7 +262,7 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
     limit_scope: str = "key-and-name"
     """Scope of one limiter: requests of a ``key-and-name``, a ``key``, a ``name``, or ``global`` for all."""
-    limit_all: LimitInfo | None = None
+    limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
     """Requests that count against a limit: ``all`` with a valid key, or only ``valid`` requests."""

@@ -20,7 +20,7 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo, TrafficPlan
 from loadtest.record.samples import SETUP, read_batches
 from loadtest.scenario import FOLDER, WARMUP, Scenario
-from loadtest.units import MAX_DURATION, Limit
+from loadtest.units import MAX_DURATION
 
 NAME: Final = "from-run"
 _ROW: Final = [("at", np.float64), ("key", np.int64)]
@@ -146,7 +146,7 @@ def _target(info: RunInfo) -> dict[str, Any]:
     """Return the embedded target's keys and limits; those of the documentation are left out."""
     limits = {
         str(name): str(limit)
-        for name, each in info.target.limits.items()
-        if (limit := Limit(each.count, each.window_s)) != DOCUMENTED.get(name)  # type: ignore[call-overload] # any name may be looked up
+        for name, limit in info.target.limits.items()
+        if limit != DOCUMENTED.get(name)  # type: ignore[call-overload] # any name may be looked up
     }
     return {"keys": min(max(1, info.keys), _MOST_KEYS), **({"enforce": limits} if limits else {})}

@@ -13,13 +13,13 @@ from loadtest.record.run_info import (
     CpuLoopInfo,
     FaultInfo,
     GeneratorInfo,
-    LimitInfo,
     RunInfo,
     StagePlan,
     TargetInfo,
 )
 from loadtest.record.samples import Sample
 from loadtest.stats.shares import logit
+from loadtest.units import Limit
 
 N = 120
 
@@ -239,8 +239,8 @@ def test_controls_are_the_dispatch_lag_and_the_slowest_loop(tmp_path: Path) -> N
 def test_identities_tell_targets_apart_and_no_ports_of_embedded_ones(tmp_path: Path) -> None:
     """Limits and their algorithm, faults, keys, the endpoint's digest, and the machine by what does not change."""
     own = TargetInfo(
-        url="http://127.0.0.1:43210", embedded=True, limits={"sync_run": LimitInfo(count=100, window_s=60)},
-        limiter="token-bucket", burst=10, count_rejected=True, draws="valid", limit_all=LimitInfo(count=9, window_s=1),
+        url="http://127.0.0.1:43210", embedded=True, limits={"sync_run": Limit(100, 60)},
+        limiter="token-bucket", burst=10, count_rejected=True, draws="valid", limit_all=Limit(9, 1),
         limit_scope="key", faults=[FaultInfo(text="latency:ms=50", words="…")],
     )  # fmt: skip
     theirs = TargetInfo(url="https://api.example.com", embedded=False, limits={}, endpoint_digest="0123abcd")

@@ -17,9 +17,10 @@ from loadtest.prepare import prepare_run
 from loadtest.record import blocks
 from loadtest.record.blocks import Block, BlockPlan, Side
 from loadtest.record.progress import BlockBegins, Failure, decode_progress
-from loadtest.record.run_info import BudgetInfo, BudgetUse, LimitInfo
+from loadtest.record.run_info import BudgetInfo, BudgetUse
 from loadtest.scenario import load_scenario
 from loadtest.targets import choose
+from loadtest.units import Limit
 
 TEXT = """title = "t"
 drain = "2s"
@@ -143,7 +144,7 @@ def test_a_budget_leaves_what_was_not_used() -> None:
 def test_requests_of_the_block_before_count_in_the_window_of_a_share() -> None:
     """The second run on a target cannot spend the share of a limit's window that the first has spent."""
     bounds = BudgetInfo(name="n", environment="test", owner="o", max_share=0.5)
-    limits = {"sync_run": LimitInfo(count=10, window_s=60.0)}
+    limits = {"sync_run": Limit(10, 60.0)}
     first = RequestBudget(bounds, limits, now=lambda: 100.0)
     for _ in range(4):
         first.take_request("run")

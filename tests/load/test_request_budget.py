@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.load.request_budget import BudgetSpentError, RequestBudget
-from loadtest.record.run_info import BudgetInfo, LimitInfo, PreflightRequest
+from loadtest.record.run_info import BudgetInfo, PreflightRequest
+from loadtest.units import Limit
 
-RETRIEVAL = {"retrieval": LimitInfo(count=100, window_s=60.0)}
+RETRIEVAL = {"retrieval": Limit(100, 60.0)}
 
 
 def leash(**bounds: Any) -> BudgetInfo:

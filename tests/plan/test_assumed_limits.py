@@ -8,7 +8,7 @@ import pytest
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES
 from loadtest.limits import ALGORITHMS, SCOPES, LimiterSpec
 from loadtest.plan import AssumedLimits, traffic_plans
-from loadtest.record.run_info import LimitInfo, TargetInfo
+from loadtest.record.run_info import TargetInfo
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
@@ -130,7 +130,7 @@ def test_what_is_aligned_is_windowed() -> None:
 
 
 def target(**changes: Any) -> TargetInfo:
-    limits = {name: LimitInfo(count=each.count, window_s=each.window) for name, each in DOCUMENTED.items()}
+    limits = {name: Limit(each.count, each.window) for name, each in DOCUMENTED.items()}
     return TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, **changes)
 
 

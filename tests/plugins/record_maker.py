@@ -16,7 +16,6 @@ from loadtest.record import run_directory
 from loadtest.record.run_info import (
     ClockInfo,
     CpuSample,
-    LimitInfo,
     RunInfo,
     ScenarioInfo,
     StagePlan,
@@ -44,7 +43,7 @@ def info(traffic: dict[str, TrafficPlan], **changes: Any) -> RunInfo:
         "target": TargetInfo(
             url="http://127.0.0.1:43210",
             embedded=True,
-            limits={name: LimitInfo(count=count, window_s=window) for name, (count, window) in DOCUMENTED.items()},
+            limits={name: Limit(count, window) for name, (count, window) in DOCUMENTED.items()},
         ),
         "keys": 1,
         "workers": 1,

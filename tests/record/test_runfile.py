@@ -8,7 +8,8 @@ import pytest
 from loadtest.errors import InputError, RecordError
 from loadtest.record import run_directory
 from loadtest.record.run_directory import FILE_NAME
-from loadtest.record.run_info import LimitInfo, RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.record.run_info import RunInfo, ScenarioInfo, StagePlan, TargetInfo, TrafficPlan
+from loadtest.units import Limit
 
 
 def info(**changes: object) -> RunInfo:
@@ -17,9 +18,7 @@ def info(**changes: object) -> RunInfo:
         id="20260101T000000Z-mine-abcdef",
         scenario=ScenarioInfo(name="mine", title="Größe × 2", hash="0" * 12, effective={"seed": 2**63 - 1}),
         seed=2**63 - 1,
-        target=TargetInfo(
-            url="http://127.0.0.1:1", embedded=True, limits={"sync_run": LimitInfo(count=100, window_s=60.0)}
-        ),
+        target=TargetInfo(url="http://127.0.0.1:1", embedded=True, limits={"sync_run": Limit(100, 60.0)}),
         keys=1,
         workers=1,
         traffic={

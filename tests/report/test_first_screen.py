@@ -12,7 +12,7 @@ from rich.console import Console
 from loadtest import limits
 from loadtest.analysis.findings import Findings
 from loadtest.limits import LimiterSpec
-from loadtest.record.run_info import CpuSample, LimitInfo
+from loadtest.record.run_info import CpuSample
 from loadtest.report.deciding import main_entry
 from loadtest.report.facts import not_tested
 from loadtest.report.formats.html import render_html
@@ -304,7 +304,7 @@ def test_capacity_binds_where_times_grow_without_a_429(tmp_path: Path) -> None:
         rows += maker.both("t", k, intended, intended + took, stage=stage)
     entry = maker.plan("sync_run", [maker.stage("calm", 0, 50, 2), maker.stage("busy", 50, 10, 10)], offered=200)
     run = maker.info({"t": entry})
-    run.target.limits["sync_run"] = LimitInfo(count=10_000, window_s=60.0)
+    run.target.limits["sync_run"] = Limit(10_000, 60.0)
     binds = bottleneck(found(tmp_path, (run, rows)))
     assert binds.kind == "capacity"
     assert "“busy”" in binds.words

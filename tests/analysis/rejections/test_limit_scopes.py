@@ -15,10 +15,11 @@ from loadtest.analysis.run_record import Record, load_record
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limits import ALGORITHMS, SCOPES, Limiter
 from loadtest.plan import AssumedLimits
-from loadtest.record.run_info import ClockInfo, LimitInfo, PreflightRequest, RunInfo, TargetInfo
+from loadtest.record.run_info import ClockInfo, PreflightRequest, RunInfo, TargetInfo
 from loadtest.report.facts import facts
 from loadtest.report.limits import bottleneck
 from loadtest.report.plots import limits
+from loadtest.units import Limit
 
 KINDS = {"sync_run": "run", "async_submit": "submit", "retrieval": "retrieve"}
 OPERATIONS = {"sync_run": "sync_run", "async_submit": "async_run", "retrieval": "retrieval"}
@@ -35,9 +36,9 @@ def run_of(scope: str, **target: Any) -> RunInfo:
         target=TargetInfo(
             url="http://127.0.0.1:1",
             embedded=True,
-            limits={name: LimitInfo(count=12, window_s=3.0) for name in LIMIT_NAMES},
+            limits={name: Limit(12, 3.0) for name in LIMIT_NAMES},
             limit_scope=scope,
-            limit_all=LimitInfo(count=30, window_s=3.0) if scope in ("key", "global") else None,
+            limit_all=Limit(30, 3.0) if scope in ("key", "global") else None,
             **target,
         ),
     )

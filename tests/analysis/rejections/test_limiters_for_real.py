@@ -20,7 +20,8 @@ from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import look_into
 from loadtest.analysis.run_record import load_record
 from loadtest.limits import ALGORITHMS
-from loadtest.record.run_info import ClockInfo, LimitInfo, RunInfo, TargetInfo
+from loadtest.record.run_info import ClockInfo, RunInfo, TargetInfo
+from loadtest.units import Limit
 
 KEYS = ("alpha", "beta")
 SECONDS, RATE = 3.5, 30.0
@@ -171,9 +172,9 @@ def save(directory: Path, name: str, asked: list[RequestLog]) -> None:
         target=TargetInfo(
             url="http://127.0.0.1:1",
             embedded=True,
-            limits={each: LimitInfo(count=n, window_s=w) for each, (n, w) in LIMITS.items() if each != "all"},
+            limits={each: Limit(n, w) for each, (n, w) in LIMITS.items() if each != "all"},
             limit_scope=case["scope"],
-            limit_all=LimitInfo(count=LIMITS["all"][0], window_s=LIMITS["all"][1]),
+            limit_all=Limit(LIMITS["all"][0], LIMITS["all"][1]),
         ),
     )
     # Whole seconds between the record's epoch and now leave the windows where they are.

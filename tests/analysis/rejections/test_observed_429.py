@@ -9,8 +9,9 @@ from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import Observed429, look_into
 from loadtest.analysis.rejections.recovery import readings
 from loadtest.analysis.run_record import load_record
-from loadtest.record.run_info import LimitInfo, TargetInfo
+from loadtest.record.run_info import TargetInfo
 from loadtest.record.samples import Sample
+from loadtest.units import Limit
 
 EPOCH_S = 1_753_000_000.25
 
@@ -244,7 +245,7 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     rows, traffic = above()
     assert look(tmp_path / "a", [], traffic).why_not == "no request was sent"
     assert "epoch" in str(look(tmp_path / "b", rows, traffic, epoch_unix_ns=None).why_not)
-    limits = {name: LimitInfo(count=n, window_s=w) for name, (n, w) in maker.DOCUMENTED.items()}
+    limits = {name: Limit(n, w) for name, (n, w) in maker.DOCUMENTED.items()}
     target = TargetInfo(url="http://127.0.0.1:1", embedded=False, limits=limits, limiter="oracle")
     found = look(tmp_path / "c", rows, traffic, target=target).limits["sync_run"]
     assert found.assumed is None

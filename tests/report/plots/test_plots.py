@@ -12,12 +12,12 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings, find
 from loadtest.analysis.run_record import load_record
 from loadtest.errors import InputError
-from loadtest.record.run_info import LimitInfo
 from loadtest.report import plots
 from loadtest.report.plots import drawing as data
 from loadtest.report.plots import execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
+from loadtest.units import Limit
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Findings:
     simulation = maker.Simulation({"t": plan}, limits=limits, frozen_s=(300, 320))
     rows = simulation.run()
     run = maker.info(simulation.traffic)
-    run.target.limits["sync_run"] = LimitInfo(count=1_000, window_s=60.0)
+    run.target.limits["sync_run"] = Limit(1_000, 60.0)
     return maker.findings(tmp_path_factory.mktemp("ladder") / "run", run, rows)
 
 

@@ -13,10 +13,10 @@ from plugins import record_maker as maker
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import usage as windows
-from loadtest.record.run_info import LimitInfo
 from loadtest.report.plots import execution, limits, operations, response_time
 from loadtest.report.plots.drawing import Drawing, NoData
 from loadtest.report.plots.style import styled
+from loadtest.units import Limit
 
 
 def title(draw: Any, findings: Findings) -> str:
@@ -116,7 +116,7 @@ def test_windows_of_several_keys_stand_side_by_side(tmp_path: Path) -> None:
         late = {} if place % 100 < 50 else {"status": 429, "outcome": "throttled", "reason": "throttled"}
         rows += maker.both("t", k, place * 600.0, place * 600.0 + 5, key_index=key, **late)
     run = maker.info({"t": maker.plan("sync_run", [maker.stage("above", 0, 120, 4, over=["sync_run"])])}, keys=2)
-    run.target.limits["sync_run"] = LimitInfo(count=50, window_s=60.0)
+    run.target.limits["sync_run"] = Limit(50, 60.0)
     findings = maker.findings(tmp_path / "run", run, rows)
     with styled("x"):
         drawn = limits.draw_windows(findings)

@@ -6,13 +6,14 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
-from loadtest.record.run_info import LimitInfo, TargetInfo
+from loadtest.record.run_info import TargetInfo
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.page import Table
 from loadtest.report.plots import finished, limits
 from loadtest.report.plots.drawing import NoData
 from loadtest.report.run import build
 from loadtest.report.tables.limits import chance, observed_429_tables
+from loadtest.units import Limit
 
 
 def findings(directory: Path, rows: list[Any], traffic: dict[str, Any], **changes: Any) -> Findings:
@@ -80,7 +81,7 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
         maker.request("t", k, k * 500, k * 500 + 1, status=429, outcome="throttled", reason="throttled")
         for k in range(50)
     ]
-    limits = {name: LimitInfo(count=n, window_s=w) for name, (n, w) in maker.DOCUMENTED.items()}
+    limits = {name: Limit(n, w) for name, (n, w) in maker.DOCUMENTED.items()}
     at_once = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="concurrency")
     oracle = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="oracle")
     killed = {"end": "running", "elapsed_s": None, "ended": None}
