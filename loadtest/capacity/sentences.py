@@ -21,11 +21,12 @@ _NEARLY: Final = 0.9
 """Share of a limit that counts as nearly exhausted, and of the assumed limit below which 429s are a finding."""
 
 
-class EarlyStop(NamedTuple):
+class EarlyStopError(Exception):
     """The reason for an early end of a search, as the end of a sentence, and its exit code if there is no answer."""
 
-    words: str
-    code: ExitCode
+    def __init__(self, words: str, code: ExitCode) -> None:
+        super().__init__(words)
+        self.words, self.code = words, code
 
 
 class CapacityAnswer(NamedTuple):
@@ -64,7 +65,9 @@ def stopping(levels: Sequence[Level], middle: float) -> Level | None:
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
 
-def answer(levels: Sequence[Level], found: RateRange, offered: Offered, stopped: EarlyStop | None) -> CapacityAnswer:
+def answer(
+    levels: Sequence[Level], found: RateRange, offered: Offered, stopped: EarlyStopError | None
+) -> CapacityAnswer:
     """Return the answer from levels in the order of their runs; ``stopped`` is None after a complete search."""
     high = stopping(levels, found.middle)
     code = stopped.code if stopped else ExitCode.INCONCLUSIVE

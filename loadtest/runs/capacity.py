@@ -12,7 +12,7 @@ import numpy as np
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.capacity import models, search, sentences
 from loadtest.capacity.results import Capacity, Guess, Level, read_level, save
-from loadtest.capacity.sentences import EarlyStop
+from loadtest.capacity.sentences import EarlyStopError
 from loadtest.contract import LIMITS_OF_OPERATION, Operation
 from loadtest.credentials import api_keys
 from loadtest.errors import ExitCode, InputError, LoadtestError
@@ -71,14 +71,6 @@ def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
     """Length in s of the longest window that the scenario uses; a stage contains whole windows."""
     drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
     return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
-
-
-class _StoppedError(Exception):
-    """The early end of a search."""
-
-    def __init__(self, words: str, code: ExitCode) -> None:
-        super().__init__(words)
-        self.stop = EarlyStop(words, code)
 
 
 class _Search:
@@ -157,7 +149,7 @@ class _Search:
 
         Raises:
             InputError: if no run is allowed.
-            _StoppedError: if no informative run is allowed.
+            EarlyStopError: if no informative run is allowed.
         """
         about = self.levels, self.guesses, self.counts, self.precision
         multiplier = search.next_multiplier(*about)
@@ -169,7 +161,7 @@ class _Search:
         slower = search.next_multiplier(*about, most=search.RATES[max(0, place - 1)])
         if slower is None:
             why = refused.message.rstrip(".")
-            raise _StoppedError(f"the target's budget allows no more: {why}", ExitCode.ABORTED)
+            raise EarlyStopError(f"the target's budget allows no more: {why}", ExitCode.ABORTED)
         return slower
 
     def _operations_at(self, multiplier: float) -> float:
@@ -185,7 +177,7 @@ class _Search:
         Raises:
             LoadtestError: if the first run could not start.
         """
-        stopped: EarlyStop | None = None
+        stopped: EarlyStopError | None = None
         slowest = at_rate(self.loaded, search.LOWEST, 0)
         self.started = time.monotonic()
         with nullcontext() if self.chosen is None else resolved_target(slowest, self.options) as running:
@@ -194,8 +186,8 @@ class _Search:
                     self._check_spent(multiplier)
                     self._learn(self._level(directory, multiplier, running))
                     print(self._line(), flush=True)
-            except _StoppedError as error:
-                stopped = error.stop
+            except EarlyStopError as error:
+                stopped = error
         return self._result(stopped)
 
     def _level(self, directory: Path, multiplier: float, running: ResolvedTarget | None) -> Level:
@@ -210,9 +202,9 @@ class _Search:
         except KeyboardInterrupt:  # Between two loads; during a load, the load ends early.
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED) from None
 
-    def _unfinished(self, multiplier: float, why: str, code: ExitCode) -> _StoppedError:
+    def _unfinished(self, multiplier: float, why: str, code: ExitCode) -> EarlyStopError:
         at = sentences.rates(self.offered, multiplier)
-        return _StoppedError(f"the next run, at {at}, was not finished: {why}", code)
+        return EarlyStopError(f"the next run, at {at}, was not finished: {why}", code)
 
     def _refused(self, multiplier: float) -> InputError | None:
         """Why the budget of the target's entry does not allow a run; None if it does."""
@@ -234,12 +226,12 @@ class _Search:
         runs, sent = len(self.levels), sum(level.requests for level in self.levels)
         spent_s = time.monotonic() - self.started
         if self.max_runs is not None and runs >= self.max_runs:
-            raise _StoppedError(f"--max-runs {self.max_runs} is reached", ExitCode.INCONCLUSIVE)
+            raise EarlyStopError(f"--max-runs {self.max_runs} is reached", ExitCode.INCONCLUSIVE)
         if self.minutes and runs and spent_s * (runs + 1) / runs > self.minutes * 60:
-            raise _StoppedError(f"--minutes {self.minutes:g} are over", ExitCode.INCONCLUSIVE)
+            raise EarlyStopError(f"--minutes {self.minutes:g} are over", ExitCode.INCONCLUSIVE)
         if sent + self._requests_at(multiplier) > self.max_requests:
             words = f"the next run would exceed --max-requests {self.max_requests:,}"
-            raise _StoppedError(words, ExitCode.INCONCLUSIVE)
+            raise EarlyStopError(words, ExitCode.INCONCLUSIVE)
 
     def _leave_alone(self, target: Target) -> None:
         """Wait until no limit of a running target still counts the previous level."""
@@ -275,7 +267,7 @@ class _Search:
             raise self._unfinished(multiplier, info.end_reason or "it was aborted", ExitCode.ABORTED)
         return level
 
-    def _result(self, stopped: EarlyStop | None) -> Capacity:
+    def _result(self, stopped: EarlyStopError | None) -> Capacity:
         found = self._found()
         answer = sentences.answer(self.levels, found, self.offered, stopped)
         high = sentences.stopping(self.levels, found.middle)

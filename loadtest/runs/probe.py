@@ -15,20 +15,9 @@ from rich.segment import ControlType
 from loadtest.console import Console
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
-from loadtest.limits.probing import sentences
+from loadtest.limits.probing import results, sentences
 from loadtest.limits.probing.evidence import WINDOWS
 from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS
-from loadtest.limits.probing.results import (
-    PROBE_FILE,
-    Failed,
-    Found,
-    LimitFinding,
-    ProbeMessage,
-    ProbeOrder,
-    ProbeProgress,
-    ProbeResult,
-    known,
-)
 from loadtest.processes import run_module, start_child, stop
 from loadtest.record.run_directory import new_run_directory, write_json
 from loadtest.reference_settings import ReferenceSettings
@@ -71,9 +60,9 @@ def probe(
     path = options.targets or TARGETS_FILE
     if save is not None:
         entry_named(path, save)  # reports an error before anything is sent
-    found: list[LimitFinding] = []
+    found: list[results.LimitFinding] = []
     counts = {name: (limit.count, limit.window) for name, limit in probed.items()}
-    asked = ProbeOrder(url="", listed=False, documented=counts, rate=rate, workflow=workflow)
+    asked = results.ProbeOrder(url="", listed=False, documented=counts, rate=rate, workflow=workflow)
     with _target(options, probed, asked) as (order, environment):
         directory = None if as_json else new_run_directory(output_dir, "probe")
         if directory is not None:
@@ -82,7 +71,7 @@ def probe(
             found.append(finding)
             if directory is not None:
                 _show(finding)
-                write_json(directory / PROBE_FILE, ProbeResult(target=order.url, findings=found))
+                write_json(directory / results.PROBE_FILE, results.ProbeResult(target=order.url, findings=found))
     if directory is not None:
         print()
         run_module("loadtest.report.probe", str(directory))
@@ -93,8 +82,8 @@ def probe(
     return int(ExitCode.PASS if all(each.stated for each in found) else ExitCode.INCONCLUSIVE)
 
 
-def _save(found: Sequence[LimitFinding], path: Path, entry: str) -> None:
-    limits, limiter = known(found, round_down=entry_named(path, entry).round_down)
+def _save(found: Sequence[results.LimitFinding], path: Path, entry: str) -> None:
+    limits, limiter = results.known(found, round_down=entry_named(path, entry).round_down)
     left = "" if limiter is not None else "; the algorithm is unknown or differs between limits, and was not saved"
     words = f"{path}: saved the limits {', '.join(limits)} of {entry}{left}."
     if limits:
@@ -119,8 +108,8 @@ def _documented(limits: Sequence[str], given: Mapping[LimitName, Limit]) -> dict
 
 @contextmanager
 def _target(
-    options: TargetOptions, documented: Mapping[LimitName, Limit], asked: ProbeOrder
-) -> Iterator[tuple[ProbeOrder, Mapping[str, str]]]:
+    options: TargetOptions, documented: Mapping[LimitName, Limit], asked: results.ProbeOrder
+) -> Iterator[tuple[results.ProbeOrder, Mapping[str, str]]]:
     if (chosen := options.chosen()) is None:
         environment = child_environment(*own_credentials(2))
         with embedded_target(ReferenceSettings(), environment) as embedded:
@@ -148,7 +137,7 @@ def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -
     check_request_budget(chosen, load, used, keys=1, now=datetime.now(UTC))
 
 
-def _print_plan(order: ProbeOrder) -> None:
+def _print_plan(order: results.ProbeOrder) -> None:
     times = REQUESTS + SCOPE_REQUESTS
     counts, windows = zip(*order.documented.values(), strict=True)
     most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
@@ -163,7 +152,7 @@ def _print_plan(order: ProbeOrder) -> None:
     )
 
 
-def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[LimitFinding]:
+def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iterator[results.LimitFinding]:
     """Probe in a separate process, and yield its findings.
 
     Raises:
@@ -179,12 +168,12 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
             process.stdin.write(msgspec.json.encode(order))
             process.stdin.close()
         for line in process.stdout or ():
-            message = msgspec.json.decode(line, type=ProbeMessage)
-            if isinstance(message, Failed):
+            message = msgspec.json.decode(line, type=results.ProbeMessage)
+            if isinstance(message, results.Failed):
                 error = LoadtestError(message.words, message.remedy)
                 error.exit_code = ExitCode(message.code)
                 raise error
-            if isinstance(message, Found):
+            if isinstance(message, results.Found):
                 yield message.finding
             elif terminal.is_terminal:
                 if message.experiment != experiment:  # the line of an earlier experiment stays
@@ -198,14 +187,14 @@ def _findings(order: ProbeOrder, environment: Mapping[str, str]) -> Iterator[Lim
         stop(process)
 
 
-def _line(message: ProbeProgress) -> str:
+def _line(message: results.ProbeProgress) -> str:
     """The progress of an experiment, on one line of a terminal."""
     names = message.note or f"possible: {', '.join(dict.fromkeys(message.standing))}"
     counts = f"{message.requests} requests, {message.passed} accepted, {message.seconds:.0f} s"
     return f"{message.limit}, experiment {message.experiment}: {counts}; {names}"[:118]
 
 
-def _show(found: LimitFinding) -> None:
+def _show(found: results.LimitFinding) -> None:
     if (terminal := Console(stderr=True)).is_terminal:
         terminal.control(_CLEAR)
     print(f"\n{found.limit}: {sentences.verdict(found)}")

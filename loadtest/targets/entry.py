@@ -99,12 +99,6 @@ def _header_value(value: str) -> str:
     return value
 
 
-def _above_zero(share: float) -> float:
-    if share <= 0:
-        raise ValueError("max_share must be above zero")
-    return share
-
-
 class TargetEntry(Strict):
     """One table of ``targets.toml``."""
 
@@ -137,7 +131,7 @@ class TargetEntry(Strict):
     """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] | None = None
     """Whether each key has its own limits (the default), or all keys share them."""
-    max_share: Annotated[Share, AfterValidator(_above_zero)] = 0.1
+    max_share: Annotated[Share, Field(gt=0)] = 0.1
     """Share of each limit, over all keys, that a run may use in any of its windows."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None

@@ -113,8 +113,10 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 
 
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
-    """Return the load of a preflight."""
-    counts = _preflight(scenario, keys)
+    """Return the load of a preflight: a request for each tried key, and a run, or a submit and its retrieval."""
+    counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
+    if (traffic := first_workflow(scenario)) is not None:
+        counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
     due = {name: np.zeros(count, np.int64) for name, count in counts.items()}
     return MinimumLoad(executions=sum(counts[name] for name in EXECUTING_LIMITS), due=due)
 
@@ -129,14 +131,6 @@ def first_workflow(scenario: Scenario) -> Traffic | None:
 def workflow_operation(traffic: Traffic) -> Operation:
     """Return the operation that runs an entry's workflow in a preflight; a retrieval's runs as a job."""
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
-
-
-def _preflight(scenario: Scenario, keys: int) -> Counter[LimitName]:
-    """At most five requests: one for each tried key, and a run, or a submit and its retrieval."""
-    counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
-    if (traffic := first_workflow(scenario)) is not None:
-        counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
-    return counts
 
 
 def _times(schedule: TrafficSchedule) -> Ints:

@@ -7,7 +7,7 @@ import pytest
 
 from loadtest.capacity.results import Constraint, Guess, Level, LimitLevel
 from loadtest.capacity.search import RateRange
-from loadtest.capacity.sentences import EarlyStop, Offered, answer, paced, reasons
+from loadtest.capacity.sentences import EarlyStopError, Offered, answer, paced, reasons
 from loadtest.contract import LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.plan import AssumedLimits
@@ -113,21 +113,21 @@ def test_answers_of_503_are_said_where_requests_fail() -> None:
 def test_a_search_that_is_stopped_says_what_it_knows(code: ExitCode) -> None:
     """The rate that holds, the reason for the end, the untested rates, and the exit code of that reason."""
     levels = [level(1.0, 10.0), level(2.0, 10.0)]
-    found = answer(levels, WIDE, RUNS, EarlyStop("the next run came to no end", code))
+    found = answer(levels, WIDE, RUNS, EarlyStopError("the next run came to no end", code))
     assert (found.range, found.code) == (None, code)
     assert found.sentence.startswith("At least 120 sync runs a minute")
     assert "no faster run was judged; the next run came to no end" in found.sentence
     assert "Not tried: below 60 sync runs a minute and above 120 sync runs a minute." in reasons(levels, RUNS, None)
     assert "Not tried: any rate except 60 sync runs a minute." in reasons(levels[:1], RUNS, None)
     # A range that was known before the stop is stated; the budget's end does not change that it is an answer.
-    late = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStop("no more", code))
+    late = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStopError("no more", code))
     assert (late.range, late.code) == (WIDE, ExitCode.PASS if code is ExitCode.ABORTED else code)
 
 
 @pytest.mark.parametrize("limit", ["--max-runs 2 is reached", "--max-requests 20,000 is reached"])
 def test_a_planned_end_is_an_answer(limit: str) -> None:
     """A wide range is an answer, and the sentence says which option made it wide."""
-    found = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStop(limit, ExitCode.INCONCLUSIVE))
+    found = answer([level(9.6, 10.0), level(10.4, 10.0)], WIDE, RUNS, EarlyStopError(limit, ExitCode.INCONCLUSIVE))
     assert found.code is ExitCode.PASS
     assert limit in found.sentence
 
