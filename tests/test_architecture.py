@@ -61,7 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "threshold": {"contract", "errors", "metrics", "units", "words"},
     "credentials": {"errors"},
     "reference_settings": {"contract", "credentials", "errors", "faults", "limits", "units"},
-    "record": {"contract", "errors", "foreign_text", "program"},
+    "record": {"contract", "errors", "foreign_text", "program", "units"},
     "strict": {"errors", "words"},
     "scenario": LEAVES | {"record", "strict"},
     "assumed_limits": LEAVES | {"record", "scenario"},  # of scenario the types alone
