@@ -103,7 +103,7 @@ _DECODER: Final = msgspec.json.Decoder(_Line)
 
 
 def _json(lines: pa.Array) -> Fields:
-    data = b"".join(lines.to_pylist())
+    data: bytes = compute.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), b"")[0].as_py()
     try:
         found = _DECODER.decode_lines(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
