@@ -1,9 +1,9 @@
 """A client that keeps within the rate limits and polls jobs when they have probably ended; copy it into your project.
 
 The numbers come from the documentation.
-Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it, whose own retries
-would not keep the pace. Keys come from the environment: WORKFLOW_API_KEY and WORKFLOW_ENDPOINT. Where several processes
-share a key, write this file again by ``loadtest advise --clients N --client client.py``.
+Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it. Keys come from the
+environment: WORKFLOW_API_KEY and WORKFLOW_ENDPOINT. Where N processes share a key, write this file again by ``loadtest
+advise --clients N --client client.py``, and number them from 0 in WORKFLOW_CLIENT: they send in turns, by the clock.
 """
 
 import asyncio
@@ -12,7 +12,6 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
 from email.utils import parsedate_to_datetime
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,17 +30,19 @@ LIMITS: dict[str, tuple[int, float, int, float]] = {
 SHARED = False  # whether one limit counts all requests
 JITTER = 0.05  # seconds by which the way to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
+CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # jobs in progress at the same time
 MOST_OPEN = 32  # requests sent within a second and not answered
 JOBS, ENDED = "/v1/workflows/jobs", ("completed", "failed")
+_TURN = float(os.environ.get("WORKFLOW_CLIENT", random.random() * CLIENTS)) / CLIENTS  # noqa: S311
 _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class LimitPace:
     """The pace on one limit. After a 429 it slows down to what was accepted in the last period, and recovers later."""
 
-    def __init__(self, count: int, seconds: float, burst: int, spacing: float) -> None:
-        self.count, self.seconds, self.burst, self.spacing = count, seconds + JITTER, burst, spacing
+    def __init__(self, lock: Any, count: int, seconds: float, burst: int, spacing: float) -> None:
+        self.lock, self.count, self.seconds, self.burst, self.spacing = lock, count, seconds + JITTER, burst, spacing
         self.open: deque[float] = deque()  # start of each request without an answer
         self.accepted: deque[float] = deque(maxlen=count)  # the server decided before these times
         self.now = self.last = self.due = self.late = self.pause = 0.0
@@ -59,11 +60,14 @@ class LimitPace:
         ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
         if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:
             ready = max(ready, self.accepted[0] + self.seconds if self.accepted else now + 0.002)
+        if CLIENTS > 1:
+            late = ((time.time() + max(0.0, ready - now)) / self.spacing - _TURN) % 1 * self.spacing
+            ready = max(now, ready) + (self.spacing - late if late > JITTER / 2 else 0.0)  # its next turn
         if ready > now:
             return ready - now
         self.last = now
         self.open.append(now)
-        self.due = max(now, self.due) + self.spacing
+        self.due = max(now, self.due) + self.spacing / min(CLIENTS, 2)
         if self.slow and now > self.changed:  # recover, ever faster
             faster = min(20.0, 2 ** ((now - self.slowed) / self.seconds))
             self.slow *= 0.9 ** (faster * (now - self.changed) / self.seconds)
@@ -101,34 +105,31 @@ def retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-class _Limits:
-    def __init__(self, lock: Callable[[], Any]) -> None:
-        self.paces = {name: LimitPace(*numbers) for name, numbers in LIMITS.items()}
-        if SHARED:
-            self.paces = dict.fromkeys(LIMITS, next(iter(self.paces.values())))
-        self.lock = {id(pace): lock() for pace in self.paces.values()}
+def _paces(lock: Any) -> dict[str, LimitPace]:
+    paces = {name: LimitPace(lock(), *numbers) for name, numbers in LIMITS.items()}
+    return dict.fromkeys(LIMITS, next(iter(paces.values()))) if SHARED else paces
 
-    def of(self, request: httpx.Request) -> LimitPace | None:
-        """The pace of a request's limit; None for a request without one. Credentials are added."""
-        for header, variable in (("x-api-key", "WORKFLOW_API_KEY"), ("x-wf-endpoint", "WORKFLOW_ENDPOINT")):
-            if header not in request.headers and variable in os.environ:
-                request.headers[header] = os.environ[variable]
-        parts = request.url.path.strip("/").split("/")
-        if request.method == "POST":
-            return self.paces.get({"run": "sync_run", "jobs": "async_submit"}.get(parts[-1], ""))
-        return self.paces.get("retrieval") if parts[-2:-1] == ["jobs"] else None
+
+def _pace(paces: dict[str, LimitPace], request: httpx.Request) -> LimitPace | None:
+    for header, variable in (("x-api-key", "WORKFLOW_API_KEY"), ("x-wf-endpoint", "WORKFLOW_ENDPOINT")):
+        if header not in request.headers and variable in os.environ:
+            request.headers[header] = os.environ[variable]
+    parts = request.url.path.strip("/").split("/")
+    if request.method == "POST":
+        return paces.get({"run": "sync_run", "jobs": "async_submit"}.get(parts[-1], ""))
+    return paces.get("retrieval") if parts[-2:-1] == ["jobs"] else None
 
 
 class Paced(httpx.BaseTransport):
     """A transport for ``httpx.Client``. A request that timed out is never repeated, because a POST may have worked."""
 
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
-        self.transport, self.limits = transport or httpx.HTTPTransport(), _Limits(threading.Lock)
+        self.transport, self.paces = transport or httpx.HTTPTransport(), _paces(threading.Lock)
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         request.read()
-        while (pace := self.limits.of(request)) is not None:
-            with self.limits.lock[id(pace)]:  # first come, first served
+        while (pace := _pace(self.paces, request)) is not None:
+            with pace.lock:  # first come, first served
                 while wait := pace.wait():
                     time.sleep(wait)
                 start, response = pace.last, None
@@ -149,12 +150,12 @@ class AsyncPaced(httpx.AsyncBaseTransport):
     """The same for ``httpx.AsyncClient``; tasks that share it share the pace."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self.transport, self.limits = transport or httpx.AsyncHTTPTransport(), _Limits(asyncio.Lock)
+        self.transport, self.paces = transport or httpx.AsyncHTTPTransport(), _paces(asyncio.Lock)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         await request.aread()
-        while (pace := self.limits.of(request)) is not None:
-            async with self.limits.lock[id(pace)]:
+        while (pace := _pace(self.paces, request)) is not None:
+            async with pace.lock:
                 while wait := pace.wait():  # noqa: ASYNC110
                     await asyncio.sleep(wait)
                 start, response = pace.last, None

@@ -13,7 +13,6 @@ from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Limits, Work, World
 from loadtest.contract import LimitName
 from loadtest.errors import ExitCode
-from loadtest.program import mention
 from loadtest.words import count, counted, duration_ms, joined, rate, seconds, times_as
 
 
@@ -52,7 +51,7 @@ def compare(
         bound_s=bound_s,
         policies=tuple(results),
         sentence=_sentence(results, work),
-        reasons=(*_deadline(best, bound_s, deadline_s), *_reasons(best, work, limits, spacing), *notes),
+        reasons=(*_deadline(best, bound_s, deadline_s), *_reasons(work, limits, spacing), *notes),
         exit_code=int(ExitCode.FAIL if late else ExitCode.PASS),
     )
 
@@ -118,7 +117,7 @@ def _deadline(best: PolicyResult, bound_s: float | None, deadline_s: float | Non
         yield f"The paced policy {'meets' if met else 'misses'} the deadline of {seconds(deadline_s)}."
 
 
-def _reasons(best: PolicyResult, work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> Iterator[str]:
+def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> Iterator[str]:
     most = min(limits.rate(name) for name in work.names)
     if work.polled and math.isfinite(most) and not limits.shared:
         yield f"With one poll a job the limits accept at most {rate(most)}."
@@ -126,10 +125,7 @@ def _reasons(best: PolicyResult, work: Work, limits: Limits, spacing: Mapping[Li
         yield f"{rate(work.rate)} is more than the limits accept: work piles up without end."
     if work.clients > 1:
         apart = joined([f"{_time(each)} on {name}" for name, each in spacing.items()])
-        yield f"{work.clients} clients share the limits: each leaves {apart} between requests."
-        if best.rejected:
-            yield f"The paced policy still gets 429s, most of {best.worst}: clients do not see each other."
-            yield f"{mention('probe')} tells which limiter is in force."
+        yield f"{work.clients} clients share the limits and send in turns: each leaves {apart} between requests."
     several: dict[str, list[str]] = {}
     for name in work.names:
         if len(found := limits.candidates[name]) > 1:

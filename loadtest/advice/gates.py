@@ -1,13 +1,14 @@
 """The gate of a paced client: it lets requests through as fast as every limiter that may be in force accepts them.
 
-A replica of each such limiter says when the next request is accepted. Clients that share a limit space their requests
-evenly instead. A 429 slows a client down to the pace that was accepted; the pace recovers while none follows.
+A replica of each such limiter says when the next request is accepted. Clients that share a limit send in turns instead,
+by their clocks. A 429 slows a client down to the pace that was accepted; the pace recovers while none follows.
 """
 
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from heapq import heappush
 from random import Random
 from typing import Final
@@ -103,12 +104,21 @@ class Gate:
     """A client's pace on one limit, or on all limits together.
 
     Args:
+        number: of this client, from 0. Clients that know of each other send in turns, by their clocks.
         clients: clients that share the limit, as far as this client knows.
         pace: the first pace as a multiple of the documented one; None to follow the replicas.
     """
 
     def __init__(
-        self, scheduler: Scheduler, work: Work, limits: Limits, name: LimitName, *, clients: int, pace: float | None
+        self,
+        scheduler: Scheduler,
+        work: Work,
+        limits: Limits,
+        name: LimitName,
+        *,
+        number: int,
+        clients: int,
+        pace: float | None,
     ) -> None:
         candidates = limits.candidates[name]
         self._scheduler, self._epoch, self._stated_wait = scheduler, work.epoch, limits.stated_wait
@@ -127,8 +137,8 @@ class Gate:
         models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
         self._edges = {_edge(each) for each in models if each.spec.on_clock}
-        # Clients that begin together would go on together.
-        self._next_even = scheduler.draw() * self._spacing if clients > 1 else 0.0
+        self._in_turns = clients > 1
+        self._next_even = number / clients * self._spacing
         self._ready = self._changed = 0.0
         self._estimates = clients == 1
         self._credit = 1
@@ -180,6 +190,8 @@ class Gate:
                 self._credit += 1
         if len(answers) >= self._credit:
             return answers[0][0]
+        if self._in_turns and (late := now - self._next_even) > _GRAIN_S:
+            self._next_even += math.ceil(late / self._spacing) * self._spacing
         ready = max(self._ready, self._next_even)
         for window, phase in self._edges:
             # A request sent near a window's edge may count in either window.
@@ -223,13 +235,13 @@ class Gate:
 
 
 def doors(
-    work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, *, told: bool = True
+    work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, number: int, *, told: bool = True
 ) -> Mapping[LimitName, Door]:
-    """Return the doors of submits and of polls: of a gate each, or of one gate if the limits are shared."""
-    clients = work.clients if told else 1
-    first = Gate(scheduler, work, limits, work.submit, clients=clients, pace=pace)
+    """Return a client's doors of submits and of polls: of a gate each, or of one gate if the limits are shared."""
+    number, clients = (number, work.clients) if told else (0, 1)
+    make = partial(Gate, scheduler, work, limits, number=number, clients=clients, pace=pace)
+    first = make(work.submit)
     if not work.polled:
         return {work.submit: first.submits}
-    retrieval = LimitName.RETRIEVAL
-    second = first if limits.shared else Gate(scheduler, work, limits, retrieval, clients=clients, pace=pace)
-    return {work.submit: first.submits, retrieval: second.polls}
+    second = first if limits.shared else make(LimitName.RETRIEVAL)
+    return {work.submit: first.submits, LimitName.RETRIEVAL: second.polls}

@@ -38,7 +38,7 @@ class Policy:
         retries_polls: whether a rejected poll is retried by ``wait`` instead of by the next poll.
         in_flight: jobs in progress at the same time.
         every_s: seconds between two jobs of a client that starts them on a schedule.
-        gates: makes the gates of a paced client.
+        gates: makes the gates of a paced client, given its number.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Policy:
     retries_polls: bool = True
     in_flight: int = IN_FLIGHT
     every_s: float | None = None
-    gates: Callable[[Scheduler], Mapping[LimitName, Door]] | None = None
+    gates: Callable[[Scheduler, int], Mapping[LimitName, Door]] | None = None
 
 
 def waits(retry: Retry) -> Wait:

@@ -109,7 +109,7 @@ class Simulation(Scheduler):
         rate = 1 / policy.every_s if work.rate is None and policy.every_s else work.rate
         for client in range(work.clients):
             mine = deque(range(client, work.count, work.clients))
-            gates = policy.gates(self) if policy.gates else {}
+            gates = policy.gates(self, client) if policy.gates else {}
             if rate is not None or gates:
                 yield self._arrivals(mine, gates, rate or math.inf)
             else:

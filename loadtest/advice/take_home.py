@@ -27,6 +27,7 @@ def client_text(found: Advice, limits: Limits) -> str:
     values = {
         "SHARED": repr(limits.shared),
         "JITTER": f"{jitter:.4g}",
+        "CLIENTS": str(found.clients),
         "POLLS: tuple[float, ...]": f"({', '.join(f'{each:.4g}' for each in polls)},)",
         "UNFINISHED": f"{min(_MOST_UNFINISHED, limits.unfinished(found.execution_s[-1]) / found.clients):.0f}",
     }
@@ -46,7 +47,7 @@ def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> 
 def _rule(candidate: Candidate, clients: int, jitter_s: float) -> tuple[int, float, int, float]:
     limit, algorithm = candidate.limit, ALGORITHMS[candidate.algorithm]
     spacing = float(f"{candidate.spacing(clients, jitter_s):.4g}")
-    count = max(1, (limit.count - 1) // clients)
+    count = max(1, limit.count - 1)
     if clients > 1 or algorithm.name in (*_COUNTERS, CONCURRENCY):
         return count, limit.window, 1, spacing
     if algorithm.windowed:

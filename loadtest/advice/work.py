@@ -48,13 +48,13 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of each client, whenever the other clients send."""
+        """Return a safe time in s between two requests of each client; without windows, if clients send in turns."""
         limit = self.limit
         if self.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
             return clients / limit.count
         if self.windowed and (share := (limit.count - 1) // clients):
             return (limit.window + jitter_s) / share
-        return clients * limit.window / limit.count + jitter_s
+        return clients * (limit.window / limit.count + jitter_s)
 
     def limiter(self) -> Limiter:
         """Return a new limiter."""

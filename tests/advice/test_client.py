@@ -1,6 +1,7 @@
 """The client to take home, as its user uses it: real servers in real time, and limiters in virtual time."""
 
 import asyncio
+import heapq
 import importlib.util
 import itertools
 from collections import Counter
@@ -140,6 +141,8 @@ class Clock:
         """The present time in s."""
         return self.now
 
+    time = monotonic
+
     def sleep(self, seconds: float) -> None:
         """Wait."""
         self.now += seconds
@@ -181,6 +184,27 @@ def test_it_is_never_faster_than_a_limiter(tmp_path: Path, algorithm: str) -> No
         client.post("/v1/workflows/run")
     assert service.rejected() == 0
     assert clock.now - 1000 < 70
+
+
+@pytest.mark.parametrize("algorithm", COUNTING)
+def test_numbered_clients_send_in_turns(tmp_path: Path, algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three clients that share a limit get no 429, and use at least two thirds of it."""
+    spec, limit, clock = LimiterSpec(algorithm), Limit(50, 10.0), Clock()
+    limiter, paces, sent = make(spec, limit), [], 0
+    for number in range(3):
+        monkeypatch.setenv("WORKFLOW_CLIENT", str(number))
+        module: Any = taken_home(tmp_path, spec, limit, clients=3)
+        module.time = clock
+        paces.append(module.LimitPace(None, *module.LIMITS["sync_run"]))
+    due = [(clock.now, number) for number in range(3)]
+    while clock.now < 1060:
+        clock.now, number = heapq.heappop(due)
+        if not (wait := paces[number].wait()):
+            assert limiter.decide(clock.now).allowed
+            paces[number].answered(clock.now, httpx.Response(200))
+            sent += 1
+        heapq.heappush(due, (clock.now + wait, number))
+    assert sent > 200
 
 
 @pytest.mark.parametrize("retry_after", [True, False])
