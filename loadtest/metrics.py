@@ -74,9 +74,7 @@ class Nature(NamedTuple):
     Attributes:
         scale: the scale of differences: the logarithm of times and rates, the log odds of shares.
         worse: 1 if higher is worse, -1 if lower is worse.
-        unit: ms, share or 1/s.
         prior_sd: standard deviation between runs, on the metric's scale, assumed until enough runs are known.
-        name: the metric's name in sentences.
         definition: a new number where the same record would give other values than before.
     """
 
@@ -219,12 +217,6 @@ def field_of(name: str) -> str:
 
 
 def counted(name: str, operations: Mapping[Cell, int], requests: Mapping[Cell, int]) -> int:
-    """Sum the cells that belong to a count metric.
-
-    Args:
-        name: the metric, a key of ``PARTS``.
-        operations: the number of operations in each cell.
-        requests: the number of requests in each cell.
-    """
+    """Sum the cells that belong to a count metric, a key of ``PARTS``."""
     cells, of_it = (operations if name.startswith("operations.") else requests), PARTS[name]
     return sum(count for cell, count in cells.items() if of_it(cell))

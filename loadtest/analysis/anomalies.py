@@ -132,7 +132,6 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     Attributes:
         name: one of ``WORDS``.
-        count: operations with such a value.
         possible: operations checked.
         traffic: the traffic entry of the first.
         request_id: the trace id of the first.

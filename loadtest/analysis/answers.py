@@ -71,7 +71,6 @@ class SideDifference(Result, frozen=True, kw_only=True):
         difference: null where it is infinite or unknown.
         interval: at the comparison's ``confidence``.
         paired: whether arrivals with the same inputs were compared in pairs.
-        told_apart: whether the interval excludes zero.
         better: whether head is better; null where the difference is not significant.
         why: reason for a missing interval; empty otherwise.
     """
@@ -103,7 +102,6 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
             order.
         tied: alternatives without a significant difference from the best by the first metric, ``best`` and ``chosen``
             included.
-        worse: alternatives significantly worse than the best.
         thinned: whether sides had more arrivals than were compared.
         bursts: whether arrivals came all at once and so met the limiter at a single moment of its window.
     """

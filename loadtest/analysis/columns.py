@@ -40,7 +40,6 @@ class Vocabulary:
 
     Attributes:
         words: all words of each word column so far. ``OUTCOMES`` and ``KINDS`` come first in theirs.
-        entries: names of the traffic entries, in order of the scenario.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
         in_figures: for each stage, whether it is judged.

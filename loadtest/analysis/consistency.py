@@ -133,11 +133,13 @@ class Consistency:
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Yield missing, unordered and impossible times and numbers."""
         operation, outcome = self._is(rows, "operation"), rows.words("outcome")
+        ended_first = rows.floats("end") < rows.floats("start")
         begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
-        yield "ended before it began", rows.floats("end") < rows.floats("start")
+        yield "ended before it began", ended_first
         yield "is ok without a start or an end", (outcome == OK) & ~(begun & ended)
         yield "timed out without an end", (outcome == TIMED_OUT) & ~ended
-        yield "has moments in an order that they cannot have", self._disordered(rows)
+        disordered = np.any([rows.floats(first) > rows.floats(second) for first, second in _IN_ORDER], axis=0)
+        yield "has moments in an order that they cannot have", disordered & ~ended_first
         due, stage = rows.floats("intended_start"), rows.stage_index
         outside = (due < self._begin[stage] - _EDGE_NS) | (due > self._end[stage] + _EDGE_NS)
         yield "was due outside of its stage", operation & outside
@@ -153,14 +155,6 @@ class Consistency:
         yield "is ok with a status that is not defined", (outcome == OK) & (status > _MOST_OK)
         worker = rows.floats("worker")
         yield "is of a worker that the run does not have", (worker < 0) | (worker > self._last_worker)
-
-    @staticmethod
-    def _disordered(rows: Rows) -> Bools:
-        wrong = np.zeros(len(rows), bool)
-        for first, second in _IN_ORDER:
-            wrong |= rows.floats(first) > rows.floats(second)
-        # This case has a name of its own.
-        return wrong & ~(rows.floats("end") < rows.floats("start"))
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Yield words that are undefined or contradict the plan."""
@@ -228,12 +222,7 @@ class _OpenArrivals:
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests, then forget the arrivals that have an outcome.
-
-        Args:
-            parents: the arrival of each request.
-            ends: of each request, in ns.
-            arrivals: that have an outcome now.
+        """Add requests of ``parents`` that ended in ns, then forget the ``arrivals`` that have an outcome now.
 
         Returns:
             For each of ``arrivals``, how many requests it had and when the last one ended (NaN without any).

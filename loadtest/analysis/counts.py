@@ -134,7 +134,7 @@ def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
     yield from zip(places.tolist(), counts.tolist(), strict=True)
 
 
-NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pending_lower")
+NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pending_lower", "bytes")
 
 
 class Means:
@@ -149,20 +149,18 @@ class Means:
         self._n = {name: np.zeros(len(vocabulary.stage_keys), np.int64) for name in NAMES}
         self.n = np.zeros(len(vocabulary.stage_keys), np.int64)
         """Ok operations by stage."""
-        self._bytes = np.zeros(len(vocabulary.stage_keys))
-        self._requests = np.zeros(len(vocabulary.stage_keys), np.int64)
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
             self._take(stage_index, rows.without_mistakes.ok)
         for stage_index, rows in chunk.requests.by_stage:
-            self._bytes[stage_index] += known(rows.floats("bytes_received")).sum()
-            self._requests[stage_index] += len(rows)
+            self._sums["bytes"][stage_index] += known(rows.floats("bytes_received")).sum()
+            self._n["bytes"][stage_index] += len(rows)
 
     def received(self, stage_indices: list[int]) -> float:
         """Return the mean size of a response in bytes over the requests of some stages; 0 without any."""
-        requested = int(self._requests[stage_indices].sum())
-        return float(self._bytes[stage_indices].sum()) / requested if requested else 0.0
+        requested = int(self._n["bytes"][stage_indices].sum())
+        return float(self._sums["bytes"][stage_indices].sum()) / requested if requested else 0.0
 
     def mean(self, stage_index: int, name: str) -> float | None:
         """Return a mean in ms; None where no operation has that part."""

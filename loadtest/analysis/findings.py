@@ -58,14 +58,10 @@ class Results(Result, frozen=True, kw_only=True):
     change of meaning raises it.
 
     Attributes:
-        sentence: the verdict in one sentence.
-        inconsistencies: rows of the record that cannot be true.
         uses: requests on each limit between two stage boundaries.
         keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
-        generators: each generator process's data about itself.
         on_purpose: operations that should be answered with an error, by traffic entry and kind.
-        intervals: uncertainty of figures, by traffic entry and stage.
     """
 
     schema: Literal[1]
@@ -101,11 +97,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     """The analysis of a record: the content of ``metrics.json``, and what only reports show.
 
     Attributes:
-        rates: by limit, over time.
         responses: by traffic entry, over time, as are ``lags`` and ``executions``.
-        heats: by traffic entry, for entries with many operations or for a long run.
-        executions: executionTime, also against the client's measurement.
-        blocks: variation of figures within the run.
     """
 
     record: Record

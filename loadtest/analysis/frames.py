@@ -71,7 +71,6 @@ class Column:
 
     Attributes:
         name: ``_ns`` and ``_ms`` are its unit.
-        values: function that returns the values of some rows.
     """
 
     name: str

@@ -88,7 +88,6 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
     Attributes:
         metric: named as in thresholds.
         value: in ms, per second, or a share.
-        n: values, or operations.
     """
 
     traffic: str
@@ -239,13 +238,7 @@ class _Stage:
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
-    """Return the interval of a share.
-
-    Args:
-        events: in each bin.
-        whole: the total in each bin.
-        pace: times of the stage, whose correlation holds for a share, too.
-    """
+    """Return the interval of a share, by bin; the correlation of the times of its stage holds for it, too."""
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
     n = int(whole.sum())
@@ -262,10 +255,7 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
     """Return the interval of a percentile, in ms: the values not rejected by the share of times below them.
 
-    Args:
-        times: by bin and level.
-        values: the same values, with their time-outs.
-        quantile: 0.5 for p50.
+    ``values`` are those of ``times`` with their time-outs.
     """
     pace, whole = times.pace, times.counts.sum(axis=1)
     if pace is None:

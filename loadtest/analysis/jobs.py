@@ -29,7 +29,6 @@ class Ledger(Result, frozen=True, kw_only=True):
     """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the five after it.
 
     Attributes:
-        completed: jobs that were seen completed.
         failed: jobs that were seen failed, and never completed.
         pending: jobs that were never seen to end.
         lost: jobs that the target forgot (404) before a request saw their end.

@@ -90,20 +90,17 @@ class ArrivalValues:
             self._take("requests", index, dict(chunk.requests.by_stage).get(index))
 
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
-        """Return the values of a metric, named as in a threshold, in some stages.
+        """Return the values of a metric with its statistic in some stages of one entry.
 
-        Args:
-            metric: with its statistic.
-            stages: stages of one entry.
-            whole: whether every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
-                timed-out operations count, as in ``metrics.json``.
-
-        Returns:
-            None for a count or a rate, which has no value for a single arrival.
+        With ``whole``, every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
+        timed-out operations count, as in ``metrics.json``. A count or a rate has no value for a single arrival: None.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
-            return self._service_times(stages)
+            rows = self._whole("requests", stages)
+            late = rows["outcome"] == TIMED_OUT
+            answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
+            return Values(np.where(late, np.inf, rows["service_time"])[answered])
         if entry.whole == "requests.sent":
             return Values(_in_any(entry.parts, self._whole("requests", stages)).astype(float))
         rows = self._whole("operations", stages)
@@ -135,12 +132,6 @@ class ArrivalValues:
         words = {name: rows.words(name).astype(np.float64) for name in _WORDS[table]}
         numbers = {name: rows.floats(name) for name in _NUMBERS[table]}
         parts.append(words | numbers | {name: FORMULAS[field_of(name)](rows) for name in _TIMES[table]})
-
-    def _service_times(self, stages: Stages) -> Values:
-        rows = self._whole("requests", stages)
-        late = rows["outcome"] == TIMED_OUT
-        answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
-        return Values(np.where(late, np.inf, rows["service_time"])[answered])
 
     def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Stages) -> Floats:
         """Return the requests of each arrival that are in any of some counts."""

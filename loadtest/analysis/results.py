@@ -126,7 +126,6 @@ class RequestCounts(Result, frozen=True, kw_only=True):
 
     Attributes:
         accepted: requests with a response other than 429.
-        errors: requests that failed or timed out.
         failed: errors and 429s, except those with a status that their stage expects: failures of Locust and CI systems.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: the same for a replay of the assumed limiter.
@@ -254,10 +253,7 @@ class JobFigures(JobStage, OperationFigures, frozen=True, kw_only=True):
     stages: Mapping[str, JobStage]
 
 
-JOB_TIMES: Final = (
-    "submit_ms", "time_to_result_ms", "time_to_result_lower_ms", "queue_wait_lower_ms", "queue_wait_upper_ms",
-    "poll_lag_upper_ms", "polls",
-)  # fmt: skip
+JOB_TIMES: Final = tuple(name for name in JobStage.__annotations__ if name != "polling")
 """Times that only ``async_run`` has."""
 TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.endswith("_ms") or name == "polls")
 """Names of all summaries in ``metrics.json``."""

@@ -21,7 +21,6 @@ class RequestPhase(Result, frozen=True, kw_only=True):
     Attributes:
         first_byte_ms: time of the response's first byte; None without a response.
         end_ms: time of the complete response or the time-out; None if unknown.
-        status: HTTP status; None without a response.
     """
 
     kind: str
@@ -36,13 +35,10 @@ class SlowOperation(Result, frozen=True, kw_only=True):
     """One of the slowest operations.
 
     Attributes:
-        arrival: its number within the entry.
         intended_s: intended start, in s since the epoch.
         reason: reason why it is not ok; None if it is.
-        execution_ms: executionTime; None if unknown.
         attempts: attempts of its first request.
         request_id: its trace id.
-        phases: its requests, in order of their starts.
     """
 
     traffic: str
@@ -126,12 +122,10 @@ class Phases:
             if len(within):
                 slow = rows.where(np.isin(parent, within))
                 for row, arrival in enumerate(slow.floats("parent_arrival").tolist()):
-                    self._take(self._of[entry, int(arrival)], slow, row)
-
-    def _take(self, one: SlowOperation, rows: Rows, row: int) -> None:
-        if len(one.phases) < REQUESTS:
-            one.phases.append(_phase(rows, row, one.intended_s * 1e9))
-            one.phases.sort(key=lambda phase: phase.start_ms)
+                    one = self._of[entry, int(arrival)]
+                    if len(one.phases) < REQUESTS:
+                        one.phases.append(_phase(slow, row, one.intended_s * 1e9))
+                        one.phases.sort(key=lambda phase: phase.start_ms)
 
 
 def _phase(rows: Rows, row: int, intended: float) -> RequestPhase:

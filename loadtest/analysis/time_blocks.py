@@ -57,7 +57,6 @@ class Grid(NamedTuple):
 
     Attributes:
         start_s: start of the first bin, in s since the epoch.
-        seconds: duration of all bins together.
         per_block: number of neighbours that are drawn together.
     """
 
@@ -174,7 +173,6 @@ class StageBlocks:
     Attributes:
         times: by name as in ``metrics.json``: response time, executionTime, overhead.
         offered: operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
-        errors: operations that failed or timed out.
         decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
             retrieve.
         refused: of ``decided``, operations with a 429.

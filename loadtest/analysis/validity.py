@@ -24,7 +24,7 @@ from loadtest.record.generator_limits import (
     longest_busy,
     pauses_limit,
 )
-from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, PoolInfo, RunInfo, WorkerInfo
+from loadtest.record.run_info import CpuSample, GeneratorInfo, PauseInfo, RunInfo, WorkerInfo
 from loadtest.words import counted, seconds
 
 
@@ -307,14 +307,9 @@ def _users(info: RunInfo) -> ValidityCheck:
     if not waited:
         return _judged("users", value, USERS_LIMIT, "a user was free for every arrival")
     name, pool = max(pools, key=lambda each: each[1].waited)
-    words = _full(name, pool)
-    return _judged("users", value, USERS_LIMIT, words, words if waited > WAITED_SHARE * offered else "")
-
-
-def _full(name: str, pool: PoolInfo) -> str:
-    """Describe the fullest pool and the remedy."""
     arrivals = counted(pool.waited, "arrival")
     waiting = f"for {pool.full_s:.2g} s, {arrivals} waited up to {pool.longest_wait_ms:.0f} ms"
+    words = f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"
     if pool.size < pool.cap:
-        return f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
-    return f"the pool of {pool.size} users of {name} was full {waiting}; raise max_users"
+        words = f"the pool of {name} grew too slowly: {waiting}; use more processes, or offer less"
+    return _judged("users", value, USERS_LIMIT, words, words if waited > WAITED_SHARE * offered else "")

@@ -37,15 +37,12 @@ class Judged(Result, frozen=True, kw_only=True):
     """A threshold with its judgement. Values are in the threshold's unit.
 
     Attributes:
-        require: the requirement as written.
         value: null if samples are too few.
         bounds: bounds of a value that is not known exactly; the upper bound is null if unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
-        expected: expected value of the metric, if it has one.
         margin: distance to the nearest edge of the allowed range: above zero inside, below zero outside.
         marginal: whether a part of the interval would be judged otherwise than the value.
         confident: whether the interval was judged, so that a marginal result is inconclusive.
-        n: number of values, requests or operations.
         why: reason if it is inconclusive, or of a failed default threshold; empty otherwise.
         implicit: whether it is a default threshold, which the scenario does not write.
         base: value of the other side of a relative threshold; ``interval`` and ``margin`` are then those of value −
@@ -217,8 +214,6 @@ class Measured(NamedTuple):
         value: None if samples are too few, or nothing was measured.
         bounds: bounds of a value that is not known exactly: a statistic that reaches a time-out has no upper bound, and
             a time to result lies within the last polling interval.
-        interval: 95 % interval of a percentile.
-        n: number of values, requests or operations.
     """
 
     value: float | None

@@ -96,13 +96,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return the number of independent values whose share is as uncertain.
-
-    Args:
-        events: number of events in each bin.
-        whole: number of values in each bin.
-        pace: models of the same operations.
-    """
+    """Return the number of independent values whose share is as uncertain; ``pace`` is of the same operations."""
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -220,7 +214,7 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
     """Return the restricted log likelihood ``[column, model]``.
 
     Args:
-        spectrum: the pace's spectrum.
+        spectrum: that of the pace.
         rest: deviation of each bin from the mean, ``[bin, column]``.
         models: variances along the spectrum, ``[bin, model]``.
     """

@@ -38,12 +38,9 @@ class Difference(NamedTuple):
 
     Attributes:
         base: value of the base side; infinite if a time-out determines it, None without values.
-        head: likewise.
         difference: None if both are infinite or one is missing.
         interval: at the requested confidence; None for the reason in ``why``.
-        paired: whether row k of both sides was one input.
         n: number of values of base and head.
-        why: the reason for a missing interval.
     """
 
     base: float | None

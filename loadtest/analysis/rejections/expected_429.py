@@ -166,10 +166,7 @@ class PhaseRange(NamedTuple):
     """The range of rejected requests in one stage over all phases, or the reason for its absence.
 
     Attributes:
-        least: the minimum over all phases.
-        most: the maximum over all phases.
         usual: the 2.5 and 97.5 % points over all phases.
-        why_not: empty if there is a range.
     """
 
     least: int = 0

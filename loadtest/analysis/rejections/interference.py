@@ -70,13 +70,7 @@ class Felt(Result, frozen=True, kw_only=True):
 
 
 def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
-    """Return a party's effect on times and errors; None if there is no other time to compare with.
-
-    Args:
-        sent: requests in figures, in any order: ``start``, ``end``, ``status``, ``outcome``, ``execution_time_ms``,
-            ``traffic``, ``kind`` and ``stage_index``.
-        party: True for the party's own requests.
-    """
+    """Return a party's effect on times and errors; None if there is no other time to compare with."""
     start = sent["start"].to_numpy(float)
     meanwhile = _meanwhile(
         start, sent["stage_index"].to_numpy(), party, (sent["status"] == THROTTLED_STATUS).to_numpy()

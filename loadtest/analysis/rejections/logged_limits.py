@@ -32,7 +32,6 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        words: a clause about it.
         requests: by the scope, each key or all together, that explains the decisions better; else by key.
         inference: from these requests; ``nothing`` if the count is not sure.
         shared: whether all keys were found to share a limiter.
@@ -47,14 +46,7 @@ class LoggedLimit:
 def logged_limit(
     groups: list[LimiterRequests], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
-    """Infer a limit of a log.
-
-    Args:
-        groups: its requests by key.
-        source: the log.
-        assumed: the assumed limiter.
-        clock: the server's clock minus the log's, and its uncertainty, in s.
-    """
+    """Infer a limit of a log from its requests by key; ``clock`` is as ``Record.clock``."""
     tolerance, name = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s), groups[0].name
     if source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S

@@ -34,9 +34,7 @@ class RetryAfter(Result, frozen=True, kw_only=True):
     """The ``Retry-After`` of one limit's 429s. Times in s.
 
     Attributes:
-        n: 429s.
         seconds: 429s with a number of seconds.
-        dates: 429s with a date.
         unreadable: 429s with any other value.
         waits: minimum, median and maximum of readable waits; None if there are none.
         judged: 429s whose limiter accepted a later request, so that the wait can be checked, without those that only
@@ -83,12 +81,8 @@ def retry_after(
 ) -> RetryAfter:
     """Check the Retry-After of one limit's 429s.
 
-    Args:
-        requests: the limit's requests.
-        codes: the place of each request's header in ``words``; -1 for none.
-        words: all distinct headers.
-        unix_s: send times by the client's clock.
-        clock: the server's clock minus the client's, and its uncertainty, in s.
+    ``codes`` are the places of the requests' headers in ``words``, -1 for none; ``unix_s`` are send times by the
+    client's clock, and ``clock`` is as ``Record.clock``.
     """
     offset, unsure_s = clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
@@ -173,12 +167,7 @@ class RateHeaders(Result, frozen=True, kw_only=True):
 
 
 def rate_headers(requests: RequestLog, headers: dict[int, str]) -> RateHeaders:
-    """Check the rate-limit headers of one limit's responses.
-
-    Args:
-        requests: the limit's requests.
-        headers: lines of ``name: value``, by place of the request.
-    """
+    """Check the rate-limit headers of one limit's responses: lines of ``name: value``, by place of the request."""
     having = np.flatnonzero(np.isin(requests.place, list(headers)))
     carried = [
         (place, headers[row]) for place, row in zip(having.tolist(), requests.place[having].tolist(), strict=True)
@@ -272,7 +261,6 @@ class Retries(Result, frozen=True, kw_only=True):
 
     Attributes:
         operations: operations with more than one attempt.
-        attempts: attempts of these operations in all.
         ok: successful operations among them.
         throttled: operations among them that gave up.
         time_to_success_ms: response time of ``ok``, including waits.

@@ -34,11 +34,7 @@ _COLUMNS: Final = {
 
 
 class SentRequests:
-    """Sent requests, including set-up and warm-up, which use quota too.
-
-    Attributes:
-        complete: whether every request was kept.
-    """
+    """Sent requests, including set-up and warm-up, which use quota too."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.complete = True
@@ -139,13 +135,10 @@ class LimiterRequests:
     """One limiter's requests in order of sending. Times are unix seconds of the client's clock.
 
     Attributes:
-        index: the requests' index in the frame.
-        times: send times.
         ends: times of the response or time-out, not before the send time. For a concurrency limit, a rejected request
             lasts as long as the last accepted request of its kind: otherwise, a replay that accepts it would free its
             slot at once.
         before: send times of the preflight's requests, which used quota but are not in the record.
-        name: the limit's name.
     """
 
     limit: Limit
@@ -167,13 +160,7 @@ class LimiterRequests:
 
 
 def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
-    """Yield the requests of each assumed limiter.
-
-    Args:
-        sent: all sent requests.
-        info: a run that reached its epoch.
-        assumed_limits: the limits, and the requests that each limiter counts.
-    """
+    """Yield the requests of each assumed limiter, of a run that reached its epoch."""
     # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
     counted = sent["mistake"] != "bad_key"
     if info.imported:
@@ -219,8 +206,7 @@ def _took(rows: pd.DataFrame) -> "pd.Series[float]":
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
     """Return the number of each request's burst, and whether that has so many requests that their order is unknown.
 
-    Args:
-        times: ascending send times in s.
+    Send times are in s and ascend.
     """
     apart = np.diff(times, prepend=-np.inf) > BURST_GAP_S
     first = times[np.maximum.accumulate(np.where(apart, np.arange(len(times)), 0))] if len(times) else times
@@ -237,12 +223,7 @@ def decision_delay(groups: list[LimiterRequests]) -> float:
 
 
 def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
-    """Join the requests of one limit's limiters into one log, one limiter after another.
-
-    Args:
-        groups: at least one limiter's requests, all of the same limit.
-        tolerance_s: as in ``RequestLog``.
-    """
+    """Join the requests of one limit's limiters, at least one, into one log, one limiter after another."""
     limit = groups[0].limit
     asked = np.concatenate([each for group in groups for each in (group.before[:1], group.times)])
     first = float(asked.min(initial=np.inf))

@@ -131,8 +131,6 @@ class LimitSeries:
         boundaries: assumed starts of the server's windows, in s since the epoch.
         offered: requests by intended time, including requests that were never sent.
         sent: requests by send time, as are ``accepted`` and ``throttled``.
-        accepted: requests with a response other than 429.
-        throttled: requests with a 429.
         expected: share of sent requests that the assumed limiter would reject; NaN if unknown.
     """
 
@@ -200,8 +198,6 @@ class WindowCounts(Result, frozen=True, kw_only=True):
     """Accepted requests in the windows of one limit's limiters.
 
     Attributes:
-        count: the assumed limit N.
-        window_s: the window W.
         windows: windows with at least one request.
         whole: windows entirely between a limiter's first and last request, without an edge within a burst.
         saturated: whole windows with a rejected request.
@@ -230,8 +226,6 @@ class AcceptedWindows:
     Attributes:
         counts: totals of all windows, whereas the arrays hold the first ``KEPT``.
         begins_s: start of each window in s since the epoch.
-        limiter: number of each window's limiter.
-        accepted, sent, rejected: number of requests in each window.
     """
 
     counts: WindowCounts
@@ -244,13 +238,10 @@ class AcceptedWindows:
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
-    """Count the accepted requests of each window.
+    """Count the accepted requests of each window of a limit with at least one request.
 
-    Args:
-        requests: at least one request of one limit.
-        fit: the limiter that defines the windows: wall-aligned, or starting with a request (also used for a log, whose
-            windows start anywhere).
-        since_epoch: send times in s since the epoch; NaN for the preflight.
+    The limiter of ``fit`` defines the windows: wall-aligned, or starting with a request (also used for a log, whose
+    windows start anywhere). Send times ``since_epoch`` are in s; NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
