@@ -159,7 +159,7 @@ def made(directory: Path, *, shift_s: float, policy: str = "none", **more: Any) 
     simulation = maker.Simulation(traffic, shift_s=shift_s, limits={**maker.DOCUMENTED, "sync_run": (20, 5.0)}, **more)
     run = maker.info(traffic)
     run.scenario.effective["traffic"] = {"t": {"retry": {"policy": policy}}}
-    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(count=20, window_s=5.0)
+    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(20, 5.0)
     return maker.findings(directory, run, simulation.run())
 
 
@@ -240,7 +240,7 @@ def test_what_is_sent_with_another_key_takes_no_range_away(tmp_path: Path) -> No
         rows += own
     run = maker.info(traffic, keys=2)
     run.scenario.effective["traffic"] = {"t": {}, "other": {"retry": {"policy": "exponential"}}}
-    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(count=20, window_s=5.0)
+    run.target.limits["sync_run"] = type(run.target.limits["sync_run"])(20, 5.0)
     found = maker.findings(tmp_path / "run", run, sorted(rows, key=lambda row: row.end or 0))
     assert interval(found, "above", "throttled_rate").kind == "phases"
     other = find_interval(found.intervals, "other", "above", "throttled_rate")
