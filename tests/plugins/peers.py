@@ -5,6 +5,7 @@ import re
 import select
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,18 +24,15 @@ class Talk:
 
     def read(self) -> bytes:
         """One request, head and body; what there is when the client hangs up."""
-        data = b""
-        while True:
-            head, found, body = data.partition(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head)
-            if found and len(body) >= (int(length[1]) if length else 0):
-                break
-            if not (more := self.connection.recv(65536)):
-                break
+        data, whole = bytearray(), sys.maxsize
+        while len(data) < whole and (more := self.connection.recv(65536)):
             data += more
+            if whole == sys.maxsize and (end := data.find(b"\r\n\r\n")) >= 0:
+                length = re.search(rb"content-length: (\d+)", data[:end])
+                whole = end + 4 + (int(length[1]) if length else 0)
         if data:
-            self.peer.requests.append(data)
-        return data
+            self.peer.requests.append(bytes(data))
+        return bytes(data)
 
     def send(self, *parts: bytes) -> None:
         """Send bytes, each part in a packet of its own."""

@@ -8,8 +8,14 @@ from typing import Any
 import pytest
 
 from loadtest.load.http.connection import Address
-from loadtest.load.http.exchange import HttpConnection, HttpExchange, Timeouts
-from loadtest.load.http.response import MAX_ANSWER, BodyRoom, ResponseParser
+from loadtest.load.http.exchange import (
+    MAX_ANSWER,
+    BodyRoom,
+    HttpConnection,
+    HttpExchange,
+    ResponseParser,
+    Timeouts,
+)
 
 Peers = Callable[..., Any]
 
@@ -58,13 +64,13 @@ def test_all_bodies_that_are_read_have_a_bound_together() -> None:
     parsers = [ResponseParser(room=room) for _ in range(4)]
     for parser in parsers:
         parser.feed(head + b"x" * 300_000)
-    assert [parser.failure for parser in parsers] == [None, None, None, "answer_too_large"]
+    assert [parser.answer.failure for parser in parsers] == [None, None, None, "answer_too_large"]
     for parser in parsers:
         parser.drop_body()
     assert room.taken == 0
     last = ResponseParser(room=room)
     last.feed(head + b"x" * 900_000)
-    assert (last.failure, len(last.body)) == (None, 900_000)
+    assert (last.answer.failure, len(last.body)) == (None, 900_000)
 
 
 @pytest.mark.parametrize(
