@@ -12,5 +12,5 @@ __all__ = [
     "rule",
     "shifts",
     "suspects",
-    "tested",
+    "verdict",
 ]

@@ -17,8 +17,7 @@ from loadtest.compare.measurements import Key, Metric, RunMeasurements, mismatch
 from loadtest.compare.results import MetricComparison, RunComparison
 from loadtest.compare.rule import ANCHOR, LEAST_RUNS, WINDOW, judge_history
 from loadtest.compare.shifts import HistoryChange, find_changes
-from loadtest.compare.tested import TESTABLE
-from loadtest.compare.verdict import suspects
+from loadtest.compare.verdict import TESTABLE, suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
@@ -29,15 +28,9 @@ CHECKS_A_YEAR: Final = 365
 
 
 class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
-    """A number of replayed checks with a certain result.
+    """The number of replayed checks with a certain result, and their rate a year at one check a night.
 
-    Attributes:
-        count: number of these checks.
-        of: number of all replayed checks.
-        share: 0-1.
-        upper: 95 % upper bound of the share (Clopper-Pearson, one-sided); the checks are assumed to be independent.
-        a_year: number per year at one check a night.
-        a_year_upper: the same, at the upper bound.
+    Upper bounds are one-sided, 95 % (Clopper-Pearson), for independent checks.
     """
 
     count: int
@@ -52,11 +45,10 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     """The changes that the rule can detect in one metric; medians over the replayed checks.
 
     Attributes:
-        value: of the accepted runs; unit by the metric.
-        sd: standard deviation between runs, on the metric's scale, as the rule uses it.
-        detectable: the smallest change for the worse that it finds in 80 % of cases, as a ratio; None if unknown.
+        value: unit by the metric.
+        sd: standard deviation between runs, on the metric's scale.
+        detectable: the smallest change for the worse that is found in 80 % of cases, as a ratio; None if unknown.
         detectable_value: of a share, its value at that change.
-        checks: number of replayed checks that compared it.
     """
 
     traffic: str
@@ -73,7 +65,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
     """The audit of a history.
 
     Attributes:
-        accepted: number of accepted runs.
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
         calm: number of runs of the stretches without a change that are long enough to be replayed.
         segments: baseline periods of comparable runs between accepted changes.
@@ -81,7 +72,6 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
         false_alarms: checks suspected and confirmed by the next run.
         reruns: suspected checks: each would have cost a rerun.
         metrics: detectable changes in the latest replayed stretch.
-        verdicts: number of recorded runs by verdict.
     """
 
     accepted: int
@@ -96,12 +86,7 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = iter) -> Audit:
-    """Find the changes in a history, and replay the rule between them.
-
-    Args:
-        history: the history.
-        track: wraps the sequence of checks, to show progress.
-    """
+    """Find the changes in a history, and replay the rule between them; ``track`` may show the checks' progress."""
     accepted = [each for each in history.runs if each.status == "accepted"]
     cut = (part for group in _comparable(accepted) for part in segments(group))
     parts = [[_testable(each.measurements) for each in part] for part in cut]

@@ -66,11 +66,8 @@ _MOST_EVENTS: Final = 2000
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
     """Whether a change of a time or rate for the worse reaches the minimum effect.
 
-    Args:
-        nature: the metric's nature.
-        delta: head − base, on the log scale.
-        difference: in the metric's unit.
-        resolution_ms: differences below the poll interval are not visible.
+    ``delta`` is head − base on the log scale, ``difference`` in the metric's unit. Differences below the poll interval
+    ``resolution_ms`` are not visible.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -79,9 +76,7 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the minimum rise of a share that counts: 0 → 0.1 %, 0.3 → 0.9 %, 1 → 2 %, 20 → 21 %.
 
-    Args:
-        share: the smaller share; of 429s beyond the expected it may be negative.
-        rise: the user's own minimum; None for the rule.
+    The smaller ``share`` may be negative for 429s beyond the expected; ``rise`` is the user's own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -195,14 +190,11 @@ class TimeChange(MetricChange):
         return max(LEAST_RATIO, math.log1p(max(LEAST_MS, self.resolution_ms) / self.base))
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest change for the worse that is found with a certain power, as a factor.
+        """The smallest change for the worse that is found with a certain power, as a factor; None if there is none.
 
         Args:
             level: decision level of the one-sided p.
             power: of this comparison, 0-1.
-
-        Returns:
-            None if no change would be found.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
@@ -275,12 +267,7 @@ class ShareChange(MetricChange):
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest growth that is found with a certain power, as an odds ratio; None if there is none.
-
-        Args:
-            level: decision level of the one-sided p.
-            power: of this comparison, 0-1.
-        """
+        """The smallest growth that is found with a certain power, as an odds ratio; None if there is none."""
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
         share = before = expit(rate + self._offset)
@@ -370,11 +357,7 @@ def _deviate(
 ) -> tuple[float, float]:
     """Deviate of a growth (or a fall) over its overdispersion, and its degrees of freedom.
 
-    Args:
-        base: one side.
-        head: the other side.
-        noise: variance between runs beyond counting error, for both sides together, and its degrees of freedom.
-        better: whether to test for a fall.
+    ``noise`` is the variance between runs beyond counting error, for both sides together, with its degrees of freedom.
     """
     base, head = pooled_counts(base), pooled_counts(head)
     both = [*base, *head]

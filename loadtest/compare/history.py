@@ -45,9 +45,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
         recorded: UTC, ISO 8601.
         verdict: verdict of its comparison with the runs accepted at that time.
         status: status before any decision.
-        sentence: the comparison's sentence.
         confirms: id of the suspected run that this run repeats; empty unless it is a rerun.
-        run: its measurements.
     """
 
     schema: int = 0
@@ -64,9 +62,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
 
     Attributes:
         recorded: UTC, ISO 8601. The last of several decisions counts.
-        run: the run's id.
-        status: its status from now on.
-        reason: in words.
+        run: its id.
         new_segment: whether the service changed here, so that later runs are compared only with this and later runs.
     """
 
@@ -82,13 +78,7 @@ HistoryLine = RunLine | DecisionLine
 
 
 class HistoryRun(NamedTuple):
-    """A run of a history with its current decision.
-
-    Attributes:
-        status: current status.
-        reason: reason of the last decision; empty without one.
-        new_segment: whether a baseline period starts here.
-    """
+    """A run of a history with the last decision on it; ``new_segment`` begins a baseline period."""
 
     line: RunLine
     status: RunStatus
@@ -105,12 +95,7 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """An ordered history.
-
-    Attributes:
-        runs: ordered by start, oldest first.
-        orphans: ids of decisions on missing runs.
-    """
+    """Runs by their start, oldest first; ``orphans`` are ids of decisions on missing runs."""
 
     runs: tuple[HistoryRun, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -178,11 +163,7 @@ def _moment(line: HistoryLine) -> tuple[datetime, bytes]:
 
 
 def moment(text: str) -> datetime:
-    """Parse an ISO 8601 text; UTC by default.
-
-    Raises:
-        ValueError: if it is not a time.
-    """
+    """Parse an ISO 8601 text, UTC by default; raises ``ValueError``."""
     found = datetime.fromisoformat(text)
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 

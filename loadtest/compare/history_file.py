@@ -27,11 +27,7 @@ _RUN_ID: Final = re.compile(rb'"run":"([^"\\]{1,200})"')
 
 
 class Contents(NamedTuple):
-    """The content of a file.
-
-    Attributes:
-        cut_off: the bytes of an incomplete last line; normally empty.
-    """
+    """The content of a file; ``cut_off`` are the bytes of an incomplete last line, normally none."""
 
     history: History
     cut_off: bytes
@@ -72,11 +68,7 @@ def read(path: Path) -> Contents:
 
 
 def check_writable(path: Path) -> None:
-    """Check that lines can be appended, before a run is made for them. May create an empty file.
-
-    Raises:
-        InputError: if they cannot.
-    """
+    """Check that lines can be appended, before a run is made for them. May create an empty file."""
     with _locked(path):
         pass
 

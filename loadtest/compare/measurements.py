@@ -136,8 +136,6 @@ class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
     """A measurement that the service cannot affect: it changes only with the environment.
 
     Attributes:
-        name: ``dispatch lag p99`` or ``CPU loop``.
-        value_ms: value of the run.
         se: standard error of its logarithm within the run; None if unknown.
     """
 
@@ -168,9 +166,8 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         started: UTC, ISO 8601.
-        commit: commit of the working directory's Git repository, or of the CI system; empty if unknown.
+        commit: commit of the working directory's Git repository, or of the CI system.
         target_version: value of ``--target-version``; recorded, never matched.
-        valid: whether the run is valid.
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
         polling: how each traffic entry with jobs polled them: ``polled every 1 s``; empty in runs of older versions.
@@ -224,25 +221,20 @@ def significant(value: float, digits: int) -> float:
 
 
 def read(directory: Path) -> RunMeasurements:
-    """Read the measurements that a run's report wrote.
-
-    Raises:
-        InputError: if they are missing, damaged, or of another schema version.
-    """
+    """Read the measurements that a run's report wrote; raises ``InputError``."""
     path = directory / FILE_NAME
-    again = f"Run {mention('report', directory)} to create it again."
+    again = f"Run {mention('report', directory)} to create it"
     try:
         found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
     except OSError as error:
         if (directory / run_directory.FILE_NAME).exists():
             run_directory.refuse_imported(directory)
-        raise InputError(
-            f"cannot read {path}: {error.strerror}", f"Run {mention('report', directory)} to create it."
-        ) from error
+        raise InputError(f"cannot read {path}: {error.strerror}", f"{again}.") from error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", again) from error
+        raise InputError(f"{path} is damaged: {error}", f"{again} again.") from error
     if found.schema != SCHEMA_VERSION:
-        raise InputError(f"{path} has schema version {found.schema}; this loadtest reads {SCHEMA_VERSION}", again)
+        what = f"{path} has schema version {found.schema}; this loadtest reads {SCHEMA_VERSION}"
+        raise InputError(what, f"{again} again.")
     return found
 
 
@@ -317,23 +309,28 @@ def flattened(value: object, key: str = "") -> dict[str, str]:
 def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
     """The fields of a run that must match, by their name in a sentence, the most informative first."""
     target, generator = run.target, run.generator
-    found: dict[str, object] = {"the scenario": run.scenario, "whether the target is embedded": run.embedded}
-    if not paired:
-        found["the target's host"] = target.host
-        found["the endpoint (a digest of x-wf-endpoint)"] = target.endpoint
-        found["the assumed limits"] = target.limits
-        found["the faults of the target"] = target.faults
-    found["the number of API keys"] = target.keys
-    if not paired or not embedded:
-        found[_HASH] = run.scenario_hash
-    found["the form of the measurements (schema)"] = run.schema
-    if embedded:
-        # The embedded API shares the generator's machine, so another machine is another service.
-        found["the processor of the machine"] = generator.cpu
-        found["the cores of the machine"] = generator.cores
-        found["the operating system"] = generator.os
-    found["the number of workers"] = generator.workers
-    return found
+    apart = {
+        "the target's host": target.host,
+        "the endpoint (a digest of x-wf-endpoint)": target.endpoint,
+        "the assumed limits": target.limits,
+        "the faults of the target": target.faults,
+    }
+    # The embedded API shares the generator's machine, so another machine is another service.
+    machine = {
+        "the processor of the machine": generator.cpu,
+        "the cores of the machine": generator.cores,
+        "the operating system": generator.os,
+    }
+    return {
+        "the scenario": run.scenario,
+        "whether the target is embedded": run.embedded,
+        **({} if paired else apart),
+        "the number of API keys": target.keys,
+        **({} if paired and embedded else {_HASH: run.scenario_hash}),
+        "the form of the measurements (schema)": run.schema,
+        **(machine if embedded else {}),
+        "the number of workers": generator.workers,
+    }
 
 
 def _shown(value: object) -> str:

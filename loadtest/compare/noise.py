@@ -26,9 +26,7 @@ _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     """Limit values to median ± 2.5 robust standard deviations, so that one outlier does not hide the next change.
 
-    Args:
-        values: scores of earlier runs.
-        least_sd: minimum of the robust sd, because four of five runs may be equal by chance.
+    These are at least ``least_sd``, because four of five runs may be equal by chance.
     """
     middle = statistics.median(values)
     n = len(values)

@@ -13,13 +13,12 @@ from typing import Final
 
 import msgspec
 
+from loadtest.compare import verdict
 from loadtest.compare.amounts import full_name, in_percent
 from loadtest.compare.changes import LEAST_RATIO, AnyChange, estimate, make_change
 from loadtest.compare.measurements import NATURES, Key, Measurement, RunMeasurements, mismatch
 from loadtest.compare.noise import PRIOR_DF, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, conclude, decide, draft, judge_family, only_shown
 from loadtest.record.blocks import Side
 from loadtest.stats.means import student, variance
 from loadtest.words import counted
@@ -28,7 +27,7 @@ DISCARDED: Final = 1
 """Initial pairs that are discarded, because both sides warm up in them."""
 LOOKS: Final = (4, 6, 8, 10, 12)
 """Numbers of valid pairs after which the evidence is judged: whole ABBA."""
-LEVELS: Final = Levels(family=0.005, confirm=None, power=0.8)
+LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
 """One bound for all looks: with it, at most 3 % of unchanged comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
 """The effect that ``pairs_needed`` must find, on the log scale."""
@@ -78,18 +77,18 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
     if not kept:
         raise ValueError("there is no pair of blocks to compare")
     bases, heads = ([pair[side] for pair in kept] for side in (0, 1))
-    begun = draft("paired", title, bases, heads, (_side(bases), _side(heads)))
+    begun = verdict.draft("paired", title, bases, heads, (_side(bases), _side(heads)))
     for base, head in kept:
         if field := mismatch(base, head, paired=True):
-            return conclude(begun, "not comparable", f"The two sides cannot be compared: {field}.")
+            return verdict.conclude(begun, "not comparable", f"The two sides cannot be compared: {field}.")
     invalid = [block for pair in counted_pairs for block in pair if not block.valid]
     if invalid and len(valid) < LOOKS[0]:
-        return conclude(begun, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
+        return verdict.conclude(begun, "invalid", f"Too few valid pairs ({len(valid)}): {invalid[0].sentence}")
     changes, shown, lost = _compare_blocks(valid)
-    metrics = judge_family(changes, shown, LEVELS, None)
+    metrics = verdict.judge_family(changes, shown, LEVELS, None)
     reasons = _reasons(len(pairs), discarded, len(invalid), metrics)
     begun = msgspec.structs.replace(begun, metrics=metrics, controls=controls(valid, paired=True))
-    return decide(begun, LOOKS[0], lost, reasons)
+    return verdict.decide(begun, LOOKS[0], lost, reasons)
 
 
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
@@ -104,8 +103,8 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
             columns[one.key].append((one, others.get(one.key)))
     tested, untested = [], []
     fitting = {key: [one for one, other in column if not _unfit(one, other)] for key, column in columns.items()}
-    shares = weights({key: column for key, column in fitting.items() if len(column) >= LOOKS[0]})
-    untested += [only_shown(key, (), None, NOT_STATED) for key in not_stated(fitting, columns)]
+    shares = verdict.weights({key: column for key, column in fitting.items() if len(column) >= LOOKS[0]})
+    untested += [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in verdict.not_stated(fitting, columns)]
     for key, column in columns.items():
         fit = [(one, other) for one, other in column if other is not None and not _unfit(one, other)]
         odd = [(one, other) for one, other in column if _unfit(one, other)]
@@ -113,13 +112,13 @@ def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[Metri
             tested.append(_change(fit, shares[key]))
         elif odd:
             heads = [other.value for _, other in odd if other is not None]
-            value, bases = statistics.fmean(heads) if heads else None, [one.value for one, _ in odd]
-            untested.append(only_shown(key, bases, value, _unfit(*odd[0])))
+            value = statistics.fmean(heads) if heads else None
+            untested.append(verdict.only_shown(key, [one for one, _ in odd], value, _unfit(*odd[0])))
         else:
             few = f"fewer than {LOOKS[0]} pairs have it on both sides"
-            untested.append(only_shown(key, [one.value for one, _ in fit], fit[-1][1].value, few))
+            untested.append(verdict.only_shown(key, [one for one, _ in fit], fit[-1][1].value, few))
     stated = {key: [one for one, _ in column if not one.unfit] for key, column in columns.items()}
-    wanted = weights({key: bases for key, bases in stated.items() if len(bases) >= LOOKS[0]})
+    wanted = verdict.weights({key: bases for key, bases in stated.items() if len(bases) >= LOOKS[0]})
     lost = {
         one.key
         for one in untested
@@ -163,10 +162,7 @@ def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) ->
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
     """Return the number of pairs that find an effect in 80 % of cases; None if 200 do not.
 
-    Args:
-        sd: standard deviation of a pair's difference, on the metric's scale.
-        tests: number of tested metrics of the family.
-        effect: on the metric's scale; + 10 % by default.
+    ``sd`` is that of a pair's difference, on the metric's scale, as is the effect. The family has ``tests`` metrics.
     """
     for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1

@@ -25,7 +25,6 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         base: value of the base side: the centre of the pairs or the history. Unit by the metric.
-        head: value of the head side or the new run.
         difference: head − base, in the metric's unit.
         difference_interval: 95 %, likewise; None if no sound interval exists.
         ratio: head ÷ base of times and rates (odds ratio of shares); above 1 is more.
@@ -37,13 +36,13 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         detectable_value: of a share, the head's value at that change, in the metric's unit.
         sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
         n: runs of the history, or pairs.
-        suspect: whether it is suspected, so that a rerun must confirm it.
+        suspect: whether a rerun must confirm it.
         drift: whether the baseline is the first runs of its period, which shows slow drift, instead of the latest.
         gated: whether the verdict may use it.
         why: why it is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for pictures.
         later: values of the head side, likewise.
-        resolution_ms: resolution given by the poll interval; smaller differences count as none.
+        resolution_ms: as of a measurement; smaller differences count as none.
     """
 
     traffic: str
@@ -87,7 +86,6 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
             more errors. Older files also have ``moved`` and ``less``.
         sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
         cause: the metric closest to the cause.
-        symptoms: the other metrics.
     """
 
     kind: FindingKind
@@ -113,8 +111,6 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         kind: two reachable versions in pairs of blocks, or a run against accepted earlier runs.
-        word: the verdict.
-        exit_code: the verdict's exit code.
         sentence: the verdict in one or two sentences, the finding first.
         reasons: further notes: attribution, how to settle an unclear result, moved times.
         base: place and time of the base side, in words.
@@ -154,10 +150,6 @@ def save(comparison: RunComparison, directory: Path) -> None:
 
 
 def load(directory: Path) -> RunComparison:
-    """Read ``comparison.json``.
-
-    Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
-    """
+    """Read ``comparison.json``; raises ``RecordError``."""
     remedy = "Repeat the comparison."
     return read_versioned(directory / FILE_NAME, RunComparison, SCHEMA_VERSION, remedy=remedy)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from loadtest.compare import verdict
 from loadtest.compare.amounts import full_name, listed, minute, percent, place
 from loadtest.compare.changes import LEAST_MS, AnyChange, TimeChange, estimate, make_change
 from loadtest.compare.measurements import (
@@ -28,8 +29,6 @@ from loadtest.compare.measurements import (
 )
 from loadtest.compare.noise import SE_FACTOR, controls, winsorised
 from loadtest.compare.results import MetricComparison, RunComparison
-from loadtest.compare.tested import NOT_STATED, not_stated, weights
-from loadtest.compare.verdict import Levels, conclude, decide, draft, holm, judge_family, only_shown
 from loadtest.errors import ExitCode
 from loadtest.stats.means import student_tail, variance
 from loadtest.words import counted
@@ -50,7 +49,7 @@ ANCHOR: Final = 10
 """Number of first runs of a baseline period compared for a slow drift."""
 ANCHORED_FROM: Final = 15
 """Minimum length of a baseline period for this comparison; below it, both baselines are nearly the same runs."""
-LEVELS: Final = Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
+LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
 """Fixed by ``bench/regression_power.py``. A change must be found by the run *and* the rerun: √.8 each gives 80 %."""
 
 
@@ -79,18 +78,20 @@ def judge_history(
     kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
     used = _used(comparable)
     in_words = _in_words(comparable or valid, comparable=bool(comparable)), _head(run)
-    begun = draft("history", title, used, [run], in_words, confirming=confirming is not None)
+    begun = verdict.draft("history", title, used, [run], in_words, confirming=confirming is not None)
     if not run.valid:
-        return conclude(begun, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}")
+        return verdict.conclude(
+            begun, "invalid", f"The run is invalid and says nothing about the service: {run.sentence}"
+        )
     if history and not comparable:
         field = mismatch(valid[-1], run) if valid else "no run of the history is valid"
-        return conclude(begun, "not comparable", f"The run cannot be compared with its history: {field}.")
+        return verdict.conclude(begun, "not comparable", f"The run cannot be compared with its history: {field}.")
     changes, shown = _compare_run(used, run, settings.rise, kept, confirming or ())
-    metrics = judge_family(changes, shown, LEVELS, confirming)
+    metrics = verdict.judge_family(changes, shown, LEVELS, confirming)
     begun = msgspec.structs.replace(
         begun, metrics=metrics, controls=controls([(one, run) for one in used], paired=False)
     )
-    return decide(begun, LEAST_CENTRE if kept else LEAST_RUNS, more=causes(used[-1:], run))
+    return verdict.decide(begun, LEAST_CENTRE if kept else LEAST_RUNS, more=causes(used[-1:], run))
 
 
 def _compare_run(
@@ -107,16 +108,16 @@ def _compare_run(
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
-    shares, heads = weights(columns), run.by_key()
-    unstated, shown = not_stated(columns, heads), []
+    shares, heads = verdict.weights(columns), run.by_key()
+    unstated, shown = verdict.not_stated(columns, heads), []
     for head in run.measurements:
         known, why = columns.pop(head.key, []), head.unfit
         bases, kept = ([one for one in part if one.definition == head.definition] for part in (known, before[head.key]))
         if why or len(bases) < (LEAST_CENTRE if len(kept) >= LEAST_RUNS else LEAST_RUNS):
             few = f"only {counted(len(bases), 'earlier run has', 'earlier runs have')} it"
             few += ", by its present definition" if len(bases) < len(known) else ""
-            value, values = head.value if math.isfinite(head.value) else None, [one.value for one in bases]
-            shown.append(only_shown(head.key, values, value, why or few, learning=not why))
+            value = head.value if math.isfinite(head.value) else None
+            shown.append(verdict.only_shown(head.key, bases, value, why or few, learning=not why))
             continue
         plain, drift = _PENALTIES if len(bases) >= ANCHORED_FROM else (1.0, 0.0)
         common: dict[str, Any] = {"earlier": bases, "weight": shares[head.key], "rise": rise}
@@ -126,12 +127,12 @@ def _compare_run(
     missing = "the run has no such value, although earlier runs have"
     absent: dict[Key, list[Measurement]] = {key: [] for key in suspected if key not in heads} | columns
     shown += [
-        only_shown(key, [one.value for one in bases], None, missing)
+        verdict.only_shown(key, bases, None, missing)
         for key, bases in absent.items()
         if 2 * len(bases) > len(history) or key in suspected
     ]
     named = {one.key for one in shown}
-    shown += [only_shown(key, (), None, NOT_STATED) for key in unstated if key not in named]
+    shown += [verdict.only_shown(key, (), None, verdict.NOT_STATED) for key in unstated if key not in named]
     drifts = {each.key: each for each in estimate(anchored)}
     changes = [min((each, drifts.get(each.key, each)), key=lambda change: change.p()) for each in estimate(latest)]
     return changes, shown
@@ -209,7 +210,9 @@ def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> 
     changes = [_compare_run(before[-WINDOW:], each, None, ())[0] for each in (latest, run)]
     others = {one.key: one for one in changes[0] if one.weight and not one.decided()}
     both = {one.key: (others[one.key], one) for one in changes[1] if one.key in others}
-    adjusted = holm({key: _together(*pair) for key, pair in both.items()}, {key: others[key].weight for key in both})
+    adjusted = verdict.holm(
+        {key: _together(*pair) for key, pair in both.items()}, {key: others[key].weight for key in both}
+    )
     improved = (key for key, pair in both.items() if all(one.matters(better=True) for one in pair))
     return tuple(key for key in improved if adjusted[key] <= _IMPROVED and _each(both[key]) <= _EACH)
 

@@ -18,8 +18,7 @@ from loadtest.arrays import Floats
 from loadtest.compare.changes import ALIKE, least_rise, reaches_effect
 from loadtest.compare.measurements import NATURES, Key, Metric, RunMeasurements
 from loadtest.compare.noise import PRIOR_DF, shrunk, winsorised
-from loadtest.compare.tested import weights
-from loadtest.metrics import Nature
+from loadtest.compare.verdict import weights
 from loadtest.stats.means import student, student_tail
 
 _CONFIDENCE: Final = 0.975
@@ -40,12 +39,13 @@ _TREND: Final = 10
 _NEAR: Final = 2
 """Number of runs within which steps of several metrics are the same step."""
 
+_Kind = Literal["step", "trend", "odd run"]
+
 
 class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of a metric within a stretch of accepted runs.
 
     Attributes:
-        kind: ``step`` between two runs, ``trend`` over several, or an ``odd run``.
         run: the first run with the change, or the first of the trend.
         started: its start: UTC, ISO 8601.
         until: start of the last run of a trend; otherwise as ``started``.
@@ -55,7 +55,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
         also: number of other metrics with the same change.
     """
 
-    kind: Literal["step", "trend", "odd run"]
+    kind: _Kind
     traffic: str
     stage: str
     metric: Metric
@@ -92,7 +92,7 @@ class _Noise(NamedTuple):
 
 
 class _Found(NamedTuple):
-    kind: Literal["step", "trend", "odd run"]
+    kind: _Kind
     begin: int
     end: int
     effect: tuple[float, float, float]
@@ -213,13 +213,11 @@ def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float
         if deviates[best] < limits[best]:
             continue
         odd, usual = np.split(order, [best + 1])
-        usual_sizes = one.sizes[usual] - (0.0 if one.of_share else fitted[usual])
-        half = student(_CONFIDENCE, df) * (float(np.std(usual_sizes)) if one.of_share else float(sd[best]))
+        sizes = one.sizes if one.of_share else rest
+        half = student(_CONFIDENCE, df) * float(np.std(sizes[usual]) if one.of_share else sd[best])
         for at in odd.tolist():
-            size = float(one.sizes[at] - (0.0 if one.of_share else fitted[at]) - np.mean(usual_sizes))
-            if _matters(one, size, at):
-                ends = (one.places[at],) * 2
-                yield _Found("odd run", *ends, (size, size - half, size + half), float(deviates[best]), one.key)
+            size = float(sizes[at] - np.mean(sizes[usual]))
+            yield from _found(one, "odd run", (at, at, at), (size, half), float(deviates[best]))
 
 
 @cache
@@ -235,7 +233,7 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
     fitted[begin:end] = np.median(scores)
     if n < 2 * _SHORTEST:
         return
-    gains, places = _gains(scores), _places(scores, noise)
+    places = _places(scores, noise)
     days = np.arange(n) - (n - 1) / 2
     spread, (variance, df, level) = float(days @ days), noise
     slope = float(days @ scores) / spread
@@ -246,20 +244,18 @@ def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) ->
     if straight and n >= _TREND and _p(line / variance, df) <= level:
         size = float(days @ one.sizes[begin:end]) / spread * (n - 1)
         half = student(_CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
-        if _matters(one, size, end - 1):
+        trend = _found(one, "trend", (begin, end - 1, end - 1), (size, half), math.sqrt(line / variance))
+        if trend:
             fitted[begin:end] = np.mean(scores) + slope * days
-            ends = one.places[begin], one.places[end - 1] + 1
-            yield _Found("trend", *ends, (size, size - half, size + half), math.sqrt(line / variance), one.key)
+            yield from trend
             return
     if not places:
         return
-    best = int(np.argmax(gains))
-    middle = begin + best + _SHORTEST
+    gain, place = _best_step(scores)
+    middle = begin + place
     size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
     half = student(_CONFIDENCE, df) * math.sqrt(1 / (middle - begin) + 1 / (end - middle)) * _scale(one, variance)
-    if _matters(one, size, middle):
-        ends = one.places[middle], one.places[end - 1] + 1
-        yield _Found("step", *ends, (size, size - half, size + half), math.sqrt(gains[best] / variance), one.key)
+    yield from _found(one, "step", (middle, end - 1, middle), (size, half), math.sqrt(gain / variance))
     yield from _split(one, begin, middle, noise, fitted)
     yield from _split(one, middle, end, noise, fitted)
 
@@ -268,21 +264,19 @@ def _places(scores: Floats, noise: _Noise) -> list[int]:
     """Return the places of all significant steps, in order."""
     if len(scores) < 2 * _SHORTEST:
         return []
-    gains = _gains(scores)
-    best = int(np.argmax(gains))
-    if _p(gains[best] / noise.variance, noise.df) * len(gains) > noise.level:
+    gain, middle = _best_step(scores)
+    if _p(gain / noise.variance, noise.df) * (len(scores) + 1 - 2 * _SHORTEST) > noise.level:
         return []
-    middle = best + _SHORTEST
     later = _places(scores[middle:], noise)
     return [*_places(scores[:middle], noise), middle, *(middle + place for place in later)]
 
 
-def _gains(scores: Floats) -> Floats:
-    """Return the sum of squares that two means explain, for each place of a step between them."""
+def _best_step(scores: Floats) -> tuple[float, int]:
+    """Return the largest sum of squares that two means explain, and the place of the step between them."""
     n, totals = len(scores), np.cumsum(scores)
     at = np.arange(_SHORTEST, n - _SHORTEST + 1)
-    gains: Floats = (totals[-1] * at / n - totals[at - 1]) ** 2 * n / (at * (n - at))
-    return gains
+    gains = (totals[-1] * at / n - totals[at - 1]) ** 2 * n / (at * (n - at))
+    return float(gains.max()), int(at[gains.argmax()])
 
 
 def _p(square: float, df: float) -> float:
@@ -294,14 +288,26 @@ def _scale(one: _Series, variance: float) -> float:
     return math.sqrt(variance) if one.sizes is one.scores else float(np.std(np.diff(one.sizes))) / math.sqrt(2)
 
 
-def _matters(one: _Series, size: float, place: int) -> bool:
-    """Whether a change in any direction reaches the minimum effect."""
-    nature: Nature = NATURES[one.key.metric]
-    value = float(one.sizes[place])
-    if nature.scale == "logit":
-        return abs(size) >= least_rise(min(value, value - size))
-    difference = abs(math.exp(value) - math.exp(value - size))
-    return reaches_effect(nature, nature.worse * abs(size), difference, one.resolution_ms)
+def _found(
+    one: _Series, kind: _Kind, at: tuple[int, int, int], effect: tuple[float, float], strength: float
+) -> list[_Found]:
+    """Return a change if it reaches the minimum effect in any direction.
+
+    Args:
+        one: the metric.
+        kind: of the change.
+        at: its first run, its last, and the run whose value shows its size.
+        effect: its size, and half of its interval.
+        strength: by which the clearest of alike changes is chosen.
+    """
+    nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
+    if one.of_share:
+        matters = abs(size) >= least_rise(min(value, value - size))
+    else:
+        difference = abs(math.exp(value) - math.exp(value - size))
+        matters = reaches_effect(nature, nature.worse * abs(size), difference, one.resolution_ms)
+    ends = one.places[at[0]], one.places[at[1]] + 1
+    return [_Found(kind, *ends, (size, size - half, size + half), strength, one.key)] if matters else []
 
 
 def _described(each: _Found, also: int, runs: Sequence[RunMeasurements]) -> HistoryChange:

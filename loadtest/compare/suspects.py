@@ -29,18 +29,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The options that repeat the run.
-
-    Attributes:
-        scenario: its file or name, as given.
-        overrides: as for ``--set``.
-        seed: as for ``--seed``; None for the scenario's own.
-        host: as for ``--host``.
-        target: as for ``--target``.
-        target_version: as for ``--target-version``.
-        history: as for ``--history``.
-        must_find: as for ``--must-find``; None for the scenario's own.
-    """
+    """The options that repeat the run, as given; ``overrides`` are those of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -56,8 +45,6 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A suspected regression, with the data for its confirmation.
 
     Attributes:
-        title: title of the scenario.
-        repeat: the options that repeat the run.
         suspects: the only metrics that can be confirmed.
         line: the suspected run's line of the history.
         history: the accepted runs that it was compared with, oldest first.

@@ -19,6 +19,9 @@ Holm's procedure over the tested metrics and the minimum effect decide on each m
 Metrics of a history that vary too much to exclude a change are ``inconclusive`` individually, but not the whole: every
 run of a noisy service would be inconclusive, and users would switch such a check off. A moved control turns a suspicion
 into ``inconclusive``; slower 404s or do-nothing workflows only show where the time went.
+
+Response time, executionTime, overhead and goodput are one quantity seen four times: if all were tested, each would be
+tested less sharply. executionTime p50 is tested only where the response time cannot show it.
 """
 
 import math
@@ -32,7 +35,7 @@ import msgspec
 from loadtest.compare import amounts
 from loadtest.compare.changes import AnyChange, ShareChange
 from loadtest.compare.findings import attribution, find, summary
-from loadtest.compare.measurements import Key, Metric, RunMeasurements
+from loadtest.compare.measurements import NATURES, Key, Measurement, Metric, RunMeasurements
 from loadtest.compare.results import (
     ComparisonVerdict,
     ControlComparison,
@@ -40,7 +43,6 @@ from loadtest.compare.results import (
     MetricVerdict,
     RunComparison,
 )
-from loadtest.compare.tested import ATTRIBUTES
 from loadtest.errors import ExitCode
 from loadtest.words import counted, quantity
 
@@ -50,6 +52,19 @@ _IMPROVED_LEVEL: Final = 0.05
 """Level of p by Holm for an improvement."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
 _EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
+_WEIGHTS: Final = {
+    Metric.RESPONSE_TIME_P50: 1.0,
+    Metric.RESPONSE_TIME_P95: 0.25,
+    Metric.TIME_TO_RESULT_P95: 0.25,
+    **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
+}
+"""Shares of α relative to that of a p50. A p95 varies more, so it needs a larger change anyway."""
+_HIDDEN: Final = 0.05
+"""Poll interval as a share of the response time from which polls hide executionTime."""
+TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
+"""Every metric that can be tested."""
+ATTRIBUTES: Final = "it shows where a change lies, and is not tested"
+NOT_STATED: Final = "not tested: polls hide it in the response time, and the service does not state it"
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
 _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
     "regressed": ExitCode.REGRESSED,
@@ -62,17 +77,37 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """The levels of p, and the power for which detectable changes are stated.
-
-    Attributes:
-        family: level by Holm over all tested metrics.
-        confirm: level of a suspected metric in the rerun; None if a rejected metric has regressed without a rerun.
-        power: of each comparison, 0-1.
-    """
+    """The levels of p by Holm over all tested metrics and in the rerun (None: there is none), and the power, 0-1."""
 
     family: float
     confirm: float | None
     power: float
+
+
+def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
+    """Return the share of α of each metric, from the base side alone; 0 if it is not tested.
+
+    executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
+    judged, such as that of waiting for a limit's window.
+    """
+    found = {key: _WEIGHTS.get(key.metric, 0.0) for key in columns}
+    for key in columns:
+        if key.metric == Metric.EXECUTION_TIME_P50:
+            responses = columns.get(key._replace(metric=Metric.RESPONSE_TIME_P50))
+            found[key] = float(not responses or _hides(responses))
+    return found
+
+
+def not_stated(columns: Mapping[Key, Sequence[Measurement]], known: Collection[Key]) -> list[Key]:
+    """Return executionTimes that would be tested if the service stated them; ``known`` are the measured metrics."""
+    times = {key: column for key, column in columns.items() if key.metric == Metric.RESPONSE_TIME_P50 and column}
+    executions = (key._replace(metric=Metric.EXECUTION_TIME_P50) for key in times if _hides(times[key]))
+    return [key for key in executions if key not in known]
+
+
+def _hides(responses: Sequence[Measurement]) -> bool:
+    interval = statistics.median(one.resolution_ms for one in responses)
+    return interval > _HIDDEN * statistics.median(one.value for one in responses)
 
 
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
@@ -184,17 +219,10 @@ def _judged(
 
 
 def only_shown(
-    key: Key, earlier: Sequence[float], value: float | None, why: str, *, learning: bool = False
+    key: Key, bases: Sequence[Measurement], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is shown but not tested.
-
-    Args:
-        key: the metric's key.
-        earlier: values of the base side.
-        value: value of the head; None if it has none.
-        why: why it is only shown.
-        learning: whether only earlier runs are missing.
-    """
+    """Make the entry of a metric that is shown but not tested; if ``learning``, only earlier runs are missing."""
+    earlier = tuple(one.value for one in bases)
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(
         **key._asdict(),
@@ -206,7 +234,7 @@ def only_shown(
         suspect=False,
         gated=False,
         why=why,
-        earlier=tuple(earlier),
+        earlier=earlier,
         later=() if value is None else (value,),
     )
 

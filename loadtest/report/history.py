@@ -15,7 +15,7 @@ from loadtest.compare import amounts, history_file
 from loadtest.compare.amounts import minute
 from loadtest.compare.history import History, HistoryRun, RunStatus, growth, segments
 from loadtest.compare.measurements import NATURES, Key, Measurement, Metric
-from loadtest.compare.tested import weights
+from loadtest.compare.verdict import weights
 from loadtest.errors import InputError
 from loadtest.program import command_line, mention
 from loadtest.record.run_directory import write_atomically
