@@ -46,7 +46,7 @@ def found(*levels: Level, multiplier: float | None) -> Capacity:
         high=multiplier and multiplier * 1.05,
         constraint=Constraint.POLL_BUDGET if multiplier else None,
         limit=LimitName.RETRIEVAL if multiplier else None,
-        sentence="About 1,200 jobs a minute." if multiplier else "No answer: it was interrupted.",
+        sentence="About 1,200 jobs a minute: `probe <a>`." if multiplier else "No answer: it was interrupted.",
         reasons=("With one retrieval a job, more.",),
         levels=levels,
         guesses=(),
@@ -59,9 +59,10 @@ def test_the_page_has_answer_picture_and_every_level(tmp_path: Path) -> None:
     save(found(level(4.4, 0.056), level(3.6, 0.0), multiplier=4.0), tmp_path)
     assert make_pages(FILE_NAME, build, [str(tmp_path)]) == 0
     page, text = ((tmp_path / name).read_text() for name in ("capacity.html", "capacity.md"))
+    assert "<code>probe &lt;a&gt;</code>" in page
     assert "How &lt;many&gt;?" in page
     for written in (page, text):
-        assert "About 1,200 jobs a minute." in written
+        assert "About 1,200 jobs a minute" in written
         assert "poll budget: retrieval, 5.6 % got 429" in written.replace("\u00a0", " ")
         assert "Bottleneck above 3.8 to 4.2 times the rate: polls, which exhaust the retrieval limit" in written
         assert written.index("levels/3.6") < written.index("levels/4.4")

@@ -53,7 +53,7 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
 
 def _coded(text: str) -> Markup:
     """Return the escaped text, with what stands between backticks as code."""
-    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", escape(text)))  # noqa: S704 - it is escaped
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
 def explained(label: str, terms: Mapping[str, str] = TERMS) -> str:
