@@ -22,17 +22,16 @@ from loadtest.reference_api.http.messages import (
     AsgiScope,
     Attendance,
     DisconnectedError,
-    Header,
     Receive,
     RequestReader,
     RunTimeoutError,
     Send,
     ServerReply,
-    answer_headers,
     encode,
+    respond,
     wait,
 )
-from loadtest.reference_api.jobs import FaultHooks, JobStore, QueueFullError
+from loadtest.reference_api.jobs import JobStore, QueueFullError, WorkHooks
 from loadtest.reference_api.limits import Account, Accounts, RateLimits
 from loadtest.reference_api.monitoring import Monitoring
 from loadtest.reference_api.workflows.execution import INTERNAL, Execution, Threads, Workflow, find
@@ -75,14 +74,14 @@ class WorkflowApi:
     """The reference Workflow API."""
 
     def __init__(
-        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, faults: FaultHooks | None = None
+        self, config: ServerConfig, workflows: dict[str, Workflow] | None = None, hooks: WorkHooks | None = None
     ) -> None:
         self._config = config
         self._workflows = workflows or load_workflows(config, Threads(config.threads))
         self._attendance = Attendance(config.run_timeout)
         self._limits = RateLimits(config)
         self.accounts = Accounts(config, self._limits)
-        self._faults = faults
+        self._hooks = hooks or WorkHooks()
         self._reader = RequestReader(config.max_body, ignore_unknown=config.unknown_parameters == "ignore")
         self._handlers: dict[LimitName, Callable[[Account, AsgiScope, Receive], Awaitable[ServerReply]]] = {
             LimitName.SYNC_RUN: self._run,
@@ -91,18 +90,23 @@ class WorkflowApi:
         }
         pending_time = config.pending_execution_time
         self.jobs = JobStore(
-            config.workers, config.queue, config.retention, pending_time=pending_time, fault_hooks=faults
+            config.workers, config.queue, config.retention, pending_time=pending_time, hooks=self._hooks
         )
         self.monitoring = Monitoring(config, self._limits, self.jobs, self._workflows)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        if (reply := await self.reply(scope, receive)) is not None:
+            await respond(send, reply)
+
+    async def reply(self, scope: AsgiScope, receive: Receive) -> ServerReply | None:
+        """Return the response to a request; None if the client hung up."""
         try:
             reply = await self._answer(scope, receive)
         except ApiError as error:
             reply = error.reply(self._config.answers)
         except DisconnectedError:
             self.monitoring.abandoned += 1
-            return
+            return None
         except asyncio.CancelledError:
             # Only a stopping server cancels a request; its client still gets a response.
             reply = ApiError(ErrorCode.SHUTTING_DOWN, "The server is stopping").reply(self._config.answers)
@@ -113,18 +117,16 @@ class WorkflowApi:
             # Before the response is sent, so that the client's next request finds the slot free.
             if self._limits.releases:
                 self._limits.release(scope)
-        headers = answer_headers(reply)
         if self._limits.shows_state:
-            headers += self._limits.state_headers(scope)
+            reply = reply._replace(headers=reply.headers + self._limits.state_headers(scope))
         self.monitoring.answered(scope, reply.status)
-        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        await send({"type": "http.response.body", "body": reply.body})
+        return reply
 
-    def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
-        """Status, headers and body of the response to bytes that are not a valid request."""
+    def bad_request(self, error: ApiError) -> ServerReply:
+        """Return the response to bytes that are not a valid request."""
         reply = error.reply(self._config.answers)
         self.monitoring.answered(None, reply.status)
-        return reply.status, answer_headers(reply), reply.body
+        return reply
 
     async def _answer(self, scope: AsgiScope, receive: Receive) -> ServerReply:
         path: str = scope["path"]
@@ -144,9 +146,8 @@ class WorkflowApi:
         if not self._limits.first:
             await self._limits.enter(account.limiters, LimitName.SYNC_RUN, scope)
         execution = Execution(workflow, call)
-        work = execution.run() if self._faults is None else self._faults.run(account, execution.run())
         try:
-            outcome = await self._attendance.attend(work, scope)
+            outcome = await self._attendance.attend(self._hooks.run(account, execution.run()), scope)
         except RunTimeoutError:
             details: dict[str, Any] = {"workflow": workflow.name, "timeLimitMs": self._config.run_timeout * 1000}
             details["executionTime"] = execution.milliseconds

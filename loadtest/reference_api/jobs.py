@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
@@ -22,6 +22,7 @@ from loadtest.reference_api.workflows.execution import INTERNAL, Call, Execution
 from loadtest.reference_settings import PendingTime
 
 logger = logging.getLogger(__name__)
+Execute = Coroutine[Any, Any, ExecutionOutcome]
 
 SWEEP_EVERY: Final = 1.0
 """Minimum seconds between two sweeps: the longest time that a job is kept beyond its retention."""
@@ -58,23 +59,27 @@ class Job(msgspec.Struct, gc=False, eq=False):
     """Start of its execution in monotonic s; None while it is queued."""
 
 
-class FaultHooks(Protocol):
-    """Faults of runs and jobs."""
+class WorkHooks:
+    """The steps of runs and jobs that faults change."""
 
-    def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> Coroutine[Any, Any, ExecutionOutcome]:
+    def run(self, _owner: object, work: Execute) -> Execute:
         """Return the execution of a synchronous run, to replace ``work``."""
+        return work
 
     def submitted(self, job: Job) -> None:
         """Handle a submitted job that has not started."""
 
     def take(self, waiting: deque[Job]) -> Job | None:
         """Remove and return a worker's next job from ``waiting``; None if none may start now."""
+        return waiting.popleft() if waiting else None
 
-    async def execute(self, job: Job) -> ExecutionOutcome | None:
-        """Execute a job in place of ``execution.execute``; None if it never ends, which frees its worker."""
+    def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
+        """Execute a job; None if it never ends, which frees its worker."""
+        return execute(job.workflow, job.call)
 
-    def retrieved(self, owner: object, job_id: str, answer: bytes, *, ended: bool) -> bytes:
+    def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:
         """Return the response to a retrieval, to replace ``answer``; ``ended`` is whether the job has ended."""
+        return answer
 
 
 class QueueFullError(Exception):
@@ -96,14 +101,14 @@ class JobStore:
         clock: Callable[[], float] = time.monotonic,
         *,
         pending_time: PendingTime = "elapsed",
-        fault_hooks: FaultHooks | None = None,
+        hooks: WorkHooks | None = None,
     ) -> None:
         self._workers = workers
         self._room = workers + queue
         self._retention = retention
         self._clock = clock
         self._pending_time = pending_time
-        self._fault_hooks = fault_hooks
+        self._hooks = hooks or WorkHooks()
         self._jobs: dict[str, Job] = {}
         """Jobs that have not ended."""
         self._waiting: deque[Job] = deque()
@@ -142,15 +147,9 @@ class JobStore:
         job = Job(owner, workflow, call)
         self._jobs[job.id] = job
         self.accepted += 1
-        idle = len(self._tasks) < self._workers
-        if self._fault_hooks is not None:
-            self._fault_hooks.submitted(job)
-        elif idle:
-            self._employ(job)
-            return job
+        self._hooks.submitted(job)
         self._waiting.append(job)
-        if idle:
-            self._employ(None)
+        self.wake()
         return job
 
     def check_room(self) -> None:
@@ -175,16 +174,12 @@ class JobStore:
             answer = b'{"jobId":"%b",%b' % (job_id.encode(), kept[_HEAD.size :])
         else:
             return None
-        return (
-            answer
-            if self._fault_hooks is None
-            else self._fault_hooks.retrieved(owner, job_id, answer, ended=job is None)
-        )
+        return self._hooks.retrieved(owner, job_id, answer, ended=job is None)
 
     def wake(self) -> None:
-        """Start jobs that a fault had delayed."""
-        while len(self._tasks) < self._workers and (job := self._take()) is not None:
-            self._employ(job)
+        """Start the jobs that wait and may start, as far as workers are idle."""
+        while len(self._tasks) < self._workers and (job := self._hooks.take(self._waiting)) is not None:
+            self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
 
     def expire(self) -> bool:
         """Free up to ``FREED_PER_STEP`` expired jobs; return whether there are more."""
@@ -203,24 +198,14 @@ class JobStore:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _employ(self, job: Job | None) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
-
-    def _take(self) -> Job | None:
-        if not self._waiting:
-            return None
-        return self._waiting.popleft() if self._fault_hooks is None else self._fault_hooks.take(self._waiting)
-
-    async def _work(self, job: Job | None) -> None:
+    async def _work(self, first: Job) -> None:
         # A worker ends when the queue is empty. Its task leaves the set in the same step, so that a submit never queues
         # behind a worker that is about to end.
         try:
-            job = job or self._take()
-            while job is not None:
+            await self._run(first)
+            while (job := self._hooks.take(self._waiting)) is not None:
+                await asyncio.sleep(0)  # lets requests in between a long queue of instant jobs
                 await self._run(job)
-                job = self._take()
-                if job is not None:
-                    await asyncio.sleep(0)  # lets requests in between a long queue of instant jobs
         finally:
             task = asyncio.current_task()
             if task is not None:
@@ -228,12 +213,8 @@ class JobStore:
 
     async def _run(self, job: Job) -> None:
         job.started = began = self._clock()
-        outcome: ExecutionOutcome | None
         try:
-            if self._fault_hooks is None:
-                outcome = await execute(job.workflow, job.call)
-            else:
-                outcome = await self._fault_hooks.execute(job)
+            outcome = await self._hooks.execute(job)
         except Exception:
             logger.exception("workflow %s broke", job.workflow.name)
             outcome = ExecutionOutcome(None, INTERNAL, round((self._clock() - began) * 1000, 3))

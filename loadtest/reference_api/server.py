@@ -9,9 +9,9 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
 
 import uvicorn
+import uvloop
 
 from loadtest.errors import InputError
 from loadtest.processes import allow_files
@@ -19,7 +19,7 @@ from loadtest.reference_api.app import WorkflowApi
 from loadtest.reference_api.faults.active_faults import ActiveFaults
 from loadtest.reference_api.faults.faulty_api import FaultyApi, controlled
 from loadtest.reference_api.faults.work_faults import WorkFaults
-from loadtest.reference_api.http.protocol import SilentServer, make_protocol, uvicorn_config
+from loadtest.reference_api.http.protocol import Connection, SilentServer, uvicorn_config
 from loadtest.reference_api.workflows.execution import STOP_TIMEOUT, Threads, Workflow
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
@@ -74,8 +74,7 @@ def bind(host: str, port: int, option: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if sys.platform != "win32":  # where it would let two servers share a port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
     except OSError as error:
@@ -110,7 +109,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
             threading.Thread(target=_watch_stdin, args=(server, asyncio.get_running_loop()), daemon=True).start()
         announce(*urls)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config, workflows, (listener, control), ready))
         if left := runner.run(_end(threads)):
             # The interpreter and the event loop would wait for these functions, which hold nothing of ours.
@@ -153,9 +152,9 @@ async def _serve(
             faulty.begin()
         on_ready(server)
 
-    app = faulty or api
-    protocol = make_protocol(app.bad_request)
-    settings = uvicorn_config(app, http=protocol, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2)
+    settings = uvicorn_config(
+        faulty or api, http=Connection, timeout_keep_alive=KEEP_ALIVE, timeout_graceful_shutdown=2
+    )
     server = _Server(settings, ready, api.monitoring.stop)
     try:
         async with controlled(faulty, listeners[1]):
@@ -171,11 +170,3 @@ def _watch_stdin(server: _Server, loop: asyncio.AbstractEventLoop) -> None:
             pass
     with contextlib.suppress(RuntimeError):  # the loop is closed: the server has already stopped
         server.ask_to_stop(loop)
-
-
-def _loop_factory() -> Callable[[], Any] | None:
-    if sys.platform == "win32":
-        return None
-    import uvloop  # noqa: PLC0415 -- does not exist on Windows
-
-    return uvloop.new_event_loop

@@ -37,7 +37,7 @@ def test_starved_jobs_are_looked_through_once_for_all_idle_workers() -> None:
         active = ActiveFaults(1, 2)
         active.add([parse("starve,key=0,by=1")], active.clock())
         work = _Looks(active)
-        store = JobStore(50, 1000, 10, fault_hooks=work)
+        store = JobStore(50, 1000, 10, hooks=work)
         work.attach({STARVED: 0, OTHER: 1}, store.wake)
         long: Any = SLEEP.call({"ms": 60_000})
         store.submit(OTHER, SLEEP, long)

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from plugins.processes import until_async
 
 from loadtest.reference_api import jobs
 from loadtest.reference_api.app import WorkflowApi
-from loadtest.reference_api.jobs import Job, JobStore, QueueFullError, State
+from loadtest.reference_api.jobs import Job, JobStore, QueueFullError, State, WorkHooks
 from loadtest.reference_api.workflows.execution import ExecutionOutcome, Threads, Workflow
 from loadtest.reference_api.workflows.loading import load_workflows
 from loadtest.reference_settings import ServerConfig
@@ -142,24 +141,15 @@ WORKERS, QUEUE, RETENTION = 2, 3, 10.0
 OWNERS = {b"alpha": object(), b"beta": object()}
 
 
-class Gates:
-    """A fault_hooks that ends a job when it is told to."""
+class Gates(WorkHooks):
+    """Hooks that end a job when they are told to."""
 
     def __init__(self) -> None:
         self.open: dict[str, asyncio.Future[ExecutionOutcome]] = {}
 
-    def submitted(self, job: Job) -> None:
-        """Nothing becomes of it."""
-
-    def take(self, waiting: deque[Job]) -> Job | None:
-        return waiting.popleft() if waiting else None
-
     async def execute(self, job: Job) -> ExecutionOutcome | None:
         self.open[job.id] = asyncio.get_running_loop().create_future()
         return await self.open[job.id]
-
-    def retrieved(self, owner: object, job_id: str, answer: bytes, *, ended: bool) -> bytes:
-        return answer
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -174,7 +164,7 @@ class JobMachine(RuleBasedStateMachine):
         self.ended: dict[str, tuple[bool, float]] = {}
         self.answers: dict[str, bytes] = {}
         self.gates = Gates()
-        self.store = JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, fault_hooks=self.gates)
+        self.store = JobStore(WORKERS, QUEUE, RETENTION, lambda: self.now, hooks=self.gates)
 
     async def settle(self) -> None:
         """Let everything happen that can."""

@@ -94,7 +94,7 @@ def test_jobs_and_executions_are_those_that_were_submitted(launch: Any) -> None:
     client = served.client()
     ids = [client.post(JOBS, json={"name": "fail"}).json()["jobId"] for _ in range(3)]
     until(lambda: named(scraped(served), "workflow_jobs_finished_total") == {("failed",): 3})
-    slow = {"name": "sleep", "parameters": {"ms": 300}}
+    slow = {"name": "sleep", "parameters": {"ms": 700}}
     answers = [client.post(JOBS, json=slow) for _ in range(6)]
     assert [answer.status_code for answer in answers] == [202] * 5 + [503]
     ids += [answer.json()["jobId"] for answer in answers[:5]]
@@ -176,7 +176,7 @@ def test_the_format_is_the_one_that_is_asked_for(server: Any) -> None:
     assert {k: v for k, v in told.items() if not moving.match(k[0])} == {
         k: v for k, v in retold.items() if not moving.match(k[0])
     }
-    assert told["process_cpu_seconds_total",] > 0
+    assert ("process_cpu_seconds_total",) in told
     assert told["process_resident_memory_bytes",] > 1e6
     for odd in ("application/openmetrics-text; version=one", b"\xff", ",;=,"):
         answer = client.get("/metrics", headers={"accept": odd})

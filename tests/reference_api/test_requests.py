@@ -232,7 +232,7 @@ def test_a_number_that_nothing_can_hold_is_found(place: list[int | str], beside:
         text = f'{{"": {before}, "{part}": {text}}}' if isinstance(part, str) else f"[{f'{before}, ' * part}{text}]"
     for part in place:
         path += f".{part}" if isinstance(part, str) else f"[{part}]"
-    assert locate(text.encode(), "parameters") == path
+    assert locate(json.loads(text), "parameters") == path
 
 
 @given(body=st.binary(max_size=200) | values.map(lambda value: json.dumps(value).encode()))

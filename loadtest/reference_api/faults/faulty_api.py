@@ -29,14 +29,12 @@ from loadtest.reference_api.http.messages import (
     ApiError,
     AsgiScope,
     DisconnectedError,
-    Header,
-    Message,
     Receive,
     Send,
     ServerReply,
-    answer_headers,
     encode,
     read_body,
+    respond,
 )
 from loadtest.reference_api.http.protocol import TRANSPORT, SilentServer, head, uvicorn_config
 from loadtest.reference_api.workflows.execution import INTERNAL, pause
@@ -85,21 +83,19 @@ class FaultyApi:
         faults = [fault for fault, _ in strikes]
         hits.extend(faults)
         if (early := await self._before(strikes)) is not None:
-            await self._reply(early, hits, scope, send)
+            self.api.monitoring.answered(scope, early.status)
+            await respond(send, self._marked(early, hits))
             return
         if any(isinstance(fault, Reset) and fault.when == "before" for fault in faults):
             await _reset(scope, receive)
             return
-        answer = _Answer()
-        await self.api(scope, receive, answer.take)
-        if answer.status:
+        if (reply := await self.api.reply(scope, receive)) is not None:
             if caller is not None:
-                self._alter(*caller, answer, faults)
-            await self._send(answer, faults, scope, receive, send)
+                reply = reply._replace(body=self._altered(*caller, reply, hits))
+            await self._send(self._marked(reply, hits), faults, scope, receive, send)
 
-    def bad_request(self, error: ApiError) -> tuple[int, list[Header], bytes]:
-        status, headers, body = self.api.bad_request(error)
-        return status, [*headers, *self._mark([])], body
+    def bad_request(self, error: ApiError) -> ServerReply:
+        return self._marked(self.api.bad_request(error), [])
 
     def _caller(self, scope: AsgiScope) -> tuple[LimitName, int] | None:
         """A request's limit name and key number; None for requests that faults cannot affect."""
@@ -127,25 +123,26 @@ class FaultyApi:
                 return ApiError(ErrorCode.INTERNAL, INTERNAL).reply({})._replace(status=fault.status)
         return None
 
-    def _alter(self, name: LimitName, key: int, answer: "_Answer", faults: Iterable[AnyFault]) -> None:
-        """Modify a response, and record the faults of its job."""
-        if name == LimitName.ASYNC_SUBMIT and answer.status == 202:
-            job_id: str = msgspec.json.decode(answer.body)["jobId"]
-            HITS.get().extend(self._work.marks(job_id))
-            if any(isinstance(fault, DuplicateResult) for fault in faults) and key in self._ids:
-                answer.replace(answer.body.replace(job_id.encode(), self._ids[key].encode()))
-            else:
-                self._ids[key] = job_id
-        elif name == LimitName.SYNC_RUN and answer.status == 200:
-            answer.replace(without_time(answer.body))
+    def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[AnyFault]) -> bytes:
+        """Return the body of a response after its faults, and add the faults of its job to ``hits``."""
+        if name == LimitName.SYNC_RUN and reply.status == 200:
+            return without_time(reply.body)
+        if name == LimitName.ASYNC_SUBMIT and reply.status == 202:
+            job_id: str = msgspec.json.decode(reply.body)["jobId"]
+            before = self._ids.get(key)
+            doubled = any(isinstance(fault, DuplicateResult) and fault.what == "id" for fault in hits)
+            hits.extend(self._work.marks(job_id))
+            if doubled and before is not None:
+                return reply.body.replace(job_id.encode(), before.encode())
+            self._ids[key] = job_id
+        return reply.body
 
     async def _send(
-        self, answer: "_Answer", faults: Iterable[AnyFault], scope: AsgiScope, receive: Receive, send: Send
+        self, reply: ServerReply, faults: Iterable[AnyFault], scope: AsgiScope, receive: Receive, send: Send
     ) -> None:
-        headers = [*answer.headers, *self._mark(HITS.get())]
         cut = next((fault for fault in faults if isinstance(fault, _CUT)), None)
-        body = answer.body
-        half = head(answer.status, headers) + b"\r\n" + body[: len(body) // 2]
+        length = len(reply.body)
+        half = head(reply) + b"\r\n" + reply.body[: length // 2]
         if isinstance(cut, Truncate):
             await _close(scope, receive, half)
         elif isinstance(cut, Reset):
@@ -155,44 +152,14 @@ class FaultyApi:
         elif isinstance(cut, Garbage) and cut.what == "answer":
             await _close(scope, receive, _NO_HTTP)
         else:
-            await _send(send, answer.status, headers, _no_json(len(body)) if cut else body)
+            await respond(send, reply._replace(body=_no_json(length)) if cut else reply)
 
-    async def _reply(self, reply: ServerReply, hits: Sequence[AnyFault], scope: AsgiScope, send: Send) -> None:
-        self.api.monitoring.answered(scope, reply.status)
-        await _send(send, reply.status, [*answer_headers(reply), *self._mark(hits)], reply.body)
-
-    def _mark(self, hits: Sequence[AnyFault]) -> list[Header]:
-        """Headers with all kinds of faults, and with those that affected this response."""
+    def _marked(self, reply: ServerReply, hits: Sequence[AnyFault]) -> ServerReply:
+        """Add headers with all kinds of faults, and with those that affected this response."""
         if not len(self.active):
-            return []
-        hit = ",".join(dict.fromkeys(fault.kind for fault in hits))
-        return [(_KINDS, self.active.header), *([(_HIT, hit.encode())] if hit else [])]
-
-
-class _Answer:
-    """Buffers a response until its faults are applied."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.headers: list[Header] = []
-        self.body = b""
-
-    async def take(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status, self.headers = message["status"], list(message["headers"])
-        else:
-            self.body += message.get("body", b"")
-
-    def replace(self, body: bytes) -> None:
-        if body != self.body:
-            self.body = body
-            length = (b"content-length", b"%d" % len(body))
-            self.headers = [length if name == b"content-length" else (name, value) for name, value in self.headers]
-
-
-async def _send(send: Send, status: int, headers: list[Header], body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+            return reply
+        hit = ",".join(dict.fromkeys(fault.kind for fault in hits)).encode()
+        return reply._replace(headers=(*reply.headers, (_KINDS, self.active.header), *([(_HIT, hit)] if hit else [])))
 
 
 async def _close(scope: AsgiScope, receive: Receive, data: bytes) -> None:
@@ -258,7 +225,7 @@ class Control:
             reply = error.reply({})
         except DisconnectedError:
             return  # a partial body is discarded
-        await _send(send, reply.status, answer_headers(reply), reply.body)
+        await respond(send, reply)
 
     def _answer(self, method: str, path: str, body: bytes) -> ServerReply:
         match method, path:

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -14,7 +14,7 @@ from loadtest.contract import JobState, LimitName
 from loadtest.faults import AnyFault, kinds
 from loadtest.reference_api.faults.active_faults import ActiveFaults
 from loadtest.reference_api.http.messages import encode
-from loadtest.reference_api.jobs import Job
+from loadtest.reference_api.jobs import Execute, Job, WorkHooks
 from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute, pause
 
 _MOST: Final = 200_000
@@ -48,8 +48,8 @@ def _remember(kept: dict[str, _T], job_id: str, value: _T) -> None:
         del kept[next(iter(kept))]
 
 
-class WorkFaults:
-    """Applies the active faults to executions and jobs; the fault hooks of a ``JobStore``."""
+class WorkFaults(WorkHooks):
+    """Applies the active faults to executions and jobs."""
 
     def __init__(self, active: ActiveFaults) -> None:
         self.active = active
@@ -71,7 +71,7 @@ class WorkFaults:
     def marks(self, job_id: str) -> list[AnyFault]:
         return self._marks.get(job_id, [])
 
-    async def run(self, owner: object, work: Coroutine[Any, Any, ExecutionOutcome]) -> ExecutionOutcome:
+    async def run(self, owner: object, work: Execute) -> ExecutionOutcome:
         key = self._keys[owner]
         faults = self._struck(LimitName.SYNC_RUN, owner)
         _note_hits(faults)
@@ -110,8 +110,7 @@ class WorkFaults:
         """Execute a job; None if it never finishes."""
         faults, key = self.marks(job.id), self._keys[job.owner]
         try:
-            endless = any(isinstance(fault, kinds.NeverFinish) for fault in faults)
-            if endless:
+            if any(isinstance(fault, kinds.NeverFinish) for fault in faults):
                 return None
             return await self._execute(key, execute(job.workflow, job.call), faults)
         finally:
@@ -133,9 +132,7 @@ class WorkFaults:
     def _struck(self, name: LimitName, owner: object) -> list[AnyFault]:
         return [fault for fault, _ in self.active.strikes(name, self._keys[owner], work=True)]
 
-    async def _execute(
-        self, key: int, work: Coroutine[Any, Any, ExecutionOutcome], faults: list[AnyFault]
-    ) -> ExecutionOutcome:
+    async def _execute(self, key: int, work: Execute, faults: list[AnyFault]) -> ExecutionOutcome:
         outcome = await work
         slow = [fault for fault in faults if isinstance(fault, kinds.SlowExecution)]
         if (more := sum(outcome.milliseconds * (fault.factor - 1) + fault.ms for fault in slow) / 1000) > 0:

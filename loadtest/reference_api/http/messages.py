@@ -8,12 +8,15 @@ task or timer.
 """
 
 import asyncio
+import json
+import math
 import re
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from email.utils import formatdate
 from functools import lru_cache, partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Self, TypeVar
 
 import msgspec
 
@@ -77,13 +80,18 @@ def answer_headers(reply: ServerReply) -> list[Header]:
     return [_date(int(time.time())), reply.content_type, content_length, *reply.headers]
 
 
+async def respond(send: Send, reply: ServerReply) -> None:
+    """Send a whole response."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": answer_headers(reply)})
+    await send({"type": "http.response.body", "body": reply.body})
+
+
 @lru_cache(1)
 def _date(unix_s: int) -> Header:
     return (b"date", formatdate(unix_s, usegmt=True).encode())
 
 
 _AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.?(?P<path>.*)`$", re.DOTALL)
-_DEEPEST: Final = 16
 _FIELD: Final = re.compile(r"^Object (contains unknown|missing required) field `(?P<name>.*)`$", re.DOTALL)
 
 
@@ -100,10 +108,6 @@ class RunRequest(msgspec.Struct, forbid_unknown_fields=True):
 
 class _LenientRequest(RunRequest, forbid_unknown_fields=False):
     """A request that may have additional fields."""
-
-
-class _RawParameters(msgspec.Struct):
-    parameters: msgspec.Raw = msgspec.Raw(b"")
 
 
 class RequestReader:
@@ -126,8 +130,7 @@ class RequestReader:
         except msgspec.ValidationError as error:
             details = explain(error)
             if details["field"].startswith("parameters["):  # a number outside the range of all types
-                raw = msgspec.json.decode(body, type=_RawParameters).parameters
-                details["field"] = locate(bytes(raw), "parameters")
+                details["field"] = _infinite(body)
             raise ApiError(ErrorCode.INVALID_REQUEST, "The request body has the wrong shape", dict(details)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ApiError(ErrorCode.INVALID_JSON, "The request body is not JSON", {"problem": str(error)}) from None
@@ -182,28 +185,23 @@ def explain(error: msgspec.ValidationError, within: str = "") -> dict[str, str]:
     return {"field": path, "problem": problem}
 
 
-def locate(raw: bytes, within: str) -> str:
-    """Return the path, below ``within``, of the first value that cannot be decoded, down to 16 levels.
-
-    ``raw`` is well-formed JSON that contains a number outside the range of all types.
-    """
-    for _ in range(_DEEPEST):
-        kind: Any = {b"{": dict[str, msgspec.Raw], b"[": list[msgspec.Raw]}.get(raw.strip()[:1])
-        if kind is None:
-            break
-        children = msgspec.json.decode(raw, type=kind)
-        named = children.items() if isinstance(children, dict) else enumerate(children)
-        key, raw = next((key, bytes(child)) for key, child in named if not _decodes(child))
-        within += f".{key}" if isinstance(key, str) else f"[{key}]"
-    return within
-
-
-def _decodes(raw: msgspec.Raw) -> bool:
+def _infinite(body: bytes) -> str:
+    """Return the path of the first infinite number in a request's parameters."""
     try:
-        msgspec.json.decode(raw)
-    except msgspec.ValidationError:
-        return False
-    return True
+        return locate(json.loads(body, parse_int=_whole)["parameters"], "parameters")
+    except RecursionError:
+        return "parameters"
+
+
+def _whole(digits: str) -> float:
+    return math.inf if len(digits) > sys.int_info.default_max_str_digits else 0.0
+
+
+def locate(value: Any, path: str) -> str:
+    """Return the path, below ``path``, of the first infinite number; empty without one."""
+    children: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    below = (locate(child, f"{path}.{key}" if isinstance(key, str) else f"{path}[{key}]") for key, child in children)
+    return next(filter(None, below), path if value in (math.inf, -math.inf) else "")
 
 
 LINE: Final = "line"
@@ -224,24 +222,35 @@ class RunTimeoutError(Exception):
     """A synchronous run exceeded its time limit."""
 
 
-class _Run:
-    __slots__ = ("_task", "reason")
+class _Watch:
+    """Cancels a request's task if its client hangs up or ``stop`` is called, and raises the reason at the end."""
 
-    def __init__(self) -> None:
+    __slots__ = ("_line", "_reason", "_task")
+
+    def __init__(self, scope: AsgiScope) -> None:
         task = asyncio.current_task()
         if task is None:
-            raise RuntimeError("a run is watched from within its request's task")
+            raise RuntimeError("a request is watched from within its task")
+        state: dict[str, Any] | None = scope.get("state")
+        self._line: Line = state[LINE] if state else Line()
         self._task = task
-        self.reason: type[Exception] | None = None
+        self._reason: type[Exception] | None = None
 
     def stop(self, reason: type[Exception]) -> None:
-        if self.reason is None:
-            self.reason = reason
+        if self._reason is None:
+            self._reason = reason
             self._task.cancel()
 
-    def explain(self) -> Exception | None:
-        """The reason if only this class stopped it; None if it was not stopped, or also by the server's end."""
-        return self.reason() if self.reason is not None and self._task.uncancel() == 0 else None
+    def __enter__(self) -> Self:
+        self._line.lost = partial(self.stop, DisconnectedError)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._line.lost = None
+        # Work may ignore its cancellation; the server's end may cancel the task as well.
+        reason = self._reason if kind in (None, asyncio.CancelledError) else None
+        if reason is not None and self._task.uncancel() == 0:
+            raise reason from None
 
 
 class Attendance:
@@ -250,7 +259,7 @@ class Attendance:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         # In the order of their deadlines, because the limit is the same for all: one timer suffices.
-        self._deadlines: dict[_Run, float] = {}
+        self._deadlines: dict[_Watch, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     async def attend(self, work: Awaitable[_T], scope: AsgiScope) -> _T:
@@ -260,34 +269,23 @@ class Attendance:
             DisconnectedError: if the client hung up.
             RunTimeoutError: if the time limit passed.
         """
-        line = _line(scope)
-        run = _Run()
-        line.lost = partial(run.stop, DisconnectedError)
-        self._deadlines[run] = time.monotonic() + self._limit
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._limit, self._expire)
-        try:
-            result = await work
-        except asyncio.CancelledError:
-            reason = run.explain()
-            if reason is None:
-                raise
-            raise reason from None
-        finally:
-            line.lost = None
-            del self._deadlines[run]
-        if run.reason is not None and (reason := run.explain()) is not None:  # it ignored its cancellation
-            raise reason
-        return result
+        with _Watch(scope) as watch:
+            self._deadlines[watch] = time.monotonic() + self._limit
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(self._limit, self._expire)
+            try:
+                return await work
+            finally:
+                del self._deadlines[watch]
 
     def _expire(self) -> None:
         now = time.monotonic()
         self._timer = None
-        for run, deadline in self._deadlines.items():
+        for watch, deadline in self._deadlines.items():
             if deadline > now:
                 self._timer = asyncio.get_running_loop().call_later(max(deadline - now, 0.001), self._expire)
                 return
-            run.stop(RunTimeoutError)
+            watch.stop(RunTimeoutError)
 
 
 async def wait(seconds: float, scope: AsgiScope) -> None:
@@ -296,25 +294,5 @@ async def wait(seconds: float, scope: AsgiScope) -> None:
     Raises:
         DisconnectedError: if the client hung up.
     """
-    loop = asyncio.get_running_loop()
-    over: asyncio.Future[bool] = loop.create_future()
-
-    def end(hung_up: bool) -> None:
-        if not over.done():
-            over.set_result(hung_up)
-
-    line = _line(scope)
-    line.lost = partial(end, hung_up=True)
-    timer = loop.call_later(seconds, end, False)
-    try:
-        if await over:
-            raise DisconnectedError
-    finally:
-        timer.cancel()
-        line.lost = None
-
-
-def _line(scope: AsgiScope) -> Line:
-    state: dict[str, Any] | None = scope.get("state")
-    line: Line = state[LINE] if state else Line()
-    return line
+    with _Watch(scope):
+        await asyncio.sleep(seconds)

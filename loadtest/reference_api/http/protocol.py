@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sized
+from collections.abc import Awaitable, Iterator, Sized
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -11,7 +11,17 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from loadtest.contract import ErrorCode
-from loadtest.reference_api.http.messages import LINE, ApiError, AsgiScope, Header, Line, Message, Receive, Send
+from loadtest.reference_api.http.messages import (
+    LINE,
+    ApiError,
+    AsgiScope,
+    Line,
+    Message,
+    Receive,
+    Send,
+    ServerReply,
+    answer_headers,
+)
 
 TRANSPORT: Final = "transport"
 """The key of the connection's transport in a request's ``state``."""
@@ -108,7 +118,8 @@ class Connection(HttpToolsProtocol):
     protocol, which would lose its body. The request is therefore parsed again without the offer.
 
     A request must have exactly one ``Host``; trailers are ignored. The parser collects a header until it is complete,
-    in time that grows with the square of its size, so the size is bounded.
+    in time that grows with the square of its size, so the size is bounded. The application answers what is not a valid
+    request by its ``bad_request``.
     """
 
     _fed = b""
@@ -119,9 +130,6 @@ class Connection(HttpToolsProtocol):
     _moved = False
     _objection: ApiError | None = None
     """The error in the request, unless it is not HTTP."""
-
-    bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]
-    """Returns status, headers and body of the response to bytes that are not a valid request."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -203,25 +211,20 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         wrong = self._objection or ApiError(ErrorCode.MALFORMED_HTTP, "The request is not valid HTTP")
-        status, headers, body = self.bad_request(wrong)
-        self.transport.write(head(status, headers) + b"connection: close\r\n\r\n" + body)
+        reply = self.app.bad_request(wrong)
+        self.transport.write(head(reply) + b"connection: close\r\n\r\n" + reply.body)
         self.transport.close()
 
 
-def head(status: int, headers: Iterable[Header]) -> bytes:
+def head(reply: ServerReply) -> bytes:
     """Return a response's status line and headers as sent, without the empty line that ends them."""
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else ""
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
-    return b"HTTP/1.1 %d %s\r\n%s" % (status, phrase.encode(), lines)
+    phrase = HTTPStatus(reply.status).phrase if reply.status in _STATUSES else ""
+    lines = b"".join(b"%s: %s\r\n" % header for header in answer_headers(reply))
+    return b"HTTP/1.1 %d %s\r\n%s" % (reply.status, phrase.encode(), lines)
 
 
 def _too_large() -> ApiError:
     return ApiError(ErrorCode.HEADERS_TOO_LARGE, "The headers are too large", {"maxBytes": MAX_HEAD})
-
-
-def make_protocol(bad_request: Callable[[ApiError], tuple[int, list[Header], bytes]]) -> type[Connection]:
-    """Make the connection class of a server, which answers invalid requests with ``bad_request``."""
-    return type("ServerConnection", (Connection,), {"bad_request": staticmethod(bad_request)})
 
 
 def uvicorn_config(app: Any, **settings: Any) -> uvicorn.Config:
