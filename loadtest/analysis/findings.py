@@ -37,13 +37,14 @@ from loadtest.analysis.results import (
     result_of,
 )
 from loadtest.analysis.run_record import Record, load_record
-from loadtest.analysis.slowest import Phases, SlowOperation
+from loadtest.analysis.slowest import Phases
 from loadtest.analysis.time_blocks import TimeBlocks
 from loadtest.analysis.timelines import Executions, Heat, Responses, Timelines
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
+from loadtest.record.figures import SlowOperation
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"

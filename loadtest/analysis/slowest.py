@@ -6,53 +6,13 @@ import numpy as np
 
 from loadtest.analysis.columns import KINDS, OUTCOMES, Rows, Vocabulary
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.results import Result
 from loadtest.analysis.times import response_time
+from loadtest.record.figures import RequestPhase, SlowOperation
 
 MOST: Final = 100
 """Maximum number of operations kept per entry."""
 REQUESTS: Final = 200
 """Maximum number of requests kept per operation: the first."""
-
-
-class RequestPhase(Result, frozen=True, kw_only=True):
-    """One request of a slow operation; times in ms since the operation's intended start.
-
-    Attributes:
-        first_byte_ms: time of the response's first byte; None without a response.
-        end_ms: time of the complete response or the time-out; None if unknown.
-    """
-
-    kind: str
-    start_ms: float
-    first_byte_ms: float | None
-    end_ms: float | None
-    outcome: str
-    status: int | None
-
-
-class SlowOperation(Result, frozen=True, kw_only=True):
-    """One of the slowest operations.
-
-    Attributes:
-        intended_s: intended start, in s since the epoch.
-        reason: reason why it is not ok; None if it is.
-        attempts: attempts of its first request.
-        request_id: its trace id.
-    """
-
-    traffic: str
-    stage: str
-    arrival: int
-    intended_s: float
-    response_ms: float
-    start_lag_ms: float | None
-    outcome: str
-    reason: str | None
-    execution_ms: float | None
-    attempts: int
-    request_id: str | None
-    phases: list[RequestPhase]
 
 
 class Slowest:

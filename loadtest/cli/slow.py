@@ -1,7 +1,6 @@
 """``loadtest slow``: the slowest operations of a run, with their requests."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
@@ -9,7 +8,7 @@ import msgspec
 from loadtest.cli._options import shared
 from loadtest.errors import InputError
 from loadtest.record import run_directory
-from loadtest.record.figures import read_figures
+from loadtest.record.figures import SlowOperation, read_slowest
 
 _INDENT: Final = " " * 17
 
@@ -27,7 +26,7 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     RUN is a run directory, a run's id, or 'latest' (the default). It must have a report.
     """
     directory = run_directory.find_run(run)
-    slowest = read_figures(directory).slowest
+    slowest = read_slowest(directory)
     if traffic is not None and traffic not in slowest:
         raise InputError(f"--traffic {traffic}: the run has {', '.join(slowest) or 'no traffic'}")
     shown = {name: operations[:count] for name, operations in slowest.items() if traffic in {None, name}}
@@ -37,21 +36,19 @@ def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     for name, operations in shown.items():
         click.echo(f"{name}: {f'the slowest {len(operations)}' if operations else 'no operation was answered'}")
         for operation in operations:
-            click.echo("\n".join(_lines(msgspec.json.decode(operation))))
+            click.echo("\n".join(_lines(operation)))
 
 
-def _lines(operation: Mapping[str, Any]) -> list[str]:
-    reason = f" ({operation['reason']})" if operation["reason"] else ""
-    executed = "" if (ms := operation["execution_ms"]) is None else f", executionTime {ms:.1f} ms"
+def _lines(slow: SlowOperation) -> list[str]:
+    reason = f" ({slow.reason})" if slow.reason else ""
     head = (
-        f"  {operation['response_ms']:10.1f} ms  {operation['outcome']}{reason}  arrival {operation['arrival']}, "
-        f"stage {operation['stage']}, at {operation['intended_s']:.3f} s"
+        f"  {slow.response_ms:10.1f} ms  {slow.outcome}{reason}  arrival {slow.arrival}, "
+        f"stage {slow.stage}, at {slow.intended_s:.3f} s"
     )
-    lag = operation["start_lag_ms"]
-    head += "" if lag is None else f", start lag {lag:.2f} ms"
-    lines = [head + executed, f"{_INDENT}trace id {operation['request_id'] or '–'}"]
-    for phase in operation["phases"]:
-        start, end = phase["start_ms"], phase["end_ms"]
-        took = "never ended" if end is None else f"{end - start:.1f} ms"
-        lines.append(f"{_INDENT}{start:10.1f} ms  {phase['kind']}: {phase['status'] or 'no answer'}, {took}")
+    head += "" if slow.start_lag_ms is None else f", start lag {slow.start_lag_ms:.2f} ms"
+    head += "" if slow.execution_ms is None else f", executionTime {slow.execution_ms:.1f} ms"
+    lines = [head, f"{_INDENT}trace id {slow.request_id or '–'}"]
+    for phase in slow.phases:
+        took = "never ended" if phase.end_ms is None else f"{phase.end_ms - phase.start_ms:.1f} ms"
+        lines.append(f"{_INDENT}{phase.start_ms:10.1f} ms  {phase.kind}: {phase.status or 'no answer'}, {took}")
     return lines

@@ -1,13 +1,14 @@
 """The figures of a run's ``metrics.json`` that are read without analysis and pandas."""
 
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from loadtest.errors import InputError, RecordError
 from loadtest.program import mention
 
+_T = TypeVar("_T")
 _FILE_NAME: Final = "metrics.json"
 
 
@@ -118,8 +119,48 @@ class Overall(msgspec.Struct, frozen=True):
     requests: Requests = Requests()
 
 
+class RequestPhase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One request of a slow operation; times in ms since the operation's intended start.
+
+    Attributes:
+        first_byte_ms: time of the response's first byte; None without a response.
+        end_ms: time of the complete response or the time-out; None if unknown.
+    """
+
+    kind: str
+    start_ms: float
+    first_byte_ms: float | None
+    end_ms: float | None
+    outcome: str
+    status: int | None
+
+
+class SlowOperation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One of the slowest operations.
+
+    Attributes:
+        intended_s: intended start, in s since the epoch.
+        reason: reason why it is not ok; None if it is.
+        attempts: attempts of its first request.
+        request_id: its trace id.
+    """
+
+    traffic: str
+    stage: str
+    arrival: int
+    intended_s: float
+    response_ms: float
+    start_lag_ms: float | None
+    outcome: str
+    reason: str | None
+    execution_ms: float | None
+    attempts: int
+    request_id: str | None
+    phases: list[RequestPhase]
+
+
 class Figures(msgspec.Struct, frozen=True):
-    """Figures of a run; the slowest operations of each traffic entry are kept as raw JSON."""
+    """Figures of a run."""
 
     verdict: str = "no report"
     reasons: tuple[str, ...] = ()
@@ -129,7 +170,10 @@ class Figures(msgspec.Struct, frozen=True):
     throttling: Throttling = Throttling()
     overall: Overall = Overall()
     traffic: dict[str, TrafficMetrics] = {}
-    slowest: dict[str, list[msgspec.Raw]] = {}
+
+
+class _Slowest(msgspec.Struct):
+    slowest: dict[str, list[SlowOperation]] = {}
 
 
 def read_figures(directory: Path) -> Figures:
@@ -139,9 +183,18 @@ def read_figures(directory: Path) -> Figures:
         InputError: if it is missing, because the run has no report.
         RecordError: if it cannot be read.
     """
+    return _read(directory, Figures)
+
+
+def read_slowest(directory: Path) -> dict[str, list[SlowOperation]]:
+    """Read the slowest operations of each traffic entry; errors are those of ``read_figures``."""
+    return _read(directory, _Slowest).slowest
+
+
+def _read(directory: Path, kind: type[_T]) -> _T:
     path = directory / _FILE_NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Figures)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise InputError(f"{path} is missing", f"Run {mention('report', directory)} to create it.") from None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

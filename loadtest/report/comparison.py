@@ -7,7 +7,6 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import msgspec
 from markupsafe import Markup
 
 from loadtest.compare import amounts, history_file
@@ -16,7 +15,7 @@ from loadtest.compare.history import growth
 from loadtest.compare.results import RunComparison, load
 from loadtest.errors import ExitCode, InputError, RecordError
 from loadtest.program import DEFAULT_PORT, command_line
-from loadtest.record.figures import read_figures
+from loadtest.record.figures import read_slowest
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci
 from loadtest.report.formats.html import render_html, write_plots
@@ -183,15 +182,10 @@ def _builds(comparison: RunComparison) -> str:
 def _trace_ids(directory: Path, traffic: str) -> list[str]:
     """Return the trace ids of an entry's slowest operations; none without the run's own figures."""
     try:
-        slowest = read_figures(directory).slowest.get(traffic, [])
+        slowest = read_slowest(directory).get(traffic, [])
     except (InputError, RecordError):
         return []
-    ids = [msgspec.json.decode(each, type=_Traced).request_id for each in slowest[:3]]
-    return [each for each in ids if each]
-
-
-class _Traced(msgspec.Struct):
-    request_id: str | None = None
+    return [each.request_id for each in slowest[:3] if each.request_id]
 
 
 def render_comparison_markdown(page: Page) -> str:

@@ -16,8 +16,8 @@ from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
+from loadtest.record.figures import SlowOperation
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.deciding import deciding
 from loadtest.report.facts import start_of

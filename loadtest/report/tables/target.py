@@ -12,8 +12,8 @@ from loadtest.analysis.anomalies import WORDS, ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.jobs import PendingJob, first_pending
 from loadtest.analysis.results import JobStage, Summary
-from loadtest.analysis.slowest import SlowOperation
 from loadtest.contract import JobState, Reason, RequestKind
+from loadtest.record.figures import SlowOperation
 from loadtest.report.deciding import stage_parts
 from loadtest.report.headline import over_traffic, requests_sent
 from loadtest.report.limits import unexplained_429s
