@@ -79,7 +79,8 @@ def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object) 
         loc.pop()
     where = place(loc, raw, path) or whole
     if kind == "extra_forbidden":
-        message = f"unknown key{suggestion(str(loc[-1]), _keys_at(root, loc[:-1]))}"
+        model = _model_in(_annotation_at(root, loc[:-1]))
+        message = f"unknown key{suggestion(str(loc[-1]), [] if model is None else list(_fields(model)))}"
     elif kind in {"model_type", "dict_type"}:
         message = "must be a table"
     elif kind == "list_type":
@@ -155,11 +156,6 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def _fields(model: type[BaseModel]) -> dict[str, Any]:
     """Annotations by the names used in files."""
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-
-
-def _keys_at(root: Any, loc: Sequence[Any]) -> list[str]:
-    model = _model_in(_annotation_at(root, loc))
-    return list(_fields(model)) if model is not None else []
 
 
 def _words(annotation: Any) -> list[str]:

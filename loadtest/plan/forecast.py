@@ -108,7 +108,9 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     offered = offer(made, scenario.seed)
     phases = [replayed(offered, 0)]
     affordable = _BUDGET // max(1, phases[0].total)
-    over = _replayed_over(question, made)
+    over: Over = "start" if question.phased and question.start is None else "nothing"
+    if question.held and any(entry.job.varies for entry in made if entry.job is not None):
+        over = "durations"
     phases += [
         replayed(offer(made, scenario.seed, number) if over == "durations" else offered, number)
         for number in range(1, min(PHASES, max(_FEWEST_PHASES, affordable)) if over != "nothing" else 1)
@@ -125,12 +127,6 @@ def _durations(question: Question) -> dict[str, JobDuration]:
         for name, each in question.scenario.traffic.items()
         if each.operation in POLLED_OPERATIONS or (each.operation == Operation.SYNC_RUN and question.held)
     }
-
-
-def _replayed_over(question: Question, made: list[PlannedEntry]) -> Over:
-    if question.held and any(entry.job.varies for entry in made if entry.job is not None):
-        return "durations"
-    return "start" if question.phased and question.start is None else "nothing"
 
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:

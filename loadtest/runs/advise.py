@@ -144,7 +144,13 @@ def _known(
         return _stated(scenario, target, targets, operation)
     if target is not None:
         raise InputError("--from and --target both state limits", "Give one of them.")
-    return _found(source, scenario, operation)
+    known = _of_probe(source) if source.endswith(".json") else _of_run(source, operation)
+    if scenario is None:
+        return known
+    loaded = ScenarioOptions(scenario=scenario).load()
+    planned = _planned_s(loaded.scenario, operation) if known.execution_s is None else known.execution_s
+    keys, effective = loaded.scenario.keys, loaded.effective
+    return replace(known, keys=keys, effective=effective, target=None, execution_s=planned, recorded=None)
 
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
@@ -200,17 +206,6 @@ def _strictest(found: Standing) -> Candidate:
     phase = 0.0 if found.phase_s is None else max(0.0, sum(found.phase_s) / 2)
     spec = LimiterSpec(found.algorithm, burst, found.count_rejected, phase=phase, round_down=found.round_down)
     return Candidate(spec, Limit(max(1, int(found.count[0])), found.window_s[1]))
-
-
-def _found(source: str, scenario: str | None, operation: Operation) -> _Known:
-    """The facts of a probe's file or of a run, with the policy of ``scenario`` if it is given."""
-    known = _of_probe(source) if source.endswith(".json") else _of_run(source, operation)
-    if scenario is None:
-        return known
-    loaded = ScenarioOptions(scenario=scenario).load()
-    planned = _planned_s(loaded.scenario, operation) if known.execution_s is None else known.execution_s
-    keys, effective = loaded.scenario.keys, loaded.effective
-    return replace(known, keys=keys, effective=effective, target=None, execution_s=planned, recorded=None)
 
 
 def _of_run(source: str, operation: Operation) -> _Known:

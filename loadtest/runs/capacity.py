@@ -24,7 +24,7 @@ from loadtest.record import run_directory
 from loadtest.runs.run import load_target
 from loadtest.runs.target import ResolvedTarget, ScenarioOptions, prepare, resolved_target
 from loadtest.scenario import LoadedScenario, at_rate, with_stage_alone
-from loadtest.targets import ChosenTarget, Target, check_reachable
+from loadtest.targets import ChosenTarget, check_reachable
 from loadtest.words import percent
 
 _FOLDER: Final = "levels"
@@ -125,7 +125,8 @@ class _Search:
         """
         each = sorted(self.guesses, key=lambda guess: guess.multiplier)
         expected = [f"{g.limit} at {sentences.rates(self.offered, g.multiplier)}" for g in each]
-        first = self._next() or 1.0
+        first, duration_s = self._next() or 1.0, self.loaded.scenario.duration
+        operations = sum(self.offered.base_rates.values()) * first * duration_s
         if (needed := self._requests_at(first)) > self.max_requests:
             raise InputError(
                 f"--max-requests {self.max_requests:,}: the first run may send {needed:,.0f} requests or more",
@@ -136,9 +137,9 @@ class _Search:
         time_ = "" if self.minutes is None else f"{self.minutes:g} minutes"
         return (
             f"Expected limits: {'; '.join(expected) or 'none known'}.\n"
-            f"Each run judges {self.loaded.scenario.duration:g} s of stage {self.stage!r}{silence}; "
+            f"Each run judges {duration_s:g} s of stage {self.stage!r}{silence}; "
             f"{' or '.join(filter(None, (most, time_)))}, and at most {self.max_requests:,} requests. The first offers "
-            f"{self._operations_at(first):,.0f} operations at {first:.3g} times the scenario's rates."
+            f"{operations:,.0f} operations at {first:.3g} times the scenario's rates."
         )
 
     def _found(self) -> search.RateRange:
@@ -164,9 +165,6 @@ class _Search:
             raise EarlyStopError(f"the target's budget allows no more: {why}", ExitCode.ABORTED)
         return slower
 
-    def _operations_at(self, multiplier: float) -> float:
-        return sum(self.offered.base_rates.values()) * multiplier * self.loaded.scenario.duration
-
     def _requests_at(self, multiplier: float) -> float:
         """The requests of a run, with polls and retries as in the most costly run so far."""
         return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
@@ -184,7 +182,9 @@ class _Search:
             try:
                 while (multiplier := self._next()) is not None:
                     self._check_spent(multiplier)
-                    self._learn(self._level(directory, multiplier, running))
+                    self.measured.append(self._level(directory, multiplier, running))
+                    self.levels = models.with_causes(self.measured)
+                    self.guesses = models.learned_guesses(self.levels, self.offered.expected, self.loaded.scenario)
                     print(self._line(), flush=True)
             except EarlyStopError as error:
                 stopped = error
@@ -217,11 +217,6 @@ class _Search:
             return error
         return None
 
-    def _learn(self, level: Level) -> None:
-        self.measured.append(level)
-        self.levels = models.with_causes(self.measured)
-        self.guesses = models.learned_guesses(self.levels, self.offered.expected, self.loaded.scenario)
-
     def _check_spent(self, multiplier: float) -> None:
         runs, sent = len(self.levels), sum(level.requests for level in self.levels)
         spent_s = time.monotonic() - self.started
@@ -233,18 +228,14 @@ class _Search:
             words = f"the next run would exceed --max-requests {self.max_requests:,}"
             raise EarlyStopError(words, ExitCode.INCONCLUSIVE)
 
-    def _leave_alone(self, target: Target) -> None:
-        """Wait until no limit of a running target still counts the previous level."""
-        check_reachable(target)
-        if self.levels:
-            time.sleep(_window_s(self.loaded, self.offered.assumed))
-
     def _make(self, directory: Path, multiplier: float, running: ResolvedTarget | None) -> Level:
         """Run a level against the running target, or against a new embedded API."""
         loaded = at_rate(self.loaded, multiplier, len(self.levels))
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         if self.chosen is not None:
-            self._leave_alone(self.chosen.target)
+            check_reachable(self.chosen.target)
+            if self.levels:  # until no limit still counts the previous level
+                time.sleep(_window_s(self.loaded, self.offered.assumed))
         with nullcontext(running) if running else resolved_target(loaded, self.options) as resolved:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)
             code = load_target(place, loaded.path.parent, resolved, logged=False)

@@ -294,17 +294,6 @@ class Scenario(Strict):
         """Number of API keys needed: by its groups, or by the embedded target."""
         return max(self.target.keys, sum(self.key_groups.values()))
 
-    @model_validator(mode="after")
-    def _traffic_is_bounded(self) -> Self:
-        if len(self.traffic) > MAX_ENTRIES:
-            raise ValueError(f"traffic: has {len(self.traffic):,} entries; at most {MAX_ENTRIES} are allowed")
-        if (count := sum(stage.count for each in self.traffic.values() for stage in each.stages)) > MAX_STAGES:
-            raise ValueError(
-                f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
-                "larger steps"
-            )
-        return self
-
     @property
     def recorded(self) -> bool:
         """Whether any entry has recorded arrivals, whose times are fixed."""
@@ -320,15 +309,18 @@ class Scenario(Strict):
             each.read_recording(folder)
 
     @model_validator(mode="after")
-    def _recorded_times_are_fixed(self) -> Self:
+    def _traffic_fits_together(self) -> Self:
+        if len(self.traffic) > MAX_ENTRIES:
+            raise ValueError(f"traffic: has {len(self.traffic):,} entries; at most {MAX_ENTRIES} are allowed")
+        if (count := sum(stage.count for each in self.traffic.values() for stage in each.stages)) > MAX_STAGES:
+            raise ValueError(
+                f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
+                "larger steps"
+            )
         if self.recorded and self.rate_multiplier != 1:
             raise ValueError("rate_multiplier: recorded arrivals have no rate; set the stage's speed instead")
         if self.recorded and self.warmup:
             raise ValueError("warmup: recorded arrivals have no rate to warm up with; remove it")
-        return self
-
-    @model_validator(mode="after")
-    def _traffic_fits_together(self) -> Self:
         submits = any(each.operation in POLLED_OPERATIONS for each in self.traffic.values())
         for name, each in self.traffic.items():
             if each.keys is not None and each.keys not in self.key_groups:
