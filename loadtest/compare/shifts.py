@@ -30,8 +30,8 @@ _LEVEL: Final = 0.0025
 """Level of p over all places and metrics of a stretch."""
 _SHORTEST: Final = 3
 """Minimum number of runs on both sides of a step; fewer are odd runs."""
-_ODD: Final = 3
-"""Maximum number of odd runs among eight."""
+_ODD: Final = 3, 8
+"""Maximum number of odd runs among eight, and in all. More of them are a band of their own."""
 _MOST_DF: Final = 12
 """Maximum degrees of freedom of the noise of other entries."""
 _TREND: Final = 10
@@ -199,7 +199,7 @@ def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float
     The noise is that of the other runs and, because they may be few, that of the metric's other entries.
     """
     rest, n = one.scores - fitted, len(fitted)
-    k = np.arange(1, _ODD * n // 8 + 1)
+    k = np.arange(1, _most_odd(n) + 1)
     assumed = max(one.prior, float(np.median(others or 0.0)))
     weight = PRIOR_DF + min(_MOST_DF, PRIOR_DF * len(others))
     limits = _limits(n, level, df := weight + n - 2)
@@ -223,8 +223,12 @@ def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
     """Return the deviates that chance exceeds for sets of 1, 2, … runs, allowing for all sets of all sizes."""
-    most = _ODD * n // 8
+    most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
+
+
+def _most_odd(n: int) -> int:
+    return min(_ODD[0] * n // 8, _ODD[1])
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> Iterator[_Found]:

@@ -97,6 +97,12 @@ def test_a_quiet_history_has_no_changes() -> None:
     assert sum(bool(find_changes([each.measurements for each in known.runs])[0]) for known in histories) <= 1
 
 
+def test_two_bands_of_runs_are_no_odd_runs() -> None:
+    """Single runs are odd, not four in ten."""
+    banded = [made_run(day, dict.fromkeys(BOTH, 1.2 if day % 5 in {1, 3} else 1.0), sd=0.01) for day in range(60)]
+    assert not find_changes(banded)[0]
+
+
 def test_growth_across_periods_is_seen() -> None:
     """Four accepted steps of 5 % each are together more than 20 %."""
     factors = [1.05 ** (day // 10) for day in range(50)]
