@@ -110,7 +110,6 @@ TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
 DAY_MS: Final = 86_400_000.0
 """An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
 _GIVEN: Final = "execution_time_ms"
-_INTENDED: Final = "intended_start"
 _FEW: Final = 12
 """Largest number of distinct codes that are found faster by search than by a sort."""
 
@@ -160,7 +159,7 @@ class Columns:
 
     def floats(self, name: str) -> Floats:
         """Return a column of numbers, NaN for null."""
-        if name == _INTENDED and self.vocabulary.imported:
+        if name == "intended_start" and self.vocabulary.imported:
             name = "start"
         if name not in self._floats:
             self._floats[name] = self._numbers(name)
@@ -234,16 +233,13 @@ class Rows:
         return self._chosen(self.columns.order)
 
     def floats(self, name: str) -> Floats:
-        """Return a column of numbers, NaN for null. The array is shared: do not write to it."""
+        """Return a column of numbers, NaN for null or an impossible executionTime. The array is shared."""
         if name not in self._floats:
-            self._floats[name] = self.execution_believed if name == _GIVEN else self._chosen(self.columns.floats(name))
+            found = self._chosen(self.columns.floats(name))
+            if name == _GIVEN and (wrong := (found < 0) | (found > DAY_MS)).any():
+                found = np.where(wrong, np.nan, found)
+            self._floats[name] = found
         return self._floats[name]
-
-    @property
-    def execution_believed(self) -> Floats:
-        """Each possible executionTime, in ms; NaN for an impossible value."""
-        given = self.execution_given
-        return given if not (wrong := (given < 0) | (given > DAY_MS)).any() else np.where(wrong, np.nan, given)
 
     @cached_property
     def execution_given(self) -> Floats:

@@ -253,7 +253,6 @@ class RequestsInTime:
         """Return the requests that entries sent during their own stages, by the names of their counts."""
         counts = np.moveaxis(self._counts, -1, 1)[self._on(planned)].sum(axis=0)
         return {
-            "requests.retrieves": int(counts[0, _RETRIEVE]),
             "requests.polls": int(counts[0, _POLL]),
             "requests.sent": int(counts[0].sum()),
             "requests.accepted": int(counts[1].sum()),

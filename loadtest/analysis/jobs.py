@@ -19,7 +19,6 @@ JOBS: Final = 5_000_000
 """Maximum number of jobs tracked: the first."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
-_SUBMIT: Final = KINDS.index(RequestKind.SUBMIT)
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
 """Observations of a job, as bits."""
 _COLUMNS: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, JobState.PENDING: np.float64}
@@ -76,7 +75,7 @@ class JobTracker:
         completed, failed = (
             state == code for code in self._vocabulary.codes("job_state", [JobState.COMPLETED, JobState.FAILED])
         )
-        ended, submit = completed | failed, kind == _SUBMIT
+        ended, submit = completed | failed, kind == KINDS.index(RequestKind.SUBMIT)
         pending, accepted = ~ended & ~gone & ~submit, submit & ~gone
         self._submitted += int(np.count_nonzero(accepted))
         self._parts.append(

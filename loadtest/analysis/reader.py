@@ -18,7 +18,6 @@ from loadtest.record.samples import read_batches
 
 _ROWS: Final = 16 * 1024
 _MOST_ENTRIES: Final = 32
-_EXECUTION: Final = "execution_time_ms"
 LATEST_NS: Final = 2.0**53
 """104 days from the epoch; float64 cannot represent later times to the ns."""
 _TIMES: Final = (
@@ -43,12 +42,13 @@ class Chunk:
         """Rows with meaningless words or numbers, by the reason, which continues "a row that"."""
         rows, row = self.everything, self.everything.words("row")
         outcome, kind = rows.words("outcome"), rows.words("kind")
+        finite = self.columns.finite("connect_ms") & self.columns.finite("execution_time_ms")
         checks = {
             "is neither an operation nor a request": (row != OPERATION) & (row != REQUEST),
             "has no known outcome": (outcome < 0) | (outcome >= len(OUTCOMES)),
             "is a request of no known kind": (row == REQUEST) & ((kind < 0) | (kind >= len(KINDS))),
             "has a time more than 104 days from the epoch": self._late(rows),
-            "has a time that is not a number": ~(self.columns.finite("connect_ms") & self.columns.finite(_EXECUTION)),
+            "has a time that is not a number": ~finite,
             "is of an arrival that was never due": self._never_due(rows),
         }
         return {what: wrong for what, wrong in checks.items() if wrong.any()}

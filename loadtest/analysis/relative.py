@@ -274,10 +274,8 @@ def judge_any(
             return judged(judgement="inconclusive", value=here.value, base=there.value, n=here.n, why=why)
     against_zero = replace(threshold, value=0.0)
     judgement = judge(against_zero, _bounds(here, there, threshold.value))
-    sides_at = [record.stages(traffic=each.traffic, stage=each.stage) for each in (base, threshold)]
-    found = difference(
-        threshold.metric, record.info, values, (sides_at[0], sides_at[1]), whole=False, factor=threshold.value
-    )
+    stages = [record.stages(traffic=each.traffic, stage=each.stage) for each in (base, threshold)]
+    found = difference(threshold.metric, record.info, values, stages, whole=False, factor=threshold.value)
     interval = None if found is None else found.interval
     finite = interval if interval is not None and all(map(math.isfinite, interval)) else None
     marginal = judgement != "inconclusive" and interval is not None and judge(against_zero, interval) != judgement

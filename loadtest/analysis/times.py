@@ -141,7 +141,8 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 
 NOT_FOUND: Final = "not_found"
 """Response times of operations that are ok because of a 404, deliberate mistakes included."""
-_WAITED: Final = "waited"
+WAITED: Final = "waited"
+"""Of ok operations, response time − service time of the answered request: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
 """Of jobs: the error due to the last polling interval is the difference to ``time_to_result_ms``."""
 _OF_OPERATIONS: Final = {
@@ -151,7 +152,7 @@ _OF_OPERATIONS: Final = {
     "execution_time_ms": _Time(lambda rows: rows.floats("execution_time_ms"), _answered),
     "overhead_ms": _Time(overhead, _answered),
     NOT_FOUND: _Time(response_time, lambda rows: rows.ok.where(rows.ok.floats("status") == _NOT_FOUND)),
-    _WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
+    WAITED: _Time(lambda rows: response_time(rows) - submit_time(rows), _ended),
 }
 _OF_JOBS: Final = {
     "submit_ms": _Time(submit_time, _answered),
@@ -186,11 +187,6 @@ class TimeDistributions:
 
     def __getitem__(self, name: str) -> Distributions:
         return self._by_name[name]
-
-    @property
-    def waited(self) -> Distributions:
-        """Of ok operations, response time − service time of the answered request: lag, retries and polls."""
-        return self[_WAITED]
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:

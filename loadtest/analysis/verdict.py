@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import inf
 from operator import attrgetter
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple
 
 from loadtest.analysis.intervals import TIME_OUTS, MetricInterval, find_interval
 from loadtest.analysis.metrics import RunFigures
@@ -269,10 +269,6 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
 
 
 VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass", "not judged", "imported"]
-
-EXIT_CODES: Final[dict[VerdictWord, ExitCode]] = {
-    word: ExitCode.__members__.get(word.upper(), ExitCode.PASS) for word in get_args(VerdictWord)
-}
 """In order of precedence."""
 
 
@@ -322,7 +318,7 @@ def decide(info: RunInfo, checks: list[ValidityCheck], judged: list[Judged]) -> 
     """Return the verdict by precedence: a run with a bottlenecked generator neither passes nor fails."""
     word, statement, reasons = _decide(info, checks, judged)
     interrupted = info.end == "interrupted"
-    code = ExitCode.INTERRUPTED if interrupted else EXIT_CODES[word]
+    code = ExitCode.INTERRUPTED if interrupted else ExitCode.__members__.get(word.upper(), ExitCode.PASS)
     return Verdict(word, statement, tuple(reasons), code, interrupted)
 
 

@@ -64,10 +64,6 @@ class Felt(Result, frozen=True, kw_only=True):
     errors_otherwise: tuple[int, int]
     more_errors: bool
 
-    @property
-    def anything(self) -> bool:
-        return bool(self.slower) or self.more_errors
-
 
 def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
     """Return a party's effect on times and errors; None if there is no other time to compare with."""
@@ -192,7 +188,8 @@ def _parties(
             more_often((during[0], during[2]), (apart[0], apart[2])) if wrong is not None and apart[0] else None
         )
         others = _felt_by_others(sent, party == each)
-        known = [one for one in (rejections, None if others is None else others.anything) if one is not None]
+        known = [] if rejections is None else [rejections]
+        known += [] if others is None else [bool(others.slower) or others.more_errors]
         found.append(
             Interference(
                 kind=kind,

@@ -237,7 +237,7 @@ def _look(
         inference=inferred,
         fit=None if expectation.why_not is not None else fit,
         accepted=accepted,
-        retry_after=retry_after(requests, codes, record.sent.retry_after, unix_s, record.clock),
+        retry_after=retry_after(requests, codes, record.vocabulary.words["retry_after"], unix_s, record.clock),
         headers=rate_headers(requests, headers),
         recovery=recovery(requests),
     )

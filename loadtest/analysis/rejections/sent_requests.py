@@ -68,10 +68,6 @@ class SentRequests:
         self._keep_headers(rows)
         self._kept += len(rows)
 
-    @property
-    def retry_after(self) -> list[str]:
-        return self._vocabulary.words["retry_after"]
-
     def rate_headers(self) -> tuple[Ints, list[str]]:
         """Return places in ``frame()`` and these responses' rate-limit headers: lines of ``name: value``."""
         places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
@@ -83,7 +79,7 @@ class SentRequests:
         Columns: ``start``, ``end`` (ns), ``status``, ``key_index``, ``parent_arrival``, ``execution_time_ms`` (floats,
         NaN for null); ``outcome`` (a place in ``OUTCOMES``);
         ``traffic``, ``mistake``, ``error_code``, ``kind``, ``limit`` (categories); ``stage_index`` (-1 for the set-up),
-        ``in_figures``; ``retry_after`` (a place in ``retry_after``, -1 for none).
+        ``in_figures``; ``retry_after`` (a place in the vocabulary, -1 for none).
         """
         columns: dict[str, Any] = {name: column[: self._kept] for name, column in self._columns.items()}
         words = {name: self._vocabulary.words[name] for name in ("traffic", "mistake", "error_code")}

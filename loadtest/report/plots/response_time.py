@@ -12,6 +12,7 @@ from loadtest import words
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.timelines import Heat, Responses
+from loadtest.analysis.times import WAITED
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.deciding import StagePart, deciding, stage_parts
@@ -120,7 +121,7 @@ def _service_title(findings: Findings) -> str:
     """Return each operation's wait beyond its own request, since medians cannot be subtracted."""
     record, waits = findings.record, {}
     for name, plan in record.info.traffic.items():
-        waited = record.times.waited.get(record.stage_indices(record.stages(traffic=name)))
+        waited = record.time(WAITED, record.stages(traffic=name))
         if plan.operation not in POLLED_OPERATIONS and interval_ranks(waited.n, 0.5) is not None:
             waits[name] = waited
     if not waits:
