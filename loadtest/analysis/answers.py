@@ -21,7 +21,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure
 from loadtest.errors import RecordError
 from loadtest.metrics import METRICS
-from loadtest.record.effective_scenario import WrittenComparison, written_comparisons
+from loadtest.record.effective_scenario import WrittenComparison, written
 from loadtest.record.run_info import RunInfo
 from loadtest.stats.differences import Difference, estimate, figure_of
 from loadtest.units import Unit
@@ -136,7 +136,7 @@ def comparisons_of(info: RunInfo) -> list[WrittenComparison]:
     Raises:
         RecordError: if the record holds no valid list of comparisons, or a comparison names an unknown entry or stage.
     """
-    found = written_comparisons(info)
+    found = written(info, WrittenComparison)
     for each in found:
         names = each.entries or [each.entry or ""]
         unknown = [name for name in names if name not in info.traffic]
@@ -167,17 +167,17 @@ class _Maker:
     written: WrittenComparison
 
     def answer(self) -> ComparisonAnswer:
-        written = self.written
-        effect = written.entries is None
-        names = (written.stages if effect else written.entries) or []
+        asked = self.written
+        effect = asked.entries is None
+        names = (asked.stages if effect else asked.entries) or []
         pairs = [(names[0], name) for name in names[1:]] if effect else list(combinations(names, 2))
-        family = len(pairs) * (len(written.by) if effect else 1)
+        family = len(pairs) * (len(asked.by) if effect else 1)
         confidence = 1 - _ERROR / family
-        differences = [self._difference(metric, *pair, confidence) for metric in written.by for pair in pairs]
+        differences = [self._difference(metric, *pair, confidence) for metric in asked.by for pair in pairs]
         found = ComparisonAnswer(
             kind="effect" if effect else "alternatives",
-            entry=written.entry,
-            by=written.by,
+            entry=asked.entry,
+            by=asked.by,
             confidence=confidence,
             sides=[self._side(name) for name in names],
             differences=differences,

@@ -23,7 +23,7 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.validity import ValidityCheck
 from loadtest.errors import ExitCode, RecordError
 from loadtest.metrics import METRICS, PERCENTILES, SUMMARIES, field_of
-from loadtest.record.effective_scenario import UNEXPECTED_ERRORS, written_thresholds
+from loadtest.record.effective_scenario import UNEXPECTED_ERRORS, WrittenThreshold, written
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Judgement, Threshold, judge, parse_threshold, scope_of
 from loadtest.units import Unit, parse_share
@@ -83,7 +83,7 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
         parse_threshold(
             each.require, traffic=each.traffic, operation=each.operation, stage=each.stage, confident=each.confident
         )
-        for each in written_thresholds(info)
+        for each in written(info, WrittenThreshold)
     ]
 
 
@@ -93,9 +93,9 @@ def unexpected_errors(info: RunInfo) -> float | None:
     Raises:
         RecordError: if it is not a share.
     """
-    written = info.scenario.effective.get("unexpected_errors", UNEXPECTED_ERRORS)
+    allowed = info.scenario.effective.get("unexpected_errors", UNEXPECTED_ERRORS)
     try:
-        return None if written is False or written is None else parse_share(written)
+        return None if allowed is False or allowed is None else parse_share(allowed)
     except ValueError as error:
         raise RecordError(f"run.json is damaged: {error} - of `$.scenario.effective.unexpected_errors`") from error
 
@@ -379,7 +379,7 @@ def amount(one: Judged) -> str:
 def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
     """Return the notes that the scenario gives for the thresholds that failed, a line each."""
     failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
-    pairs = zip(written_thresholds(info), thresholds_of(info), strict=True)
+    pairs = zip(written(info, WrittenThreshold), thresholds_of(info), strict=True)
     found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]
     return [line for note in found for line in note.splitlines()]
 

@@ -131,28 +131,16 @@ def _spaced(duration: str) -> str:
     return re.sub(r"(?<=\d)(?=[a-z])", "\u00a0", duration)
 
 
-def written_thresholds(info: RunInfo) -> list[WrittenThreshold]:
-    """Return the thresholds of the effective scenario.
-
-    Raises:
-        RecordError: if they are not a list of thresholds.
-    """
-    return _listed(info, "threshold", WrittenThreshold)
-
-
-def written_comparisons(info: RunInfo) -> list[WrittenComparison]:
-    """Return the comparisons of the effective scenario.
-
-    Raises:
-        RecordError: if they are not a list of comparisons.
-    """
-    return _listed(info, "compare", WrittenComparison)
-
-
 _Written = TypeVar("_Written", WrittenThreshold, WrittenComparison)
 
 
-def _listed(info: RunInfo, key: str, kind: type[_Written]) -> list[_Written]:
+def written(info: RunInfo, kind: type[_Written]) -> list[_Written]:
+    """Return the thresholds or the comparisons of the effective scenario.
+
+    Raises:
+        RecordError: if they are damaged.
+    """
+    key = "threshold" if kind is WrittenThreshold else "compare"
     try:
         return msgspec.convert(info.scenario.effective.get(key, []), list[kind])  # type: ignore[valid-type] # mypy rejects a variable as a type
     except msgspec.ValidationError as error:
