@@ -80,24 +80,12 @@ class CpuLoop:
         )
 
 
-class Pauses:
-    """Counts pauses that are long enough, and adds them up."""
-
-    def __init__(self, from_ns: int) -> None:
-        self._from_ns = from_ns
-        self._count = self._longest = self._total = 0
-
-    def add(self, pause_ns: int) -> None:
-        if pause_ns >= self._from_ns:
-            self._count += 1
-            self._total += pause_ns
-            self._longest = max(self._longest, pause_ns)
-
-    @property
-    def info(self) -> PauseInfo:
-        return PauseInfo(
-            count=self._count, longest_ms=round(self._longest / 1e6, 3), total_ms=round(self._total / 1e6, 3)
-        )
+def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
+    """Count a pause that is long enough."""
+    if pause_ns >= from_ns:
+        pauses.count += 1
+        pauses.total_ms = round(pauses.total_ms + pause_ns / 1e6, 3)
+        pauses.longest_ms = max(pauses.longest_ms, round(pause_ns / 1e6, 3))
 
 
 class Health:
@@ -112,8 +100,7 @@ class Health:
         self._worker = worker
         self._clock = clock
         self._process = psutil.Process()
-        self._stalls = Pauses(STALL_NS)
-        self._collections = Pauses(LONG_COLLECTION_NS)
+        self._stalls, self._collections = PauseInfo(), PauseInfo()
         self._epoch_ns = self._since = self._due = self._next_cpu = self._collecting_since = 0
         self._loop = CpuLoop()
         self._final: GeneratorInfo | None = None
@@ -137,7 +124,7 @@ class Health:
         self._watch = None
         gc.callbacks.remove(self._collected)
         # A stall may last until now.
-        self._stalls.add(self._clock() - self._due)
+        note_pause(self._stalls, self._clock() - self._due, STALL_NS)
         self._final = self.figures()
 
     def figures(self) -> GeneratorInfo:
@@ -147,8 +134,8 @@ class Health:
         return GeneratorInfo(
             worker=self._worker,
             watched_s=round((now - self._since) / 1e9, 3) if self._since else 0.0,
-            stalls=self._stalls.info,
-            collections=self._collections.info,
+            stalls=self._stalls,
+            collections=self._collections,
             cpu_loop=self._loop.info,
             pools={name: pool.figures(now) for name, pool in self._pools.items()},
         )
@@ -158,7 +145,7 @@ class Health:
             self._due = self._clock() + WAKE_INTERVAL_NS
             gevent.sleep(WAKE_INTERVAL_NS / 1e9)
             now = self._clock()
-            self._stalls.add(now - self._due)
+            note_pause(self._stalls, now - self._due, STALL_NS)
             if now >= self._next_cpu:
                 self._next_cpu = max(self._next_cpu + _CPU_INTERVAL_NS, now + _CPU_INTERVAL_NS // 2)
                 self.cpu.append(
@@ -175,4 +162,4 @@ class Health:
         if phase == "start":
             self._collecting_since = self._clock()
         elif self._collecting_since:
-            self._collections.add(self._clock() - self._collecting_since)
+            note_pause(self._collections, self._clock() - self._collecting_since, LONG_COLLECTION_NS)

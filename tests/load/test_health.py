@@ -8,8 +8,9 @@ import pytest
 
 from loadtest.analysis import load_record
 from loadtest.analysis.findings import Findings, find
-from loadtest.load.health import CpuLoop, Health, Pauses
+from loadtest.load.health import CpuLoop, Health, note_pause
 from loadtest.record.progress import Progress, decode_progress
+from loadtest.record.run_info import PauseInfo
 
 CLASSES = """
 import gc
@@ -119,10 +120,10 @@ def test_workers_that_fall_behind_say_so_while_the_run_goes_on(offer: Any, open_
 
 def test_pauses_that_are_too_short_do_not_count() -> None:
     """Counted from the threshold on; the longest and the sum are of those alone."""
-    pauses = Pauses(50_000_000)
+    pauses = PauseInfo()
     for ms in (49, 50, 10, 70):
-        pauses.add(ms * 1_000_000)
-    assert (pauses.info.count, pauses.info.longest_ms, pauses.info.total_ms) == (2, 70, 120)
+        note_pause(pauses, ms * 1_000_000, 50_000_000)
+    assert (pauses.count, pauses.longest_ms, pauses.total_ms) == (2, 70, 120)
 
 
 def test_a_watch_that_wakes_late_notes_a_stall() -> None:
