@@ -48,7 +48,8 @@ class CircuitBreakers:
         directory: Path,
         thresholds: "list[LiveThreshold]",
     ) -> None:
-        self._settings = settings
+        # Read for each request: attributes of pydantic's models are slow.
+        self._most_pending, self._auth, self._share = settings.pending_jobs, settings.auth, settings.server_errors
         self._pending = pending
         self._expected = expected
         self._stop_file = directory / settings.stop_file
@@ -60,15 +61,28 @@ class CircuitBreakers:
         """Add a request; return a reason to end the run, or None."""
         if sample.job_id is not None:
             self._pending.see(sample)
-        if len(self._pending) > self._settings.pending_jobs:
-            return f"more than {self._settings.pending_jobs:,} jobs were pending at once (breakers.pending_jobs)"
-        if sample.status is None:
+        if len(self._pending) > self._most_pending:
+            return f"more than {self._most_pending:,} jobs were pending at once (breakers.pending_jobs)"
+        if (status := sample.status) is None:
             # Validity and thresholds judge a server that does not answer.
             return None
-        expected = sample.outcome == Outcome.OK or sample.status in self._expected.get(sample.traffic, {}).get(
+        expected = sample.outcome == Outcome.OK or status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
         )
-        return self._auth(sample.status, expected=expected) or self._server_errors(sample.status, expected=expected)
+        self._recent.append(status >= 500 and not expected)
+        if status not in {401, 403}:
+            self._refused = 0
+        elif not expected:
+            self._refused += 1
+            if self._auth and self._refused >= AUTH_IN_A_ROW:
+                return f"{self._refused} answers in a row refused the key (last: {status}); check WORKFLOW_API_KEYS"
+        errors, share = self._recent.count(True), self._share
+        if share is None or len(self._recent) < RECENT or errors <= share * RECENT + 1e-9:
+            return None
+        return (
+            f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
+            "of breakers.server_errors"
+        )
 
     def check(self, elapsed_s: float) -> str | None:
         """Check the stop file and thresholds; return a reason to end the run, or None."""
@@ -78,26 +92,6 @@ class CircuitBreakers:
             if (value := threshold.broken(elapsed_s)) is not None:
                 return f"a threshold with abort = true failed: {threshold.text}, but it was {value}"
         return None
-
-    def _auth(self, status: int, *, expected: bool) -> str | None:
-        if status not in {401, 403}:
-            self._refused = 0
-        elif not expected:
-            self._refused += 1
-            if self._settings.auth and self._refused >= AUTH_IN_A_ROW:
-                return f"{self._refused} answers in a row refused the key (last: {status}); check WORKFLOW_API_KEYS"
-        return None
-
-    def _server_errors(self, status: int, *, expected: bool) -> str | None:
-        share = self._settings.server_errors
-        self._recent.append(status >= 500 and not expected)
-        errors = sum(self._recent)
-        if share is None or len(self._recent) < RECENT or errors <= share * RECENT + 1e-9:
-            return None
-        return (
-            f"{errors} of the last {RECENT} answers were 5xx (the last with {status}), more than the {share * 100:g} % "
-            "of breakers.server_errors"
-        )
 
 
 class LiveThreshold:

@@ -216,7 +216,7 @@ class Dispatcher:
         partition, live = self._partition, self._live
         schedules = self._schedules if stride.step else ()
         by_entry = [schedule.share(stride.place, stride.step, stride.from_ns) for schedule in schedules]
-        arrivals = heapq.merge(*by_entry, key=attrgetter("intended_ns"))
+        arrivals = by_entry[0] if len(by_entry) == 1 else heapq.merge(*by_entry, key=attrgetter("intended_ns"))
         following = next(arrivals, None)
         latest = deque([-_GRAIN_NS * _DENSE], _DENSE)
 
