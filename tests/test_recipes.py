@@ -220,6 +220,7 @@ CHECKS = (
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(1800)  # some forty commands
 def test_what_recipes_promise_is_so(followed: Followed) -> None:
     """One copy, and one test: following them all takes a quarter of a minute."""
     for check in CHECKS:

@@ -20,7 +20,6 @@ from loadtest.reference_settings import Recode, ServerConfig, Setting, settings_
 from loadtest.units import Limit, parse_limit
 from loadtest.words import nearest
 
-_Command = TypeVar("_Command", bound=Callable[..., Any])
 _Read = TypeVar("_Read")
 
 
@@ -34,21 +33,14 @@ class _Number(click.FloatRange):
         return number
 
 
-def server_options(command: _Command) -> _Command:
-    """Add an option for each setting of a server to a click command."""
-    for setting in reversed(settings_of(ServerConfig)):
-        command = _option(setting)(command)
-    return command
-
-
-def _option(setting: Setting) -> Callable[[_Command], _Command]:
-    about, default, names = setting.about, setting.default, (setting.option, setting.name)
+def _option(setting: Setting) -> click.Option:
+    about, default, names = setting.about, setting.default, [setting.option, setting.name]
     help_text = about.meaning.removesuffix(".") + (", in seconds." if about.seconds else ".")
     if about.form:
-        return click.option(*names, multiple=True, metavar=about.form, help=f"{help_text} Repeatable.")
+        return click.Option(names, multiple=True, metavar=about.form, help=f"{help_text} Repeatable.")
     if setting.type is bool:
-        return click.option(*names, is_flag=True, help=help_text)
-    return click.option(*names, type=_type(setting), default=default, show_default=default is not None, help=help_text)
+        return click.Option(names, is_flag=True, help=help_text)
+    return click.Option(names, type=_type(setting), default=default, show_default=default is not None, help=help_text)
 
 
 def _type(setting: Setting) -> Any:
@@ -61,8 +53,7 @@ def _type(setting: Setting) -> Any:
     return str if kind is str else click.IntRange(low, high)
 
 
-@click.command("serve")
-@server_options
+@click.command("serve", params=[_option(setting) for setting in settings_of(ServerConfig)])
 @click.option("--exit-with-parent", is_flag=True, help="Stop at the end of standard input.")
 def command(exit_with_parent: bool, **options: Any) -> None:
     """Serve the reference Workflow API on this machine.

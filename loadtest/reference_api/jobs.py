@@ -18,7 +18,7 @@ import msgspec
 
 from loadtest.contract import JobState
 from loadtest.reference_api.http.messages import encode
-from loadtest.reference_api.workflows.execution import INTERNAL, Call, ExecutionOutcome, Workflow, execute
+from loadtest.reference_api.workflows.execution import INTERNAL, Call, Execution, ExecutionOutcome, Workflow
 from loadtest.reference_settings import PendingTime
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class WorkHooks:
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
         """Execute a job; None if it never ends, which frees its worker."""
-        return execute(job.workflow, job.call)
+        return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:
         """Return the response to a retrieval, to replace ``answer``; ``ended`` is whether the job has ended."""

@@ -4,12 +4,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from plugins import warm
+from plugins import warm, workers
 from plugins.processes import PATIENCE, clean_environment
 from plugins.records import RunDirectory
 
@@ -124,6 +124,15 @@ class Offering:
             )
         self.runs.append(Run(directory, process))
         return self.runs[-1]
+
+    @staticmethod
+    def undisturbed(make: Callable[[], Run]) -> Run:
+        """Make a run on workers; again, in the end without other tests, if one was too busy to report."""
+        for _ in range(2):
+            if "is lost" not in (run := make().wait()).log:
+                return run
+        with workers.alone():
+            return make().wait()
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from plugins.processes import until_async
 
 from loadtest.reference_api import WorkflowFailedError, cancelled
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, Threads, Workflow, execute
+from loadtest.reference_api.workflows.execution import Execution, ExecutionOutcome, Threads, Workflow
 
 
 class Size(msgspec.Struct):
@@ -31,7 +31,7 @@ def ended(function: Any) -> ExecutionOutcome:
     async def run() -> ExecutionOutcome:
         threads = Threads(1)
         workflow = make(function, threads)
-        outcome = await execute(workflow, workflow.call({}))
+        outcome = await Execution(workflow, workflow.call({})).run()
         assert await threads.close() == 0
         return outcome
 
@@ -159,7 +159,7 @@ def test_execution_time_is_the_functions_own() -> None:
         threads = Threads(1)
         workflow = make(nap, threads)
         start = time.perf_counter()
-        outcomes = await asyncio.gather(*(execute(workflow, workflow.call({})) for _ in range(5)))
+        outcomes = await asyncio.gather(*(Execution(workflow, workflow.call({})).run() for _ in range(5)))
         passed = time.perf_counter() - start
         await threads.close()
         return outcomes, passed * 1000

@@ -15,7 +15,7 @@ from loadtest.faults import AnyFault, kinds
 from loadtest.reference_api.faults.active_faults import ActiveFaults
 from loadtest.reference_api.http.messages import encode
 from loadtest.reference_api.jobs import Execute, Job, WorkHooks
-from loadtest.reference_api.workflows.execution import ExecutionOutcome, execute, pause
+from loadtest.reference_api.workflows.execution import Execution, ExecutionOutcome, pause
 
 _MOST: Final = 200_000
 """Maximum number of jobs whose faults are remembered; the oldest are dropped first."""
@@ -112,7 +112,7 @@ class WorkFaults(WorkHooks):
         try:
             if any(isinstance(fault, kinds.NeverFinish) for fault in faults):
                 return None
-            return await self._execute(key, execute(job.workflow, job.call), faults)
+            return await self._execute(key, Execution(job.workflow, job.call).run(), faults)
         finally:
             if job.id in self._counted:
                 self._counted.discard(job.id)

@@ -232,11 +232,6 @@ class Execution:
         return ExecutionOutcome(None, INTERNAL, milliseconds, internal=True)
 
 
-async def execute(workflow: Workflow, call: Call) -> ExecutionOutcome:
-    """Run ``workflow`` with a bound call; its failure is an outcome, not an exception."""
-    return await Execution(workflow, call).run()
-
-
 def _written(result: Any, milliseconds: float) -> ExecutionOutcome:
     try:
         written = encode(result)

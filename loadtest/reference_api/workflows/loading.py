@@ -11,7 +11,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -183,9 +183,7 @@ def _built_in_binder(workflow: str, *, ignore_unknown: bool) -> Callable[[dict[s
         except msgspec.ValidationError as error:
             raise _mismatch(workflow, **explain(error, "parameters")) from None
         if isinstance(argument, msgspec.Struct) and not ignore_unknown:
-            for name in given:
-                if name not in argument.__struct_fields__ and name not in defaults:
-                    raise _mismatch(workflow, f"parameters.{name}", f"Object contains unknown field `{name}`")
+            _check_known(workflow, given, (*argument.__struct_fields__, *defaults))
         return partial(function, argument)
 
     return bind
@@ -211,14 +209,19 @@ def _binder(
         if missing := required - given.keys():
             name = min(missing)
             raise _mismatch(workflow, f"parameters.{name}", f"Object missing required field `{name}`")
-        if not any_name and (unknown := given.keys() - known):
-            if not ignore_unknown:
-                name = min(unknown)
-                raise _mismatch(workflow, f"parameters.{name}", f"Object contains unknown field `{name}`")
+        if ignore_unknown and not any_name:
             given = {name: value for name, value in given.items() if name in known}
+        elif not any_name:
+            _check_known(workflow, given, known)
         return partial(function, **given)
 
     return bind
+
+
+def _check_known(workflow: str, given: dict[str, Any], known: Collection[str]) -> None:
+    for name in given:
+        if name not in known:
+            raise _mismatch(workflow, f"parameters.{name}", f"Object contains unknown field `{name}`")
 
 
 def _mismatch(workflow: str, field: str, problem: str) -> ApiError:

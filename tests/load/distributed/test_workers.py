@@ -88,9 +88,13 @@ def test_any_number_of_workers_sends_the_same(offer: Any, open_api: Any) -> None
     """With one seed, one process, and 1 and 3 workers offer the same arrivals at the same intended starts."""
     known: set[tuple[Any, ...]] | None = None
     # At once, since most of each is its begin.
-    runs = {number: offer(mix(offer), open_api.url, "--processes", str(number)) for number in (0, 1, 3)}
-    for number, run in runs.items():
-        run.wait()
+    begun = {number: [offer(mix(offer), open_api.url, "--processes", str(number))] for number in (0, 1, 3)}
+    for number, first in begun.items():
+
+        def make(number: int = number, first: list[Any] = first) -> Any:
+            return first.pop() if first else offer(mix(offer), open_api.url, "--processes", str(number))
+
+        run = offer.undisturbed(make)
         outcomes = run.check_conservation()
         assert outcomes == {"ok": outcomes.total()}
         sent = {
@@ -258,7 +262,7 @@ def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, ser
     asking = offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2")
     target = serve(*NO_LIMITS, "--fault", "duplicate-result,what=id,probability=30%")
     text = offer.scenario(offer.entry("jobs", "async_run", "40/s", "2s", 'polling = { interval = "50ms" }'))
-    doubled = offer(text, target.url, "--processes", "2").wait()
+    doubled = offer.undisturbed(lambda: offer(text, target.url, "--processes", "2"))
 
     outcomes = doubled.check_conservation()
     submits = [row for row in doubled.requests if row["kind"] == "submit"]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from plugins.processes import PATIENCE
 
 from loadtest.load.http import exchange as wires
 from loadtest.load.http.connection import Address
@@ -344,7 +345,7 @@ def test_a_large_request_is_sent_whole(peer: Peers) -> None:
     server = peer(keep_answering(OK))
     body = bytes(8 * 2**20)
     wire = HttpConnection(Address("127.0.0.1", server.port))
-    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(20.0))
+    exchange = wire.exchange(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body, Timeouts(PATIENCE))
     wire.close()
     assert exchange.failure is None
     assert server.requests[0].endswith(body)
