@@ -44,11 +44,10 @@ from loadtest.analysis.validity import Generator, ValidityCheck, check, generato
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
 from loadtest.record import run_directory
-from loadtest.record.figures import SlowOperation
+from loadtest.record.figures import FILE_NAME, SlowOperation
 
 SCHEMA_VERSION: Final = 1
 TITLE: Final = "metrics.json of a workflow-loadtest run"
-FILE_NAME: Final = "metrics.json"
 _OF_REPLAY: Final = ("agreement", "agreement_as_sent", "reordered", "why_not")
 
 

@@ -9,7 +9,7 @@ from loadtest.errors import InputError, RecordError
 from loadtest.program import mention
 
 _T = TypeVar("_T")
-_FILE_NAME: Final = "metrics.json"
+FILE_NAME: Final = "metrics.json"
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -192,7 +192,7 @@ def read_slowest(directory: Path) -> dict[str, list[SlowOperation]]:
 
 
 def _read(directory: Path, kind: type[_T]) -> _T:
-    path = directory / _FILE_NAME
+    path = directory / FILE_NAME
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:

@@ -38,7 +38,6 @@ class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
     """Operations that have not ended, including those that wait for a user."""
     ok: int
     throttled: int
-    """Ended with 429."""
     failed: int
     timed_out: int
     p95_ms: float | None
@@ -54,7 +53,6 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
     """Since the epoch."""
     total_s: float
     entries: dict[str, EntryProgress]
-    """By traffic entry."""
     bottleneck: str = ""
     """Why the load generator cannot keep up, and what to do; empty while it can."""
 

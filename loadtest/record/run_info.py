@@ -68,11 +68,9 @@ class CpuLoopInfo(msgspec.Struct, kw_only=True):
     """Duration of a fixed loop, timed once a second: it depends on the machine's speed, not on the service."""
 
     n: int = 0
-    """Number of timings during the run."""
     before_ms: float | None = None
     """Median of some timings just before the epoch, without load."""
     p50_ms: float | None = None
-    """Median during the run."""
     se: float | None = None
     """Standard error of the logarithm of that median, from parts of the run; null if there are too few."""
 
@@ -299,7 +297,6 @@ class PreflightCheck(msgspec.Struct, kw_only=True):
     words: str
     """The finding, without secrets."""
     remedy: str = ""
-    """The next step, if the check failed."""
 
 
 class Preflight(msgspec.Struct, kw_only=True):
