@@ -240,8 +240,8 @@ class RequestsInTime:
     def used(self, kinds: list[int], begin_s: float, end_s: float) -> "StretchUse":
         """Return the requests of some kinds in the stretches that begin within a time."""
         on = (self._edges[:-1] >= begin_s) & (self._edges[:-1] < end_s)
-        sent, _, throttled = self._counts[:, :, kinds][..., on].sum(axis=(0, 2, 3)).tolist()
-        by_key = self._by_key[:, :, kinds][..., on].sum(axis=(2, 3))
+        sent, _, throttled = self._counts[..., on][:, :, kinds].sum(axis=(0, 2, 3)).tolist()
+        by_key = self._by_key[..., on][:, :, kinds].sum(axis=(2, 3))
         return StretchUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
 
     def retrievals(self, planned: Sequence[StageKey]) -> int:
