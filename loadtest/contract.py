@@ -86,10 +86,8 @@ class Request:
     """The documentation's description of a kind of request.
 
     Attributes:
-        method: the HTTP method.
         path: the path; a trailing slash is followed by a job id.
         success: the status of a successful response.
-        limit: the limit that the request consumes.
         executes: whether the request makes the target execute a workflow.
     """
 

@@ -55,12 +55,7 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
 
 
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of one side of a comparison: ``HEAD_WORKFLOW_API_KEYS`` replaces ``WORKFLOW_API_KEYS``.
-
-    Args:
-        side: ``base`` or ``head``.
-        environ: the whole environment; variables with the side's prefix win.
-    """
+    """Return the environment of a side (``base``, ``head``), whose own variables (``HEAD_WORKFLOW_API_KEYS``) win."""
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     return {**environ, **own}

@@ -23,8 +23,7 @@ DEFAULT_PORT: Final = 8000
 def program(*, elsewhere: bool = False) -> str:
     """Return ``loadtest`` if the shell finds this installation under that name, else the path of its script.
 
-    Args:
-        elsewhere: whether the command must work in another folder, so that the path may not be relative.
+    ``elsewhere``: the command must work in another folder, so that the path may not be relative.
     """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
@@ -54,9 +53,7 @@ def complain(message: object) -> None:
 def command_line(*words: object, **options: object) -> str:
     """Return a command that begins with ``loadtest``, with the options that have a value, quoted for a shell.
 
-    Args:
-        words: verb and arguments.
-        options: by their names with underscores; a tuple repeats its option, True is a flag.
+    ``options`` have underscores in their names; a tuple repeats its option, True is a flag.
     """
     parts = [_NAME, *map(str, words)]
     for name, value in options.items():

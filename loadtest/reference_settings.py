@@ -36,8 +36,6 @@ class About(NamedTuple):
 
     Attributes:
         meaning: one sentence, for help texts and editors.
-        least: the minimum.
-        most: the maximum.
         seconds: whether it is a time; files write it with a unit.
         option: the name of its option, if it differs from the setting's name.
         form: the form of the values of a repeatable option; empty if the option cannot be repeated.

@@ -47,11 +47,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = "") -> Any:
     """Check the content of a file against a type: a model, or a dict of models.
 
-    Args:
-        annotation: the type.
-        raw: the file's content.
-        where: the file's name in messages.
-        whole: the name of its content as a whole in messages.
+    Messages call the file ``where``, and its content as a whole ``whole``.
 
     Raises:
         InputError: with file, key and remedy of every error.

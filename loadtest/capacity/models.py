@@ -53,8 +53,7 @@ def limit_guesses(question: Question) -> list[Guess]:
 def tolerances(scenario: Scenario) -> dict[LimitName, float]:
     """Return the share of requests on each limit (0-1) that thresholds on 429 rates allow, the strictest of each.
 
-    Args:
-        scenario: the scenario with only the judged stage.
+    The scenario has only the judged stage.
     """
     found: dict[LimitName, float] = {}
     for entry in scenario.threshold:

@@ -108,12 +108,7 @@ _UNAVAILABLE: Final = "503"
 def read_level(directory: Path, *, name: str, multiplier: float, stage: str, scenario: "Scenario") -> Level:
     """Read the level of a reported run.
 
-    Args:
-        directory: the run's directory.
-        name: its path in the search's directory.
-        multiplier: the run's multiplier.
-        stage: the judged stage, the only one besides the warm-up.
-        scenario: the scenario with only this stage.
+    ``name`` is its path in the search's directory, ``stage`` the only one besides the warm-up.
 
     Raises:
         LoadtestError: if its ``metrics.json`` cannot be read.

@@ -135,12 +135,7 @@ def next_multiplier(
 ) -> float | None:
     """Return the multiplier of the next level; None if nothing is left to try.
 
-    Args:
-        levels: the levels so far, in the order of their runs.
-        guesses: guesses of limits.
-        stage: the judged stage.
-        precision: wanted precision.
-        most: the highest multiplier that the target's request budget allows.
+    ``levels`` are in the order of their runs; ``most`` is the highest multiplier that the request budget allows.
     """
     if hopeless(levels):
         return None

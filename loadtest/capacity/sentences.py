@@ -41,10 +41,8 @@ class CapacityAnswer(NamedTuple):
 class Offered:
     """The load of a search and its limits.
 
-    Attributes:
-        base_rates: operations/s of each entry at multiplier 1.
-        expected: the forecast's guesses for the assumed limits.
-        probe: the command that measures a limit, without the limit; empty for an embedded target.
+    ``base_rates`` are operations/s of each entry at multiplier 1, ``expected`` the forecast's guesses. ``probe`` is the
+    command that measures a limit, without the limit; empty for an embedded target.
     """
 
     base_rates: Mapping[str, float]

@@ -50,13 +50,10 @@ class _Known:
     """The facts that a run, probe, scenario or target gives.
 
     Attributes:
-        source: the origin of the limits.
-        candidates: the limiters that may be in force.
         assumed: the limits that rates of the scenario refer to.
         shared: whether one limiter counts the requests of all limits, if ``assumed`` does not know it.
         unseen: the limits without a known limiter, although the source could show it.
         stated: whether a 429 states the seconds to wait.
-        effective: the scenario as written.
         target: its ``[target]``, if it is for the embedded target.
         execution_s: execution times in s; None if unknown.
         recorded: the present result, of an imported log.

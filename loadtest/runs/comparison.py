@@ -118,10 +118,7 @@ def larger_command(
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
     """Make pairs until a look decides, and return its verdict. An invalid pair is replaced as long as pairs are left.
 
-    Args:
-        make: makes so many further pairs.
-        most: maximum number of pairs, without the discarded pairs.
-        loaded: the scenario.
+    ``make`` makes so many further pairs; ``most`` does not count the discarded pair.
     """
     made: list[tuple[RunMeasurements, RunMeasurements]] = []
     while True:

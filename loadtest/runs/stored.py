@@ -18,7 +18,6 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     """A run on disk.
 
     Attributes:
-        started: UTC.
         verdict: verdict of its own thresholds; ``no report`` if there is none.
         compared: verdict of its comparison with earlier runs; None if there was none.
         p50_ms: response time of the first traffic entry in its first stage; None if n is too small.

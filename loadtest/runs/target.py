@@ -174,12 +174,8 @@ def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.enviro
 class ResolvedTarget:
     """A target that may be loaded now.
 
-    Attributes:
-        environment: environment of the load processes, with the credentials.
-        description: destination and limits of the load, in a sentence.
-        chosen: the target and its entry; None for the embedded one.
-        preflight: the preflight's findings.
-        embedded: the process of the embedded target.
+    ``environment`` is that of the load processes, with the credentials. ``description`` states destination and limits
+    of the load in a sentence. ``chosen`` is None for the embedded target, whose process is ``embedded``.
     """
 
     url: str

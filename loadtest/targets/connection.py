@@ -243,8 +243,7 @@ _PEM_FILE: Final = "Give a readable PEM file (see docs/own-api.md)."
 def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
     """Return an SSL context that verifies the server's name and certificate, for all connections.
 
-    Args:
-        info: certificates to trust and the client's certificate; None for the system's and no client certificate.
+    Without ``info`` it trusts the system's certificates, and there is no client certificate.
 
     Raises:
         InputError: if a file cannot be used.
