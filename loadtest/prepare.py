@@ -31,7 +31,7 @@ from loadtest.record.run_info import (
     TrafficPlan,
 )
 from loadtest.scenario import MAX_BURST, LoadedScenario, scaled, scenario_hash
-from loadtest.targets import ChosenTarget, NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
+from loadtest.targets import NamedEntry, check_request_budget, minimum_load, preflight_load, repeated
 from loadtest.units import MAX_RATE
 from loadtest.words import joined, times_as
 
@@ -233,7 +233,8 @@ def check_before_run(
 ) -> BudgetInfo | None:
     """Check the request budget of a run before anything is sent; return None for a target without an entry.
 
-    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once.
+    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once, and without
+    starts only the preflight is checked.
 
     Raises:
         InputError: if the run would exceed its budget (see ``loadtest.targets.check_request_budget``).
@@ -242,12 +243,6 @@ def check_before_run(
         return None
     once = minimum_load(loaded.scenario, planned_traffic(loaded, chosen.assumed, keys))
     load = repeated(once, starts_s, preflight_load(loaded.scenario, keys) if preflight else None)
-    return check_request_budget(chosen, load, chosen.assumed.limits, keys=keys, now=datetime.now(UTC))
-
-
-def check_before_preflight(loaded: LoadedScenario, chosen: ChosenTarget, *, keys: int) -> BudgetInfo | None:
-    """Check the request budget of a preflight alone, as ``check_before_run`` does for a run."""
-    load = preflight_load(loaded.scenario, keys)
     return check_request_budget(chosen, load, chosen.assumed.limits, keys=keys, now=datetime.now(UTC))
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from loadtest.cli._options import RUNNING, shared
 from loadtest.console import Console
 from loadtest.errors import ExitCode
-from loadtest.prepare import check_before_preflight
+from loadtest.prepare import check_before_run
 from loadtest.program import pasteable
 from loadtest.record.run_info import REFUSED, Preflight
 from loadtest.runs.target import ScenarioOptions, child_environment, credentials_for
@@ -32,7 +32,7 @@ def command(**given: Any) -> int:
     loaded = options.load()
     chosen = choose(options.host, options.target, options.targets)
     keys, endpoint = credentials_for(chosen)
-    check_before_preflight(loaded, chosen, keys=len(keys))
+    check_before_run(loaded, chosen, keys=len(keys), preflight=True, starts_s=())
     confirm(chosen, yes=options.yes)
     preflight = make_preflight(chosen, loaded.effective, child_environment(keys, endpoint))
     _show(preflight, chosen.target)

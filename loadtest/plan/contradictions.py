@@ -349,7 +349,7 @@ def _range(low: float, high: float, form: str) -> str:
 
 
 def _names(limits: list[str]) -> str:
-    return " and ".join("the limit of all requests" if name == ALL else f"the limit of {name}" for name in limits)
+    return " and ".join(f"the limit of {_called(name)}" for name in limits)
 
 
 def _called(limit: str) -> str:

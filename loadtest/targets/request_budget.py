@@ -107,7 +107,7 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
     return MinimumLoad(
         operations=load.operations * times + before.operations,
         executions=load.executions * times + before.executions,
-        duration_s=max(starts_s) + load.duration_s,
+        duration_s=max(starts_s) + load.duration_s if starts_s else before.duration_s,
         due=due,
     )
 
