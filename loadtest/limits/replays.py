@@ -1,6 +1,6 @@
 """Replays with NumPy: known times through one limiter, and bursts through many limiters at once.
 
-The many limiters are an array with a row for each set of parameters and a column for each case. A burst's requests
+The many limiters are an array with a row for each case and a column for each set of parameters. A burst's requests
 arrive at one moment. Decisions equal those of the state machines in ``limiters``; tests compare them.
 """
 
@@ -16,10 +16,6 @@ from loadtest.limits.limiters import GRAIN
 from loadtest.units import Limit
 
 _TINY: Final = 1e-6
-_LOGGED: Final = 50
-"""Maximum number of bursts kept in a log."""
-
-
 VECTORISED: Final = "fixed-window"
 """The algorithm whose decisions follow from counts by window."""
 
@@ -45,7 +41,7 @@ def replay(spec: LimiterSpec, limit: Limit, times: Floats, ends: Floats | None =
 
 
 class LimiterReplay:
-    """An array of limiters of one kind. All array arguments have the same shape (rows, columns).
+    """An array of limiters of one kind. All array arguments have the same shape (cases, limiters).
 
     Args:
         counts: N of each, or the burst of a bucket.
@@ -76,26 +72,25 @@ class LimiterReplay:
         """Maximum seconds after the last request until all limiters are unused again."""
         return float(self.windows.max())
 
-    def taken(self, rows: Ints, columns: Ints) -> "LimiterReplay":
-        """Return a copy of the limiters at the given rows and columns, as one column, to be replayed at many times."""
+    def taken(self, cases: Ints, limiters: Ints) -> "LimiterReplay":
+        """Return a copy of some cases of some limiters, as one column, to be replayed at many times."""
         other = object.__new__(type(self))
-        vars(other).update({name: _part(value, rows[:, None], columns[:, None]) for name, value in vars(self).items()})
+        other.__dict__ = {
+            name: value[..., cases, limiters, None] if isinstance(value, np.ndarray) else value
+            for name, value in vars(self).items()
+        }
         return other
 
-    def choose(self, columns: Ints) -> None:
-        """Replace the cases of each row by those at ``columns``."""
-        rows = np.arange(len(columns))[:, None]
-        state = {name: value for name, value in vars(self).items() if name not in {"counts", "windows"}}
-        vars(self).update({name: _part(value, rows, columns) for name, value in state.items()})
+    def choose(self, cases: Ints, limiters: Ints) -> None:
+        """Replace the cases of some limiters by ``cases``, an array of shape (cases, some)."""
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray) and name not in {"counts", "windows"}:
+                value[..., limiters] = value[..., cases, limiters]
 
     def _counted(self, room: Floats, count: Floats | int) -> Floats:
         passing = np.minimum(np.maximum(room, 0.0), count)
         self._used = self._used + (count if self._count_rejected else passing)
         return passing
-
-
-def _part(value: object, rows: Ints, columns: Ints) -> object:
-    return value[rows, columns] if isinstance(value, np.ndarray) else value
 
 
 class AlignedReplay(LimiterReplay):
@@ -152,45 +147,33 @@ class FromFirstReplay(LimiterReplay):
 class LogReplay(LimiterReplay):
     """At most N in any W seconds."""
 
+    _old: tuple[Floats, Floats] | None = None
+    """As ``_times`` and ``_sizes``, before the limiters were taken."""
+
     def _start(self) -> None:
-        self._size = int(self.counts.max())
-        self._times = np.full((*self.counts.shape, self._size), -np.inf)
-        """Times of the newest counted requests, as a ring buffer."""
-
-    def taken(self, rows: Ints, columns: Ints) -> LimiterReplay:
-        """Return a copy whose log holds bursts instead of requests."""
-        return _Volleys(super().taken(rows, columns), np.sort(self._times[rows, columns], axis=1))
-
-    def volley(self, now: Floats, count: Floats | int) -> Floats:
-        return np.asarray(sum(self._one(now) for _ in range(int(count))))
-
-    def _one(self, now: Floats) -> Floats:
-        rows, columns = np.ogrid[: self.counts.shape[0], : self.counts.shape[1]]
-        oldest = self._times[rows, columns, ((self._used - self.counts) % self._size).astype(int)]
-        slots = (self._used % self._size).astype(int)
-        room = (oldest <= now - self.windows + GRAIN).astype(float)
-        counted = np.ones_like(room) if self._count_rejected else room
-        self._times[rows, columns, slots] = np.where(counted > 0, now, self._times[rows, columns, slots])
-        return self._counted(room, 1)
-
-
-class _Volleys(LimiterReplay):
-    """A log of bursts; a long log before it is grouped, several requests to one burst."""
-
-    def __init__(self, log: LimiterReplay, times: Floats) -> None:
-        vars(self).update(vars(log))
-        size = -(-times.shape[1] // _LOGGED)
-        newest = range(times.shape[1] - 1, -1, -size)
-        self._log: list[tuple[Floats, Floats | float]] = [
-            (times[:, None, at], float(min(size, at + 1))) for at in newest
-        ]
+        self._times = self._sizes = np.empty((0, *self.counts.shape))
         """Time and counted requests of each burst."""
 
+    def taken(self, cases: Ints, limiters: Ints) -> LimiterReplay:
+        other = super().taken(cases, limiters)
+        if isinstance(other, LogReplay):
+            counted = other._sizes.any(axis=(1, 2))
+            other._old = other._times[counted], other._sizes[counted]
+            other._times = other._sizes = np.empty((0, 1, 1))
+        return other
+
     def volley(self, now: Floats, count: Floats | int) -> Floats:
-        young = sum((times > now - self.windows + GRAIN) * counted for times, counted in self._log)
+        now = np.broadcast_to(now, np.broadcast_shapes(now.shape, self.counts.shape))
+        edge = now - self.windows + GRAIN
+        young = (self._sizes * (self._times > edge)).sum(axis=0)
+        if self._old is not None:
+            young += (self._old[1] * (self._old[0] > edge)).sum(axis=0)
         before = self._used
         passing = self._counted(self.counts - np.minimum(young, self.counts), count)
-        self._log = [*self._log, (now, self._used - before)]
+        self._times, self._sizes = (
+            np.concatenate((np.broadcast_to(past, (len(past), *now.shape)), each[None]))
+            for past, each in ((self._times, now), (self._sizes, self._used - before))
+        )
         return passing
 
 
@@ -200,7 +183,7 @@ class BucketReplay(LimiterReplay):
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         now = np.floor(now + self.shifts) if self._round_down else now
         self._used = np.maximum(self._used - (now - self._mark) / self.windows, 0.0)
-        self._mark = np.broadcast_to(now, self._used.shape)
+        self._mark = np.maximum(self._mark, now)
         passing = self._counted(np.floor(self.counts - self._used + _TINY), count)
         if self._count_rejected:
             self._used = np.minimum(self._used, 2 * self.counts)
@@ -215,9 +198,8 @@ class ConcurrencyReplay(LimiterReplay):
     """At most N at the same time; a burst finds all slots free."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
-        same = now == self._mark
-        self._used = self._used * same
-        self._mark = np.broadcast_to(now, self._used.shape)
+        self._used = self._used * (now == self._mark)
+        self._mark = np.maximum(self._mark, now)
         return self._counted(self.counts - self._used, count)
 
     def idle(self) -> float:

@@ -39,7 +39,7 @@ def test_a_replay_of_many_decides_as_the_state_machine_does(spec, times, sizes, 
             sum(machine.decide(now + shift).allowed for _ in range(size))
             for machine, shift in zip(machines, clocks, strict=True)
         ]
-        assert many.volley(np.full(2, now), size).tolist() == [passed]
+        assert many.volley(np.full((1, 2), now), size).tolist() == [passed]
         for machine, number in zip(machines, passed, strict=True):  # a volley has ended when the next one comes
             for _ in range(number):
                 machine.release(now)

@@ -16,7 +16,7 @@ WINDOWS: Final = 8.0
 """Time budget of a probe, in documented windows (bench/README.md)."""
 SAME: Final = 0.02
 """Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
-_MOMENTS: Final = 12, 60
+_MOMENTS: Final = 6, 40
 """Least and most groups of requests of a burst that arrive together: bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
 """Step of an even sequence without a period, the golden section: distances between requests never repeat."""
@@ -142,8 +142,8 @@ class ProbeEvidence:
             draws: the number of draws.
             refill_s: seconds in which a limiter accepts one more request. A group lasts half of it.
         """
-        lasts = float(self.decided(volley)[-1] - volley.sent[0])
-        moments = int(np.clip(2 * lasts / refill_s, *_MOMENTS))
+        lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
+        moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))
         key = id(volley), moments, self.longest
         if key not in self._arrivals:
             self._arrivals[key] = self._drawn(volley, draws, moments)

@@ -99,8 +99,8 @@ def _designs(
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
     """Some likely limiters of one model as they are now, and their N and W."""
     rows = chance.choice(rival.likely, DRAWS)
-    columns = chance.integers(rival.replay.counts.shape[1], size=DRAWS)
-    return rival.replay.taken(rival.places[rows], columns), rival.rows[rows, :2]
+    cases = chance.integers(DRAWS, size=DRAWS)
+    return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]
 
 
 def _foreseen(replay: LimiterReplay, times: Floats, counts: Floats, lasts: Floats) -> Floats:

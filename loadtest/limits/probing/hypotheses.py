@@ -34,7 +34,7 @@ of another."""
 _USUAL: Final = 2.0
 """Natural log of a likelihood that is usual where the network decides how many requests are accepted: an assumption,
 less than a missed request."""
-_ROWS: Final = 24
+_ROWS: Final = 16
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
 """Number of draws of arrival times, of cases that represent one model, and of steps over a range: likewise."""
@@ -137,18 +137,19 @@ class Hypotheses:
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
         rows = []
         for window in windows:
-            rows += [(count, window, shift) for count in counts for shift in self._offsets(window, seen)]
+            offsets = self._offsets(window, seen)
+            rows += [(count, window, shift) for count in counts for shift in offsets]
         return np.array(rows)
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
         """Rates around the documented one, each with the bursts that the first burst allows."""
         rates = self._documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 81))
         passed, shortest, longest = seen.first
-        rows = []
+        rows, offsets = [], self._offsets(1.0, seen)
         for rate in rates:
             low, high = max(1, passed - math.ceil(rate * longest)), max(1, passed - math.floor(rate * shortest) + 1)
             bursts = sorted({*np.linspace(low, high, 5).round()})
-            rows += [(count, 1 / rate, shift) for count in bursts for shift in self._offsets(1.0, seen)]
+            rows += [(count, 1 / rate, shift) for count in bursts for shift in offsets]
         return np.array(rows)
 
     def _varied(self, seen: ProbeEvidence) -> Floats:
@@ -166,14 +167,15 @@ class Hypotheses:
         if self.bucket:
             low, high = self.range(1)
             rates = np.append(np.geomspace(low / 1.1, high * 1.1, DRAWS + 1), 1 / self._documented.rate)
-            some = np.unique(likely[:8, ::2], axis=0)
+            some = np.unique(likely[:4, ::2], axis=0)
             varied.append(np.array([(count, rate, shift) for count, shift in some for rate in rates]))
             if self.aligned:
                 varied += [likely + np.array([0, 0, more * self._step / 4]) for more in (-1, 1)]
         else:
             counts = {*seen.full, self._documented.count, *likely[:4, 0]}
             pairs = {(count, best[1]) for count in counts} | set(map(tuple, likely[:, :2].tolist()))
-            rows = [(*pair, shift) for pair in pairs for shift in self._offsets(pair[1], seen)]
+            offsets = {window: self._offsets(window, seen) for _, window in pairs}
+            rows = [(*pair, shift) for pair in pairs for shift in offsets[pair[1]]]
             varied.append(np.array(rows))
         return np.concatenate(varied)
 
@@ -195,47 +197,48 @@ class Hypotheses:
             return np.linspace(-0.4, 0.5, 10)
         if not self.aligned:
             return np.zeros(1)
-        low, high = -REACH_S, REACH_S
+        low, high, steps = -REACH_S, REACH_S, DRAWS
         likely = self.rows[self.likely]
         if len(known := likely[likely[:, 1] == window, 2]):
             wide = self._step / 8 * window
-            low, high = float(known.min()) - wide, float(known.max()) + wide
-        near = np.linspace(max(low, -window / 2), min(high, window / 2), DRAWS + 1)
+            low, high, steps = float(known.min()) - wide, float(known.max()) + wide, DRAWS // 2
+        near = np.linspace(max(low, -window / 2), min(high, window / 2), steps + 1)
         ends = (window / 2 - seen.pauses()) % window - window / 2 if self._any_phase else near
         return np.union1d(near, ends)
 
     def _weigh(self, seen: ProbeEvidence) -> None:
-        shape = len(self.rows), DRAWS
-        counts, windows, shifts = (np.repeat(column[:, None], DRAWS, 1) for column in self.rows.T)
+        counts, windows, shifts = (np.tile(column, (DRAWS, 1)) for column in self.rows.T)
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
         )
         chance, refill_s = np.random.default_rng(1), float(np.median(self.rows[:, 1]))
-        self.fits, self.well = np.zeros((shape[0], len(seen.experiments))), np.zeros(shape[0])
+        self.fits, self.well = np.zeros((len(self.rows), len(seen.experiments))), np.zeros(len(self.rows))
         for place, experiment in enumerate(seen.experiments):
             for volley in experiment:
                 times, sizes = seen.arrivals(volley, DRAWS, refill_s if self.bucket else math.inf)
-                passed = [replay.volley(now[None, :], int(size)) for now, size in zip(times, sizes, strict=True)]
-                missed = np.abs(np.sum(passed, axis=0) - volley.passed)
-                wide = missed.std(axis=1)
-                blur = 1 + wide
-                weights = np.exp(-_PER_MISS * missed / blur[:, None])
-                found = np.log(weights.mean(axis=1) + 1e-30)
-                self.fits[:, place] += found - np.log(blur)
-                self.well += np.minimum(found + _USUAL * wide / blur, 0.0)
-                if np.ptp(weights, axis=1).any():
-                    replay.choose(_again(weights, chance))
+                passed = sum(replay.volley(now[:, None], int(size)) for now, size in zip(times, sizes, strict=True))
+                missed = np.abs(passed - volley.passed)
+                uncertain = np.flatnonzero((missed != missed[0]).any(axis=0))
+                found = -_PER_MISS * missed[0]
+                well = found.copy()
+                if len(uncertain):
+                    some = missed[:, uncertain]
+                    wide = np.sqrt(np.maximum((some * some).mean(axis=0) - some.mean(axis=0) ** 2, 0.0))
+                    weights = np.exp(-_PER_MISS * some / (1 + wide))
+                    explained = np.log(weights.mean(axis=0) + 1e-30)
+                    found[uncertain] = explained - np.log1p(wide)
+                    well[uncertain] = explained + _USUAL * wide / (1 + wide)
+                    replay.choose(_again(weights, chance.random()), uncertain)
+                self.fits[:, place] += found
+                self.well += np.minimum(well, 0.0)
         self.replay = replay
 
 
-def _again(weights: Floats, chance: np.random.Generator) -> Ints:
-    """Draws for each row, chosen by their weights (systematic resampling)."""
-    draws = weights.shape[1]
-    ends = np.cumsum(weights + 1e-30, axis=1)
-    marks = np.ceil(ends * (draws / ends[:, -1:]) - chance.random()).clip(0, draws)
-    marks[:, -1] = draws
-    copies = np.diff(marks, axis=1, prepend=0).astype(int)
-    return np.repeat(np.tile(np.arange(draws), len(weights)), copies.ravel()).reshape(weights.shape)
+def _again(weights: Floats, start: float) -> Ints:
+    """Draws for each column, chosen by their weights (systematic resampling)."""
+    ends = np.cumsum(weights + 1e-30, axis=0)
+    marks = (np.arange(DRAWS)[:, None] + start) / DRAWS * ends[-1]
+    return np.asarray((ends[:-1] <= marks[:, None]).sum(axis=1))
 
 
 def every_model(documented: Limit) -> list[Hypotheses]:
