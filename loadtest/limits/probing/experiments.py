@@ -20,6 +20,8 @@ _VOLLEYS: Final = 3
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
 """Sizes of bursts, relative to slightly more than the number accepted at once: from a few requests, which hardly change
 the limiter's state, to a burst that is surely rejected in part."""
+_CASES: Final = 10
+"""Number of likely limiters that represent one model: likewise."""
 _PATIENT_S: Final = 40.0
 """Seconds that cost as much as ``most`` requests: a probe of 4.2 N requests then takes 3 minutes (bench/README.md)."""
 
@@ -57,7 +59,7 @@ def best(
     separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
     cost = 0.3 + counts.sum(axis=0) / most + (times[-1] - now) / _PATIENT_S
     chosen = int(np.argmax(separated**2 / cost))
-    if separated[chosen] < 2 / DRAWS**2:  # one pair of cases, in either order
+    if separated[chosen] < 2 / _CASES**2:  # one pair of cases, in either order
         return None
     return [(float(at), int(count)) for at, count in zip(times[:, chosen], counts[:, chosen], strict=True) if count]
 
@@ -71,7 +73,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
     separated = np.zeros(counts.shape[1])
     for (one, numbers), (other, others) in itertools.combinations_with_replacement(seen, 2):
         apart = (np.abs(one[:, :, None] - other[:, None]) >= noticed).any(axis=0)
-        worth = np.ones((DRAWS, DRAWS))
+        worth = np.ones((_CASES, _CASES))
         if one is other:
             worth = np.where((numbers[:, None] == others).all(axis=2), 0.5, 1.0) / len(seen)
         separated += (apart * worth[:, :, None]).mean(axis=(0, 1))
@@ -98,8 +100,8 @@ def _designs(
 
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
     """Some likely limiters of one model as they are now, and their N and W."""
-    rows = chance.choice(rival.likely, DRAWS)
-    cases = chance.integers(DRAWS, size=DRAWS)
+    rows = chance.choice(rival.likely, _CASES)
+    cases = chance.integers(DRAWS, size=_CASES)
     return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]
 
 

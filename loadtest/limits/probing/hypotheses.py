@@ -37,7 +37,7 @@ less than a missed request."""
 _ROWS: Final = 16
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times, of cases that represent one model, and of steps over a range: likewise."""
+"""Number of draws of arrival times, and of steps over a range: likewise."""
 
 
 class Hypotheses:
