@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
 from loadtest.limits.probing.evidence import Who
-from loadtest.limits.probing.probe import ProbeFinding
-from loadtest.limits.probing.results import Standing, standing, stated, verdict
+from loadtest.limits.probing.results import LimitFinding, Standing
 from loadtest.units import Limit
 from tests.limits.probing import simulation
 
@@ -69,16 +69,23 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """A case's result: what was named, whether numbers are stated, and what it cost."""
+    """A case's finding, and its judgements: what was named, and whether numbers and scope are right."""
 
     case: Case
     named: str
     stated: str
     scope: str
-    verdict: str
-    requests: float
-    windows: float
-    seconds: float
+    found: LimitFinding
+
+    @property
+    def windows(self) -> float:
+        """Duration in documented windows."""
+        return self.found.seconds / self.case.documented.window
+
+    @property
+    def counts(self) -> float:
+        """Requests in documented counts."""
+        return self.found.requests / self.case.documented.count
 
 
 def holds(shown: Standing, spec: LimiterSpec, real: Limit) -> bool:
@@ -91,23 +98,32 @@ def holds(shown: Standing, spec: LimiterSpec, real: Limit) -> bool:
     return least <= real.window <= most and shown.count[0] - 1 <= real.count <= shown.count[1] + 1
 
 
-def judge(spec: LimiterSpec, real: Limit, found: ProbeFinding) -> tuple[str, str]:
+def name_of(algorithm: str, window: float) -> str:
+    """What a name has to say right: how windows of a second or less begin is hidden by the network."""
+    name = ALGORITHMS[algorithm].decides_as or algorithm
+    return name.removesuffix("-from-first") if window <= 1 else name
+
+
+def judge(spec: LimiterSpec, real: Limit, found: LimitFinding) -> tuple[str, str]:
     """What was named, and whether the right numbers were stated: ``right``, ``unsure``, or what else."""
-    algorithm = ALGORITHMS[spec.algorithm].decides_as or spec.algorithm
-    shown = [(each.key, standing(each, found.documented, held=False)) for each in found.standing]
-    true = [each for key, each in shown if key == (algorithm, spec.count_rejected)]
-    held = any(holds(each, spec, real) for each in true)
-    named = "unsure"
-    if found.word == "named":
-        named = "right" if held else "another N" if true else shown[0][0][0]
-    elif found.word == "several" and not held:
+    if ALGORITHMS[spec.algorithm].has_burst and spec.round_down and at_once(spec, real) <= real.rate:
+        spec, real = LimiterSpec(), Limit(at_once(spec, real), 1.0)  # it decides as this
+    name = name_of(spec.algorithm, real.window), spec.count_rejected
+    true = [each for each in found.standing if (name_of(each.algorithm, real.window), each.count_rejected) == name]
+    held, named = any(holds(each, spec, real) for each in true), "unsure"
+    if found.standing and not found.why:
+        named = "right" if held else "another N" if true else found.standing[0].algorithm
+    elif found.standing and not held:
         named = "truth lost"
-    numbers = stated([each for _, each in shown]) if found.word in {"named", "several"} else None
-    if numbers is None:
+    if found.stated is None:
         return named, "unsure"
-    window = (numbers.window_s, numbers.window_s)
+    numbers = found.stated
     whole = Standing(
-        algorithm="token-bucket", count_rejected=False, count=numbers.count, window_s=window, burst=numbers.burst
+        algorithm="token-bucket",
+        count_rejected=False,
+        count=numbers.count,
+        window_s=(numbers.window_s, numbers.window_s),
+        burst=numbers.burst,
     )
     return named, "right" if holds(whole, spec, real) else "wrong"
 
@@ -117,25 +133,15 @@ def probe(case: Case) -> Result:
     spec, sharing = SPECS[case.name], SHARING[case.seed % len(SHARING)]
     if case.name == ANY_PHASE:
         spec = replace(spec, phase=case.seed * 0.37 % 1 * case.real.window)
-    scoped = case.group == "right"
     server = simulation.one_limiter(spec, case.real, sharing)
     if case.share:
         server = simulation.shared_with_others(spec, case.real, case.share, case.seed)
-    found = simulation.probed(server, case.documented, case.seed, others=OTHERS if scoped else ())
-    named, numbers = judge(spec, case.real, found)
+    found = simulation.probed(server, case.documented, case.seed, others=OTHERS if case.group == "right" else ())
     known = {who: shared for who, shared in found.shared.items() if shared is not None}
-    scope = "wrong" if any(shared != (who in sharing) for who, shared in known.items()) else "right"
-    shown = stated([standing(each, case.documented, held=found.held) for each in found.standing])
-    return Result(
-        case,
-        named,
-        numbers,
-        scope if len(known) == len(OTHERS) else "unsure" if scope == "right" else scope,
-        verdict(case.documented, shown, exceeded=found.exceeded),
-        found.requests / case.documented.count,
-        found.seconds / case.documented.window,
-        found.seconds,
-    )
+    scope = "right" if len(known) == len(OTHERS) else "unsure"
+    if any(shared != (who in sharing) for who, shared in known.items()):
+        scope = "wrong"
+    return Result(case, *judge(spec, case.real, found), scope, found)
 
 
 def cases(seeds: range) -> Iterator[Case]:
@@ -177,41 +183,61 @@ def _bar(
     return met
 
 
+def group_of(case: Case) -> str:
+    """A row of the table."""
+    if case.group != "right":
+        return case.group + " (N ≥ 50)" * (case.group.startswith("wrong") and case.real.count >= 50)
+    if case.real.count > 30:
+        return "right, N = 100 or 500"
+    return f"right, N = 10 to 30, W {'= 1 s' if case.real.window <= 1 else '≥ 10 s'}"
+
+
+def row(group: str, own: list[Result]) -> str:
+    """A row: cases, named right, a list of at most three with the truth, can't tell, wrong, and the cost."""
+    named = [each for each in own if each.named == "right"]
+    wrong = [each for each in own if each.named not in {"right", "unsure"} or each.stated == "wrong"]
+    few = [
+        each
+        for each in own
+        if each.named == "unsure" and each not in wrong and 0 < len({one.name for one in each.found.standing}) <= 3
+    ]
+    unsure = sum(each not in wrong and each not in few and each.named == "unsure" for each in own)
+    cells: list[object] = [group, len(own), len(named), len(few), unsure, len(wrong)]
+    cells.append(sum(each.stated == "right" for each in own))
+    costs = zip(*((each.found.seconds, each.windows, each.counts) for each in own), strict=True)
+    cells += [f"{median(values):.3g}, {max(values):.3g}" for values in costs]
+    return f"| {' | '.join(map(str, cells))} |"
+
+
 def report(results: list[Result]) -> bool:
     """Print each group and the bars."""
     groups: dict[str, list[Result]] = defaultdict(list)
     for each in results:
-        groups[each.case.group].append(each)
+        groups[group_of(each.case)].append(each)
         if each.named not in {"right", "unsure"} or each.stated == "wrong":
-            print(each)
-    for group, own in groups.items():
-        print(f"{group}: named {dict(Counter(each.named for each in own).most_common())},", end=" ")
-        print(f"numbers {dict(Counter(each.stated for each in own).most_common())},", end=" ")
-        print(f"verdicts {dict(Counter(each.verdict for each in own).most_common())};", end=" ")
-        print(f"{sum(each.requests for each in own) / len(own):.1f} N requests in", end=" ")
-        print(f"{sum(each.windows for each in own) / len(own):.1f} W")
-    by_name = sorted(SPECS, key=lambda name: name)
-    for name in by_name:
-        own = [each for each in groups["right"] if each.case.name == name]
-        print(f"  {name}: {dict(Counter(each.named for each in own).most_common())}")
-    right, wrong = groups["right"], groups["wrong documentation"]
+            shown = "; ".join(one.words for one in each.found.standing)
+            print(f"{each.case}: {each.named}, numbers {each.stated}: {shown}")
+    print("| group | probes | named right | of ≤ 3 | can't tell | wrong | numbers right | s | W | N |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- | --- |")
+    for group, own in sorted(groups.items()):
+        print(row(group, own))
+    right = [each for each in results if each.case.group == "right"]
     small = [each for each in right if each.case.documented.count <= 30]
-    wide = [each for each in wrong if each.case.real.count >= 50]
+    wide = groups["wrong documentation (N ≥ 50)"]
     alone = [each for each in results if not each.case.share]
+    second = [each for each in results if each.case.share]
     fine = {"right", "unsure", "another N", "truth lost"}
     bars = [
         _bar("right documentation, N = 10 to 30, named", small, lambda each: each.named == "right", least=0.75),
         _bar("wrong documentation, numbers stated right", wide, lambda each: each.stated == "right", least=0.85),
         _bar("another algorithm", results, lambda each: each.named not in fine, most=0.002),
         _bar("numbers without the truth", alone, lambda each: each.stated == "wrong", most=0.002),
-        _bar(
-            "second client: looser or other", groups["second client"], lambda each: each.verdict in LARGER, most=0.002
-        ),
+        _bar("second client: looser or other", second, lambda each: each.found.verdict in LARGER, most=0.002),
         _bar("wrong scope", right, lambda each: each.scope == "wrong", most=0.0),
         _bar("scope found", right, lambda each: each.scope == "right"),
-        _bar("more than 3 minutes", right, lambda each: each.seconds > 180, most=0.1),
-        _bar("more than 2,500 requests", right, lambda each: each.requests * each.case.real.count > 2500, most=0.1),
-        _bar("more than 8 W or 5.5 N", results, lambda each: each.windows > 8 or each.requests > 5.5, most=0.0),
+        _bar("more than 3 minutes", right, lambda each: each.found.seconds > 180, most=0.1),
+        _bar("more than 2,500 requests", right, lambda each: each.found.requests > 2500, most=0.1),
+        _bar("more than 8 W or 5.5 N", results, lambda each: each.windows > 8 or each.counts > 5.5, most=0.0),
     ]
     return all(bars)
 
@@ -232,7 +258,7 @@ def main() -> int:
     for seed in seeds if options.every == 1 else ():
         for name, server in several(seed):
             found = simulation.probed(server, MINUTE, seed)
-            words[name][found.word if found.word != "named" else f"named {found.standing[0].algorithm}"] += 1
+            words[name][found.why or f"named {found.standing[0].algorithm}"] += 1
     for name, each in words.items():
         print(f"{name}: {dict(each.most_common())}")
     print(f"{time.perf_counter() - begin:.0f} s")

@@ -154,26 +154,20 @@ class LogReplay(LimiterReplay):
         self._times = self._sizes = np.empty((0, *self.counts.shape))
         """Time and counted requests of each burst."""
 
-    def taken(self, cases: Ints, limiters: Ints) -> LimiterReplay:
-        other = super().taken(cases, limiters)
-        if isinstance(other, LogReplay):
-            counted = other._sizes.any(axis=(1, 2))
-            other._old = other._times[counted], other._sizes[counted]
-            other._times = other._sizes = np.empty((0, 1, 1))
-        return other
-
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         now = np.broadcast_to(now, np.broadcast_shapes(now.shape, self.counts.shape))
+        if self._times.shape[1:] != now.shape:  # just taken
+            counted = self._sizes.any(axis=(1, 2))
+            self._old = self._times[counted], self._sizes[counted]
+            self._times = self._sizes = np.empty((0, *now.shape))
         edge = now - self.windows + GRAIN
         young = (self._sizes * (self._times > edge)).sum(axis=0)
         if self._old is not None:
             young += (self._old[1] * (self._old[0] > edge)).sum(axis=0)
         before = self._used
         passing = self._counted(self.counts - np.minimum(young, self.counts), count)
-        self._times, self._sizes = (
-            np.concatenate((np.broadcast_to(past, (len(past), *now.shape)), each[None]))
-            for past, each in ((self._times, now), (self._sizes, self._used - before))
-        )
+        self._times = np.concatenate((self._times, now[None]))
+        self._sizes = np.concatenate((self._sizes, (self._used - before)[None]))
         return passing
 
 

@@ -9,27 +9,25 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATUS, LimitName, Request
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, Who
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
-from loadtest.limits.probing.probe import SCOPE_REQUESTS, ProbeFinding, Prober
+from loadtest.limits.probing.probe import SCOPE_REQUESTS, Prober
 from loadtest.limits.probing.results import (
+    Compliance,
     Failed,
     Found,
     LimitFinding,
     ProbeMessage,
     ProbeOrder,
     ProbeProgress,
-    scope,
-    standing,
-    stated,
-    verdict,
 )
 from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
 from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
@@ -180,7 +178,7 @@ class _Attempts:
         enough = self.most - self.sender.sent >= 2 * self.documented.count
         return enough and self.until - self.sender.now() >= (2 + rest) * self.documented.window
 
-    async def probe(self, workflow: str | None) -> tuple[ProbeFinding, int]:
+    async def probe(self, workflow: str | None) -> tuple[LimitFinding, int]:
         """Return a finding, and how often the probe began again because this machine was too busy."""
         again, found, sender = -1, None, self.sender
         while found is None:
@@ -189,6 +187,7 @@ class _Attempts:
             sender.begin(workflow)
             requests, seconds = self.most - sender.sent, self.until - now
             prober = Prober(
+                self.limit,
                 self.documented,
                 now,
                 self.rate,
@@ -219,7 +218,7 @@ async def probe_limit(
     most = sent + min(total, order.requests or total)
     attempts = _Attempts(sender, limit, Limit(count, window), most, until, order.rate, others, tell)
     (found, again), executed = await attempts.probe(None), 0
-    if found.word == "unlimited" and REQUESTS_OF[limit].executes:
+    if not found.rejected and REQUESTS_OF[limit].executes:
         name = order.workflow
         if name is None:
             found = _unproved(found, "allow --workflow NAME")
@@ -229,22 +228,22 @@ async def probe_limit(
             passed = sender.sent - sender.rejected
             found, again = await attempts.probe(name)
             executed = sender.sent - sender.rejected - passed
-    elif found.word == "unlimited":
+    elif not found.rejected:
         found = _unproved(found)
     cost = sender.sent - sent, sender.rejected - rejected
-    found = replace(found, requests=cost[0], rejected=cost[1], seconds=sender.now() - begin)
-    return _finding(limit, found, sender.replies, executed, again)
+    found = replace(found, requests=cost[0], rejected=cost[1], seconds=round(sender.now() - begin, 1))
+    return _finding(found, sender.replies, executed, again)
 
 
-def _unproved(found: ProbeFinding, remedy: str = "") -> ProbeFinding:
+def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
     """A finding without rejections and executed requests: it proves nothing about the limit."""
     why = f"{found.why}; such requests may draw on no limit" + f": {remedy}" * bool(remedy)
-    return replace(found, exceeded=False, why=why)
+    return replace(found, verdict="can't tell", why=why)
 
 
 async def _drive(
     sender: Sender, prober: Prober, limit: LimitName, tell: Callable[[ProbeMessage], None], left: Callable[[], bool]
-) -> ProbeFinding | None:
+) -> LimitFinding | None:
     """Carry out a probe; None if this machine is too busy, and requests and time are left for another probe."""
     run, begin, requests, passed = prober.run(), sender.now(), 0, 0
     send, window = next(run), prober.documented.window
@@ -267,7 +266,7 @@ async def _drive(
         try:
             send = run.send(answers)
         except StopIteration as stop:
-            found: ProbeFinding = stop.value
+            found: LimitFinding = stop.value
             return found
 
 
@@ -281,7 +280,7 @@ def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 
-def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Sent], executed: int, again: int) -> LimitFinding:
+def _finding(found: LimitFinding, replies: Sequence[Sent], executed: int, again: int) -> LimitFinding:
     told = [
         HeadedAnswer(each.sent, each.answered, each.refused, dict(each.reply.headers))
         for each in replies
@@ -289,30 +288,18 @@ def _finding(limit: LimitName, found: ProbeFinding, replies: Sequence[Sent], exe
     ]
     if _overtaken(replies, waits=found.held or executed > 0):
         late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
-        found = replace(found, word="none", standing=(), fits=(), why=late)
-    shown = [standing(model, found.documented, held=found.held) for model in found.standing]
-    numbers = stated(shown)
-    return LimitFinding(
-        limit=limit,
-        documented=(found.documented.count, found.documented.window),
-        verdict=verdict(found.documented, numbers, exceeded=found.exceeded),
-        standing=shown,
-        stated=numbers,
-        facts=found.facts,
+        verdict: Compliance = "looser" if found.verdict == "looser" else "can't tell"
+        found = replace(found, verdict=verdict, standing=[], stated=None, fits=[], why=late)
+    rejected = [each for each in told if each.rejected]
+    return replace(
+        found,
         seen=[*found.seen, *_busy(replies, again)],
-        fits=list(found.fits),
-        bursts=list(found.bursts),
-        requests=found.requests,
-        rejected=found.rejected,
-        seconds=round(found.seconds, 1),
-        scope=scope(found.shared),
-        shared=found.shared,
         statuses=dict(Counter(reply.status for reply in replies if reply.refused)),
         retry_after=retry_after(told),
+        waits=not rejected or any("retry-after" in each.headers for each in rejected),
         headers=rate_limit_headers(told),
         executed=executed,
         jobs_of_rejected=sum("jobId" in each.reply.fields for each in replies if each.refused and each.reply),
-        why=found.why,
     )
 
 

@@ -23,7 +23,6 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LIMITS_OF_OPERATION, Limi
 from loadtest.errors import InputError
 from loadtest.limits import LimiterSpec
 from loadtest.limits.probing.results import PROBE_SCHEMA, ProbeResult, Standing
-from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.plan import job_duration, traffic_plans
 from loadtest.prepare import assumed_limits_of
 from loadtest.processes import run_module
@@ -192,7 +191,7 @@ def _of_probe(file: str) -> _Known:
         candidates=_assumed(assumed, certain=False) | standing,
         assumed=assumed,
         shared=one is not None,
-        stated=all(each.retry_after != NO_WAIT for each in probed.findings),
+        stated=all(each.waits for each in probed.findings),
         unseen=[name for name in LIMIT_NAMES if name not in standing],
     )
 

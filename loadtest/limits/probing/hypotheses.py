@@ -34,7 +34,12 @@ of another."""
 _USUAL: Final = 2.0
 """Natural log of a likelihood that is usual where the network decides how many requests are accepted: an assumption,
 less than a missed request."""
-_ROWS: Final = 16
+_SHORT_S: Final = 1.0
+"""Windows up to which the network hides whether they begin with a request or by the clock: 50 ms each way
+(bench/README.md)."""
+_STEPS_S: Final = 1.4
+"""Seconds to refill a bucket in whole seconds, up to which it decides as a fixed window of a second."""
+_ROWS: Final = 20
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
 """Number of draws of arrival times, and of steps over a range: likewise."""
@@ -69,8 +74,12 @@ class Hypotheses:
 
     @property
     def key(self) -> tuple[str, bool]:
-        """The properties that give a limiter its name; how it rounds is a detail of it."""
-        return self.algorithm, self.count_rejected
+        """The properties that give a limiter its name.
+
+        Details of it are how it rounds, and the start of windows of a second or less, which the network hides.
+        """
+        short = not self.bucket and len(self.rows) and self.range(1)[1] <= _SHORT_S
+        return self.algorithm.removesuffix("-from-first") if short else self.algorithm, self.count_rejected
 
     @property
     def phase(self) -> tuple[float, float] | None:
@@ -167,8 +176,10 @@ class Hypotheses:
         if self.bucket:
             low, high = self.range(1)
             rates = np.append(np.geomspace(low / 1.1, high * 1.1, DRAWS + 1), 1 / self._documented.rate)
-            some = np.unique(likely[:4, ::2], axis=0)
+            some = np.unique(likely[:: -(-len(likely) // 8), ::2], axis=0)
             varied.append(np.array([(count, rate, shift) for count, shift in some for rate in rates]))
+            bursts = np.linspace(*self.range(0), 5).round()
+            varied.append(np.array([(count, rates[-1], shift) for count in bursts for shift in likely[:8, 2]]))
             if self.aligned:
                 varied += [likely + np.array([0, 0, more * self._step / 4]) for more in (-1, 1)]
         else:
@@ -183,8 +194,9 @@ class Hypotheses:
         counts, windows, shifts = rows.reshape(-1, 3).T
         if not self.bucket:  # a window for one request is a bucket of one
             possible = (counts >= 2) & (np.abs(shifts) <= self._reach(windows) + 1e-6)
-        else:  # a bucket that is filled in each whole second is a fixed window of a second
-            possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
+        else:
+            possible = (counts >= 1) & (np.abs(shifts) <= 0.5)
+            possible &= (counts * windows > _STEPS_S) | (not self.round_down)
         return np.asarray(rows.reshape(-1, 3)[possible])
 
     def _reach(self, windows: Floats) -> Floats:

@@ -2,16 +2,25 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from loadtest.arrays import Floats
-from loadtest.limits.probing.evidence import SAME, WINDOWS, Exchange, Facts, Who
+from loadtest.contract import LimitName
+from loadtest.limits.probing.evidence import WINDOWS, Exchange, Who
 from loadtest.limits.probing.experiments import Experiment, best
 from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
-from loadtest.limits.probing.results import ModelFit, ProbeBurst, standing, stated
+from loadtest.limits.probing.results import (
+    LimitFinding,
+    ModelFit,
+    ProbeBurst,
+    StatedNumbers,
+    scope,
+    standing,
+    stated,
+    verdict,
+)
 from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
@@ -24,45 +33,12 @@ _PHASE: Final = 0.1
 """Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
 window even if the clocks are 0.5 s apart (bench/README.md); windows below 7 s wait for `REACH_S` instead."""
 
-ProbeOutcome = Literal["named", "several", "none", "unlimited"]
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeFinding:
-    """The result of a probe of one limit.
-
-    Attributes:
-        word: one model is ``named``, ``several`` or ``none`` remain, or nothing was rejected (``unlimited``).
-        standing: the models that may be in force, the likeliest first.
-        fits: of all models, the best first.
-        seen: observations that no model explains, in words.
-        exceeded: whether more was accepted than the documented limit can accept.
-        held: whether accepted requests were held as in a queue.
-        shared: whether each other client shares the quota; None if unclear.
-        seconds: time from the first request to the last answer.
-        why: the missing evidence, if the result is not certain.
-    """
-
-    word: ProbeOutcome
-    documented: Limit
-    standing: tuple[Hypotheses, ...] = field(repr=False)
-    fits: tuple[ModelFit, ...]
-    bursts: tuple[ProbeBurst, ...]
-    facts: Facts
-    seen: tuple[str, ...]
-    exceeded: bool
-    held: bool
-    shared: dict[Who, bool | None]
-    requests: int
-    rejected: int
-    seconds: float
-    why: str
-
 
 class Prober(BurstSender):
     """One probe.
 
     Args:
+        limit: the name of the probed limit.
         now: unix seconds of our clock.
         rate: maximum requests/s.
         others: other clients that may share the quota.
@@ -73,6 +49,7 @@ class Prober(BurstSender):
 
     def __init__(
         self,
+        limit: LimitName,
         documented: Limit,
         now: float,
         rate: float,
@@ -85,8 +62,9 @@ class Prober(BurstSender):
         most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
         self._most = most if requests is None else min(most, requests)
         own = self._most * REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else self._most
-        super().__init__(documented, now, rate, round(own))
-        self._until = now + (WINDOWS * documented.window if seconds is None else seconds)
+        until = now + (WINDOWS * documented.window if seconds is None else seconds)
+        super().__init__(documented, now, rate, round(own), until)
+        self._limit = limit
         self._clock = clock
         self.models = every_model(documented)
         """The models that are not excluded; after the first weighing the likeliest first."""
@@ -98,7 +76,7 @@ class Prober(BurstSender):
         """Other clients that seemed to have a quota of their own."""
         self._streams = 0
 
-    def run(self) -> Exchange[ProbeFinding]:
+    def run(self) -> Exchange[LimitFinding]:
         # Start early in a window, so that the next bursts fall into the same one if windows have the documented length
         # or a part of it.
         documented, window = self.documented, self.documented.window
@@ -112,7 +90,7 @@ class Prober(BurstSender):
             why = f"none of {self._requests} requests were rejected"
             if not self._past.exceeds(documented):
                 why += ", but they took too long to exceed the limit: this machine or the API was busy"
-            return self._finding("unlimited", why)
+            return self._finding([], why)
         self._held = _held(self._took, self._trip)
         bursts = self._past.experiments[0]
         passed = sum(each.passed for each in bursts)
@@ -132,12 +110,13 @@ class Prober(BurstSender):
             self._now = max(self._now, self._now + self._clock() - begin)
             self._begin_experiment()
             yield from chosen
-        word, why = self._conclude()
+        why = self._conclude()
+        likely = [] if self._ill else self._likely
         self._left = self._most - self._requests
         self._begin_experiment()
         for _ in range(2):
             yield from self._share(last=True)
-        return self._finding(word, why)
+        return self._finding(likely, why)
 
     def _weigh(self) -> list[Hypotheses]:
         """Weigh all models, exclude what two experiments contradict, and return the rest, the likeliest first.
@@ -175,19 +154,20 @@ class Prober(BurstSender):
         return [each for each in self.models if each.best > top - FAR]
 
     @property
+    def _fit(self) -> float:
+        """The fit of the best hypothesis: −3.5 for each missed request."""
+        return max(float(each.well.max()) for each in self.models)
+
+    @property
     def _ill(self) -> bool:
         """Whether even the best hypothesis misses two requests, as another client or several servers cause it."""
-        return max(float(each.well.max()) for each in self.models) <= -FAR
+        return self._fit <= -FAR
 
     def _sure(self, rivals: Sequence[Hypotheses]) -> bool:
-        return len({each.key for each in rivals}) == 1 and all(self._pinned(each) for each in rivals)
+        return len({each.key for each in rivals}) == 1 and self._stated(rivals) is not None
 
-    def _pinned(self, model: Hypotheses) -> bool:
-        (few, many), (least, most) = model.range(0), model.range(1)
-        if model.bucket:
-            blur = 2 + 2 * self._trip / least
-            return most - least <= 2 * SAME * most and many - few <= blur
-        return most == least and many - few <= max(1, 0.02 * many)
+    def _stated(self, models: Sequence[Hypotheses]) -> StatedNumbers | None:
+        return stated([standing(each, self.documented, held=self._held) for each in models])
 
     def _choose(self, rivals: Sequence[Hypotheses]) -> Exchange[object] | None:
         most = max(round(each.range(0)[1]) for each in rivals)
@@ -235,15 +215,18 @@ class Prober(BurstSender):
         for part in np.array_split(np.arange(count), parts):
             self._past.experiments[-1].append(self._volley_of([answers[each] for each in part]))
 
-    def _conclude(self) -> tuple[ProbeOutcome, str]:
-        """The result, and the missing evidence if it is not certain."""
+    def _conclude(self) -> str:
+        """The missing evidence; empty if the result is certain."""
         if self._ill:
-            return "none", "no single limiter answers like this: several servers, two limits or other clients"
+            return "no single limiter answers like this: several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
-            return "several", "the request budget is too small to tell them apart"
-        if stated([standing(each, self.documented, held=self._held) for each in self._likely]) is None:
-            return "several", "the request budget is too small to confirm its numbers"
-        return "named", ""
+            return "the request budget is too small to tell them apart"
+        numbers = self._stated(self._likely)
+        if numbers is None:
+            return "the request budget is too small to confirm its numbers"
+        if self._fit <= -FAR / 2 and verdict(self.documented, numbers, exceeded=False) == "stricter":
+            return "another client may have used a part of the limit"
+        return ""
 
     @property
     def experiments(self) -> int:
@@ -254,27 +237,29 @@ class Prober(BurstSender):
     def _requests(self) -> int:
         return len(self._past.answers)
 
-    def _finding(self, word: ProbeOutcome, why: str) -> ProbeFinding:
-        standing = tuple(self._likely if word in {"named", "several"} else ())
-        burst = standing[0].range(0)[1] if word == "named" and standing[0].bucket else math.inf
-        return ProbeFinding(
-            word=word,
-            documented=self.documented,
-            standing=standing,
-            fits=tuple(sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio))),
-            bursts=tuple(
+    def _finding(self, models: Sequence[Hypotheses], why: str) -> LimitFinding:
+        burst = models[0].range(0)[1] if models and models[0].bucket and not why else math.inf
+        numbers, exceeded = self._stated(models), self._past.exceeds(self.documented, burst)
+        return LimitFinding(
+            limit=self._limit,
+            documented=(self.documented.count, self.documented.window),
+            verdict=verdict(self.documented, numbers, exceeded=exceeded),
+            standing=[standing(each, self.documented, held=self._held) for each in models],
+            stated=numbers,
+            fits=sorted(self._fits.values(), key=lambda each: (bool(each.ruled_out), -each.log_ratio)),
+            bursts=[
                 ProbeBurst(at_s=round(float(each.sent[0]) - self._begin, 3), sent=len(each.sent), passed=each.passed)
                 for experiment in self._past.experiments
                 for each in experiment
-            ),
+            ],
             facts=self._past.facts(self.documented),
-            seen=tuple(self._seen()),
-            exceeded=self._past.exceeds(self.documented, burst),
+            seen=self._seen(),
             held=self._held,
+            scope=scope(self._shared),
             shared=self._shared,
             requests=self._requests,
             rejected=sum(not each.passed for each in self._past.answers),
-            seconds=self._now - self._begin,
+            seconds=round(self._now - self._begin, 1),
             why=why,
         )
 
@@ -288,7 +273,7 @@ class Prober(BurstSender):
             count = (
                 min(2 + int(4 * self._trip * self.documented.rate), max(2, self.documented.count // 2)) if last else 1
             )
-            if self._shared.get(who) is not None or 2 * count + 2 > self._left:
+            if self._shared.get(who) is not None or 2 * count + 2 > self._left or self._ends:
                 continue
             before = self._past.answers[-1]
             if before.passed or before.who != "own":

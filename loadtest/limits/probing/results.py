@@ -137,8 +137,10 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         fits: of all limiters, the best first.
         scope: the requests that one limiter counts, as far as it is proved; None if it is unknown whether keys share.
         shared: whether the other key and the other limit share the quota; None if unclear.
+        held: whether accepted requests were held as in a queue.
         statuses: number of rejections by status.
         retry_after: accuracy of the rejections' Retry-After, in words.
+        waits: whether a limiter that rejects states when to retry; false if no rejection had a Retry-After.
         headers: content of other rate-limit headers, in words.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
@@ -160,8 +162,10 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     bursts: list[ProbeBurst] = []
     scope: Scope | None = None
     shared: dict[Who, bool | None] = {}
+    held: bool = False
     statuses: dict[int, int] = {}
     retry_after: str = ""
+    waits: bool = True
     headers: str = ""
     executed: int = 0
     jobs_of_rejected: int = msgspec.field(name="jobs_of_refused", default=0)

@@ -21,10 +21,11 @@ class BurstSender:
         now: unix seconds of our clock.
         rate: maximum requests/s.
         requests: maximum number of requests.
+        until: unix seconds of our clock after which no burst begins.
     """
 
-    def __init__(self, documented: Limit, now: float, rate: float, requests: int) -> None:
-        self.documented, self._rate, self._left = documented, rate, requests
+    def __init__(self, documented: Limit, now: float, rate: float, requests: int, until: float) -> None:
+        self.documented, self._rate, self._left, self._until = documented, rate, requests, until
         self._past = ProbeEvidence()
         self._begin = self._now = now
         self._enough = 2 if documented.count >= 20 else 1
@@ -73,6 +74,11 @@ class BurstSender:
         self._past.experiments.append([])
 
     @property
+    def _ends(self) -> bool:
+        """Whether another burst would be answered too late."""
+        return self._now + 2 * self._trip > self._until
+
+    @property
     def _size(self) -> int:
         """Requests of a part of a burst."""
         parts = max(1, min(8, int(0.15 * self.documented.window / max(self._trip, 0.1))))
@@ -86,7 +92,7 @@ class BurstSender:
             Whether some were rejected.
         """
         size, passed, rejected, last, spread = self._size, 0, 0, -math.inf, 0.0
-        while count > 0 and self._left > 0 and (whole or rejected < self._enough):
+        while count > 0 and self._left > 0 and not self._ends and (whole or rejected < self._enough):
             volley = yield from self._volley(max(at, last + size / self._rate), min(size, count, self._left), spread)
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)

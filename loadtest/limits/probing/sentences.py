@@ -14,8 +14,6 @@ from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.results import LimitFinding
 from loadtest.words import count
 
-NO_WAIT: Final = "none was sent"
-"""A finding's words on Retry-After, where no rejection had it."""
 _ROUNDED_S: Final = 1.0
 """Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
 
@@ -43,6 +41,8 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
         rows.append(("", f"{passed} in the {seconds:.3g} s between the first and the last rejection"))
     rows.append(("limit", _limit_words(found)))
     rows.append(("limiter", "; or ".join(dict.fromkeys(each.words for each in found.standing)) or "unknown"))
+    if not found.why and len({each.algorithm for each in found.standing}) > 1:
+        rows.append(("", "the network hides how windows of a second or less begin"))
     rows += [("not sure", found.why), *(("seen", each) for each in found.seen)]
     rows += [("shared", each) for each in _shared(found)]
     statuses = ", ".join(f"{number} with {status}" for status, number in sorted(found.statuses.items()))
@@ -114,7 +114,7 @@ def retry_after(answers: Sequence[HeadedAnswer]) -> str:
     rejected = [each for each in answers if each.rejected]
     having = [each for each in rejected if "retry-after" in each.headers]
     if not having:
-        return NO_WAIT if rejected else ""
+        return "none was sent" if rejected else ""
     judged = early = late = 0
     for place, each in enumerate(answers):
         if not each.rejected or (over := _over(each)) is None:

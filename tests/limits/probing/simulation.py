@@ -5,9 +5,11 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
+from loadtest.contract import LimitName
 from loadtest.limits import Limiter, LimiterSpec, make
 from loadtest.limits.probing.evidence import ProbeAnswer, VolleyOrder, Who
-from loadtest.limits.probing.probe import ProbeFinding, Prober
+from loadtest.limits.probing.probe import Prober
+from loadtest.limits.probing.results import LimitFinding
 from loadtest.units import Limit
 
 Decide = Callable[[float, Who], tuple[bool, float]]
@@ -22,12 +24,12 @@ def probed(
     jitter_s: float = 0.05,
     rate: float = 1e5,
     others: tuple[Who, ...] = (),
-) -> ProbeFinding:
+) -> LimitFinding:
     """Probe a server whose clock is up to 0.5 s from ours, messages taking up to ``jitter_s``."""
     chance = random.Random(seed)  # a simulation: not for secrets
     now = 1.7e9 + chance.random() * 3600
     offset = chance.uniform(-0.5, 0.5)
-    run = Prober(documented, now, rate, others=others).run()
+    run = Prober(LimitName.RETRIEVAL, documented, now, rate, others=others).run()
     send: VolleyOrder = next(run)
     while True:
         now = max(now, send.at)
@@ -43,7 +45,7 @@ def probed(
         try:
             send = run.send(answers)
         except StopIteration as stop:
-            found: ProbeFinding = stop.value
+            found: LimitFinding = stop.value
             return found
 
 

@@ -8,14 +8,7 @@ from hypothesis import strategies as st
 from loadtest.limits import LimiterSpec
 from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley, Who
-from loadtest.limits.probing.probe import ProbeFinding
-from loadtest.limits.probing.results import (
-    Compliance,
-    StatedNumbers,
-    standing,
-    stated,
-    verdict,
-)
+from loadtest.limits.probing.results import Standing
 from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
@@ -38,18 +31,13 @@ SPECS = [
 
 def key_of(spec: LimiterSpec) -> tuple[str, bool]:
     """The model that decides as a limiter does."""
-    bucket = spec.algorithm in {"gcra", "leaky-queue"}
+    bucket = spec.algorithm == "gcra"
     return ("token-bucket" if bucket else spec.algorithm), spec.count_rejected
 
 
-def numbers_of(found: ProbeFinding) -> StatedNumbers | None:
-    """The numbers of all models that stand."""
-    return stated([standing(model, found.documented, held=found.held) for model in found.standing])
-
-
-def compliance(found: ProbeFinding) -> Compliance:
-    """A finding's verdict."""
-    return verdict(found.documented, numbers_of(found), exceeded=found.exceeded)
+def key(standing: Standing) -> tuple[str, bool]:
+    """A standing limiter's name, and whether it counts rejected requests."""
+    return standing.algorithm, standing.count_rejected
 
 
 @settings(max_examples=settings.default.max_examples // 20)
@@ -57,14 +45,13 @@ def compliance(found: ProbeFinding) -> Compliance:
 def test_the_true_limiter_stands_with_its_numbers(spec: LimiterSpec) -> None:
     """The true model stands, and the shown ranges contain its numbers (N within 2 %). A named model stands alone."""
     found = probed(one_limiter(spec, SMALL), SMALL, 1)
-    true = [model for model in found.standing if model.key == key_of(spec)]
-    assert true, found
-    shown = [standing(model, SMALL, held=found.held) for model in true]
+    shown = [each for each in found.standing if key(each) == key_of(spec)]
+    assert shown, found
     assert any(one.count[0] <= 8 * 1.02 and one.count[1] >= 8 * 0.98 for one in shown)
     assert any(one.window_s[0] <= 10 <= one.window_s[1] for one in shown)
-    assert found.word != "named" or {model.key for model in found.standing} == {key_of(spec)}
+    assert found.why or {key(each) for each in found.standing} == {key_of(spec)}
     assert found.requests <= 5.5 * SMALL.count
-    assert compliance(found) in {"as documented", "can't tell"}
+    assert found.verdict in {"as documented", "can't tell"}
     assert found.held == (spec.algorithm == "leaky-queue")
 
 
@@ -72,8 +59,8 @@ def test_another_clients_traffic_makes_a_limit_no_looser() -> None:
     """A quota that another client uses, too, may seem stricter, but never larger."""
     spec = LimiterSpec("sliding-log")
     found = probed(shared_with_others(spec, SMALL, 0.2, 1), SMALL, 1)
-    assert compliance(found) in {"can't tell", "as documented", "stricter"}, numbers_of(found)
-    assert found.word != "named" or found.standing[0].key == key_of(spec)
+    assert found.verdict in {"can't tell", "as documented", "stricter"}, found.stated
+    assert found.why or key(found.standing[0]) == key_of(spec)
 
 
 @one
@@ -82,7 +69,7 @@ def test_several_servers_that_count_for_themselves_are_no_other_limiter(servers:
     """Replicas and counters that are synced late are not taken for a limiter that none of them has."""
     alone = replicas(LimiterSpec(), Limit(4, 10.0), 2, 1)
     found = probed(alone if servers == "replicas" else lazily_synced(SMALL, 3, 1.0, 1), SMALL, 1)
-    assert found.word != "named" or found.standing[0].algorithm == "fixed-window", numbers_of(found)
+    assert found.why or found.standing[0].algorithm == "fixed-window", found.stated
 
 
 @one
@@ -99,11 +86,11 @@ def test_a_limits_numbers_are_stated_even_against_the_documentation(case: tuple[
     """The stated N is the real N within one request, W is exact, and the verdict compares them with the documented."""
     documented, real, said = case
     found = probed(one_limiter(LimiterSpec("fixed-window"), real), documented, 1)
-    numbers = numbers_of(found)
+    numbers = found.stated
     assert numbers is not None
     assert numbers.count[0] - 1 <= real.count <= numbers.count[1] + 1
     assert numbers.window_s == real.window
-    assert compliance(found) == said
+    assert found.verdict == said
 
 
 @pytest.mark.parametrize(
@@ -139,15 +126,15 @@ def test_whose_requests_share_a_quota_is_seen() -> None:
     limit = Limit(20, 10.0)
     found = probed(one_limiter(LimiterSpec(), limit, ("other key",)), limit, 3, others=("other limit", "other key"))
     assert found.shared == {"other key": True, "other limit": False}
-    assert key_of(LimiterSpec()) in {model.key for model in found.standing}
+    assert key_of(LimiterSpec()) in {key(each) for each in found.standing}
 
 
 def test_where_nothing_is_refused_it_exceeds_the_documented_limit() -> None:
     """A server without a limit: more was accepted than the documented limit accepts, and no number is stated."""
     found = probed(lambda _now, _who: (True, 0.0), MINUTE, 1)
-    assert found.word == "unlimited"
-    assert numbers_of(found) is None
-    assert compliance(found) == "looser"
+    assert not found.rejected
+    assert found.stated is None
+    assert found.verdict == "looser"
 
 
 def test_a_ban_is_described_as_what_was_seen() -> None:
@@ -159,7 +146,7 @@ def test_a_ban_is_described_as_what_was_seen() -> None:
         return left[0] >= 0, 0.0
 
     found = probed(banned, Limit(20, 60.0), 1)
-    assert numbers_of(found) is None
+    assert found.stated is None
     assert any("after 12 requests nothing was accepted" in each for each in found.seen)
 
 
@@ -210,5 +197,5 @@ def test_a_broken_promise_of_room_is_counted() -> None:
 def test_a_window_longer_than_the_probe_is_not_stated() -> None:
     """8 per minute, documented as 8 per second: the probe ends after 8 s, and states no number."""
     found = probed(one_limiter(LimiterSpec("sliding-log"), Limit(8, 60.0)), Limit(8, 1.0), 1)
-    assert numbers_of(found) is None
-    assert any(standing(model, Limit(8, 1.0), held=False).window_s[1] >= 60 for model in found.standing)
+    assert found.stated is None
+    assert any(each.window_s[1] >= 60 for each in found.standing)
