@@ -9,7 +9,6 @@ from plugins.verbs import Said
 from loadtest.advice.results import load
 from loadtest.contract import LimitName
 from loadtest.limits.probing.results import PROBE_FILE, LimitFinding, ProbeResult, Standing
-from loadtest.limits.probing.sentences import NO_WAIT
 from loadtest.record import run_directory
 from loadtest.scenario import load_scenario
 
@@ -65,7 +64,7 @@ def test_advice_from_a_probe(loadtest: Verb, tmp_path: Path) -> None:
     ]
     finding = LimitFinding(
         limit=LimitName.SYNC_RUN, documented=(10, 1.0), verdict="can't tell", standing=standing,
-        requests=1, rejected=0, seconds=1, shared={"other limit": True}, retry_after=NO_WAIT,
+        requests=1, rejected=0, seconds=1, shared={"other limit": True}, waits=False,
     )  # fmt: skip
     run_directory.write_json(tmp_path / PROBE_FILE, ProbeResult(target="http://here", findings=[finding]))
     said = loadtest("advise", "--from", PROBE_FILE, "--runs", "40", "--execution", "100ms", "--client", "client.py")
