@@ -105,8 +105,9 @@ _Element = TypeVar("_Element", bound=np.generic)
 OPERATION: Final = 0
 REQUEST: Final = 1
 """Codes of the column ``row``."""
-OK: Final = OUTCOMES.index(Outcome.OK)
-TIMED_OUT: Final = OUTCOMES.index(Outcome.TIMED_OUT)
+_ENDED: Final = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
+OK, THROTTLED, FAILED, TIMED_OUT = map(OUTCOMES.index, _ENDED)
+"""Codes of the column ``outcome``."""
 DAY_MS: Final = 86_400_000.0
 """An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
 _GIVEN: Final = "execution_time_ms"

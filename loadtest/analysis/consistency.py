@@ -10,11 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Vocabulary, groups, grown
+from loadtest.analysis.columns import KINDS, OK, THROTTLED, TIMED_OUT, Rows, Vocabulary, groups, grown
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Count, Result
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Outcome, Reason
+from loadtest.contract import MISTAKE_STATUS, OPERATIONS, THROTTLED_STATUS, Operation, Reason
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RECORDED, RunInfo, StagePlan
 from loadtest.record.samples import SETUP
@@ -148,7 +148,7 @@ class Consistency:
             yield f"is an operation without {column.replace('_', ' ')}", operation & np.isnan(rows.floats(column))
         status, key = rows.floats("status"), rows.floats("key_index")
         yield "has a status that HTTP does not have", (status < _STATUSES[0]) | (status > _STATUSES[1])
-        refused = outcome == OUTCOMES.index(Outcome.THROTTLED)
+        refused = outcome == THROTTLED
         yield f"was refused without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
         yield f"used another key than {keys} of the run", (key < 0) | (key >= self._keys)

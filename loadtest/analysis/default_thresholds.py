@@ -7,13 +7,13 @@ from typing import Final
 
 import numpy as np
 
-from loadtest.analysis.columns import OUTCOMES, Vocabulary
+from loadtest.analysis.columns import FAILED, THROTTLED, TIMED_OUT, Vocabulary
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import Judged, judged_by, thresholds_of, unexpected_errors
 from loadtest.arrays import Floats
-from loadtest.contract import ERRORS, THROTTLED_STATUS, Outcome, Reason
+from loadtest.contract import THROTTLED_STATUS, Reason
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import RunInfo
 from loadtest.threshold import Threshold, parse_threshold
@@ -23,8 +23,6 @@ _LEAST: Final = 3
 """Fewer operations never fail a stage."""
 _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
 """Metrics whose written thresholds replace ``unexpected_errors`` in their scope."""
-_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 class UnexpectedErrors:
@@ -46,12 +44,12 @@ class UnexpectedErrors:
     def add(self, chunk: Chunk) -> None:
         entry_of = chunk.vocabulary.entry_of
         for stage, rows in chunk.requests.by_stage:
-            if (rejected := rows.words("outcome") == _THROTTLED).any():
+            if (rejected := rows.words("outcome") == THROTTLED).any():
                 known = self._throttled[entry_of[stage]]
                 self._throttled[entry_of[stage]] = np.union1d(known, rows.floats("parent_arrival")[rejected])
         for stage, rows in chunk.operations.by_stage:
             throttled = self._throttled[entry_of[stage]]
-            errors = rows.sent.where(np.isin(rows.sent.words("outcome"), _ERRORS))
+            errors = rows.sent.where(np.isin(rows.sent.words("outcome"), (FAILED, TIMED_OUT)))
             if len(errors):
                 expected = np.isin(errors.words("reason"), self._waited)
                 expected &= np.isin(errors.floats("arrival"), throttled)

@@ -6,12 +6,12 @@ Rates are derived from counts. Percentiles come from ``distribution`` and are ne
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, StageKey
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.rejections.expected_429 import Expectation
@@ -38,7 +38,6 @@ from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import covered_seconds
 
 Planned = Sequence[StageKey]
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
 
 
 @dataclass(frozen=True)
@@ -196,10 +195,10 @@ def _deliberate(record: Record, name: str, counts: OperationCounts) -> Iterator[
             found[words[cell.mistake]][cell.outcome] += count
     for kind, status in MISTAKE_STATUS.items():
         if found[kind] or entry.mistakes.get(kind):
-            own = found[kind].total(), found[kind][OK], found[kind][_THROTTLED]
+            own = found[kind].total(), found[kind][OK], found[kind][THROTTLED]
             yield _counted(own, traffic=name, kind=kind, answer=str(status))
     wrong = sum(found.values(), Counter())
-    rest = counts.sent - wrong.total(), counts.ok - wrong[OK], counts.throttled - wrong[_THROTTLED]
+    rest = counts.sent - wrong.total(), counts.ok - wrong[OK], counts.throttled - wrong[THROTTLED]
     if entry.expect.job == JobState.FAILED:
         yield _counted(rest, traffic=name, kind=ERROR_EXPECTED, answer=f"a job that {JobState.FAILED}")
     elif entry.expect.status is not None and entry.expect.status >= 400:

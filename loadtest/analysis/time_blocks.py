@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import OK, OUTCOMES, Rows, groups, tally
+from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, groups, tally
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS, dispatch_lag
 from loadtest.arrays import Floats, Ints
-from loadtest.contract import ERRORS, EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
+from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS
 from loadtest.stats.correlated_bins import PaceModels, fill_batches, filled_blocks, pace_of
 from loadtest.stats.means import circular_blocks
 from loadtest.stats.shares import share_scores
@@ -48,8 +48,6 @@ _EVEN_LEVELS: Final = 160
 """Number of levels of a time at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
 """Number of additional levels in its slowest fifth, closer towards the end."""
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
-_ERRORS: Final = [OUTCOMES.index(outcome) for outcome in ERRORS]
 
 
 class Grid(NamedTuple):
@@ -256,8 +254,8 @@ class TimeBlocks:
         tally(stage.offered, places)
         tally(stage.sent, places[~np.isnan(rows.floats("start"))])
         tally(stage.ok, places[outcome == OK])
-        tally(stage.errors, places[np.isin(outcome, _ERRORS)])
-        tally(stage.throttled, places[outcome == _THROTTLED])
+        tally(stage.errors, places[np.isin(outcome, (FAILED, TIMED_OUT))])
+        tally(stage.throttled, places[outcome == THROTTLED])
         traffic = self._record.vocabulary.stage_keys[index].traffic
         timed = rows.ok if traffic in self._record.not_found_entries else rows.without_mistakes.answered
         if timed is not rows:

@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import OK, OUTCOMES, TIMED_OUT, Rows, tally
+from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, tally
 from loadtest.analysis.distribution import TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
@@ -22,11 +22,10 @@ _RESPONSE_DOTS: Final = 11_000
 """Maximum number of evenly chosen dots in a layer; ``_SLOW`` dots of the slowest 2 % are added."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
-_FAILED: Final = OUTCOMES.index(Outcome.FAILED)
 _OUTCOMES: Final = {
     Outcome.OK: (OK,),
-    "429": (OUTCOMES.index(Outcome.THROTTLED),),
-    Outcome.FAILED: (_FAILED,),
+    "429": (THROTTLED,),
+    Outcome.FAILED: (FAILED,),
     "timed out": (TIMED_OUT,),
 }
 
@@ -85,7 +84,7 @@ class Responses:
         which = {
             Outcome.OK: outcome == OK,
             "429": (rows.floats("status") == THROTTLED_STATUS) & (outcome != TIMED_OUT),
-            Outcome.FAILED: outcome == _FAILED,
+            Outcome.FAILED: outcome == FAILED,
             "timed out": outcome == TIMED_OUT,
         }
         for layer, mask in which.items():

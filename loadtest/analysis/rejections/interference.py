@@ -15,19 +15,18 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES
+from loadtest.analysis.columns import FAILED, KINDS, OK, TIMED_OUT
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.keys import slower
 from loadtest.analysis.results import Result, result_of
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import THROTTLED_STATUS, Outcome
+from loadtest.contract import THROTTLED_STATUS
 from loadtest.stats.shares import more_often
 
 _COMPARED: Final = 100_000
 """Maximum number of requests compared, sampled evenly."""
 _LEAST_MS: Final = 1.0
 """Minimum difference of times that counts, as between runs (``compare.changes``)."""
-_FAILED: Final = [OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome.TIMED_OUT)]
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
@@ -74,7 +73,7 @@ def _felt_by_others(sent: pd.DataFrame, party: Bools) -> Felt | None:
     others = np.flatnonzero(~party)
     if not meanwhile[others].any() or meanwhile[others].all():
         return None
-    failed, during = np.isin(sent["outcome"].to_numpy(), _FAILED)[others], meanwhile[others]
+    failed, during = np.isin(sent["outcome"].to_numpy(), (FAILED, TIMED_OUT))[others], meanwhile[others]
     errors = [(int(mask.sum()), int((failed & mask).sum())) for mask in (during, ~during)]
     picked = others[:: -(-len(others) // _COMPARED)]
     slower = _slower(sent.iloc[picked], meanwhile[picked])

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.analysis.columns import OK, OUTCOMES
+from loadtest.analysis.columns import OK, OUTCOMES, THROTTLED
 from loadtest.analysis.distribution import Distributions, distribution, percentile, summarize
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.rejections.sent_requests import BURST_SPAN_S, in_bursts
@@ -20,7 +20,6 @@ from loadtest.analysis.results import Count, Result, Summary
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 from loadtest.arrays import Bools, Floats, Ints
-from loadtest.contract import Outcome
 from loadtest.http_headers import parse_retry_after
 from loadtest.limits.headers import remaining as left_of
 from loadtest.limits.headers import stated_limits
@@ -206,9 +205,6 @@ def _shown(requests: RequestLog, places: Ints) -> Bools:
     return np.asarray(same & ~busy & requests.answered[following])
 
 
-_THROTTLED: Final = OUTCOMES.index(Outcome.THROTTLED)
-
-
 class Recovery(Result, frozen=True, kw_only=True):
     """Recovery of one limit. Times in s, from the send time of a 429 to that of the next accepted request.
 
@@ -300,7 +296,7 @@ class Retried:
                 operations=int(self._counts[entry].sum()),
                 attempts=int(self._attempts[entry]),
                 ok=int(self._counts[entry, OK]),
-                throttled=int(self._counts[entry, _THROTTLED]),
+                throttled=int(self._counts[entry, THROTTLED]),
                 time_to_success_ms=summarize(self._times.get([entry])),
             )
             for entry, name in enumerate(self._names)
