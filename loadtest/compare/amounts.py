@@ -141,11 +141,6 @@ def detectable(one: MetricComparison) -> str:
     return percent(one.detectable)
 
 
-def detectable_log(one: MetricComparison) -> float:
-    """Return the minimum detectable change on the log scale; 0 if it is unknown."""
-    return math.log(one.detectable) if one.detectable and math.isfinite(one.detectable) else 0.0
-
-
 def size(log_ratio: float) -> str:
     """Format the size of a log ratio: ``12 %``."""
     return percent(math.exp(log_ratio)).removeprefix("+")
@@ -168,11 +163,6 @@ def percent(ratio: float) -> str:
 def is_share(one: MetricComparison) -> bool:
     """Whether a metric is compared in percentage points, not by its ratio."""
     return one.nature.unit == "share"
-
-
-def is_empty(one: MetricComparison) -> bool:
-    """Whether it is a share without an event on either side."""
-    return is_share(one) and not one.base and not one.head
 
 
 def worsening(one: MetricComparison) -> float:

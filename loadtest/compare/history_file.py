@@ -50,11 +50,7 @@ def path_for(place: Path, scenario: str) -> Path:
 
 
 def read(path: Path) -> Contents:
-    """Read a history; a missing file is an empty history. Waits for a writer to finish.
-
-    Raises:
-        InputError: if it cannot be read, or a line is damaged or of a newer version.
-    """
+    """Read a history, empty if the file is missing. Waits for a writer to finish. Raises ``InputError``."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH)
@@ -74,14 +70,7 @@ def check_writable(path: Path) -> None:
 
 
 def append(path: Path, *lines: HistoryLine) -> list[str]:
-    """Append all lines or none, and flush them to disk.
-
-    Returns:
-        Sentences about repairs before the append.
-
-    Raises:
-        InputError: if the file cannot be written, or its content cannot be read.
-    """
+    """Append all lines or none, flush them to disk, and return sentences about repairs. Raises ``InputError``."""
     with _locked(path) as file:
         data = _all(file)
         _, cut_off = _parse(data, path)
@@ -203,16 +192,6 @@ def _encode(line: HistoryLine) -> bytes:
     return text + b',"crc":"%08x"}\n' % zlib.crc32(text)
 
 
-def _check_crc(text: bytes, where: str) -> None:
-    # A manually written line may lack its checksum.
-    found = _CRC.search(text)
-    if found is not None and zlib.crc32(text[: found.start()]) != int(found[1], 16):
-        raise InputError(
-            f"{where} is damaged: its checksum does not match",
-            "Restore the file from version control or a backup. If the change was deliberate, delete its key crc.",
-        )
-
-
 def _is_json(text: bytes) -> bool:
     try:
         msgspec.json.decode(text)
@@ -229,9 +208,18 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
             "Delete the lines with markers and keep all other lines. With `*.jsonl merge=union` in .gitattributes Git "
             "merges them itself.",
         )
-    _check_crc(text, where)
+    # A manually written line may lack its checksum.
+    crc = _CRC.search(text)
+    if crc is not None and zlib.crc32(text[: crc.start()]) != int(crc[1], 16):
+        raise InputError(
+            f"{where} is damaged: its checksum does not match",
+            "Restore the file from version control or a backup. If the change was deliberate, delete its key crc.",
+        )
     try:
-        _check_version(text, where)
+        schemas = msgspec.json.decode(text, type=_Schemas)
+        newer = isinstance(schemas.run, _RunSchema) and schemas.run.schema > measurements.SCHEMA_VERSION
+        if newer or schemas.schema > history.SCHEMA_VERSION:
+            raise InputError(f"{where} was written by a newer loadtest", "Update loadtest. Nothing was changed.")
         line = msgspec.json.decode(text, type=RunLine | DecisionLine)
         history.moment(line.recorded)
         if isinstance(line, RunLine):
@@ -242,10 +230,3 @@ def _line(text: bytes, path: Path, number: int) -> HistoryLine:
             "Restore the file from version control or a backup. Or delete the line to exclude its run.",
         ) from error
     return line
-
-
-def _check_version(text: bytes, where: str) -> None:
-    found = msgspec.json.decode(text, type=_Schemas)
-    newer = isinstance(found.run, _RunSchema) and found.run.schema > measurements.SCHEMA_VERSION
-    if newer or found.schema > history.SCHEMA_VERSION:
-        raise InputError(f"{where} was written by a newer loadtest", "Update loadtest. Nothing was changed.")

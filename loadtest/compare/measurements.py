@@ -272,16 +272,12 @@ def causes(bases: Sequence[RunMeasurements], head: RunMeasurements) -> tuple[str
 
 
 def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[tuple[str, str, str]]:
-    return [
-        (name, before, now)
-        for name in FACTS
-        if (before := _fact(base, name)) != (now := _fact(head, name)) and before and now
-    ]
-
-
-def _fact(run: RunMeasurements, name: str) -> str:
-    one = run.generator
-    return f"{one.cpu}, {one.cores} cores, {one.os}" if name == "machine" else run.versions.get(name, "")
+    before, now = (
+        {**run.versions, "machine": f"{run.generator.cpu}, {run.generator.cores} cores, {run.generator.os}"}
+        for run in (base, head)
+    )
+    both = [(name, before.get(name, ""), now.get(name, "")) for name in FACTS]
+    return [fact for fact in both if fact[1] and fact[2] and fact[1] != fact[2]]
 
 
 def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, str] | None:

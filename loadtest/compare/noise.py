@@ -66,9 +66,13 @@ def controls(
         paired: whether they are pairs of blocks, whose differences vary; otherwise the earlier runs vary.
     """
     found = []
+    named = [
+        [{str(one.name): one.value_ms for one in run.controls if one.value_ms > 0} for run in pair] for pair in pairs
+    ]
     for name, kind in _KINDS.items():
-        values = [(_value(base, name), _value(head, name)) for base, head in pairs]
-        logs = [(math.log(one), math.log(other)) for one, other in values if one and other]
+        logs = [
+            (math.log(base[name]), math.log(head[name])) for base, head in named if base.keys() & head.keys() & {name}
+        ]
         if len(logs) < _LEAST:
             continue
         bases, heads = [one for one, _ in logs], [other for _, other in logs]
@@ -82,10 +86,6 @@ def controls(
         t = (head - base) / math.sqrt(squared_sd * of_error)
         ratio, more = math.exp(head - base), math.exp(head) - math.exp(base)
         moved = t >= student(1 - _LEVEL, df) and ratio >= kind.least_ratio and more >= kind.least_ms
-        one = ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
-        found.append(one)
+        control = ControlComparison(name=name, base_ms=math.exp(base), head_ms=math.exp(head), ratio=ratio, moved=moved)
+        found.append(control)
     return tuple(found)
-
-
-def _value(run: RunMeasurements, name: str) -> float | None:
-    return next((one.value_ms for one in run.controls if one.name == name and one.value_ms > 0), None)

@@ -76,8 +76,10 @@ def judge_history(
     valid = [one for one in history if one.valid]
     comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))
     kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
-    used = _used(comparable)
-    in_words = _in_words(comparable or valid, comparable=bool(comparable)), _head(run)
+    used = comparable[:ANCHOR] + comparable[ANCHOR:][-WINDOW:]  # of a long history, what is compared
+    version = f", version {run.target_version}" if run.target_version else ""
+    head = f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"
+    in_words = _in_words(comparable or valid, comparable=bool(comparable)), head
     begun = verdict.draft("history", title, used, [run], in_words, confirming=confirming is not None)
     if not run.valid:
         return verdict.conclude(
@@ -179,22 +181,12 @@ def _change(
     )
 
 
-def _used(comparable: list[RunMeasurements]) -> list[RunMeasurements]:
-    """Keep only the first ``ANCHOR`` and the last ``WINDOW`` runs, so that a long history is compared quickly."""
-    return comparable if len(comparable) <= ANCHOR + WINDOW else comparable[:ANCHOR] + comparable[-WINDOW:]
-
-
 def _in_words(history: Sequence[RunMeasurements], *, comparable: bool) -> str:
     if not history:
         return "no accepted run yet"
     days = " to ".join(dict.fromkeys(run.started[:10] for run in (history[0], history[-1])))
     none = "" if comparable else ", none of them comparable"
     return f"{counted(len(history), 'accepted run')}, {days}{none}"
-
-
-def _head(run: RunMeasurements) -> str:
-    version = f", version {run.target_version}" if run.target_version else ""
-    return f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"
 
 
 def improved_again(history: Sequence[RunMeasurements], run: RunMeasurements) -> tuple[Key, ...]:

@@ -112,19 +112,16 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
         kept.append((first, len({each.key for each in same}) - 1))
         found = [each for each in found if each not in same]
     kept.sort(key=lambda each: each[0].begin)
-    cuts = sorted({0, len(runs), *(place for each, _ in kept for place in _edges(each))})
     odd = {each.begin for each, _ in kept if each.kind == "odd run"}
     trends = [each for each, _ in kept if each.kind == "trend"]
+    edges = {each.begin for each, _ in kept if each.kind != "odd run"} | {each.end for each in trends}
+    cuts = sorted({0, len(runs)} | edges)
     calm = [
         [runs[place] for place in range(begin, end) if place not in odd]
         for begin, end in pairwise(cuts)
         if not any(each.begin < end and begin < each.end for each in trends)
     ]
     return [_described(each, also, runs) for each, also in kept], calm
-
-
-def _edges(each: _Found) -> tuple[int, ...]:
-    return {"step": (each.begin,), "trend": (each.begin, each.end), "odd run": ()}[each.kind]
 
 
 def _others(one: _Series, every: Sequence[_Series]) -> list[float]:
@@ -317,14 +314,13 @@ def _found(
 def _described(each: _Found, also: int, runs: Sequence[RunMeasurements]) -> HistoryChange:
     ratio = NATURES[each.key.metric].scale == "log"
     change, low, high = (math.exp(end) if ratio else end for end in each.effect)
-    last = each.end - 1 if each.kind == "trend" else each.begin
     return HistoryChange(
         kind=each.kind,
         **each.key._asdict(),
         run=runs[each.begin].run,
         started=runs[each.begin].started,
-        until=runs[last].started,
-        runs=max(1, each.end - each.begin),
+        until=runs[each.end - 1 if each.kind == "trend" else each.begin].started,
+        runs=each.end - each.begin,
         change=change,
         interval=(low, high),
         also=also,

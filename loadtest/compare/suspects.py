@@ -86,19 +86,13 @@ def suspected(
     )
 
 
-def save(suspects: Suspects, directory: Path) -> Path:
-    """Write the file into the suspected run's directory, and return its path."""
-    path = directory / FILE_NAME
-    write_json(path, suspects, indent=1)
-    return path
+def save(suspects: Suspects, directory: Path) -> None:
+    """Write the file into the suspected run's directory."""
+    write_json(directory / FILE_NAME, suspects, indent=1)
 
 
 def load(path: Path) -> Suspects:
-    """Read the file strictly; for a directory, the file in it.
-
-    Raises:
-        InputError: if it cannot be read, is damaged, or is of another version.
-    """
+    """Read the file strictly; for a directory, the file in it. Raises ``InputError``."""
     path = path / FILE_NAME if path.is_dir() else path
     remedy = "Copy it unchanged from the suspected run's directory, and use the same version of loadtest as the check."
     return read_versioned(path, Suspects, SCHEMA_VERSION, remedy=remedy, error=InputError)

@@ -1,5 +1,6 @@
 """The page of a comparison and its files, made from ``comparison.json`` alone."""
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
         label = "what changed" if comparison.findings else "largest change for the worse"
         aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; short and polled times aside"
         figures.append(KeyFigure(label, size, why=place + aside))
-    seen = sorted(abs(amounts.detectable_log(one)) for one in metrics if one.detectable and in_percent(one))
+    seen = sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
         words = f"median; by metric {low} to {high}, without short and polled times, in 80 % of cases"

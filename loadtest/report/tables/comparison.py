@@ -92,7 +92,7 @@ def verdict(one: MetricComparison) -> TableCell:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
         return TableCell("not judged", one.why, "faint")
-    if one.verdict == "inconclusive" and amounts.is_empty(one):
+    if one.verdict == "inconclusive" and amounts.is_share(one) and not one.base and not one.head:
         return TableCell("none seen", one.why, "faint")
     return TableCell(one.verdict, one.why, tone_of(one.verdict))
 
