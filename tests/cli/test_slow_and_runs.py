@@ -42,13 +42,17 @@ def test_slow_lists_operations_with_their_requests(tmp_path: Path, capsys: pytes
 
 
 def test_slow_says_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No report yet, or an entry that is not there: a sentence, and exit 2."""
+    """No report yet, an entry that is not there, or a damaged metrics.json: a sentence with the remedy."""
     bare = make(tmp_path, 20, report=False)
     assert main(["slow", str(bare)]) == ExitCode.USAGE
     assert f"loadtest report {bare}" in capsys.readouterr().err
     directory = make(tmp_path, 21)
     assert main(["slow", str(directory), "--traffic", "x"]) == ExitCode.USAGE
     assert "the run has t" in capsys.readouterr().err
+    metrics = directory / "metrics.json"
+    metrics.write_text(metrics.read_text().replace('"end_ms"', '"begin_ms"'))
+    assert main(["slow", str(directory)]) == ExitCode.INVALID
+    assert f"loadtest report {directory}" in capsys.readouterr().err
 
 
 def test_runs_lists_the_newest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
