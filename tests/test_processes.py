@@ -3,13 +3,16 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
+from plugins import record_maker as maker
 from plugins.leash_parts import write_scenario
-from plugins.processes import clean_environment
+from plugins.processes import clean_environment, until
 from plugins.stubs import pending_forever
 
 from loadtest.cli import main
@@ -84,3 +87,23 @@ def test_a_machine_that_has_no_more_is_no_bug(monkeypatch, tmp_path, stub, capsy
     assert os.strerror(number) in said
     assert {errno.ENOSPC: "Free some space", errno.EMFILE: "ulimit -n"}[number] in said
     assert "Traceback" not in said
+
+
+def test_ctrl_c_ends_a_report_without_a_traceback(tmp_path: Path) -> None:
+    """Also while the report's process still imports; nothing of it is left."""
+    plan = {"t": maker.plan("sync_run", [maker.stage("within", 0, 3, 0.5)], offered=1)}
+    run = maker.save(tmp_path / "run", maker.info(plan), maker.both("t", 0, 0, 5))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "report", str(run)],
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - background jobs ignore it
+    )
+    (report,) = until(psutil.Process(process.pid).children)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert b"Traceback" not in said
+    assert not report.is_running() or report.status() == psutil.STATUS_ZOMBIE

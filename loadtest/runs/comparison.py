@@ -294,7 +294,7 @@ def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
 
     A run that cannot be measured is reported and left out.
     """
-    run_module("loadtest.analysis", "measure", *map(str, directories), apart=True)
+    run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}
     for directory in directories:
         try:

@@ -103,7 +103,7 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
         code = load_target(directory, loaded.path.parent, resolved, options.load_arguments())
         if note := run_directory.pending_note(directory):
             print(note)
-        verdict = make_report(directory, plots=options.plots, png=options.png, full=options.full, apart=True)
+        verdict = make_report(directory, plots=options.plots, png=options.png, full=options.full)
     return MadeRun(directory, code if code in {ExitCode.BUG, ExitCode.INTERRUPTED} else verdict)
 
 
@@ -171,7 +171,7 @@ def make_load(
 def show_comparison(directory: Path, comparison: RunComparison, *, plots: bool, history: Path | None = None) -> None:
     """Make the pages of a saved comparison in a separate process, which prints the summary."""
     arguments = [*([] if plots else ["--no-plots"]), *([f"--history={history}"] if history else []), str(directory)]
-    code = run_module("loadtest.report.regression", *arguments, apart=True)
+    code = run_module("loadtest.report.regression", *arguments)
     if code != comparison.exit_code:
         # The verdict is valid without its page.
         print(comparison.sentence)
