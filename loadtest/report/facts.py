@@ -24,8 +24,8 @@ _PEERS_NAMED: Final = 10
 _RESOLVED: Final = 0.1
 """Relative width of the bounds above which polling does not resolve a time to result."""
 _KNOWN_TO_LOGS: Final = (
-    "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated", "sliding log",
-    "token bucket",
+    "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
+    "sliding log", "token bucket",
 )  # fmt: skip
 LOG_TERMS: Final[Mapping[str, str]] = {
     **{term: TERMS[term] for term in _KNOWN_TO_LOGS},

@@ -119,7 +119,8 @@ def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
         "Status": lambda one: TableCell(one.status, one.reason, tone_of(one.status)),
         "Finding": lambda one: one.line.sentence or NOTHING,
         "Version": lambda one: TableCell(
-            one.measurements.target_version or NOTHING, f"commit {commit(one.measurements)}"
+            one.measurements.target_version or NOTHING,
+            f"commit {commit(one.measurements)}" if one.measurements.commit else "",
         ),
         "~Run": lambda one: TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
     }
