@@ -81,29 +81,18 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     shown = {name: [bar for bar in bars if bar in longest_first[name]] for name, bars in shown.items()}
     figure, axes = style.row_panels(map(len, shown.values()), 0.36)  # two lines of text
     longest = {name: max(bar.ms for bar in bars) or 1.0 for name, bars in shown.items()}
-    colours: dict[str, str] = {}
+    keys = dict[str, dict[str, Patch]]()
     for panel, name, colour in entries(record, axes, shown):
         operation = record.info.traffic[name].operation
         alike = [longest[each] for each in shown if record.info.traffic[each].operation == operation]
         # Entries of one operation are compared by the lengths of their bars, unless one would be too short to see.
         shared = max(alike) <= _MOST_TIMES * min(alike)
-        colours[name] = colour
+        for _, _, look in shown[name][0].parts:
+            whose = "all" if look == "lag" else colour
+            keys.setdefault(_LEGEND[look], {}).setdefault(whose, Patch(**_looks(colour)[look]))
         _bars(panel, shown[name], colour, max(alike) if shared else longest[name])
     axes[-1].set_xlabel("mean time of an ok operation, ms")
-    drawn = {
-        look: dict.fromkeys(
-            colours[name] for name, bars in shown.items() if look in {part[2] for part in bars[0].parts}
-        )
-        for look in _LEGEND
-    }
-    style.keys(
-        figure,
-        {
-            _LEGEND[look]: tuple(Patch(**_looks(colour)[look]) for colour in (list(own)[:1] if look == "lag" else own))
-            for look, own in drawn.items()
-            if own
-        },
-    )
+    style.keys(figure, {label: tuple(keys[label].values()) for label in _LEGEND.values() if label in keys})
     caption = (
         "Means of ok operations; the bracket is executionTime. A job’s result is ready somewhere in the hatched part."
     )

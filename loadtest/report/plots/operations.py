@@ -129,9 +129,7 @@ def _polls_title(findings: Findings) -> str:
     text = f"In “{name}”, polls are {words.share(most.share_of_retrievals)} of the retrievals"
     if most.share_of_limit is None:
         return text
-    factor = most.share_of_limit
-    of = f"{words.times(factor)}{' of' if factor <= 1 else ''}"
-    return f"{text} and ask for {of} what their limit allows"
+    return f"{text} and ask for {words.times_what(most.share_of_limit)} what their limit allows"
 
 
 _HALF: Final = 0.31
