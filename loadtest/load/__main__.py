@@ -247,9 +247,26 @@ class _Blocks:
 
         _end_early(interrupt)
         try:
-            return self._run_all(engine, runner)
+            for number, block in enumerate(self._blocks, 1):
+                self._block = block
+                self._await_silence(number)
+                if self._interrupted.is_set():
+                    break
+                _make_load(engine, runner, self._info(block))
+                runner.stop()
+                if engine.error is not None:
+                    raise engine.error
+                if engine.latest is None or (session := engine.latest[0]).bug is not None:
+                    return ExitCode.BUG
+                self._note_end(session.info)
+                if session.info.end != "finished":
+                    break
+                if session.live.all_silent:
+                    where = f"block {number} ({block.side}, {session.info.target.url})"
+                    raise TargetError(f"nothing answered in {where}: its target is gone")
         finally:
             runner.quit()
+        return ExitCode.PASS
 
     def _make_session(self) -> Session:
         block, info = self._block, self._info(self._block)
@@ -270,26 +287,6 @@ class _Blocks:
             base=self._base,
             control=environment.get(CONTROL_VARIABLE),
         )
-
-    def _run_all(self, engine: Engine, runner: LocalRunner) -> int:
-        for number, block in enumerate(self._blocks, 1):
-            self._block = block
-            self._await_silence(number)
-            if self._interrupted.is_set():
-                break
-            _make_load(engine, runner, self._info(block))
-            runner.stop()
-            if engine.error is not None:
-                raise engine.error
-            if engine.latest is None or (session := engine.latest[0]).bug is not None:
-                return ExitCode.BUG
-            self._note_end(session.info)
-            if session.info.end != "finished":
-                break
-            if session.live.all_silent:
-                where = f"block {number} ({block.side}, {session.info.target.url})"
-                raise TargetError(f"nothing answered in {where}: its target is gone")
-        return ExitCode.PASS
 
     def _await_silence(self, number: int) -> None:
         """Wait until no limit still counts requests of the previous block on the same target."""
