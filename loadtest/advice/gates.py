@@ -94,12 +94,6 @@ def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
     return Candidate(replace(spec, algorithm="gcra", burst=1), slower)
 
 
-def _edge(candidate: Candidate) -> tuple[float, float]:
-    """Length and phase of the windows of a limiter on the server's clock."""
-    windowed = candidate.windowed
-    return (candidate.limit.window, candidate.spec.phase) if windowed else (1.0, 0.0)
-
-
 class Gate:
     """A client's pace on one limit, or on all limits together.
 
@@ -136,11 +130,12 @@ class Gate:
         self._spaced = clients > 1 or pace is not None
         models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
-        self._edges = {_edge(each) for each in models if each.spec.on_clock}
+        # Length and phase of windows on the server's clock; a bucket of whole seconds has those of a second.
+        aligned = [each for each in models if each.spec.on_clock]
+        self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
         self._in_turns = clients > 1
         self._next_even = number / clients * self._spacing
         self._ready = self._changed = 0.0
-        self._estimates = clients == 1
         self._credit = 1
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
@@ -226,7 +221,7 @@ class Gate:
             accepted = self._accepted
             while accepted and accepted[0] <= now - self._window:
                 accepted.popleft()
-            share = max(len(accepted), _LEAST) * self._spacing / self._window if self._estimates else 1.0
+            share = max(len(accepted), _LEAST) * self._spacing / self._window if not self._in_turns else 1.0
             self._pace = min(self._pace * _DECREASE, share)
             self._unsure, self._slowed, self._changed = self._slowed == 0, now, now + self._window * _SETTLE
         self._pause = min(max(self._spacing / self._pace, 2 * self._pause), self._window / 2)

@@ -17,6 +17,8 @@ _MARGIN_S: Final = 0.001
 """Seconds that a poll comes later than the end that it waits for."""
 _COSTS: Final = np.geomspace(0.01, 1000, 31)
 """Costs of a poll that are tried, as multiples of the median execution time."""
+_DEVIATIONS: Final = 2.0
+"""Standard deviations of the mean number of polls that are left free."""
 _QUOTA: Final = 0.9
 """Share of the retrieval limit that polls of work without end may use."""
 
@@ -51,11 +53,6 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     return tuple(times)
 
 
-def polls_per_job(execution_s: Floats, times: tuple[float, ...]) -> float:
-    """Return the mean number of polls of a job at these times."""
-    return float(1 + sum((execution_s > time).mean() for time in times[:-1]))
-
-
 def plan_polls(work: Work, limits: Limits) -> tuple[float, ...]:
     """Return the times to poll at: as early as the retrieval limit lets the work end no later."""
     needed = _time(limits, LimitName.RETRIEVAL, work.count, work.clients)
@@ -63,7 +60,9 @@ def plan_polls(work: Work, limits: Limits) -> tuple[float, ...]:
     typical = float(np.median(work.execution_s)) or 1.0
     for cost in (*(_COSTS * typical), math.inf):
         times = poll_times(work.execution_s, cost)
-        polls = polls_per_job(work.execution_s, times)
+        counts = 1 + np.searchsorted(times[:-1], work.executions)
+        # The mean of so many jobs is greater by chance.
+        polls = float(counts.mean() + _DEVIATIONS * counts.std() / math.sqrt(work.count))
         if work.rate is not None:
             if polls * work.rate <= _QUOTA * limits.rate(LimitName.RETRIEVAL):
                 return times

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from loadtest.contract import LimitName, Operation
-from loadtest.record.run_directory import read_versioned, write_json
+from loadtest.record.run_directory import read_versioned
 
 FILE_NAME: Final = "advice.json"
 SCHEMA_VERSION: Final = 1
@@ -76,11 +76,6 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def best(self) -> PolicyResult:
         return self.policies[0]
-
-
-def save(advice: Advice, directory: Path) -> None:
-    """Write ``advice.json``, atomically."""
-    write_json(directory / FILE_NAME, advice)
 
 
 def load(directory: Path) -> Advice:

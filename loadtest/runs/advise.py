@@ -1,20 +1,19 @@
 """Advice on a client's policy: the limits and execution times that are known, and the comparison of policies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from loadtest import words
 from loadtest.advice.compare import compare
 from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
-from loadtest.advice.results import Advice, PolicyResult, save
+from loadtest.advice.results import FILE_NAME, PolicyResult
 from loadtest.advice.take_home import client_text
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
@@ -70,13 +69,6 @@ class _Known:
     execution_s: Floats | None = None
     recorded: PolicyResult | None = None
 
-    def notes(self, names: Sequence[LimitName]) -> Iterator[str]:
-        """Sentences about limiters that are only assumed."""
-        for name in names:
-            if name in self.unseen:
-                limit = self.assumed.limit_on(name)
-                yield _UNSEEN.format(name, words.limit(limit.count, limit.window))
-
 
 def advise(
     *,
@@ -107,7 +99,8 @@ def advise(
     known = _known(source, scenario, target, targets, operation)
     limits = Limits(known.candidates, shared=known.shared or known.assumed.one_for_all, retry_after=known.stated)
     execution_s = known.execution_s if execution is None else np.array([execution])
-    notes = list(known.notes(LIMITS_OF_OPERATION[operation]))
+    unseen = {name: known.assumed.limit_on(name) for name in LIMITS_OF_OPERATION[operation] if name in known.unseen}
+    notes = [_UNSEEN.format(name, words.limit(limit.count, limit.window)) for name, limit in unseen.items()]
     if execution_s is None:
         execution_s, notes = np.array([_ASSUMED_S]), [*notes, _UNKNOWN]
     count = jobs or runs or endless_count(rate or 1.0, limits)
@@ -119,18 +112,14 @@ def advise(
     if policy is not None and known.effective is not None and rate is None:
         confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
         found = msgspec.structs.replace(found, confirmation=confirmed)
-    _write(found, run_directory.new_run_directory(output_dir, "advice"), files)
+    directory = run_directory.new_run_directory(output_dir, "advice")
+    for file, text in files.items():
+        run_directory.write_atomically(directory / file, text)
+    run_directory.write_json(directory / FILE_NAME, found)
+    run_module("loadtest.report.advice", str(directory))
     if client is not None:
         run_directory.write_atomically(client, client_text(found, limits))
     return found.exit_code
-
-
-def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
-    """Write an advice with its confirming scenario and its page, which is printed, too."""
-    for file, text in files.items():
-        run_directory.write_atomically(directory / file, text)
-    save(found, directory)
-    run_module("loadtest.report.advice", str(directory))
 
 
 def _known(
@@ -245,15 +234,10 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
     """The execution times of a run's operations; None without any, as in a log."""
     parts = [np.zeros(0)]
     for batch in read_batches(directory):
-        table = pa.Table.from_batches([batch])
-        wanted = pc.and_(_are(table["row"], "operation"), _are(table["operation"], operation))
-        parts.append(table.filter(wanted)["execution_time_ms"].drop_null().to_numpy() / 1000)
+        wanted = pc.and_(pc.equal(batch["row"], "operation"), pc.equal(batch["operation"], str(operation)))
+        parts.append(batch.filter(wanted)["execution_time_ms"].drop_null().to_numpy() / 1000)
     found = np.concatenate(parts)
     return found if len(found) else None
-
-
-def _are(column: pa.ChunkedArray, word: str) -> pa.ChunkedArray:
-    return pc.equal(column.cast(pa.string()), word)
 
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
