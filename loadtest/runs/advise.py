@@ -13,7 +13,7 @@ from loadtest import words
 from loadtest.advice.compare import compare
 from loadtest.advice.confirmation import confirmation
 from loadtest.advice.policies import PRESENT, Policy, present
-from loadtest.advice.results import FILE_NAME, PolicyResult
+from loadtest.advice.results import FILE_NAME, Advice, PolicyResult
 from loadtest.advice.take_home import client_text
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm, endless_count
 from loadtest.arrays import Floats
@@ -99,8 +99,7 @@ def advise(
     known = _known(source, scenario, target, targets, operation)
     limits = Limits(known.candidates, shared=known.shared or known.assumed.one_for_all, retry_after=known.stated)
     execution_s = known.execution_s if execution is None else np.array([execution])
-    unseen = {name: known.assumed.limit_on(name) for name in LIMITS_OF_OPERATION[operation] if name in known.unseen}
-    notes = [_UNSEEN.format(name, words.limit(limit.count, limit.window)) for name, limit in unseen.items()]
+    notes = _unseen(known, LIMITS_OF_OPERATION[operation])
     if execution_s is None:
         execution_s, notes = np.array([_ASSUMED_S]), [*notes, _UNKNOWN]
     count = jobs or runs or endless_count(rate or 1.0, limits)
@@ -108,18 +107,27 @@ def advise(
     name, policy = _present(known, operation)
     limited, shown = limits.of(work.names), policy or known.recorded
     found = compare(work, limited, source=known.source, present=shown, deadline_s=deadline, notes=notes)
-    files: Mapping[str, str] = {}
+    files: dict[str, str] = {}
     if policy is not None and known.effective is not None and rate is None:
         confirmed, files = confirmation(work, limited, policy, known.effective["traffic"][name], known.target)
         found = msgspec.structs.replace(found, confirmation=confirmed)
-    directory = run_directory.new_run_directory(output_dir, "advice")
+    _write(found, run_directory.new_run_directory(output_dir, "advice"), files)
+    if client is not None:
+        run_directory.write_atomically(client, client_text(found, limits))
+    return found.exit_code
+
+
+def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
+    """Write an advice with its confirming scenario and its page, which is printed, too."""
     for file, text in files.items():
         run_directory.write_atomically(directory / file, text)
     run_directory.write_json(directory / FILE_NAME, found)
     run_module("loadtest.report.advice", str(directory))
-    if client is not None:
-        run_directory.write_atomically(client, client_text(found, limits))
-    return found.exit_code
+
+
+def _unseen(known: _Known, names: Sequence[LimitName]) -> list[str]:
+    limits = {name: known.assumed.limit_on(name) for name in names if name in known.unseen}
+    return [_UNSEEN.format(name, words.limit(limit.count, limit.window)) for name, limit in limits.items()]
 
 
 def _known(
