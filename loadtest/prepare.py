@@ -20,6 +20,7 @@ from loadtest.faults import to_text, to_words
 from loadtest.http_headers import package_version
 from loadtest.plan import AssumedLimits, Question, traffic_plans
 from loadtest.processes import SPARE_FILES, allow_files
+from loadtest.program import mention
 from loadtest.record.run_directory import new_run_directory, point_latest, save
 from loadtest.record.run_info import (
     BudgetInfo,
@@ -196,7 +197,7 @@ def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
     return (
         f"Assumed for this target: {joined([f'{name} {assumed[name]}' for name in odd])}, and not the scenario's "
         f"target.enforce ({joined([str(own[name]) for name in odd])}). Do its limits differ? State them as `limits` in "
-        "targets.toml, or measure them with `loadtest probe`."
+        f"targets.toml, or measure them with {mention('probe', target=chosen.name)}."
     )
 
 

@@ -155,6 +155,7 @@ def test_a_running_target_may_have_other_limits_than_the_scenarios(tmp_path: Pat
     loaded = load_scenario(path)
     asked = differing_limits(loaded, NamedEntry())
     assert all(word in asked for word in ("sync_run 100/60s", "target.enforce (20/1s)", "`loadtest probe`"))
+    assert "`loadtest probe --target here`" in differing_limits(loaded, NamedEntry("here"))
     entry = {"url": "http://127.0.0.1:1", "environment": "test", "owner": "me", "limits": {"sync_run": "9/1s"}}
     assert differing_limits(loaded, NamedEntry("here", TargetEntry.model_validate(entry))) == ""
     assert differing_limits(load_scenario(path, ['target.enforce.sync_run="100/60s"']), NamedEntry()) == ""

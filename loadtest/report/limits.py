@@ -16,6 +16,7 @@ from loadtest.contract import ALL, LIMIT_OF_OPERATION, THROTTLED_STATUS, LimitNa
 from loadtest.limits.fits import Fit
 from loadtest.limits.inference import same
 from loadtest.limits.inference import words as limiter_words
+from loadtest.program import mention
 from loadtest.words import joined, limit_name, rate, seconds, share, times_as, times_what
 
 _AGREES: Final = 0.02
@@ -178,7 +179,8 @@ def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
     if unexplained_429s(findings, use.limit) is not None:
         why = "The target rejects for another reason, or another client shares the limit."
         if not findings.record.info.target.embedded:
-            why = "Do the target's limits differ from `limits` in targets.toml? `loadtest probe` measures them."
+            probe = mention("probe", host=findings.record.info.target.url)
+            why = f"Do the target's limits differ from `limits` in targets.toml? {probe} measures them."
         text = (
             f"429s that no limit explains: {rejected} in “{use.stretch}”, though the {called} was not exhausted. {why}"
         )
