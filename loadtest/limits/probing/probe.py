@@ -278,12 +278,14 @@ class Prober(BurstSender):
             before = self._past.answers[-1]
             if before.passed or before.who != "own":
                 yield from self._burst(self._now, self._left - count - 1)
+            window = self._now - self.documented.window
+            unused = not any(each.who == who and each.passed and each.sent > window for each in self._past.answers)
             answers = yield from self._ask(self._now, count, who)
             through = sum(answer.passed for answer in answers)
             if not through:  # they may have been counted, if rejected requests are
                 self._past.experiments[-1].append(self._volley_of(answers))
             rejected = not (yield from self._volley(self._now, 1)).passed
-            if rejected and not through:  # an unused quota accepts at least one request
+            if rejected and not through and unused:  # an unused quota accepts at least one request
                 self._shared[who] = True
             elif rejected and last and through == count:  # a window may have begun meanwhile, but hardly twice
                 self._shared[who] = False if who in self._separate else None
