@@ -34,7 +34,7 @@ SPECS: Final = {
     if algorithm.windowed or algorithm.has_burst
     for burst in ((None, 5) if algorithm.name == "token-bucket" else (None,))
     for counting in algorithm.variants
-    for rounding in (False, True)[: 1 + algorithm.can_round_down]
+    for rounding in algorithm.roundings
     if not (rounding and counting)
 } | {ANY_PHASE: LimiterSpec()}
 SHARING: Final[tuple[tuple[Who, ...], ...]] = ((), ("other key",), ("other limit",), ("other key", "other limit"))

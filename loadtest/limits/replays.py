@@ -188,18 +188,6 @@ class BucketReplay(LimiterReplay):
         return float((self.counts * self.windows).max()) * (1 + self._count_rejected) + self._round_down
 
 
-class ConcurrencyReplay(LimiterReplay):
-    """At most N at the same time; a burst finds all slots free."""
-
-    def volley(self, now: Floats, count: Floats | int) -> Floats:
-        self._used = self._used * (now == self._mark)
-        self._mark = np.maximum(self._mark, now)
-        return self._counted(self.counts - self._used, count)
-
-    def idle(self) -> float:
-        return 0.0
-
-
 REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "fixed-window": AlignedReplay,
     "fixed-window-from-first": FromFirstReplay,
@@ -207,6 +195,5 @@ REPLAYS: Final[Mapping[AlgorithmName, type[LimiterReplay]]] = {
     "sliding-counter": CounterReplay,
     "sliding-counter-from-first": CounterFromFirstReplay,
     "token-bucket": BucketReplay,
-    CONCURRENCY: ConcurrencyReplay,
 }
-"""Replays by algorithm, without those that decide like another algorithm."""
+"""Replays by algorithm, without those that decide like another algorithm or by requests in progress."""

@@ -53,7 +53,7 @@ def every_spec(burst: int = 3, phase: float = 0.25) -> list[LimiterSpec]:
         for at_once in ((None, burst) if each.has_burst else (None,))
         for rejected in each.variants
         for begins in ((0.0, phase) if each.aligned else (0.0,))
-        for rounded in ((False, True) if each.can_round_down else (False,))
+        for rounded in each.roundings
     ]
 
 

@@ -23,7 +23,7 @@ the limiter's state, to a burst that is surely rejected in part."""
 _CASES: Final = 10
 """Number of likely limiters that represent one model: likewise."""
 _PATIENT_S: Final = 40.0
-"""Seconds that cost as much as ``most`` requests: a probe of 4.2 N requests then takes 3 minutes (bench/README.md)."""
+"""Seconds that cost as much as ``most`` requests: a probe of 100 per minute then takes 3 minutes (bench/README.md)."""
 
 
 def best(

@@ -254,11 +254,11 @@ def _again(weights: Floats, start: float) -> Ints:
 
 
 def every_model(documented: Limit) -> list[Hypotheses]:
-    """Return the hypotheses of every algorithm that has a replay of its own and accepts requests by their times."""
+    """Return the hypotheses of every algorithm that has a replay of its own."""
     return [
         Hypotheses(each.name, documented, count_rejected=counting, round_down=rounding)
         for each in ALGORITHMS.values()
-        if each.name in REPLAYS and (each.windowed or each.has_burst)
+        if each.name in REPLAYS
         for counting in each.variants
-        for rounding in (False, True)[: 1 + each.can_round_down]
+        for rounding in each.roundings
     ]
