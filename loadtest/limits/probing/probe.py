@@ -24,9 +24,9 @@ from loadtest.limits.probing.results import (
 from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
-REQUESTS: Final = 4.8
+REQUESTS: Final = 4.6
 """Request budget of a probe, in documented counts (bench/README.md)."""
-SCOPE_REQUESTS: Final = 0.7
+SCOPE_REQUESTS: Final = 0.9
 """Additional budget to find out which clients share the limit, in documented counts: the rest of the 5.5 in
 bench/README.md."""
 _PHASE: Final = 0.1
