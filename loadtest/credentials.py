@@ -14,7 +14,7 @@ LOCAL_KEY: Final = "local-dev-key"
 LOCAL_ENDPOINT: Final = "local"
 """The ``x-wf-endpoint`` sent where WORKFLOW_ENDPOINT is not set."""
 
-_HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
+HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
@@ -25,7 +25,7 @@ def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """
     keys = tuple(dict.fromkeys(key.strip() for key in environ.get(KEYS_VARIABLE, "").split(",") if key.strip()))
     for number, key in enumerate(keys, 1):
-        if _HEADER_SAFE.fullmatch(key) is None:
+        if HEADER_SAFE.fullmatch(key) is None:
             raise InputError(
                 f"{KEYS_VARIABLE}: key {number} has characters that are not allowed in a header",
                 "Check it for spaces, quotes and line ends.",
@@ -40,7 +40,7 @@ def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
         InputError: if it cannot be sent in a header.
     """
     endpoint = environ.get(ENDPOINT_VARIABLE, "").strip()
-    if endpoint and _HEADER_SAFE.fullmatch(endpoint) is None:
+    if endpoint and HEADER_SAFE.fullmatch(endpoint) is None:
         raise InputError(f"{ENDPOINT_VARIABLE} has characters that are not allowed in a header", "Check it for spaces.")
     return endpoint or None
 

@@ -108,16 +108,15 @@ def start_worker(
     return start_child("loadtest.load.distributed", *arguments, environment=environment, stdout=output, **pipes)
 
 
-def run_module(module: str, *arguments: str, quiet: bool = False, output: IO[bytes] | None = None) -> int:
+def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = None) -> int:
     """Run ``python -m MODULE`` to its end and return its exit code.
 
     The child has its own session, as with ``start_child``: Ctrl-C reaches this process alone, which then kills it.
-    Pages and exports are made this way because pandas and matplotlib must not be imported here. Its output may go to a
-    file.
+    Pages and exports are made this way because pandas and matplotlib must not be imported here.
+    ``stdout`` is as for ``subprocess``.
     """
     sys.stdout.flush()
     command = [sys.executable, "-m", module, *arguments]
-    stdout = subprocess.DEVNULL if quiet else output
     return subprocess.run(command, check=False, start_new_session=True, stdout=stdout).returncode
 
 

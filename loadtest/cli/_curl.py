@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import click
 
 from loadtest.contract import FIRST_KIND, JOB_KINDS, JOB_OPERATIONS, REQUESTS, Operation
+from loadtest.credentials import HEADER_SAFE
 from loadtest.errors import InputError
 from loadtest.processes import is_loopback
 from loadtest.targets import server_of
@@ -89,7 +90,7 @@ def parse_curl(command: str) -> CurlRequest:
     operation = _operation(method or ("POST" if data else "GET"), path)
     workflow, parameters = (None, {}) if operation in JOB_OPERATIONS else _body(data)
     endpoint = headers.get("x-wf-endpoint") or None
-    if endpoint is not None and re.fullmatch(r"[\x21-\x7e]+", endpoint) is None:
+    if endpoint is not None and HEADER_SAFE.fullmatch(endpoint) is None:
         raise InputError("the curl command's x-wf-endpoint cannot be sent in a header", "Remove the spaces.")
     return CurlRequest(
         operation=operation,

@@ -1,12 +1,9 @@
 """``loadtest report``: recreates a run's report."""
 
-import subprocess
-import sys
-
 import click
 
 from loadtest.cli._options import shared
-from loadtest.processes import make_report
+from loadtest.processes import make_report, run_module
 from loadtest.record import run_directory
 
 
@@ -27,10 +24,6 @@ def command(run: str, baselines: tuple[str, ...], schema: bool, **how: bool) -> 
     RUN is a run directory, a run's id, or 'latest' (the default).
     """
     if schema:
-        made = subprocess.run(
-            [sys.executable, "-m", "loadtest.analysis", "schema"], stdout=subprocess.PIPE, check=False
-        )
-        click.echo(made.stdout, nl=False)
-        return made.returncode
+        return run_module("loadtest.analysis", "schema")
     directory = run_directory.find_run(run)
     return make_report(directory, **how, baselines=[run_directory.find_run(one) for one in baselines])

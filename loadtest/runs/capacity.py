@@ -5,6 +5,7 @@ import time
 from bisect import bisect_left
 from contextlib import nullcontext
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Any, Final
 
 import numpy as np
@@ -244,7 +245,7 @@ class _Search:
         if code == ExitCode.INTERRUPTED or info.end == "interrupted":
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED)
         # Each run has its own report; only its figures are needed here.
-        reported = make_report(place, plots=False, quiet=True)
+        reported = make_report(place, plots=False, stdout=DEVNULL)
         if code != ExitCode.PASS:
             raise self._unfinished(
                 multiplier, f"its load ended with exit code {code}: see load.log in {name}", ExitCode.BUG

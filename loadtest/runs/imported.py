@@ -1,6 +1,7 @@
 """Imports logs as a run, makes its report, and prints what they show."""
 
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import IO, Any
 
 from rich.progress import Progress
@@ -27,7 +28,7 @@ def import_as_run(names: tuple[str, ...], *, output_dir: Path, plots: bool, **op
             return progress.open(name, "rb", description="Reading the log")
 
         directory = import_logs(names, output_dir, ImportOptions(**options), opened)
-    code = make_report(directory, plots=plots, quiet=True)
+    code = make_report(directory, plots=plots, stdout=DEVNULL)
     if code == ExitCode.PASS:
         print(f"report  {open_command(directory / 'report.html')}")
         print("\n".join(read_figures(directory).reasons))

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadtest.contract import LimitName
+from loadtest.credentials import HEADER_SAFE
 from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
 from loadtest.record.run_directory import replacing
@@ -94,7 +95,7 @@ def _base_url(url: str) -> str:
 
 
 def _header_value(value: str) -> str:
-    if re.fullmatch(r"[\x21-\x7e]+", value) is None:
+    if HEADER_SAFE.fullmatch(value) is None:
         raise ValueError(f"{value!r} cannot be sent in a header")
     return value
 

@@ -308,7 +308,7 @@ class Reports:
         if before is not None:
             before.join()
         with TemporaryFile() as output:
-            run.exit_code = make_report(run.directory, plots=self._plots, output=output)
+            run.exit_code = make_report(run.directory, plots=self._plots, stdout=output)
             output.seek(0)
             note = pending_note(run.directory)
             self._words += output.read().decode() + (f"{note}\n" if note else "")
