@@ -140,7 +140,8 @@ class ProbeEvidence:
         Args:
             volley: the burst.
             draws: the number of draws.
-            refill_s: seconds in which a limiter accepts one more request. A group lasts half of it.
+            refill_s: seconds in which a bucket accepts one more request, or a 60th of a window. A group lasts half of
+                it.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))

@@ -37,7 +37,7 @@ less than a missed request."""
 _SHORT_S: Final = 1.0
 """Windows up to which the network hides whether they begin with a request or by the clock: 50 ms each way
 (bench/README.md)."""
-_STEPS_S: Final = 1.4
+_STEPS_S: Final = 1.1
 """Seconds to refill a bucket in whole seconds, up to which it decides as a fixed window of a second."""
 _ROWS: Final = 20
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
@@ -137,7 +137,9 @@ class Hypotheses:
         return np.concatenate((order[: most // 2], others[np.linspace(0, len(others) - 1, most // 2).astype(int)]))
 
     def _first(self, seen: ProbeEvidence) -> Floats:
-        counts = sorted({max(1, count + more) for count in seen.full for more in (-2, -1, 0, 1)})
+        counts = sorted(
+            {self._documented.count, *(max(1, each + more) for each in seen.full for more in (-2, -1, 0, 1))}
+        )
         if self.bucket:
             return self._buckets(seen)
         documented = self._documented.window
@@ -223,11 +225,13 @@ class Hypotheses:
         replay = REPLAYS[self.algorithm](
             counts, windows, shifts, count_rejected=self.count_rejected, round_down=self.round_down
         )
-        chance, refill_s = np.random.default_rng(1), float(np.median(self.rows[:, 1]))
+        chance, refill_s = np.random.default_rng(1), self._documented.window / 60
+        if self.bucket:
+            refill_s = float(np.median(self.rows[:, 1]))
         self.fits, self.well = np.zeros((len(self.rows), len(seen.experiments))), np.zeros(len(self.rows))
         for place, experiment in enumerate(seen.experiments):
             for volley in experiment:
-                times, sizes = seen.arrivals(volley, DRAWS, refill_s if self.bucket else math.inf)
+                times, sizes = seen.arrivals(volley, DRAWS, refill_s)
                 passed = sum(replay.volley(now[:, None], int(size)) for now, size in zip(times, sizes, strict=True))
                 missed = np.abs(passed - volley.passed)
                 uncertain = np.flatnonzero((missed != missed[0]).any(axis=0))

@@ -131,7 +131,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         documented: count and window in s.
         verdict: comparison of the enforced limit with the documented one.
-        standing: the limiters that may be in force; if identified, no ``why``, and all of one algorithm.
+        standing: the limiters that may be in force; if identified, no ``why``, and all of one algorithm
+            (of short windows, however these begin).
         stated: the enforced numbers; None if the limiters that may be in force differ in them.
         seen: observations that no limiter explains, in words.
         fits: of all limiters, the best first.
