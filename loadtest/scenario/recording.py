@@ -10,7 +10,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.errors import InputError
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
+_REMEDY: Final = "Copy it to each worker. The verb init with --from-run and --recorded writes such files."
 
 
 class Recording:

@@ -13,7 +13,7 @@ from typing import Final
 import gevent
 import msgspec
 
-from loadtest.errors import LoadtestError
+from loadtest.errors import InputError
 from loadtest.load.distributed import protocol
 from loadtest.load.distributed.assignment import Assigner, Assignment, Member, Reassignment
 from loadtest.load.distributed.collector import Collector, record_lost_arrivals
@@ -73,9 +73,9 @@ class DistributedGenerator:
 
     @property
     def ready(self) -> bool:
-        """Whether there are workers and all are ready; raises ``LoadtestError`` if a worker cannot take part."""
+        """Whether there are workers and all are ready; raises ``InputError`` if a worker cannot take part."""
         if self._setup_failure is not None:
-            raise LoadtestError(self._setup_failure)
+            raise InputError(self._setup_failure)
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
 
