@@ -10,7 +10,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.errors import InputError
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "Copy it to each worker. The verb init with --from-run and --recorded writes such files."
+_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
 
 
 class Recording:
@@ -49,7 +49,9 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise InputError(f"cannot read {path}: {why}. Every worker needs this file", _REMEDY) from error
+        raise InputError(
+            f"cannot read {path}: {why}. Every worker needs this file", f"Copy it there. {_REMEDY}"
+        ) from error
     lines = [line.split() for line in text.splitlines()]
     offsets, keys = np.zeros(len(lines)), np.zeros(len(lines), np.int64)
     for place, parts in enumerate(lines):
