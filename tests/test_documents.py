@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import pytest
+from plugins.processes import PATIENCE
 from plugins.small_logs import write_log
 from plugins.verbs import Said, until_valid
 
@@ -76,7 +77,7 @@ def run(line: list[str], folder: Path, **environment: str) -> Said:
         env={**os.environ, "LOADTEST_PLOTS": "0", **environment},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=2 * PATIENCE,
         check=False,
         stdin=subprocess.DEVNULL,
     )
@@ -253,7 +254,7 @@ class Page:
         if self._served is None:
             return 0
         self._served.terminate()
-        code = self._served.wait(20)
+        code = self._served.wait(PATIENCE)
         self._served.stdout.close()
         return code
 

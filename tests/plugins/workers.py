@@ -118,10 +118,15 @@ def _text(path: Path) -> str:
 
 
 @functools.cache
+def _judged(path: Path) -> frozenset[str]:
+    return frozenset(_JUDGED.findall(_text(path)))
+
+
+@functools.cache
 def _group(path: Path, test: str) -> str | None:
     """Return the name of the group that a test stays together with; None if it is on its own."""
     text = _text(path)
-    if "pytestmark = pytest.mark.judged" in text or test in _JUDGED.findall(text):
+    if "pytestmark = pytest.mark.judged" in text or test in _judged(path):
         return "judged"
     if re.search(r"\btoured\b", text):
         return "toured"
