@@ -178,7 +178,9 @@ class JobStore:
 
     def wake(self) -> None:
         """Start the jobs that wait and may start, as far as workers are idle."""
-        while len(self._tasks) < self._workers and (job := self._hooks.take(self._waiting)) is not None:
+        while (
+            self._waiting and len(self._tasks) < self._workers and (job := self._hooks.take(self._waiting)) is not None
+        ):
             self._tasks.add(asyncio.get_running_loop().create_task(self._work(job)))
 
     def expire(self) -> bool:
