@@ -133,7 +133,6 @@ def replace_a_killed_worker(offer: Any, open_api: Any) -> None:
     run = offer(offer.scenario(offer.entry("runs", "sync_run", "90/s", "60s")), open_api.url, "--processes", "3")
     until(lambda: started(run) and min(shares(run)[number] for number in (1, 2, 3)) >= 10)
     workers_of(run)[1].kill()
-    killed_s = psutil.time.time() - (run.epoch or 0) / 1e9
     until(lambda: "is lost" in run.log)
     lost_s = psutil.time.time() - (run.epoch or 0) / 1e9
     until(lambda: len({row["worker"] for row in run.operations if row["intended_start"] / 1e9 > lost_s + 0.5}) == 2)
@@ -143,8 +142,7 @@ def replace_a_killed_worker(offer: Any, open_api: Any) -> None:
     assert {row["worker"] for row in lost} == {gone.worker}
     assert {row["reason"] for row in lost} == {"worker_lost"}
     first, second = run.info.assignments
-    # A worker reports what it sent about once a second.
-    assert all(killed_s - 2 <= row["intended_start"] / 1e9 <= second.from_s for row in lost)
+    assert all(row["intended_start"] / 1e9 <= second.from_s for row in lost)
     assert (first.workers, second.workers) == ([1, 2, 3], [n for n in (1, 2, 3) if n != gone.worker])
     assert [each.lost for each in run.info.generators if each.worker == gone.worker] == [True]
 
@@ -259,7 +257,7 @@ def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, ser
     """
     jobs = offer.entry("jobs", "async_run", "20/s", "3s")
     looks = offer.entry("looks", "retrieval", "31/s", "3s", 'job_ids = "run"\nworkflow = "echo"')
-    asking = offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2")
+    asking = offer.undisturbed(lambda: offer(offer.scenario(jobs, looks), open_api.url, "--processes", "2"))
     target = serve(*NO_LIMITS, "--fault", "duplicate-result,what=id,probability=30%")
     text = offer.scenario(offer.entry("jobs", "async_run", "40/s", "2s", 'polling = { interval = "50ms" }'))
     doubled = offer.undisturbed(lambda: offer(text, target.url, "--processes", "2"))
@@ -273,7 +271,7 @@ def test_the_ids_of_jobs_are_known_to_all_workers(offer: Any, open_api: Any, ser
     assert outcomes == {"ok": len(makers), "failed": len(submits) - len(makers)}
     assert {row["reason"] for row in doubled.operations} == {None, "duplicate_job_id"}
 
-    asking.wait().check_conservation()
+    asking.check_conservation()
     made = {row["job_id"]: row["worker"] for row in asking.requests if row["kind"] == "submit"}
     asked = [(row["worker"], made[row["job_id"]]) for row in asking.requests if row["kind"] == "retrieve"]
     assert {(asker, maker) for asker, maker in asked if asker != maker} == {(1, 2), (2, 1)}
