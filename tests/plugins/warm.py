@@ -47,7 +47,8 @@ class _Warm:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.surroundings = _surroundings(dict(os.environ))
         self.process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), kind],
+            # Python 3.12 and later warn of threads, which here are those of NumPy alone.
+            [sys.executable, "-W", "ignore:This process:DeprecationWarning", __file__, str(theirs.fileno()), kind],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
