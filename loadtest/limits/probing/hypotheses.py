@@ -37,8 +37,6 @@ less than a missed request."""
 _SHORT_S: Final = 1.0
 """Windows up to which the network hides whether they begin with a request or by the clock: 50 ms each way
 (bench/README.md)."""
-_STEPS_S: Final = 1.1
-"""Seconds to refill a bucket in whole seconds, up to which it decides as a fixed window of a second."""
 _ROWS: Final = 20
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
@@ -196,9 +194,8 @@ class Hypotheses:
         counts, windows, shifts = rows.reshape(-1, 3).T
         if not self.bucket:  # a window for one request is a bucket of one
             possible = (counts >= 2) & (np.abs(shifts) <= self._reach(windows) + 1e-6)
-        else:
-            possible = (counts >= 1) & (np.abs(shifts) <= 0.5)
-            possible &= (counts * windows > _STEPS_S) | (not self.round_down)
+        else:  # a bucket that is filled in each whole second is a fixed window of a second
+            possible = (counts >= 1) & (np.abs(shifts) <= 0.5) & ((counts * windows > 1) | (not self.round_down))
         return np.asarray(rows.reshape(-1, 3)[possible])
 
     def _reach(self, windows: Floats) -> Floats:
