@@ -76,7 +76,7 @@ class BurstSender:
     @property
     def _ends(self) -> bool:
         """Whether another burst would be answered too late."""
-        return self._now + 2 * self._trip > self._until
+        return self._now + self._patience > self._until
 
     @property
     def _size(self) -> int:
