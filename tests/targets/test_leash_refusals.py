@@ -57,7 +57,7 @@ REFUSED = [
 """Entry, seconds of the scenario, and what is said."""
 
 
-@pytest.mark.parametrize(("entry", "seconds", "says"), REFUSED)
+@pytest.mark.parametrize(("entry", "seconds", "says"), REFUSED, ids=range(len(REFUSED)))  # no time of day in a name
 def test_a_run_that_would_leave_the_leash_is_not_begun(watched, capsys, entry, seconds, says):
     """Nothing is sent, and no run directory is left."""
     write_entry(Path(), watched.url, entry)
