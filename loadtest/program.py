@@ -111,7 +111,7 @@ def unknown_option(word: str, known: Iterable[str], command: str, given: Iterabl
     also = [each for each in (option.partition("=")[0] for option in given) if word in _MEANT and each in _MEANT]
     words = dict.fromkeys([word, *(each for each in also if _MEANT[each] == _MEANT[word])])
     meant = [each for each in _MEANT.get(word, ()) if each.partition(" ")[0].lstrip("-") in bare]
-    near = nearest(word.lstrip("-"), bare)
+    near = None if word in _MEANT else nearest(word.lstrip("-"), bare)
     meant = meant or ([bare[near]] if near else [])
     remedy = f"Did you mean {joined(meant, 'or')}?" if meant else f"See `{command} --help`."
     return InputError(f"{command} has no option {joined(list(words), 'or')}", remedy)

@@ -92,6 +92,7 @@ def test_a_verbs_result_is_the_exit_code(verb: Any, result: Any, code: int) -> N
             "loadtest run has no option -u or -r\n  Did you mean --rate-multiplier or --set traffic.NAME.stages",
         ),
         (["ui", "tour", "--web-port", "9"], "Did you mean --port?"),
+        (["run", "tour", "--web-port", "9"], "loadtest run has no option --web-port\n  See `"),
         (["probe", "--limit", "sync_run=20/2s"], "Did you mean --documented?"),
         (["import", "a.log", "--documented", "sync_run=20/2s"], "Did you mean --limit?"),
         (["run", "tour", "-t", "3"], "'3' is not a duration"),
