@@ -1,7 +1,7 @@
 """Scenarios: definitions of traffic in strict TOML."""
 
 from loadtest.contract import MISTAKE_STATUS, MistakeKind
-from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.scenario.fields import MAX_BURST, LimitSpec, LimitWord, Name, PositiveShare, Strict
 from loadtest.scenario.model import Breakers, Scenario
 from loadtest.scenario.parse import (
     FOLDER,
@@ -33,10 +33,10 @@ __all__ = [
     "MistakeKind",
     "Name",
     "Polling",
+    "PositiveShare",
     "Recording",
     "Retry",
     "Scenario",
-    "Share",
     "Stage",
     "Strict",
     "Traffic",

@@ -46,6 +46,12 @@ def _burst(value: object) -> int | Rate:
     )
 
 
+def _above_zero(share: float) -> float:
+    if share <= 0:
+        raise ValueError("must be above zero: write a share such as 0.1 or '10%'")
+    return share
+
+
 def _sendable(value: Any, depth: int = 0) -> Any:
     """Reject values that TOML allows and a JSON body does not."""
     if isinstance(value, dict | list):
@@ -88,6 +94,7 @@ LimitSpec = Annotated[
 Share = Annotated[
     float, BeforeValidator(parse_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
 ]
+PositiveShare = Annotated[Share, AfterValidator(_above_zero)]
 Name = Annotated[str, AfterValidator(_named)]
 
 

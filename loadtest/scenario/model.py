@@ -22,7 +22,7 @@ from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_tex
 from loadtest.metrics import ASYNC_ONLY, INTERVALS, METRICS, SUMMARIES
 from loadtest.record.effective_scenario import UNEXPECTED_ERRORS
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, settings_of
-from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, Share, Strict
+from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, PositiveShare, Share, Strict
 from loadtest.scenario.traffic import Traffic
 from loadtest.threshold import Reference, Threshold, nearest_metric, parse_threshold, why_not_early
 from loadtest.words import suggestion
@@ -257,8 +257,8 @@ class Regression(Strict):
     """Minimum rise of an error or 429 rate that counts, such as 0.05%."""
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
-    must_find: Annotated[Share, Field(gt=0)] | None = None
-    """Growth of any entry's response time p50 that a check must be able to find, such as 20%; else it ends with 6."""
+    must_find: PositiveShare | None = None
+    """Rise of an entry's response time p50 that a check must be able to find, such as 20%; else it exits with 6."""
 
 
 class Scenario(Strict):

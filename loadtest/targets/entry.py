@@ -17,7 +17,7 @@ from loadtest.credentials import HEADER_SAFE
 from loadtest.errors import InputError
 from loadtest.limits import AlgorithmName, LimiterSpec, check_spec
 from loadtest.record.run_directory import replacing
-from loadtest.scenario import LimitSpec, LimitWord, Name, Share, Strict
+from loadtest.scenario import LimitSpec, LimitWord, Name, PositiveShare, Strict
 from loadtest.strict import checked, read_toml
 from loadtest.targets.connection import Server, check_headers, server_of
 from loadtest.units import Limit
@@ -132,7 +132,7 @@ class TargetEntry(Strict):
     """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] | None = None
     """Whether each key has its own limits (the default), or all keys share them."""
-    max_share: Annotated[Share, Field(gt=0)] = 0.1
+    max_share: PositiveShare = 0.1
     """Share of each limit, over all keys, that a run may use in any of its windows."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
