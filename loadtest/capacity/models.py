@@ -1,8 +1,8 @@
-"""Guesses of limits, causes of failures and flat times, from the forecast and from levels. Pure.
+"""Guesses of limits, causes of failures, and the rates at which times stay flat; from forecast and levels. Pure.
 
 The forecast replays the scenario's schedule through the assumed limiters. A limit's guess is the highest multiplier
-without rejections in the judged stage, or with as many as a threshold allows. Levels improve it: what a limit accepted
-while it rejected is its real rate, and a level without rejections shows how many requests an operation needs.
+without rejections in the judged stage, or with as many as a threshold allows. Levels improve the guess: the rate that a
+limit accepts while it rejects is its real rate. A level without rejections shows how many requests an operation needs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,11 @@ _HALVINGS: Final = 7
 """Bisections of an octave: the guess is exact to 0.6 %."""
 _TOLERATED: Final = ("throttled_rate", "requests.throttled_rate")
 _FLAT: Final = 1.25
-"""Maximum ratio of unchanged medians of executionTime or response time to the smallest."""
+"""Maximum ratio of a median time to the smallest median, up to which times count as flat."""
 _GROWTH_MS: Final = 5.0
-"""Minimum growth of a median: other processes on the machine lengthen medians of 1 ms by several ms."""
+"""Minimum growth of a median that counts, because other processes lengthen medians of 1 ms by several ms."""
 _OWN: Final = 0.97
-"""Share of the retrieval limit below which the jobs' own polls leave waiting as the cause."""
+"""Share of the retrieval limit. If jobs that do not wait need fewer polls than this, waiting is the cause."""
 
 
 def limit_guesses(question: Question) -> list[Guess]:
@@ -51,9 +51,9 @@ def limit_guesses(question: Question) -> list[Guess]:
 
 
 def tolerances(scenario: Scenario) -> dict[LimitName, float]:
-    """Return the share of requests on each limit (0-1) that thresholds on 429 rates allow, the strictest of each.
+    """Return the share of 429s (0-1) that the strictest threshold on 429 rates allows on each limit.
 
-    The scenario has only the judged stage.
+    The scenario must have only the judged stage.
     """
     found: dict[LimitName, float] = {}
     for entry in scenario.threshold:
@@ -68,7 +68,7 @@ def tolerances(scenario: Scenario) -> dict[LimitName, float]:
 
 
 def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitName, tolerance: float) -> float | None:
-    """Bisection in log-rate; None if no tried rate is rejected."""
+    """The highest multiplier within the tolerance, by bisection in log-rate; None if all are within it."""
     low = high = LOWEST
     while shares(high)[name] <= tolerance:
         low, high = high, high * 2
@@ -81,7 +81,7 @@ def _highest(shares: Callable[[float], Mapping[LimitName, float]], name: LimitNa
 
 
 def _rejected_shares(question: Question, multiplier: float) -> dict[LimitName, float]:
-    """The share of the requests on each limit that it rejects at a multiplier of the scenario's rate, 0-1."""
+    """The share of requests (0-1) that each limit rejects at a multiple of the scenario's rate."""
     scenario, assumed = question.scenario, question.assumed
     faster = scenario.model_copy(update={"rate_multiplier": scenario.rate_multiplier * multiplier})
     keys = max(plan.keys.stop for plan in question.plans.values())
@@ -95,10 +95,10 @@ def _rejected_shares(question: Question, multiplier: float) -> dict[LimitName, f
 
 
 def learned_guesses(levels: Sequence[Level], expected: Sequence[Guess], scenario: Scenario) -> list[Guess]:
-    """Return the forecast's guesses, and instead of each the real limit where a level met it.
+    """Return the forecast's guesses, replaced by a measured multiplier for each limit that was a level's bottleneck.
 
-    The fastest rate that a limit accepted while it stopped a level is the limit. Divided by the requests that a level
-    without rejections sent at multiplier 1, it gives the multiplier.
+    The measured limit is the fastest rate that a limit accepted while it was the bottleneck. Divided by the requests/s
+    that a level without rejections needs at multiplier 1, it gives the multiplier.
     """
     found = {guess.limit: guess for guess in expected}
     allowed = tolerances(scenario)
@@ -114,7 +114,7 @@ def learned_guesses(levels: Sequence[Level], expected: Sequence[Guess], scenario
 
 
 def flat_until(levels: Sequence[Level]) -> float | None:
-    """Return the highest multiplier without growth of response time or executionTime; None if unknown."""
+    """Return the highest multiplier at which response time and executionTime had not grown; None if unknown."""
     flat = None
     smallest: dict[tuple[str, str], float] = {}
     for level in sorted(levels, key=attrgetter("multiplier")):
@@ -134,10 +134,10 @@ def flat_until(levels: Sequence[Level]) -> float | None:
 
 
 def with_causes(levels: Sequence[Level]) -> list[Level]:
-    """Return the levels, with the service as the cause where jobs were polled longer only because they waited.
+    """Return the levels, with the service as the constraint if polls exhausted a limit only because jobs waited.
 
-    The jobs' own polls are those of the calmest level that passed. They are compared with the polls that the limit
-    accepted.
+    Jobs that do not wait need as many polls as in the calmest level that passed. If the limit accepts that many polls,
+    waiting is the cause.
     """
     name = LimitName.RETRIEVAL
     held = [level for level in levels if level.outcome == "holds" and name in level.limits]

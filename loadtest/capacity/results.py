@@ -1,4 +1,4 @@
-"""Levels of a capacity search from their runs, the search's result, and its file, the source of its pages."""
+"""Levels of a capacity search, read from their runs, and the search's result in ``capacity.json``."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -18,8 +18,8 @@ FILE_NAME: Final = "capacity.json"
 SCHEMA_VERSION: Final = 1
 
 LevelOutcome = Literal["holds", "breaks", "inconclusive", "invalid"]
-"""Outcome of a level: every threshold of the judged stage passed; one failed; none failed, but one cannot be judged;
-the generator was late."""
+"""Outcome of a level, in this order: every threshold of the judged stage passed; one failed; none failed, but one
+cannot be judged; the load generator was the bottleneck."""
 
 
 class Constraint(StrEnum):
@@ -51,7 +51,7 @@ class EntryLevel(msgspec.Struct, frozen=True, kw_only=True):
     throttled_rate: float
     """Operations that ended with 429 ÷ operations."""
     requests_per_operation: float | None
-    """Includes polls; None without operations."""
+    """Includes polls; None if there were no operations."""
     error_rate: float = 0.0
     """Operations that failed or timed out ÷ operations."""
     unavailable_rate: float = 0.0
@@ -89,13 +89,13 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     """Relative to the search's directory."""
     outcome: LevelOutcome
     broken: tuple[str, ...]
-    """Failed thresholds as the scenario states them; failed checks of an invalid run."""
+    """Thresholds that did not pass, as the scenario states them; for an invalid run, its failed checks."""
     stage_s: float
     requests: int
     """Total of the run."""
     entries: dict[str, EntryLevel]
     limits: dict[LimitName, LimitLevel]
-    """The limits that requests were sent on."""
+    """The limits on which requests were sent."""
     constraint: Constraint | None = None
     """The bottleneck; None if the level passed."""
     limit: LimitName | None = None
@@ -164,13 +164,13 @@ def _entry(stage: StageMetrics, scenario: "Scenario", name: str) -> EntryLevel:
 def _rejecting(
     limits: Mapping[LimitName, LimitLevel], broken: list[JudgedThreshold], scenario: "Scenario"
 ) -> LimitName | None:
-    """The limit that rejected most requests of the broken thresholds' traffic; None if none were rejected."""
+    """The limit that rejected most requests of the failed thresholds' traffic; None if no request was rejected."""
     drawn = [
         limit
         for name, each in scenario.traffic.items()
         for threshold in broken
         if threshold.traffic in (None, name) and threshold.operation in (None, each.operation)
-        # The limit of the first request comes first: if that is rejected, fewer jobs are polled.
+        # The limit of first requests comes first, because its rejections leave fewer jobs to poll.
         for limit in (LIMIT_OF_OPERATION[each.operation], *LIMITS_OF_OPERATION[each.operation])
     ]
     rejected = {name: limits[name].throttled_rate for name in drawn if name in limits}
@@ -205,7 +205,7 @@ class Capacity(msgspec.Struct, frozen=True, kw_only=True):
     multiplier: float | None
     """The middle of the range that contains the true rate; None without an answer."""
     low: float | None
-    """The low end of the range, or the fastest that passed; None if nothing passed."""
+    """The low end of the range; without a range, the fastest multiplier that passed, or None."""
     high: float | None
     """The high end of the range; None without an answer."""
     constraint: Constraint | None

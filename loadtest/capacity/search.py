@@ -33,20 +33,21 @@ RATES: Final = np.exp(_LOGS)
 _FACTORS: Final = np.geomspace(0.05, 4, 14)
 """Grid of k."""
 _RANDOM: Final = (1.3, 0.4)
+"""Median of k and standard deviation of log k for Poisson arrivals, fitted to simulated queues (bench)."""
 _EVEN: Final = (0.3, 1.0)
-"""Median and standard deviation in log of k, for Poisson and even arrivals: fitted to simulated queues (bench)."""
+"""Median of k and standard deviation of log k for even arrivals, fitted to simulated queues (bench)."""
 _LAPSES: Final = 0.01
 """Share of runs whose outcome does not depend on the rate."""
 _OFF: Final = 0.03
-"""Relative error of a limit's guess, one standard deviation: requests at the edges of a window (bench)."""
+"""Relative error (one standard deviation) of a limit's guess, caused by requests at the edges of a window (bench)."""
 _TAIL: Final = 0.04
 """Posterior probability beyond each end of the range; more than 90 of 100 ranges contain the true rate (bench)."""
 _APART: Final = 0.025
-"""Minimum relative distance of two rates: a quarter of the width wanted by default."""
+"""Minimum relative distance of two rates, a quarter of the default width of the range."""
 _STEP: Final = 2.0
-"""Maximum ratio of a rate to the fastest that passed: an unknown service is not overloaded further."""
+"""Maximum ratio of a rate to the fastest that passed, so that an unknown service is not overloaded further."""
 _BETTER: Final = 1.1
-"""Minimum improvement at half of the rate, below which a failure does not depend on the rate."""
+"""Minimum improvement, as a factor, at half of the rate. With less, a failure does not depend on the rate."""
 
 
 class StageCounts(NamedTuple):
@@ -57,7 +58,7 @@ class StageCounts(NamedTuple):
 
 
 class Precision(NamedTuple):
-    """When to stop: the wanted relative width of the range, and whether a rate may run again with a fresh seed."""
+    """The wanted precision: the relative width of the range, and whether a rate may run again with a fresh seed."""
 
     width: float = 0.1
     repeats: bool = False
@@ -72,7 +73,7 @@ class RateRange(NamedTuple):
 
     @property
     def width(self) -> float:
-        """Relative to the low end."""
+        """Width of the range, relative to its low end."""
         return self.high / self.low - 1
 
 
@@ -93,7 +94,7 @@ def outcomes(levels: Sequence[Level]) -> list[tuple[Level, bool]]:
 
 
 def _unjudged(levels: Sequence[Level]) -> list[Level]:
-    """The levels with too few values; the search goes on as if they had passed, since faster runs have more."""
+    """The levels with too few values; the search goes on as if they had passed, because faster runs have more."""
     counted = [level for level, _ in outcomes(levels)]
     return [level for level in levels if level.outcome == "inconclusive" and level not in counted]
 
@@ -114,7 +115,7 @@ def _posterior(levels: Sequence[Level], guesses: Sequence[Guess], stage: StageCo
     """The unnormalised posterior of θ on its grid."""
     prior: Floats = np.exp(-np.abs(_LOGS)) / 2
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
-    # A guess far above a failure is wrong: chance does not reach that far.
+    # A guess far above a failed level is wrong, because chance alone would not have failed that level.
     for guess in (each for each in guesses if each.multiplier <= slowest * _STEP):
         deviates = (_LOGS - math.log(guess.multiplier)) / _OFF
         prior += np.exp(-(deviates**2) / 2) / (_OFF * math.sqrt(2 * math.pi) * len(guesses))
@@ -143,7 +144,7 @@ def next_multiplier(
     if bounded(levels) and found.width <= precision.width:
         return None
     free = _free(levels, repeats=precision.repeats) & (most * (1 + _FINE / 2) >= RATES)
-    # A range above the reach of a step is approached.
+    # If all rates of the range are too fast for the next step, the nearest allowed rate is next.
     if free.any() and found.low <= RATES[free].max():
         free &= (found.low <= RATES) & (found.high >= RATES)
     if not free.any():
@@ -157,7 +158,7 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
     passed = [level.multiplier for level, passed in outcomes(levels) if passed]
     unjudged = [level.multiplier for level in _unjudged(levels)]
     fastest = _STEP * max([*passed, *unjudged], default=1 / _STEP)
-    # Without a failure, only a faster run tells more.
+    # Until a rate has failed, only a faster run adds information.
     slowest = max(unjudged if bounded(levels) else [*unjudged, *passed], default=0.0)
     free: Bools = (fastest * (1 + _FINE / 2) >= RATES) & (slowest < RATES)
     for rate in [*unjudged, *(level.multiplier for level, _ in outcomes(levels))]:
@@ -168,15 +169,15 @@ def _free(levels: Sequence[Level], *, repeats: bool) -> Bools:
 def hopeless(levels: Sequence[Level]) -> tuple[Level, Level] | None:
     """Return two failed levels whose failure does not depend on the rate; None if there are none.
 
-    The slower is about half as fast, or the slowest that can be judged, and hardly better. Times count if requests
-    waited, else the share of operations that succeeded.
+    The slower level has about half the rate, or the slowest that can be judged, and is hardly better. If requests
+    waited, the levels' times are compared; otherwise the shares of operations that succeeded.
     """
     counted = outcomes(levels)
     failed = sorted((level for level, passed in counted if not passed), key=lambda level: level.multiplier)
     if len(failed) < len(counted) or len(failed) < 2:
         return None
     slower = failed[0]
-    # Where slower runs have too few values, a smaller distance has to do.
+    # If slower runs have too few values to be judged, a smaller distance must suffice.
     apart = math.sqrt(_STEP) if _unjudged(levels) else _STEP
     for faster in failed[1:]:
         halved = slower.multiplier * apart <= faster.multiplier * _BETTER

@@ -18,7 +18,7 @@ _MINUTE: Final = 60
 _ONE: Final = 1.1
 """Maximum number of polls per job that counts as one."""
 _NEARLY: Final = 0.9
-"""Share of a limit that counts as nearly exhausted, and of the assumed limit below which 429s are a finding."""
+"""Share of a limit from which on it is nearly exhausted, and below which 429s are unexpected."""
 
 
 class EarlyStopError(Exception):
@@ -41,8 +41,8 @@ class CapacityAnswer(NamedTuple):
 class Offered:
     """The load of a search and its limits.
 
-    ``base_rates`` are operations/s of each entry at multiplier 1, ``expected`` the forecast's guesses. ``probe`` is the
-    command that measures a limit, without the limit; empty for an embedded target.
+    ``base_rates`` are operations/s of each entry at multiplier 1, ``expected`` the forecast's guesses. ``probe`` is a
+    ``loadtest probe`` command, to which a limit's name is appended; empty for an embedded target.
     """
 
     base_rates: Mapping[str, float]
@@ -58,7 +58,7 @@ class Offered:
 
 
 def stopping(levels: Sequence[Level], middle: float) -> Level | None:
-    """Return the level whose constraint is the bottleneck: the slowest failed one above the middle of the range."""
+    """Return the level whose constraint is the bottleneck: the slowest failed level above the middle of the range."""
     failed = sorted((level for level, passed in outcomes(levels) if not passed), key=attrgetter("multiplier"))
     return next((level for level in failed if level.multiplier >= middle), failed[-1] if failed else None)
 
@@ -156,7 +156,7 @@ def _no_answer(levels: Sequence[Level]) -> str:
         )
     if (pair := hopeless(levels)) is not None:
         at = joined([f"{level.multiplier:.3g}" for level in pair])
-        return f"{', '.join(pair[0].broken)} fails at any rate: alike at {at} times the scenario's rate{_times(pair)}"
+        return f"{', '.join(pair[0].broken)} fails at any rate: equally at {at} times the scenario's rate{_times(pair)}"
     few = "; slower runs have too few values to be judged" if unsure else ""
     return (
         f"no rate passes: {lowest.multiplier:.3g} times the scenario's rate, the lowest of {len(counted)}, breaks "
@@ -204,7 +204,7 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
     flat = flat_until(levels)
     if flat is not None and (high is None or high.constraint != Constraint.SERVICE):
         found.append(
-            f"The service itself was still flat at {rates(offered, flat)}: neither median response time nor "
+            f"The service's times were still flat at {rates(offered, flat)}: neither median response time nor "
             "executionTime had grown."
         )
     held = max((level for level, passed in outcomes(levels) if passed), key=attrgetter("multiplier"), default=None)
@@ -213,9 +213,9 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
         if used >= _NEARLY and not seen.throttled_rate:
             found.append(
                 f"{percent(used, 0)} of the {name} limit of {offered.per_minute(name):,.0f} a minute was used, and "
-                "no request was rejected: it is the expected bottleneck."
+                "no request was rejected: this limit is the expected bottleneck."
             )
-    # 429s far below the assumed limits show that they are wrong.
+    # 429s far below the assumed limits show that these limits are wrong.
     if high is None or not _unexpected(high, offered):
         found.append(_break_even(levels, offered))
     if levels:
@@ -226,29 +226,29 @@ def reasons(levels: Sequence[Level], offered: Offered, high: Level | None) -> tu
 
 
 def _contradiction(levels: Sequence[Level]) -> str:
-    """The slowest failure below the fastest pass, if they are far apart; else empty."""
+    """A note that a rate failed far below a rate that passed; else empty."""
     slowest = min((level.multiplier for level, passed in outcomes(levels) if not passed), default=math.inf)
     fastest = max((level.multiplier for level, passed in outcomes(levels) if passed), default=0.0)
     if fastest * _NEARLY <= slowest:
         return ""
     return (
-        f"{fastest:.3g} times the scenario's rates passed, but {slowest:.3g} times failed: chance, or the service "
-        "changed during the search."
+        f"{fastest:.3g} times the scenario's rates passed, but {slowest:.3g} times failed: either by chance, or "
+        "because the service changed during the search."
     )
 
 
 def _break_even(levels: Sequence[Level], offered: Offered) -> str:
-    """The capacity that the limits leave for the same work as sync runs and as jobs; empty for retrievals alone."""
+    """The work a minute that the limits accept as sync runs and as jobs; empty if all entries are retrievals."""
     sync, submits = offered.per_minute(LimitName.SYNC_RUN), offered.per_minute(LimitName.ASYNC_SUBMIT)
     retrieval, polls = offered.per_minute(LimitName.RETRIEVAL), max(_polls(levels, offered), default=0.0)
     runs = {Operation.SYNC_RUN, Operation.ASYNC_RUN} & {*offered.operations.values()}
     if not runs or not math.isfinite(sync + submits + retrieval):
         return ""
-    as_jobs = f"and as jobs at most {min(submits, retrieval / max(polls, 1)):,.0f}"
-    as_jobs += f", with {polls:.1f} polls each" if polls else ", with one poll each"
+    as_jobs = f"and at most {min(submits, retrieval / max(polls, 1)):,.0f} jobs"
+    as_jobs += f" with {polls:.1f} polls each" if polls else " with one poll each"
     if min(submits, retrieval) <= sync:  # Every job needs one poll.
-        return f"The same work: the limits accept {sync:,.0f} a minute as sync runs {as_jobs}: jobs never allow more."
+        return f"For the same work, the limits accept {sync:,.0f} sync runs a minute {as_jobs}. Jobs never allow more."
     return (
-        f"The same work: the limits accept {sync:,.0f} a minute as sync runs {as_jobs}. Jobs allow more if "
+        f"For the same work, the limits accept {sync:,.0f} sync runs a minute {as_jobs}. Jobs allow more if "
         f"each needs fewer than {retrieval / sync:.3g} polls."
     )

@@ -23,13 +23,13 @@ VERBS = {
     "plan": "Forecast a scenario's load against the rate limits.",
     "preflight": "Check a target with at most five requests, before it is loaded.",
     "probe": "Measure which rate limits a service enforces.",
-    "run": "Run a scenario: send its traffic, record and report it, judge it.",
+    "run": "Run a scenario: send its traffic, record it, and report a verdict.",
     "capacity": "Find the highest rate that meets the thresholds, and its bottleneck.",
-    "advise": "Advise on the client that gets its work done soonest without 429s.",
+    "advise": "Find the client policy that finishes its work soonest without 429s.",
     "compare": "Compare two versions of a service in pairs of blocks.",
     "worker": "Start a worker for a distributed run.",
     "report": "Recreate a run's report from its record.",
-    "import": "Make a run of access logs or HAR files.",
+    "import": "Make a run from access logs or HAR files.",
     "export": "Export a run's samples as CSV or Parquet.",
     "slow": "List the slowest operations of a run.",
     "runs": "List runs, and delete old runs.",
@@ -104,8 +104,7 @@ def _main(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
     except (BrokenPipeError, SystemExit):
-        # The reader of our output has gone (`loadtest ... | head`). click would exit with 1, which is a verdict, as is
-        # 0.
+        # The reader of our output has gone (`loadtest ... | head`). click would exit with 1, but 0 and 1 are verdicts.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``python -m loadtest.cli``: the same as the ``loadtest`` command."""
+"""``python -m loadtest.cli``: runs the ``loadtest`` command."""
 
 import sys
 

@@ -17,13 +17,11 @@ _MOST_WORKERS: Final = 256
 PATH: Final = click.Path(path_type=Path)
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
 _Value = TypeVar("_Value")
 
 
 class _Written(click.ParamType[_Value]):
-    """A value as people write it, with a unit or a sign."""
+    """A value written with a unit or a per cent sign."""
 
     def __init__(self, name: str, parse: Callable[[str], _Value]) -> None:
         self.name = name
@@ -57,7 +55,7 @@ DURATION: Final = _Written("duration", parse_duration)
 RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))
 """A text such as 12/s; converted to a number per second."""
 SHARE: Final = _Written("share", parse_share)
-"""A share of 1, or in per cent, such as 20%."""
+"""A share such as 0.2 or 20%; converted to a number from 0 to 1."""
 
 
 def _host(default: str = "") -> Decorator:
@@ -83,7 +81,7 @@ SHARED: Final[dict[str, Decorator]] = {
         "-t", "--duration", type=DURATION, help="Scale the stages so that the longest traffic lasts this long."
     ),
     "output_dir": click.option(
-        "--output-dir", type=PATH, default=Path("reports"), show_default=True, help="Folder of all runs."
+        "--output-dir", type=PATH, default=Path("reports"), show_default=True, help="Folder for runs."
     ),
     "full": click.option("--full", is_flag=True, help="Print every table and fact, not only the first screen."),
     "plots": click.option(
@@ -124,10 +122,8 @@ RUNNING: Final = ("host", "target", "targets", "yes")
 """Options of a verb that needs a running target."""
 TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
 """Options of a verb that loads a target, by default the embedded one."""
-
-
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
-"""Options of a verb that change its scenario."""
+"""A verb's options that change its scenario."""
 
 
 def shared(*names: str) -> Decorator:

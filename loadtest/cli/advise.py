@@ -1,4 +1,4 @@
-"""``loadtest advise``: which client gets its work done soonest without 429s."""
+"""``loadtest advise``: finds the client policy that finishes its work soonest without 429s."""
 
 from typing import Any
 
@@ -20,18 +20,19 @@ from loadtest.runs.advise import advise
 @shared("targets")
 @click.option("--jobs", type=click.IntRange(1, 200_000), help="Number of jobs to get done.")
 @click.option("--runs", type=click.IntRange(1, 200_000), help="Number of sync runs to get done.")
-@click.option("--rate", type=RATE, metavar="RATE", help="Jobs without end at this rate, such as 12/s.")
+@click.option("--rate", type=RATE, metavar="RATE", help="Rate of an endless stream of jobs, such as 12/s.")
 @click.option(
     "--clients", type=click.IntRange(1, 1000), default=1, show_default=True, help="Clients that share the limits."
 )
-@click.option("--deadline", type=DURATION, help="Exit with 1 if the work takes longer, such as 10m.")
+@click.option("--deadline", type=DURATION, help="Exit with 1 if the work takes longer than this, such as 10m.")
 @click.option("--execution", type=DURATION, help="Execution time of each job or run, such as 2s.")
 @click.option("--client", type=PATH, metavar="FILE", help="Write the advised client to this Python file.")
 @shared("output_dir")
 def command(**options: Any) -> int:
     """Compare clients' policies in virtual time, and advise the policy that finishes soonest without 429s.
 
-    The present policy is that of SCENARIO, or else of the run's scenario. Without either, the documented limits hold
-    under any algorithm. Nothing is sent. The result has a page, advice.json, and a scenario that confirms the advice.
+    The present policy is that of SCENARIO, or else of the run's scenario. Without SCENARIO, --from and --target, the
+    documented limits hold under any algorithm. Nothing is sent. The result is a page, advice.json, and a scenario that
+    confirms the advice.
     """
     return advise(**options)

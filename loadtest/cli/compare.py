@@ -1,4 +1,4 @@
-"""``loadtest compare``: two versions of a service, compared in pairs of blocks."""
+"""``loadtest compare``: compares two versions of a service in pairs of blocks."""
 
 from typing import Any
 
@@ -35,13 +35,13 @@ from loadtest.runs.sides import SideOptions
     "--base-set",
     multiple=True,
     metavar="KEY=VALUE",
-    help="As --set, but for the base side's embedded API only (target.…).",
+    help="Like --set, but only for the base side's embedded API (target.…).",
 )
 @click.option(
     "--head-set",
     multiple=True,
     metavar="KEY=VALUE",
-    help="As --set, but for the head side's embedded API only (target.…).",
+    help="Like --set, but only for the head side's embedded API (target.…).",
 )
 @click.option("--base-version", default="", metavar="TEXT", help="Name of the present version.")
 @click.option("--head-version", default="", metavar="TEXT", help="Name of the new version.")

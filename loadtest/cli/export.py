@@ -1,4 +1,4 @@
-"""``loadtest export``: a run's operations and requests as CSV or Parquet."""
+"""``loadtest export``: writes a run's operations and requests as CSV or Parquet."""
 
 from pathlib import Path
 

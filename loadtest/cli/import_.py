@@ -1,4 +1,4 @@
-"""``loadtest import``: makes a run of access logs or HAR files."""
+"""``loadtest import``: makes a run from access logs or HAR files."""
 
 from typing import Any
 
@@ -24,8 +24,8 @@ from loadtest.units import Limit
     "maps",
     multiple=True,
     metavar="'METHOD /PATH=OPERATION'",
-    help="Requests of another path that are an operation: sync_run, async_run or retrieval. A * stands for one part "
-    "of the path. Repeatable.",
+    help="Count requests to another path as an operation: sync_run, async_run or retrieval. A * stands for one "
+    "segment of the path. Repeatable.",
 )
 @click.option(
     "--limit",
@@ -48,7 +48,7 @@ from loadtest.units import Limit
 )
 @shared("output_dir", "plots")
 def command(logs: tuple[str, ...], limits: tuple[tuple[LimitName, Limit], ...], **options: Any) -> int:
-    """Make a run of LOG…: requests that clients sent, from access logs or HAR files.
+    """Make a run from LOG…: access logs or HAR files of the requests that clients sent.
 
     Logs may be rotated or gzipped; '-' is standard input. The run has a report without a verdict. Keys and addresses
     are stored as numbers only.

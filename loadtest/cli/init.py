@@ -17,9 +17,9 @@ from loadtest.program import program
 from loadtest.scenario import FOLDER, SHIPPED, Scenario, find_scenario, load_scenario, schema_text
 
 _JOBS_FILE: Final = "first.jobs.txt"
-_POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # from the last answer; from the submit\n'
+_POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # give_up counts from the submit\n'
 _JOB_NOTE: Final = '# job of the command; "seeded" submits jobs of `workflow` first'
-_INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object on each line, to avoid measuring a cache'
+_INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object on each line; varied inputs avoid measuring a cache'
 
 _SCENARIO_TEXT: Final = """\
 #:schema scenario.schema.json
@@ -90,7 +90,7 @@ _SCENARIO_FILE: Final = FOLDER / "first.toml"
 _SCHEMA_FILE: Final = FOLDER / "scenario.schema.json"
 _TARGETS_FILE: Final = Path("targets.toml")
 _SHORTEST_KEY: Final = 6
-"""Minimum number of characters: a shorter key may occur in a file by chance."""
+"""Minimum length of a key to look for in files: a shorter key may occur by chance."""
 
 
 @click.command("init")
@@ -104,7 +104,7 @@ _SHORTEST_KEY: Final = 6
 )
 @click.option("--copy", "shipped", metavar="NAME", help="Copy this shipped scenario (`loadtest scenarios` lists them).")
 @click.option("--from-run", "run", metavar="RUN", help="Write a scenario with the operations and rates of this run.")
-@click.option("--recorded", is_flag=True, help="With --from-run: offer the operations at the very times of the run.")
+@click.option("--recorded", is_flag=True, help="With --from-run: offer the operations at their recorded times.")
 def command(folder: Path, curl: str | None, shipped: str | None, run: str | None, *, recorded: bool) -> None:
     """Write a first scenario, scenarios/first.toml, and targets.toml into DIR (default: this folder).
 
@@ -151,7 +151,7 @@ def _files(request: CurlRequest | None) -> dict[Path, str]:
         files = {_SCENARIO_FILE: scenario_text(request), _TARGETS_FILE: targets_text(request)}
         Scenario.model_validate(tomllib.loads(files[_SCENARIO_FILE]))
     except (RecursionError, ValueError):
-        # Too deep, a number too large, or anything else that a scenario cannot contain.
+        # The data is nested too deep, or has a number too large or another value that a scenario cannot contain.
         raise InputError(
             "a scenario cannot contain the curl command's workflow or parameters",
             'Remove the parameters, and put them into a file: inputs = "inputs.jsonl".',

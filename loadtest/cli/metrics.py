@@ -1,4 +1,4 @@
-"""``loadtest metrics``: the metrics for thresholds and comparisons."""
+"""``loadtest metrics``: lists the metrics for thresholds and comparisons."""
 
 from typing import Final
 

@@ -17,7 +17,7 @@ _TIME: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?"
 
 @click.command("plan")
 @click.argument("scenario")
-@click.option("--host", help="Plan for this target, with the limits of its entry, if it has one.")
+@click.option("--host", help="Plan for this target, with the limits of its entry in targets.toml, if any.")
 @click.option("--target", help="Plan for this entry of targets.toml, with its limits and price.")
 @shared("targets", *LOAD)
 @click.option("--keys", type=click.IntRange(1, 1000), help="Number of API keys that share the traffic.")

@@ -20,14 +20,14 @@ from loadtest.runs.probe import probe
     help="Compare with this limit instead of the documented one, such as retrieval=50/10s.",
 )
 @click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
-@click.option("--workflow", metavar="NAME", help="Run this workflow if requests that execute nothing do not count.")
-@click.option("--save", metavar="NAME", help="Save what agrees with the documentation in this entry of targets.toml.")
+@click.option("--workflow", metavar="NAME", help="Run this workflow if a limit ignores requests that execute nothing.")
+@click.option("--save", metavar="NAME", help="Save limits that agree with the documentation in this target's entry.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and write no files.")
 @shared("output_dir")
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
-    Sends at most 5.5 times each limit's count, in bursts and streams over about eight of its windows. Requests name a
-    workflow or a job that does not exist, so nothing is executed. Exit code 6 if the numbers of a limit stay unknown.
+    Sends at most 5.5 times the count of each limit, over about eight of its windows. The requests name a workflow or a
+    job that does not exist, so nothing is executed. Exit code 6 if the numbers of a limit stay unknown.
     """
     return probe(**options)

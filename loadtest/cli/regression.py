@@ -1,4 +1,4 @@
-"""``loadtest regression``: whether a service has become slower or rejects more requests than in its history."""
+"""``loadtest regression``: checks whether a service became slower or rejects more requests than in its history."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -45,9 +45,9 @@ def command() -> None:
 @shared(*TARGET)
 @_history_option
 @shared("output_dir", "set", "seed", "target_version")
-@click.option("--must-find", type=SHARE, metavar="SHARE", help="End with 6 if +SHARE (20%) could not have been found.")
+@click.option("--must-find", type=SHARE, metavar="SHARE", help="Exit with 6 if a rise by SHARE (20%) would be missed.")
 @_fail_option
-@click.option("--no-rerun", is_flag=True, help="Do not rerun on a suspicion: exit with 6 and write suspects.json.")
+@click.option("--no-rerun", is_flag=True, help="On a suspicion, exit with 6 and write suspects.json; do not rerun.")
 @shared("plots")
 def check(**options: Any) -> int:
     """Run SCENARIO, and compare it with its accepted runs.
@@ -86,7 +86,7 @@ def confirm(file: Path, **options: Any) -> int:
     "--new-segment", is_flag=True, help="Start a new baseline period: compare later runs only with this and later runs."
 )
 def accept(run: str, **options: Any) -> None:
-    """Accept RUN as evidence, together with its rerun.
+    """Accept RUN and its rerun as evidence.
 
     An accepted regressed run starts a new baseline period: later runs are compared only with this and later runs. RUN
     is an id, a run directory, or 'latest'; a run that is not in the history joins it.
@@ -100,7 +100,7 @@ def accept(run: str, **options: Any) -> None:
 @_history_option
 @shared("output_dir")
 def reject(run: str, **options: Any) -> None:
-    """Reject RUN as evidence, together with its rerun: no later run is compared with it."""
+    """Reject RUN and its rerun as evidence: no later run is compared with them."""
     decide(run, "rejected", **options)
 
 
@@ -115,7 +115,7 @@ def history(scenario: str | None, *, place: Path, html: Path | None, form: str |
     `--to otava` prints CSV with a row for each run that is valid and not rejected.
     """
     if form not in {None, "otava"}:
-        remedy = "Use `--to otava`: CSV with every run; or a run's comparison.openmetrics.txt for its values alone."
+        remedy = "Use `--to otava` for CSV of all runs. For the values of one run, read its comparison.openmetrics.txt."
         raise InputError(f"--to {form} is not supported", remedy)
     if html is not None and form is not None:
         raise InputError("--html and --to cannot be combined", "Run the command once for each.")
@@ -160,7 +160,7 @@ def _history_files(place: Path, scenario: str | None) -> list[Path]:
     if scenario is None and place.suffix != history_file.ENDING:
         found, missing = sorted(place.glob(f"*{history_file.ENDING}")), f"there is no history in {place}"
     else:
-        # As LoadedScenario.name, from a path or a name.
+        # ``scenario`` is a path or a name; a history is named like ``LoadedScenario.name``.
         path = history_file.path_for(place, Path(scenario or "").name.removesuffix(".toml"))
         found, missing = [path] if path.is_file() else [], f"there is no history {path}"
     if not found:

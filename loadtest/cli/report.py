@@ -14,8 +14,8 @@ from loadtest.record import run_directory
     "baselines",
     multiple=True,
     metavar="RUN",
-    help="Show the differences from this earlier run. Repeatable; the verdict stays. From five baselines on, "
-    "differences are judged as by `loadtest regression check`.",
+    help="Show the differences from this earlier run, which do not change the verdict. Repeatable. With five or more "
+    "baselines, the differences are judged as in `loadtest regression check`.",
 )
 @click.option("--schema", is_flag=True, help="Print the JSON schema of metrics.json and exit.")
 def command(run: str, baselines: tuple[str, ...], schema: bool, **how: bool) -> int:

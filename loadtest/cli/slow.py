@@ -1,4 +1,4 @@
-"""``loadtest slow``: the slowest operations of a run, with their requests."""
+"""``loadtest slow``: lists the slowest operations of a run, with their requests."""
 
 from typing import Final
 
@@ -23,7 +23,7 @@ _INDENT: Final = " " * 17
 def command(run: str, traffic: str | None, count: int, as_json: bool) -> None:
     """List the slowest operations of RUN with their requests and trace ids.
 
-    RUN is a run directory, a run's id, or 'latest' (the default). It must have a report.
+    RUN is a run directory, a run's id, or 'latest' (the default). The run must have a report.
     """
     directory = run_directory.find_run(run)
     slowest = read_slowest(directory)

@@ -1,4 +1,4 @@
-"""``loadtest ui``: a scenario in Locust's web UI, on this machine only."""
+"""``loadtest ui``: opens a scenario in Locust's web UI, on this machine only."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from loadtest.runs.ui import serve_ui
 @click.option("--port", type=click.IntRange(1, 65535), default=8089, show_default=True, help="Port of the web UI.")
 @shared("seed", "rate_multiplier", "duration", "output_dir", "processes", "plots")
 def command(**options: Any) -> int:
-    """Open SCENARIO in Locust's web UI. Each start there makes a separate run, recorded and reported.
+    """Open SCENARIO in Locust's web UI. Each start there makes a run with its own record and report.
 
     A preflight checks a running target before each run.
     """

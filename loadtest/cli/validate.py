@@ -12,10 +12,10 @@ from loadtest.scenario import schema_text
 @click.argument("files", nargs=-1, metavar="FILE...")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of scenario files and exit.")
 def command(files: tuple[str, ...], schema: bool) -> int:
-    """Check each FILE: a scenario, its name, or a targets.toml. Sends nothing.
+    """Check each FILE: a scenario's file or name, or a targets.toml. Nothing is sent.
 
-    Files that a scenario refers to are opened, and user classes imported. All errors of all files are listed, with exit
-    code 2. A valid file is listed with the number of its warnings, which `loadtest plan` shows.
+    The files that a scenario names are opened, and its user classes are imported. All errors are listed; the exit code
+    is then 2. For a valid file, the number of warnings is listed; `loadtest plan` shows them.
     """
     if schema:
         click.echo(schema_text(), nl=False)

@@ -1,4 +1,4 @@
-"""``loadtest worker``: a worker for a distributed run."""
+"""``loadtest worker``: starts a worker for a distributed run."""
 
 import signal
 from pathlib import Path
@@ -21,11 +21,11 @@ from loadtest.processes import interrupts_for, start_worker, stop, whole_address
 def command(master: str, scenario_dir: Path) -> int:
     """Start a worker for a distributed run, whose master is `loadtest run SCENARIO --master`.
 
-    The scenario comes from the master, but not the keys and endpoint: set the same WORKFLOW_API_KEYS and
-    WORKFLOW_ENDPOINT as there. On Ctrl-C or SIGTERM the worker leaves, and the remaining workers take over its share.
+    The master sends the scenario, but no keys and endpoint: set WORKFLOW_API_KEYS and WORKFLOW_ENDPOINT as on the
+    master. On Ctrl-C or SIGTERM the worker leaves, and the remaining workers take over its share.
     """
     address = whole_address(master, "--master")
-    # Checked before the process starts, which would show a traceback.
+    # Checked here, because the worker's process would show a traceback.
     credentials()
     print(f"Worker of {address}. Press Ctrl-C to leave.", flush=True)
     process = start_worker(address, scenario_dir, with_parent=False)

@@ -39,14 +39,14 @@ _OF_PROCESS: Final = 8_000
 _OF_MASTER: Final = 28_000
 """Arrivals/s that a master takes in from its workers (docs/scale.md)."""
 _BEFORE_S: Final = 1e-6
-"""Time before the end of a stage at which its rate counts."""
+"""Seconds before a stage's end, where its final rate is taken."""
 _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "throttled_rate": (Outcome.THROTTLED, "operations"),
     "operations.throttled": (Outcome.THROTTLED, None),
     "requests.throttled_rate": ("rejected", "requests"),
     "requests.throttled": ("rejected", None),
 }
-"""Metrics determined by 429s, as counts of a replay."""
+"""Metrics that 429s determine: the count of a replay, and the count that divides it, if any."""
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def contradictions(question: Question, forecast: Forecast) -> list[Contradiction]:
-    """Return all contradictions of a plan, in the order to fix them."""
+    """Return all contradictions of a plan, in the order in which to fix them."""
     found = [
         *unknown_workflows(question.scenario),
         *_multiplier(question),
@@ -72,7 +72,7 @@ def contradictions(question: Question, forecast: Forecast) -> list[Contradiction
     ]
     if forecast.phases:
         found += [*_waits(forecast), *_read_back(question, forecast), *_seldom_polled(forecast)]
-        # With a throttle fault, limits alone determine nothing.
+        # A throttle fault rejects requests, too, so that limits alone do not determine the 429s.
         throttles = any(fault.kind == "throttle" for fault in question.scenario.target.settings.fault)
         for number, entry in enumerate(question.scenario.threshold):
             threshold, key = entry.parsed, f"threshold.{number}"
@@ -105,7 +105,7 @@ def unknown_workflows(scenario: Scenario) -> Iterator[Contradiction]:
             kind="workflow",
             key=f"traffic.{name}.workflow",
             message=f"the reference API has no workflow {traffic.workflow!r}: it would respond with {_GONE}",
-            remedy=f"{hint} Name modules with workflows in target.workflows. Another target may have more.",
+            remedy=f"{hint} Name modules with workflows in target.workflows. Another target may have more workflows.",
         )
 
 
@@ -146,7 +146,7 @@ def _generator(question: Question) -> Iterator[Contradiction]:
             key=key,
             message=f"up to {times_as(peak)} arrivals/s are planned, but a process sends about {_OF_PROCESS:,}/s{also}",
             remedy=f"Use --processes {math.ceil(peak / _OF_PROCESS)} or more on a machine with as many idle cores, or "
-            "offer less.",
+            "lower the rates.",
         )
 
 
@@ -240,7 +240,7 @@ def _read_back(question: Question, forecast: Forecast) -> Iterator[Contradiction
 
 
 def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
-    """Polling intervals longer than the jobs: the interval then decides when a result is seen, and not the service."""
+    """Polling intervals longer than the jobs, so that the interval decides when a result is seen, not the service."""
     for entry in forecast.made:
         if (
             entry.job is None
@@ -262,7 +262,7 @@ def _seldom_polled(forecast: Forecast) -> Iterator[Contradiction]:
 
 
 def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, float]:
-    """Accepted submits per minute in a stretch, and requests per minute on the limit of retrievals."""
+    """Accepted submits per minute in a stretch, and requests per minute on the retrieval limit."""
     submit, stretch = LIMIT_NAMES.index(LimitName.ASYNC_SUBMIT), forecast.stretches[at]
     on = [LIMIT_NAMES.index(name) for name in question.assumed.together(LimitName.RETRIEVAL)]
     minutes = (stretch.end - stretch.start) / 60 * len(forecast.phases)
@@ -317,7 +317,7 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """A threshold on 429s that the limits alone violate, always or depending on the start."""
+    """A threshold on 429s that the limits alone violate, whenever the run starts or for some starts."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -336,7 +336,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
 
 
 def samples(forecast: Forecast, stage_numbers: list[int], *, sent: bool = False) -> int:
-    """Return the fewest latencies of some stages in any phase: of operations that are not rejected, or of all sent."""
+    """Return the minimum number of latencies in some stages over all phases; ``sent`` includes rejected operations."""
     values = forecast.counts("operations", stage_numbers) - forecast.counts(Outcome.DROPPED, stage_numbers)
     if not sent:
         values -= forecast.counts(Outcome.THROTTLED, stage_numbers)

@@ -18,9 +18,9 @@ from loadtest.record.run_info import TrafficPlan
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Maximum requests replayed for the phases, and again for the seeds: about a second each."""
+"""Maximum requests to replay for the phases, which takes about a second; the seeds may replay as many again."""
 MAX_REPLAYED: Final = 1_500_000
-"""Maximum arrivals in the smallest useful set of replays: about 4 s. Above it they are only counted."""
+"""Maximum arrivals in the smallest useful set of replays, which takes about 4 s; more arrivals are only counted."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
@@ -41,12 +41,12 @@ class Forecast:
     """The replays of a scenario.
 
     Attributes:
-        stretches: the periods of the forecast of limits, without the warm-up.
+        stretches: the periods between stage boundaries, without the warm-up.
         operations: exact number of arrivals by stage.
         phases: replays of this schedule over its unknowns; empty if no replay was possible.
         others: replays of other seeds at random phases, if arrivals are random; else empty.
         over: the variable that differs between the phases.
-        why_not: the reason for a missing replay, as a sentence.
+        why_not: why no replay was possible, as a sentence; else empty.
     """
 
     made: list[PlannedEntry]
@@ -71,11 +71,11 @@ class Forecast:
         ]
 
     def counts(self, name: str, stage_numbers: list[int]) -> Floats:
-        """A count of ``ReplayCounts``, summed over some stages: a value for each phase."""
+        """Sum a count of ``ReplayCounts`` over some stages, for each phase."""
         return np.array([getattr(seen, name)[stage_numbers].sum() for seen in self.phases], float)
 
     def share(self, part: str, whole: str, stage_numbers: list[int]) -> Floats:
-        """A ratio of two counts, for each phase; 0 if ``whole`` is 0."""
+        """Divide a count by another, for each phase; 0 if ``whole`` is 0."""
         return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 
     def chance(self, limits: list[int], stretch: int) -> float:
@@ -130,7 +130,7 @@ def _durations(question: Question) -> dict[str, JobDuration]:
 
 
 def _unforeseeable(question: Question, made: list[PlannedEntry]) -> str:
-    """The reason why no replay is possible; empty if one is."""
+    """The reason why no replay is possible; empty if a replay is possible."""
     fewest = _FEWEST_PHASES + (_FEWEST_SEEDS if question.random else 0)
     arrivals = sum(stage.arrivals for plan in question.plans.values() for stage in plan.stages)
     if arrivals * fewest > MAX_REPLAYED:

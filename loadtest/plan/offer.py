@@ -26,8 +26,8 @@ class Question:
     """The input of a forecast.
 
     Attributes:
-        retry_after: factor of a 429's correct ``Retry-After``; None if it has none.
-        as_date: whether it is a date instead of seconds.
+        retry_after: ``Retry-After`` of a 429 ÷ the true wait; None if 429s have no such header.
+        as_date: whether ``Retry-After`` is a date instead of seconds.
         start: seconds from midnight UTC to the epoch; None for an unknown start.
         job_s: duration of workflows in s; None to derive it from the scenario.
     """
@@ -72,7 +72,7 @@ class JobDuration:
     draw: Draw
     """Draws a number of durations, in seconds."""
     known: bool = True
-    """Whether the parameters determine it; otherwise it is a mere assumption."""
+    """Whether the workflow's parameters determine the duration; otherwise it is assumed."""
     varies: bool = False
 
 
@@ -93,7 +93,7 @@ def job_duration(traffic: Traffic, given_s: float | None = None) -> JobDuration:
             ms = float(parameters.get("ms", 10))
             return JobDuration(f"its {what} take {ms:g} ms, as its parameters say", _constant(ms * _MS))
     except (TypeError, ValueError):
-        pass  # The server will reject them, so there is no job to poll.
+        pass  # The server will reject these parameters, so there is no job to poll.
     words = f"its {what} are assumed to be done at once"
     if traffic.operation in POLLED_OPERATIONS:
         words = "its jobs are assumed to be done at their first poll; longer jobs need more polls"
@@ -153,7 +153,7 @@ class PlannedEntry:
 
     @property
     def limit(self) -> int:
-        """Index of its first requests' limit."""
+        """Index of the limit on its operations' first requests."""
         return LIMIT_NAMES.index(LIMIT_OF_OPERATION[self.plan.operation])
 
 
@@ -187,7 +187,7 @@ class Offer:
     """Number of the arrival within its entry."""
     stage_number: list[int]
     durations: list[list[float]]
-    """Duration of each arrival's workflow in seconds, by entry. Empty if it does not matter."""
+    """Duration of each arrival's workflow in seconds, by entry; empty for an entry whose durations do not matter."""
     mistakes: list[dict[int, str]]
     """The deliberately wrong arrivals of each entry, with the kind of mistake."""
 

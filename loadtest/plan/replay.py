@@ -1,7 +1,7 @@
 """Replay of an offer through the assumed limiters, with retries and polls. Pure.
 
-Answers come at once and jobs start at once, so that only the limits matter. A limiter that queues requests delays their
-answers; a run under a concurrency limit is answered at the end of its workflow.
+The replay assumes that answers come and jobs start at once, so that only the limits matter. A limiter that queues
+requests delays their answers; under a concurrency limit, the answer to a run comes at the end of its workflow.
 """
 
 import math
@@ -37,7 +37,7 @@ time of its submit, None for a retry. It is a plain tuple because millions are c
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """The counts of a replay. By stage means a value for each stage of each entry, and another for the set-up.
+    """The counts of a replay. Unless stated otherwise, a value for each stage of each entry, and one for the set-up.
 
     Attributes:
         throttled: operations that ended in a 429.
@@ -45,7 +45,7 @@ class ReplayCounts:
         rejected: 429s.
         asked: requests by limit, stretch and key.
         stretch_rejected: 429s by limit and stretch.
-        longest_delay: maximum delay by a queue in s, by entry.
+        longest_delay: maximum delay in a limiter's queue in s, by entry.
         total: all requests, including set-up, warm-up and drain.
     """
 
@@ -62,7 +62,7 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """One replay at one phase of the limiters' windows, given by the epoch's unix seconds; it can run only once."""
+    """One replay of an offer, which can run only once; ``epoch`` (unix s) sets the phase of the limiters' windows."""
 
     def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
         self._question = question
@@ -169,7 +169,7 @@ class OfferReplay:
         sync = entry.plan.operation == Operation.SYNC_RUN
         takes = durations[operation.number] if runs and sync and durations else 0.0
         self._release(entry.limit, key, time + min(takes, entry.traffic.timeout), decision)
-        # A client gives up a request that is queued beyond its time-out.
+        # A client gives up a request that waits in a queue longer than the time-out.
         if self._waits(operation, decision) and runs:
             self._executions[operation.stage_number] += 1
             if not sync:
@@ -192,7 +192,7 @@ class OfferReplay:
         if entry.pace and time <= last:
             time = max(time, self._next_slot[operation.entry])
             self._next_slot[operation.entry] = time + entry.pace
-        # A poll at the last moment is still sent; sums of intervals may exceed it by rounding.
+        # A poll at the last moment is still sent, although rounding may put it slightly later.
         if time <= last + 1e-9:
             self._push(time, operation, polled, accepted)
 

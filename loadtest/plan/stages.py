@@ -15,11 +15,11 @@ from loadtest.schedule import TrafficSchedule
 from loadtest.units import Limit, Rate
 
 DEFAULT_SIZE: Final = 5_000
-"""Intended maximum size of a pool, unless the scenario sets ``max_users``."""
+"""Maximum initial size of a pool for a large burst."""
 MAX_USERS: Final = 20_000
-"""Maximum size of a pool that grows, unless the scenario sets ``max_users``."""
+"""Maximum size of a pool, to which it may grow, unless the scenario sets ``max_users``."""
 FIRST_USERS: Final = 1_000
-"""Maximum initial size of a pool: creating a user takes 50 µs and 14 KB, before the epoch or when it is needed."""
+"""Maximum initial size of a pool without a large burst, because creating a user takes 50 µs and 14 KB."""
 _TOLERANCE: Final = 1 + 1e-9
 
 
@@ -64,7 +64,7 @@ def schedules(
 
 
 def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: AssumedLimits) -> bool:
-    """Whether recorded arrivals exceed a limit in any of its windows, alone."""
+    """Whether an entry's recorded arrivals alone exceed a limit in any of its windows."""
     if math.isinf(assumed.rate_on(limit)):
         return False
     allowed, keys = assumed.limit_on(limit), plan.key_count
@@ -73,9 +73,9 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
 
 
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
-    """Return the users that an entry needs if every operation takes its whole deadline.
+    """Return the number of users that an entry needs if every operation takes its whole deadline.
 
-    By Little's law at the highest rate, plus a burst; at most the number of arrivals.
+    Little's law gives it from the highest rate; the largest burst is added. It is at most the number of arrivals.
     """
     if traffic.recording is not None:
         return traffic.recording.most_within(operation_deadline(traffic))
@@ -87,8 +87,8 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
     """Return the initial and the maximum number of users in an entry's pool.
 
-    The pool should have ``wanted_users``, at most ``DEFAULT_SIZE``. It starts with all of them if they are at most
-    ``FIRST_USERS`` or the largest burst. It never exceeds the scenario's ``max_users``.
+    The pool starts with ``wanted_users``, but at most with ``FIRST_USERS``, or with enough for the largest burst up to
+    ``DEFAULT_SIZE``. It never exceeds the scenario's ``max_users``.
     """
     cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, stages))
     first = max(FIRST_USERS, min(_largest_burst(stages) + 1, DEFAULT_SIZE))
@@ -168,7 +168,7 @@ def _most_arrivals(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 
 
 def _most(traffic: Traffic, mean: float) -> int:
-    """Poisson arrivals exceed their mean by more than four of its roots with a probability below 1 in 10,000."""
+    """Maximum number of arrivals; Poisson arrivals exceed it with a probability below 1 in 10,000."""
     return math.ceil(mean + (4.0 if traffic.arrivals == "poisson" else 0.0) * math.sqrt(mean))
 
 
@@ -218,19 +218,19 @@ class LimitDemand:
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """Representatives of an entry's keys: keys used by the same entries have the same demand."""
+        """One of each group of an entry's keys that the same entries use, because their demand is equal."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}
         return {max(start, plan.key_start) for start in starts if start < plan.keys.stop}
 
     def _asked(self, limit: str, key: int, at: float, inside: float) -> tuple[float, float]:
-        """Requests/s at ``at``, and requests at once, by all entries to a key's limiter in a piece of time."""
+        """All entries' demand on a key's limiter: requests/s at ``at``, and the burst of the stages at ``inside``."""
         names = self.assumed.together(limit)
         rate = burst = 0.0
         for plan in self.plans:
             stage = stage_at(plan, inside)
-            # An operation's first request, or its polls, which come as a burst where it does.
+            # An operation draws on a limit by its first request or its polls; a burst's polls come as a burst, too.
             drawn = [name for name in names if name in LIMITS_OF_OPERATION[plan.operation]]
             if stage is None or not drawn or (self.assumed.per_key and key not in plan.keys):
                 continue

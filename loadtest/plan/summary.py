@@ -57,7 +57,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     samples: int | None
     """Number of latencies: the minimum over all phases."""
     percentiles: list[str]
-    """The percentiles that so many samples suffice for."""
+    """The percentiles for which these samples suffice."""
     over: list[str]
     """Limits that all traffic together exceeds during the stage."""
     expect_429: bool
@@ -72,7 +72,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     start_s: float
     end_s: float
     asked_per_min: float
-    """By all keys."""
+    """Requests/min of all keys."""
     allowed_per_min: float | None
     """For all keys in use; null for a concurrency limit."""
     busiest_key_per_min: float
@@ -81,7 +81,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
     throttled_rate: Spread
     """429s ÷ requests, for this schedule."""
     chance: float
-    """Probability of any 429, over the replayed phases and, for random arrivals, over other seeds."""
+    """Probability of any 429: the share of replays that have one; other seeds are replayed if arrivals are random."""
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from multiples of a limit's window to the start of aligned windows."""
     limiter_rounds_down: bool
     limit_scope: str
-    """The scope of one limiter."""
+    """The requests that one limiter counts: of a key, or of all keys."""
     start: float | None
     """Seconds since midnight UTC, if given."""
     phases: int
@@ -140,7 +140,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
-    """Plan a scenario with a number of keys, without sending anything; ``price`` is that of one execution."""
+    """Plan a scenario with a number of keys, without sending anything; ``price`` is for one execution."""
     found = forecast(question)
     scenario = question.scenario
     executions = _spread([seen.executions.sum() for seen in found.phases])
@@ -215,7 +215,7 @@ def _limit_use(question: Question, found: Forecast) -> list[LimitRow]:
             continue
         rejected = np.array([seen.stretch_rejected[on, at].sum() for seen in found.phases])
         drawing = [plan for plan in question.plans.values() if {*counted} & {*LIMITS_OF_OPERATION[plan.operation]}]
-        # Per minute, of one limiter.
+        # Requests/min that one limiter accepts.
         allowed = assumed.rate_on(name) * 60
         busiest, total = float(asked.mean(axis=0).max()) / minutes, float(asked.sum(axis=1).mean()) / minutes
         limited = math.isfinite(allowed)

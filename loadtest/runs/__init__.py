@@ -1,6 +1,6 @@
-"""Runs and series of runs: starts targets, loads and reports as processes, and chooses the next run.
+"""Runs and series of runs. This room starts targets, loads and reports as processes, and chooses the next run.
 
-It imports neither load, preflight nor report: each is a separate process, and the record is the interface between them.
+It does not import load, preflight or report: each is a separate process, and they exchange data by the record.
 """
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Advice on a client's policy: the limits and execution times that are known, and the comparison of policies."""
+"""Advice on a client's policy: collects the known limits and execution times, and compares policies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -36,11 +36,11 @@ from loadtest.units import Limit
 _DRAWN: Final = 1000
 """Execution times drawn from a workflow's parameters."""
 _ASSUMED_S: Final = 1.0
-"""Execution time in s where nothing is known."""
-_UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from a run that made load."
-_UNSEEN: Final = "The limiter on {} is not known: {} under any algorithm is assumed."
+"""Assumed execution time in s if none is known."""
+_UNKNOWN: Final = "The execution time is unknown: 1 s is assumed. Give --execution, or --from with a scenario's run."
+_UNSEEN: Final = "The limiter on {} is unknown: the advice assumes {} under any algorithm."
 _OTHER_WINDOW_S: Final = 60.0
-"""Window in s of a limit that has none, a concurrency limit."""
+"""Assumed window in s of a concurrency limit, which has none."""
 
 
 @dataclass(kw_only=True)
@@ -49,12 +49,12 @@ class _Known:
 
     Attributes:
         assumed: the limits that rates of the scenario refer to.
-        shared: whether one limiter counts the requests of all limits, if ``assumed`` does not know it.
-        unseen: the limits without a known limiter, although the source could show it.
+        shared: whether one limiter counts the requests of all limits, if ``assumed`` does not state it.
+        unseen: the limits whose limiter the source could have shown, but did not.
         stated: whether a 429 states the seconds to wait.
-        target: its ``[target]``, if it is for the embedded target.
+        target: the scenario's ``[target]``, if the target is embedded.
         execution_s: execution times in s; None if unknown.
-        recorded: the present result, of an imported log.
+        recorded: the result of the present client in an imported log; else None.
     """
 
     source: str
@@ -85,7 +85,7 @@ def advise(
     client: Path | None,
     output_dir: Path,
 ) -> int:
-    """Compare policies, write ``advice.json`` with its page and a scenario that confirms it, and return the exit code.
+    """Compare policies; write ``advice.json``, its page and a confirming scenario; return the exit code.
 
     ``rate`` is in jobs/s, ``deadline`` and ``execution`` are in s.
     """
@@ -118,7 +118,7 @@ def advise(
 
 
 def _write(found: Advice, directory: Path, files: Mapping[str, str]) -> None:
-    """Write an advice with its confirming scenario and its page, which is printed, too."""
+    """Write an advice and its confirming scenario, and make its page, which is also printed."""
     for file, text in files.items():
         run_directory.write_atomically(directory / file, text)
     run_directory.write_json(directory / FILE_NAME, found)
@@ -147,7 +147,7 @@ def _known(
 
 
 def _stated(scenario: str | None, target: str | None, targets: Path | None, operation: Operation) -> _Known:
-    """The limits of the documentation, a target's entry, or the embedded target."""
+    """The limits that the documentation, a target's entry or the embedded target states."""
     embedded = target is None
     named = NamedEntry() if target is None else named_entry(target, targets)
     source = "the documented limits" if embedded else f"the limits of {target!r}"
@@ -194,7 +194,7 @@ def _of_probe(file: str) -> _Known:
 
 
 def _strictest(found: Standing) -> Candidate:
-    """The limiter with the strictest numbers that a probe left possible."""
+    """The strictest limiter that a probe's findings still allow."""
     burst = None if found.burst is None else max(1, found.burst[0])
     phase = 0.0 if found.phase_s is None else max(0.0, sum(found.phase_s) / 2)
     spec = LimiterSpec(found.algorithm, burst, found.count_rejected, phase=phase, round_down=found.round_down)
@@ -225,7 +225,7 @@ def _of_run(source: str, operation: Operation) -> _Known:
 
 
 def _recorded(elapsed_s: float | None, figures: Figures, operation: Operation) -> PolicyResult | None:
-    """The 429s of a log's requests on the limits that the work uses, as recorded; None without such requests."""
+    """The requests and 429s of a log on the limits that the work uses; None if there are no such requests."""
     used = [each for each in figures.limits if each.limit in LIMITS_OF_OPERATION[operation] and each.sent]
     sent, rejected = sum(each.sent for each in used), sum(each.throttled for each in used)
     duration = words.seconds(round(elapsed_s or 0.0, 1))
@@ -239,7 +239,7 @@ def _inferred(found: InferredLimiter, assumed: LimiterSpec) -> Candidate:
 
 
 def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
-    """The execution times of a run's operations; None without any, as in a log."""
+    """The execution times of a run's operations; None if there are none, for example in a log."""
     parts = [np.zeros(0)]
     for batch in read_batches(directory):
         wanted = pc.and_(pc.equal(batch["row"], "operation"), pc.equal(batch["operation"], str(operation)))
@@ -249,7 +249,7 @@ def _recorded_s(directory: Path, operation: Operation) -> Floats | None:
 
 
 def _planned_s(scenario: Scenario, operation: Operation) -> Floats | None:
-    """Execution times of a scenario's workflow, if its parameters tell."""
+    """Execution times of a scenario's workflow; None if its parameters do not determine them."""
     named = _entry(scenario, operation)
     if named is None:
         return None

@@ -69,7 +69,7 @@ def _only_stage(loaded: LoadedScenario) -> str:
 
 
 def _window_s(loaded: LoadedScenario, assumed: AssumedLimits) -> float:
-    """Length in s of the longest window that the scenario uses; a stage contains whole windows."""
+    """Length in s of the longest window of the limits that the scenario uses; 0 for a concurrency limit."""
     drawn = {name for each in loaded.scenario.traffic.values() for name in LIMITS_OF_OPERATION[each.operation]}
     return 0.0 if assumed.spec.algorithm == CONCURRENCY else max(assumed.limit_on(name).window for name in drawn)
 
@@ -80,10 +80,10 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: requests of a run at multiplier 1: for each operation one on each of its limits.
-        target: description of the target, once it was loaded.
+        least_requests: minimum number of requests of a run at multiplier 1: one per operation on each of its limits.
+        target: description of the target; empty before the first run.
         measured: levels so far, each judged alone.
-        levels: the same levels, with causes inferred from all of them.
+        levels: the levels of ``measured``, with causes inferred from all of them.
         guesses: guesses of limits, improved by the levels.
     """
 
@@ -133,7 +133,7 @@ class _Search:
                 f"--max-requests {self.max_requests:,}: the first run may send {needed:,.0f} requests or more",
                 f"Give --max-requests {math.ceil(needed)} or more, or lower the rate of stage {self.stage!r}.",
             )
-        silence = "" if self.chosen is None else f", {_window_s(self.loaded, self.offered.assumed):g} s apart"
+        silence = "" if self.chosen is None else f", {_window_s(self.loaded, self.offered.assumed):g} s between runs"
         most = "" if self.max_runs is None else f"at most {self.max_runs} runs"
         time_ = "" if self.minutes is None else f"{self.minutes:g} minutes"
         return (
@@ -147,7 +147,7 @@ class _Search:
         return search.estimate(self.levels, self.guesses, self.counts)
 
     def _next(self) -> float | None:
-        """The next multiplier; the budget may require a slower level.
+        """The next multiplier, lowered if the budget requires it; None if nothing is left to try.
 
         Raises:
             InputError: if no run is allowed.
@@ -167,7 +167,7 @@ class _Search:
         return slower
 
     def _requests_at(self, multiplier: float) -> float:
-        """The requests of a run, with polls and retries as in the most costly run so far."""
+        """The expected requests of a run, if it polls and retries as much as the most costly run so far."""
         return multiplier * max((each.requests / each.multiplier for each in self.levels), default=self.least_requests)
 
     def run(self, directory: Path) -> Capacity:
@@ -197,10 +197,10 @@ class _Search:
         except LoadtestError as error:
             if not self.measured:
                 raise
-            # Keep the measured levels. Input was valid for the first run, so the budget is exhausted.
+            # Keep the measured levels. Input was valid for the first run, so an InputError means an exhausted budget.
             code = ExitCode.ABORTED if isinstance(error, InputError) else error.exit_code
             raise self._unfinished(multiplier, error.message.rstrip("."), code) from None
-        except KeyboardInterrupt:  # Between two loads; during a load, the load ends early.
+        except KeyboardInterrupt:  # Between two loads; during a load, Ctrl-C ends the load early.
             raise self._unfinished(multiplier, "it was interrupted", ExitCode.INTERRUPTED) from None
 
     def _unfinished(self, multiplier: float, why: str, code: ExitCode) -> EarlyStopError:
@@ -208,7 +208,7 @@ class _Search:
         return EarlyStopError(f"the next run, at {at}, was not finished: {why}", code)
 
     def _refused(self, multiplier: float) -> InputError | None:
-        """Why the budget of the target's entry does not allow a run; None if it does."""
+        """The reason why the entry's request budget does not allow a run; None if it does."""
         if self.chosen is None:
             return None
         loaded = at_rate(self.loaded, multiplier, len(self.levels))
@@ -235,7 +235,7 @@ class _Search:
         name = f"{_FOLDER}/{len(self.levels) + 1:02d}"
         if self.chosen is not None:
             check_reachable(self.chosen.target)
-            if self.levels:  # until no limit still counts the previous level
+            if self.levels:  # wait until no limit counts the previous level's requests
                 time.sleep(_window_s(self.loaded, self.offered.assumed))
         with nullcontext(running) if running else resolved_target(loaded, self.options) as resolved:
             place, _ = prepare(loaded, resolved, directory, block=name, first=not self.levels)

@@ -1,4 +1,4 @@
-"""A paired comparison: two reachable sides, loaded in alternating blocks, and judged."""
+"""A paired comparison of two sides: loads them in alternating blocks, and judges the difference."""
 
 import secrets
 import shutil
@@ -39,7 +39,7 @@ from loadtest.terminal.progress import ProgressDisplay
 
 
 class SeriesEnd(NamedTuple):
-    """The end of the blocks so far: ``PASS``, or exit code and reason of an early end."""
+    """The pairs of a series, with ``PASS`` or the exit code and reason of an early end."""
 
     pairs: list[tuple[RunMeasurements, RunMeasurements]]
     """(base, head) of every pair with two finished blocks, in order of time."""
@@ -60,7 +60,7 @@ def compare(
     plots: bool,
     **offer: Any,
 ) -> int:
-    """Plan, load, judge and report two sides, and return the exit code; ``offer`` is as for ``plan_sides``.
+    """Plan, load, judge and report two sides, and return the exit code; ``offer`` are arguments of ``plan_sides``.
 
     Raises:
         LoadtestError: if a side may not be loaded, or no block could start.
@@ -101,9 +101,9 @@ def larger_command(
     overrides: Sequence[str],
     **plain: object,
 ) -> str:
-    """Return the command for twice the pairs, or for blocks of twice ``duration_s`` from the most pairs on.
+    """Return the command for twice the pairs; if ``pairs`` is the maximum, for blocks of twice ``duration_s``.
 
-    The other options are as the user gave them.
+    The other options stay as the user gave them.
     """
     block_s = 2 * duration_s if pairs == MOST_PAIRS else block_s
     sides: dict[str, object] = {}
@@ -116,9 +116,9 @@ def larger_command(
 
 
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
-    """Make pairs until a look decides, and return its verdict. An invalid pair is replaced as long as pairs are left.
+    """Make pairs until a look at the evidence decides, and return the verdict.
 
-    ``make`` makes so many further pairs; ``most`` does not count the discarded pair.
+    An invalid pair is replaced while pairs are left. ``make`` makes a number of pairs; ``most`` excludes the first.
     """
     made: list[tuple[RunMeasurements, RunMeasurements]] = []
     while True:
@@ -135,7 +135,7 @@ def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: Load
 
 
 def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
-    """Return the verdict of the pairs so far; after an early end, as far as they suffice."""
+    """Return the verdict of the pairs so far; it is ``invalid`` if an early end left too few pairs."""
     if len(end.pairs) <= DISCARDED:
         return _stopped(_empty(loaded), end, most)
     comparison = compare_pairs(end.pairs, title=loaded.scenario.title)
@@ -143,10 +143,10 @@ def judge(end: SeriesEnd, most: int, loaded: LoadedScenario) -> RunComparison:
 
 
 def _stopped(comparison: RunComparison, end: SeriesEnd, pairs: int) -> RunComparison:
-    """Mark a comparison that ended early: the reason comes first, and determines the exit code."""
+    """Mark a comparison as ended early: its sentence begins with the reason, and its exit code is that of the end."""
     done = max(0, len(end.pairs) - DISCARDED)
     sentence = f"Stopped after {done} of {pairs} pairs: {end.reason}."
-    # A side that is gone cannot be judged.
+    # A side whose target has gone cannot be judged.
     carried = done >= LOOKS[0] and end.code != ExitCode.TARGET
     return msgspec.structs.replace(
         comparison,
@@ -176,7 +176,7 @@ def _empty(loaded: LoadedScenario) -> RunComparison:
 
 
 class ComparisonSeries:
-    """Makes the blocks of one comparison, a series before each look."""
+    """Makes the blocks of one comparison in series: one before each look at the evidence."""
 
     def __init__(self, directory: Path, sides: BothSides, ready: Mapping[Side, ResolvedTarget], pace: Pace) -> None:
         self._directory = directory
@@ -187,7 +187,7 @@ class ComparisonSeries:
         self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
 
     def make(self, pairs: int) -> SeriesEnd:
-        """Make the next series of so many pairs: its load, and the measurements of every block.
+        """Load and measure the next series, which has this number of pairs.
 
         Raises:
             LoadtestError: if no block could start, or the harness failed.
@@ -235,7 +235,7 @@ class ComparisonSeries:
         return info
 
     def _keep_begun(self, series: int) -> list[tuple[Block, RunInfo]]:
-        """Remove the blocks of a series that never started, and return the remaining blocks."""
+        """Delete those blocks of a series that never started, and return the others."""
         kept: list[tuple[Block, RunInfo]] = []
         for block in self._plan.of(series):
             directory = self._directory / block.directory
@@ -249,7 +249,7 @@ class ComparisonSeries:
         return kept
 
     def _note_crashes(self, infos: Sequence[tuple[Block, RunInfo]]) -> None:
-        """Record in a side's last block that its embedded API crashed, and save its output."""
+        """Save the output of each embedded API; if one crashed, note it in its side's last block."""
         for side, ready in self._ready.items():
             if ready.embedded is not None:
                 ready.embedded.write_log(self._directory / f"{side}-target.log")
@@ -290,9 +290,9 @@ class ComparisonSeries:
 
 
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
-    """Write ``measurements.json`` of each run in a separate process, and return them by the run's id.
+    """Measure runs in a separate process, which writes ``measurements.json``; return the measurements by run id.
 
-    A run that cannot be measured is reported and left out.
+    If a run cannot be measured, its error is printed, and the result lacks it.
     """
     run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}

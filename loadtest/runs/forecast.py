@@ -31,8 +31,8 @@ def plan_of(
 ) -> Plan:
     """Make the plan of a scenario for the embedded target, or for a ``chosen`` running one.
 
-    ``start`` is in s since midnight UTC, None for unknown; ``job_s`` is the duration of a job or run. By default the
-    number of ``keys``, ``job_s`` and the ``price`` of an execution are those of a run, the scenario and the entry.
+    ``start`` is in s since midnight UTC; None if unknown. ``job_s`` is the duration of a job or run, by default from
+    the scenario. ``keys`` is by default the number that a run has; ``price``, of one execution, is that of the entry.
 
     Raises:
         InputError: if there are fewer keys than the scenario needs.
@@ -91,7 +91,7 @@ class CheckedFile(NamedTuple):
 def check_files(files: Sequence[str]) -> list[CheckedFile]:
     """Check scenarios (files or names) with the files they refer to, and files of targets. Nothing is sent."""
     checked = [_check_file(file) for file in files]
-    # Modules of two scenarios may have the same name.
+    # Each in a process of its own, because modules of two scenarios may have the same name.
     alone = [[one.path] for one in checked if one.names == "classes"]
     together = [one.path for one in checked if one.names == "files"]
     found: dict[Path, list[str]] = {}
@@ -117,9 +117,9 @@ def _check_file(file: str) -> CheckedFile:
 
 
 def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
-    """Open files and import classes that scenarios name, in a process of the load, which may import Locust."""
+    """Open the files and import the classes that scenarios name, in a separate process that may import Locust."""
     done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        return {path: [f"{path}: a class or a file that it refers to ends Python: {last[0]}"] for path in paths}
+        return {path: [f"{path}: loading a class or a file that it names ended Python: {last[0]}"] for path in paths}
     return dict(zip(paths, msgspec.json.decode(done.stdout, type=list[list[str]]), strict=True))

@@ -1,4 +1,4 @@
-"""A scenario that offers the traffic of a run again: its operations at its rates, or at its recorded starts."""
+"""A scenario that repeats a run's traffic: its operations at the run's rates, or at their recorded times."""
 
 import math
 from itertools import pairwise
@@ -25,8 +25,9 @@ from loadtest.units import MAX_DURATION
 NAME: Final = "from-run"
 _ROW: Final = [("at", np.float64), ("key", np.int64)]
 _SHORTEST_S: Final = 60.0
+"""Minimum duration in seconds of a stage that is made from a log."""
 _PARTS: Final = 6
-"""Maximum number of stages of a log, and their minimum length in seconds."""
+"""Maximum number of stages that are made from a log."""
 _MOST_KEYS: Final = 1000
 _HEAD: Final = """\
 #:schema scenario.schema.json
@@ -39,11 +40,11 @@ _POLLS: Final = "a log does not tell polls from retrievals: remove this entry if
 def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     """Return the files of a scenario with a run's operations, by their paths below the project's folder.
 
-    It offers them at the run's rates, or, if ``recorded``, at the very times of the run.
+    The scenario offers the operations at the run's rates; if ``recorded``, at their recorded times.
 
     Raises:
         InputError: if there is no such run, or it sent nothing.
-        RecordError: if it cannot be read.
+        RecordError: if the run cannot be read.
     """
     directory = run_directory.find_run(run)
     info = run_directory.load(directory)
@@ -58,7 +59,7 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
         )
     files = {name: f"{NAME}.{name}.txt" for name in starts} if recorded else {}
     shown: dict[str, Any] = {
-        "title": f"What does the traffic of {info.id} meet?",
+        "title": f"How are the requests of {info.id} answered now?",
         "traffic": {name: _entry(info, name, starts[name], files.get(name)) for name in info.traffic if name in starts},
         "target": _target(info),
     }
@@ -66,7 +67,7 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
     Scenario.model_validate(tomlkit.loads(text).unwrap())
     if info.imported and {*POLLED_OPERATIONS, *JOB_OPERATIONS} <= {plan.operation for plan in info.traffic.values()}:
         text = text.replace(f"[traffic.{Operation.RETRIEVAL}]", f"# {_POLLS}\n[traffic.{Operation.RETRIEVAL}]")
-    known = "unknown to a log: change them" if info.imported else "the run's"
+    known = "examples, because a log has none: change them" if info.imported else "the run's"
     lines = {
         FOLDER / file: "".join(f"{at - begin:.6f} {key}\n" for at, key in starts[name].tolist())
         for name, file in files.items()
@@ -75,13 +76,13 @@ def from_run(run: str, *, recorded: bool) -> dict[Path, str]:
 
 
 def _span(info: RunInfo) -> tuple[float, float]:
-    """Return the begin and end of all stages but the warm-up, in s since the epoch."""
+    """Return the start and end of all stages without the warm-up, in s since the epoch."""
     stages = [stage for plan in info.traffic.values() for stage in plan.stages if not stage.warmup]
     return min(stage.start_s for stage in stages), max(stage.end_s for stage in stages)
 
 
 def _starts(directory: Path) -> dict[str, NDArray[Any]]:
-    """Return the start of each entry's operations in s since the epoch, and their keys, in order of time."""
+    """Return each entry's operations in order of time: the start in s since the epoch, and the key."""
     found: dict[str, list[NDArray[Any]]] = {}
     for batch in read_batches(directory):
         row, traffic, stage = (
@@ -143,7 +144,7 @@ def _positional(value: float) -> str:
 
 
 def _target(info: RunInfo) -> dict[str, Any]:
-    """Return the embedded target's keys and limits; those of the documentation are left out."""
+    """Return the embedded target's number of keys, and its limits that differ from the documentation."""
     limits = {
         str(name): str(limit)
         for name, limit in info.target.limits.items()

@@ -1,4 +1,4 @@
-"""Imports logs as a run, makes its report, and prints what they show."""
+"""Imports logs as a run, makes the run's report, and prints its findings."""
 
 from pathlib import Path
 from subprocess import DEVNULL
@@ -15,12 +15,12 @@ from loadtest.record.figures import read_figures
 
 
 def import_as_run(names: tuple[str, ...], *, output_dir: Path, plots: bool, **options: Any) -> int:
-    """Make a run directory of logs and its report, and print requests, 429s and limits, a line each.
+    """Make a run and its report from logs; print a line each on the requests, the 429s and the limits.
 
-    ``options`` are those of ``ImportOptions``.
+    ``options`` are fields of ``ImportOptions``.
 
     Raises:
-        InputError: if a log cannot be read, or nothing is left.
+        InputError: if a log cannot be read, or no request is left to import.
     """
     with Progress(console=Console(stderr=True), transient=True) as progress:
 

@@ -93,7 +93,7 @@ def _save(found: Sequence[results.LimitFinding], path: Path, entry: str) -> None
     if others:
         line = ", ".join(f'{name} = "{limit}"' for name, limit in {**limits, **others}.items())
         print(
-            f"Another client may cause the numbers of {', '.join(others)}. If none does, paste into [{entry}]:\n"
+            f"Another client may cause the numbers of {', '.join(others)}. If there is none, paste into [{entry}]:\n"
             f"limits = {{ {line} }}",
             file=sys.stderr,
         )
@@ -126,7 +126,7 @@ def _target(
 
 
 def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -> None:
-    """Check that an entry allows the minimum of a probe: slightly more than each limit once."""
+    """Check that an entry allows a probe's minimum load: one request more than the count of each limit."""
     least = {name: np.zeros(limit.count + 1, np.int64) for name, limit in documented.items()}
     load = MinimumLoad(
         duration_s=sum(WINDOWS * limit.window for limit in documented.values()),
@@ -144,10 +144,10 @@ def _print_plan(order: results.ProbeOrder) -> None:
     minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)
     what = "The requests name no existing workflow or job, so nothing is executed."
     if order.workflow is not None:
-        what = f"If requests that execute nothing do not count, {order.workflow} is run."
+        what = f"If a limit does not count requests that execute nothing, the probe runs {order.workflow}."
     print(
         f"Probing {names} of {order.url}: at most {most:,} requests, {order.rate:g}/s and\n"
-        f"{minutes:.2g} minutes; it stops as soon as it is sure. The probe exhausts limits, so other clients\n"
+        f"{minutes:.2g} minutes; the probe ends as soon as it is sure. It exhausts limits, so other clients\n"
         f"that share them get 429s meanwhile. {what}"
     )
 
@@ -159,7 +159,7 @@ def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iter
         TargetError: if the target does not answer, or is not this API.
         LoadtestError: if the probe failed, which is a bug.
     """
-    process = start_child(  # in our session, so that Ctrl-C ends it: with its input closed it would not notice our end
+    process = start_child(  # in our session, so that Ctrl-C ends it: its input is closed, so it would not see our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
     terminal, experiment = Console(stderr=True), 0

@@ -1,4 +1,4 @@
-"""Checks against a history: a run is made, judged, and rerun if a regression is suspected; and decisions on runs."""
+"""Checks of runs against a history, with a rerun of a suspected regression; and decisions on runs."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ from loadtest.runs.run import RunOptions, make_run, show_comparison
 from loadtest.scenario import LoadedScenario, scenario_hash
 
 _REASON: Final = re.compile(r"[^\W\d_]{2,}.*?[\W\d_][^\W\d_]{2,}|[^\W\d_]{6,}", re.DOTALL)
-"""Two words, or a word of at least six letters: some scripts have no spaces."""
+"""A reason: two words, or a word of at least six letters, because some scripts have no spaces."""
 _NO_RUN: Final = {ExitCode.BUG, ExitCode.INTERRUPTED, ExitCode.ABORTED, ExitCode.USAGE, ExitCode.TARGET}
 """Exit codes of runs that are not compared."""
 _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitCode.INCONCLUSIVE, ExitCode.PASS)
@@ -32,7 +32,7 @@ _PRECEDENCE: Final = (ExitCode.INVALID, ExitCode.REGRESSED, ExitCode.FAIL, ExitC
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(RunOptions):
-    """The options of a check; its history is a .jsonl file, or a folder with a file for each scenario."""
+    """The options of a check; ``place`` is a history's .jsonl file, or a folder with a file for each scenario."""
 
     place: Path
     no_rerun: bool = False
@@ -41,14 +41,14 @@ class CheckOptions(RunOptions):
 
     @classmethod
     def repeating(cls, repeat: Repeat, **given: Any) -> Self:
-        """Return the options of a suspected check, with the options given now."""
+        """Return the options of the check that suspected a regression, overridden by the options given now."""
         again = {**msgspec.structs.asdict(repeat), "place": Path(repeat.history)}
         del again["history"]
         return cls(**{**again, **{name: value for name, value in given.items() if value is not None}})
 
     @property
     def command(self) -> str:
-        """The command that repeats the check, as the user gave it."""
+        """The command that repeats the check, with the user's options."""
         given = {**self.of_target, "set": self.overrides, "seed": self.seed, "target_version": self.target_version}
         given["must_find"] = None if self.must_find is None else f"{100 * self.must_find:g}%"
         given["no_rerun"] = self.no_rerun
@@ -68,23 +68,23 @@ class CheckOptions(RunOptions):
 
     @property
     def options(self) -> str:
-        """The options that name its history and its folder of runs."""
+        """The command's options for the history and the folder of runs."""
         return command_line(history=self.place, output_dir=self.output_dir).removeprefix(command_line())
 
     @property
     def repeat(self) -> Repeat:
-        """The options to repeat the check elsewhere."""
+        """The options that repeat the check on another machine."""
         known = {**vars(self), "history": str(self.place)}
         return Repeat(**{name: known[name] for name in Repeat.__struct_fields__})
 
 
 def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
-    """Run the scenario, judge and record it, rerun it if a regression is suspected, and return the exit code.
+    """Run the scenario, judge and record the run, rerun it if a regression is suspected, and return the exit code.
 
-    A ``confirming`` run is judged by the suspected metrics only, and recorded with the suspected run.
+    With ``confirming`` the run is itself a rerun: only the suspected metrics judge it.
 
     Raises:
-        LoadtestError: if the run could not start, the history cannot be used, or the suspected scenario was another.
+        LoadtestError: if the run could not start, the history cannot be used, or another scenario was suspected.
     """
     loaded = options.load()
     settings = _settings(loaded, options)
@@ -106,7 +106,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
     else:
         (comparison, lines), found = _confirmed(confirming, run, known, settings), None
-    # The run is evidence all the same: more of them make a check able to find more.
+    # Even if the check could not find enough, its run is evidence, with which later checks find smaller changes.
     confirm = "" if found is None else options.confirm(directory / suspects.FILE_NAME)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
@@ -121,12 +121,12 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         return again if again in _NO_RUN else _exit_code(code, again, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if comparison.confirm:
-        print(pasteable(f"Suspected, not confirmed. To confirm, run `{comparison.confirm}`, best elsewhere."))
+        print(pasteable(f"Suspected, not confirmed. To confirm, run `{comparison.confirm}`, best on another machine."))
     return _exit_code(code, comparison.exit_code, options)
 
 
 def _exit_code(own: int, compared: int, options: CheckOptions) -> int:
-    """Return the more severe exit code of a run's own and that of its comparison or rerun."""
+    """Return the more severe of a run's own exit code and that of its comparison or rerun."""
     code = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
 
@@ -140,13 +140,13 @@ def _settings(loaded: LoadedScenario, options: CheckOptions) -> RegressionSettin
 def _judged(
     title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
 ) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
-    """Judge a first run, and return the lines to add to the history, and what a rerun must confirm."""
+    """Judge a first run; return its comparison, the lines for the history, and the suspicion to confirm, if any."""
     evidence, noise = known.evidence(run), known.noise(run)
     comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
     found = suspects.suspected(comparison, line, evidence, noise, options.repeat)
-    # A run that proves nothing, such as a run that fails fast, begins no period.
+    # Only a run that passes may begin a period: a run that fails fast proves nothing.
     matching = [one for one in evidence if not mismatch(one, run)]
     if comparison.word == "pass" and (period := _new_period(known, matching, run)):
         lines.append(period)
@@ -167,7 +167,7 @@ def _check_same_scenario(loaded: LoadedScenario, suspected: RunMeasurements) -> 
 def _confirmed(
     found: Suspects, run: RunMeasurements, known: History, settings: RegressionSettings
 ) -> tuple[RunComparison, list[HistoryLine]]:
-    """Judge a rerun, and return the lines to add to the history."""
+    """Judge a rerun; return its comparison, and the lines for the history."""
     suspected = found.line.run
     comparison = judge_history(
         found.history, run, confirming=found.keys, title=found.title, settings=settings, noise=found.noise
@@ -177,7 +177,7 @@ def _confirmed(
         runs=tuple(dict.fromkeys((*comparison.runs[:-1], suspected.run, run.run))),
         head_runs=(suspected, *(each for each in comparison.head_runs if each.run != suspected.run)),
     )
-    # In another job the history may lack the first job's line.
+    # If another job makes the rerun, its history may lack the line of the suspected run.
     lines: list[HistoryLine] = [found.line] if known.find(suspected.run) is None else []
     lines.append(history.run_line(run, comparison.word, sentence=comparison.sentence, confirms=suspected.run))
     if comparison.word == "pass":
@@ -187,7 +187,7 @@ def _confirmed(
 
 
 def _new_period(known: History, evidence: Sequence[RunMeasurements], run: RunMeasurements) -> DecisionLine | None:
-    """The decision that the run before begins a baseline period, if this run shows its improvement again.
+    """The decision that the previous run begins a baseline period, if this run confirms its improvement; else None.
 
     A recent decision of the user is never overruled.
     """
@@ -214,10 +214,10 @@ def decide(
     output_dir: Path,
     new_segment: bool = False,
 ) -> None:
-    """Record a decision on a run and its rerun, and print it. Accepting a regression starts a new baseline period.
+    """Record and print a decision on a run and its rerun. Accepting a regression starts a new baseline period.
 
     Raises:
-        InputError: if there is no such run, it is invalid, or the reason has no words.
+        InputError: if the run does not exist or is invalid, or the reason has no words.
     """
     if not _REASON.search(reason):
         raise InputError(
@@ -246,8 +246,8 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print the minimum detectable changes of the next check without and with a decision."""
-    # A run of another id is compared with the accepted run, too.
+    """Print the median minimum detectable change of the next check, before and after a decision."""
+    # A run with another id is compared with the accepted run, too.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):
@@ -258,7 +258,7 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
 
 
 def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[HistoryRun], list[HistoryLine]]:
-    """The history of a run, its id, the runs decided together, and the line of a run that joins now."""
+    """A run's history file and id, the run with its rerun, and a new line if no history has the run yet."""
     try:
         directory = find_run(run, output_dir)
     except InputError:
@@ -278,7 +278,7 @@ def _found(run: str, place: Path, output_dir: Path) -> tuple[Path, str, list[His
 
 
 def _verdict(directory: Path) -> history.RecordedVerdict:
-    """The verdict of a run's comparison; ``not judged`` without one."""
+    """The verdict of a run's comparison; ``not judged`` if there is none."""
     if not (directory / results.FILE_NAME).exists():
         return "not judged"
     try:

@@ -1,4 +1,4 @@
-"""One run: its load and its report, each in a separate process that ends with us."""
+"""One run: its load and its report, each in a separate process that ends with this one."""
 
 import signal
 from collections.abc import Callable, Mapping, Sequence
@@ -110,9 +110,9 @@ def make_run(loaded: LoadedScenario, options: RunOptions) -> MadeRun:
 def load_target(
     directory: Path, base: Path, target: ResolvedTarget, arguments: Sequence[str] = (), *, logged: bool = True
 ) -> int:
-    """Make the load of a prepared run as ``make_load``, show its progress, and save the embedded target's output.
+    """Make the load of a prepared run, show its progress, and save the embedded target's output.
 
-    ``logged`` is whether progress is printed where it cannot be redrawn.
+    Arguments and result are those of ``make_load``. ``logged`` is whether to print progress also without a terminal.
     """
     with ProgressDisplay(logged=logged) as display:
         code = make_load(directory, base, target.environment, display.show, arguments)
@@ -138,8 +138,8 @@ def make_load(
     The first Ctrl-C (or SIGTERM) lets the load end early and close its record; the second kills it.
 
     Returns:
-        Its exit code: 0; ``ExitCode.BUG`` or a signal's if the record may be incomplete; ``ExitCode.INTERRUPTED`` if
-        Ctrl-C killed it, by a second signal or before it was ready.
+        The load's exit code: 0; ``ExitCode.BUG`` or a negative signal number if the record may be incomplete;
+        ``ExitCode.INTERRUPTED`` if a second Ctrl-C, or a Ctrl-C before the load was ready, killed it.
 
     Raises:
         LoadtestError: if the run could not start.

@@ -27,7 +27,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Contradictions of a plan that also spoil a comparison; thresholds are not judged here."""
+"""Kinds of contradictions that also spoil a comparison, which judges no thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class PlannedSide:
 
     @property
     def place(self) -> str:
-        """The owner of limits and budget: two sides with one base URL share them."""
+        """A name for the target: two sides with the same base URL share its limits and budget."""
         return self.side if self.chosen is None else self.chosen.target.url
 
     @property
@@ -82,7 +82,7 @@ def plan_sides(
     block_s: float | None,
     targets: Path | None,
 ) -> dict[Side, PlannedSide]:
-    """Resolve both sides; ``block_s`` is the duration that the longest traffic is scaled to, in s.
+    """Resolve both sides; ``block_s`` is the duration in s to which the longest traffic is scaled.
 
     Raises:
         InputError: if a side cannot be used, or their loads would differ.
@@ -101,7 +101,7 @@ def plan_sides(
             known = credentials_for(chosen, side_environment(side))
         elif not sides:
             known = own_credentials(loaded.scenario.keys)
-        # Otherwise both use the same keys, so that only their settings differ.
+        # The head's embedded API has the same keys as the base's, so that only settings differ.
         sides[side] = PlannedSide(side, mine, loaded, chosen, *known)
     _check_same_offer(sides)
     return sides
@@ -111,7 +111,7 @@ def _check_options(options: Mapping[Side, SideOptions]) -> None:
     named = [side for side in SIDES if options[side].where is not None]
     if len(named) == 1:
         raise InputError(
-            f"--{named[0]} is a running target, but the other side has none",
+            f"--{named[0]} is a running target, but the other side is missing",
             "Give both --base and --head, or neither for two embedded APIs on this machine.",
         )
     for side in SIDES:
@@ -144,7 +144,7 @@ def _check_same_offer(sides: BothSides) -> None:
             if (one.rate, one.rate_to, one.burst) != (other.rate, other.rate_to, other.burst):
                 raise InputError(
                     f"{base.loaded.path}: traffic.{name}.stages.{one.name} is {one.rate:g}/s for the base side, "
-                    f"and {other.rate:g}/s for the head side: it is in units of a limit, and the limits differ",
+                    f"and {other.rate:g}/s for the head side: it is in units of a limit, and the sides' limits differ",
                     "Give it in requests per second, such as 5/s, or give both sides the same limits.",
                 )
 
@@ -156,9 +156,9 @@ class Pace:
     block_s: float
     """Minimum duration of a block: its longest traffic, including the warm-up."""
     silence_s: float
-    """Pause of a target before its next block, so that it no longer counts requests of the last one."""
+    """Pause of a target before its next block, so that it no longer counts the requests of its last block."""
     starts_s: tuple[float, ...]
-    """Start of each block, from the first, if nothing takes longer than planned."""
+    """Planned start of each block, in s since the start of the first."""
 
     @property
     def total_s(self) -> float:
@@ -167,10 +167,10 @@ class Pace:
 
 
 def pace_of(sides: BothSides, order: Sequence[Side]) -> Pace:
-    """Return the times of blocks in an order, so that a limit never counts two blocks together.
+    """Return the times of blocks that are sent in this order, so that a limit never counts two blocks together.
 
-    If all consecutive blocks of a target stay within every limit, no pause is needed. Otherwise each block waits for
-    the longest exceeded window.
+    If the blocks of each target stay within every limit, no pause is needed. Otherwise a target pauses between blocks
+    for the longest window whose limit they exceed.
     """
     block_s = max(stage.end_s for plan in sides["base"].traffic.values() for stage in plan.stages)
     places = [sides[side].place for side in order]
@@ -210,7 +210,7 @@ def _exceeded_window(side: PlannedSide, starts_s: Sequence[float]) -> float:
 
 
 def show_plan(sides: BothSides, order: Sequence[Side], *, pairs: int, least: int) -> None:
-    """Print the load of both sides, if all ``pairs`` are needed; ``least`` may suffice."""
+    """Print the load of both sides for all ``pairs``; ``least`` pairs may suffice."""
     loaded, pace = sides["base"].loaded, pace_of(sides, order)
     print(f"{loaded.scenario.title} [{loaded.name}, seed {loaded.scenario.seed}]")
     time = f"{pace.total_s:.0f} s" if pace.total_s < 120 else f"{pace.total_s / 60:.0f} min"
@@ -247,7 +247,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """Problems that a comparison cannot compensate: contradictions, and stages above a limit without a whole window."""
+    """Problems that a comparison cannot compensate: contradictions, and stages above a limit that are too short."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"
@@ -266,7 +266,7 @@ def check_budgets(sides: BothSides, order: Sequence[Side], *, preflight: bool) -
     """Check that all possible blocks of each side are within its entry's request budget.
 
     Raises:
-        InputError: if they are not, or if the target may not be loaded now.
+        InputError: if the blocks exceed a budget, or a target may not be loaded now.
     """
     pace = pace_of(sides, order)
     for one in sides.values():

@@ -20,9 +20,9 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     Attributes:
         verdict: verdict of its own thresholds; ``no report`` if there is none.
         compared: verdict of its comparison with earlier runs; None if there was none.
-        p50_ms: response time of the first traffic entry in its first stage; None if n is too small.
+        p50_ms: median response time of the first traffic entry in its first stage; None if n is too small.
         throttled_rate: 429s ÷ requests, over all traffic, 0-1.
-        size: bytes.
+        size: total size of its files in bytes.
     """
 
     directory: Path
@@ -58,7 +58,7 @@ def _stored(directory: Path) -> StoredRun | None:
             return None  # a renamed copy is kept deliberately
         size = sum(state.st_size for path in directory.rglob("*") if (state := _state(path)) and S_ISREG(state.st_mode))
     except (LoadtestError, OSError):
-        return None  # a run of another version is neither listed nor deleted
+        return None  # a run that another version wrote is neither listed nor deleted
     figures = _figures(directory)
     first = next((stage for each in figures.traffic.values() for stage in each.stages.values()), StageMetrics())
     return StoredRun(
@@ -89,7 +89,7 @@ def delete(runs: Sequence[StoredRun]) -> None:
 
 
 def _state(path: Path) -> os.stat_result | None:
-    """A file's state; None if it vanished meanwhile. A link counts as itself."""
+    """A file's state, without following a link; None if the file has vanished."""
     try:
         return path.lstat()
     except OSError:
@@ -97,7 +97,7 @@ def _state(path: Path) -> os.stat_result | None:
 
 
 def _figures(directory: Path) -> Figures:
-    """A run's figures; empty without a readable report."""
+    """A run's figures; empty if it has no readable report."""
     try:
         return read_figures(directory)
     except LoadtestError:
@@ -105,7 +105,7 @@ def _figures(directory: Path) -> Figures:
 
 
 def _compared(directory: Path) -> str | None:
-    """The verdict of a run's comparison; None without a readable comparison."""
+    """The verdict of a run's comparison; None if it has no readable comparison."""
     try:
         return msgspec.json.decode((directory / results.FILE_NAME).read_bytes(), type=_Compared).word
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The target of a run: running, with budget, confirmation and preflight, or embedded, started for the run."""
+"""The target of a run: a running server with budget, confirmation and preflight, or one embedded for the run."""
 
 import os
 import queue
@@ -29,7 +29,7 @@ _READY_TIMEOUT: Final = 20.0
 
 @dataclass(frozen=True, kw_only=True)
 class TargetOptions:
-    """The options of a verb about its target; without ``host`` and ``target`` it is the embedded one."""
+    """A verb's options about its target, which is embedded if neither ``host`` nor ``target`` is given."""
 
     host: str | None = None
     target: str | None = None
@@ -45,7 +45,7 @@ class TargetOptions:
         """Return the running target; None for the embedded one.
 
         Raises:
-            InputError: if it cannot be found.
+            InputError: if the target cannot be found.
         """
         return None if self.embedded else choose(self.host, self.target, self.targets)
 
@@ -57,7 +57,7 @@ class TargetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScenarioOptions(TargetOptions):
-    """The options of a verb about its scenario and target."""
+    """A verb's options about its scenario and target."""
 
     scenario: str
     overrides: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target`` or ``host``, which is not resolved; None for the embedded target."""
+        """The entry of ``target`` or ``host``, whose name is not resolved; None for the embedded target."""
         if self.target is not None:
             return named_entry(self.target, self.targets)
         return None if self.host is None else entry_at(self.host, self.targets)
@@ -76,7 +76,7 @@ class ScenarioOptions(TargetOptions):
         """Load the scenario with its overrides, scaled to ``duration``.
 
         Raises:
-            InputError: if it is invalid, or too short.
+            InputError: if the scenario is invalid, or ``duration`` is too short for it.
         """
         multiplied = () if self.rate_multiplier is None else (f"rate_multiplier={self.rate_multiplier}",)
         loaded = load_scenario(find_scenario(self.scenario), (*self.overrides, *multiplied), self.seed)
@@ -99,7 +99,7 @@ class EmbeddedTarget:
         threading.Thread(target=self._drain, daemon=True).start()
         self.url = self._url_after(" on http")
         self.environment = {CONTROL_VARIABLE: self._url_after("control on http")} if faulty else {}
-        """Variables with its control endpoint, for the load."""
+        """Environment variables for the load: the control endpoint, if the API has faults."""
 
     @property
     def crashed(self) -> bool:
@@ -127,13 +127,13 @@ class EmbeddedTarget:
 
 @contextmanager
 def embedded_target(settings: ReferenceSettings, environment: Mapping[str, str]) -> Iterator[EmbeddedTarget]:
-    """Run the reference API on a free loopback port during the context, with the keys of an environment.
+    """Run the reference API on a free loopback port during the context, with the keys in ``environment``.
 
     Raises:
         TargetError: if it does not start.
     """
     options = ["serve", "--port", "0", "--exit-with-parent", *serve_arguments(settings)]
-    # Ctrl-C does not reach it, because the load needs it until the drain ends.
+    # Ctrl-C does not reach the API, because the load needs it until the drain ends.
     process = start_child("loadtest.cli", *options, environment=environment, stderr=subprocess.STDOUT)
     try:
         yield EmbeddedTarget(process, faulty=bool(settings.fault))
@@ -159,10 +159,10 @@ def child_environment(keys: Sequence[str], endpoint: str) -> dict[str, str]:
 
 
 def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...], str]:
-    """Return keys and endpoint; the entry's endpoint if it has one.
+    """Return the keys and the endpoint of the environment; an endpoint in the target's entry takes precedence.
 
     Raises:
-        InputError: as ``loadtest.credentials.credentials``, and if a header that the entry needs is missing.
+        InputError: if the keys, the endpoint or a header of the entry is missing or invalid.
     """
     keys, endpoint = credentials(environ)
     header_values(chosen.headers)
@@ -174,8 +174,8 @@ def credentials_for(chosen: ChosenTarget, environ: Mapping[str, str] = os.enviro
 class ResolvedTarget:
     """A target that may be loaded now.
 
-    ``environment`` is that of the load processes, with the credentials. ``description`` states destination and limits
-    of the load in a sentence. ``chosen`` is None for the embedded target, whose process is ``embedded``.
+    ``environment`` is for the load's processes and has the credentials. ``description`` is a sentence about the load's
+    destination and budget. ``chosen`` is None for the embedded target, whose process is ``embedded``.
     """
 
     url: str
@@ -189,10 +189,10 @@ class ResolvedTarget:
 
 @contextmanager
 def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[ResolvedTarget]:
-    """Yield the target of a run: running and allowed, or embedded and running during the context.
+    """Yield the target of a run, ready for load; an embedded target runs until the context ends.
 
     Raises:
-        InputError: if the target may not be loaded, or not that much.
+        InputError: if the target may not be loaded, or the load would exceed its budget.
         TargetError: if the preflight fails, or the embedded target does not start.
     """
     preflight = not options.no_preflight
@@ -210,7 +210,7 @@ def resolved_target(loaded: LoadedScenario, options: TargetOptions) -> Iterator[
 def ready_target(
     loaded: LoadedScenario, chosen: ChosenTarget | None, keys: Sequence[str], endpoint: str, *, preflight: bool
 ) -> Iterator[ResolvedTarget]:
-    """Yield a running target with a checked budget, after a preflight or a connection test; or a new embedded target.
+    """Yield a running target (budget already checked) after a preflight or connection test, or a new embedded target.
 
     Raises:
         InputError: if the scenario runs a workflow that the embedded target does not have.
@@ -238,7 +238,7 @@ def ready_target(
 def prepare(
     loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
 ) -> tuple[Path, RunInfo]:
-    """Create a run's directory by ``prepare_run``; the first run counts the preflight's requests."""
+    """Create a run's directory by ``prepare_run``; the ``first`` run counts the preflight's requests."""
     return prepare_run(
         loaded,
         url=target.url,

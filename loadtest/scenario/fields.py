@@ -53,7 +53,7 @@ def _above_zero(share: float) -> float:
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
-    """Reject values that TOML allows and a JSON body does not."""
+    """Reject values that TOML allows, but a JSON body does not."""
     if isinstance(value, dict | list):
         if depth >= MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
@@ -74,7 +74,7 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _text_schema(DURATION_PATTERN, "500ms", "5s", "2m")]
-"""Seconds, written with a unit."""
+"""A duration in seconds, written with a unit."""
 ArrivalRate = Annotated[
     Rate,
     BeforeValidator(parse_rate),
@@ -102,10 +102,10 @@ def _word_schema(words: Iterable[str]) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", "enum": [str(word) for word in words]}, mode="validation")
 
 
+# Not strict, because a file has the text of a member instead of the member.
 OperationWord = Annotated[Operation, Field(strict=False), _word_schema(Operation)]
 LimitWord = Annotated[LimitName, Field(strict=False), _word_schema(LimitName)]
 CodeWord = Annotated[ErrorCode, Field(strict=False), _word_schema(ErrorCode)]
-"""Not strict, because a file contains the text of a member."""
 EndState = Literal[JobState.COMPLETED, JobState.FAILED]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_sendable)]
 """Values of a JSON body."""

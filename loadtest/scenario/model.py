@@ -49,7 +49,7 @@ class Comparison(Strict):
     stages: _Sides | None = None
     """Stages of the entry; the first is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics as thresholds name them. For alternatives the first decides, and the rest are its price."""
+    """Metrics, named as in thresholds. Between alternatives, the first decides; the others show its price."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -90,8 +90,8 @@ class ThresholdEntry(Strict):
     abort: bool = False
     """End the run as soon as the threshold cannot be met any more."""
     confident: bool = False
-    """Judge the 95 % confidence interval of the percentile instead of its value; a partly valid interval is
-    inconclusive."""
+    """Judge the 95 % confidence interval instead of the value; if only a part of the interval meets the threshold, the
+    verdict is inconclusive."""
     note: str = ""
     """A hint for the reader, shown with the verdict if the threshold fails."""
 
@@ -175,9 +175,9 @@ class Breakers(Strict):
     auth: bool = True
     """Three consecutive responses that reject the key (401, 403), if no such status is expected."""
     server_errors: _ShareOrFalse = 0.1
-    """More than this share of 5xx among the last 20 responses; ``false`` turns it off."""
+    """More than this share of 5xx among the last 20 responses; ``false`` turns the breaker off."""
     pending_jobs: Annotated[int, Field(ge=1, le=10_000_000)] = 10_000
-    """Number of accepted jobs that have not ended."""
+    """Maximum number of accepted jobs that have not ended."""
     stop_file: str = "STOP"
     """The run ends when this file exists; relative to the run directory."""
 
@@ -201,7 +201,7 @@ _WRITTEN: dict[str, Any] = {
     "answers": dict[CodeWord, RecodeText],
     "fault": list[FaultSpec],
 }
-"""File types of settings with several values."""
+"""Types of settings with several values, as a file has them."""
 
 
 def _key(setting: Setting) -> tuple[Any, Any]:
@@ -274,10 +274,10 @@ class Scenario(Strict):
     """Maximum time after the last arrival for operations in flight to end."""
     traffic: Annotated[dict[Name, Traffic], Field(min_length=1)]
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
-    """Number of API keys in each group, taken from WORKFLOW_API_KEYS in this order."""
+    """Number of API keys in each group; groups take keys from WORKFLOW_API_KEYS in this order."""
     threshold: list[ThresholdEntry] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
-    """Largest share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
+    """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
     compare: list[Comparison] = []
     """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()
@@ -291,7 +291,7 @@ class Scenario(Strict):
 
     @property
     def keys(self) -> int:
-        """Number of API keys needed: by its groups, or by the embedded target."""
+        """Number of API keys that the key groups or the embedded target need."""
         return max(self.target.keys, sum(self.key_groups.values()))
 
     @property

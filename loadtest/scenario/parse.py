@@ -1,4 +1,4 @@
-"""Scenario files: found, parsed and overridden; errors name the file, the key and the nearest valid key."""
+"""Finds, parses and overrides scenario files; errors name the file, the key and the nearest valid key."""
 
 import contextlib
 import copy
@@ -48,7 +48,7 @@ class LoadedScenario:
         return place(split_key(key), self.effective, self.path) if key.startswith("threshold.") else key
 
     def changed(self, raw: dict[str, Any]) -> Self:
-        """Return the scenario with other content, known to be valid."""
+        """Return the scenario with other content, which must be valid."""
         return type(self)(Scenario.model_validate(raw), self.path, raw)
 
 
@@ -56,10 +56,10 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
     """Find a scenario's file by path, by its name in ``folder``, or among the shipped scenarios.
 
     Raises:
-        InputError: with the nearest name, if there is none.
+        InputError: if there is no such scenario; its remedy names the nearest.
     """
     for candidate in (Path(name), *(each / f"{name}.toml" for each in (folder, shipped))):
-        # A name that is too long, or in an unreadable folder, raises.
+        # is_file raises for a name that is too long, or in an unreadable folder.
         with contextlib.suppress(OSError):
             if candidate.is_file():
                 return candidate
@@ -74,7 +74,7 @@ def load_scenario(path: Path, overrides: Sequence[str] = (), seed: int | None = 
     KEY is a dotted path; a stage is given by its name or number.
 
     Raises:
-        InputError: with file, key and remedy of every error.
+        InputError: if the scenario is invalid; the message names file, key and remedy of every error.
     """
     raw = read_toml(path)
     for override in overrides:
@@ -144,10 +144,10 @@ def scaled(loaded: LoadedScenario, seconds: float) -> LoadedScenario:
 
 
 def with_stage_alone(loaded: LoadedScenario, stage: str, whole_s: float) -> LoadedScenario:
-    """Return the scenario with only one stage, of the traffic entries that have it, and its thresholds.
+    """Return the scenario with one stage only: the traffic entries that have it, and the thresholds that apply to it.
 
     The stage must have a constant rate. It is lengthened to a multiple of a window of ``whole_s`` seconds, at least two
-    windows, so that it always contains a whole window. With 0 its duration stays.
+    windows, so that it always contains a whole window. If ``whole_s`` is 0, its duration stays.
 
     Raises:
         InputError: if there is no such stage, its rate is not constant, or no threshold applies to it.

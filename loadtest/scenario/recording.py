@@ -1,4 +1,4 @@
-"""Recorded arrivals: a file with an offset in seconds and the number of a key on each line, offered as they came."""
+"""Recorded arrivals, offered as they came: each line of a file has an offset in seconds and a key's number."""
 
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.errors import InputError
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
+_REMEDY: Final = "`loadtest init --from-run RUN --recorded` writes such files."
 
 
 class Recording:
@@ -33,7 +33,7 @@ class Recording:
         return found
 
     def most_within(self, seconds: float, *, key: int | None = None, keys: int = 1) -> int:
-        """Return the most arrivals within any time of some seconds; of a key, if arrivals share ``keys`` keys."""
+        """Return the maximum number of arrivals in any ``seconds``; with ``key``, only of this one of ``keys`` keys."""
         times = self.offsets_s if key is None else self.offsets_s[self.keys % keys == key]
         inside = np.searchsorted(times, times + seconds, side="left") - np.arange(len(times))
         return int(inside.max(initial=0))
@@ -43,7 +43,7 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
     """Read a file of arrivals, ``speed`` times as fast as they were recorded.
 
     Raises:
-        InputError: if it cannot be read, a line is wrong, or an arrival comes after the stage's end.
+        InputError: if the file cannot be read, a line is wrong, or an arrival comes after the stage's end.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -60,13 +60,13 @@ def read_recording(path: Path, speed: float, duration_s: float) -> Recording:
         except (ValueError, IndexError, OverflowError):
             offsets[place] = -1.0
         if len(parts) != 2 or not 0 <= offsets[place] < np.inf or keys[place] < 0:
-            raise InputError(f"{path}:{place + 1}: not an offset in seconds and the number of a key", _REMEDY)
+            raise InputError(f"{path}:{place + 1}: the line is not an offset in seconds and a key's number", _REMEDY)
     if not 0 < len(lines) <= _MOST:
         raise InputError(f"{path} has {len(lines):,} arrivals; 1 to {_MOST:,} are possible", _REMEDY)
     recording = Recording(offsets / speed, keys)
     if (last := float(recording.offsets_s[-1])) >= duration_s:
         raise InputError(
-            f"{path}: the last arrival is at {last:.6g} s, and its stage lasts {duration_s:g} s",
+            f"{path}: the last arrival is at {last:.6g} s, but its stage lasts {duration_s:g} s",
             f"Set the stage's duration above {last:.6g}s.",
         )
     return recording

@@ -38,7 +38,7 @@ def scenario_schema() -> dict[str, Any]:
 def _meanings() -> dict[tuple[str, str], str]:
     """The docstring of each key, by the names of table and key.
 
-    pydantic's ``use_attribute_docstrings`` reads the same, but parses every class at each start: 0.15 s of CPU.
+    pydantic's ``use_attribute_docstrings`` also reads them, but parses all classes at each start: 0.15 s of CPU.
     """
     modules = [sys.modules[table.__module__] for table in (Traffic, Scenario)]
     return {

@@ -90,7 +90,7 @@ class Polling(Strict):
     jitter: bool = False
     """Draw each wait uniformly between half and all of its length."""
     give_up: Duration = 60.0
-    """Time from the accepted submit."""
+    """Maximum time from the accepted submit to the last poll."""
     pace: ArrivalRate | None = None
     """Maximum rate of all polls of the entry; a rate "of limit" refers to the retrieval limit."""
 
@@ -120,7 +120,7 @@ class Expect(Strict):
     """The required last answer of an operation."""
 
     status: Status | None = None
-    """Expected status instead of the documented one (200 of a run or retrieval, 202 of a submit)."""
+    """Expected status instead of the documented status (200 for a run or retrieval, 202 for a submit)."""
     job: EndState | None = None
     """Expected final state of a job; completed by default."""
     result: JsonObject | None = None
@@ -188,7 +188,7 @@ class Stage(Strict):
     duration: Duration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
-    """Statuses that are not Locust failures here, besides 429 in a stage planned above a limit."""
+    """Statuses that are not failures in Locust's statistics; 429 is added if the plan exceeds a limit in this stage."""
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
@@ -236,10 +236,10 @@ class Traffic(Strict):
 
     operation: OperationWord
     workflow: str | None = None
-    """Retrieval: the workflow of seeded jobs."""
+    """Workflow to run; for a retrieval, the workflow of the seeded jobs."""
     parameters: JsonObject = {}
     inputs: str | None = None
-    """File of parameters, JSON lines or CSV, a row for each operation; a row overrides ``parameters``."""
+    """File of parameters (JSON lines or CSV) with a row for each operation; the row overrides ``parameters``."""
     inputs_order: Literal["sequential", "random"] = "sequential"
     keys: Name | None = None
     """The key group to use; all keys by default."""
@@ -257,20 +257,20 @@ class Traffic(Strict):
     user: str | None = None
     """A custom user class, as ``module:Class``."""
     job_ids: str = "seeded"
-    """Retrieval: jobs ``seeded`` before the start, jobs of the ``run`` itself, or a file with an id on each line."""
+    """For a retrieval: ``seeded`` (before the start), ``run`` (jobs of the run itself), or a file with an id a line."""
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
     _recording: Recording | None = PrivateAttr(None)
 
     @property
     def files(self) -> list[str]:
-        """The files that it refers to: inputs, a schema, job ids, recorded arrivals."""
+        """The files that the entry names: inputs, a schema, job ids, recorded arrivals."""
         job_ids = None if self.job_ids in {"seeded", "run"} else self.job_ids
         return [name for name in (self.inputs, self.expect.result_schema, job_ids, self.stages[0].recorded) if name]
 
     @property
     def recording(self) -> Recording | None:
-        """The recorded arrivals, once they are read; None for an entry with rates."""
+        """The recorded arrivals after ``read_recording``; None for an entry with rates."""
         return self._recording
 
     def read_recording(self, folder: Path) -> None:

@@ -1,6 +1,6 @@
-"""Choice of the target: loopback without an entry, any other host only with one.
+"""Choice of the target. Every host except loopback needs an entry in ``targets.toml``.
 
-Loading a production target needs its host name typed, or ``--yes``.
+To load a production target, the user types its host name or gives ``--yes``.
 """
 
 import subprocess
@@ -23,7 +23,7 @@ from loadtest.targets.entry import TargetEntry, entry_named, load_targets
 
 @dataclass(frozen=True, slots=True)
 class NamedEntry:
-    """An entry with its name and file, which need not be resolved; without ``entry`` there is no request budget."""
+    """An entry with its name and file, and an unresolved host; without ``entry`` there is no request budget."""
 
     name: str | None = None
     entry: TargetEntry | None = None
@@ -82,7 +82,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     A URL other than loopback needs an entry with the same scheme, host and port.
 
     Raises:
-        InputError: if not exactly one is given, the file is invalid, or it has no such entry.
+        InputError: if both or none of ``host`` and ``target`` are given, or the file is invalid or has no such entry.
     """
     if (host is None) == (target is None):
         raise InputError("give exactly one of --host and --target", "Add or remove an option.")
@@ -103,9 +103,9 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
 
 
 def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
-    """Find the entry of a URL's server, whose host is not resolved; among several, the entry with exactly this URL.
+    """Find the entry of a URL's server without resolving the host; of several entries, the one with exactly this URL.
 
-    It is empty for the name or address of loopback, and where no entry matches.
+    The result is empty for a loopback name or address, and if no entry matches.
 
     Raises:
         InputError: if the URL or the file is invalid, or several entries match.
@@ -137,7 +137,7 @@ def named_entry(name: str, targets: Path | None = None) -> NamedEntry:
 
 
 def _resolved(named: NamedEntry, found: Target | None = None) -> ChosenTarget:
-    """Return the target of an entry, at its own URL unless ``found`` is another URL of its server."""
+    """Return the target of an entry, at the entry's URL or at ``found``, another URL of the same server."""
     target = found or resolve("" if named.entry is None else named.entry.url)
     chosen = ChosenTarget(named.name, named.entry, named.path, target=target)
     if chosen.tls is not None:
@@ -176,7 +176,7 @@ def look(
     """Check whether a target can be loaded, and return the preflight's findings, empty without a preflight.
 
     Raises:
-        TargetError: if it does not accept connections, or a check of the preflight failed.
+        TargetError: if the target does not accept connections, or a check of the preflight failed.
     """
     check_reachable(chosen.target)
     if not preflight:

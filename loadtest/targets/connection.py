@@ -67,7 +67,7 @@ def resolve(url: str) -> Target:
     """Parse a base URL and resolve its host.
 
     Raises:
-        InputError: as ``server_of``, or if the host cannot be resolved.
+        InputError: if it is not a base URL, or the host cannot be resolved.
     """
     parts = _split(url)
     scheme, host, port = _server(parts)
@@ -222,7 +222,7 @@ def header_values(headers: Mapping[str, str], environ: Mapping[str, str] = os.en
     """Return the headers to send, with ``$NAME`` replaced by that environment variable.
 
     Raises:
-        InputError: if a variable is not set, or its value is not allowed in a header. The message does not show it.
+        InputError: if a variable is not set, or its value is not allowed in a header; the message hides the value.
     """
     values = {}
     for name, written in headers.items():
@@ -243,7 +243,7 @@ _PEM_FILE: Final = "Give a readable PEM file (see docs/own-api.md)."
 def tls_context(info: TlsInfo | None) -> ssl.SSLContext:
     """Return an SSL context that verifies the server's name and certificate, for all connections.
 
-    Without ``info`` it trusts the system's certificates, and there is no client certificate.
+    Without ``info`` the context trusts the system's certificates, and has no client certificate.
 
     Raises:
         InputError: if a file cannot be used.

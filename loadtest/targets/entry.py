@@ -82,7 +82,7 @@ def _zone(name: str) -> tzinfo:
         return UTC
     try:
         return ZoneInfo(name)
-    # The file system decides which exception is raised: unknown, a folder, not readable, not a zone.
+    # A name that is unknown, a folder, unreadable or not a zone raises different exceptions on different file systems.
     except (ValueError, KeyError, OSError):
         raise ValueError(
             f"{name!r} is not a time zone: write a zone such as Europe/Berlin, or an offset such as +02:00"
@@ -107,7 +107,7 @@ class TargetEntry(Strict):
     environment: Literal["development", "test", "staging", "production"]
     """``production`` requires the host name before a run."""
     owner: Annotated[str, Field(min_length=1)]
-    """The person who agreed to the load, to be informed if it causes problems."""
+    """The person who agreed to the load, and whom to inform about problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
@@ -117,7 +117,7 @@ class TargetEntry(Strict):
     client_certificate: Annotated[str, Field(min_length=1)] | None = None
     """PEM file of the client's certificate, followed by its chain."""
     client_key: Annotated[str, Field(min_length=1)] | None = None
-    """PEM file of its private key, if not in the same file."""
+    """PEM file of the certificate's private key, if it is not in ``client_certificate``."""
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
     """Assumed limits that differ from the documentation."""
     algorithm: AlgorithmName | None = None
@@ -129,11 +129,11 @@ class TargetEntry(Strict):
     phase: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """Seconds from multiples of a limit's window to the start of aligned windows."""
     round_down: bool = False
-    """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
+    """Whether a sliding counter rounds its estimate down, and a token bucket rounds time down to whole seconds."""
     limit_scope: Literal["key-and-name", "name"] | None = None
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1
-    """Share of each limit, over all keys, that a run may use in any of its windows."""
+    """Share of each limit, over all keys, that a run may use in any window of the limit."""
     max_operations: Annotated[int, Field(ge=1)] | None = None
     max_requests: Annotated[int, Field(ge=1)] | None = None
     """Maximum for one run, including retries, polls, seeding and preflight."""
@@ -188,7 +188,7 @@ def load_targets(path: Path) -> dict[str, TargetEntry]:
     """Read a file of targets strictly.
 
     Raises:
-        InputError: with file, key and remedy of every error.
+        InputError: if the file is invalid; the message names file, key and remedy of every error.
     """
     entries: dict[str, TargetEntry] = checked(dict[Name, TargetEntry], read_toml(path), path, "targets")
     return entries
@@ -198,7 +198,7 @@ def entry_named(path: Path, name: str) -> TargetEntry:
     """Return an entry of a file by its name.
 
     Raises:
-        InputError: as ``load_targets``, or if there is no such entry.
+        InputError: if the file is invalid, or has no such entry.
     """
     entries = load_targets(path)
     if name not in entries:

@@ -36,7 +36,7 @@ _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 _NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
-"""Arrivals of one traffic entry above which a scenario is rejected as a mistake, for targets with a budget."""
+"""Maximum arrivals of one traffic entry for a target with a budget; more are rejected as a mistake."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class MinimumLoad:
         return sum(map(len, self.due.values()))
 
     def peak(self, name: LimitName, limit: Limit, *together: LimitName) -> int:
-        """Maximum requests on a limit in any of its windows, including the names that share it."""
+        """Maximum requests in any window of a limit, including requests on the limits ``together`` that share it."""
         times = np.sort(np.concatenate([self.due.get(each, _NONE) for each in {name, *together}]))
         if not len(times):
             return 0
@@ -129,7 +129,7 @@ def first_workflow(scenario: Scenario) -> Traffic | None:
 
 
 def workflow_operation(traffic: Traffic) -> Operation:
-    """Return the operation that runs an entry's workflow in a preflight; a retrieval's runs as a job."""
+    """Return the operation that runs an entry's workflow in a preflight; the workflow of a retrieval runs as a job."""
     return Operation.SYNC_RUN if traffic.operation == Operation.SYNC_RUN else Operation.ASYNC_RUN
 
 
@@ -155,7 +155,7 @@ def check_request_budget(
         The budget to enforce during the run; None for a target without an entry.
 
     Raises:
-        InputError: with file, key, both numbers and a remedy, if the run would exceed it.
+        InputError: if the run would exceed the budget; the message has file, key, both numbers and a remedy.
     """
     entry = chosen.entry
     if entry is None:

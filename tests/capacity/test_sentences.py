@@ -61,17 +61,17 @@ def test_polls_that_spend_the_limit_come_with_what_fewer_would_allow() -> None:
 @pytest.mark.parametrize(
     ("levels", "offered", "words"),
     [
-        ([level(9.0, 10.0)], RUNS, "600 a minute as sync runs and as jobs at most 3,000, with one poll each. Jobs"),
+        ([level(9.0, 10.0)], RUNS, "accept 600 sync runs a minute and at most 3,000 jobs with one poll each. Jobs"),
         (
             [polled(19.2, 3.0)],
             JOBS,
-            "600 a minute as sync runs and as jobs at most 1,200, with 3.0 polls each. Jobs",
+            "accept 600 sync runs a minute and at most 1,200 jobs with 3.0 polls each. Jobs",
         ),
     ],
 )
 def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offered, words: str) -> None:
     """The polls that a job may need before sync runs carry more: 60 retrievals a second to 10 runs."""
-    (said,) = [each for each in reasons(levels, offered, None) if each.startswith("The same work")]
+    (said,) = [each for each in reasons(levels, offered, None) if each.startswith("For the same work")]
     assert words in said
     assert said.endswith("if each needs fewer than 6 polls.")
 
@@ -79,10 +79,8 @@ def test_the_break_even_of_both_forms_is_said(levels: list[Level], offered: Offe
 def test_jobs_that_can_never_carry_more_have_no_break_even() -> None:
     """Every job needs a poll: where retrievals are as few as sync runs, there is no number of polls below which."""
     few = Offered({"runs": 1.0}, {"runs": Operation.SYNC_RUN}, assumed(ENFORCED | {"retrieval": "10/s"}), 1)
-    (said,) = [each for each in reasons([level(9.0, 10.0)], few, None) if each.startswith("The same work")]
-    assert said.endswith(
-        "600 a minute as sync runs and as jobs at most 600, with one poll each: jobs never allow more."
-    )
+    (said,) = [each for each in reasons([level(9.0, 10.0)], few, None) if each.startswith("For the same work")]
+    assert said.endswith("600 sync runs a minute and at most 600 jobs with one poll each. Jobs never allow more.")
 
 
 def test_a_limit_that_was_used_up_without_a_refusal_is_named() -> None:
@@ -142,7 +140,7 @@ def test_429s_far_below_the_assumed_limit_are_the_finding() -> None:
     assert "`loadtest probe --target mine sync_run` tells more" in found.sentence
     notes = reasons(levels, lower, levels[1])
     assert notes[0].startswith("At 624 sync runs a minute, 3.8\u00a0% of the sync_run requests got 429; required: ")
-    assert not any(each.startswith("The same work") for each in notes)
+    assert not any(each.startswith("For the same work") for each in notes)
     assert "rejects" in answer(levels, RateRange(9.6, 10, 10.4), RUNS, None).sentence
 
 
@@ -150,7 +148,7 @@ def test_a_threshold_that_fails_at_any_rate_is_named() -> None:
     """Times that half of the rate does not shorten are the service's own."""
     found = answer([waiting(1.0, 402.0), waiting(0.5, 400.0)], WIDE, RUNS, None)
     assert (found.range, found.code) == (None, ExitCode.INCONCLUSIVE)
-    assert "throttled_rate == 0 fails at any rate: alike at 0.5 and 1 times the scenario's rate" in found.sentence
+    assert "throttled_rate == 0 fails at any rate: equally at 0.5 and 1 times the scenario's rate" in found.sentence
     assert "p95 400 ms and 402 ms" in found.sentence.replace("\u00a0", " ")
     assert "longer duration" not in found.sentence
 

@@ -244,7 +244,7 @@ def test_a_comparison_that_nothing_decides_takes_every_look(loaded: Any) -> None
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--base", "http://127.0.0.1:9"], "--base is a running target, but the other side has none"),
+        (["--base", "http://127.0.0.1:9"], "--base is a running target, but the other side is missing"),
         (
             ["--base", "http://127.0.0.1:9", "--head", "http://127.0.0.1:10", "--head-set", "target.keys=2"],
             "--head-set target.keys=2: http://127.0.0.1:10 is a running target",
