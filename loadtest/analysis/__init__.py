@@ -1,7 +1,7 @@
-"""Understanding a record: record, figures, validity, expected 429s, verdict.
+"""The analysis of a record: figures, validity, expected 429s and verdict.
 
-A notebook's lines are ``loadtest.analysis.operations("latest")`` and ``requests``, every row of the record, and
-``loadtest.analysis.metrics("latest")``, every figure; ``docs/notebooks.md`` has more.
+In a notebook, ``loadtest.analysis.operations("latest")`` and ``requests`` return every row of the record, and
+``metrics`` returns every figure. ``docs/notebooks.md`` has more.
 """
 
 from loadtest.analysis.findings import metrics_table as metrics

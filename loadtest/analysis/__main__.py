@@ -1,8 +1,8 @@
 """``python -m loadtest.analysis``: measurements and exports of records, without a report.
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables, and
-``schema`` prints the JSON schema of ``metrics.json``. A process of its own keeps pandas out of the commands that start
-it. One process serves many runs, because its start takes longest.
+``schema`` prints the JSON schema of ``metrics.json``. It runs as a separate process, so that the commands that start it
+do not import pandas. One process measures many runs, because its start takes longest.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""Failed requests, grouped by kind, status, code, reason and traffic entry; impossible values in successful responses.
+"""Groups of failed requests, and impossible values in successful responses.
 
 Impossible values are findings about the target, such as an executionTime longer than the client waited. A response
-without executionTime counts as failed, ``wrong_shape``.
+without executionTime counts as failed with the reason ``wrong_shape``.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,7 +47,7 @@ class Errors:
     """Collects the groups.
 
     Attributes:
-        beyond: requests in groups after the first ``GROUPS``.
+        beyond: number of requests that belong to none of the first ``GROUPS`` groups.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -117,12 +117,12 @@ WORDS: Final = {
 }
 """Kinds of impossible values, in words."""
 SECONDS: Final = (950.0, 1500.0)
-"""Range of the client's wait ÷ executionTime that suggests seconds for milliseconds: 1,000, plus network time."""
+"""Range of the client's wait ÷ executionTime that suggests an executionTime in seconds: 1,000, plus network time."""
 _NEARLY_ALL: Final = 0.8
 _FEW: Final = 5
 """Minimum number of operations; with fewer, a ratio may be chance."""
 _EXTREME: Final[dict[str, Callable[[Any], float]]] = {"negative": min, "longer_than_seen": max, "seconds": max}
-"""The worst executionTime of each kind of anomaly that has one."""
+"""The function that selects the worst executionTime, by kind of anomaly."""
 _LONGEST: Final = 60
 """Maximum number of characters of a target's job state that are kept."""
 
@@ -133,8 +133,8 @@ class Anomaly(Result, frozen=True, kw_only=True):
     Attributes:
         name: one of ``WORDS``.
         possible: operations checked.
-        traffic: the traffic entry of the first.
-        request_id: the trace id of the first.
+        traffic: traffic entry of the first operation with such a value.
+        request_id: trace id of the same operation.
         worst_ms: the most extreme executionTime; None if not applicable.
         example: the first unknown job state; empty for other kinds.
     """
@@ -149,7 +149,7 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
 
 class Anomalies:
-    """Collector of impossible values of operations and requests in figures."""
+    """Collector of impossible values in operations and requests that figures include."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -176,7 +176,7 @@ class Anomalies:
         return [one for one in found.values() if one.count]
 
     def _counted(self, anomaly: Anomaly, pieces: list[tuple[int, Rows]]) -> Anomaly:
-        """Return the anomaly with additional values: the number of possible values, and the impossible ones."""
+        """Return the anomaly with further rows: in each piece, the number of rows checked, and the impossible rows."""
         found = [rows for _, rows in pieces if len(rows)]
         changes: dict[str, Any] = {
             "possible": anomaly.possible + sum(possible for possible, _ in pieces),

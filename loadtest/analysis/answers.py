@@ -2,7 +2,7 @@
 
 Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
 not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs. Intervals
-of differences are simultaneous at 95 % (Bonferroni): for alternatives over all pairs of each metric, for an effect over
+of differences hold together at 95 % (Bonferroni): for alternatives, over all pairs of each metric; for an effect, over
 all its metrics and stages.
 """
 
@@ -28,7 +28,7 @@ from loadtest.units import Unit
 
 _ERROR: Final = 0.05
 Bounds = tuple[float | None, float | None]
-"""Bounds of an interval; None: infinite on that side."""
+"""Bounds of an interval; None means infinite on that side."""
 
 
 class SideFigure(Result, frozen=True, kw_only=True):
@@ -123,7 +123,7 @@ class ComparisonAnswer(Result, frozen=True, kw_only=True):
         return next(side for side in self.sides if side.name == name)
 
     def between(self, one: str, other: str, metric: str) -> SideDifference | None:
-        """Return the difference of two sides, whichever is the base; None for a side and itself."""
+        """Return the difference between two sides, in either order; None if both are the same side."""
         return next(
             (each for each in self.differences if each.metric == metric and {each.base, each.head} == {one, other}),
             None,
@@ -221,7 +221,7 @@ class _Maker:
 
 
 def _figure(metric: str, values: Values | None, figures: CountedFigures) -> SideFigure:
-    """Return a metric of a side, over every arrival if single arrivals have values, else from the run's figures."""
+    """Return a metric of a side: over all arrivals if each has a value, else from the run's figures."""
     unit = METRICS[metric].unit
     if values is None:
         measured = measure(metric, figures)
@@ -257,7 +257,7 @@ def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
 
 
 def _rank(side: ComparedSide) -> list[float]:
-    """Return the sort key of a side, the best first. The metrics that follow break ties."""
+    """Return the sort key of a side; the best side sorts first. Each metric breaks ties of those before it."""
     return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 

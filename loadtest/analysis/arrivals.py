@@ -1,6 +1,6 @@
-"""Arrivals against the schedule: lost arrivals, send times, delay and evenness.
+"""Arrivals compared with the schedule: lost arrivals, send times, delay and evenness.
 
-An arrival without a row is lost and belongs to the stage in which the schedule has it. The shape of arrivals decides
+An arrival without a row is lost and belongs to the stage in which the schedule has it. The evenness of arrivals affects
 the 429 rate.
 """
 
@@ -33,8 +33,8 @@ class Arrivals:
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
-        first_of: by column of ``_MOMENTS``, the least of each entry's sent operations in figures, in ns.
-        last_of: likewise the greatest.
+        first_of: by column of ``_MOMENTS``, the minimum over each entry's sent operations in figures, in ns.
+        last_of: the maximum over these operations, in ns.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -60,8 +60,8 @@ class Arrivals:
     def missing(self, info: RunInfo, consistency: Consistency) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their stage.
 
-        In a completed run, these are the numbers below ``offered`` that have no row. A killed run has no ``offered``:
-        there they are the arrivals that requests name and that have no outcome.
+        In a completed run, an arrival is missing if its number is below ``offered`` and it has no row. A killed run has
+        no ``offered``: an arrival is missing if it has requests but no outcome.
         """
         lost: dict[str, tuple[Ints, range]] = {}
         for ended, (name, plan) in zip(consistency.ended, info.traffic.items(), strict=True):
@@ -86,7 +86,7 @@ class Arrivals:
 
 
 def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[int]:
-    """Count lost arrivals by the stage in which the schedule has them; those after its end are of the last stage."""
+    """Count lost arrivals by their scheduled stage; arrivals after the schedule's end belong to the last stage."""
     counts = np.zeros(len(schedule.stages), np.int64)
     if not len(counts):
         return []
@@ -137,7 +137,7 @@ class WorstLags:
 
 _BIN_S: Final = 0.1
 _ENOUGH: Final = 5
-"""Minimum mean arrivals per bin. Below it, even a perfect schedule has a spread between bins."""
+"""Minimum mean number of arrivals per bin. With fewer, counts differ between bins even in a perfect schedule."""
 
 
 class Evenness(Result, frozen=True, kw_only=True):
@@ -146,7 +146,7 @@ class Evenness(Result, frozen=True, kw_only=True):
     Attributes:
         gap_error_ms: |gap between two starts − gap between their intended starts|.
         bins_sent: sd ÷ mean of the starts in bins of 100 ms; None with too few arrivals.
-        bins_intended: the same for the intended starts, as a perfect sender would have it.
+        bins_intended: sd ÷ mean of the intended starts in these bins, which a perfect sender would reach.
     """
 
     gap_error_ms: Summary

@@ -1,9 +1,9 @@
 """Rows of a record as NumPy columns, and the vocabulary of their integers.
 
-A word is an integer, its place in ``Vocabulary``, the same in the whole record. Numbers are float64 with NaN for null;
-2^53 ns is 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are slices of
-it. Other selections copy the columns that they need and share the copies. A selection that keeps every row returns the
-same object.
+A word is stored as an integer, its place in ``Vocabulary``, which is the same in the whole record. Numbers are float64
+with NaN for null, exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The
+rows of a stage are slices of the columns. Other selections copy the columns that they need and share the copies. A
+selection that keeps every row returns the same object.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ KINDS: Final = tuple(RequestKind)
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry, the key of figures; ``place`` is that among all stages of the plan."""
+    """A stage of a traffic entry, the key of figures; ``place`` is its index among all stages of the plan."""
 
     traffic: str
     stage: StagePlan
@@ -39,13 +39,13 @@ class Vocabulary:
     """The words of a record and the stages of its plan, as integers.
 
     Attributes:
-        words: all words of each word column so far. ``OUTCOMES`` and ``KINDS`` come first in theirs.
+        words: all words of each word column so far. Those of outcomes and kinds begin with ``OUTCOMES`` and ``KINDS``.
         stage_keys: every stage of every entry, the warm-up included.
         entry_of: for each stage, the place of its entry.
-        in_figures: for each stage, whether it is judged.
-        imported: whether the record was made from a log, which has no intended starts: the starts replace them.
-        most_arrivals: for each entry, its largest possible number of arrivals: those offered or, if the run was killed
-            before it counted them, a bound from the plan.
+        in_figures: for each stage, whether figures include it.
+        imported: whether the record was made from a log. A log has no intended starts, so starts replace them.
+        most_arrivals: for each entry, the maximum number of arrivals: those offered or, in a killed run that did not
+            count them, a bound from the plan.
     """
 
     def __init__(self, info: RunInfo) -> None:
@@ -76,7 +76,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1. The last result is cached: most batches share it."""
+        """Return the integers of a dictionary's words, then -1. The last result is cached, as most batches share it."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -84,7 +84,7 @@ class Vocabulary:
         return last[1]
 
     def stage_index(self, traffic: NDArray[np.int32], stage: NDArray[np.int32]) -> Ints:
-        """Return the index of each pair's stage; -1 if it is not in the plan, as for jobs seeded before the epoch."""
+        """Return the index of each pair's stage; -1 for a stage outside the plan, such as that of seeded jobs."""
         stages = self.words["stage"]
         table = [self._places.get((entry, each), -1) for entry in self.words["traffic"] for each in stages]
         places = np.where((traffic < 0) | (stage < 0), len(table), traffic * np.int64(len(stages)) + stage)
@@ -104,7 +104,7 @@ _Element = TypeVar("_Element", bound=np.generic)
 
 OPERATION: Final = 0
 REQUEST: Final = 1
-"""Codes of the column ``row``."""
+"""Codes of operations and requests in the column ``row``."""
 _ENDED: Final = (Outcome.OK, Outcome.THROTTLED, Outcome.FAILED, Outcome.TIMED_OUT)
 OK, THROTTLED, FAILED, TIMED_OUT = map(OUTCOMES.index, _ENDED)
 """Codes of the column ``outcome``."""
@@ -112,7 +112,7 @@ DAY_MS: Final = 86_400_000.0
 """An executionTime above this or below zero is an anomaly of the target and excluded from figures."""
 _GIVEN: Final = "execution_time_ms"
 _FEW: Final = 12
-"""Largest number of distinct codes that are found faster by search than by a sort."""
+"""Maximum number of distinct codes for which a search is faster than a sort."""
 
 
 class Columns:
@@ -134,7 +134,7 @@ class Columns:
         row, traffic, stage = (self._codes(name) for name in ("row", "traffic", "stage"))
         stage_index, width = vocabulary.stage_index(traffic, stage), len(vocabulary.stage_keys) + 1
         kind = np.where((row == OPERATION) | (row == REQUEST), row, REQUEST + 1)
-        sorted_by = (kind * width + stage_index + 1).astype(np.uint16)  # so few bits are sorted in linear time
+        sorted_by = (kind * width + stage_index + 1).astype(np.uint16)  # 16-bit integers sort in linear time
         self.order: Ints = np.argsort(sorted_by, kind="stable")
         self.stage_index: Ints = stage_index.take(self.order)
         first, second, third = np.searchsorted(sorted_by.take(self.order), (1, width, 2 * width)).tolist()
@@ -319,7 +319,7 @@ class Rows:
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the whole. A reference to itself would delay the release of memory to the garbage collector.
+    # None stands for the whole selection. A reference to itself would keep memory until the garbage collector runs.
     def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
             self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
@@ -337,7 +337,7 @@ class Rows:
 
 
 Groups = Sequence[tuple[int, Ints | slice | None]]
-"""The places of each distinct code; None for the places of all."""
+"""The places of each distinct code; None stands for all places."""
 
 
 def _runs(codes: NDArray[Any]) -> Groups:
@@ -349,7 +349,7 @@ def _runs(codes: NDArray[Any]) -> Groups:
 
 
 def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
-    """Return the places of each distinct code; None for the places of all."""
+    """Return the places of each distinct code; None stands for all places."""
     if not len(codes):
         return []
     least, most = int(codes.min()), int(codes.max())
@@ -368,7 +368,7 @@ def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
 def tally(counts: Ints, codes: NDArray[Any]) -> None:
     """Add the frequency of each code to ``counts[code]``; negative codes are ignored.
 
-    The fast paths use that neighbouring rows often share one code, or a few of the many that ``counts`` covers.
+    The fast paths rely on neighbouring rows, which often share one code, or a few of the many codes.
     """
     if not len(codes):
         return

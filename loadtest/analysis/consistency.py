@@ -33,7 +33,7 @@ _EDGE_NS: Final = 1e6
 """Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""Largest range per arrival number at which a place for each number is faster than sorting."""
+"""Maximum range ÷ number of arrivals for which a place for each possible number is faster than sorting."""
 _MISSING: Final = {"even": 2.0}
 """Planned arrivals that may be missing before the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
@@ -45,7 +45,7 @@ class Inconsistency(Result, frozen=True, kw_only=True):
 
     Attributes:
         what: the reason, which continues "a row that".
-        rows: the first of them, counted from 1 in the order of the record.
+        rows: numbers of the first such rows, from 1 in the order of the record.
     """
 
     what: str
@@ -77,12 +77,12 @@ class Consistency:
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # The last place is for rows without a stage: every moment counts as outside.
+        # The last place is for rows without a stage, whose moments all count as outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
         self._open = [_OpenArrivals() for _ in vocabulary.entries]
-        # A user's own class may send more requests than attempts and polls, and continue after the last.
+        # A custom user class may send more requests than attempts and polls, and continue after its last request.
         self._own_class = [written_entry(info, name).user is not None for name in vocabulary.entries]
         self._found: dict[str, tuple[int, tuple[int, ...]]] = {}
         self._before = 0
@@ -127,7 +127,7 @@ class Consistency:
             if _planned_after(stage, last_s) > few:
                 yield (
                     f"run.json says that stage {stage.name} of {traffic} lasted until {stage.end_s:.1f} s, "
-                    f"and its last arrival was due at {last_s:.1f} s"
+                    f"but its last arrival was due at {last_s:.1f} s"
                 )
 
     def _times(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
@@ -136,25 +136,25 @@ class Consistency:
         ended_first = rows.floats("end") < rows.floats("start")
         begun, ended = ~np.isnan(rows.floats("start")), ~np.isnan(rows.floats("end"))
         yield "ended before it began", ended_first
-        yield "is ok without a start or an end", (outcome == OK) & ~(begun & ended)
-        yield "timed out without an end", (outcome == TIMED_OUT) & ~ended
+        yield "is ok but has no start or no end", (outcome == OK) & ~(begun & ended)
+        yield "timed out but has no end", (outcome == TIMED_OUT) & ~ended
         disordered = np.any([rows.floats(first) > rows.floats(second) for first, second in _IN_ORDER], axis=0)
-        yield "has moments in an order that they cannot have", disordered & ~ended_first
+        yield "has moments in an impossible order", disordered & ~ended_first
         due, stage = rows.floats("intended_start"), rows.stage_index
         outside = (due < self._begin[stage] - _EDGE_NS) | (due > self._end[stage] + _EDGE_NS)
-        yield "was due outside of its stage", operation & outside
-        yield "took less than no time to connect", rows.floats("connect_ms") < 0
+        yield "was due outside its stage", operation & outside
+        yield "has a negative time to connect", rows.floats("connect_ms") < 0
         for column in ("arrival", "intended_start"):
             yield f"is an operation without {column.replace('_', ' ')}", operation & np.isnan(rows.floats(column))
         status, key = rows.floats("status"), rows.floats("key_index")
-        yield "has a status that HTTP does not have", (status < _STATUSES[0]) | (status > _STATUSES[1])
+        yield "has a status that is not an HTTP status", (status < _STATUSES[0]) | (status > _STATUSES[1])
         refused = outcome == THROTTLED
-        yield f"was refused without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
+        yield f"was rejected without a {THROTTLED_STATUS}", refused & (status != THROTTLED_STATUS)
         keys = "the one key" if self._keys == 1 else f"one of the {self._keys} keys"
-        yield f"used another key than {keys} of the run", (key < 0) | (key >= self._keys)
-        yield "is ok with a status that is not defined", (outcome == OK) & (status > _MOST_OK)
+        yield f"used a key other than {keys} of the run", (key < 0) | (key >= self._keys)
+        yield "is ok with an undefined status", (outcome == OK) & (status > _MOST_OK)
         worker = rows.floats("worker")
-        yield "is of a worker that the run does not have", (worker < 0) | (worker > self._last_worker)
+        yield "is from a worker that is not in the run", (worker < 0) | (worker > self._last_worker)
 
     def _words(self, rows: Rows) -> Iterator[tuple[str, Bools]]:
         """Yield words that are undefined or contradict the plan."""
@@ -162,8 +162,8 @@ class Consistency:
         (setup,) = vocabulary.codes("stage", [SETUP])
         prepares = request & (rows.words("stage") == setup) & np.isnan(rows.floats("parent_arrival"))
         unplanned = ~planned & ~prepares
-        yield "is of a traffic entry or a stage that the run does not have", unplanned
-        yield "is a request of no operation", request & planned & np.isnan(rows.floats("parent_arrival"))
+        yield "has a traffic entry or a stage that is not in the run", unplanned
+        yield "is a request without an operation", request & planned & np.isnan(rows.floats("parent_arrival"))
         for column, all_of in (("reason", frozenset(Reason)), ("mistake", frozenset(MISTAKE_STATUS))):
             known = np.array([word in all_of for word in vocabulary.words[column]] + [True], bool)
             yield f"has an unknown {column}", ~known[rows.words(column)]
@@ -173,13 +173,13 @@ class Consistency:
         asked = rows.words("operation")
         entry = np.where(planned, rows.words("traffic"), -1)
         other = planned & (asked != plan[entry])
-        yield "is of another operation than its traffic entry", other
+        yield "has an operation other than its traffic entry's", other
         makes = np.zeros((len(vocabulary.words["operation"]) + 1, len(KINDS) + 1), bool)
         for name, code in of_entry.items():
             makes[code, [KINDS.index(kind) for kind in OPERATIONS[name]]] = True
         kind = np.where(rows.words("kind") < len(KINDS), rows.words("kind"), -1)
         foreign = request & planned & ~other & (kind >= 0) & ~makes[asked, kind]
-        yield "is a request that its operation does not make", foreign
+        yield "is a kind of request that its operation never sends", foreign
 
     def _outcomes(self, chunk: Chunk) -> Iterator[tuple[str, Bools]]:
         """Yield operations that contradict their requests, and second outcomes of an arrival."""
@@ -206,7 +206,7 @@ class Consistency:
         again, more, late = (wrong[chunk.columns.order] for wrong in (again, more, late))
         yield "gives an arrival a second outcome", again
         yield "belongs to an arrival with more requests than attempts and polls", more & ~again
-        yield "did not time out, and ended after its last request", late & ~again
+        yield "ended after its last request although it did not time out", late & ~again
 
     def _is(self, rows: Rows, kind: str) -> Bools:
         (code,) = self._vocabulary.codes("row", [kind])
@@ -215,17 +215,17 @@ class Consistency:
 
 
 class _OpenArrivals:
-    """Counts the requests of each arrival until its operation ends: few arrivals at a time, however long the record."""
+    """Counter of each arrival's requests until its operation ends, so that it holds few arrivals at a time."""
 
     def __init__(self) -> None:
         self.arrivals, self._requests = np.zeros((2, 0), np.int64)
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests of ``parents`` that ended in ns, then forget the ``arrivals`` that have an outcome now.
+        """Add requests of ``parents`` with their ``ends`` in ns, then remove the ``arrivals`` that now have an outcome.
 
         Returns:
-            For each of ``arrivals``, how many requests it had and when the last one ended (NaN without any).
+            For each of ``arrivals``, the number of its requests and the end of the last (NaN without any).
         """
         numbers, known = np.concatenate((self.arrivals, parents)), len(self.arrivals)
         if not len(numbers):
@@ -246,7 +246,7 @@ class _OpenArrivals:
 
 
 def _places(numbers: Ints) -> tuple[Ints, Ints]:
-    """Return ascending numbers that hold all of some, and the place of each in them."""
+    """Return ascending numbers that include all of ``numbers``, and the place of each of ``numbers`` in them."""
     least, most = int(numbers.min()), int(numbers.max())
     if most - least < _DENSE * len(numbers):
         return np.arange(least, most + 1), numbers - least
@@ -255,7 +255,7 @@ def _places(numbers: Ints) -> tuple[Ints, Ints]:
 
 
 def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
-    """Return, by traffic entry, the rows that have an arrival in a column, and its number."""
+    """Return, by traffic entry, the rows with an arrival in a column, and the arrivals' numbers."""
     rows = rows.where(~np.isnan(rows.floats(column)))
     found = {entry: rows if places is None else rows.some(places) for entry, places in groups(rows.words("traffic"))}
     return {entry: (own, own.floats(column).astype(np.int64)) for entry, own in found.items()}

@@ -51,8 +51,8 @@ class Counts:
     """Counts of operations and requests by stage and cell; only cells that occur are kept.
 
     Attributes:
-        operations: by the index of their stage, the warm-up's included.
-        requests: likewise; the set-up has the index -1. A request without a key counts as the first key's.
+        operations: counts by stage index, warm-up included.
+        requests: counts by stage index, which is -1 for the set-up. A request without a key counts as the first key's.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -81,20 +81,20 @@ class Counts:
         return _sum(self.requests, stages)
 
     def ended(self, stages: Iterable[int], *outcomes: int) -> int:
-        """Return the operations of some stages that ended in any of the outcomes."""
+        """Return the number of the stages' operations that ended in any of the outcomes."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.outcome in outcomes)
 
     def sent(self, stages: Iterable[int]) -> int:
-        """Return the operations of some stages that sent a request."""
+        """Return the number of the stages' operations that sent a request."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
     def requested(self, limit: str) -> int:
-        """Return the requests that drew on a limit name, the set-up's included."""
+        """Return the number of requests that drew on a limit name, set-up included."""
         return self.on_limit[limit].total()
 
     @cached_property
     def on_limit(self) -> "dict[str, Counter[int]]":
-        """The requests that drew on each limit name by key, the set-up's included; known after the scan."""
+        """The number of requests that drew on each limit name, by key, set-up included; known after the scan."""
         found: dict[str, Counter[int]] = defaultdict(Counter)
         for cells in self.requests.values():
             for cell, count in cells.items():
@@ -140,7 +140,7 @@ NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pend
 class Means:
     """Sums of the parts of ok operations' times in ms, by stage, without deliberate mistakes.
 
-    ``start_lag`` counts from zero; ``retries`` is from the first request to the accepted request; ``pending_lower``
+    ``start_lag`` is at least zero; ``retries`` is the time from the first to the accepted request; ``pending_lower``
     ends with the last request that saw the job pending.
     """
 
@@ -238,19 +238,19 @@ class RequestsInTime:
                     self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
 
     def used(self, kinds: list[int], begin_s: float, end_s: float) -> "StretchUse":
-        """Return the requests of some kinds in the stretches that begin within a time."""
+        """Count the requests of ``kinds`` in the stretches that begin from ``begin_s`` to before ``end_s``."""
         on = (self._edges[:-1] >= begin_s) & (self._edges[:-1] < end_s)
         sent, _, throttled = self._counts[..., on][:, :, kinds].sum(axis=(0, 2, 3)).tolist()
         by_key = self._by_key[..., on][:, :, kinds].sum(axis=(2, 3))
         return StretchUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
 
     def retrievals(self, planned: Sequence[StageKey]) -> int:
-        """Return the polls and retrieves of all traffic while any of some stages was on."""
+        """Count the polls and retrieves of all traffic while any of the planned stages was active."""
         on = self._on(planned).any(axis=0)
         return int(self._counts[:, 0, [_RETRIEVE, _POLL]][..., on].sum())
 
     def sent(self, planned: Sequence[StageKey]) -> dict[str, int]:
-        """Return the requests that entries sent during their own stages, by the names of their counts."""
+        """Count the requests that entries sent during their own stages, by the name of each count."""
         counts = np.moveaxis(self._counts, -1, 1)[self._on(planned)].sum(axis=0)
         return {
             "requests.polls": int(counts[0, _POLL]),
@@ -259,7 +259,7 @@ class RequestsInTime:
         }
 
     def _on(self, planned: Sequence[StageKey]) -> Bools:
-        """Return ``[entry, stretch]``, whether any of an entry's stages among some was on."""
+        """Return ``[entry, stretch]``: whether any of the entry's planned stages was active."""
         on = np.zeros((len(self._entries), self._held.shape[1]), bool)
         for name, stage, *_ in planned:
             inside = (stage.start_s <= self._edges[:-1]) & (self._edges[1:] <= stage.end_s)
@@ -268,7 +268,7 @@ class RequestsInTime:
 
 
 class StretchUse(NamedTuple):
-    """Requests and 429s, the same by key if keys have their own quotas, and the seconds of accepted requests."""
+    """Requests and 429s, in all and by key (if keys have their own quotas), and seconds of accepted requests."""
 
     sent: int
     throttled: int

@@ -20,7 +20,7 @@ from loadtest.threshold import Threshold, parse_threshold
 from loadtest.words import counted
 
 _LEAST: Final = 3
-"""Fewer operations never fail a stage."""
+"""Minimum number of unexpected errors that can fail a stage."""
 _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed", "operations.timed_out"})
 """Metrics whose written thresholds replace ``unexpected_errors`` in their scope."""
 
@@ -28,8 +28,8 @@ _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed
 class UnexpectedErrors:
     """Counter of sent operations that failed or timed out unexpectedly, by the index of their stage.
 
-    Two kinds of error are expected: a last status in the stage's ``expect``; and, after a 429, an end by ``give_up`` or
-    with the run.
+    Two kinds of error are expected: a last status that the stage's ``expect`` lists; and, after a 429, an end by
+    ``give_up`` or by the end of the run.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:

@@ -1,13 +1,13 @@
 """Distributions of any number of values, their percentiles, and time bins for plots.
 
-A distribution keeps up to ``EXACT`` values, and becomes a mergeable log histogram beyond. A value's bucket is the upper
-half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), which needs no logarithm. A bucket spans 1/128
-of its lower edge and is represented by its middle, so a histogram's percentiles have a relative error of at most 0.4 %
-(as in HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima and
-maxima are exact.
+A distribution keeps up to ``EXACT`` values. With more, it becomes a mergeable log histogram. A value's bucket is the
+upper half of its bits as a 32-bit float (sign, exponent, 7 bits of mantissa), which needs no logarithm. A bucket spans
+1/128 of its lower edge and is represented by its middle, so a histogram's percentiles have a relative error of at most
+0.4 % (as in HdrHistogram; DDSketch has the same guarantee: Masson et al., "DDSketch", VLDB 2019). Counts, sums, minima
+and maxima are exact.
 
-Percentiles use the nearest rank. They have an interval, and are None if there are too few samples. All outputs use this
-module, so a record shows the same number everywhere.
+Percentiles use the nearest rank. A percentile has an interval, and is None if there are too few samples. All outputs
+use this module, so a record shows the same number everywhere.
 """
 
 import math
@@ -112,16 +112,16 @@ class Distribution:
         return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
 
     def greatest_at(self, number: int) -> float:
-        """Return the upper bound of the value at a 1-based rank: no time-out would ever have ended.
+        """Return the upper bound of the value at a 1-based rank, as if no time-out would ever have ended.
 
-        The lower bound is ``at``: each time-out would have ended at once. Both bound an order statistic of censored
+        The lower bound is ``at``, as if each time-out had ended at once. Both bound an order statistic of censored
         values without assumptions (like the ends of Kaplan and Meier's estimate, JASA 1958).
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
 
     def nearest(self, quantile: float) -> float:
-        """Return a percentile by nearest rank, for any n but zero."""
+        """Return a percentile by nearest rank, for any n above zero."""
         return float(self.at([rank(self.n, quantile)])[0])
 
     def at(self, ranks: Sequence[int] | Ints) -> Floats:
@@ -151,7 +151,7 @@ def distribution(values: Floats, at_least: Bools | None = None) -> Distribution:
 
 
 class Distributions:
-    """A distribution for each slot, filled in pieces; ``exact`` values of a slot are kept exactly."""
+    """A distribution for each slot, filled in pieces; up to ``exact`` values of a slot are kept exactly."""
 
     def __init__(self, slots: int, exact: int = EXACT) -> None:
         self._exact = exact
@@ -244,7 +244,7 @@ def place(seconds: Floats, cuts: Floats) -> Ints:
 
 
 class TimeSeries:
-    """Distributions of values by bins of time, in s since the epoch, with about ``per_bin`` of the events in a bin."""
+    """Distributions of values by bin of time, in s since the epoch, with about ``per_bin`` events per bin."""
 
     def __init__(self, seconds: float, events: int, per_bin: int) -> None:
         self.cuts = edges(0, seconds, width(seconds, events, per_bin))
@@ -261,7 +261,7 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of the events to keep: every ``step``-th event, counted from the first of the events before."""
+    """Return the places of every ``step``-th of ``events`` events, counted on from the ``before`` previous events."""
     return np.arange(-before % step, events, step)
 
 

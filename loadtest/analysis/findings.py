@@ -58,8 +58,8 @@ class Results(Result, frozen=True, kw_only=True):
     change of meaning raises it.
 
     Attributes:
-        uses: requests on each limit between two stage boundaries.
-        keys: response times of each traffic entry by API key, where it used several; the first 64 keys.
+        uses: use of each limit between two stage boundaries.
+        keys: response times of each traffic entry by API key, if the entry used several; at most the first 64 keys.
         slow_keys: keys that are slower than all other keys of their traffic entry together.
         on_purpose: operations that should be answered with an error, by traffic entry and kind.
     """
@@ -97,7 +97,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     """The analysis of a record: the content of ``metrics.json``, and what only reports show.
 
     Attributes:
-        responses: by traffic entry, over time, as are ``lags`` and ``executions``.
+        responses: response times over the run, by traffic entry, like ``lags`` and ``executions``.
     """
 
     record: Record
@@ -218,7 +218,7 @@ def understand(run: str | Path, reports: Path = Path("reports")) -> Findings:
 
 
 def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path = Path("reports")) -> pd.DataFrame:
-    """Return the figures of a run, or of several, as rows: those of ``metrics.json``, computed from the record.
+    """Return the figures of one or several runs as rows: those of ``metrics.json``, computed from the record.
 
     Columns: ``run``, ``traffic`` (``overall`` for all together), ``stage`` (empty for all together), ``metric`` and
     ``statistic`` (named as in a threshold: ``response_time`` and ``p95``), ``unit`` (``ms``, ``1/s``, ``share`` from 0
@@ -227,8 +227,8 @@ def metrics_table(runs: Run | Findings | Iterable[Run | Findings], reports: Path
     time-out and is a lower bound).
 
     Args:
-        runs: a run directory, a run's id, ``latest``, or the result of ``understand``; or several.
-        reports: parent directory of ids.
+        runs: a run directory, a run's id, ``latest``, or the result of ``understand``; or several of these.
+        reports: directory that contains runs given by id.
 
     Raises:
         InputError: if there is no such run.

@@ -47,7 +47,7 @@ class _Part:
     counted: Rows
 
     def are(self, some: Rows) -> Bools:
-        """Return whether each row is among some other rows of the chunk."""
+        """Return whether each row is also one of the rows ``some`` of the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
         found: Bools = among[self.rows.places]
@@ -61,7 +61,7 @@ class _Part:
         return found
 
     def recorded(self, name: str) -> pa.Array:
-        """Return a column of the record without words."""
+        """Return a column of the record that does not hold words."""
         return self.rows.columns.arrow(name).take(pa.array(self.rows.places))
 
 
@@ -70,7 +70,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: ``_ns`` and ``_ms`` are its unit.
+        name: an end ``_ns`` or ``_ms`` is the unit.
     """
 
     name: str
@@ -111,7 +111,7 @@ def _recorded(name: str, meaning: str, source: str = "") -> Column:
 def _timestamp(name: str, meaning: str) -> Column:
     def values(part: _Part) -> pa.Array:
         since = part.recorded(name)
-        # A damaged row that is off by years could overflow to any time in the addition.
+        # In the addition, a damaged row that is off by years could overflow to any time.
         near = pc.less_equal(pc.abs(since.cast(pa.float64(), safe=False)), LATEST_NS)
         epoch = pa.scalar(part.epoch_unix_ns, pa.int64())
         return pc.add(pc.if_else(near, since, None), epoch).cast(_TIMESTAMP)
@@ -152,7 +152,7 @@ def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
         codes = np.array([-1 if limit is None else limits.index(limit) for limit in (*drawn, None)], np.int32)
         return _words(codes[part.rows.words(name)], limits)
 
-    return Column("limit", _WORD, "rate limit that it draws on; an operation by its first request", values)
+    return Column("limit", _WORD, "rate limit that it counts against; for an operation, its first request's", values)
 
 
 def _boolean(name: str, meaning: str, values: Callable[[_Part], Bools]) -> Column:
@@ -166,38 +166,38 @@ _FIRST: Final = (
         lambda part: pa.array(part.rows.places + part.rows_before + 1, pa.int64()),
     ),
     _word("traffic", "name of the traffic entry"),
-    _word("operation", "what the arrival asks for"),
-    _word("stage", "of the traffic entry; `setup` before the epoch"),
+    _word("operation", "kind of the arrival's work: sync run, async run or retrieval"),
+    _word("stage", "stage of the traffic entry; `setup` for requests before the epoch"),
     _boolean(
-        "in_figures", "whether counts and rates include it: neither warm-up nor set-up",
+        "in_figures", "whether counts and rates include the row; false in warm-up and set-up",
         lambda part: part.in_figures,
     ),
     _boolean(
-        "in_latency", "whether latencies include it: in figures, ok or timed out, and not wrong on purpose",
+        "in_latency", "whether latencies include the row: in figures, ok or timed out, no deliberate mistake",
         lambda part: part.in_figures & part.are(part.rows.without_mistakes.answered),
     ),
-    _word("outcome", "how it ended"),
-    _word("reason", "why it is not ok"),
-    _recorded("status", "HTTP status; of an operation that of its last answer"),
-    _word("error_code", "`code` of the API's error body; of `wrong_shape`, what is amiss with the body"),
+    _word("outcome", "outcome of the operation or request"),
+    _word("reason", "reason why the outcome is not ok"),
+    _recorded("status", "HTTP status; for an operation, that of its last response"),
+    _word("error_code", "`code` of the API's error body; for the reason `wrong_shape`, the error in the body"),
     _word("mistake", "the deliberate mistake"),
-    _timestamp("intended_start", "when the schedule, or the policy of polls and retries, wanted it"),
-    _timestamp("start", "first byte sent, or connecting began"),
-    _timestamp("end", "answer complete, or given up"),
+    _timestamp("intended_start", "start intended by the schedule or, for polls and retries, by their policy"),
+    _timestamp("start", "time when the first byte was sent, or connecting began"),
+    _timestamp("end", "time when the response was complete, or the client gave up"),
 )  # fmt: skip
 _TIMES: Final = (
-    _recorded("intended_start_ns", "the same, since the epoch", "intended_start"),
-    _recorded("start_ns", "the same, since the epoch", "start"),
-    _recorded("end_ns", "the same, since the epoch", "end"),
+    _recorded("intended_start_ns", "`intended_start`, in ns since the epoch", "intended_start"),
+    _recorded("start_ns", "`start`, in ns since the epoch", "start"),
+    _recorded("end_ns", "`end`, in ns since the epoch", "end"),
     _derived("start_lag_ms", "start − intended start"),
-    _recorded("execution_time_ms", "executionTime as the server reports it"),
+    _recorded("execution_time_ms", "executionTime as reported by the server"),
 )
 _LAST: Final = (
-    _recorded("job_id", "of the job"),
-    _word("job_state", "what the last answer said of the job"),
+    _recorded("job_id", "id of the job"),
+    _word("job_state", "state of the job in the last response"),
     _recorded("key_index", "index of the API key"),
-    _recorded("worker", "process that sent it; 0 where there was one"),
-    _recorded("request_id", "the W3C `traceparent` sent; of an operation its trace id"),
+    _recorded("worker", "number of the worker that sent the request; 0 if one process made the run"),
+    _recorded("request_id", "the W3C `traceparent` that was sent; for an operation, its trace id"),
 )
 
 OPERATIONS: Final = (
@@ -205,21 +205,21 @@ OPERATIONS: Final = (
     *_TIMES,
     _limit("operation", LIMIT_OF_OPERATION),
     _recorded("arrival", "number of the arrival in its traffic entry, from 0 on"),
-    _recorded("attempts", "tries of its first request", "attempt"),
-    _recorded("polls", "polls that were sent", "poll"),
-    _recorded("user_free_ns", "when the user that took the arrival became free, since the epoch", "user_free"),
+    _recorded("attempts", "number of attempts of the operation's first request", "attempt"),
+    _recorded("polls", "number of polls sent", "poll"),
+    _recorded("user_free_ns", "time when the user that took the arrival became free, since the epoch", "user_free"),
     _recorded("accepted_start_ns", "start of the run, submit or retrieve that succeeded", "accepted_start"),
     _recorded("accepted_end_ns", "end of the run, submit or retrieve that succeeded", "accepted_end"),
     _recorded("pending_seen_ns", "start of the last request that saw the job pending", "pending_seen"),
     _derived("response_time_ms", "end − intended start"),
     _derived("dispatch_lag_ms", "start − the later of intended start and user free"),
-    _derived("overhead_ms", "service time − executionTime; of an async run, end − start − executionTime"),
-    _derived("submit_ms", "service time of the submit; async runs, like the rest", _jobs),
-    _derived("time_to_result_ms", "response time: upper bound of the time to result", _jobs),
-    _derived("time_to_result_lower_ms", "lower bound of it", _jobs),
-    _derived("queue_wait_lower_ms", "least queue wait", _ended_jobs),
-    _derived("queue_wait_upper_ms", "greatest queue wait", _ended_jobs),
-    _derived("poll_lag_upper_ms", "greatest time from the result to its being seen", _ended_jobs),
+    _derived("overhead_ms", "service time − executionTime; for an async run, end − start − executionTime"),
+    _derived("submit_ms", "service time of the submit (async runs only)", _jobs),
+    _derived("time_to_result_ms", "upper bound of the time to result, the response time (async runs only)", _jobs),
+    _derived("time_to_result_lower_ms", "lower bound of the time to result (async runs only)", _jobs),
+    _derived("queue_wait_lower_ms", "lower bound of the queue wait (async runs only)", _ended_jobs),
+    _derived("queue_wait_upper_ms", "upper bound of the queue wait (async runs only)", _ended_jobs),
+    _derived("poll_lag_upper_ms", "upper bound of the poll lag (async runs only)", _ended_jobs),
     _recorded("result_matched", "whether the result was the expected one"),
     *_LAST,
 )
@@ -229,19 +229,19 @@ REQUESTS: Final = (
     *_FIRST,
     *_TIMES,
     _limit("kind", LIMIT_OF_KIND),
-    _word("kind", "what the request is: run, submit, poll or retrieve"),
+    _word("kind", "kind of request: run, submit, poll or retrieve"),
     _recorded("arrival", "number of the arrival whose operation sent it", "parent_arrival"),
-    _recorded("attempt", "1-based try"),
+    _recorded("attempt", "1-based number of the attempt"),
     _recorded("poll", "1-based number of a poll"),
-    _recorded("first_byte_ns", "first byte of the answer, since the epoch", "first_byte"),
+    _recorded("first_byte_ns", "first byte of the response, since the epoch", "first_byte"),
     _derived("service_time_ms", "end − start"),
-    _derived("first_byte_ms", "first byte of the answer − start"),
-    _recorded("connect_ms", "time to connect; null where a connection was reused"),
+    _derived("first_byte_ms", "first byte of the response − start"),
+    _recorded("connect_ms", "time to connect; null if a connection was reused"),
     _recorded("connection_reused", "whether a connection was reused"),
-    _word("retry_after", "the header as it came"),
-    _recorded("rate_limit", "every RateLimit-like header, one a line"),
-    _recorded("bytes_sent", "of the request"),
-    _recorded("bytes_received", "of the answer"),
+    _word("retry_after", "text of the `Retry-After` header"),
+    _recorded("rate_limit", "all RateLimit-like headers, one per line"),
+    _recorded("bytes_sent", "size of the request"),
+    _recorded("bytes_received", "size of the response"),
     *_LAST,
 )
 """One row for each HTTP request."""
@@ -253,14 +253,14 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
 
 
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
-    """Return every operation of a run, or of several: a row for each, with the columns of ``OPERATIONS``.
+    """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
     Whole numbers are ``Int64``, words are categories, and recorded moments are timestamps beside exact ns since the
     epoch.
 
     Args:
-        runs: a run directory, a run's id, or ``latest``; or several, distinguished by the column ``run``.
-        reports: parent directory of ids.
+        runs: a run directory, a run's id or ``latest``; or several of these, distinguished by the column ``run``.
+        reports: directory that contains runs given by id.
 
     Raises:
         InputError: if there is no such run.
@@ -270,9 +270,9 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
 
 
 def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
-    """Return every HTTP request of a run, or of several: a row for each, with the columns of ``REQUESTS``.
+    """Return a row for each HTTP request of one or several runs, with the columns of ``REQUESTS``.
 
-    ``run``, ``traffic`` and ``arrival`` identify the operation that sent it. Otherwise as ``operations``.
+    ``run``, ``traffic`` and ``arrival`` identify the operation that sent it. Arguments are those of ``operations``.
     """
     return _frame("requests", runs, reports)
 

@@ -1,18 +1,18 @@
 """Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
-* If windows by the server's clock reject requests, the only random factor is when a run meets them. The 429
-  rate and goodput then have the range over 95 % of phases (``rejections.expected_429``).
+* If windows of the server's clock reject requests, only the moment when a run meets them is random. The 429 rate and
+  goodput then have the range over 95 % of phases (``rejections.expected_429``).
 * Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which stay valid for
   correlated requests.
-* If neither is sound, there is no interval, and ``why_not`` has the reason.
+* If neither method is valid, there is no interval, and ``why_not`` has the reason.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
-Science 2001). A percentile's interval holds every value that the share of times below it does not reject as too low or
-too high: the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of
-Statistics 1991). ``bench/README.md`` has the coverage.
+Science 2001). A percentile's interval contains every value that a test of the share of times below it does not reject:
+the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
+``bench/README.md`` has the coverage.
 
-``results.Summary`` has intervals from order statistics as well, which treat requests as independent.
+The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
 """
 
 import math
@@ -48,15 +48,15 @@ ERROR_RATE: Final = "error_rate"
 GOODPUT: Final = "goodput"
 _TIMES: Final = (RESPONSE, EXECUTION, OVERHEAD)
 _SLACK: Final = 0.01
-"""Share of requests by which the observation may leave the range, because of requests at a window's boundary."""
+"""Share of requests by which the observation may be outside the range, due to requests at a window's boundary."""
 _NONE: Final = PhaseRange(why_not="the limiter has no windows that begin by the server's clock")
 
-TOO_FEW: Final = "too few independent samples: most of the stage holds none"
-CONSTANT: Final = "it was the same all along, so that nothing shows how it varies"
+TOO_FEW: Final = "too few independent samples: most of the stage has none"
+CONSTANT: Final = "it was constant during the stage, so its variation is unknown"
 DRIFTS: Final = "too few independent samples: it drifts through the stage"
 TIME_OUTS: Final = "its upper bound reaches time-outs"
 _SHORT: Final = "the stage is too short for blocks"
-_LATE: Final = "it is below the generator’s own dispatch lag p95: the machine decides it"
+_LATE: Final = "it is below the load generator’s dispatch lag p95, so the machine determines it"
 
 _Kind = Literal["phases", "blocks", "phases and blocks"]
 
@@ -67,10 +67,10 @@ class FoundInterval(Result, frozen=True):
     Attributes:
         effective_n: equivalent number of independent values; null if unknown.
         why_not: reason for a missing interval; empty otherwise.
-        kind: ``phases``: the range of the same sends at 95 % of other start seconds, by a replay of the assumed
-            limiter; ``blocks``: 95 % interval from blocks of time, for correlated requests; ``phases and blocks``: the
-            first, combined with the second for the share of accepted operations that end well; null without an
-            interval.
+        kind: ``phases``: the range that covers 95 % of replays of these sends through the assumed limiter, each begun
+            at another second of the window; ``blocks``: 95 % interval from blocks of time, for correlated requests;
+            ``phases and blocks``: ``phases``, combined with ``blocks`` for the share of accepted operations that end
+            well; null without an interval.
         phases: number of replayed phases; null without a replay.
     """
 
@@ -191,7 +191,7 @@ class _Stage:
         return FoundInterval(low, high, kind="phases", phases=found.phases)
 
     def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Return the rejections at 95 % of phases, widened to the observation if only boundary decisions differ."""
+        """Return the range of rejections over 95 % of phases, widened to the observation if only boundaries differ."""
         counts, (low, high) = self._figures.operations, found.usual
         slack = max(1.0, _SLACK * counts.sent)
         near = low - slack <= counts.throttled <= high + slack
@@ -221,7 +221,7 @@ class _Stage:
         if blocks is not None:
             well = share_interval(blocks.ok, blocks.sent - blocks.throttled, self._pace)
         if well.low is None or well.high is None:
-            return FoundInterval(why_not=f"of what passed not all ended well: {well.why_not}")
+            return FoundInterval(why_not=f"not all accepted operations ended well: {well.why_not}")
         low, high = least * well.low / seconds, most * well.high / seconds
         return FoundInterval(low, high, kind="phases and blocks", phases=found.phases)
 
@@ -238,7 +238,7 @@ class _Stage:
 
 
 def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -> FoundInterval:
-    """Return the interval of a share, by bin; the correlation of the times of its stage holds for it, too."""
+    """Return the interval of a share from counts by bin; ``pace`` adds the correlation of the stage's times."""
     if not fill_batches(whole):
         return FoundInterval(why_not=TOO_FEW)
     n = int(whole.sum())

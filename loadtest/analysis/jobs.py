@@ -16,7 +16,7 @@ from loadtest.contract import JobState, RequestKind
 from loadtest.record.run_directory import PENDING_NAME
 
 JOBS: Final = 5_000_000
-"""Maximum number of jobs tracked: the first."""
+"""Maximum number of jobs tracked; later jobs are ignored."""
 _COMPACT: Final = 2_000_000
 _GONE: Final = 404
 _ACCEPTED, _COMPLETED, _FAILED, _LOST = (np.uint8(1 << bit) for bit in range(4))
@@ -25,7 +25,7 @@ _COLUMNS: Final = {"id": np.uint64, "seen": np.uint8, "ended": np.float64, JobSt
 
 
 class Ledger(Result, frozen=True, kw_only=True):
-    """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the five after it.
+    """Jobs that the run submitted, set-up and warm-up included: ``submitted`` is the sum of the next five fields.
 
     Attributes:
         failed: jobs that were seen failed, and never completed.
@@ -65,7 +65,7 @@ class JobTracker:
             return
         rows = chunk.requests
         ended_or_gone = (rows.words("outcome") == OK) | (rows.floats("status") == _GONE)
-        # A deliberate error (a bad key) is ok, but its response has no information about the job.
+        # A deliberate error, such as a bad key, is ok, but its response has no information about the job.
         rows = rows.where(ended_or_gone & (rows.words("mistake") < 0))
         known = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False).take(rows.places))
         rows = rows.some(known)

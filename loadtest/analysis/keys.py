@@ -1,4 +1,4 @@
-"""Response times by API key, which show a target that treats a key worse than the others.
+"""Response times by API key, which show whether a target treats one key worse than the others.
 
 Records hold only the index of a key. Arrivals use the keys of their traffic entry in turn, so every key meets the same
 stages and moments. The target therefore causes the differences between keys.
@@ -16,13 +16,13 @@ from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import response_time
 
 MOST: Final = 64
-"""Maximum number of keys with figures: those with the lowest indices."""
+"""Maximum number of keys with figures; the keys with the lowest indices have them."""
 _SLOWER: Final = 1.5
 """Minimum factor of a slow key. Different work per key may cause a smaller factor."""
 
 
 class Slower(Result, frozen=True):
-    """A significantly longer time than all others together: ``p50`` if it is longer, else ``p95``."""
+    """A time that is significantly longer than that of all other keys together: p50 if it is longer, else p95."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float
@@ -31,7 +31,7 @@ class Slower(Result, frozen=True):
 
 
 def slower(times: Distribution, others: Distribution) -> Slower | None:
-    """Return by how much times are longer, if by ``_SLOWER`` and with disjoint 95 % intervals (order statistics)."""
+    """Return by how much times are longer; None if by less than ``_SLOWER``, or if 95 % intervals overlap."""
     statistics: tuple[tuple[Literal["p50", "p95"], float], ...] = (("p50", 0.5), ("p95", 0.95))
     for name, quantile in statistics:
         own, theirs = percentile(times, quantile), percentile(others, quantile)

@@ -6,8 +6,8 @@ Each stage of each traffic entry, except warm-up and set-up, has:
   its p95 is judged once, as time to result. The value is an upper bound, the time when the client saw the result;
   ``resolution_ms`` is the error due to the last polling interval.
 * Error rate, and 429 rate: observed − expected by a replay of the assumed limiter over the requests sent. The phase of
-  the server's window moves both equally, but not their difference.
-* Goodput. Within the limits it follows the schedule. Above a limit it depends on the phase of the window, so it is
+  the server's window changes both equally, so it does not change their difference.
+* Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
   shown but not judged; lost goodput appears as 429s beyond the expected.
 
 In a stage above a limit, some figures depend on windows instead of the service: times and errors of jobs with rejected
@@ -49,7 +49,7 @@ from loadtest.stats.order_statistics import QUANTILES, interval_ranks, needed, r
 from loadtest.stats.shares import share_score, share_scores
 
 IDLE_MS: Final = 1.0
-"""A workflow with a shorter executionTime in 95 % of its runs is idle."""
+"""A workflow is idle if 95 % of its runs have a shorter executionTime."""
 _ROUNDING_MS: Final = 1.0
 """Error of an executionTime in whole milliseconds."""
 _PLAIN_SHARES: Final = tuple(each for each in Metric if NATURES[each].unit == "share" and not METRICS[each].expected)
@@ -177,7 +177,7 @@ class _Stage:
         self.lower = record.times[LAST_PENDING].get([self.index])
 
     def measurements(self) -> list[Measurement]:
-        """Return those with samples, in the order of ``Metric``."""
+        """Return the measurements with samples, in the order of ``Metric``."""
         jobs = self.operation in POLLED_OPERATIONS
         twice = "the time to result p95 is the same, and is judged"
         before = "" if self.operation in EXECUTING_OPERATIONS else "its jobs ran before the retrieval"
@@ -195,7 +195,7 @@ class _Stage:
         return [one for one in found if one is not None]
 
     def _waits(self) -> str:
-        """Return the reason why times and errors here depend on the server's windows; empty if they do not."""
+        """Return why the stage's times and errors depend on the server's windows; empty if they do not."""
         return waits(self.plan, self.operation, retried=self.retried)
 
     def _time(self, metric: Metric, field: str, quantile: float, why_not: str) -> Measurement | None:
@@ -219,7 +219,7 @@ class _Stage:
             se=None if times is None else times.error(quantile),
             why_not=few if whole.n < needed(quantile) else why_not if math.isfinite(most) else _TIMED_OUT,
         )
-        # A time has a resolution in the file even if it is 0; other metrics have none.
+        # In the file, a time has a resolution even if the resolution is 0; other metrics have none.
         return msgspec.structs.replace(found, resolution_ms=significant(resolution, _DIGITS))
 
     def _resolution(self, field: str, value: float, quantile: float) -> float:
@@ -307,7 +307,7 @@ class _Stage:
 
 
 def _rounded(value: float | None) -> float | None:
-    """Return a rounded error: zero for residue of floating-point sums, None if not finite."""
+    """Return a rounded error: zero if only the rounding of sums caused it, None if it is not finite."""
     if value is None or not math.isfinite(value):
         return None
     return significant(value, _ERROR_DIGITS) if value > _NOTHING else 0.0

@@ -67,7 +67,7 @@ def _by_name(planned: Planned) -> dict[str, Planned]:
 
 
 class _Maker:
-    """Maker of the figures of any stages."""
+    """Maker of figures for any set of stages."""
 
     def __init__(self, record: Record, expectation: Expectation) -> None:
         self.record = record
@@ -140,7 +140,7 @@ class _Maker:
         for each, count in record.counts.of_requests(stage_indices).items():
             requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
         counts = {name: counted(name, operations, requests) for name in PARTS}
-        # Polls of a stage's jobs continue after it. Rates count only the requests sent during the stage.
+        # Polls of a stage's jobs continue after the stage. Rates count only the requests sent during the stage.
         then = counts | record.in_time.sent(planned)
         return {
             name: sum(counts[part] for part in entry.parts)
@@ -153,7 +153,7 @@ class _Maker:
         }
 
     def _failed_requests(self, key: StageKey) -> int:
-        """Return the errors and 429s of a stage, except those with an expected status."""
+        """Count the errors and 429s of a stage, except those with an expected status."""
         expected = set(written_entry(self.record.info, key.traffic).expected_in(key.stage.name))
         expected |= {THROTTLED_STATUS} if key.stage.expect_429 else set()
         return sum(
@@ -223,7 +223,7 @@ def _mean(sums: tuple[np.ndarray, np.ndarray], stage_indices: list[int]) -> floa
 
 
 def _named(rows: str, found: dict[str, float | None]) -> dict[str, Any]:
-    """Return the metrics of ``operations.`` or ``requests.`` by field name."""
+    """Return the metrics whose names begin with ``operations.`` or ``requests.``, by field name."""
     return {name.removeprefix(rows): value for name, value in found.items() if name.startswith(rows)}
 
 

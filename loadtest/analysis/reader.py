@@ -1,7 +1,7 @@
 """A record in chunks, so that an analysis of any number of samples runs in bounded memory.
 
 Every chunk but the last holds at least ``_ROWS`` rows for each traffic entry, so that work per stage costs little
-compared with work per row. Its columns fit into a processor's cache.
+compared with work per row. A chunk's columns fit into a processor's cache.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Chunk:
 
     @cached_property
     def everything(self) -> Rows:
-        """Every row, also meaningless rows."""
+        """All rows, including meaningless rows."""
         return Rows(self.columns, slice(0, self.columns.count))
 
     @cached_property
@@ -49,7 +49,7 @@ class Chunk:
             "is a request of no known kind": (row == REQUEST) & ((kind < 0) | (kind >= len(KINDS))),
             "has a time more than 104 days from the epoch": self._late(rows),
             "has a time that is not a number": ~finite,
-            "is of an arrival that was never due": self._never_due(rows),
+            "belongs to an arrival that was never due": self._never_due(rows),
         }
         return {what: wrong for what, wrong in checks.items() if wrong.any()}
 

@@ -1,8 +1,8 @@
 """Differences of a metric between stages or traffic entries of a run, and relative thresholds.
 
-``response_time.p50 < 1.2x stage alone`` is judged by both values, and by the interval of value − 1.2 × base, which is
-computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the same rows of the same
-inputs, arrivals are compared in pairs.
+For example, ``response_time.p50 < 1.2x stage alone`` is judged by both values and by the interval of value − 1.2 ×
+base. The interval is computed from all values of both sides (``loadtest.stats.differences``). If both sides sent the
+same rows of the same inputs, arrivals are compared in pairs.
 
 Other figures come from counts and distributions, because a record may be of any size. A difference needs the values
 themselves, by time and arrival. They are kept only for the requested entries, and only for the first ``MOST`` arrivals
@@ -61,7 +61,7 @@ class Values:
     """Values of one metric in the order of time.
 
     Attributes:
-        numbers: infinite where a time never ended.
+        numbers: infinite for a time that never ended.
         arrivals: the arrival of each value; None for values of requests, because an arrival may have several.
     """
 
@@ -93,7 +93,8 @@ class ArrivalValues:
         """Return the values of a metric with its statistic in some stages of one entry.
 
         With ``whole``, every sent arrival counts, with an infinite time if it never became ok. Otherwise only ok and
-        timed-out operations count, as in ``metrics.json``. A count or a rate has no value for a single arrival: None.
+        timed-out operations count, as in ``metrics.json``. For a count or a rate, which single arrivals lack, return
+        None.
         """
         name, entry = metric.partition(".")[0], METRICS[metric]
         if name == "service_time":
@@ -134,7 +135,7 @@ class ArrivalValues:
         parts.append(words | numbers | {name: FORMULAS[field_of(name)](rows) for name in _TIMES[table]})
 
     def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Stages) -> Floats:
-        """Return the requests of each arrival that are in any of some counts."""
+        """Return the number of each arrival's requests that are in any of the counts."""
         rows = self._whole("requests", stages)
         parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
         if not arrivals.size:
@@ -203,8 +204,8 @@ def difference(
 ) -> Difference | None:
     """Return head − factor × base; None for a metric without values of single arrivals.
 
-    ``metric`` includes its statistic, and ``whole`` is as for ``ArrivalValues.get``. Each of the ``sides``, base and
-    head, are stages of one traffic entry.
+    ``metric`` includes its statistic; ``ArrivalValues.get`` explains ``whole``. ``sides`` are base and head, each a set
+    of stages of one traffic entry.
     """
     base, head = (values.get(metric, side, whole=whole) for side in sides)
     if base is None or head is None or metric.endswith(".max"):
@@ -219,13 +220,13 @@ def difference(
 
 
 def statistic_of(metric: str) -> str:
-    """Return the statistic of single values that a metric is: a percentile, ``max``, ``share`` or ``mean``."""
+    """Return the statistic that makes a metric from single values: a percentile, ``max``, ``share`` or ``mean``."""
     last = metric.rpartition(".")[2]
     return last if last in (*QUANTILES, "max") else "share" if METRICS[metric].unit == "share" else "mean"
 
 
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
-    """Return the offset in arrivals between sides that send the same rows of inputs in the same order; None if not.
+    """Return the offset in arrivals between sides that send the same rows of inputs in the same order, else None.
 
     Two entries do so from their first arrival on. Two stages of an entry do so if their offset is a multiple of the
     number of rows.

@@ -31,7 +31,7 @@ _AnyResult = TypeVar("_AnyResult", bound=Result)
 
 
 def result_of(kind: type[_AnyResult], source: object, /, **given: Any) -> _AnyResult:
-    """Return a result whose fields are the given values, and else attributes of a source."""
+    """Return a result with the given fields; attributes of ``source`` are its other fields."""
     taken = {name: getattr(source, name) for name in kind.__struct_fields__ if name not in given}
     return kind(**taken, **given)
 
@@ -40,11 +40,11 @@ class Value(NamedTuple):
     """One statistic of a distribution.
 
     Attributes:
-        value: its minimum: each time-out counts with its duration. None if samples are too few.
-        low: lower end of its 95 % interval from order statistics, which treats requests as independent; None for a
-            mean and a maximum.
+        value: the statistic's minimum, where a time-out counts with its duration; None if samples are too few.
+        low: lower end of the statistic's 95 % interval from order statistics, which treats requests as independent;
+            None for a mean and a maximum.
         high: upper end; each time-out counts as infinite.
-        most: its maximum; infinite if it reaches the time-outs.
+        most: the statistic's maximum; infinite if the statistic reaches the time-outs.
     """
 
     value: float | None = None
@@ -59,12 +59,12 @@ class Value(NamedTuple):
 
     @property
     def at_least(self) -> bool:
-        """Whether it reaches time-outs, so that it is a lower bound."""
+        """Whether the statistic reaches time-outs and is therefore a lower bound."""
         return self.most == inf
 
     @property
     def open(self) -> bool:
-        """Whether time-outs below it leave it between two finite bounds."""
+        """Whether time-outs below the statistic leave it between two finite bounds."""
         return self.most not in (self.value, inf)
 
 
@@ -126,9 +126,9 @@ class RequestCounts(Result, frozen=True, kw_only=True):
 
     Attributes:
         accepted: requests with a response other than 429.
-        failed: errors and 429s, except those with a status that their stage expects: failures of Locust and CI systems.
+        failed: errors and 429s, except those that their stage expects; Locust and CI systems show them as failures.
         throttled_rate: 429s ÷ requests sent.
-        expected_throttled_rate: the same for a replay of the assumed limiter.
+        expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
     """
 
     sent: Count
@@ -164,7 +164,7 @@ class CountedFigures(Result, frozen=True, kw_only=True):
     Attributes:
         seconds: total duration of the stages; overlaps count once.
         throttled_rate: throttled operations ÷ operations sent.
-        expected_throttled_rate: the same for a replay of the assumed limiter.
+        expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
         error_rate: failed and timed-out operations ÷ operations sent.
         goodput: ok operations per second.
         amplification: requests of kind run, submit and retrieve ÷ operations sent.
@@ -183,14 +183,14 @@ class CountedFigures(Result, frozen=True, kw_only=True):
 
 
 class OverallStage(CountedFigures, frozen=True, kw_only=True):
-    """All traffic in the stages of one name. Times of different operations are not mixed, so there are none."""
+    """All traffic in the stages of one name, without times, because times of different operations are not mixed."""
 
     statuses: dict[str, Count]
     reasons: dict[str, Count]
 
 
 class OverallFigures(OverallStage, frozen=True, kw_only=True):
-    """All traffic, and the same by stage name, in order."""
+    """All traffic, in total and by stage name, in order."""
 
     stages: dict[str, OverallStage]
 
@@ -229,13 +229,13 @@ class OperationStage(CountedFigures, frozen=True, kw_only=True):
 
 
 class OperationFigures(OperationStage, frozen=True, kw_only=True):
-    """One traffic entry or operation, and the same by stage, in order."""
+    """One traffic entry or operation, in total and by stage, in order."""
 
     stages: Mapping[str, OperationStage]
 
 
 class JobStage(OperationStage, frozen=True, kw_only=True):
-    """One stage of an ``async_run`` entry, or of all of them, with all figures of jobs."""
+    """One stage of an ``async_run`` entry, or of all such entries, with all figures of jobs."""
 
     submit_ms: Summary
     time_to_result_ms: Summary
@@ -248,7 +248,7 @@ class JobStage(OperationStage, frozen=True, kw_only=True):
 
 
 class JobFigures(JobStage, OperationFigures, frozen=True, kw_only=True):
-    """One ``async_run`` entry, or all of them, and the same by stage."""
+    """One ``async_run`` entry, or all such entries, in total and by stage."""
 
     stages: Mapping[str, JobStage]
 
@@ -266,7 +266,7 @@ class DeliberateErrors(Result, frozen=True, kw_only=True):
     """Operations of a traffic entry that should end in an error.
 
     Attributes:
-        kind: of mistake; ``expected`` if the scenario expects an error from the whole entry.
+        kind: kind of mistake; ``expected`` if the scenario expects an error from the whole entry.
         answer: the documented or expected answer.
         as_documented: operations with this answer.
         throttled: operations with a 429 instead.
@@ -302,8 +302,8 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
         clock_shift_s: the server's clock minus ours with the best agreement; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
             order, so its accepted requests come first.
-        agreement_as_sent: the same with bursts in the order of sending.
-        reordered: requests of bursts in another order than sent.
+        agreement_as_sent: ``agreement`` with bursts in the order of sending.
+        reordered: requests of bursts that the replay moved from their order of sending.
         why_not: reason for a missing replay.
     """
 

@@ -67,7 +67,7 @@ class Record:
 
     @cached_property
     def deciding_requests(self) -> pd.DataFrame:
-        """The last run, submit or retrieve of each operation: its 429 is the operation's."""
+        """The last run, submit or retrieve of each operation, whose 429 counts as the operation's."""
         sent = self.sent_requests
         first = sent["kind"].isin(list(FIRST_KINDS)) & sent["parent_arrival"].notna()
         columns = ["traffic", "parent_arrival", "start", "status", "stage_index"]
@@ -76,17 +76,17 @@ class Record:
 
     @cached_property
     def limiter_requests(self) -> list[LimiterRequests]:
-        """The requests that drew on each limiter that is assumed to be there."""
+        """The requests that drew on each assumed limiter."""
         return list(limiter_requests(self.sent_requests, self.info, self.assumed_limits))
 
     @property
     def requests_of_limits(self) -> dict[str, list[LimiterRequests]]:
-        """The same, by the limit's name."""
+        """The requests that drew on each assumed limiter, by the limit's name."""
         return {name: list(own) for name, own in groupby(self.limiter_requests, key=attrgetter("name"))}
 
     @cached_property
     def logged_limits(self) -> dict[str, LoggedLimit]:
-        """Of an imported run, each limit as its log shows it."""
+        """Each limit of an imported run, as the log shows it."""
         source, spec = self.info.source, self.assumed_limits.spec
         if source is None:
             return {}
@@ -111,7 +111,7 @@ class Record:
             return planned
         if self.info.elapsed_s is not None:
             return min(planned, max(0.0, self.info.elapsed_s))
-        # Killed run: the last recorded event.
+        # The record of a killed run ends with its last event.
         return min(planned, max(0.0, self.arrivals.last / 1e9))
 
     @cached_property
@@ -120,7 +120,7 @@ class Record:
         return _assumed(self.info.target)
 
     def on_limit(self, limit: str) -> pd.DataFrame:
-        """Kept requests that drew on a limit; ``all`` is that of all requests."""
+        """Return the kept requests that drew on a limit; ``all`` is the limit of all requests together."""
         return self.sent_requests[self.sent_requests["limit"].isin(self.assumed_limits.together(limit))]
 
     def limits(self) -> list[str]:
@@ -171,7 +171,7 @@ class Record:
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
     def time(self, name: str, stages: Sequence[StageKey]) -> Distribution:
-        """The distribution of a time, named as in ``metrics.json``, in some stages together."""
+        """Return the distribution of a time, named as in ``metrics.json``, over several stages together."""
         return self.times[name].get(self.stage_indices(stages))
 
 
@@ -184,7 +184,7 @@ def _assumed(target: TargetInfo) -> AssumedLimits:
 
 
 def load_record(directory: Path, on_progress: Callable[[int], None] | None = None) -> Record:
-    """Take in a run directory's record; ``on_progress`` is called with the number of rows read so far.
+    """Read a run directory's record; ``on_progress`` is called with the number of rows read so far.
 
     Raises:
         RecordError: if it cannot be read as a record.

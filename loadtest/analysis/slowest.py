@@ -12,7 +12,7 @@ from loadtest.record.figures import RequestPhase, SlowOperation
 MOST: Final = 100
 """Maximum number of operations kept per entry."""
 REQUESTS: Final = 200
-"""Maximum number of requests kept per operation: the first."""
+"""Maximum number of requests kept per operation; later requests are dropped."""
 
 
 class Slowest:

@@ -35,19 +35,19 @@ OVERHEAD: Final = "overhead_ms"
 LEAST_BLOCKS: Final = 5
 """Minimum number of non-empty blocks for a standard error: with fewer, it may be off by more than a third."""
 LEAST_MS: Final = 0.01
-"""Shorter times count as this: a clock does not resolve them, and zero has no logarithm."""
+"""Shorter times count as this, because a clock does not resolve them and zero has no logarithm."""
 _BLOCK_S: Final = (1.0, 30.0)
 """Minimum and maximum duration of a block, which otherwise is a tenth of its stage."""
 _MOST_BLOCKS: Final = 40
 """Maximum number of blocks in a stage."""
 _BINS_OF_BLOCK: Final = 3
 _REPLICATES: Final = 400
-"""Their number gives a standard error a relative error of 1 ÷ √(2 · 400), about 4 %."""
+"""Number of replicates. It gives a standard error a relative error of 1 ÷ √(2 · 400), about 4 %."""
 _SEED: Final = 1992
 _EVEN_LEVELS: Final = 160
 """Number of levels of a time at evenly spaced ranks."""
 _TAIL_LEVELS: Final = 64
-"""Number of additional levels in its slowest fifth, closer towards the end."""
+"""Number of additional levels in a time's slowest fifth, denser towards the end."""
 
 
 class Grid(NamedTuple):
@@ -81,7 +81,7 @@ class Grid(NamedTuple):
         """Return the standard error of a figure from its value in each replicate.
 
         Each block is a part of the mean that it is compared with, which hides one block's share of the variance. The
-        result is corrected for it.
+        result corrects this.
         """
         return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
 
@@ -169,8 +169,8 @@ class StageBlocks:
     """One stage of a traffic entry by bin.
 
     Attributes:
-        times: by name as in ``metrics.json``: response time, executionTime, overhead.
-        offered: operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
+        times: response time, executionTime and overhead, named as in ``metrics.json``.
+        offered: operations by intended start, like ``sent``, ``ok``, ``errors`` and ``throttled``.
         decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
             retrieve.
         refused: of ``decided``, operations with a 429.
@@ -192,8 +192,8 @@ class StageBlocks:
     def excess_error(self, window_s: float) -> float | None:
         """Return the standard error of logit(refused) − logit(expected); the window's phase cancels.
 
-        None if a block is shorter than a window: a limiter rejects at the end of each window, which would look like
-        random variation between blocks.
+        Return None if a block is shorter than a window, because the rejections at the end of each window would then
+        look like random variation between blocks.
         """
         if self.grid.block_s < window_s:
             return None

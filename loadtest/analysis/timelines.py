@@ -1,4 +1,4 @@
-"""Times over time, for plots: single operations, percentiles by bin, and a heat map for many operations.
+"""Times over the course of a run, for plots: single operations, percentiles by bin, or a heat map.
 
 Every traffic entry has response times. Entries that execute workflows also have executionTimes.
 """
@@ -31,11 +31,11 @@ _OUTCOMES: Final = {
 
 
 class Timelines:
-    """Collector of each traffic entry's times over time, warm-up included.
+    """Collector of each traffic entry's times over the course of a run, warm-up included.
 
     Attributes:
-        executions: of the entries that execute workflows; a retrieval's job ran before it.
-        heats: of entries with many operations or in a long run, at most 241 × 96 counts each.
+        executions: for entries that execute workflows, unlike retrievals, whose jobs ran earlier.
+        heats: for entries with many operations or in a long run, with at most 241 × 96 counts each.
     """
 
     def __init__(self, record: Record) -> None:
@@ -105,13 +105,13 @@ class Responses:
 
     @cached_property
     def dots(self) -> dict[str, Floats]:
-        """By layer, intended starts in s since the epoch and response times in ms of some operations."""
+        """Intended starts (s since the epoch) and response times (ms) of a selection of operations, by layer."""
         return {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
 
 
 LONG_S: Final = 600.0
 MANY: Final = 50_000
-"""An entry has a heat map in a run longer than ``LONG_S``, or with more operations than ``MANY``."""
+"""An entry has a heat map if the run is longer than ``LONG_S``, or if it has more than ``MANY`` operations."""
 _TIMES: Final = 180
 _PER_DECADE: Final = 16
 _MOST_LEVELS: Final = 96
@@ -162,7 +162,7 @@ def _count(heat: Heat, rows: Rows) -> None:
 _EXECUTION_DOTS: Final = 4_000
 """Maximum number of evenly chosen dots of an entry."""
 _ANOMALOUS_DOTS: Final = 500
-"""Maximum number of impossible dots of an entry: the first."""
+"""Maximum number of dots of an entry's impossible executionTimes; later ones are dropped."""
 
 
 class Executions:
@@ -198,12 +198,12 @@ class Executions:
 
     @cached_property
     def dots(self) -> Floats:
-        """Of some operations, intended start in s since the epoch, executionTime and the client's wait in ms."""
+        """Intended start (s since the epoch), executionTime and the client's wait (ms) of a selection of operations."""
         return _joined(self._dots, 3)
 
     @cached_property
     def anomalous(self) -> Floats:
-        """ExecutionTimes and the client's waits of some impossible values."""
+        """Impossible executionTimes, and the client's waits for them."""
         return _joined(self._anomalous, 2)
 
 

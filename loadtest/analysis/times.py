@@ -7,7 +7,7 @@ some time from S to A, its result was ready at some time from P to T, and its ex
 * the queue wait, from acceptance to the start of execution, is at least P − A − E and at most T − S − E;
 * the poll lag, from the result to the poll that saw it, is at most T − P, and may be zero.
 
-Both hold whatever the target does in between, if its executionTime is true.
+Both bounds hold whatever the target does in between, if its executionTime is true.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, ErrorCode
 
 _NOT_FOUND: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 GRAIN_MS: Final = 1.0
-"""executionTime may be rounded up to a whole millisecond without being impossible."""
+"""Tolerance for an executionTime that is rounded up to a whole millisecond."""
 
 
 def _between(first: str, last: str) -> Callable[[Rows], Floats]:
@@ -47,7 +47,7 @@ _FROM_SUBMIT: Final = _between("accepted_start", "end")
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
     """Return the lower and upper bound of the queue wait of ended jobs, in ms.
 
-    Both are NaN if a moment is unknown, or if the executionTime is impossible (an anomaly). A wait is at least zero.
+    Both bounds are NaN if a moment is unknown or the executionTime is impossible (an anomaly). A wait is at least zero.
     """
     execution = rows.floats("execution_time_ms")
     lower = (rows.floats("pending_seen") - rows.floats("accepted_end")) / 1e6 - execution
@@ -72,8 +72,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    A result is not ready before the last request that saw the job pending, nor sooner after the submit than its
-    executionTime, if that is possible.
+    A result is not ready before the last request that saw the job pending. Nor is it ready before the submit +
+    executionTime, unless the executionTime is impossible.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
@@ -89,7 +89,7 @@ def overhead(rows: Rows) -> Floats:
     """Return the client's wait beyond executionTime, in ms.
 
     For ``sync_run`` it is the accepted run's service time − executionTime. For ``async_run`` it is end − start −
-    executionTime: submit, queue and poll lag. A retrieval has none (NaN), because its job ran before it.
+    executionTime: submit, queue and poll lag. A retrieval's overhead is NaN, because its job ran before the retrieval.
     """
     return _executing(rows, submit_time(rows), service_time(rows)) - rows.floats("execution_time_ms")
 
@@ -142,9 +142,9 @@ def _connected(reused: float) -> Callable[[Rows], Rows]:
 NOT_FOUND: Final = "not_found"
 """Response times of operations that are ok because of a 404, deliberate mistakes included."""
 WAITED: Final = "waited"
-"""Of ok operations, response time − service time of the answered request: lag, retries and polls."""
+"""Response time − service time of the answered request, for ok operations: lag, retries and polls."""
 LAST_PENDING: Final = "last_pending"
-"""Of jobs: the error due to the last polling interval is the difference to ``time_to_result_ms``."""
+"""Start of the last request that saw the job pending − intended start: there, the last polling interval begins."""
 _OF_OPERATIONS: Final = {
     "start_lag_ms": _Time(start_lag, _all),
     "dispatch_lag_ms": _Time(dispatch_lag, _all),
@@ -178,8 +178,8 @@ FORMULAS: Final = {name: time.formula for name, time in (_OF_OPERATIONS | _OF_JO
 class TimeDistributions:
     """Distributions of every time, by stage.
 
-    Latencies include ok and timed-out operations and requests without deliberate mistakes. A job's waits include jobs
-    that were seen to end. Lags include every operation sent, 429s too, because they measure the load generator.
+    Latencies include ok and timed-out operations and requests without deliberate mistakes. Waits include only jobs that
+    were seen to end. Lags include every operation sent, even with a 429, because they measure the load generator.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
@@ -191,7 +191,7 @@ class TimeDistributions:
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
             polled = chunk.vocabulary.stage_keys[stage_index].operation in POLLED_OPERATIONS
-            polled = polled and not chunk.vocabulary.imported  # a log's submits are all that is known of its jobs
+            polled = polled and not chunk.vocabulary.imported  # a log shows only the submits of jobs
             self._take(stage_index, rows, _OF_OPERATIONS | _OF_JOBS if polled else _OF_OPERATIONS)
         for stage_index, rows in chunk.requests.by_stage:
             self._take(stage_index, rows, _OF_REQUESTS)

@@ -29,7 +29,7 @@ from loadtest.words import counted, seconds
 
 
 def _describe(worker: WorkerInfo) -> str:
-    """Describe where a worker ran, and when it came and went, if that was during the run."""
+    """Describe where a worker ran, and when it joined and left if that was during the run."""
     parts = [f"worker {worker.worker} on {worker.host}"]
     if worker.joined_s > 0:
         parts.append(f"joined at {worker.joined_s:.1f} s")
@@ -55,13 +55,13 @@ def all_workers(info: RunInfo) -> str:
 
 
 class Generator(GeneratorInfo, kw_only=True, forbid_unknown_fields=True):
-    """One generator process: its report about itself, and its CPU usage in percent; None if unknown.
+    """One generator process: its report about itself, and its CPU usage in percent (None if unknown).
 
     Attributes:
-        cpu_mean: of the process; 100 is one core.
-        cpu_peak: the same in its busiest second.
-        machine_mean: of its machine; 100 is all cores.
-        machine_peak: the same in its busiest second.
+        cpu_mean: mean of the process; 100 is one core.
+        cpu_peak: the process in its busiest second.
+        machine_mean: mean of the process's machine; 100 is all cores.
+        machine_peak: the machine in its busiest second.
     """
 
     cpu_mean: float | None
@@ -101,8 +101,8 @@ class ValidityCheck(Result, frozen=True):
     """One check: value and limit with units, and a sentence.
 
     Attributes:
-        ok: whether it passed, or was impossible.
-        judged: whether it was possible.
+        ok: whether the check passed, or could not be made.
+        judged: whether the check could be made.
     """
 
     name: str
@@ -137,7 +137,7 @@ def _not_judged(name: str, limit: str, why: str) -> ValidityCheck:
 
 
 def _judged(name: str, value: str, limit: str, good: str, bad: str = "") -> ValidityCheck:
-    """Return a check that fails if ``bad`` says why."""
+    """Return a check, which fails if ``bad`` gives a reason."""
     return ValidityCheck(name, value, limit, not bad, bad or good)
 
 
@@ -153,8 +153,8 @@ def _complete(record: Record) -> ValidityCheck:
     bad = ""
     if not info.complete:
         planned = max((stage.end_s for plan in info.traffic.values() for stage in plan.stages), default=0.0)
-        killed = "the run was killed before it could close it" if info.end == "running" else "it could not be closed"
-        cut = f"it ends after {seconds(record.covered_s)} of {seconds(planned)}"
+        killed = "the run was killed" if info.end == "running" else "it could not be closed"
+        cut = f"the record ends after {seconds(record.covered_s)} of {seconds(planned)}"
         bad = f"the record is incomplete: {killed}, and {cut}"
     elif rows != info.samples:
         bad = f"the record is incomplete: {written} samples were written, but only {rows:,} are readable"
@@ -192,12 +192,12 @@ def _dispatch_lag(record: Record) -> ValidityCheck:
     lags = record.time("dispatch_lag_ms", record.stages())
     if not lags.n:
         return _not_judged("dispatch lag p99", LAG_LIMIT, "nothing was sent")
-    # The nearest rank for any n: a check of our own work must not pass for lack of evidence.
+    # The nearest rank exists for any n: this check of the load generator must not pass for lack of samples.
     p99 = lags.nearest(0.99)
     bad = ""
     if p99 > DISPATCH_LAG_MS:
         bad = (
-            f"the generator was the bottleneck: it sent late by {p99:.0f} ms at the 99th percentile; "
+            f"the generator was the bottleneck: it sent {p99:.0f} ms late at the 99th percentile; "
             "use a calmer machine or more processes, or offer less"
         )
     return _judged("dispatch lag p99", f"{p99:.2f} ms", LAG_LIMIT, "requests left on time", bad)
@@ -225,7 +225,7 @@ def _workers(info: RunInfo) -> list[ValidityCheck]:
         + (f"died or was cut off at {worker.left_s or 0:.1f} s" if worker.end == "lost" else "was cut off temporarily")
         for worker in _lost_workers(info)
     ]
-    bad = f"{', '.join(lost)}: its operations in flight are unknown; see its log, and run again" if lost else ""
+    bad = f"{', '.join(lost)}: its operations in flight have no outcome; see its log, and run again" if lost else ""
     value = f"{len(lost)} of {len(info.worker_processes)} lost"
     return [_judged("workers", value, "0", "every worker stayed, or left as planned", bad)]
 

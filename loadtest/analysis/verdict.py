@@ -30,7 +30,7 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""Operations sent in a threshold's scope below which it is inconclusive."""
+"""Number of operations sent in a threshold's scope below which the threshold is inconclusive."""
 
 
 class Judged(Result, frozen=True, kw_only=True):
@@ -41,9 +41,9 @@ class Judged(Result, frozen=True, kw_only=True):
         bounds: bounds of a value that is not known exactly; the upper bound is null if unknown.
         interval: 95 % interval of a percentile from blocks of time; null if there is none.
         margin: distance to the nearest edge of the allowed range: above zero inside, below zero outside.
-        marginal: whether a part of the interval would be judged otherwise than the value.
+        marginal: whether a part of the interval would be judged differently from the value.
         confident: whether the interval was judged, so that a marginal result is inconclusive.
-        why: reason if it is inconclusive, or of a failed default threshold; empty otherwise.
+        why: reason for an inconclusive result or a failed default threshold; empty otherwise.
         implicit: whether it is a default threshold, which the scenario does not write.
         base: value of the other side of a relative threshold; ``interval`` and ``margin`` are then those of value −
             factor × base.
@@ -88,7 +88,7 @@ def thresholds_of(info: RunInfo) -> list[Threshold]:
 
 
 def unexpected_errors(info: RunInfo) -> float | None:
-    """Return the share of unexpected errors that a stage may have; None if it is not judged.
+    """Return the share of unexpected errors that a stage may have; None if such errors are not judged.
 
     Raises:
         RecordError: if it is not a share.
@@ -148,16 +148,16 @@ def judge_one(threshold: Threshold, metrics: RunFigures, intervals: Sequence[Met
 
 
 def too_few(figures: CountedFigures) -> str:
-    """Return why so few operations cannot be judged; empty if they suffice."""
+    """Return why there are too few operations to judge; empty if they suffice."""
     sent = figures.operations.sent
-    few = f"only {counted(sent, 'operation')} sent, and it takes {FEWEST_OPERATIONS}"
+    few = f"only {counted(sent, 'operation')} sent; a threshold needs {FEWEST_OPERATIONS}"
     return few if sent < FEWEST_OPERATIONS else ""
 
 
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks, or the reason for none; neither if time-outs bound it."""
+    """Return a percentile's 95 % interval from blocks, or why there is none; neither if time-outs bound the value."""
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()
@@ -174,7 +174,7 @@ def _interval(
 
 
 def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) -> bool:
-    """Whether a part of a percentile's 95 % interval would be judged otherwise than its value."""
+    """Whether a part of a percentile's 95 % interval would be judged differently from its value."""
     if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
         return False
     # If only time-outs bound the interval from above, it has no upper end.
@@ -269,7 +269,7 @@ def _why(threshold: Threshold, measured: Measured, expected: float | None, *, ma
 
 
 VerdictWord = Literal["invalid", "aborted", "regressed", "fail", "inconclusive", "pass", "not judged", "imported"]
-"""In order of precedence."""
+"""Verdicts in order of precedence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +377,7 @@ def amount(one: Judged) -> str:
 
 
 def _notes(info: RunInfo, judged: list[Judged]) -> list[str]:
-    """Return the notes that the scenario gives for the thresholds that failed, a line each."""
+    """Return the scenario's notes on the thresholds that failed, one per line."""
     failed = {(one.require, one.traffic, one.operation, one.stage) for one in judged if one.judgement == "fail"}
     pairs = zip(written(info, WrittenThreshold), thresholds_of(info), strict=True)
     found = [each.note for each, read in pairs if (read.text, each.traffic, each.operation, each.stage) in failed]

@@ -1,7 +1,7 @@
-"""Rate limiters as pure classes: the caller passes the time, no clock is read.
+"""Rate limiters as pure classes: the caller passes the time, and no limiter reads a clock.
 
 The reference API passes the present time; the plan and the analysis replay planned or recorded times through fresh
-limiters. ``docs/rate-limits.md`` describes what each accepts.
+limiters. ``docs/rate-limits.md`` describes which requests each limiter accepts.
 """
 
 from loadtest.limits.algorithms import (

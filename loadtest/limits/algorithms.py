@@ -65,7 +65,7 @@ class LimiterSpec:
 
     @property
     def on_clock(self) -> bool:
-        """Whether decisions depend on the reading of the server's clock, beyond the time between requests."""
+        """Whether decisions depend on the server's clock itself, not only on the time between requests."""
         algorithm = ALGORITHMS[self.algorithm]
         return algorithm.aligned or (self.round_down and algorithm.has_burst)
 
@@ -97,7 +97,7 @@ class Algorithm:
         default_burst: requests accepted at once where a spec gives no burst; None for algorithms without a burst.
         can_count_rejected: whether counting rejected requests changes its decisions.
         can_round_down: whether implementations of it round down.
-        windowed: whether it counts requests in windows, rather than accept them at a steady rate or limit concurrency.
+        windowed: whether it counts requests in windows. Other algorithms accept a steady rate or limit concurrency.
         aligned: whether its windows start at multiples of their length, or a phase later, on the server's wall clock.
         decides_as: the algorithm with the same decisions for the same burst; None if there is none.
         holds: whether it delays an accepted request until its turn.

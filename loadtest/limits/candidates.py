@@ -19,7 +19,7 @@ _STEPS: Final = 31
 _PHASED: Final = 10_000
 """Maximum number of requests used to fit the phase of wall-aligned windows, which is constant: bounds the run time."""
 _NEAR_RATED: Final = 2000
-"""Requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
+"""Number of requests used to fit a rate near the documented one; nginx's rate is off by one request in a hundred."""
 _NEAR: Final = 0.02
 """Relative width of the rates that are tried around the documented one: nginx's is off by one request in a hundred."""
 TOGETHER_S: Final = 0.02
@@ -27,7 +27,7 @@ TOGETHER_S: Final = 0.02
 _BURSTS_MOST: Final = 6
 """Maximum number of burst sizes tried where it is unclear which requests were accepted: bounds the run time."""
 _RENEWALS: Final = 200
-"""Maximum number of first acceptances after a rejection that fix a phase: bounds the run time."""
+"""Maximum number of first acceptances after a rejection that are used to fit a phase: bounds the run time."""
 
 
 def candidates(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> list[Fit]:
@@ -71,7 +71,7 @@ def _counted(
     shift: float | None = None,
     fitted: tuple[Fitted, ...] = ("shift",),
 ) -> Iterator[Fit]:
-    """Fit the documented threshold, and the best: the count of windows, or the burst."""
+    """Fit the documented and the best threshold, which is the count of a window or the burst."""
     limit, known = requests.limit, at_once(spec, requests.limit)
     more = () if shift is None else fitted
     yield judge(requests, loads, known, spec, limit, shift_s=shift, fitted=more)
@@ -145,7 +145,7 @@ def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[floa
 
 
 def _with_burst(requests: RequestLog, assumed: LimiterSpec) -> Iterator[Fit]:
-    """Fit buckets. Some decide alike, and some hold the requests they accept."""
+    """Fit buckets. Some bucket algorithms decide alike, and some hold the requests that they accept."""
     limit = requests.limit
     for each, fitted in _rates(requests):
         loads = bucket_loads(requests, each.rate)
@@ -162,7 +162,7 @@ def _each_burst(
     fitted: tuple[Fitted, ...],
     loads: Loads | None,
 ) -> Iterator[Fit]:
-    """Fit all algorithms with a burst; without ``loads`` those that count rejections, whose loads depend on it."""
+    """Fit all algorithms with a burst; without ``loads``, only those that count rejections."""
     counting = loads is None
     buckets = [each for each in ALGORITHMS.values() if each.has_burst and counting in each.variants]
     unheld = None if loads is None else unheld_by_queue(requests, loads, limit)

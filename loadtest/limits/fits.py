@@ -22,7 +22,7 @@ _HELD_ENOUGH: Final = 10
 
 
 _ERROR: Final = 0.01
-"""Assumed share of decisions that deviate by chance: the penalty of a contradiction."""
+"""Assumed share of decisions that deviate by chance, which sets the penalty of a contradiction."""
 BAR: Final = 0.95
 """Share of the decided 429s, and of the decided accepted requests, that a limiter has to predict: ARCHITECTURE.md,
 "inferred limiter"."""
@@ -151,7 +151,7 @@ def _likelihood(right: int, wrong: int, unsure: int) -> float:
 
 
 def threshold_bounds(requests: RequestLog, loads: Loads) -> tuple[Floats, Floats]:
-    """The threshold that each accepted request needs, and that from which on each rejected request is contradicted."""
+    """The threshold that each accepted request needs, and that from which on each rejected request contradicts it."""
     known = requests.judged & requests.answered
     needs = np.ceil(loads[0][known & requests.accepted] + 1 - SLACK)
     return needs, np.ceil(loads[1][known & requests.rejected] + 1 - SLACK)

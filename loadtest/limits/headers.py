@@ -24,8 +24,8 @@ class StatedLimit:
         header: the header's name.
         name: the policy's name; empty if it has none.
         count: None if it is unreadable.
-        window_s: in seconds; None if it is not stated.
-        unit: what is counted; empty for requests.
+        window_s: window in seconds; None if it is not stated.
+        unit: the unit that is counted; empty for requests.
         partitioned: whether a partition key (pk) is stated.
     """
 

@@ -2,8 +2,8 @@
 
 A limiter is excluded if significantly fewer decisions contradict a limiter that fits better. Among the decisions that
 contradict exactly one of the two, the exact sign test must give a probability below 1 in 1000. Requests of one run are
-not independent, so this is a measure and not a proof. This traffic does not distinguish the remaining limiters. If even
-the best leaves too much unexplained, none fits.
+not independent, so the test is a measure and not a proof. The traffic does not distinguish the remaining limiters. If
+even the best limiter leaves too many decisions unexplained, none fits.
 """
 
 import math
@@ -39,12 +39,12 @@ class Inference:
         assumed: the assumed limiter's fit; None if it is not among the candidates.
         next: the best excluded limiter.
         against: decisions that contradict only ``next``, and only the best limiter.
-        log10_p: result of the sign test between these two.
+        log10_p: log10 of the p-value of the sign test between ``next`` and the best limiter.
         held: correlation between accepted requests' durations and their position in a queue.
         n: decisions compared.
         rejected: number of 429s among them.
         every: all candidates, best first.
-        blocked_s: seconds from a limiter's first 429 to its last request, if none passed in between: at most; None if
+        blocked_s: maximum seconds from a limiter's first 429 to its last request, if none passed in between; None if
             any passed.
     """
 

@@ -12,7 +12,7 @@ from loadtest.limits.loads import LOADS, Loads, RequestLog
 from loadtest.units import Limit
 
 _LOOKED: Final = 10_000
-"""Maximum number of requests looked at: bounds the run time."""
+"""Maximum number of requests that are used: bounds the run time."""
 _RATES: Final = np.unique(np.concatenate((np.linspace(-0.02, 0.02, 17), np.linspace(-0.3, 0.3, 25))))
 """Relative differences from the best rate."""
 _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
@@ -20,13 +20,13 @@ _SHIFTS_S: Final = (-0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1)
 _PHASES: Final = 7
 """Number of phases tried within the interval in which windows may begin."""
 _FURTHER: Final = 6
-"""Thresholds beyond twice the best that are tried: for small ones."""
+"""Number of thresholds that are tried beyond twice the best threshold, which matters if this is small."""
 
 
 def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) -> Fit:
-    """Return a fit with the intervals of its fitted count, burst and rate; without those that hold what is documented.
+    """Return a fit with the intervals of its fitted count, burst and rate that exclude the documented value.
 
-    A value is held if, with the best values of the other parameters, it explains not significantly fewer decisions.
+    A value is in the interval unless it explains significantly fewer decisions with the best other parameters.
 
     Args:
         requests: the requests of one limit.
@@ -46,7 +46,7 @@ def with_intervals(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 
 
 def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) -> tuple[float, float]:
-    """Return the smallest and largest count per window that the decisions do not exclude, fitted or not.
+    """Return the smallest and largest count per window that the decisions do not exclude, whether it was fitted or not.
 
     Arguments are as for ``with_intervals``.
     """
@@ -59,7 +59,7 @@ def count_interval(requests: RequestLog, fit: Fit, offset: float, reach: float) 
 def _held(
     requests: RequestLog, fit: Fit, offset: float, reach: float
 ) -> tuple[tuple[int, int], tuple[float, float] | None]:
-    """Return the ranges of thresholds and of rates that the decisions do not exclude; rates if several were tried."""
+    """Return the ranges of thresholds and (if several were tried) of rates that the decisions do not exclude."""
     some, tried = requests.part(0, _LOOKED), []
     for spec, limit, shift in _neighbours(fit, offset, reach):
         loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, limit, shift)
@@ -88,7 +88,7 @@ def _neighbours(fit: Fit, offset: float, reach: float) -> Iterator[tuple[Limiter
 
 
 def _widened(held: list[float], tried: list[float]) -> tuple[float, float] | None:
-    """The rates next to those that are held, since the truth may lie between; None if only one was tried."""
+    """The rates next to those in ``held``, since the true rate may lie between; None if only one was tried."""
     rates = sorted({*tried})
     if len(rates) == 1:
         return None

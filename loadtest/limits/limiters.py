@@ -1,9 +1,9 @@
 """Rate limiters as state machines.
 
 Windows are fixed, slide exactly, or slide by an estimate. Stocks of permits are refilled by time or, for a concurrency
-limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter, as a
-bucket of tokens or as a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both store the
-usage *at the last request* instead of absolute times, which would lose precision to the large unix time.
+limit, by the end of a request. Refilling by time accepts B requests at once and ρ = N/W per second thereafter. It is a
+bucket of tokens, or a time that runs ahead (GCRA, and a queue that holds requests until their turn). Both store the
+usage *at the last request*. Absolute times would lose precision, because unix times are large.
 """
 
 import math
@@ -48,7 +48,7 @@ decided: Final[Callable[[tuple[bool, int, float, float, float]], Decision]] = pa
 class Limiter:
     """Base class: decides on requests, one call each, in order of time.
 
-    If the clock is set back, a limiter treats it as standing still: counted requests stay counted, and for no longer
+    If the clock is set back, a limiter treats the clock as stopped. Counted requests stay counted, but for no longer
     than usual from then on.
     """
 
@@ -66,7 +66,7 @@ def slack(rate: float, most: int) -> float:
     """Return the tolerance, in requests, for the rounding of a count that changes with time.
 
     Args:
-        rate: change of the count per second; over ``GRAIN`` it amounts to an error.
+        rate: change of the count per second; a time error of ``GRAIN`` changes the count by ``GRAIN · rate``.
         most: maximum of the count; sums of floats have a relative error.
 
     Returns:
@@ -309,9 +309,9 @@ class SteppedBucket(TokenBucket):
 class Gcra(Limiter):
     """The generic cell rate algorithm (ITU-T I.371): the time of the next request may run B − 1 requests ahead.
 
-    Each accepted request advances a theoretical arrival time by T₁ = W/N; a request more than (B − 1)T₁ before it is
-    rejected. The decisions are those of a token bucket of B tokens. With B = 1, a share of 1/⌈r⌉ of an even load at r
-    times the limit is accepted.
+    Each accepted request advances a theoretical arrival time by T₁ = W/N; a request more than (B − 1)T₁ before this
+    time is rejected. The decisions are those of a token bucket of B tokens. With B = 1, a share of 1/⌈r⌉ of an even
+    load at r times the limit is accepted.
 
     Args:
         limit: count N and window W.

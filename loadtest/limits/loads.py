@@ -1,9 +1,9 @@
 """The load of a limiter at each request, by algorithm, given the requests accepted so far.
 
-In a free replay one wrong decision spoils all later decisions. Here a limiter's state follows from the *recorded*
-acceptances, and only the next decision is predicted. Decisions are therefore independent evidence: a request was
-wrongly rejected if it was rejected although there was room, and wrongly admitted if it was accepted although there was
-none.
+If a replay followed its own decisions, one wrong decision would spoil all later ones. Here, a limiter's state follows
+from the *recorded* acceptances, and only the next decision is predicted. Decisions are therefore independent evidence:
+a request was wrongly rejected if it was rejected although there was room, and wrongly admitted if it was accepted
+although there was none.
 
 The arrival of a request at the server is known within a tolerance, and the decision on an unanswered request is
 unknown. Each algorithm therefore gives bounds on the load; a decision that depends on the value between them is
@@ -38,10 +38,10 @@ class RequestLog:
 
     Attributes:
         times: send time of each request, ascending.
-        ends: when each was answered, or given up.
-        rejected: whether it was answered with 429.
-        answered: whether it was answered at all.
-        judged: whether it belongs to the record rather than to the preflight.
+        ends: time when each request was answered, or given up.
+        rejected: whether the request was answered with 429.
+        answered: whether the request was answered at all.
+        judged: whether the request belongs to the record rather than to the preflight.
         tolerance_s: maximum delay between sending and arrival at the server.
         place: index of each request in ``SentRequests.frame()``; -1 for the preflight's.
         begins: index of each limiter's first request.
@@ -255,7 +255,7 @@ def _readings(requests: RequestLog, whole_at: float | None) -> tuple[Floats, Flo
 
 
 def _bucket_of_all(requests: RequestLog, rate: float, burst: int, whole_at: float | None) -> Loads:
-    """``bucket_loads`` where rejected requests take tokens too, down to minus the burst."""
+    """Return ``bucket_loads`` if rejected requests take tokens too, down to minus the burst."""
     used, last, most, found = 0.0, -np.inf, 2.0 * burst, []
     early, late = _readings(requests, whole_at)
     times = requests.times if whole_at is None else np.floor(requests.times + whole_at)

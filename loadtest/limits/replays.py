@@ -94,7 +94,7 @@ class LimiterReplay:
 
 
 class AlignedReplay(LimiterReplay):
-    """At most N in each window of the server's clock."""
+    """Accepts at most N in each window of the server's clock."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         number = np.floor((now + self.shifts) / self.windows)
@@ -135,7 +135,7 @@ class CounterFromFirstReplay(CounterReplay):
 
 
 class FromFirstReplay(LimiterReplay):
-    """At most N in a window that the first request starts."""
+    """Accepts at most N in a window that the first request starts."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         new = now >= self._mark
@@ -145,10 +145,10 @@ class FromFirstReplay(LimiterReplay):
 
 
 class LogReplay(LimiterReplay):
-    """At most N in any W seconds."""
+    """Accepts at most N in any W seconds."""
 
     _old: tuple[Floats, Floats] | None = None
-    """As ``_times`` and ``_sizes``, before the limiters were taken."""
+    """``_times`` and ``_sizes`` before the limiters were copied by ``taken``."""
 
     def _start(self) -> None:
         self._times = self._sizes = np.empty((0, *self.counts.shape))
@@ -172,7 +172,7 @@ class LogReplay(LimiterReplay):
 
 
 class BucketReplay(LimiterReplay):
-    """B at once, and one more per refill time."""
+    """Accepts B at once, and one more per refill time."""
 
     def volley(self, now: Floats, count: Floats | int) -> Floats:
         now = np.floor(now + self.shifts) if self._round_down else now
@@ -184,7 +184,7 @@ class BucketReplay(LimiterReplay):
         return passing
 
     def idle(self) -> float:
-        """Seconds to fill an empty bucket, or one at −B where rejected requests count."""
+        """Seconds to fill an empty bucket, or one at −B if rejected requests count."""
         return float((self.counts * self.windows).max()) * (1 + self._count_rejected) + self._round_down
 
 

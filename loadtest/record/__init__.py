@@ -1,4 +1,4 @@
-"""The output of a run: samples, ``run.json`` and run directory. The interface between load and analysis."""
+"""The output of a run, which load writes and analysis reads: samples, ``run.json`` and run directory."""
 
 __all__ = [
     "blocks",

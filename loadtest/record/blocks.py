@@ -1,4 +1,4 @@
-"""The directory of a paired comparison: its blocks in the order of their runs. ``blocks.json``, versioned.
+"""``blocks.json``, versioned: the blocks of a paired comparison, in the order of their runs.
 
 A block is one run of the whole scenario against one side, in an ordinary run directory. The base side is the present
 version, the head side the new one.
@@ -24,12 +24,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     """One block."""
 
     directory: str
-    """Below the comparison's directory: ``blocks/03-head``."""
+    """Path below the comparison's directory, such as ``blocks/03-head``."""
     side: Side
     pair: int
-    """Number from 0 in each series."""
+    """Number of the pair in its series, from 0."""
     series: int = 1
-    """Number from 1: a series ends with a look at the evidence. In older files, 2 is a rerun."""
+    """Number of the series, from 1. The evidence is judged after each series. In older files, 2 is a rerun."""
 
 
 class BlockPlan(msgspec.Struct, kw_only=True):
@@ -64,10 +64,10 @@ def load(directory: Path) -> BlockPlan:
 
 
 def begun(info: RunInfo) -> bool:
-    """Whether a block has sent anything, or may have."""
+    """Whether a block may have sent a request."""
     return info.epoch_unix_ns is not None or info.samples is not None or info.end != "running"
 
 
 def ended_unix_s(info: RunInfo) -> float | None:
-    """Return the unix time when a block's record was closed; None if it was not."""
+    """Return the unix time when a block's record was closed; None if it was not closed."""
     return None if info.ended is None else datetime.fromisoformat(info.ended).timestamp()

@@ -21,7 +21,7 @@ NOT_HASHED: Final = {
 }
 """Keys of a scenario that its hash leaves out: they change neither load nor target."""
 UNEXPECTED_ERRORS: Final = 0.01
-"""Share of a stage's operations that may fail unexpectedly, unless the scenario sets another."""
+"""Share of a stage's operations that may fail unexpectedly, unless the scenario sets another share."""
 
 
 class _Retry(msgspec.Struct, frozen=True):
@@ -69,7 +69,7 @@ class WrittenEntry(msgspec.Struct, frozen=True):
 
     @property
     def sends(self) -> tuple[object, ...]:
-        """Equal for two entries whose arrival k sends the same request."""
+        """A value that is equal for two entries if arrival k of both sends the same request."""
         return self.workflow, self.parameters, self.inputs, self.inputs_order
 
     def expected_in(self, stage: str) -> frozenset[int]:
@@ -107,7 +107,7 @@ _NOTHING: Final = WrittenEntry()
 
 
 def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
-    """Return a traffic entry of the effective scenario; an empty entry if ``run.json`` has none that is readable."""
+    """Return a traffic entry of the effective scenario; an empty entry if ``run.json`` has no readable one."""
     try:
         return msgspec.convert(info.scenario.effective.get("traffic", {}).get(traffic, {}), WrittenEntry)
     except (msgspec.ValidationError, AttributeError):
@@ -115,7 +115,7 @@ def written_entry(info: RunInfo, traffic: str) -> WrittenEntry:
 
 
 def polling(info: RunInfo, traffic: str) -> str:
-    """Describe an entry's polling: ``polled every 1 s``, ``polled every 500 ms to 10 s``; empty without jobs."""
+    """Describe an entry's polling, such as ``polled every 500 ms to 10 s``; empty without jobs."""
     if info.imported or info.traffic[traffic].operation not in POLLED_OPERATIONS:
         return ""
     written = written_entry(info, traffic).polling

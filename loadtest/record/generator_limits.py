@@ -14,24 +14,24 @@ DISPATCH_LAG_MS: Final = 50.0
 CPU_PERCENT: Final = 90.0
 CPU_SECONDS: Final = 5
 PAUSE_MS: Final = 1000.0
-"""Maximum single pause of a generator process: longer pauses would be blamed on the service."""
+"""Maximum single pause of a generator process; a longer pause could be attributed to the service."""
 PAUSES_SHARE: Final = 0.01
-"""Maximum share of a process's observed time in pauses: a larger share affects the p99."""
+"""Maximum share of a process's observed time in pauses; a larger share affects the p99."""
 PAUSES_LEAST_MS: Final = 500.0
-"""Pauses allowed in any run, however short: the check of dispatch lag covers these."""
+"""Sum of pauses that is allowed even in the shortest run; the check of dispatch lag covers such pauses."""
 WAITED_SHARE: Final = 0.01
-"""Maximum share of arrivals without a free user: a larger share affects the p99, and the load is not an open model."""
+"""Maximum share of arrivals without a free user; a larger share affects the p99, and breaks the open model."""
 
 SOON_S: Final = 3
-"""Seconds of overload until a warning: more than a stall of one second can affect."""
+"""Seconds of overload until a warning, so that a stall of one second does not cause one."""
 LATE_SHARE: Final = 0.01
-"""Minimum share of late arrivals in a second of overload."""
+"""Share of late arrivals from which on a second counts as overload."""
 LEAST_LATE: Final = 5
-"""Minimum number of late arrivals in a second of overload; fewer are ordinary on a busy machine."""
+"""Number of late arrivals from which on a second counts as overload; fewer are ordinary on a busy machine."""
 _FULL: Final = 95.0
-"""Percent of a machine's cores in use, above which another process would not find one."""
+"""Percent of a machine's CPU above which another process would not find a free core."""
 _ROOM: Final = 70.0
-"""Percent of a core that an estimated process should use."""
+"""Percent of a core that each of the recommended processes should use."""
 
 LAG_LIMIT: Final = f"≤ {DISPATCH_LAG_MS:g} ms"
 CPU_LIMIT: Final = f"no {CPU_SECONDS} s above {CPU_PERCENT:g} %"
@@ -52,7 +52,7 @@ def longest_busy(cpu: Iterable[CpuSample]) -> int:
 def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
     """Return a count that grows while arrivals wait for a user of a full pool, by traffic entry.
 
-    It is the number of such arrivals, plus two for each second in which one waited.
+    The count is the number of arrivals that waited, plus two for each second in which an arrival waited.
     """
     held = Counter[str]()
     for process in processes:
@@ -105,6 +105,6 @@ def pauses_limit(watched_s: float) -> str:
 
 
 def excess_pauses(one: GeneratorInfo, get: Callable[[GeneratorInfo], PauseInfo]) -> float:
-    """Return a process's pauses relative to their limits; the longest or the sum decides, and up to 1 is acceptable."""
+    """Return the larger of longest pause ÷ limit and sum of pauses ÷ limit of a process; up to 1 is acceptable."""
     pauses = get(one)
     return max(pauses.longest_ms / PAUSE_MS, pauses.total_ms / allowed_pauses_ms(one.watched_s))

@@ -17,17 +17,17 @@ class SourceInfo(msgspec.Struct, kw_only=True):
     """``combined``, ``json``, ``haproxy``, ``fields`` or ``har``; several are joined by ``, ``."""
     lines: _Count
     unknown_lines: _Count
-    """Lines that are not of the format."""
+    """Number of lines in another format."""
     other_lines: _Count = 0
-    """Lines with other paths than the API's."""
+    """Number of lines whose path is not the API's."""
     grain_s: Annotated[float, Meta(ge=0, le=1e9)]
-    """Grain of the time stamps."""
+    """Resolution of the time stamps."""
     stamp: StampPlace
     """Whether lines are stamped at a request's start or end."""
     service_times: bool
     """Whether lines have durations. Without them, each ``start`` is the stamp."""
     key: KeySource
-    """The origin of the keys' indices."""
+    """The source of the keys' indices."""
     zone: bool = True
     """Whether stamps have a time zone; otherwise they count as UTC."""
 

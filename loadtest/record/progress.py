@@ -18,13 +18,13 @@ class BlockBegins(msgspec.Struct, tag="block", kw_only=True, frozen=True):
     """The next block of a comparison starts after its target's pause."""
 
     number: int
-    """Number from 1."""
+    """Number of the block, from 1."""
     blocks: int
     """Number of blocks in this series."""
     side: str
     series: int
     silence_s: float
-    """Seconds until it starts."""
+    """Seconds until the block starts."""
 
 
 class EntryProgress(msgspec.Struct, kw_only=True, frozen=True):
@@ -50,11 +50,11 @@ class Progress(msgspec.Struct, tag="progress", kw_only=True, frozen=True):
 
     phase: Phase
     elapsed_s: float
-    """Since the epoch."""
+    """Seconds since the epoch."""
     total_s: float
     entries: dict[str, EntryProgress]
     bottleneck: str = ""
-    """Why the load generator cannot keep up, and what to do; empty while it can."""
+    """Why the load generator cannot keep up, with a remedy; empty while it keeps up."""
 
 
 class Failure(msgspec.Struct, tag="failure", frozen=True):
@@ -74,6 +74,6 @@ def decode_progress(line: bytes) -> ProgressLine:
     """Decode one line.
 
     Raises:
-        msgspec.MsgspecError: if it is invalid.
+        msgspec.MsgspecError: if the line is invalid.
     """
     return _decoder.decode(line)

@@ -25,7 +25,7 @@ PENDING_NAME: Final = "pending_jobs.txt"
 
 
 _held: list[int] = []
-"""The descriptor of this process's newest run directory, whose lock tells readers that the run goes on."""
+"""Descriptor of this process's newest run directory. Its lock tells readers that the run has not ended."""
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def new_run_directory(parent: Path, scenario_name: str) -> Path:
 
 
 def point_latest(directory: Path) -> None:
-    """Atomically point the symlink ``latest`` beside the run directory to it; keep a plain file of that name."""
+    """Atomically point the symlink ``latest`` beside a run directory to the directory; keep a plain file ``latest``."""
     link = directory.parent / LATEST
     if link.is_symlink() or not link.exists():
         temporary = directory.parent / f".{LATEST}-{secrets.token_hex(3)}"
@@ -84,10 +84,10 @@ def point_latest(directory: Path) -> None:
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
     """Find a run's directory by path, by id below ``reports``, or by ``latest``.
 
-    While the latest run goes on, ``latest`` is the last run before it that has ended, which is noted on stderr.
+    Until the latest run has ended, ``latest`` is the last run that has, and a note on stderr says so.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is no such run.
     """
     for candidate in (Path(run), reports / run):
         # A name that is too long, or in an unreadable folder, raises.
@@ -158,12 +158,12 @@ def refuse_imported(directory: Path) -> None:
     """Raise an error if a run was imported from a log.
 
     Raises:
-        InputError: if it was, because such a run has neither thresholds nor a verdict.
+        InputError: if the run was imported, because it then has neither thresholds nor a verdict.
         RecordError: if ``run.json`` cannot be read.
     """
     if load(directory).imported:
         raise InputError(
-            f"{directory.name} is imported from a log, so it is no baseline and belongs to no history",
+            f"{directory.name} is imported from a log, so it cannot be a baseline or join a history",
             "Give a run that `loadtest run` made.",
         )
 
@@ -174,7 +174,7 @@ def save(info: RunInfo, directory: Path) -> None:
 
 
 def overwrite(info: RunInfo, directory: Path) -> None:
-    """Write ``run.json`` in its place, not indented: shorter than before, so that it fits on a full disk."""
+    """Overwrite ``run.json`` in place and without indentation: it becomes shorter, so that it fits on a full disk."""
     with (directory / FILE_NAME).open("r+b") as file:
         file.write(msgspec.json.encode(info))
         file.truncate()
@@ -194,7 +194,7 @@ def load(directory: Path) -> RunInfo:
 
 
 def _contradictions(info: RunInfo) -> Iterator[str]:
-    """Errors in a ``run.json`` that its types do not exclude."""
+    """Yield errors in a ``run.json`` that its types allow."""
     for name in info.target.limits:
         if name not in LIMIT_NAMES:
             yield f"{name!r} is not a limit - at `$.target.limits`"
@@ -205,7 +205,7 @@ def _contradictions(info: RunInfo) -> Iterator[str]:
 
 
 def pending_note(directory: Path) -> str:
-    """Return a sentence about the jobs that a run left pending and their possible cost; empty if there are none."""
+    """Return a sentence about the jobs that a run left pending and their possible cost; empty without such jobs."""
     info = load(directory)
     if not info.pending_jobs:
         return ""

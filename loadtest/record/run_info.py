@@ -40,7 +40,7 @@ class CpuSample(msgspec.Struct, kw_only=True):
 
 
 class PauseInfo(msgspec.Struct, kw_only=True):
-    """Times when a generator process did not do its work although it was due."""
+    """Times when a generator process did not do the work that was due."""
 
     count: int = 0
     longest_ms: float = 0.0
@@ -65,14 +65,14 @@ class PoolInfo(msgspec.Struct, kw_only=True):
 
 
 class CpuLoopInfo(msgspec.Struct, kw_only=True):
-    """Duration of a fixed loop, timed once a second: it depends on the machine's speed, not on the service."""
+    """Duration of a fixed loop, timed once a second, which depends on the machine's speed but not on the service."""
 
     n: int = 0
     before_ms: float | None = None
-    """Median of some timings just before the epoch, without load."""
+    """Median of a few timings just before the epoch, without load."""
     p50_ms: float | None = None
     se: float | None = None
-    """Standard error of the logarithm of that median, from parts of the run; null if there are too few."""
+    """Standard error of the logarithm of ``p50_ms``, from parts of the run; null if there are too few parts."""
 
 
 class GeneratorInfo(msgspec.Struct, kw_only=True):
@@ -81,7 +81,7 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     worker: int = 0
     watched_s: float = 0.0
     stalls: PauseInfo = msgspec.field(default_factory=PauseInfo)
-    """Delays of the event loop: a greenlet that wakes every 50 ms woke at least 50 ms late."""
+    """Delays of the event loop, when a greenlet that wakes every 50 ms woke at least 50 ms late."""
     collections: PauseInfo = msgspec.field(default_factory=PauseInfo)
     """Garbage collections of at least 10 ms."""
     cpu_loop: CpuLoopInfo = msgspec.field(default_factory=CpuLoopInfo)
@@ -89,7 +89,7 @@ class GeneratorInfo(msgspec.Struct, kw_only=True):
     pools: dict[str, PoolInfo] = {}
     """By traffic entry."""
     lost: bool = False
-    """Whether it died or was cut off before the end of the run; the figures are then the last that it reported."""
+    """Whether the process died or was cut off before the run's end; its figures are then the last that it reported."""
 
 
 class PeerInfo(msgspec.Struct, kw_only=True):
@@ -118,7 +118,7 @@ class WorkerInfo(msgspec.Struct, kw_only=True):
     """Its monotonic clock minus the master's, estimated from their messages."""
     uncertainty_ms: float = 0.0
     shared_clock: bool = False
-    """Whether it shares the master's clock, being on the same machine, so that no offset was applied."""
+    """Whether the worker was on the master's machine and shared its clock, so that no offset was applied."""
 
 
 class AssignmentInfo(msgspec.Struct, kw_only=True):
@@ -136,16 +136,16 @@ class StagePlan(msgspec.Struct, kw_only=True):
     start_s: Annotated[float, Meta(ge=0, le=1e8)]
     duration_s: Annotated[float, Meta(gt=0, le=1e8)]
     rate: Amount
-    """At the start of the stage."""
+    """Rate at the start of the stage."""
     rate_to: Amount
-    """At the end of the stage; equal to ``rate`` unless it is a ramp."""
+    """Rate at the end of the stage; equal to ``rate`` unless the stage is a ramp."""
     burst: Number = 0
-    """Operations that arrive at once at its start."""
+    """Operations that arrive at once at the start of the stage."""
     warmup: bool = False
     over: list[str] = []
     """Limits that the planned demand of all traffic exceeds in this stage."""
     expect_429: bool = False
-    """Whether 429s are expected: the stage is planned above one of its limits, or declares it."""
+    """Whether 429s are expected, because the stage is planned above one of its limits or expects 429."""
 
     @property
     def end_s(self) -> float:
@@ -167,7 +167,7 @@ def covered_seconds(stages: list[StagePlan], until_s: float) -> float:
 
 
 RECORDED: Final = "recorded"
-"""The arrivals of an entry that repeats recorded starts."""
+"""Value of ``TrafficPlan.arrivals`` for an entry that repeats recorded starts."""
 
 
 class TrafficPlan(msgspec.Struct, kw_only=True):
@@ -179,7 +179,7 @@ class TrafficPlan(msgspec.Struct, kw_only=True):
     users: int
     """Initial size of its pool, over all workers."""
     max_users: int | None = None
-    """Maximum size of its pool, over all workers; null in older records: ``users``."""
+    """Maximum size of its pool, over all workers; null in older records, where it equals ``users``."""
     key_start: Number = 0
     """Index of its first key."""
     key_count: Number = 1
@@ -208,7 +208,7 @@ class BudgetUse(msgspec.Struct, kw_only=True):
 
 
 class BudgetInfo(msgspec.Struct, kw_only=True):
-    """The request budget of a run, from its target's entry in ``targets.toml``. Null: unlimited."""
+    """The request budget of a run, from its target's entry in ``targets.toml``; null if requests are unlimited."""
 
     name: str
     environment: str
@@ -229,12 +229,12 @@ class FaultInfo(msgspec.Struct, kw_only=True):
     """A deliberate fault of an embedded target."""
 
     text: str
-    """As for ``loadtest serve --fault``."""
+    """The fault in the syntax of ``loadtest serve --fault``."""
     words: str
 
 
 class TlsInfo(msgspec.Struct, kw_only=True):
-    """Files for TLS (PEM, absolute paths): trusted certificates (null: the system's), the client's, and its key."""
+    """Files for TLS (PEM, absolute paths): trusted certificates (null: the system's), client certificate and key."""
 
     ca: str | None = None
     certificate: str | None = None
@@ -242,14 +242,14 @@ class TlsInfo(msgspec.Struct, kw_only=True):
 
 
 class TargetInfo(msgspec.Struct, kw_only=True):
-    """The target."""
+    """The target of a run."""
 
     url: str
     embedded: bool
     limits: dict[str, Limit]
-    """By limit name. Rates in units of a limit refer to these, even if other limits are in force."""
+    """Limits by name. Rates in units of a limit refer to these, even if other limits are in force."""
     limiter: str = "fixed-window"
-    """The assumed algorithm; for an embedded target this and the following fields are those in force."""
+    """The assumed algorithm. For an embedded target, this field and those below describe the limiter in force."""
     burst: Annotated[int, Meta(ge=1, le=2**53)] | None = None
     """Requests accepted at once; null for the algorithm's default."""
     count_rejected: bool = False
@@ -257,20 +257,20 @@ class TargetInfo(msgspec.Struct, kw_only=True):
     phase: float = 0.0
     """Seconds from multiples of a limit's window to the start of aligned windows."""
     round_down: bool = False
-    """Whether a sliding counter rounds its estimate down, and a token bucket the time to whole seconds."""
+    """Whether a sliding counter rounds its estimate down, or a token bucket refills only in whole seconds."""
     limit_scope: str = "key-and-name"
-    """Scope of one limiter: requests of a ``key-and-name``, a ``key``, a ``name``, or ``global`` for all."""
+    """Requests that one limiter counts: those of a ``key-and-name``, a ``key`` or a ``name``, or all (``global``)."""
     limit_all: Limit | None = None
     """The limit of all requests together, for the scopes ``key`` and ``global``."""
     draws: str = "all"
-    """Requests that count against a limit: ``all`` with a valid key, or only ``valid`` requests."""
+    """Requests that count against a limit: ``all`` that have a valid key, or only ``valid`` requests."""
     faults: list[FaultInfo] = []
     """Faults of an embedded target."""
     budget: BudgetInfo | None = msgspec.field(default=None, name="leash")
-    """Null for a loopback target without an entry."""
+    """Request budget; null for a loopback target without an entry in ``targets.toml``."""
     tls: TlsInfo | None = None
     endpoint_digest: str = ""
-    """Digest of the value of ``x-wf-endpoint``: distinguishes endpoints without revealing them; empty in older records.
+    """Digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them; empty in older records.
     """
     headers: dict[str, str] = {}
     """Additional headers. ``$NAME`` stands for an environment variable, whose value is not recorded."""
@@ -317,9 +317,9 @@ class ScenarioInfo(msgspec.Struct, kw_only=True):
     title: str
     hash: str
     effective: dict[str, Any]
-    """As plain TOML values, including thresholds."""
+    """The scenario as plain TOML values, including thresholds."""
     files: dict[str, str] = {}
-    """Digest (SHA-256, twelve hex digits) of each file that it refers to; user classes by ``module.py``."""
+    """Digest (SHA-256, twelve hex digits) of each file that the scenario refers to; user classes by ``module.py``."""
 
 
 class RunInfo(msgspec.Struct, kw_only=True):
@@ -329,7 +329,7 @@ class RunInfo(msgspec.Struct, kw_only=True):
     id: str
     kind: Literal["run", "imported"] = "run"
     source: SourceInfo | None = None
-    """Of an imported run: its log."""
+    """The log of an imported run; null for other runs."""
     scenario: ScenarioInfo
     seed: int
     target: TargetInfo

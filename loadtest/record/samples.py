@@ -37,8 +37,8 @@ RowType = Literal["operation", "request"]
 class Sample(msgspec.Struct, kw_only=True, gc=False):
     """One operation, or one request of an operation.
 
-    Field order is column order. On request rows ``parent_arrival`` is the arrival of the request's operation and
-    ``arrival`` is null; on operation rows it is the other way round.
+    Field order is column order. On request rows, ``parent_arrival`` is the arrival of the request's operation and
+    ``arrival`` is null. On operation rows, ``parent_arrival`` is null.
     """
 
     row: RowType
@@ -46,14 +46,14 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     operation: Operation
     stage: str
     outcome: Outcome
-    """Requests use ok, throttled, failed and timed_out."""
+    """A request is ok, throttled, failed or timed_out."""
     kind: RequestKind | None = None
-    """Requests only."""
+    """Kind of a request; null on operation rows."""
     arrival: int | None = None
     """0-based number of the arrival within its traffic, over all workers."""
     parent_arrival: int | None = None
     attempt: int | None = None
-    """1-based number of this attempt; on operation rows, the attempts of its first request."""
+    """1-based number of this attempt; on operation rows, the number of attempts of the first request."""
     poll: int | None = None
     """1-based number of a poll; on operation rows, the number of polls."""
     intended_start: int | None = None
@@ -61,22 +61,22 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     user_free: int | None = None
     """ns: time when the user that took the arrival became free. Operations only."""
     start: int | None = None
-    """ns: first byte sent, or connecting began. Null if nothing was sent."""
+    """ns: time when the first byte was sent, or connecting began. Null if nothing was sent."""
     first_byte: int | None = None
-    """ns: first byte of the response. Requests only."""
+    """ns: time of the response's first byte. Requests only."""
     end: int | None = None
-    """ns: response complete, or given up."""
+    """ns: time when the response was complete, or the client gave up."""
     connect_ms: float | None = None
-    """Null for a reused connection."""
+    """Time to connect; null for a reused connection."""
     connection_reused: bool | None = None
     status: int | None = None
-    """HTTP status; on operation rows that of the last response. Null without a response."""
+    """HTTP status; on operation rows, the last response's. Null without a response."""
     reason: Reason | None = None
-    """Why it is not ok."""
+    """Why the operation or request is not ok."""
     error_code: str | None = None
     """``code`` of the API's error body; for the reason ``wrong_shape``, the error in the body."""
     retry_after: str | None = None
-    """The header's text."""
+    """Text of the ``Retry-After`` header."""
     rate_limit: str | None = None
     """All RateLimit-like headers, a line ``name: value`` for each."""
     execution_time_ms: float | None = None
@@ -89,13 +89,13 @@ class Sample(msgspec.Struct, kw_only=True, gc=False):
     key_index: int | None = None
     worker: int = 0
     mistake: str | None = None
-    """The deliberate mistake; such an operation is ok if it gets the mistake's status."""
+    """The deliberate mistake; an operation with one is ok if it gets the mistake's status."""
     request_id: str | None = None
-    """The W3C ``traceparent`` sent; on operation rows its trace id."""
+    """The W3C ``traceparent`` that was sent; on operation rows, the trace id in it."""
     accepted_start: int | None = None
-    """ns: start of the successful run, submit or retrieve. Operations only, as the following fields."""
+    """ns: start of the successful run, submit or retrieve. Operations only, like the fields below."""
     accepted_end: int | None = None
-    """ns: its end."""
+    """ns: end of the successful run, submit or retrieve."""
     pending_seen: int | None = None
     """ns: start of the last request that saw the job pending (its submit, if no poll did). ``async_run`` only."""
 
@@ -131,7 +131,7 @@ class Packer:
         """Pack one batch, in order.
 
         ``rest`` is called between two columns, about every 10 µs for 250 rows, so that a process can send requests
-        while it packs a batch. It may pack other batches meanwhile.
+        while it packs a batch. ``rest`` may itself pack batches.
         """
         columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
         arrays = []
@@ -140,7 +140,7 @@ class Packer:
             arrays.append(self._array(column, field))
         rest()
         for place, field in enumerate(SCHEMA):
-            # Only now, because packing during a rest may have added words, and dictionaries must not shrink.
+            # Dictionaries come last, because packing during a rest may add words, and dictionaries must not shrink.
             if field.name in self._words:
                 arrays[place] = pa.DictionaryArray.from_arrays(arrays[place], self._dictionary(field.name))
         return pa.record_batch(arrays, schema=SCHEMA)
@@ -176,7 +176,7 @@ class Packer:
 
 
 def warm_up() -> None:
-    """Pack one sample: Arrow's first conversion takes over 100 ms, which must not fall into a run."""
+    """Pack one sample before a run, because Arrow's first conversion takes over 100 ms."""
     Packer().pack([Sample(row="operation", traffic="", operation=Operation.SYNC_RUN, stage="", outcome=Outcome.OK)])
 
 
@@ -214,9 +214,9 @@ class SampleWriter:
         warm_up()
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
-        """Append samples as one batch; without samples nothing is written.
+        """Append samples as one batch; write nothing if there are none.
 
-        ``rest`` is as for ``Packer.pack``. If it raises, nothing is written.
+        If ``rest`` (see ``Packer.pack``) raises an error, nothing is written.
 
         Raises:
             OSError: if the file cannot be written.
@@ -227,7 +227,7 @@ class SampleWriter:
             self.count += len(samples)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
-        """Append a batch of ``SCHEMA`` from another packer; errors as ``write``."""
+        """Append a batch of ``SCHEMA`` from another packer; errors are those of ``write``."""
         self._stream.write_batch(self._packer.adopt(batch))
         self._file.flush()
         self.count += batch.num_rows
@@ -241,7 +241,7 @@ def read_batches(directory: Path) -> Iterator[pa.RecordBatch]:
     """Yield the batches of a run directory's stream up to a torn or damaged batch; the file is memory-mapped.
 
     Raises:
-        RecordError: if there is no stream, it is invalid, or of another schema version.
+        RecordError: if the stream is missing, invalid, or of another schema version.
     """
     path = directory / FILE_NAME
     if not path.is_file():

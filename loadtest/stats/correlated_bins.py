@@ -1,13 +1,13 @@
 """The uncertainty of shares and percentiles of correlated values, from counts in bins of time.
 
-The model: each value is the sum of a pace, which all values at one time share (a first-order autoregression), and of
-independent noise. A few bins do not determine the pace's correlation time and its part of the variance. Every pair of a
-grid is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
+The model: each value is the sum of a pace and independent noise. All values at one time share the pace, a first-order
+autoregression. A few bins do not determine the pace's correlation time and part of the variance. Every pair in a grid
+of both is therefore weighted by its restricted likelihood (Harville, "Bayesian inference for variance components",
 Biometrika 1974). The prior is even over a grid of logarithmic correlation times and over the grid of variances.
 
-Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred likewise. Its
-prior follows from the pace: events have its correlation times, and if times share nothing, half of the weight says that
-events share nothing either. By the mixture of all models, each bound is exceeded with a probability of 2.5 %.
+Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred in the same
+way. Its prior follows from the pace: events have the pace's correlation times. If times share nothing, events share
+nothing with a prior weight of one half. The mixture of all models exceeds each bound with a probability of 2.5 %.
 ``bench/README.md`` has the coverage.
 """
 
@@ -22,7 +22,7 @@ from loadtest.arrays import Bools, Floats, Ints
 _LASTS: Final = np.geomspace(0.004, 0.35, 9)
 """Correlation times of the pace (until the correlation has fallen to 1/e), as shares of the stage.
 
-If fewer than three fit into the stage, the pace looks like a constant level.
+A pace with a longer correlation time looks like a constant level.
 """
 _PACES: Final = np.array([0, 0.02, 0.06, 0.13, 0.25, 0.5, 0.9, 1.6, 3, 6])
 """Variance of the pace ÷ variance within bins."""
@@ -35,13 +35,13 @@ _TAIL: Final = 0.025
 _APART: Final = (np.arange(400) + 0.5) / 400
 """Distances of two moments, as shares of the stage."""
 _DRIFT: Final = 0.2
-"""With a longer correlation time, the pace does not vary repeatedly within the stage."""
+"""Correlation time, as a share of the stage, from which on the pace does not repeat within the stage."""
 _LEAST_OF_BIN: Final = 4
-"""Minimum number of values in a bin of values in order of time."""
+"""Minimum number of values in a bin, if values in order of time are divided into bins."""
 _MOST_BINS: Final = 30
-"""Maximum number of such bins."""
+"""Maximum number of bins, if values in order of time are divided into bins."""
 _HALVINGS: Final = 30
-"""Number of bisections for a bound: its precision in binary digits."""
+"""Number of bisections for a bound, which is the bound's precision in binary digits."""
 _BATCHES: Final = 8
 """Number of batches in a stage."""
 NORMAL: Final = 1.959963984540054
@@ -61,12 +61,12 @@ class PaceModels(NamedTuple):
 
     @property
     def drifts(self) -> bool:
-        """Whether the correlation time is probably a fifth of the stage or longer, so that nothing repeats in it."""
+        """Whether the correlation time is probably a fifth of the stage or longer."""
         return bool(self.weights[_LASTS >= _DRIFT, 1:].sum() > 0.9)
 
     @property
     def prior(self) -> Floats:
-        """The prior of events, ``[correlation time, part]``."""
+        """The prior weights of events, ``[correlation time, part]``."""
         some = self.weights[:, 1:].sum(axis=1, keepdims=True)
         return np.asarray(self.weights[:, :1] * _NO_PACE + some * _ANY_PART)
 
@@ -96,7 +96,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return the number of independent values whose share is as uncertain; ``pace`` is of the same operations."""
+    """Return the number of independent values that make a share as uncertain; ``pace`` is that of the operations."""
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -104,7 +104,7 @@ def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None)
 
 
 def effective_n(values: Floats) -> float:
-    """Return the number of independent values whose mean is as uncertain; values are in order of time."""
+    """Return the number of independent values that make a mean as uncertain; ``values`` are in order of time."""
     n, spread = values.size, float(values.std())
     bins = min(_MOST_BINS, n // _LEAST_OF_BIN)
     if bins < 2 or spread == 0:
@@ -115,10 +115,10 @@ def effective_n(values: Floats) -> float:
 
 
 def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tuple[Bools, float]:
-    """Return whether each level may be a quantile, and the effective number of independent values.
+    """Return whether each level may be the quantile, and the effective number of independent values.
 
-    The share up to the level must not be significantly too low, and the share up to the previous level not too high:
-    neither by the pace of all times, nor by these events alone, because the slowest times may vary by themselves.
+    The share up to the level must not be significantly too low, and the share up to the previous level not too high.
+    The pace of all times and these events alone each test this, because the slowest times may vary by themselves.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.
@@ -130,11 +130,11 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     share = below.sum(axis=0) / n
     rest = (below - whole[:, None] * share) / np.sqrt(np.maximum(share * (1 - share), 1e-12))
     unsure = _beyond(*_weigh(rest, n, pace.prior), np.abs(share - quantile) / spread) >= _TAIL
-    # The covariance of two times below a quantile falls with their distance; averaged over all pairs of moments.
+    # The covariance of two times below a quantile falls with their distance. It is averaged over all pairs of moments.
     kept = pace.parts[..., None] * np.exp(-_APART / _LASTS[:, None])[:, None]
     together = np.interp(kept, *_together(quantile)) @ (1 - _APART) * (2 / len(_APART))
     errors = np.sqrt(together + (1 - np.interp(pace.parts, *_together(quantile))) / n)
-    # Their errors are normal as normal scores.
+    # Errors of shares are normal if the shares are converted to normal scores.
     deviate = float(_normal_quantiles(np.array(quantile)))
     density = math.exp(-(deviate**2) / 2) / math.sqrt(2 * math.pi)
     scores = np.abs(_normal_quantiles(share) - deviate) * density / spread
@@ -159,7 +159,7 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
-    """Return the number of independent values, at most n, whose mean is as uncertain."""
+    """Return the number of independent values, at most n, that make a mean as uncertain."""
     return min(n, (NORMAL / float(np.ravel(_mixed(weights, errors, _TAIL))[0])) ** 2)
 
 
@@ -181,7 +181,7 @@ def fill_batches(counts: Ints) -> bool:
 
 
 class _Spectrum(NamedTuple):
-    """The correlation of bin means of a pace: its eigenvalues, vectors (in rows) and the sum of each vector.
+    """The correlation of a pace's bin means: eigenvalues, eigenvectors (in rows) and the sum of each eigenvector.
 
     Attributes:
         of_bin: variance of the mean of a bin ÷ variance of the pace.
@@ -214,7 +214,7 @@ def _log_likelihood(spectrum: _Spectrum, rest: Floats, models: Floats) -> Floats
     """Return the restricted log likelihood ``[column, model]``.
 
     Args:
-        spectrum: that of the pace.
+        spectrum: the spectrum of the pace.
         rest: deviation of each bin from the mean, ``[bin, column]``.
         models: variances along the spectrum, ``[bin, model]``.
     """
@@ -232,14 +232,14 @@ def _normalised(logs: Floats) -> Floats:
 
 
 def _beyond(weights: Floats, errors: Floats, deviations: Floats) -> Floats:
-    """Probability that mixtures of normal distributions exceed deviations."""
-    from scipy.special import ndtr  # noqa: PLC0415 - slow to import, and most commands need none of it
+    """Return the probability that mixtures of normal distributions exceed deviations."""
+    from scipy.special import ndtr  # noqa: PLC0415 - slow to import, and most commands do not need it
 
     return np.asarray((weights * ndtr(-deviations[..., None, None] / errors)).sum(axis=(-2, -1)))
 
 
 def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
-    """Deviation that mixtures of normal distributions exceed with the probability ``tail``."""
+    """Return the deviation that mixtures of normal distributions exceed with the probability ``tail``."""
     low, high = np.zeros(weights.shape[:-2]), np.full(weights.shape[:-2], 10 * errors.max())
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -249,14 +249,14 @@ def _mixed(weights: Floats, errors: Floats, tail: float) -> Floats:
 
 
 def _normal_quantiles(shares: Floats) -> Floats:
-    from scipy.special import ndtri  # noqa: PLC0415 - as above
+    from scipy.special import ndtri  # noqa: PLC0415 - slow to import
 
     return np.asarray(ndtri(shares))
 
 
 @lru_cache(maxsize=16)
 def _together(quantile: float) -> tuple[Floats, Floats]:
-    """Return shared parts of the variance of two normal values, and for each that of both being below a quantile."""
+    """Return shared parts of two normal values' variance, and for each the correlation of being below a quantile."""
     deviate = float(_normal_quantiles(np.array(quantile)))
     parts = np.linspace(0, 0.99, 100)
     middles = (parts[1:] + parts[:-1]) / 2

@@ -3,10 +3,10 @@
 Values come in order of time, because neighbouring values are correlated. Each side's interval is computed for its
 *effective* number of values (``loadtest.stats.correlated_bins``), which is at most n. MOVER, the square-and-add method,
 combines both intervals (Zou & Donner, "Construction of confidence limits about effect measures", Statistics in Medicine
-2008; for shares it is Newcombe's hybrid score interval, 1998). It needs no symmetry and accepts infinite bounds.
+2008; for shares it is Newcombe's hybrid score interval, 1998). MOVER needs no symmetry and accepts infinite bounds.
 
-If row k of both sides is the same input, differences between inputs cancel: for means and shares by the correlation of
-the rows, for percentiles by resampling blocks of rows (circular block bootstrap: Politis & Romano, 1992).
+If row k of both sides is the same input, differences between inputs cancel. Means and shares use the correlation of the
+rows. Percentiles use resampled blocks of rows (circular block bootstrap: Politis & Romano, 1992).
 """
 
 import math
@@ -57,7 +57,7 @@ class Difference(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """One side's estimate and interval, with the influence of each value on its error (for the correlation)."""
+    """One side's estimate and interval, and the influence of each value on the error (for the correlation)."""
 
     value: float
     low: float
@@ -66,7 +66,7 @@ class Estimate(NamedTuple):
 
 
 def figure_of(values: Floats, statistic: str) -> float:
-    """Return a percentile (nearest rank), the maximum, or else the mean of some values."""
+    """Return a percentile (nearest rank), the maximum or, for any other statistic, the mean."""
     if statistic in QUANTILES:
         return float(np.sort(values)[rank(values.size, QUANTILES[statistic]) - 1])
     return float(values.max() if statistic == "max" else values.mean())
@@ -76,12 +76,12 @@ def estimate(values: Floats, statistic: str, confidence: float = 0.95) -> Estima
     """Estimate a statistic of values in order of time, with an interval at their effective n.
 
     Args:
-        values: for a share zeros and ones.
+        values: zeros and ones for a share.
         statistic: a percentile by its name (order statistics), ``share`` (Wilson's interval) or ``mean`` (Student's t).
-        confidence: of the interval.
+        confidence: level of the interval.
 
     Returns:
-        None for ``max``, without values, with too few values for a percentile's interval, and for a mean of fewer than
+        None for ``max``, if there are no values or too few for a percentile's interval, and for a mean of fewer than
         two values or of an infinite value.
     """
     if not values.size or statistic == "max":
@@ -117,11 +117,11 @@ def difference(
 
     Args:
         base: values in order of time; a time-out is ``math.inf``.
-        head: likewise.
+        head: values of the other side, with the same properties.
         statistic: as for ``estimate``.
         paired: whether row k of both sides is one input.
-        factor: multiplies base: ``head − 1.2 × base`` shows whether head is within 1.2 times base.
-        confidence: of the interval; for several comparisons in one table, 1 − 0.05 ÷ their number.
+        factor: multiplies base; ``head − 1.2 × base``, for example, shows whether head is within 1.2 times base.
+        confidence: level of the interval; for k comparisons in one table, 1 − 0.05 ÷ k.
 
     Raises:
         ValueError: if paired sides differ in length.
@@ -146,7 +146,7 @@ def difference(
 
 
 def _drawn(base: Floats, head: Floats, quantile: float, factor: float, tail: float) -> tuple[float, float]:
-    """The interval of a difference of percentiles over the same rows, from resampled blocks of rows."""
+    """Return the interval of a difference of percentiles over the same rows, from resampled blocks of rows."""
     n, place = base.size, rank(base.size, quantile) - 1
     block = max(_LEAST_BLOCK, math.ceil(n / _MOST_BLOCKS))
     random = np.random.default_rng(_SEED)
@@ -180,7 +180,7 @@ def _joined(base: Estimate, head: Estimate, n: tuple[int, int], *, paired: bool,
 
 
 def _reach(one: float, other: float, correlation: float) -> float:
-    """The distance from a difference to one end of its interval: √(a² − 2ρab + b²)."""
+    """Return the distance from a difference to one end of its interval: √(a² − 2ρab + b²)."""
     if math.isinf(one) or math.isinf(other):
         return math.inf
     return math.sqrt(max(0.0, one * one - 2 * correlation * one * other + other * other))

@@ -1,4 +1,4 @@
-"""A log histogram for live figures: small, and histograms can be added.
+"""A log histogram for live figures, which is small and can be added to others.
 
 Each bucket is wider than the previous one by a fixed factor, so a quantile is off by at most half a bucket (about 2 %).
 Histograms add up without loss, as in HdrHistogram and DDSketch (Masson et al., "DDSketch", VLDB 2019). Final figures
@@ -21,7 +21,7 @@ _ZERO: Final = -(10**6)
 class LogHistogram:
     """Counts of non-negative values (for example ms) in logarithmic buckets.
 
-    Values are counted together when the histogram is read, which takes a tenth of the time.
+    New values are only counted when the histogram is read: counting them together takes a tenth of the time.
     """
 
     __slots__ = ("_buckets", "_new", "add", "extend", "longest", "total")

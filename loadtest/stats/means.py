@@ -12,14 +12,14 @@ from loadtest.arrays import Ints
 @lru_cache(maxsize=1024)
 def student(quantile: float, df: float) -> float:
     """Return a quantile of Student's t with ``df`` degrees of freedom."""
-    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and most commands need none of it
+    from scipy.special import stdtrit  # noqa: PLC0415 - slow to import, and most commands do not need it
 
     return float(stdtrit(df, quantile))
 
 
 def student_tail(deviate: float, df: float) -> float:
     """Return the probability that Student's t with ``df`` degrees of freedom exceeds a deviate."""
-    from scipy.special import stdtr  # noqa: PLC0415 - as above
+    from scipy.special import stdtr  # noqa: PLC0415 - slow to import
 
     return float(stdtr(df, -deviate))
 
@@ -31,7 +31,7 @@ def variance(values: Sequence[float]) -> float:
 
 
 def circular_blocks(random: np.random.Generator, draws: int, n: int, block: int) -> Ints:
-    """Draw blocks of neighbouring indices from 0 to n − 1, with the last index next to the first: ``[draw, n]``.
+    """Draw blocks of neighbouring indices from 0 to n − 1, where 0 follows n − 1; the result is ``[draws, n]``.
 
     The circular moving-block bootstrap (Politis & Romano, "A circular block-resampling procedure for stationary data",
     1992).

@@ -30,14 +30,14 @@ def interval_ranks(n: int, quantile: float, tail: float = _TAIL) -> tuple[int, i
     """Return 1-based ranks l < u of n ordered values with P(X₍ₗ₎ ≤ percentile ≤ X₍ᵤ₎) ≥ 95 %, ≤ 2.5 % on each side.
 
     With B ~ Binomial(n, q) values below the percentile, l is the greatest rank with P(B ≤ l − 1) ≤ 2.5 % and u the
-    least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1). Another ``tail`` takes the place of 2.5 %.
+    least with P(B ≥ u) ≤ 2.5 % (David & Nagaraja, Order Statistics, §7.1). Another ``tail`` replaces 2.5 %.
 
     Returns:
-        None where there is no such u, q^n > 2.5 %: p50 needs n ≥ 6, p90 36, p95 72, p99 368 (or no such l).
+        None if there is no such l or u. A u needs q^n ≤ 2.5 %: n ≥ 6 for p50, 36 for p90, 72 for p95, 368 for p99.
     """
     if not _has_ranks(n, quantile, tail):
         return None
-    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - slow to import, and most commands need none of it
+    from scipy.special import bdtr, bdtrc  # noqa: PLC0415 - slow to import, and most commands do not need it
 
     low = bisect_right(range(n), tail, key=lambda k: bdtr(k, n, quantile))
     high = bisect_left(range(n), -tail, key=lambda k: -bdtrc(k, n, quantile)) + 1
@@ -52,7 +52,7 @@ def needed(quantile: float) -> int:
 
 
 def carried(n: float) -> list[str]:
-    """Return the names of the percentiles in ``QUANTILES`` that n values suffice for."""
+    """Return the names of the percentiles in ``QUANTILES`` that need at most n values."""
     return [name for name, quantile in QUANTILES.items() if n >= needed(quantile)]
 
 

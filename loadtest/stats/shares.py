@@ -1,7 +1,7 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
-Functions of several ``EventCount`` use the expected log odds of each as offsets (429s of a known limiter) and estimate
-their common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
+Functions of several ``EventCount`` take each one's expected log odds as an offset (429s of a known limiter). They
+estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
 """
 
 import math
@@ -15,7 +15,7 @@ from loadtest.arrays import Floats
 _SMALL: Final = 1e-290
 """A probability near the smallest float."""
 _UNLIKELY: Final = -3.0
-"""log10 of a probability of 1 in 1,000."""
+"""log10 of the probability below which a difference is significant: 1 in 1,000."""
 _STEPS: Final = 25
 """Maximum steps of Newton's method; three or four suffice."""
 
@@ -23,7 +23,7 @@ _STEPS: Final = 25
 def wilson(share: float, n: float, z: float) -> tuple[float, float]:
     """Return the score interval of a share of n (Wilson, 1927), for a normal or Student deviate z."""
     middle, half = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    # Exact at 0 and 1, where rounding could put the share outside its interval.
+    # The bounds are exact at 0 and 1, where rounding could put the share outside its interval.
     low = 0.0 if share <= 0 else max(0.0, (middle - half) / (1 + z * z / n))
     return low, 1.0 if share >= 1 else min(1.0, (middle + half) / (1 + z * z / n))
 
@@ -32,14 +32,14 @@ def clopper_pearson(count: int, of: int, confidence: float = 0.95) -> float:
     """Return the one-sided upper bound of a share (Clopper and Pearson, 1934): about 3 ÷ n for a count of 0."""
     if count >= of:
         return 1.0
-    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` needs none of it
+    from scipy.special import betaincinv  # noqa: PLC0415 - slow to import, and `--help` does not need it
 
     return float(betaincinv(count + 1, of - count, confidence))
 
 
 def log10_at_most(k: int, n: int, p: float) -> float:
     """Return log10 of the probability of at most k of n, each with probability p (binomial, 0 < p < 1)."""
-    from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - as above
+    from scipy.special import bdtr, gammaln, logsumexp  # noqa: PLC0415 - slow to import
 
     if k >= n:
         return 0.0
@@ -55,7 +55,7 @@ def log10_at_most(k: int, n: int, p: float) -> float:
 def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     """Whether events are significantly more frequent in one period than in another (probability below 1 in 1,000).
 
-    Each period is (n, events). A binomial version of Fisher's test: given all events, are so many in the first period?
+    Each period is (n, events). In a binomial version of Fisher's test, every event falls into either period at random.
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
     # At least that many in the first period means at most that few in the other.
@@ -83,7 +83,7 @@ def share_scores(events: Floats, n: Floats) -> Floats:
 
 
 class EventCount(NamedTuple):
-    """Events of n, and the expected log odds (0 if there is no expectation)."""
+    """The number of events among n, and the expected log odds (0 if there is no expectation)."""
 
     events: float
     n: float
@@ -128,14 +128,14 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Return Σ n·p·(1 − p), the inverse variance of log odds; with ``half`` as of (k + ½) of (n + 1)."""
+    """Return Σ n·p·(1 − p), the inverse variance of log odds; ``half`` adds half an event on each side."""
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 
 
 def fisher_deviate(base: EventCount, head: EventCount, *, better: bool) -> float:
-    """Return the one-sided p of Fisher's exact test as a normal deviate: positive for more (or fewer) events."""
-    from scipy.special import gammaln, ndtri  # noqa: PLC0415 - as above
+    """Return Fisher's exact one-sided p as a normal deviate: positive for more events (if ``better``, for fewer)."""
+    from scipy.special import gammaln, ndtri  # noqa: PLC0415 - slow to import
 
     here, n, others = round(head.events), round(head.n), round(base.n)
     events = here + round(base.events)
@@ -152,7 +152,7 @@ def deviance_root(base: Sequence[EventCount], head: Sequence[EventCount], log_od
 
     Half an event is moved between the sides towards the expected counts (Yates' correction for continuity).
     """
-    from scipy.special import kl_div  # noqa: PLC0415 - as above
+    from scipy.special import kl_div  # noqa: PLC0415 - slow to import
 
     sums = [(sum(each.events for each in side), sum(each.n for each in side)) for side in (base, head)]
     expected = [sum(each.n * expit(log_odds + each.offset) for each in side) for side in (base, head)]

@@ -208,5 +208,5 @@ def test_relative_thresholds_need_ten_operations_on_both_sides(tmp_path: Path) -
     entries: dict[str, Entry] = {"v": (uneven, ok, 1)}
     threshold = [{"traffic": "v", "stage": "s1", "require": "error_rate <= 1x stage s0"}]
     few, enough = (ran(tmp_path / str(n), entries, n=n, stages=2, threshold=threshold).judged[0] for n in (9, 10))
-    assert (few.judgement, few.why) == ("inconclusive", "v / s1: only 9 operations sent, and it takes 10")
+    assert (few.judgement, few.why) == ("inconclusive", "v / s1: only 9 operations sent; a threshold needs 10")
     assert enough.judgement == "pass"

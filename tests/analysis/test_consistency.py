@@ -70,47 +70,47 @@ def request_again(number: int, place: int) -> Change:
 WRONG: dict[str, tuple[Change, str]] = {
     "two outcomes": (again(5, outcome="failed"), "1 row that gives an arrival a second outcome (row 161)"),
     "the same twice": (again(79), "1 row that gives an arrival a second outcome (row 161)"),
-    "far arrival": (set_to(2, arrival=10**13), "1 row that is of an arrival that was never due (row 2)"),
-    "arrival below 0": (set_to(2, arrival=-5), "1 row that is of an arrival that was never due (row 2)"),
+    "far arrival": (set_to(2, arrival=10**13), "1 row that belongs to an arrival that was never due (row 2)"),
+    "arrival below 0": (set_to(2, arrival=-5), "1 row that belongs to an arrival that was never due (row 2)"),
     "no arrival": (set_to(2, arrival=None), "1 row that is an operation without arrival (row 2)"),
     "no intended start": (set_to(2, intended_start=None), "an operation without intended start (row 2)"),
     "end before start": (set_to(4, end=0), "1 row that ended before it began (row 4)"),
     "answer before question": (set_to(3, end=0), "1 row that ended before it began (row 3)"),
-    "ok without start": (set_to(2, start=None), "1 row that is ok without a start or an end (row 2)"),
-    "ok without end": (set_to(2, end=None), "1 row that is ok without a start or an end (row 2)"),
-    "request ok without end": (set_to(1, end=None), "1 row that is ok without a start or an end (row 1)"),
-    "timed out without end": (set_to(2, outcome="timed_out", end=None), "1 row that timed out without an end (row 2)"),
+    "ok without start": (set_to(2, start=None), "1 row that is ok but has no start or no end (row 2)"),
+    "ok without end": (set_to(2, end=None), "1 row that is ok but has no start or no end (row 2)"),
+    "request ok without end": (set_to(1, end=None), "1 row that is ok but has no start or no end (row 1)"),
+    "timed out without end": (set_to(2, outcome="timed_out", end=None), "1 row that timed out but has no end (row 2)"),
     "time beyond reason": (set_to(2, end=2**62), "1 row that has a time more than 104 days from the epoch (row 2)"),
     "NaN": (set_to(2, execution_time_ms=float("nan")), "1 row that has a time that is not a number (row 2)"),
     "infinite": (set_to(1, connect_ms=float("inf")), "1 row that has a time that is not a number (row 1)"),
     "outcome": (set_to(2, outcome="splendid"), "1 row that has no known outcome (row 2)"),
     "outcome of a request": (set_to(1, outcome="splendid"), "1 row that has no known outcome (row 1)"),
     "kind": (set_to(1, kind="frob"), "1 row that is a request of no known kind (row 1)"),
-    "foreign kind": (set_to(1, kind="poll"), "1 row that is a request that its operation does not make (row 1)"),
+    "foreign kind": (set_to(1, kind="poll"), "1 row that is a kind of request that its operation never sends (row 1)"),
     "row": (set_to(1, row="frob"), "1 row that is neither an operation nor a request (row 1)"),
-    "traffic": (set_to(2, traffic="frob"), "is of a traffic entry or a stage that the run does not have (row 2)"),
-    "stage": (set_to(2, stage="frob"), "is of a traffic entry or a stage that the run does not have (row 2)"),
-    "no stage": (set_to(2, stage=None), "is of a traffic entry or a stage that the run does not have (row 2)"),
-    "set-up of an arrival": (set_to(1, stage="setup"), "a stage that the run does not have (row 1)"),
-    "operation": (set_to(2, operation="frob"), "1 row that is of another operation than its traffic entry (row 2)"),
+    "traffic": (set_to(2, traffic="frob"), "has a traffic entry or a stage that is not in the run (row 2)"),
+    "stage": (set_to(2, stage="frob"), "has a traffic entry or a stage that is not in the run (row 2)"),
+    "no stage": (set_to(2, stage=None), "has a traffic entry or a stage that is not in the run (row 2)"),
+    "set-up of an arrival": (set_to(1, stage="setup"), "a stage that is not in the run (row 1)"),
+    "operation": (set_to(2, operation="frob"), "1 row that has an operation other than its traffic entry's (row 2)"),
     "reason": (set_to(2, reason="frob"), "1 row that has an unknown reason (row 2)"),
     "mistake": (set_to(2, mistake="frob"), "1 row that has an unknown mistake (row 2)"),
-    "no operation": (set_to(1, parent_arrival=None), "1 row that is a request of no operation (row 1)"),
-    "answer after its end": (set_to(1, first_byte=10**12), "has moments in an order that they cannot have (row 1)"),
-    "freed after its start": (set_to(4, user_free=10**12), "has moments in an order that they cannot have (row 4)"),
-    "another stage": (set_to(2, intended_start=-(10**9)), "1 row that was due outside of its stage (row 2)"),
-    "connected at once": (set_to(1, connect_ms=-1.0), "1 row that took less than no time to connect (row 1)"),
-    "refused with 200": (set_to(2, outcome="throttled"), "1 row that was refused without a 429 (row 2)"),
-    "status": (set_to(1, status=5000), "1 row that has a status that HTTP does not have (row 1)"),
-    "status and ok": (set_to(2, status=999), "1 row that is ok with a status that is not defined (row 2)"),
-    "worker": (set_to(1, worker=7), "1 row that is of a worker that the run does not have (row 1)"),
+    "no operation": (set_to(1, parent_arrival=None), "1 row that is a request without an operation (row 1)"),
+    "answer after its end": (set_to(1, first_byte=10**12), "has moments in an impossible order (row 1)"),
+    "freed after its start": (set_to(4, user_free=10**12), "has moments in an impossible order (row 4)"),
+    "another stage": (set_to(2, intended_start=-(10**9)), "1 row that was due outside its stage (row 2)"),
+    "connected at once": (set_to(1, connect_ms=-1.0), "1 row that has a negative time to connect (row 1)"),
+    "refused with 200": (set_to(2, outcome="throttled"), "1 row that was rejected without a 429 (row 2)"),
+    "status": (set_to(1, status=5000), "1 row that has a status that is not an HTTP status (row 1)"),
+    "status and ok": (set_to(2, status=999), "1 row that is ok with an undefined status (row 2)"),
+    "worker": (set_to(1, worker=7), "1 row that is from a worker that is not in the run (row 1)"),
     "request twice": (request_again(0, 0), "an arrival with more requests than attempts and polls (row 3)"),
     "request later": (request_again(3, 160), "an arrival with more requests than attempts and polls (row 8)"),
     "later than its requests": (
         set_to(2, end=6 * 10**7),
-        "1 row that did not time out, and ended after its last request (row 2)",
+        "1 row that ended after its last request although it did not time out (row 2)",
     ),
-    "key": (set_to(1, key_index=3), "1 row that used another key than the one key of the run (row 1)"),
+    "key": (set_to(1, key_index=3), "1 row that used a key other than the one key of the run (row 1)"),
 }
 
 
@@ -132,7 +132,7 @@ def test_more_arrivals_than_were_due_are_counted_and_named(tmp_path: Path) -> No
     """Ten operations and their requests: all are counted, the first of them named."""
     found = find(load_record(written(tmp_path, rows_of(), offered=N - 10)))
     assert found.verdict.statement.startswith(
-        "the record cannot be true: it has 20 rows, each of which is of an arrival that was never due "
+        "the record cannot be true: it has 20 rows, each of which belongs to an arrival that was never due "
         "(the first are rows 141, 142, 143, 144, 145)"
     )
 
@@ -143,7 +143,7 @@ RUN: dict[str, tuple[dict[str, Any], str]] = {
     "workers": ({"workers": 0}, "there were 0 workers"),
     "longer stage": (
         {"traffic": {"t": maker.plan("sync_run", [maker.stage("within", 0, 80, 10)], offered=N)}},
-        "stage within of t lasted until 80.0 s, and its last arrival was due at 7.9 s",
+        "stage within of t lasted until 80.0 s, but its last arrival was due at 7.9 s",
     ),
 }
 

@@ -54,7 +54,7 @@ def test_fewer_than_ten_operations_decide_nothing(tmp_path: Path) -> None:
     require = ["error_rate == 0", "response_time.p50 < 15ms"]
     few, enough = (find(simple(tmp_path / str(n), arrivals=n, require=require)).judged for n in (9, 10))
     assert [(one.judgement, one.why) for one in few] == [
-        ("inconclusive", "only 9 operations sent, and it takes 10")
+        ("inconclusive", "only 9 operations sent; a threshold needs 10")
     ] * 2
     assert [one.judgement for one in enough] == ["pass", "fail"]
 
@@ -114,9 +114,9 @@ def test_a_run_without_thresholds_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"lag_ms": 60.0}, "generator was the bottleneck: it sent late by 60 ms"),
+        ({"lag_ms": 60.0}, "generator was the bottleneck: it sent 60 ms late"),
         ({"cpu": [CpuSample(t_s=t, percent=97) for t in range(1, 6)]}, "above 90 % CPU for 5 consecutive s"),
-        ({"end": "running", "samples": None}, "killed before it could close it"),
+        ({"end": "running", "samples": None}, "the run was killed, and the record ends after"),
         ({"samples": 201}, "201 samples were written, but only 200"),
         ({"rows": []}, "nothing was sent"),
     ],

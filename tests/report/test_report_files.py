@@ -283,4 +283,4 @@ def test_a_report_that_cannot_be_written_says_where_the_record_ends(
     assert report_main([str(directory), "--no-plots"]) == ExitCode.USAGE
     said = capsys.readouterr().err
     assert f"cannot write the report to {directory}: Is a directory" in said
-    assert re.search(r"The record is incomplete: .* it ends after [\d.]+ s of 3 s", said)
+    assert re.search(r"The record is incomplete: .* the record ends after [\d.]+ s of 3 s", said)

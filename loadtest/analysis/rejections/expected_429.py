@@ -3,12 +3,12 @@
 The phase of wall-aligned windows is as uncertain as the server's clock. For these windows, the limiter is replayed at a
 grid of clock shifts within the uncertainty, and the shift that predicts the most observed decisions is kept. Clock
 errors do not affect other algorithms. A concurrency limit also needs the ends of requests; the time from the end at the
-server to the end at the client is fitted the same way.
+server to the end at the client is fitted in the same way.
 
-The phase at which a run starts differs between runs, and so does the number of 429s for the same sends. Its range comes
-from replays at each phase that matters: one between each two neighbouring sends, modulo the window. This is exact for
-fixed windows. Other clock-aligned limiters, and very many sends, use evenly spaced phases. The range is valid only if
-sends do not depend on responses and the assumed limiter is the real limiter.
+The phase at which a run starts differs between runs, and so does the number of 429s for the same sends. The range of
+this number comes from replays at one phase between each two neighbouring sends, modulo the window. This is exact for
+fixed windows. For other clock-aligned limiters, and for very many sends, phases are evenly spaced. The range is valid
+only if sends do not depend on responses and the assumed limiter is in force.
 """
 
 import math
@@ -44,9 +44,9 @@ _RARE: Final = 0.025
 _MOST_PLACES: Final = 4_000_000
 """Phases × windows of one limiter above which phases are evenly spaced."""
 _MOST_DECISIONS: Final = 200_000
-"""Maximum of phases × requests for a limiter without a vectorised replay."""
+"""Maximum product of phases and requests for a limiter without a vectorised replay."""
 _LEAST_PHASES: Final = 16
-NEXT_WINDOW: Final = "the server's next window, which no two runs meet at the same second"
+NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Expectation:
     Attributes:
         rejected: for each sent request, warm-up included, by the frame's index: 1.0 for a 429, else 0.0; NaN if no
             limit is assumed.
-        shift_s: best-fitting server's clock minus the client's; None if it does not matter or nothing was replayed.
-        agreement: share of the observed decisions (429 or not) that it predicts; None if there are none.
-        agreement_as_sent: the same in the order of sending, without reordered bursts; None if unknown.
+        shift_s: best-fitting value of the server's clock minus the client's; None if it does not matter or is unknown.
+        agreement: share of the observed decisions (429 or not) that the replay predicts; None without decisions.
+        agreement_as_sent: ``agreement`` in the order of sending, without reordered bursts; None if unknown.
         reordered: requests of bursts that were moved because accepted requests are replayed first.
         why_not: reason why nothing could be replayed, in words.
     """
@@ -112,7 +112,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best, in a tie with the shift nearest to the measured clock offset."""
+    """Return the replay that agrees best; in a tie, that whose shift is nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, groups, offset, lead) for lead in _LEADS_S]
@@ -125,7 +125,7 @@ def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], clock: tu
     requests, steps = sum(len(group.times) for group in groups), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
-    # At hundreds of requests a second a step of the first grid contains several: refine it around the best shift.
+    # At hundreds of requests/s, a step of the first grid contains several: refine the grid around the best shift.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
@@ -166,7 +166,7 @@ class PhaseRange(NamedTuple):
     """The range of rejected requests in one stage over all phases, or the reason for its absence.
 
     Attributes:
-        usual: the 2.5 and 97.5 % points over all phases.
+        usual: the 2.5th and 97.5th percentiles over all phases.
     """
 
     least: int = 0
@@ -180,7 +180,7 @@ class PhaseRange(NamedTuple):
 def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
     """Return why a stage's times and errors depend on waiting for the server's windows; empty if they do not."""
     if operation in POLLED_OPERATIONS and LimitName.RETRIEVAL in stage.over:
-        return f"polls above the retrieval limit are refused until {NEXT_WINDOW}"
+        return f"polls above the retrieval limit are rejected until {NEXT_WINDOW}"
     if retried and stage.expect_429:
         return f"retries above a limit wait for {NEXT_WINDOW}"
     return ""
@@ -210,7 +210,7 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
         stages = [_stages(record, group) for group in groups]
         present = [index for index in np.unique(np.concatenate(stages)).tolist() if index >= 0]
         own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == groups[0].name]
-        if not own:  # the set-up alone, or polls
+        if not own:  # only requests of the set-up, or polls, draw on this limit
             continue
         if why := _why_not(record, expectation, groups, present):
             found |= dict.fromkeys(own, PhaseRange(why_not=why))
@@ -242,18 +242,18 @@ def _stages(record: Record, group: LimiterRequests) -> Ints:
 def _why_not(record: Record, expectation: Expectation, groups: list[LimiterRequests], present: list[int]) -> str:
     """Return why replays at other phases would be invalid for these groups; empty if they are valid."""
     if not record.sent.complete:
-        return "only the first requests of so long a record are replayed"
+        return "the record is so long that only its first requests are replayed"
     kinds = record.sent_requests["kind"]
     polls = any((kinds.iloc[group.index] == RequestKind.POLL).any() for group in groups)
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
-            return f"“{name}” sends {kind}, and how many depends on when the server’s windows begin"
+            return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
     answered = sum(int(group.answered.sum()) for group in groups)
     expected = [expectation.rejected.reindex(group.index).to_numpy() > 0 for group in groups]
     agreed = sum(group.agreeing(rejected) for group, rejected in zip(groups, expected, strict=True))
     if not answered:
-        return "nothing was answered"
-    return "" if agreed >= BAR * answered else "the decisions are not those of the assumed limiter in the order sent"
+        return "no request was answered"
+    return "" if agreed >= BAR * answered else "the assumed limiter does not explain decisions in the order sent"
 
 
 def _over_phases(
@@ -296,7 +296,7 @@ class Replayed(NamedTuple):
     lasting: Floats
 
     def usual(self, stage: int) -> Ints:
-        """Return a stage's 2.5 and 97.5 % points, weighted by ``lasting``."""
+        """Return a stage's 2.5th and 97.5th percentiles over phases, weighted by ``lasting``."""
         ordered = np.argsort(self.rejected[:, stage], kind="stable")
         reached = np.cumsum(self.lasting[ordered])
         places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)

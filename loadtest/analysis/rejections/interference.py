@@ -2,7 +2,7 @@
 
 A party is a traffic entry or a key. The other traffic's 429s are compared between seconds in which the party gets a 429
 and all other seconds. More 429s alone prove no shared limit: all parties may exceed their own limits in the same stage.
-Only 429s that the assumed limiter does not explain count, because it models which requests share a limit.
+Only 429s that the assumed limiter does not explain count, because this limiter models which requests share a limit.
 
 Times and errors are compared between the party's stages that contain a 429 and the rest of the run, by traffic entry
 and kind of request. A flood slows other traffic long before the first 429 of a window.
@@ -30,7 +30,7 @@ _LEAST_MS: Final = 1.0
 
 
 class Slowdown(Result, frozen=True, kw_only=True):
-    """A significantly longer time of other traffic: separate 95 % intervals, 1 ms longer and 1.5 times as long.
+    """A significantly longer time of other traffic: by at least 1 ms and 50 %, with disjoint 95 % intervals.
 
     Attributes:
         time: ``service_time`` of a request, or its ``execution_time``.
@@ -54,7 +54,7 @@ class Felt(Result, frozen=True, kw_only=True):
     Attributes:
         slower: longer times, by descending factor.
         errors_meanwhile: requests of other traffic in the party's stages with 429s, and how many failed or timed out.
-        errors_otherwise: the same at other times.
+        errors_otherwise: the same counts at other times.
         more_errors: whether failures are significantly more frequent in these stages (p < 0.001).
     """
 
@@ -130,11 +130,11 @@ class Interference(Result, frozen=True, kw_only=True):
         party: the traffic entry's name, or the key's number.
         while_refused: requests of other traffic in seconds with a 429 of the party: sent, 429s, and 429s that the
             assumed limiter does not explain.
-        while_not: the same in all other seconds.
+        while_not: the same counts in all other seconds.
         refusals_felt: whether unexplained 429s of other traffic are significantly more frequent in these seconds
             (p < 0.001); None if nothing is expected or either group is empty.
         others: effect on times and errors; None if there is no other time to compare with.
-        felt: whether 429s, times or errors of other traffic were affected; None if none of them is known.
+        felt: whether 429s, times or errors of other traffic were affected; None if all of these are unknown.
     """
 
     kind: PartyKind

@@ -24,7 +24,7 @@ from loadtest.words import count, share
 _SURE: Final = 0.03
 """Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
 _HELD_S: Final = 0.25
-"""Assumed time in s from a decision to the stamp, where a log is stamped at a request's end and lacks durations."""
+"""Assumed seconds from a decision to the stamp, if a log is stamped at a request's end and lacks durations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +32,8 @@ class LoggedLimit:
     """A limit as a log shows it.
 
     Attributes:
-        requests: by the scope, each key or all together, that explains the decisions better; else by key.
-        inference: from these requests; ``nothing`` if the count is not sure.
+        requests: requests by the scope (each key, or all together) that explains the decisions better; else by key.
+        inference: the inference from these requests; ``nothing`` if the count is uncertain.
         shared: whether all keys were found to share a limiter.
     """
 
@@ -46,7 +46,7 @@ class LoggedLimit:
 def logged_limit(
     groups: list[LimiterRequests], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
-    """Infer a limit of a log from its requests by key; ``clock`` is as ``Record.clock``."""
+    """Infer a limit from a log's requests, grouped by key; ``clock`` is that of ``Record.clock``."""
     tolerance, name = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s), groups[0].name
     if source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
@@ -96,7 +96,7 @@ def _better(found: list[_Found]) -> list[_Found]:
 
 
 def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
-    """Return the requests of several limiters as those of one."""
+    """Return the requests of several limiters as those of one limiter."""
     times = np.concatenate([group.times for group in groups])
     order = np.argsort(times, kind="stable")
     columns = {
@@ -107,16 +107,16 @@ def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
 
 
 def _within(times: Floats, seconds: float) -> Ints:
-    """Return the number of requests from each request on within some seconds."""
+    """Return, for each request, the number of requests in the ``seconds`` that begin with it."""
     return np.searchsorted(times, times + seconds) - np.arange(len(times))
 
 
 def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
-    """Return the count of all limiters that fit; None if it is not sure."""
+    """Return the count of all limiters that fit; None if it is uncertain."""
     if inference.word not in ("named", "several"):
         return None
     if source.coarse:
-        # At an even rate, seconds hide which requests were rejected: almost any count of all requests fits.
+        # If rejected requests count and the rate is even, stamps of whole seconds are compatible with almost any count.
         counts_all = any(fit.spec.count_rejected for fit in inference.named)
         smallest = min(fit.limit.count for fit in inference.named)
         if counts_all or np.median(_within(requests.times, requests.tolerance_s)) > _SURE * smallest:

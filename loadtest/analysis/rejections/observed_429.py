@@ -1,6 +1,6 @@
 """Facts about a record's 429s: the inferred limiter, contradictions of the assumed limiter, headers, recovery.
 
-None of them affects the verdict, which depends only on the assumed limiter's expectation and on thresholds.
+These facts do not affect the verdict, which depends only on the assumed limiter's expectation and on thresholds.
 """
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ from loadtest.limits.inference import FITTED, Inference, InferenceOutcome, infer
 from loadtest.limits.loads import RequestLog
 
 NO_CODE: Final = "none"
-"""Error code of a 429 without an error code."""
+"""Placeholder for the error code of a 429 that has none."""
 
 
 class FitResult(Result, frozen=True, kw_only=True):
@@ -47,15 +47,15 @@ class FitResult(Result, frozen=True, kw_only=True):
         phases: the interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
         counts: the interval of a fitted count; null if it was not fitted or holds the documented count.
-        rates: the interval of a bucket's fitted rate in requests/s; null as ``counts``.
+        rates: the interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
         window_s: null for a concurrency limit.
         fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
         clock_shift_s: the server's clock minus the client's, for wall-aligned windows.
         explained: predicted share of decided 429s or of decided accepted requests, whichever is smaller.
-        wrongly_rejected: requests that were rejected but that it would accept.
-        wrongly_admitted: requests that were accepted but that it would reject.
-        not_held: accepted requests that took less time than they would have waited in its queue.
-        undecidable: requests that it cannot decide within the tolerance of times.
+        wrongly_rejected: rejected requests that the limiter would accept.
+        wrongly_admitted: accepted requests that the limiter would reject.
+        not_held: accepted requests that took less time than they would have waited in the limiter's queue.
+        undecidable: requests that the limiter cannot decide within the tolerance of times.
         score: log-likelihood, less half the logarithm of n for each fitted parameter.
     """
 
@@ -95,7 +95,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         log10_p: log10 of the p-value of the sign test between these two.
         held_correlation: correlation between accepted requests' durations and their places in a queue.
         other_count: the limit that the decisions suggest, if it differs from the documented limit.
-        other_counts: its interval over all named limiters.
+        other_counts: the interval of this limit over all named limiters.
         blocked_s: seconds from a limiter's first 429 to its last request, if none was accepted in between.
         candidates: each algorithm's best fit, best first.
     """
@@ -145,7 +145,7 @@ class Observed429Result(Result, frozen=True, kw_only=True):
     Attributes:
         why_not: reason for the absence of results; null if there are results.
         complete: whether all requests were analysed.
-        most_requests: maximum number of requests analysed per limit name: the first.
+        most_requests: maximum number of requests analysed per limit name; later requests are ignored.
         most_requests_inferred_from: maximum number of requests that algorithms are compared with.
         limits: by limit: the inferred limiter, windows, Retry-After, headers, recovery.
     """

@@ -1,8 +1,8 @@
 """Accuracy of Retry-After and other headers of a limit's 429s, recovery after 429s, and retries.
 
 A Retry-After is compared with the time at which the limiter could accept again, which lies between its last rejected
-and its next accepted request. It is too short if it ends before that range, and too long if it ends after it. Whole
-seconds are rounded up, so up to a second too long is correct.
+and its next accepted request. The wait is too short if it ends before this range, and too long if it ends after. Whole
+seconds are rounded up, so a wait of up to a second too long is correct.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from loadtest.limits.headers import stated_limits
 from loadtest.limits.loads import RequestLog
 
 ROUNDED_S: Final = 1.0
-"""Maximum excess in seconds of a correct wait in whole seconds, or of a date."""
+"""Seconds by which a correct Retry-After may exceed the true wait, because it is in whole seconds or a date."""
 
 
 class RetryAfter(Result, frozen=True, kw_only=True):
@@ -36,13 +36,13 @@ class RetryAfter(Result, frozen=True, kw_only=True):
         seconds: 429s with a number of seconds.
         unreadable: 429s with any other value.
         waits: minimum, median and maximum of readable waits; None if there are none.
-        judged: 429s whose limiter accepted a later request, so that the wait can be checked, without those that only
+        judged: 429s whose wait can be checked, because their limiter accepted a later request; without 429s that only
             requests of a burst contradict.
         honest: correct waits, within rounding and tolerance.
         early: waits that were too short: a request sent after the wait was rejected.
         late: waits that were too long: a request sent more than a second before the wait's end was accepted.
         early_s: median, 95th percentile and maximum error of ``early``; None if there are none.
-        late_s: the same of ``late``.
+        late_s: the same statistics of ``late``.
     """
 
     n: Count = msgspec.field(name="throttled")
@@ -81,7 +81,7 @@ def retry_after(
     """Check the Retry-After of one limit's 429s.
 
     ``codes`` are the places of the requests' headers in ``words``, -1 for none; ``unix_s`` are send times by the
-    client's clock, and ``clock`` is as ``Record.clock``.
+    client's clock, and ``clock`` is that of ``Record.clock``.
     """
     offset, unsure_s = clock
     rejected = np.flatnonzero(requests.rejected & requests.judged)
@@ -92,11 +92,11 @@ def retry_after(
     wait = np.where(dated, date - offset - unix_s[rejected], wait)
     known = ~np.isnan(wait)
     last, again, unsure = _room(requests)
-    # A wait in seconds counts from the answer; what the way back took is within the tolerance of a request's own.
+    # A wait in seconds counts from the response. The tolerance of a request's arrival covers the response's way back.
     over = np.where(dated, requests.times[rejected] + wait, requests.ends[rejected] + wait)
     slack = requests.tolerance_s + np.where(dated, unsure_s, 0.0)
     early, late = last[rejected] - over - slack, over - again[rejected] - slack - ROUNDED_S
-    # What rests on a burst, in which requests arrive in any order, contradicts nothing.
+    # Requests of a burst arrive in any order, so they contradict no wait.
     judged = known & np.isfinite(again[rejected]) & ~(unsure[rejected] & ((early > 0) | (late > 0)))
     early, late = np.where(judged, early, 0.0), np.where(judged, late, 0.0)
     return RetryAfter(
@@ -115,10 +115,10 @@ def retry_after(
 
 
 def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
-    """Return two send times for each request, and whether either is of a burst, whose order is unknown.
+    """Return two send times for each request, and whether either belongs to a burst, whose order is unknown.
 
-    They are of its limiter's next accepted request, infinite if none follows, and of the last rejected before that,
-    which comes first.
+    The second is that of the limiter's next accepted request, infinite if none follows. The first is that of the last
+    rejected request before this one.
     """
     times, n = requests.times, len(requests.times)
     place = np.arange(n)
@@ -234,7 +234,7 @@ def recovery(requests: RequestLog) -> Recovery:
     following = np.append(passes, len(known))[np.searchsorted(passes, starts)]
     ended = np.append(limiter, -1)[following] == limiter[starts]
     took = np.append(times, np.nan)[following] - times[starts]
-    # Within a burst, in which requests arrive in any order, nothing is known to recover.
+    # Requests of a burst arrive in any order, so they show no recovery.
     crowded = np.append(in_bursts(requests.times)[1][known], False)
     known = ~(crowded[starts] & crowded[following] & (took <= 2 * BURST_SPAN_S))
     starts, ended, took = starts[known], ended[known], took[known]

@@ -18,15 +18,15 @@ from loadtest.record.run_info import RunInfo
 from loadtest.units import Limit
 
 HEADERS_KEPT: Final = 50_000
-"""Maximum number of responses whose rate-limit headers are kept: the first with any."""
+"""Maximum number of responses whose rate-limit headers are kept; later headers are dropped."""
 MOST: Final = 1_000_000
-"""Maximum number of requests kept per limit name: the first in the record. Later requests have no expectation."""
+"""Maximum number of requests kept per limit name. Later requests in the record have no expectation."""
 _LIMIT: Final = np.array([LIMIT_NAMES.index(LIMIT_OF_KIND[kind]) for kind in KINDS], np.int8)
 _COLUMNS: Final = {
     **dict.fromkeys(("start", "end", "status", "key_index", "parent_arrival", "execution_time_ms"), np.float64),
     **dict.fromkeys(("traffic", "mistake"), np.int16),
     "outcome": np.int8,
-    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may make up as many as it likes
+    **dict.fromkeys(("error_code", "retry_after"), np.int32),  # a target may send any number of distinct texts
     "stage_index": np.int64,
     "kind": np.int8,
     "limit": np.int8,
@@ -69,7 +69,7 @@ class SentRequests:
         self._kept += len(rows)
 
     def rate_headers(self) -> tuple[Ints, list[str]]:
-        """Return places in ``frame()`` and these responses' rate-limit headers: lines of ``name: value``."""
+        """Return places in ``frame()``, and rate-limit headers of the responses there: lines of ``name: value``."""
         places = np.concatenate([np.zeros(0, np.int64), *(place for place, _ in self._headers)])
         return places, [text for _, texts in self._headers for text in texts]
 
@@ -115,10 +115,10 @@ class SentRequests:
 BURST_GAP_S: Final = 0.002
 BURST_SPAN_S: Final = 0.02
 _BURST_SIZE: Final = 5
-"""Minimum number of requests to one limiter that make a burst, within the gap and span above."""
+"""Minimum number of requests to one limiter in a burst, which the gap and span above (in s) delimit."""
 _LEAST_S: Final = 0.001
 _MOST_S: Final = 0.25
-"""Bounds in seconds of a request's time to the server."""
+"""Minimum and maximum assumed seconds from sending a request to the server's decision."""
 _SILENCE: Final = 50
 """Idle windows between two limiters in a log: a bucket in debt needs 2 × burst ÷ N windows to refill."""
 _NEEDED: Final = ("start", "end", "status", "key_index", "traffic", "kind", "limit")
@@ -132,8 +132,8 @@ class LimiterRequests:
 
     Attributes:
         ends: times of the response or time-out, not before the send time. For a concurrency limit, a rejected request
-            lasts as long as the last accepted request of its kind: otherwise, a replay that accepts it would free its
-            slot at once.
+            is given the duration of the last accepted request of its kind, because a replay that accepts it would
+            otherwise free its slot at once.
         before: send times of the preflight's requests, which used quota but are not in the record.
     """
 
@@ -200,7 +200,7 @@ def _took(rows: pd.DataFrame) -> "pd.Series[float]":
 
 
 def in_bursts(times: Floats) -> tuple[Ints, Bools]:
-    """Return the number of each request's burst, and whether that has so many requests that their order is unknown.
+    """Return the index of each request's burst, and whether the burst is so large that its order is unknown.
 
     Send times are in s and ascend.
     """

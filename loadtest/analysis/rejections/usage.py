@@ -21,7 +21,7 @@ from loadtest.limits.fits import Fit
 from loadtest.limits.loads import RequestLog, opened
 
 MOST_KEYS: Final = 64
-"""Maximum number of keys kept per stretch: the busiest."""
+"""Maximum number of keys kept per stretch; the busiest keys are kept."""
 _UNEVEN: Final = 1.05
 
 
@@ -68,7 +68,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 def limit_uses(record: Record) -> list[LimitUsage]:
     """Return the usage of each limit between any two stage boundaries of the traffic, without the warm-up.
 
-    Requests count where they were sent: late polls of one stage use quota during the next.
+    A request counts in the stretch in which it was sent: late polls of one stage use quota during the next.
     """
     uses, assumed = [], record.assumed_limits
     ends = {min(t, record.covered_s) for key in record.stages() for t in (key.stage.start_s, key.stage.end_s)}
@@ -118,7 +118,7 @@ def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
 
 
 def bottleneck_limit(uses: list[LimitUsage]) -> LimitUsage | None:
-    """Return the bottleneck limit: the most 429s, else the highest share."""
+    """Return the bottleneck limit: the limit with the most 429s, else that with the highest share."""
     return max(uses, key=lambda use: (use.throttled, use.busiest), default=None)
 
 
@@ -191,7 +191,7 @@ class LimitRates:
 
 
 KEPT: Final = 2_000
-"""Maximum number of windows kept individually: the first."""
+"""Maximum number of windows kept individually; later windows count in totals only."""
 
 
 class WindowCounts(Result, frozen=True, kw_only=True):

@@ -15,11 +15,11 @@ from loadtest.units import Limit
 WINDOWS: Final = 8.0
 """Time budget of a probe, in documented windows (bench/README.md)."""
 SAME: Final = 0.02
-"""Relative difference of two equal rates: a network hides smaller differences (bench/README.md)."""
+"""Relative difference up to which two rates count as equal, because a network hides it (bench/README.md)."""
 _MOMENTS: Final = 6, 40
-"""Least and most groups of requests of a burst that arrive together: bounds the time of one weighing."""
+"""Minimum and maximum number of groups in which a burst's requests arrive; bounds the time of one weighing."""
 _UNEVEN: Final = (math.sqrt(5) - 1) / 2
-"""Step of an even sequence without a period, the golden section: distances between requests never repeat."""
+"""Step of an even sequence without a period (the golden section), so that distances between requests never repeat."""
 Who = Literal["own", "other key", "other limit"]
 """The quota that a request consumes: the probed one, the same limit of another key, or another limit."""
 
@@ -30,9 +30,8 @@ class VolleyOrder:
 
     Attributes:
         at: earliest time, in unix seconds of our clock.
-        patience: seconds without any answer after which missing answers are no longer awaited: these requests are in
-            progress, or held.
-        who: whose quota they consume.
+        patience: seconds without any answer after which unanswered requests count as in progress or held.
+        who: whose quota the requests consume.
         spread: seconds over which they are sent, instead of all at once.
     """
 
@@ -44,7 +43,7 @@ class VolleyOrder:
 
     @property
     def after(self) -> list[float]:
-        """Delay of each request after the first, in seconds.
+        """Delay of each request since the first request, in seconds.
 
         The distances are uneven: a limiter without a burst accepts every second request of an even stream at both 1.1
         and 1.9 times its rate.
@@ -59,8 +58,8 @@ class ProbeAnswer:
 
     Attributes:
         sent: unix seconds of our clock.
-        answered: likewise; infinite if there is no answer yet.
-        who: whose quota it consumes.
+        answered: unix seconds of our clock; infinite if there is no answer yet.
+        who: whose quota the request consumes.
     """
 
     sent: float
@@ -75,7 +74,7 @@ class Volley:
 
     Attributes:
         sent: unix seconds of our clock.
-        answered: likewise; infinite if there was no answer yet.
+        answered: unix seconds of our clock; infinite if there was no answer yet.
         passed: number of accepted requests.
     """
 
@@ -134,14 +133,14 @@ class ProbeEvidence:
     def arrivals(self, volley: Volley, draws: int, refill_s: float) -> tuple[Floats, Ints]:
         """Return possible arrival times of a burst's groups of requests, and the size of each group.
 
-        In half of the draws, a burst's requests are delayed together: a busy server may spend all of the time to an
-        answer on the way there.
+        In half of the draws, a burst's requests are delayed together, because a busy server may receive them only just
+        before it answers.
 
         Args:
             volley: the burst.
             draws: the number of draws.
             refill_s: seconds in which a bucket accepts one more request, or a 60th of a window. A group lasts half of
-                it.
+                this time.
         """
         lasts = min(volley.answered[-1], volley.sent[-1] + self.longest) - volley.sent[0]
         moments = int(min(max(2 * lasts / refill_s, _MOMENTS[0]), _MOMENTS[1]))
@@ -177,7 +176,7 @@ class ProbeEvidence:
         return False
 
     def facts(self, documented: Limit) -> Facts:
-        """Count what was accepted of our own requests."""
+        """Count our own accepted requests."""
         own = sorted((each for each in self.answers if each.who == "own"), key=lambda each: each.sent)
         begin, windows = own[0].sent, dict[int, tuple[int, int]]()
         longest = row = 0

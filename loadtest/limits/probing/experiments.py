@@ -16,12 +16,12 @@ Experiment = Sequence[tuple[float, int]]
 _TRIED: Final = 120
 """Number of random experiments compared: bounds the time of one choice (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
-"""Maximum number of bursts in one experiment: likewise."""
+"""Maximum number of bursts in one experiment; also bounds the time of a choice."""
 _SIZES: Final = (0.05, 0.25, 0.5, 0.75, 1.0)
 """Sizes of bursts, relative to slightly more than the number accepted at once: from a few requests, which hardly change
 the limiter's state, to a burst that is surely rejected in part."""
 _CASES: Final = 10
-"""Number of likely limiters that represent one model: likewise."""
+"""Number of likely limiters that represent one model; also bounds the time of a choice."""
 _PATIENT_S: Final = 40.0
 """Seconds that cost as much as ``most`` requests: a probe of 100 per minute then takes 3 minutes (bench/README.md)."""
 
@@ -36,7 +36,7 @@ def best(
     until: float,
     lasts: Callable[[Floats], Floats],
 ) -> Experiment | None:
-    """Return the experiment that separates most pairs of cases for its requests and time; None if none does.
+    """Return the experiment that separates most pairs of cases for its requests and time; None if it separates none.
 
     Args:
         rivals: the remaining models.
@@ -83,7 +83,7 @@ def _separated(seen: Sequence[tuple[Floats, Floats]], counts: Floats) -> Floats:
 def _designs(
     rivals: Sequence[Hypotheses], idle: Floats, most: int, blur: float, chance: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Random times from now and sizes of bursts around the remaining windows."""
+    """Random times of bursts (seconds from now, on the scale of the remaining windows), and their sizes."""
     lengths = [rival.rows[:, 1] for rival in rivals if not rival.bucket]
     window = chance.choice(np.concatenate(lengths) if lengths else idle, _TRIED)
     rest = np.where(chance.random(_TRIED) < 0.5, 0.0, chance.choice(idle, _TRIED) + blur)
@@ -99,7 +99,7 @@ def _designs(
 
 
 def _cases(rival: Hypotheses, chance: np.random.Generator) -> tuple[LimiterReplay, Floats]:
-    """Some likely limiters of one model as they are now, and their N and W."""
+    """Some likely limiters of one model in their present state, and their N and W."""
     rows = chance.choice(rival.likely, _CASES)
     cases = chance.integers(DRAWS, size=_CASES)
     return rival.replay.taken(cases, rival.places[rows]), rival.rows[rows, :2]

@@ -1,9 +1,9 @@
 """The limiters that may be in force, with their parameters and likelihoods.
 
 A hypothesis is a row of parameters: N, W and the offset of the server's clock, or B and the seconds per refilled
-request. It decides on all requests again, for several random draws of their arrival times. Draws with a different
-number of acceptances in a burst get less weight and are replaced (a particle filter: Gordon, Salmond and Smith, IEE
-Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
+request. Each hypothesis decides on all requests again, for several random draws of their arrival times. Draws that
+accept another number of a burst's requests get less weight and are replaced (a particle filter: Gordon, Salmond and
+Smith, IEE Proceedings F 1993). Likely rows are kept, and varied in ever smaller steps.
 """
 
 import math
@@ -24,23 +24,23 @@ REACH_S: Final = 0.6
 RATES: Final = 30.0
 """Factor around the documented rate and window within which other rates and windows are considered: an assumption."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely, and two e^7 = 1,100
-times: the ratio that excludes (bench/README.md, method of the probe)."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. Two make e^7 = 1,100,
+the ratio that excludes a limiter (bench/README.md, method of the probe)."""
 FAR: Final = 2 * _PER_MISS - 0.01
-"""Natural log of the likelihood ratio that excludes: two requests, less the rounding of logarithms."""
+"""Natural log of the likelihood ratio that excludes a limiter: two requests, minus the rounding of logarithms."""
 _LIKELY: Final = 1.5 * _PER_MISS
-"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one request, and half
-of another."""
+"""Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one and a half
+requests."""
 _USUAL: Final = 2.0
-"""Natural log of a likelihood that is usual where the network decides how many requests are accepted: an assumption,
-less than a missed request."""
+"""Natural log of a likelihood that is usual if the network decides how many requests are accepted: an assumption, less
+than a missed request."""
 _SHORT_S: Final = 1.0
-"""Windows up to which the network hides whether they begin with a request or by the clock: 50 ms each way
-(bench/README.md)."""
+"""Length of windows up to which the network (50 ms each way, bench/README.md) hides whether they begin with a request
+or by the clock."""
 _ROWS: Final = 20
 """Maximum number of rows of one algorithm that are varied: bounds the time of a weighing (bench/probe_confusion.py)."""
 DRAWS: Final = 16
-"""Number of draws of arrival times, and of steps over a range: likewise."""
+"""Number of draws of arrival times, and of steps over a range; also bounds the time of a weighing."""
 
 
 class Hypotheses:
@@ -48,7 +48,7 @@ class Hypotheses:
 
     Args:
         count_rejected: as in ``LimiterSpec``.
-        round_down: likewise.
+        round_down: as in ``LimiterSpec``.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Hypotheses:
     def key(self) -> tuple[str, bool]:
         """The properties that give a limiter its name.
 
-        Details of it are how it rounds, and the start of windows of a second or less, which the network hides.
+        They leave out rounding, and the start of windows of a second or less, which the network hides.
         """
         short = not self.bucket and len(self.rows) and self.range(1)[1] <= _SHORT_S
         return self.algorithm.removesuffix("-from-first") if short else self.algorithm, self.count_rejected
@@ -101,7 +101,7 @@ class Hypotheses:
         return np.flatnonzero(self.scores >= self.scores.max(initial=-np.inf) - _LIKELY)
 
     def without(self) -> Floats:
-        """The best likelihood of any row if one experiment is left out, for each experiment."""
+        """For each experiment, the best likelihood of any row without this experiment."""
         return np.asarray((self.scores[:, None] - self.fits).max(axis=0))
 
     def range(self, column: int) -> tuple[float, float]:
@@ -122,7 +122,7 @@ class Hypotheses:
         self.places = kept
 
     def _spread(self, most: int, within: float) -> Ints:
-        """The best rows of each window, and some of all rows that are likely ``within`` a ratio's logarithm."""
+        """The best rows of each window, and some of the rows whose log likelihood is ``within`` this of the best."""
         order = np.argsort(-self.scores, kind="stable")
         order = order[self.scores[order] >= self.best - within]
         if len(order) <= most:
@@ -142,7 +142,7 @@ class Hypotheses:
             return self._buckets(seen)
         documented = self._documented.window
         windows = sorted(each for each in {documented, *COMMON_WINDOWS} if documented / RATES <= each)
-        # The first window that is longer than a probe lasts represents all of these.
+        # The first window that is longer than a probe represents all longer windows.
         windows = windows[: 1 + sum(each <= WINDOWS * documented for each in windows)]
         rows = []
         for window in windows:
@@ -151,7 +151,7 @@ class Hypotheses:
         return np.array(rows)
 
     def _buckets(self, seen: ProbeEvidence) -> Floats:
-        """Rates around the documented one, each with the bursts that the first burst allows."""
+        """Rates around the documented rate, each with the burst sizes that the first burst allows."""
         rates = self._documented.rate * np.exp(np.linspace(-math.log(RATES), math.log(RATES), 81))
         passed, shortest, longest = seen.first
         rows, offsets = [], self._offsets(1.0, seen)

@@ -31,7 +31,7 @@ SCOPE_REQUESTS: Final = 0.9
 bench/README.md."""
 _PHASE: Final = 0.1
 """Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
-window even if the clocks are 0.5 s apart (bench/README.md); windows below 7 s wait for `REACH_S` instead."""
+window even if the clocks are 0.5 s apart (bench/README.md); probes of windows below 7 s wait for `REACH_S`."""
 
 
 class Prober(BurstSender):
@@ -67,7 +67,7 @@ class Prober(BurstSender):
         self._limit = limit
         self._clock = clock
         self.models = every_model(documented)
-        """The models that are not excluded; after the first weighing the likeliest first."""
+        """The models that are not excluded, in descending order of likelihood after the first weighing."""
         self._fits: dict[Hypotheses, ModelFit] = {}
         """The last fit of each model."""
         self._others = others
@@ -77,8 +77,8 @@ class Prober(BurstSender):
         self._streams = 0
 
     def run(self) -> Exchange[LimitFinding]:
-        # Start early in a window, so that the next bursts fall into the same one if windows have the documented length
-        # or a part of it.
+        # Start early in a window, so that the next bursts fall into the same window if windows have the documented
+        # length or a part of it.
         documented, window = self.documented, self.documented.window
         begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
         self._begin_experiment()
@@ -121,7 +121,7 @@ class Prober(BurstSender):
     def _weigh(self) -> list[Hypotheses]:
         """Weigh all models, exclude what two experiments contradict, and return the rest, the likeliest first.
 
-        A model is excluded if it is far less likely than the best one, with all experiments and without any of them.
+        A model is excluded if it is far less likely than the best one, with all experiments and without any single one.
         """
         for model in self.models:
             model.weigh(self._past)
@@ -160,7 +160,7 @@ class Prober(BurstSender):
 
     @property
     def _ill(self) -> bool:
-        """Whether even the best hypothesis misses two requests, as another client or several servers cause it."""
+        """Whether even the best hypothesis misses two requests, perhaps due to another client or several servers."""
         return self._fit <= -FAR
 
     def _sure(self, rivals: Sequence[Hypotheses]) -> bool:
@@ -194,7 +194,7 @@ class Prober(BurstSender):
         return self._trip / 2 + (np.ceil(counts / self._size).clip(1) - 1) * max(self._trip, self._size / self._rate)
 
     def _pace(self) -> Exchange[None] | None:
-        """A stream above the rate of the likeliest bucket, longer each time, if bursts can't measure it."""
+        """A stream above the rate of the likeliest bucket, longer each time; None if bursts can measure the rate."""
         bucket = self.models[0]
         least, most = bucket.range(1)
         rate = 1 / math.sqrt(least * most)
@@ -220,10 +220,10 @@ class Prober(BurstSender):
         if self._ill:
             return "no single limiter answers like this: several servers, two limits or other clients"
         if len({each.key for each in self.models}) > 1:
-            return "the request budget is too small to tell them apart"
+            return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
         if numbers is None:
-            return "the request budget is too small to confirm its numbers"
+            return "the request budget is too small to confirm the limiter's numbers"
         if self._fit <= -FAR / 2 and verdict(self.documented, numbers, exceeded=False) == "stricter":
             return "another client may have used a part of the limit"
         return ""
@@ -264,12 +264,12 @@ class Prober(BurstSender):
         )
 
     def _share(self, *, last: bool = False) -> Exchange[None]:
-        """Find out which other clients share the quota: send as such a client where the quota is exhausted.
+        """Find out which other clients share the quota: send as each of them while the quota is exhausted.
 
-        A single request that is accepted hardly disturbs what follows, and proves nothing. At the end there are more.
+        A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
         """
         for who in self._others:
-            # More than the quota may regain meanwhile, which would look like a second quota.
+            # At the end, send more than the quota may regain meanwhile, which would look like a second quota.
             count = (
                 min(2 + int(4 * self._trip * self.documented.rate), max(2, self.documented.count // 2)) if last else 1
             )
@@ -282,7 +282,7 @@ class Prober(BurstSender):
             unused = not any(each.who == who and each.passed and each.sent > window for each in self._past.answers)
             answers = yield from self._ask(self._now, count, who)
             through = sum(answer.passed for answer in answers)
-            if not through:  # they may have been counted, if rejected requests are
+            if not through:  # rejected requests may count against the quota
                 self._past.experiments[-1].append(self._volley_of(answers))
             rejected = not (yield from self._volley(self._now, 1)).passed
             if rejected and not through and unused:  # an unused quota accepts at least one request

@@ -26,7 +26,7 @@ class ProbeOrder(msgspec.Struct, frozen=True, kw_only=True):
         listed: whether an entry allows a host other than loopback.
         documented: the limits to probe: documented count and window in s.
         rate: maximum requests/s.
-        requests: maximum over all limits; None for 5.5 times each documented count.
+        requests: maximum number over all limits; None for 5.5 times each documented count.
         workflow: the workflow to run if requests without execution do not count; None to run none.
         tls: as in a target's entry.
     """
@@ -83,8 +83,8 @@ class ModelFit(msgspec.Struct, frozen=True, kw_only=True):
     """The agreement of a limiter with the answers.
 
     Attributes:
-        numbers: its likely numbers, in words.
-        log_ratio: natural log of its likelihood, divided by that of the best limiter.
+        numbers: the limiter's likely numbers, in words.
+        log_ratio: natural log of the limiter's likelihood ÷ the best limiter's likelihood.
         ruled_out: the observation that excluded it, in words; empty if it may be in force.
     """
 
@@ -108,7 +108,7 @@ class StatedNumbers(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         count: N per ``window_s``; for buckets the refill in that time.
         window_s: the window; for buckets the documented one.
-        burst: of buckets; None for windows.
+        burst: requests that a bucket accepts at once; None for windows.
     """
 
     count: tuple[float, float]
@@ -131,8 +131,8 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         documented: count and window in s.
         verdict: comparison of the enforced limit with the documented one.
-        standing: the limiters that may be in force; if identified, no ``why``, and all of one algorithm
-            (of short windows, however these begin).
+        standing: the limiters that may be in force. If ``why`` is empty, all have one algorithm (short windows may
+            differ in how they begin).
         stated: the enforced numbers; None if the limiters that may be in force differ in them.
         seen: observations that no limiter explains, in words.
         fits: of all limiters, the best first.
@@ -145,7 +145,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
         headers: content of other rate-limit headers, in words.
         executed: number of requests that ran a workflow.
         jobs_of_rejected: rejected requests whose answer names a job.
-        seconds: duration.
+        seconds: duration of the probe.
         why: the missing evidence, if the limiter is not identified.
     """
 
@@ -194,7 +194,7 @@ class LimitFinding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def scope(shared: Mapping[Who, bool | None]) -> Scope | None:
-    """Return the scope that is proved: two keys that share a quota show that it is not counted per key, and no more."""
+    """Return the proved scope: two keys that share a quota prove only that the quota is not counted per key."""
     keys = shared.get("other key")
     return None if keys is None else "name" if keys else "key-and-name"
 
@@ -259,7 +259,7 @@ ProbeMessage = ProbeProgress | Found | Failed
 
 
 def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
-    """Return a model with its parameters as shown; those of buckets per documented window."""
+    """Return a model with its parameters as they are shown; a bucket's are per documented window."""
     (low, high), (least, most) = model.range(0), model.range(1)
     if model.bucket:
         return Standing(
@@ -306,8 +306,8 @@ def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool)
     Args:
         documented: the documented limit.
         numbers: the enforced numbers, if they are known.
-        exceeded: whether more was accepted than the documented limit can accept. Only this shows that it is looser:
-            rejections contradict no larger limit, because another client may use the rest.
+        exceeded: whether more was accepted than the documented limit can accept. Only this shows that the enforced
+            limit is looser: rejections cannot exclude a larger limit, because another client may use the rest.
     """
     if exceeded:
         return "looser"

@@ -29,7 +29,7 @@ class BurstSender:
         self._past = ProbeEvidence()
         self._begin = self._now = now
         self._enough = 2 if documented.count >= 20 else 1
-        """Rejections that end a burst."""
+        """Number of rejections that end a burst."""
         self._trip = 0.005
         """The longest time from a request to its rejection, in s."""
         self._held = False
@@ -80,7 +80,7 @@ class BurstSender:
 
     @property
     def _size(self) -> int:
-        """Requests of a part of a burst."""
+        """Number of requests in a part of a burst."""
         parts = max(1, min(8, int(0.15 * self.documented.window / max(self._trip, 0.1))))
         size = max(-(-self.documented.count // parts), self.documented.count // 12)
         return max(1, min(size, int(self._rate * max(0.5, self._trip))))
@@ -97,7 +97,7 @@ class BurstSender:
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
             if self._now - last >= PATIENCE_S:
-                # A queue holds them, and would release later requests one by one after the answers.
+                # A queue holds requests, and would release later requests one by one after the answers.
                 size, spread = max(1, count), count / self._rate
         if rejected and passed and passed not in self._past.full:
             self._past.full.append(passed)

@@ -15,7 +15,7 @@ from loadtest.limits.probing.results import LimitFinding
 from loadtest.words import count
 
 _ROUNDED_S: Final = 1.0
-"""Maximum excess of a wait in whole seconds: RFC 9110, section 10.2.3, has no fractions."""
+"""Maximum excess in seconds of a correct wait: RFC 9110, section 10.2.3, allows only whole seconds."""
 
 
 def verdict(found: LimitFinding) -> str:
@@ -29,7 +29,7 @@ def verdict(found: LimitFinding) -> str:
 
 
 def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
-    """Return what was found, as (label, words) pairs: first what was accepted, then what explains it."""
+    """Return the findings as (label, words) pairs: first the accepted requests, then the limiters that explain them."""
     _, window = found.documented
     accepted, rows = found.facts, list[tuple[str, str]]()
     windows = ", ".join(f"{passed} of {sent}" for passed, sent in accepted.windows)
@@ -54,7 +54,7 @@ def facts(found: LimitFinding) -> tuple[tuple[str, str], ...]:
 
 
 def _limit_words(found: LimitFinding) -> str:
-    """The enforced numbers, and what else could cause them."""
+    """The enforced numbers, and other possible causes of them."""
     numbers, (documented, window) = found.stated, found.documented
     if numbers is None:
         more = "; more was accepted than the documented limit accepts, and other clients can't cause that"
@@ -95,7 +95,7 @@ class HeadedAnswer:
 
     Attributes:
         sent: unix seconds of our clock.
-        answered: likewise.
+        answered: unix seconds of our clock.
         rejected: whether a limit rejected it.
         headers: by name, in lower case.
     """
