@@ -1,4 +1,4 @@
-"""The limits that a target is assumed to have, and the algorithm and scope that count them. Pure."""
+"""The assumed limits of a target, with their algorithm and scope. Pure."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from loadtest.limits import (
 from loadtest.record.run_info import TargetInfo
 from loadtest.units import Limit
 
-if TYPE_CHECKING:  # importing the scenario takes a third of a report's start-up time, and a report needs none of it
+if TYPE_CHECKING:  # reports do not need the scenario, whose import takes a third of their start-up time
     from loadtest.scenario import Scenario
 
 __all__ = ["CONCURRENCY", "AssumedLimits"]
@@ -41,8 +41,8 @@ class AssumedLimits:
     """Assumptions about one target's rate limits. The API's documentation does not specify the algorithm.
 
     Attributes:
-        limits: the limit of each limit name. Rates in units of a limit refer to these, even if other limits are in
-            force.
+        limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if others are
+            in force.
         spec: the algorithm, and the scope of one limiter.
         limit_all: the limit of all requests together; only for the scopes ``key`` and ``global``.
         draws: whether all requests with a valid key consume the limit, or only valid requests.
@@ -97,7 +97,7 @@ class AssumedLimits:
 
     @property
     def aligned(self) -> bool:
-        """Whether decisions depend on the reading of the server's clock."""
+        """Whether decisions depend on the time that the server's clock shows."""
         return self.spec.on_clock
 
     @property
@@ -117,7 +117,7 @@ class AssumedLimits:
         return limit
 
     def rate_on(self, name: str) -> float:
-        """Requests/s that one limiter accepts in the long run; infinite where only concurrency is limited."""
+        """Requests/s that one limiter accepts in the long run; infinite if only concurrency is limited."""
         return math.inf if self.spec.algorithm == CONCURRENCY else self.limit_on(name).rate
 
     def rate_of_keys(self, name: str, keys: int) -> float:
@@ -129,7 +129,7 @@ class AssumedLimits:
         return ALL if self.one_for_all else name
 
     def together(self, name: str) -> tuple[LimitName, ...]:
-        """The limit names whose requests count against the same limit as those of ``name``."""
+        """The limit names whose requests count against the same limit as requests of ``name``."""
         return LIMIT_NAMES if self.one_for_all else tuple(each for each in LIMIT_NAMES if each == name)
 
     def limit_text(self, limit: Limit) -> str:
@@ -142,7 +142,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """New limiters by limit name (in the order of ``LIMIT_NAMES``) and key; shared limiters are one object."""
+        """New limiters by limit name (in the order of ``LIMIT_NAMES``), then by key; a shared limiter is one object."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

@@ -1,4 +1,4 @@
-"""The one way to a terminal with colours and tables: foreign text in the output can neither act nor hide."""
+"""Terminal output with colours and tables, which escapes control characters in foreign text."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from loadtest.foreign_text import visible_text
 class Console(rich.console.Console):
     """A Rich console that escapes invisible characters, except in Rich's own control sequences.
 
-    By default it neither highlights nor interprets markup or emoji codes: names may contain them.
+    By default it highlights nothing, and prints markup and emoji codes as they are, because names may contain them.
     """
 
     def __init__(self, **options: Any) -> None:

@@ -7,7 +7,7 @@ Source: the API's documentation, "Rate limits": synchronous runs 100 requests pe
 minute, retrieval of results 500 per minute; a request beyond a limit is answered with 429. The documentation specifies
 neither the algorithm nor whether limits are per key: see ``ARCHITECTURE.md``.
 
-The members are strings, equal to their text and written to files as that text.
+The members are strings, and files contain their text.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Operation(_Counted):
 
 
 class RequestKind(_Counted):
-    """The kinds of HTTP request; those that start an operation come first."""
+    """The kinds of HTTP request: first the kinds that start an operation, then the others."""
 
     RUN = "run", "run", "runs"
     SUBMIT = "submit", "submit", "submits"
@@ -70,7 +70,7 @@ class LimitName(Word):
 
 
 ALL: Final = "all"
-"""The limit name used where one limit applies to all requests together."""
+"""The limit name of a limit on all requests together."""
 
 LIMIT_NAMES: Final = tuple(LimitName)
 
@@ -114,7 +114,7 @@ OPERATIONS: Final[dict[Operation, tuple[RequestKind, ...]]] = {
     Operation.ASYNC_RUN: (RequestKind.SUBMIT, RequestKind.POLL),
     Operation.RETRIEVAL: (RequestKind.RETRIEVE,),
 }
-"""The requests of each operation: the first starts it, the rest may follow."""
+"""The requests of each operation: the first starts the operation, the others may follow."""
 
 FIRST_KIND: Final = {operation: kinds[0] for operation, kinds in OPERATIONS.items()}
 """The kind of an operation's first request."""
@@ -273,13 +273,13 @@ class Reason(Word):
 
     NO_JOB_ID = "no_job_id", "No job existed yet to retrieve."
     NO_USER_FREE = "no_user_free", "No user was free before the end of the run."
-    ABORTED = "aborted", "The run was aborted before it was sent."
+    ABORTED = "aborted", "The run was aborted before the operation was sent."
     LEASH = "leash", "The request budget of the target's entry was exhausted."
-    WORKER_LOST = "worker_lost", "The worker assigned to send it was lost."
+    WORKER_LOST = "worker_lost", "The worker that should have sent the operation was lost."
 
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
-"""The reason of an operation whose job ended in this state instead of the expected one."""
+"""The reason of an operation whose job unexpectedly ended in this state."""
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
@@ -288,4 +288,4 @@ MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {
     "invalid_body": ErrorCode.INVALID_REQUEST.status,
     "bad_key": ErrorCode.INVALID_API_KEY.status,
 }
-"""The status that each deliberate mistake expects, from the documentation."""
+"""The documented status of the response to each deliberate mistake."""

@@ -1,4 +1,4 @@
-"""API keys and workflow endpoint, read from the environment only, by the harness and the reference API."""
+"""API keys and workflow endpoint, which the harness and the reference API read only from the environment."""
 
 import os
 import re
@@ -10,15 +10,15 @@ from loadtest.errors import InputError
 KEYS_VARIABLE: Final = "WORKFLOW_API_KEYS"
 ENDPOINT_VARIABLE: Final = "WORKFLOW_ENDPOINT"
 LOCAL_KEY: Final = "local-dev-key"
-"""The key used where WORKFLOW_API_KEYS is not set. It is public and protects nothing."""
+"""The key used if WORKFLOW_API_KEYS is not set; this key is public and protects nothing."""
 LOCAL_ENDPOINT: Final = "local"
-"""The ``x-wf-endpoint`` sent where WORKFLOW_ENDPOINT is not set."""
+"""The ``x-wf-endpoint`` sent if WORKFLOW_ENDPOINT is not set."""
 
 HEADER_SAFE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return the distinct keys of WORKFLOW_API_KEYS (comma-separated); the local key where it is unset or blank.
+    """Return the distinct comma-separated keys of WORKFLOW_API_KEYS; if it is unset or blank, return the local key.
 
     Raises:
         InputError: if a key cannot be sent in a header. The message does not show the key.
@@ -34,10 +34,10 @@ def api_keys(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
 
 
 def workflow_endpoint(environ: Mapping[str, str] = os.environ) -> str | None:
-    """Return the value of WORKFLOW_ENDPOINT; None where it is unset or blank.
+    """Return the value of WORKFLOW_ENDPOINT, or None if the variable is unset or blank.
 
     Raises:
-        InputError: if it cannot be sent in a header.
+        InputError: if the value cannot be sent in a header.
     """
     endpoint = environ.get(ENDPOINT_VARIABLE, "").strip()
     if endpoint and HEADER_SAFE.fullmatch(endpoint) is None:
@@ -49,13 +49,13 @@ def credentials(environ: Mapping[str, str] = os.environ) -> tuple[tuple[str, ...
     """Return the keys and the endpoint to send, with the local defaults for unset variables.
 
     Raises:
-        InputError: as ``api_keys`` and ``workflow_endpoint``.
+        InputError: if a key or the endpoint cannot be sent in a header.
     """
     return api_keys(environ), workflow_endpoint(environ) or LOCAL_ENDPOINT
 
 
 def side_environment(side: str, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the environment of a side (``base``, ``head``), whose own variables (``HEAD_WORKFLOW_API_KEYS``) win."""
+    """Return the environment of ``base`` or ``head``, where ``HEAD_WORKFLOW_API_KEYS`` replaces the general value."""
     prefix = f"{side.upper()}_"
     own = {name.removeprefix(prefix): value for name, value in environ.items() if name.startswith(prefix)}
     return {**environ, **own}

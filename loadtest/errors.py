@@ -8,7 +8,7 @@ The tree::
     ├── TargetError         (5)   unreachable, not this API, or key refused
     └── RecordError         (3)   a run directory without a readable record
 
-A failed request is data, not an exception; any *other* exception is a bug in the harness (70).
+A failed request is data, not an exception; any *other* exception is a bug in the harness (exit code 70).
 """
 
 from enum import IntEnum

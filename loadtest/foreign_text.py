@@ -26,7 +26,7 @@ ODD_CELL: Final = r"^\s*[=+\-@]|[^ -~]"
 """A pattern (RE2, used by Arrow) that matches every text that ``csv_text`` changes."""
 BLANK: Final = "[secret]"
 _SURE: Final = 8
-"""Minimum length of a key that is redacted within words too; a shorter key may occur in ordinary words."""
+"""Minimum length of a key that is redacted even within words, because ordinary words may contain a shorter key."""
 
 
 def visible(text: str) -> str:
@@ -78,7 +78,7 @@ class KeyFilter:
         forms = sorted({form for key in keys if key for form in (key, quote(key, safe=""))}, key=len, reverse=True)
         self._forms = [form.lower() for form in forms]
         self._search = re.compile("|".join(map(_pattern, forms)), re.IGNORECASE)
-        # Codes, states and job ids repeat, each job id with every poll.
+        # The cache pays, because codes, states and job ids repeat: every poll returns its job's id.
         self.blank = lru_cache(4096)(self._blank)
         """Return the text without keys."""
 

@@ -23,7 +23,7 @@ def user_agent(about: str) -> str:
 
 
 def parse_date(text: str) -> datetime | None:
-    """Parse an HTTP date (RFC 9110, section 5.6.7); a date without a zone is GMT. None if it is not a date."""
+    """Parse an HTTP date (RFC 9110, section 5.6.7); a date without a zone is GMT. Return None for other text."""
     try:
         moment = parsedate_to_datetime(text)
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -36,7 +36,7 @@ def parse_date(text: str) -> datetime | None:
 def parse_retry_after(text: str) -> float | datetime | None:
     """Parse ``Retry-After`` (RFC 9110, section 10.2.3): seconds or a date; None for anything else."""
     text = text.strip()
-    # Twelve digits exceed any wait; int() raises on thousands of them.
+    # No wait has more than twelve digits, and int() raises for thousands of digits.
     return float(text[:12]) if text.isascii() and text.isdecimal() else parse_date(text)
 
 
@@ -44,8 +44,8 @@ class ClockOffset:
     """Bounds of the server's clock minus ours, in s, from the ``Date`` headers of its responses.
 
     A ``Date`` of D means that the server's clock was in [D, D+1) between our send and our receipt, so the offset lies
-    in (D − receipt, D + 1 − send). The intersection of these intervals narrows to about one round trip, thanks to
-    responses around a change of second.
+    in (D − receipt, D + 1 − send). Responses around a change of second narrow the intersection of these intervals to
+    about one round trip.
     """
 
     __slots__ = ("high", "low")
@@ -55,7 +55,7 @@ class ClockOffset:
         self.high = _ENDLESS
 
     def see(self, date_s: float, sent_s: float, received_s: float) -> None:
-        """Update the bounds with the ``Date`` of a response. All are unix seconds, the last two of our clock."""
+        """Update the bounds with a response's ``Date``, in unix s; our clock gives ``sent_s`` and ``received_s``."""
         self.low = max(self.low, date_s - received_s)
         self.high = min(self.high, date_s + 1 - sent_s)
 

@@ -2,8 +2,8 @@
 
 A count adds up the operations or requests of certain cells (``Cell``); a ratio divides counts by another count or by
 seconds. The analysis of a record, the values of single arrivals and the breakers of a running test all evaluate these
-entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. Times are
-summarised by the analysis, which has a function for each.
+entries. A new metric of existing counts therefore needs only an entry here and a field in ``metrics.json``. The
+analysis has a function for each time metric.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ INTERVAL_STATISTICS: Final = ("p50", "p90", "p95")
 INTERVALS: Final = tuple(
     f"{name}.{each}" for name in ("response_time", "execution_time", "overhead") for each in INTERVAL_STATISTICS
 )
-"""Metrics with a confidence interval over the time blocks of a stage, which a confident threshold is judged by."""
+"""Metrics with a confidence interval from a stage's time blocks; a confident threshold is judged by this interval."""
 Statistic = Literal["mean", "p50", "p90", "p95", "p99", "max"]
 STATISTICS: Final[tuple[Statistic, ...]] = ("mean", "p50", "p90", "p95", "p99", "max")
 TIMES: Final = {
@@ -39,7 +39,7 @@ ASYNC_ONLY: Final = ("submit.", "time_to_result.", "polls.")
 
 
 class Cell(NamedTuple):
-    """A class of operations or requests that no metric distinguishes. Operations have neither kind nor status."""
+    """Operations or requests that every metric treats alike. Operations have neither kind nor status."""
 
     outcome: Outcome
     sent: bool = True
@@ -60,12 +60,12 @@ COUNTS: Final[dict[str, Callable[[Cell], bool]]] = {
     "requests.throttled": lambda cell: cell.status == THROTTLED_STATUS,
     "requests.errors": lambda cell: cell.outcome in ERRORS,
 }
-"""The cells that each count adds up; the name's prefix says whether of operations or requests. Each is a metric."""
+"""The cells that each count adds up; its prefix tells whether they are operations or requests. Each is a metric."""
 PARTS: Final[dict[str, Callable[[Cell], bool]]] = {
     **COUNTS,
     "requests.first": lambda cell: cell.kind in FIRST_KINDS,
 }
-"""The counts that ratios are made of, including some that are not metrics themselves."""
+"""The counts from which ratios are computed, including some that are not metrics themselves."""
 
 
 class Nature(NamedTuple):
@@ -75,7 +75,7 @@ class Nature(NamedTuple):
         scale: the scale of differences: the logarithm of times and rates, the log odds of shares.
         worse: 1 if higher is worse, -1 if lower is worse.
         prior_sd: standard deviation between runs, on the metric's scale, assumed until enough runs are known.
-        definition: a new number where the same record would give other values than before.
+        definition: version of the metric's definition; a new version computes other values from the same record.
     """
 
     scale: Literal["log", "logit"]
@@ -92,13 +92,13 @@ class MetricEntry:
 
     Attributes:
         parts: the counts that it adds up; empty for a time.
-        whole: the divisor: a count, or ``seconds``; empty: none.
-        n: the count that is a judged value's sample size; empty: none is given.
-        live: whether it is known during a run, so that a threshold on it may abort the run.
+        whole: the divisor, a count or ``seconds``; empty if there is none.
+        n: the count that is a judged value's sample size; empty if no sample size is shown.
+        live: whether the metric is known during a run, so that a threshold on it may abort the run.
         expected: whether a replay of the assumed limiter gives an expected value.
         more_is_better: whether the greater of two values is better.
-        column: its heading in the report's table of outcomes; empty: not shown there.
-        nature: the way it is compared between runs; None: it is not compared.
+        column: heading in the report's table of outcomes; empty if that table does not show the metric.
+        nature: the way it is compared between runs; None if it is not compared.
     """
 
     unit: Unit
@@ -113,7 +113,7 @@ class MetricEntry:
 
     @property
     def grows(self) -> bool:
-        """Whether it is a count, which never falls during a run."""
+        """Whether the metric is a count, which never falls during a run."""
         return bool(self.parts) and not self.whole
 
 

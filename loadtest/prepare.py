@@ -1,4 +1,4 @@
-"""Prepares a run: creates its directory and writes the part of ``run.json`` known before the first request."""
+"""Preparation of a run: its directory, and the part of ``run.json`` that is known before the first request."""
 
 import hashlib
 import hmac
@@ -39,7 +39,7 @@ from loadtest.words import joined, times_as
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT")
 """The variables in which GitHub, GitLab and Jenkins pass the commit being built."""
 REGION_VARIABLES: Final = ("LOADTEST_REGION", "AWS_REGION", "GOOGLE_CLOUD_REGION")
-"""The variables that name the load generator's region: our own, and those of cloud runtimes."""
+"""The variables that name the load generator's region: first ours, then variables of cloud runtimes."""
 _PACKAGES: Final = ("workflow-loadtest", "locust", "gevent", "msgspec", "pyarrow", "pandas", "numpy", "matplotlib")
 
 
@@ -59,10 +59,10 @@ def prepare_run(
     """Create the directory of a run in ``output_dir`` and write its ``run.json``.
 
     ``block`` is the subdirectory of one block in a comparison's ``output_dir``. ``preflight`` lists the preflight's
-    requests. ``command`` is a command line without secrets. ``chosen`` is None for the embedded target.
+    requests. ``command`` is a command line without secrets. ``chosen`` is None if the target is embedded.
 
     Raises:
-        InputError: if the run would exceed its request budget, is impossible, or gets no directory.
+        InputError: if the run would exceed its request budget, is impossible, or its directory cannot be made.
     """
     assumed = assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
@@ -98,7 +98,7 @@ def _check_files(users: int) -> None:
 
 
 def _place(info: RunInfo, output_dir: Path, block: str | None) -> Path:
-    """Save a run in a new directory; the id is its path below the folder of all runs."""
+    """Save a run in a new directory; the run's id is the directory's path below the folder of all runs."""
     if block is None:
         directory = new_run_directory(output_dir, info.scenario.name)
         info.id = directory.name
@@ -160,7 +160,7 @@ def _endpoint(chosen: NamedEntry) -> str:
 
 def endpoint_digest(endpoint: str) -> str:
     """Return eight hex digits that distinguish endpoints but do not reveal them."""
-    # Keyed, so that tables of common digests do not list it.
+    # The digest is keyed, so that tables of common digests do not list it.
     return hmac.new(b"loadtest x-wf-endpoint", endpoint.encode(), hashlib.sha256).hexdigest()[:8]
 
 
@@ -179,12 +179,12 @@ def current_commit() -> str:
 
 
 def assumed_limits_of(loaded: LoadedScenario, chosen: NamedEntry | None) -> AssumedLimits:
-    """Return the limits of a running target's entry; without one, of the embedded target."""
+    """Return the limits in a running target's entry, or the embedded target's limits if ``chosen`` is None."""
     return AssumedLimits.of_embedded(loaded.scenario) if chosen is None else chosen.assumed
 
 
 def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
-    """Ask whether a running target has the limits of the scenario's embedded target; empty if they are assumed.
+    """Return a question if a running target's assumed limits differ from the scenario's; else return an empty text.
 
     Rates in units of a limit refer to the documented limits, unless the target's entry states others.
     """
@@ -205,7 +205,7 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
     """Return the scenario scaled so that its longest traffic takes ``seconds``.
 
     Raises:
-        InputError: as ``scaled``, or if a burst would no longer be followed by a whole window of its limit.
+        InputError: if the scenario cannot be scaled, or a burst's stage became shorter than a window of its limit.
     """
     made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen)
     for name, traffic in loaded.scenario.traffic.items():
@@ -234,8 +234,8 @@ def check_before_run(
 ) -> BudgetInfo | None:
     """Check the request budget of a run before anything is sent; return None for a target without an entry.
 
-    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once, and without
-    starts only the preflight is checked.
+    The scenario starts at each of ``starts_s``, in seconds from the first start; by default it runs once. If
+    ``starts_s`` is empty, only the preflight is checked.
 
     Raises:
         InputError: if the run would exceed its budget (see ``loadtest.targets.check_request_budget``).
@@ -277,7 +277,7 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
 
 
 def _machine() -> dict[str, str]:
-    """Stable facts about the machine: two runs on one machine must record the same."""
+    """Stable facts about the machine, which two runs on one machine must record alike."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text(encoding="utf-8", errors="replace") if cpuinfo.is_file() else ""
     match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)

@@ -51,7 +51,7 @@ DEFAULT_ADDRESS: Final = address_text(LOOPBACK, DEFAULT_PORT)
 
 
 def whole_address(text: str, option: str) -> str:
-    """Return an option's ``HOST:PORT``, with the default port where the text has none.
+    """Return an option's ``HOST:PORT``, with the default port if the text has none.
 
     Raises:
         InputError: if the text is not an address.
@@ -66,7 +66,7 @@ def check_free(port: int, option: str) -> None:
     """Check that a port of loopback is free, before anything is started.
 
     Raises:
-        InputError: if it is not.
+        InputError: if the port is not free.
     """
     try:
         socket.create_server((LOOPBACK, port)).close()
@@ -86,9 +86,9 @@ def start_child(
 ) -> "subprocess.Popen[bytes]":
     """Start ``python -m MODULE`` with pipes for its input and output.
 
-    The child has its own session, so that Ctrl-C reaches only the parent. The end of its input means that the parent
-    has gone. ``environment`` holds the credentials and defaults to this process's; ``options`` go to
-    ``subprocess.Popen``.
+    The child has its own session, so that Ctrl-C reaches only the parent. It reads the end of its input as the end of
+    the parent. ``environment`` holds the credentials; by default the child gets this process's environment.
+    ``options`` are passed to ``subprocess.Popen``.
     """
     command = [sys.executable, "-m", module, *arguments]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -100,7 +100,7 @@ def start_worker(
 ) -> "subprocess.Popen[bytes]":
     """Start a worker for a master's address; relative paths in the scenario start from ``base``.
 
-    It ends with this process, or without ``with_parent`` when the master dismisses it.
+    With ``with_parent`` the worker ends together with this process, otherwise when the master dismisses it.
     """
     arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
     pipes = {} if with_parent else {"stdin": None}
@@ -111,9 +111,8 @@ def start_worker(
 def run_module(module: str, *arguments: str, stdout: IO[bytes] | int | None = None) -> int:
     """Run ``python -m MODULE`` to its end and return its exit code.
 
-    The child has its own session, as with ``start_child``: Ctrl-C reaches this process alone, which then kills it.
-    Pages and exports are made this way because pandas and matplotlib must not be imported here.
-    ``stdout`` is as for ``subprocess``.
+    The child has its own session: Ctrl-C reaches only this process, which then kills the child.
+    Children make pages and exports, because pandas and matplotlib must not be imported here.
     """
     sys.stdout.flush()
     command = [sys.executable, "-m", module, *arguments]
@@ -129,7 +128,7 @@ def make_report(
     baselines: Sequence[Path] = (),
     **how: Any,
 ) -> int:
-    """Make a run's report, which prints its first screen, or all of it with ``full``.
+    """Make a run's report, and print its first screen, or with ``full`` the whole report.
 
     ``how`` are keyword arguments of ``run_module``.
 
@@ -144,9 +143,9 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, which ends it; the next kills it.
+    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, which ends it; the second kills it.
 
-    Yields the signals received. No exception is raised: it could interrupt any step, and the report would be lost.
+    Yields the signals received. No exception is raised, because it could interrupt any step and lose the report.
     """
     came: list[int] = []
 
@@ -175,7 +174,7 @@ def interrupt_on_terminate() -> None:
 
 
 def stop(process: "subprocess.Popen[Any]", patience_s: float = _PATIENCE_S, *, terminate: bool = True) -> None:
-    """End a child by closing its input and SIGTERM; by SIGKILL if it still runs after ``patience_s``.
+    """End a child: close its input and send SIGTERM, then send SIGKILL if it still runs after ``patience_s``.
 
     ``terminate=False`` skips SIGTERM, which would interrupt a worker that is still handing in its record.
     """
@@ -200,7 +199,7 @@ def allow_files() -> int:
     """Raise the limit of open files of this process and its children to the system's maximum, at most 65,536.
 
     Returns:
-        The new limit; 65,536 where the system has no limit.
+        The new limit; 65,536 if the system has no limit.
     """
     process = psutil.Process()
     if not hasattr(process, "rlimit"):

@@ -23,7 +23,7 @@ DEFAULT_PORT: Final = 8000
 def program(*, elsewhere: bool = False) -> str:
     """Return ``loadtest`` if the shell finds this installation under that name, else the path of its script.
 
-    ``elsewhere``: the command must work in another folder, so that the path may not be relative.
+    With ``elsewhere`` the path is absolute, so that the command works in another folder.
     """
     script = Path(sys.executable).parent / _NAME
     if not script.exists():
@@ -44,8 +44,8 @@ def pasteable(text: str) -> str:
 def complain(message: object) -> None:
     """Print a message to standard error, with its commands ready to be pasted."""
     try:
-        sys.stdout.flush()  # a log keeps the order of both outputs
-    except OSError:  # its reader has gone or its disk is full, and Python would raise again at exit
+        sys.stdout.flush()  # so that a log shows both outputs in their order
+    except OSError:  # the reader has gone or the disk is full, and Python would raise again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(pasteable(f"loadtest: {message}"), file=sys.stderr, flush=True)
 
@@ -53,7 +53,7 @@ def complain(message: object) -> None:
 def command_line(*words: object, **options: object) -> str:
     """Return a command that begins with ``loadtest``, with the options that have a value, quoted for a shell.
 
-    ``options`` have underscores in their names; a tuple repeats its option, True is a flag.
+    ``options`` have underscores in their names; a tuple repeats its option, and True makes a flag.
     """
     parts = [_NAME, *map(str, words)]
     for name, value in options.items():
@@ -67,7 +67,7 @@ def command_line(*words: object, **options: object) -> str:
 
 
 def mention(*words: object, **options: object) -> str:
-    """Return a command for a sentence, in backticks, as ``command_line`` makes it."""
+    """Return the text of ``command_line`` in backticks, for a sentence."""
     return f"`{command_line(*words, **options)}`"
 
 
@@ -99,13 +99,13 @@ _MEANT: Final = {
     "--limit": ("--documented",),
     "--documented": ("--limit",),
 }
-"""Options by the spelling that Locust, ``loadtest`` or another verb has for the same value."""
+"""Options to suggest, by the option with this meaning in Locust or in another verb of ``loadtest``."""
 
 
 def unknown_option(word: str, known: Iterable[str], command: str, given: Iterable[str] = ()) -> InputError:
-    """Return the error of an option that a command does not have; the remedy names those that it may mean.
+    """Return the error for an option that a command does not have; the remedy suggests options.
 
-    The error also names unknown options among the words ``given`` that mean the same.
+    The error also names other unknown options in ``given`` for which the suggestion is the same.
     """
     bare = {each.lstrip("-"): each for each in known}
     also = [each for each in (option.partition("=")[0] for option in given) if word in _MEANT and each in _MEANT]

@@ -1,6 +1,6 @@
 """Settings of the reference API, each with its type, default, bounds and meaning.
 
-``loadtest serve`` accepts each as an option, a scenario as a key of ``[target]``; both are generated from these fields.
+Each field becomes an option of ``loadtest serve`` and a key of ``[target]`` in a scenario.
 Questions that the API's documentation leaves open are settings here: see ``docs/contract.md``.
 """
 
@@ -112,7 +112,7 @@ class ReferenceSettings:
     enforce: Annotated[
         Mapping[str, Limit],
         About(
-            "Limits that replace the documented ones, such as sync_run=5/1s; all limits all requests together.",
+            "Limits that replace the documented ones, such as sync_run=5/1s; all is one limit for all requests.",
             option="limit",
             form="NAME=N/W",
         ),
@@ -120,15 +120,15 @@ class ReferenceSettings:
     algorithm: Annotated[AlgorithmName, About("Rate-limiting algorithm.")] = "fixed-window"
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
-    phase: Annotated[float, About("Start of aligned windows after the multiples of W.", 0, _WEEK, seconds=True)] = 0.0
-    round_down: Annotated[bool, About("Round down: counters requests, buckets seconds.")] = False
+    phase: Annotated[float, About("Offset of aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
+    round_down: Annotated[bool, About("Round down: requests in counters, seconds in buckets.")] = False
     limit_scope: Annotated[Scope, About("Scope of one limiter; key and global need the limit all.")] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
     retry_after_factor: Annotated[float, About("Factor by which Retry-After is wrong.", 0, 1000)] = 1.0
     rate_headers: Annotated[RateHeaderForm, About("Headers that report a limit's state.")] = "none"
-    workers: Annotated[int, About("Jobs that execute at the same time.", 1, 10_000)] = 64
-    threads: Annotated[int, About("Non-async workflow functions that execute at the same time.", 1, 1000)] = 64
+    workers: Annotated[int, About("Maximum number of jobs that execute at the same time.", 1, 10_000)] = 64
+    threads: Annotated[int, About("Maximum number of non-async workflow functions at a time.", 1, 1000)] = 64
     queue: Annotated[int, About("Maximum number of queued jobs.", 0, 1_000_000)] = 10_000
     retention: Annotated[float, About("Time that a finished job is kept.", 0, _WEEK, seconds=True)] = 600.0
     run_timeout: Annotated[float, About("Maximum duration of a synchronous run.", 0, _WEEK, seconds=True)] = 60.0
@@ -183,12 +183,12 @@ class ReferenceSettings:
 
     @property
     def limits(self) -> dict[LimitName, Limit]:
-        """The limit of each limit name, where requests do not share a limit."""
+        """The limit of each limit name, if requests do not share a limit."""
         return {name: self.enforce.get(name, documented) for name, documented in DOCUMENTED.items()}
 
     @property
     def limits_in_force(self) -> dict[LimitName, Limit]:
-        """The limit that each limit name's requests consume: the same for all where they share one."""
+        """The limit that each limit name's requests consume; one limit for all names if they share it."""
         if self.limit_scope in SHARED_SCOPES:
             return dict.fromkeys(DOCUMENTED, self.enforce[ALL])
         return self.limits

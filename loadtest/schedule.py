@@ -24,11 +24,11 @@ _ROUNDING: Final = 1e-9
 
 
 class Arrival(NamedTuple):
-    """The intended start of one operation. A tuple for speed: one is made for every operation."""
+    """The intended start of one operation. It is a tuple for speed, because every operation has one."""
 
     traffic: str
     number: int
-    """0-based, within its traffic and over all workers."""
+    """0-based number within its traffic entry, over all workers."""
     stage: str
     intended_ns: int
     """ns since the epoch."""
@@ -81,7 +81,7 @@ class TrafficSchedule:
             begin = int(np.searchsorted(times, from_ns))
             mine = slice(begin + (worker - first - begin) % workers, None, workers)
             numbers = range(first, first + len(times))[mine]
-            # Lists are read several times faster than arrays, item by item.
+            # Reading a list item by item is several times faster than reading an array.
             for number, segment, time in zip(numbers, where[mine].tolist(), times[mine].tolist(), strict=True):
                 yield Arrival(self.traffic, number, names[segment], time)
 

@@ -32,7 +32,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        # tomllib looks up every prefix of a dotted key: time and memory grow with the square of its parts.
+        # tomllib looks up every prefix of a dotted key, so time and memory grow with the square of its length.
         if any(_is_endless(piece) for piece in re.split(r"[=\[\]{},\n]", text)):
             raise InputError(f"{path}: a dotted key has more than {_MOST_PARTS} parts", "Use fewer parts.")
         return tomllib.loads(text)
@@ -119,7 +119,7 @@ def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
 
 
 def _line_of(name: str, index: int, path: object) -> str:
-    """The line of a table's header in a TOML file, in parentheses; empty if it has none."""
+    """The line of a table's header in a TOML file, in parentheses; empty if no header is found."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines() if isinstance(path, Path) else []
     except (OSError, UnicodeError):

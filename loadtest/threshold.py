@@ -47,11 +47,11 @@ _SCALES: Final[dict[Unit, dict[str, tuple[float, float]]]] = {
     "share": {"": (1, 1), "%": (1, 100)},
     "number": {"": (1, 1)},
 }
-"""Factor and divisor. Division keeps shares exact: 35 / 100 equals the literal 0.35, 35 * 0.01 does not."""
+"""Factor and divisor of each unit. Division keeps shares exact: 35 / 100 equals 0.35, but 35 * 0.01 does not."""
 WRITE_AS: Final[dict[Unit, str]] = {
-    "ms": "a time with its unit, as 800ms or 1.5s",
-    "per_s": "a rate with its unit, as 5/s or 90/min",
-    "share": "a share from 0 to 1, or a percentage, as 0.05 or 5%",
+    "ms": "a time with its unit, such as 800ms or 1.5s",
+    "per_s": "a rate with its unit, such as 5/s or 90/min",
+    "share": "a share from 0 to 1, or a percentage, such as 0.05 or 5%",
     "number": "a plain number",
 }
 
@@ -83,7 +83,7 @@ class Threshold:
     operation: str | None = None
     stage: str | None = None
     confident: bool = False
-    """Whether the whole 95 % confidence interval must meet the requirement to pass, and none of it to fail."""
+    """Whether the 95 % confidence interval must lie wholly within the requirement to pass, or outside it to fail."""
     reference: Reference | None = None
 
     @property
@@ -180,12 +180,12 @@ def why_not_early(threshold: Threshold) -> str | None:
     """Return why a violation cannot be detected before the end of a run; None if it can."""
     metric = threshold.metric
     if threshold.reference is not None:
-        return "the value it is compared with is known at the end only"
+        return "the value it is compared with is known only at the end"
     if threshold.operator == "within":
-        return "the expected value is known at the end only"
+        return "the expected value is known only at the end"
     entry = METRICS[metric]
     if not entry.live:
-        return f"{metric} is known at the end only"
+        return f"{metric} is known only at the end"
     if (entry.grows or metric.endswith(".max")) and threshold.operator not in {"<", "<="}:
         return f"{metric} may still grow until the end"
     return None

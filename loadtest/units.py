@@ -33,10 +33,10 @@ _QUANTITY: Final = re.compile(r"^(-?\d+(?:\.\d+)?)(\S*)$")
 MAX_DURATION: Final = 7 * 24 * 3600.0
 """Seconds. A longer duration is rejected as a mistake."""
 MAX_RATE: Final = 100_000.0
-"""Requests/s. A higher rate is rejected as a mistake: it is several times what one generator can send."""
+"""Requests/s. A higher rate is rejected as a mistake, because one generator can send only a fraction of it."""
 MAX_COUNT: Final = 1_000_000_000
 MIN_WINDOW: Final = 0.001
-"""Seconds."""
+"""Minimum window of a limit, in seconds."""
 
 
 def parse_duration(text: object) -> float:

@@ -40,7 +40,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def duration_ms(value: float | None) -> str:
-    """Format a time given in ms, in s from 1000 ms on."""
+    """Format a time given in ms; from 1000 ms on, show it in s."""
     if value is None:
         return NOTHING
     return f"{value / 1000:.2f}{_NBSP}s" if abs(value) >= 1000 else f"{milliseconds(value)}{_NBSP}ms"
@@ -91,7 +91,7 @@ def share(value: float | None) -> str:
 
 
 def rate(per_second: float | None) -> str:
-    """Format a rate: per minute, as the documented limits are; per second from 100 /s on."""
+    """Format a rate: per minute, like the documented limits, but per second from 100/s on."""
     if per_second is None:
         return NOTHING
     if per_second >= 100:
@@ -176,7 +176,7 @@ def percent(share_: float, digits: int = 1) -> str:
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """Return the known word most similar to another; None below the minimum similarity, from 0 to 1 (``difflib``)."""
+    """Return the known word most similar to ``word``; None if its similarity (``difflib``) is below ``cutoff``."""
     return next(iter(get_close_matches(word, list(known), n=1, cutoff=cutoff)), None)
 
 

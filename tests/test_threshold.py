@@ -48,7 +48,7 @@ def test_relative_requirements_are_read(text: str, operator: str, factor: float,
     """A factor, and the stage or traffic whose same metric it is of; what is known at the end only cannot abort."""
     read = parse_threshold(text)
     assert (read.operator, read.value, read.reference) == (operator, factor, reference)
-    assert "known at the end only" in str(why_not_early(read))
+    assert "known only at the end" in str(why_not_early(read))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +78,9 @@ def test_relative_requirements_are_read(text: str, operator: str, factor: float,
         ("errors < 1%", "Did you mean error_rate or operations.failed?"),
         ("error-rate < 1%", "Did you mean error_rate?"),
         ("response_time.p98 < 1s", "Name a statistic of it: response_time.mean"),
-        ("response_time.p50 < 800", "a time with its unit, as 800ms or 1.5s"),
+        ("response_time.p50 < 800", "a time with its unit, such as 800ms or 1.5s"),
         ("response_time.p50 < 5%", "a time with its unit"),
-        ("goodput > 5", "a rate with its unit, as 5/s or 90/min"),
+        ("goodput > 5", "a rate with its unit, such as 5/s or 90/min"),
         ("error_rate < 5ms", "a share from 0 to 1, or a percentage"),
         ("error_rate < 101%", "is not a share"),
         ("error_rate < 5", "is not a share"),

@@ -51,7 +51,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         self._check()
 
     def _check(self) -> None:
-        """Check the keys of one kind; errors as ``__post_init__``."""
+        """Check the keys of one kind; raises ``ValueError`` with a message that begins with the key."""
 
     @property
     def kind(self) -> str:
@@ -95,11 +95,11 @@ class Freeze(Fault, frozen=True, tag="freeze"):
     Without ``ms`` it stops for the whole duration of the fault; with it, for this time at every affected request.
     """
 
-    ms: Annotated[_Millis, Meta(description="At every affected request; by default the whole duration.")] | None = None
+    ms: Annotated[_Millis, Meta(description="Time per affected request; by default the whole duration.")] | None = None
 
     def _check(self) -> None:
         if self.ms is None and (self.probability != 1 or self.on or self.key is not None):
-            raise ValueError("ms: probability, on and key need it: the time at each affected request")
+            raise ValueError("ms: probability, on and key need it, as the time per affected request")
 
 
 class Error(Fault, frozen=True, tag="error"):
@@ -135,7 +135,7 @@ class NeverFinish(Fault, frozen=True, tag="never-finish"):
 
 
 class WrongResult(Fault, frozen=True, tag="wrong-result"):
-    """Results are not those of the workflow."""
+    """Results differ from the workflow's results."""
 
     ON = (LimitName.SYNC_RUN, LimitName.ASYNC_SUBMIT)
 
@@ -163,7 +163,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
 
     value: Annotated[
         Literal["off", "above", "negative", "missing"],
-        Meta(description="Changed by factor and ms, above the client's own time, negative, or missing."),
+        Meta(description="Changed by factor and ms, longer than the client measured, negative, or missing."),
     ] = "off"
     factor: Annotated[float, Meta(ge=-1000, le=1000, description="Factor of the true time.")] = 1.0
     ms: Annotated[float, Meta(ge=-600_000, le=600_000, description="Added time.")] = 0.0
@@ -173,7 +173,7 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
         if self.value == "off" and not scaled:
             raise ValueError("factor: give factor or ms, or value = above, negative or missing")
         if self.value != "off" and scaled:
-            raise ValueError(f"value: {self.value} goes with neither factor nor ms")
+            raise ValueError(f"value: {self.value} goes with neither factor nor ms; leave them out")
 
 
 class BackToPending(Fault, frozen=True, tag="back-to-pending"):

@@ -66,7 +66,7 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
         read = {key: _value(key, value) for key, value in values.items()}
         _check_choices(kinds.KINDS[kind], read)
         fault: kinds.AnyFault = msgspec.convert(read, kinds.AnyFault)
-    except ValueError as error:  # also msgspec's own
+    except ValueError as error:  # msgspec's errors, too
         raise WrongValueError(_explain(str(error)), f"Keys of {kind}: {', '.join(fields)}.") from None
     return fault
 
@@ -135,7 +135,7 @@ def _value(key: str, value: object) -> Any:
 
 def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
     known: dict[str, Sequence[Any]] = {"on": kind.ON}
-    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # that of a Struct has them
+    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # a Struct's type has them
         inner = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
         if isinstance(inner, inspect.LiteralType):
             known[field.name] = inner.values
@@ -196,7 +196,7 @@ def _what(fault: kinds.Fault) -> str:
         case kinds.FalseExecutionTime(value="off"):
             return "false executionTime, " + _changed(fault.factor, fault.ms)
         case kinds.FalseExecutionTime():
-            how = "above the client's time" if fault.value == "above" else fault.value
+            how = "longer than the client measured" if fault.value == "above" else fault.value
             return f"false executionTime, {how}"
         case kinds.ColdStart():
             return f"cold start of {fault.ms:g} ms after {fault.idle:g} s of silence"

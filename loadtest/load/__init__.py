@@ -1,1 +1,1 @@
-"""The load generator. Only this room imports Locust, which patches the whole interpreter, and gevent."""
+"""The load generator. Only this room imports gevent and Locust, which patches the whole interpreter."""

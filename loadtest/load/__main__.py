@@ -66,7 +66,7 @@ class LoadOptions(argparse.Namespace):
     base: Path
     """Base of relative paths in the scenario."""
     processes: int
-    """Workers to start on this machine; 0 for this process alone or for remote workers."""
+    """Number of workers to start on this machine; 0 if this process or remote workers make the load."""
     bind: tuple[str, int] | None
     """Host and port for remote workers."""
     expect_workers: int
@@ -225,7 +225,7 @@ class _Blocks:
         self._block = self._blocks[0]
         """The next or current block."""
         self._targets: defaultdict[str, _Target] = defaultdict(_Target)
-        """By base URL."""
+        """State of each target, by base URL."""
         for block in self._plan.blocks:
             if block.series < series:
                 self._note_end(self._info(block))
@@ -294,7 +294,7 @@ class _Blocks:
         target = self._targets[info.target.url]
         silence = self._plan.silence_s
         if info.target.budget is not None and target.budget is None:
-            # An earlier process sent requests, so this process does not know the rest of a window's share.
+            # An earlier process sent requests, so this process does not know how much of a window is left.
             silence = max(silence, *(limit.window for limit in info.target.limits.values()))
         ended = target.ended_unix_s
         left = 0.0 if ended is None else max(0.0, ended + silence - time.time())
@@ -352,6 +352,6 @@ if __name__ == "__main__":
             _abort(Path(sys.argv[1]), error.message)
         sys.stdout.write(encode_progress(Failure(str(error))).decode() + "\n")
         sys.exit(int(error.exit_code))
-    except Exception:  # noqa: BLE001 - any error of the harness: the exit code is that of a bug
+    except Exception:  # noqa: BLE001 - any error of the harness ends with the exit code of a bug
         traceback.print_exc()
         sys.exit(int(ExitCode.BUG))

@@ -1,6 +1,6 @@
 """Early ends of a run: circuit breakers, and thresholds with ``abort = true``. Pure: samples in, reasons out.
 
-Both use live counts and a histogram, never for final figures.
+Both use live counts and a histogram, which never enter final figures.
 """
 
 from collections import deque
@@ -21,14 +21,14 @@ from loadtest.threshold import Judgement, Threshold, judge
 
 AUTH_IN_A_ROW: Final = 3
 RECENT: Final = 20
-"""Number of answers in the share of 5xx."""
+"""Number of latest answers from which the share of 5xx is computed."""
 
 Expected = Mapping[str, Mapping[str, frozenset[int]]]
 """Expected statuses by traffic and stage."""
 FEWEST: Final = 20
 """Minimum sample size of a share or a time."""
 FEWEST_SECONDS: Final = 10.0
-"""Minimum seconds of its stages before a rate is judged."""
+"""Minimum seconds of the rate's stages that must have passed before a rate is judged."""
 _BEYOND: Final = 5
 """Minimum number of operations above a percentile: n = 100 for p95, 500 for p99."""
 _UNITS: Final = {"ms": " ms", "per_s": "/s", "number": ""}
@@ -48,7 +48,7 @@ class CircuitBreakers:
         directory: Path,
         thresholds: "list[LiveThreshold]",
     ) -> None:
-        # Read for each request: attributes of pydantic's models are slow.
+        # Copied because they are read for each request, and attributes of pydantic's models are slow.
         self._most_pending, self._auth, self._share = settings.pending_jobs, settings.auth, settings.server_errors
         self._pending = pending
         self._expected = expected
@@ -97,7 +97,7 @@ class CircuitBreakers:
 class LiveThreshold:
     """A threshold that can be judged during the run.
 
-    Shares, rates and times need enough samples; a count can only fail early.
+    Shares, rates and times need enough samples. A count can fail during the run, but passes only at the end.
     """
 
     def __init__(self, threshold: Threshold, plans: Mapping[str, TrafficPlan], live: LiveFigures) -> None:
@@ -119,7 +119,7 @@ class LiveThreshold:
         return f"{self._threshold.scope}: {self._threshold.text}"
 
     def now(self, elapsed_s: float) -> tuple[str, Judgement]:
-        """Return the current value with its unit (empty with too few samples), and the judgement."""
+        """Return the current value with its unit (empty if there are too few samples), and the judgement."""
         known = self._known(elapsed_s)
         if known is None:
             return "", "inconclusive"
@@ -134,7 +134,7 @@ class LiveThreshold:
         return value if judgement == "fail" else None
 
     def _known(self, elapsed_s: float) -> _Known | None:
-        """Return lower bound, value and upper bound now; None with too few samples."""
+        """Return the present lower bound, value and upper bound; None if there are too few samples."""
         entry = METRICS[self._threshold.metric]
         scope = [(self._live.entry(name).stages, stage) for name, stage in self._scope]
         seen = [stages[stage] for stages, stage in scope if stage in stages]
@@ -152,7 +152,7 @@ class LiveThreshold:
         value = part / whole
         if entry.unit != "share":
             return (value,) * 3
-        # The 99 % score interval: two failures of the first twenty do not prove 10 %.
+        # The 99 % score interval is used, because two failures of the first twenty do not prove 10 %.
         low, high = wilson(value, whole, 2.576)
         return low, value, high
 

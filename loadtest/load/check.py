@@ -1,7 +1,7 @@
 """``python -m loadtest.load.check FILE...``: check the inputs, schemas, job ids and user classes of scenarios.
 
 It prints a JSON list of errors for each FILE, in order, and sends nothing. User classes are imported, so two scenarios
-with user classes need separate processes: their modules may have the same name.
+with user classes need separate processes, because their modules may have the same name.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ def mistakes(path: Path) -> list[str]:
     loaded = load_scenario(path)
     entries = loaded.scenario.traffic
     if any(traffic.user is not None for traffic in entries.values()):
-        # Locust patches the interpreter, so it is imported before the load.
+        # Locust patches the interpreter, so it is imported before other modules of this room.
         import locust  # noqa: F401, PLC0415 - slow to import, and only classes need it
     found = []
     for name, traffic in entries.items():

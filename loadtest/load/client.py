@@ -35,7 +35,7 @@ class Endpoint:
         keys: API keys; a request with key index i has ``keys[i]``.
         user_agent: product, version and run.
         secrets: secret values among the headers.
-        budget: without bounds by default.
+        budget: the run's request budget; without bounds by default.
     """
 
     def __init__(
@@ -92,21 +92,21 @@ _State = Annotated[str, msgspec.Meta(max_length=200)]
 
 
 class RunAnswer(msgspec.Struct, rename="camel", gc=False):
-    """200 of a sync run; ``executionTime`` in ms."""
+    """Body of the 200 response to a sync run; ``executionTime`` in ms."""
 
     result: dict[str, Any]
     execution_time: _Milliseconds
 
 
 class SubmitAnswer(msgspec.Struct, rename="camel", gc=False):
-    """202 of a submit."""
+    """Body of the 202 response to a submit."""
 
     job_id: Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
     status: _State
 
 
 class JobAnswer(msgspec.Struct, rename="camel", gc=False):
-    """200 of a retrieval."""
+    """Body of the 200 response to a retrieval."""
 
     job_id: str
     status: _State
@@ -116,7 +116,7 @@ class JobAnswer(msgspec.Struct, rename="camel", gc=False):
 
 
 class ErrorAnswer(msgspec.Struct, gc=False):
-    """The used part of the API's error body."""
+    """The part of the API's error body that the harness uses."""
 
     code: Annotated[str, msgspec.Meta(max_length=200)] | None = None
 
@@ -128,7 +128,7 @@ class Answer(msgspec.Struct, kw_only=True, gc=False):
     outcome: Outcome
     reason: Reason | None = None
     error_code: str | None = None
-    """``code`` of an error body, or the first fault of a body with another shape."""
+    """``code`` of an error body, or the first error in a body of the wrong shape."""
     execution_time_ms: float | None = None
     job_id: str | None = None
     job_state: str | None = None
@@ -160,12 +160,12 @@ class WorkflowClient:
         trace: str,
         expected: int | None = None,
     ) -> Answer:
-        """Run or submit a workflow; ``trace`` is a ``traceparent``, ``expected`` another than the documented status."""
+        """Run or submit a workflow; ``trace`` is a ``traceparent``, ``expected`` replaces the documented status."""
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         return self._send(kind, self.endpoint.post(kind, content, key_index, trace), None, expected)
 
     def get(self, kind: RequestKind, job_id: str, key_index: int, trace: str, expected: int | None = None) -> Answer:
-        """Retrieve or poll a job; ``expected`` as in ``post``.
+        """Retrieve or poll a job; ``expected`` replaces the documented status.
 
         If the server closes an idle connection meanwhile, the request is sent again, because it is idempotent.
         """
@@ -190,8 +190,8 @@ def interpret(
 ) -> Answer:
     """Return an exchange's outcome and reason.
 
-    A retrieval of a failed job is an ok *request*; the user class decides about the operation. A response with an
-    expected status other than the documented one is ok whatever its body.
+    A retrieval of a failed job is an ok *request*; the user class decides about the operation. A response with a
+    status that the scenario expects instead of the documented status is ok with any body.
     """
     if exchange.failure is not None:
         outcome: Outcome = Outcome.TIMED_OUT if exchange.timed_out else Outcome.FAILED
@@ -223,7 +223,7 @@ def interpret(
 
 
 def _amiss(kind: RequestKind, body: bytes, error: str) -> str | None:
-    """Describe a body of the wrong shape: all missing keys, else the first other difference.
+    """Describe a body of the wrong shape by all missing keys, or if none is missing, by the first other error.
 
     The text contains no words of the target, so that it has few variants.
     """

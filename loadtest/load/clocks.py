@@ -19,7 +19,7 @@ class ServerClock:
     """
 
     def __init__(self) -> None:
-        # Fixed offset between wall clock and monotonic clock: a wall clock that is set during a run must not count.
+        # The offset between wall clock and monotonic clock is fixed, so that setting the wall clock has no effect.
         self._anchor = time.time_ns() - time.monotonic_ns()
         self._bounds = ClockOffset()
         self._previous: HttpExchange | None = None
@@ -57,7 +57,7 @@ class ServerClock:
 
         Args:
             exact: whether the server renews ``Date`` for each answer, as the embedded server does. Some servers
-                (uvicorn) renew it once a second, so that it may be a second old. Only the lower bound holds then.
+                (uvicorn) renew it once a second, so it may be a second old. Only the lower bound holds then.
         """
         if self._previous is None:
             return None
@@ -76,7 +76,7 @@ class WorkerClock:
 
     As in NTP (RFC 5905, section 8), the worker sends a report at t1, the master receives it at t2 and answers at t3,
     and the worker receives the answer at t4. The offset is ((t1 − t2) + (t4 − t3)) / 2, wrong by at most half of the
-    round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip counts.
+    round trip (t4 − t1) − (t3 − t2). The exchange with the shortest round trip is used.
 
     Args:
         shared: whether both processes seem to run on one machine. They then have the same clock, unless an exchange
@@ -89,7 +89,7 @@ class WorkerClock:
         self._kept: list[tuple[int, int]] = []
 
     def see(self, sent_ns: int, received_ns: int, replied_ns: int, answered_ns: int) -> None:
-        """Add an exchange: t1 to t4."""
+        """Add an exchange; the arguments are t1 to t4."""
         self.exchanges += 1
         trip = (answered_ns - sent_ns) - (replied_ns - received_ns)
         offset = ((sent_ns - received_ns) + (answered_ns - replied_ns)) // 2

@@ -31,11 +31,11 @@ _ABSOLUTE: Final = 1
 _READ: Final = 1
 _YIELD_EVERY: Final = 50
 _GRAIN_NS: Final = 200_000
-"""Minimum time between wake-ups for denser arrivals; setting a timer takes a tenth of a request's CPU."""
+"""Minimum time between wake-ups if arrivals are dense, because a timer costs a tenth of a request's CPU."""
 _DENSE: Final = 32
-"""Number of arrivals that density is measured over."""
+"""Number of arrivals over which their density is measured."""
 _LOOK_NS: Final = 50_000_000
-"""Maximum time between checks of a long wait."""
+"""Maximum time between two checks during a long wait."""
 _HELD: Final = 0.01
 _LATE_NS: Final = int(DISPATCH_LAG_MS * 1e6)
 
@@ -47,7 +47,7 @@ def _library() -> ctypes.CDLL | None:
 
 
 class Timer:
-    """Calls a function at moments of the monotonic clock, to about 0.1 ms, while a greenlet waits.
+    """Calls a function at given times of the monotonic clock, accurate to about 0.1 ms, while a greenlet waits.
 
     ``gevent.sleep`` wakes on a 1 ms grid and oversleeps; a Linux ``timerfd`` watched by gevent's loop does not.
     Without ``timerfd``, the timer sleeps.
@@ -64,7 +64,7 @@ class Timer:
         self._waiting: Any = None
         self._hub: Any = get_hub()
         loop = self._hub.loop
-        # It runs before other ready events, and stays started: each start may be a system call.
+        # The watcher runs before other ready events, and stays started, because a start may be a system call.
         self._watcher = loop.io(self._fd, _READ, priority=loop.MAXPRI) if self._fd >= 0 else None
         if self._watcher is not None:
             self._watcher.start(self._on_due)
@@ -95,7 +95,7 @@ class Timer:
     def _on_due(self) -> None:
         step, waiting = self._step, self._waiting
         if step is None:
-            # Without a new time, the timer is reported until it is read.
+            # If no new time is set, the loop reports the timer until it is read.
             with suppress(BlockingIOError):
                 os.read(self._fd, 8)
             return
@@ -117,7 +117,7 @@ class Timer:
 
 
 class Stride(NamedTuple):
-    """Every ``step``-th arrival of each traffic entry from a moment on; none at all where ``step`` is 0."""
+    """Every ``step``-th arrival of each traffic entry from a moment on; no arrivals if ``step`` is 0."""
 
     from_ns: int
     """ns since the epoch."""
@@ -130,7 +130,7 @@ ALL: Final = Stride(0, 0, 1)
 
 
 class Partition:
-    """Arrivals of one process: successive strides, each from the cut of the previous stride.
+    """Arrivals of one process: successive strides, each of which begins at the cut of the previous stride.
 
     After the ``last`` stride, no other stride can follow. While ``held()`` is true, due arrivals are not offered.
     """
@@ -150,7 +150,7 @@ class Partition:
         self._more = Event()
 
     def stop_at(self, cut_ns: int) -> bool:
-        """End the newest stride at ``cut_ns``; change nothing and return False if a later arrival was offered."""
+        """End the newest stride at ``cut_ns``. If a later arrival was offered, change nothing and return False."""
         if self._next:
             self._next[-1] = (self._next[-1][0], cut_ns)
             return True
@@ -246,7 +246,7 @@ class Dispatcher:
             if following is None:
                 partition.exhausted = True
                 return
-            # It belongs to another worker, or to the next stride if that begins later; or all are held.
+            # The arrival belongs to another worker or to a later stride, or all arrivals are held.
             if following.intended_ns >= partition.until_ns and partition.superseded:
                 return
             gevent.sleep(_HELD)

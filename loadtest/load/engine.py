@@ -40,7 +40,7 @@ class Engine:
     Args:
         environment: its test_start, test_stopping and test_stop events begin and end a run.
         make_session: called at the beginning of each run.
-        mailbox: of a master, whose workers make the load; None for load of this process.
+        mailbox: a master's mailbox, whose workers make the load; None if this process makes the load.
         on_progress: called twice a second.
         on_end: called after the record is closed.
     """
@@ -83,7 +83,7 @@ class Engine:
             self._conductor.kill(block=False)
 
     def abort(self, reason: str) -> None:
-        """End the schedule now, as aborted; operations in flight have 3 s to end. The first reason counts."""
+        """End the schedule now, as aborted; operations in flight have 3 s to end. Only the first reason is kept."""
         if self._abort_reason is None:
             self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)
@@ -208,7 +208,7 @@ class Engine:
         session.info.end, session.info.end_reason = "aborted" if reason else "interrupted", reason
 
     def _stopping(self, **_: Any) -> None:
-        """Handle Locust's stop of the users: a person at its page interrupts the run, or its last worker is gone."""
+        """Handle Locust's stop of the users, which follows a click on Locust's page or the loss of the last worker."""
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
@@ -222,7 +222,7 @@ class Engine:
             session.info.elapsed_s = session.elapsed_s
 
     def close(self, **_: Any) -> None:
-        """Count unsent arrivals and close the record, after all users have ended; later calls wait for it."""
+        """Count unsent arrivals and close the record, after all users have ended; later calls wait for the first."""
         if self.latest is None or self.phase == "over":
             self._closed.wait()
             return
@@ -255,7 +255,7 @@ class Engine:
         self._on_end()
 
     def _look_after(self, session: Session, generator: LoadGenerator, breakers: CircuitBreakers) -> None:
-        """Report progress and note live figures; end the run for a breaker, a full disk, or an error of the harness."""
+        """Report progress and note live figures; end the run after a breaker, a full disk or an internal error."""
         warned, second = set[str](), -1
         while True:
             elapsed = session.elapsed_s

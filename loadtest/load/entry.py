@@ -21,7 +21,7 @@ class Pacer:
         self.share_by(1)
 
     def share_by(self, processes: int) -> None:
-        """Reduce the rate to the share of one of ``processes``."""
+        """Divide the rate by the number of processes."""
         self._gap = round(1e9 / self._rate * processes)
 
     def slot(self, due: int) -> int:
@@ -36,7 +36,7 @@ def next_poll(
 ) -> int | None:
     """Return the time of the next poll (ns), or None to give up.
 
-    ``number`` is the poll's, from 1; ``draw`` is uniform from 0 to 1 and sets the jitter.
+    ``number`` counts the operation's polls from 1. ``draw``, a uniform number from 0 to 1, sets the jitter.
     """
     latest = accepted_ns + round(polling.give_up * 1e9)
     due = last_answer_ns + round(polling.wait(number, draw) * 1e9)
@@ -46,7 +46,7 @@ def next_poll(
 
 
 class TrafficEntry:
-    """Settings of one traffic entry, and its pool; the number of its input rows is filled in the run's plan.
+    """Settings of one traffic entry, and its pool. Creating it enters the number of input rows in the run's plan.
 
     Raises:
         InputError: if a file that the entry names cannot be used.
@@ -62,7 +62,7 @@ class TrafficEntry:
         self.pool = Pool(plan.users, plan.max_users)
         self.timeouts = Timeouts(traffic.timeout, traffic.connect_timeout, traffic.read_timeout)
         self.pacer: Pacer | None = None
-        """Shared by all polls of the entry; None without pacing."""
+        """Shared by all polls of the entry; None if polls are not paced."""
         if (pace := traffic.polling.pace) is not None:
             assumed = AssumedLimits.recorded(info.target)
             self.pacer = Pacer(pace.per_second(assumed.limits[LimitName.RETRIEVAL], assumed.quotas(plan.key_count)))
@@ -71,7 +71,7 @@ class TrafficEntry:
             named = traffic.job_ids
             self.job_ids = own_jobs if named == "run" else read_job_ids(base / named, own_jobs.keys)
         rows = None if traffic.inputs is None else read_inputs(base / traffic.inputs)
-        # Arrivals that send the same row can be compared pair by pair.
+        # A comparison pairs arrivals that send the same row, and needs this number.
         plan.input_rows = None if rows is None else len(rows)
         workflow, order = traffic.workflow or "say-hello", traffic.inputs_order
         self.bodies = Bodies(workflow, traffic.parameters, rows, order=order, seed=(info.seed, name))
@@ -83,7 +83,7 @@ class TrafficEntry:
         """Statuses that Locust counts as successes, by stage."""
         self.mistaken = bool(traffic.mistakes.shares)
         """Whether some requests have deliberate mistakes."""
-        # Pydantic's private attributes are slow.
+        # A copy, because pydantic's private attributes are slow.
         self._recorded_keys = None if traffic.recording is None else traffic.recording.key_list
 
     def key_index(self, number: int) -> int:

@@ -28,7 +28,7 @@ from loadtest.targets import allow, refused
 _PATIENCE: Final = 90.0
 _PAUSE: Final = 0.2
 _GENTLE_PAUSE: Final = 1.0
-"""Seconds between tries with a request budget, to spare its share of a limit."""
+"""Seconds between tries if the run has a request budget, so that retries use little of a limit."""
 _AHEAD_NS: Final = 100_000_000
 """Lead of the epoch, so that the target receives it before the first arrival."""
 _TRIES: Final = 5
@@ -119,7 +119,7 @@ class Seeder:
 
 
 def set_epoch(info: RunInfo, control: str | None, ahead_ns: int = 0) -> int:
-    """Choose the epoch (monotonic ns), at least so far ahead, and announce it to a target with faults.
+    """Choose the epoch (monotonic ns), at least ``ahead_ns`` from now, and announce it to a target with faults.
 
     Raises:
         LoadtestError: if such a target does not confirm it in time.

@@ -1,7 +1,7 @@
 """Health of a load generator process, which decides whether a run is valid.
 
-It records CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a fixed loop,
-which depends on the machine but not on the service. All take about 0.1 % of a core.
+The process records CPU, stalls of the event loop, long garbage collections and full pools. Once a second it times a
+fixed loop, which depends on the machine but not on the service. This monitoring takes about 0.1 % of a core.
 """
 
 import gc
@@ -23,7 +23,7 @@ STALL_NS: Final = 50_000_000
 LONG_COLLECTION_NS: Final = 10_000_000
 _CPU_INTERVAL_NS: Final = 1_000_000_000
 _LOOP_ROUNDS: Final = 4_000
-"""Rounds of the loop, about 0.3 ms: much longer than reading the clock, and harmless for arrivals."""
+"""Rounds of the loop. They take about 0.3 ms: long compared with reading the clock, but harmless for arrivals."""
 _LOOPS_BEFORE: Final = 7
 _LOOPS_KEPT: Final = 600
 _STRETCHES: Final = 10
@@ -31,16 +31,16 @@ _LEAST_IN_STRETCH: Final = 2
 
 
 def time_loop() -> float:
-    """Return the ms of wall time of a fixed loop in pure Python."""
+    """Return the wall time of a fixed loop in pure Python, in ms."""
     value, begin = 1, time.perf_counter_ns()
     for _ in range(_LOOP_ROUNDS):
-        # A linear congruential generator (Numerical Recipes): it cannot be optimised away, and makes no garbage.
+        # A linear congruential generator (Numerical Recipes) cannot be optimised away, and makes no garbage.
         value = (value * 1_664_525 + 1_013_904_223) & 0xFFFFFFFF
     return (time.perf_counter_ns() - begin) / 1e6
 
 
 class CpuLoop:
-    """Times of the loop in ms, in bounded memory: a long run keeps every second, fourth, … time."""
+    """Times of the loop in ms. To bound memory, a long run keeps only every second, fourth, … time."""
 
     def __init__(self, measure: Callable[[], float] = time_loop) -> None:
         self._measure = measure
@@ -81,7 +81,7 @@ class CpuLoop:
 
 
 def note_pause(pauses: PauseInfo, pause_ns: int, from_ns: int) -> None:
-    """Count a pause that is long enough."""
+    """Count a pause if it is long enough."""
     if pause_ns >= from_ns:
         pauses.count += 1
         pauses.total_ms = round(pauses.total_ms + pause_ns / 1e6, 3)

@@ -22,26 +22,26 @@ from loadtest.stats.log_histogram import LogHistogram
 _DEFAULT_WINDOW_S: Final = 60.0
 _RECENT_S: Final = 10.0
 LATE: Final = ""
-"""The cause of arrivals that the dispatcher offered late; other causes are entries with a full pool."""
+"""The cause of late arrivals if the dispatcher was late; any other cause is the name of an entry with a full pool."""
 _LEAST_SECOND: Final = 0.5
 """Minimum seconds between two counts of late arrivals, because a tick may come early."""
 PERCENTILES: Final = {
     "response_time": {"p50": 0.5, "p95": 0.95, "p99": 0.99},
     "execution_time": {"p50": 0.5, "p95": 0.95},
 }
-"""Percentiles noted each second, over the last window."""
+"""Percentiles of the last window, noted each second."""
 _SHOWN_REQUESTS: Final = {
     "sent": "requests.sent",
     "accepted": "requests.accepted",
     Outcome.THROTTLED: "requests.throttled",
     Outcome.FAILED: "requests.errors",
 }
-"""Tracks of requests, by the part that each counts."""
+"""The count of ``metrics.PARTS`` that each track of requests shows."""
 MOST_BUCKETS: Final = 1200
 TIME_BOUNDS_MS: Final = (
     1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
 )  # fmt: skip
-"""Upper bounds of an exporter's histogram; the last count is of times above."""
+"""Upper bounds of an exporter's histogram, which also counts the times above the last bound."""
 _SLICES: Final = 60
 _LEAST_WINDOW_S: Final = 10.0
 
@@ -56,9 +56,9 @@ class LiveSeries:
         self.width_s = 1
         self.counts: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
         self.gauges: defaultdict[tuple[str, ...], Gauge] = defaultdict(list)
-        """The last value of each bucket; None without a value."""
+        """The last value of each bucket; None for a bucket without a value."""
         self.changed_from: int | None = None
-        """First bucket that has changed since this was set to None."""
+        """First bucket that has changed since this attribute was set to None."""
 
     def count(self, since_epoch_ns: int, *tracks: list[int], count: int = 1) -> None:
         if since_epoch_ns < 0:
@@ -94,7 +94,7 @@ def _last(values: Gauge) -> float | None:
 
 
 class RecentTimes:
-    """Times in ms: percentiles of the last window, and counts of all for an exporter.
+    """Times in ms: percentiles of the last window, and counts of all times for an exporter.
 
     A window is at least 10 s long; percentiles of shorter windows are noise.
     """
@@ -134,11 +134,11 @@ class RecentTimes:
         self._begun_s += passed * self._slice_s
 
     def quantile(self, share: float) -> float | None:
-        """Return a quantile of the window; None without times."""
+        """Return a quantile of the window; None if it has no times."""
         return self._window.quantile(share)
 
     def quantile_of_last(self, seconds: float, share: float) -> float | None:
-        """Return a quantile of the last seconds of the window and all later times."""
+        """Return a quantile of the times in the window's last seconds, and of all later times."""
         self.so_far()
         recent = LogHistogram()
         recent += self._slice
@@ -159,12 +159,12 @@ class LiveStage:
         """Times of operations with outcome ``ok`` or ``timed_out``."""
 
     def count(self, *names: str) -> int:
-        """Return the sum of counts that ``metrics.PARTS`` names."""
+        """Return the sum of counts, by their names in ``metrics.PARTS``."""
         return sum(counted(name, self.operations, self.requests) for name in names)
 
 
 class EntryFigures:
-    """Figures of one traffic entry; the window is that of its first request's limit."""
+    """Figures of one traffic entry; their window has the length of the first request's limit."""
 
     def __init__(self, traffic: str, window_s: float, series: LiveSeries) -> None:
         self.stages: dict[str, LiveStage] = {}
@@ -249,7 +249,7 @@ class EntryFigures:
 
 
 class LiveFigures:
-    """Counts the samples of a run, by traffic entry; ``windows`` are those of the entries' limits, in seconds."""
+    """Counts the samples of a run, by traffic entry; ``windows`` are the entries' limit windows, in seconds."""
 
     def __init__(self, windows: Mapping[str, float] | None = None) -> None:
         self.offered: Counter[str] = Counter()
@@ -312,12 +312,12 @@ class LiveFigures:
         return sum(counted) / (buckets * self.series.width_s)
 
     def dispatch_lag_ms(self, share: float) -> float | None:
-        """Return a percentile of the dispatch lag (ms) over the last window, of the worst traffic entry."""
+        """Return a percentile (ms) of the worst traffic entry's dispatch lag over the last window."""
         lags = [lag for entry in self.entries.values() if (lag := entry.dispatch_lag.quantile(share)) is not None]
         return max(lags, default=None)
 
     def tick(self, elapsed_s: float, pending_jobs: int, full_pools: Mapping[str, int] = MappingProxyType({})) -> None:
-        """Note all gauges; called about once a second. ``full_pools`` is that of ``generator_limits``."""
+        """Note all gauges; called about once a second. ``full_pools`` counts arrivals that wait, by entry."""
         self.add_offered(self.take_offered())
         self._count_held(elapsed_s, {LATE: self.late, **full_pools})
         for traffic, entry in self.entries.items():

@@ -16,7 +16,7 @@ from loadtest.record.run_info import BudgetUse, ClockInfo, CpuSample, GeneratorI
 
 
 class LocalGenerator:
-    """Offers all arrivals, or those of a partition, to the users of this process."""
+    """Offers all arrivals, or a partition's arrivals, to the users of this process."""
 
     def __init__(self, session: Session, partition: Partition | None = None) -> None:
         self.on_abort: Callable[[str], None] = lambda _: None
@@ -30,7 +30,7 @@ class LocalGenerator:
 
     @property
     def lead_ns(self) -> int:
-        """Lead of the epoch in ns: writing it into run.json takes ms, which would count as start lag."""
+        """Lead of the epoch in ns, because writing the epoch into run.json takes ms that would count as start lag."""
         return 50_000_000
 
     @property
@@ -85,7 +85,7 @@ class LocalGenerator:
                 pool.close()
 
     def finish(self) -> None:
-        """Collect all samples in the record. Users may still be idle. One process has nothing to collect."""
+        """Do nothing: in one process, all samples are already in the record."""
 
     def unwatch(self) -> None:
         if self._growth is not None:

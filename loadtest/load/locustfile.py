@@ -1,7 +1,7 @@
 """The locustfile of plain ``locust`` in a checkout (``[tool.locust]`` in pyproject.toml) and of ``loadtest ui``.
 
 docs/locust.md describes its options and environment variables. Each traffic entry is a user class of the same name. All
-other names begin with an underscore, which an entry's name cannot.
+other names here begin with an underscore, because no entry's name does.
 """
 
 import atexit as _atexit
@@ -15,7 +15,7 @@ from loadtest.load.plain.process import WholePool as _WholePool
 from loadtest.load.shutdown import plain_refusal as _plain_refusal
 from loadtest.record.samples import warm_up_without_pandas as _warm_up_without_pandas
 
-_atexit.register(_gc.freeze)  # as in loadtest.load
+_atexit.register(_gc.freeze)  # saves Python's final collection, as in loadtest.load
 _warm_up_without_pandas()
 with _plain_refusal():
     _process = _LocustProcess(_LocustTest())

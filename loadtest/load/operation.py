@@ -28,7 +28,7 @@ class RunningOperation:
     ) -> None:
         self.arrival = arrival
         self.sample = sample = session.operation(entry, arrival)
-        """Its row in the record, filled in by its requests."""
+        """The operation's row in the record, which its requests fill in."""
         self.key_index = sample.key_index or 0
         mistake = entry.mistake(arrival.number) if entry.mistaken else None
         self.expected = MISTAKE_STATUS[mistake] if mistake else entry.traffic.expect.status
@@ -71,7 +71,7 @@ class RunningOperation:
     ) -> Answer:
         """Send one request and record it. ``send`` takes a ``traceparent``.
 
-        Retries and polls have their own intended start (monotonic ns), and polls a number.
+        Retries and polls have their own intended start (monotonic ns); polls also have a number.
         """
         trace = self._session.traceparent(self.sample.request_id or "")
         intended = self.arrival.intended_ns if intended_ns is None else intended_ns - self._session.epoch_ns

@@ -23,7 +23,7 @@ from loadtest.seeded_random import seeded_random
 UNKNOWN_WORKFLOW: Final = "no-such-workflow"
 UNKNOWN_JOB: Final = "no-such-job"
 INVALID_BODY: Final = b'{"parameters": 42}'
-"""The name is missing, and the parameters are not an object."""
+"""A body without a name, with parameters that are not an object."""
 _MAX_ROWS: Final = 1_000_000
 _BLOCK: Final = 64
 """Number of job ids packed together; unpacking them takes about 2 µs."""
@@ -48,7 +48,7 @@ class Bodies:
         order: Literal["sequential", "random"] = "sequential",
         seed: tuple[int, str] = (0, ""),
     ) -> None:
-        # Encoded once here, so that no request waits for it.
+        # Bodies are encoded once here, so that no request waits for encoding.
         self._bodies = [
             msgspec.json.encode({"name": workflow, "parameters": {**parameters, **row}}) for row in rows or [{}]
         ]
@@ -66,12 +66,12 @@ class Bodies:
 
 
 def read_inputs(path: Path) -> list[dict[str, Any]]:
-    """Read inputs: a JSON object a line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
+    """Read inputs: one JSON object per line (``.jsonl``, ``.ndjson``), or CSV with a header (``.csv``).
 
     A CSV value that is a JSON number, true, false or null is parsed as JSON; other values are text.
 
     Raises:
-        InputError: if the file cannot be read or has no rows, or a row is not an object. It names file and line.
+        InputError: if the file cannot be read or has no rows, or a row is not an object. It states file and line.
     """
     text = _read(path, "inputs", "Name a file of JSON lines or CSV.")
     if path.suffix == ".csv":
@@ -93,9 +93,9 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}:{number}: not JSON: {error}", "Write one JSON object a line.") from None
+            raise InputError(f"{path}:{number}: not JSON: {error}", "Write one JSON object per line.") from None
         if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: not an object", 'Write one JSON object a line, as {"name": "Ada"}.')
+            raise InputError(f"{path}:{number}: not an object", 'Write one object per line, such as {"name": "Ada"}.')
         rows.append(row)
     return rows
 
@@ -122,9 +122,9 @@ def _csv_value(text: str) -> Any:
 
 
 class JobIds:
-    """Ids by the index of the key that made the job; a job is visible to that key only.
+    """Job ids by the index of the key that submitted the job; only this key can see the job.
 
-    A long run makes hundreds of thousands, so full blocks of ids are kept packed.
+    A long run makes hundreds of thousands of jobs, so full blocks of ids are kept packed.
     """
 
     def __init__(self, keys: int) -> None:
@@ -164,7 +164,7 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
     Raises:
         InputError: if the file cannot be read, has no id, or names an unknown key.
     """
-    lines = _read(path, "job_ids", "Name a file with one job id a line.").splitlines()
+    lines = _read(path, "job_ids", "Name a file with one job id per line.").splitlines()
     known = JobIds(keys)
     count = 0
     for number, line in enumerate(lines, 1):
@@ -179,7 +179,7 @@ def read_job_ids(path: Path, keys: int) -> JobIds:
         known.add(job_id, int(index) if tab else count % keys)
         count += 1
     if count == 0:
-        raise InputError(f"{path} has no job id", "Name a file with one job id a line, such as a run's job_ids.txt.")
+        raise InputError(f"{path} has no job id", "Name a file with one job id per line, such as a run's job_ids.txt.")
     return known
 
 
@@ -222,7 +222,7 @@ class JobHistory:
 
     def __init__(self) -> None:
         self._known = JobNumbers()
-        """Twice the ns of the first answer with a terminal state (0 before), plus 1 if a submit returned the id."""
+        """By job: twice the ns of its first terminal answer (0 before), plus 1 if a submit returned the id."""
 
     def contradiction(self, kind: RequestKind, answer: Answer) -> Reason | None:
         """Add an answer, and return its contradiction of an earlier answer.
@@ -288,7 +288,7 @@ def read_schema(path: Path) -> Any:
 
 
 class _Elsewhere:
-    """A retriever that fetches nothing, as references may lead to any host or file; it keeps the last URI."""
+    """A retriever that fetches nothing, because a reference may lead to any host or file; it keeps the last URI."""
 
     uri: str | None = None
 

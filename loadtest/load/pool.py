@@ -18,13 +18,13 @@ from loadtest.processes import MOST_FILES, SPARE_FILES, allow_files
 from loadtest.record.run_info import PoolInfo
 from loadtest.schedule import Arrival
 
-if TYPE_CHECKING:  # importing it patches the interpreter, which tests of pools avoid
+if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of pools avoid
     from locust.env import Environment
 
 logger = logging.getLogger(__name__)
 _CROWD: Final = 8
 _STEP: Final = 5
-"""Users made at once: 5 take about 0.25 ms, during which nothing is sent."""
+"""Number of users made at once. Making 5 takes about 0.25 ms, during which nothing is sent."""
 _PAUSE_S: Final = 0.001
 _FREEZE_EVERY: Final = 100
 
@@ -72,7 +72,7 @@ class Pool:
         return self.size < self.cap and len(self._idle) < self._reserve and not self._closed
 
     def offer(self, arrival: Arrival) -> None:
-        """Hand a due arrival to an idle user, which begins it before this returns; else put it into the backlog."""
+        """Hand a due arrival to an idle user, which begins it before this call returns, or put it into the backlog."""
         if self._idle and not self._closed:
             _hand(self._idle.popitem()[1], arrival)
         else:
@@ -81,7 +81,7 @@ class Pool:
             self.on_scarce()
 
     def take(self) -> Arrival:
-        """Wait for the next arrival, as a free user's greenlet, which may be stopped meanwhile."""
+        """Wait for the next arrival. A free user's greenlet calls this, and may be stopped meanwhile."""
         user = getcurrent()
         self._all.add(id(user))
         if self.backlog:
@@ -123,13 +123,13 @@ class Pool:
 
     @property
     def _reserve(self) -> int:
-        """Wanted number of idle users: a tenth and at least five, but at most half of the pool."""
+        """Wanted number of idle users: a tenth of the pool, at least five, but at most half of the pool."""
         return max(1, min(self.size // 2, max(5, self.size // 10)))
 
     def _wait(self, arrival: Arrival) -> None:
         self.backlog.append(arrival)
         if self._closed:
-            # The arrival does not wait for a user: nothing is handed out any longer.
+            # Nothing is handed out any longer, so the arrival does not wait for a user.
             return
         now = self._since[arrival.number] = time.monotonic_ns()
         self._waited += 1
@@ -148,9 +148,9 @@ class Pool:
 
 
 def _hand(user: Any, arrival: Arrival) -> None:
-    """Switch to an idle user with an arrival, and return as soon as it waits for something.
+    """Switch to an idle user with an arrival, and return as soon as the user waits for something.
 
-    With a queue, the user would begin after all other work of the event loop's turn.
+    If a queue handed it over, the user would begin after all other work of the event loop's turn.
     """
     current, hub = getcurrent(), get_hub()
     if current is hub:

@@ -24,10 +24,10 @@ JOB_IDS_NAME: Final = "job_ids.txt"
 _BATCH: Final = 500
 _STEP_NS: Final = 40_000
 _TURN_S: Final = 1e-6
-"""Seconds of a sleep until the event loop's next turn; with zero, it would skip sockets and timers."""
+"""Seconds of a sleep until the event loop's next turn; with zero, the loop would skip sockets and timers."""
 _MUCH: Final = 20_000
 _LONGEST_REST_S: Final = 0.002
-"""Longest wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
+"""Maximum wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
 _SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
 """Fields with text from the service."""
 
@@ -163,7 +163,7 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
-                # Only existing samples: at high rates, new samples would form many small batches.
+                # Pack only existing samples, because new samples at high rates would form many small batches.
                 for _ in range(-(-len(self._buffer) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()
@@ -189,7 +189,7 @@ class Recorder:
             self._rested_ns = time.perf_counter_ns()
 
     def _until_idle(self) -> None:
-        """Wait until the event loop is idle. A saturated loop never is, so the wait is limited."""
+        """Wait until the event loop is idle. A saturated loop is never idle, so the wait is limited."""
         waiter = Waiter()
         self._idle.start(waiter.switch, None)
         self._longest_rest.start(waiter.switch, None)

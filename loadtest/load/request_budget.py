@@ -107,7 +107,7 @@ class RequestBudget:
         self.used.executions += executes
 
     def answered(self, kind: RequestKind, status: int | None) -> None:
-        """Refund an execution after a 4xx, which executes nothing; any other result may have executed."""
+        """Refund an execution after a 4xx, which executes nothing; other responses may follow an execution."""
         if status is not None and 400 <= status < 500 and kind in EXECUTING_KINDS:
             self.used.executions -= 1
 
@@ -154,7 +154,7 @@ class _LimitShare:
     def __init__(self, share: float, limit: Limit, keys: int) -> None:
         self.allowed = share * limit.count * keys
         self.part = 1
-        """Number of processes that share it."""
+        """Number of processes among which the share is divided."""
         self.window = limit.window
         self.sent: deque[float] = deque()
 
@@ -173,7 +173,7 @@ class _LimitShare:
 
 
 class QuotaSplit:
-    """Splits a request budget among the workers of a run, again with each assignment of the schedule.
+    """Splits a request budget among the workers of a run, anew for each assignment of the schedule.
 
     A worker that agrees to a cut reserves half of its remaining part, so that parts never overlap. A lost worker's part
     is lost. Preflight and seeding are charged to the master's own budget.

@@ -121,7 +121,7 @@ class Session:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since the epoch, negative before it; 0 while it is unknown."""
+        """Seconds since the epoch, negative before it; 0 while the epoch is unknown."""
         return (time.monotonic_ns() - self.epoch_ns) / 1e9 if self.epoch_ns else 0.0
 
     def trace_id(self, entry: TrafficEntry, arrival: int) -> str:
@@ -175,7 +175,7 @@ def make_endpoint(info: RunInfo, keys: Sequence[str], workflow_endpoint: str, ta
     """Make the endpoint of a run's target; without ``target``, the URL is checked again.
 
     Raises:
-        InputError: if it may not be loaded, or a file for TLS, or a variable of a header's value, is missing here.
+        InputError: if the target may not be loaded, or a TLS file or a header's environment variable is missing.
     """
     listed = info.target.budget is not None
     target = target or allow(info.target.url, listed=listed)
@@ -250,7 +250,7 @@ def _meaning(sample: Sample) -> str:
 
 
 def count_operations_apart(stats: RequestStats) -> None:
-    """Keep operations out of the total of Locust's statistics, which has their requests."""
+    """Keep operations out of the total of Locust's statistics, which already counts their requests."""
     log_request, log_error = stats.log_request, stats.log_error
 
     def request(method: str, name: str, response_time: int, content_length: int) -> None:
@@ -267,5 +267,5 @@ def count_operations_apart(stats: RequestStats) -> None:
         found = stats.errors.setdefault(StatsError.create_key(method, name, error), StatsError(method, name, error))
         found.occurred()
 
-    # Patch this environment's object only: its runner's listeners are already bound to it.
+    # Patch only this environment's object, because its runner's listeners are already bound to it.
     vars(stats).update(log_request=request, log_error=error)

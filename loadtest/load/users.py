@@ -44,11 +44,11 @@ logger = logging.getLogger(__name__)
 
 
 class WorkflowUser(locust.User):
-    """Takes arrivals from the pool of its traffic entry; ``perform`` of a subclass carries each out."""
+    """Takes arrivals from the pool of its traffic entry; a subclass's ``perform`` carries each of them out."""
 
     abstract = True
     traffic_name: ClassVar[str]
-    """The traffic entry; set by ``user_classes``."""
+    """Name of the traffic entry; set by ``user_classes``."""
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
@@ -58,7 +58,7 @@ class WorkflowUser(locust.User):
 
     @locust.task
     def operate(self) -> None:
-        """Carry out arrivals until Locust stops the user: its wait after a task would delay the next arrival."""
+        """Carry out arrivals until Locust stops the user, because Locust's wait after a task would delay them."""
         while True:
             free_ns = time.monotonic_ns()
             self._carry_out(self.entry.pool.take(), free_ns)
@@ -78,7 +78,7 @@ class WorkflowUser(locust.User):
             operation.finish(Outcome.TIMED_OUT, Reason.DRAIN)
             raise
         except Exception as error:
-            # An error of the generator, not the target: the arrival counts, and the run is aborted.
+            # This is an error of the generator, not the target, so the arrival counts and the run is aborted.
             operation.finish(Outcome.FAILED, Reason.HARNESS_ERROR)
             if self.session.bug is None:
                 # Raised once, so that Locust logs the traceback once.
@@ -150,7 +150,7 @@ class SyncRunUser(WorkflowUser):
 class AsyncRunUser(WorkflowUser):
     """Submits a job and polls it until it is completed or has failed, as one operation.
 
-    A poll's 429 does not end it: the next poll follows.
+    A poll's 429 does not end the operation; the next poll follows.
     """
 
     abstract = True

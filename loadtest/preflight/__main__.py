@@ -23,16 +23,16 @@ from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, wor
 
 _LEAST_TIMEOUT: Final = 10.0
 LONGEST: Final = 20.0
-"""Seconds that a preflight waits for an answer: the scenario's longest time-out within these two."""
+"""Maximum seconds for an answer; within ``_LEAST_TIMEOUT`` and this, the first workflow's time-out applies."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
 """Range of the ratio of an answer's duration to its executionTime that suggests seconds."""
 _LEAST_S: Final = 0.1
-"""Minimum duration of such an answer in seconds: shorter answers may have this ratio by chance."""
+"""Minimum duration of such an answer in seconds, because shorter answers may have this ratio by chance."""
 _KEYS, _LONGEST = 6, 40
-"""Maximum number of an answer's keys shown, and maximum length of a target's names."""
+"""Maximum number of an answer's keys that are shown, and maximum length of a name from the target."""
 _REMEDIES: Final = {
     400: "Check the parameters in the scenario.",
     401: "Check what the key may run.",
@@ -75,7 +75,7 @@ class Checks:
         return reply
 
     def _note(self, name: str, words: str, remedy: str | None = None, *, known: bool = True) -> bool:
-        """Record a check, which failed if there is a remedy, and return whether to continue.
+        """Record a check, and return whether to continue. A check with a remedy has failed.
 
         ``words`` may quote the target: they are escaped, and our keys removed.
         """

@@ -77,7 +77,7 @@ class TargetClient:
         self._client = httpx.AsyncClient(
             base_url=f"{target.scheme}://{address}:{target.port}{target.prefix}/",
             headers={"host": target.host, "x-wf-endpoint": endpoint, **ours, **header_values(order.headers)},
-            timeout=None,  # noqa: S113 - ``ask`` has a time-out as a whole
+            timeout=None,  # noqa: S113 - ``ask`` limits the whole exchange
             verify=tls_context(order.tls),
             follow_redirects=False,
             trust_env=False,  # a proxy would be a host that was not allowed
@@ -95,11 +95,11 @@ class TargetClient:
         """Send one request; failures are returned as replies.
 
         Args:
-            request: what to send.
+            request: the kind of request to send.
             key: the API key.
             seconds: maximum time from connecting to the last byte.
-            job: end of the path of a retrieval.
-            body: of a run or submit.
+            job: the job's id, which ends the path of a retrieval.
+            body: the body of a run or submit.
         """
         headers = {"x-api-key": key, **({} if body is None else {"content-type": "application/json"})}
         content = None if body is None else msgspec.json.encode(body)

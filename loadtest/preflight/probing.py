@@ -39,11 +39,11 @@ _TIMEOUT_S: Final = 120.0
 _PATIENCE: Final = 4.0
 """Maximum wait while answers arrive, in multiples of the probe's patience."""
 _LATE_S: Final = 0.1
-"""Lateness of sending above which the machine counts as busy: the 50 ms each way that bench/README.md allows."""
+"""Lateness of sending above which the machine counts as busy; bench/README.md allows 50 ms each way."""
 _LATE: Final = 0.1
-"""Likewise, as a part of the documented window: a longer window is measured well by late requests."""
+"""The same limit as a part of the documented window, because late requests measure a long window well."""
 _REST: Final = 2
-"""Documented windows without requests before a probe is repeated: a sliding counter remembers two."""
+"""Number of documented windows without requests before a probe is repeated; a sliding counter remembers two."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
 
 
@@ -55,7 +55,7 @@ class Sent:
     sent: float = 0.0
     reply: Reply | None = None
     awaited: bool = False
-    """Whether the answer arrived before the probe went on."""
+    """Whether the answer arrived before the probe continued."""
 
     @property
     def late(self) -> float:
@@ -92,7 +92,7 @@ class Sender:
         """Requests sent and rejected, of every key, since the start."""
 
     def begin(self, workflow: str | None) -> None:
-        """Clear all replies. Then run ``workflow``; None for requests that execute nothing."""
+        """Clear all replies. Later requests run ``workflow``; if it is None, they execute nothing."""
         self._workflow = workflow
         self.replies.clear()
 
@@ -236,8 +236,8 @@ async def probe_limit(
 
 
 def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
-    """A finding without rejections and executed requests: it proves nothing about the limit."""
-    why = f"{found.why}; such requests may draw on no limit" + f": {remedy}" * bool(remedy)
+    """Return a finding without rejections or executed requests, which proves nothing about the limit."""
+    why = f"{found.why}; such requests may count against no limit" + f": {remedy}" * bool(remedy)
     return replace(found, verdict="can't tell", why=why)
 
 
@@ -271,12 +271,12 @@ async def _drive(
 
 
 def _late_s(replies: Sequence[Sent]) -> float:
-    """The lateness in s that a tenth of the requests reached."""
+    """The lateness in s that a tenth of the requests reached or exceeded."""
     return sorted(reply.late for reply in replies)[len(replies) * 9 // 10] if replies else 0.0
 
 
 def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
-    """Whether answers came after later requests; accepted requests may, if a queue or a workflow holds them."""
+    """Whether answers came after later requests. With ``waits``, late answers to accepted requests do not count."""
     return any(reply.status and not reply.awaited and (reply.refused or not waits) for reply in replies)
 
 

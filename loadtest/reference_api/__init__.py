@@ -22,7 +22,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.stopped = False
-        """Whether its result is no longer needed."""
+        """Whether the function's result is no longer needed."""
 
 
 class _CurrentThread(threading.local):
@@ -36,8 +36,8 @@ current_thread = _CurrentThread()
 def cancelled() -> bool:
     """Whether the result is no longer needed: the client hung up, the time limit has passed, or the server stops.
 
-    A long plain function should call this from time to time, and return early. In a coroutine function it is always
-    False, because a coroutine is cancelled where it waits.
+    A long plain function should call this from time to time, and return early. A coroutine function always gets False,
+    because a coroutine is cancelled where it waits.
     """
     flag = current_thread.flag
     return flag is not None and flag.stopped

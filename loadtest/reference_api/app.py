@@ -3,10 +3,10 @@
 A request is checked in this order; the first error is the response. Assumption: the documentation gives no order.
 
 1. API key (401), endpoint (400, 404): a request without a valid key counts against no limit; 2. route (404) and method
-(405); 3. rate limit of the key for this kind of request (429): from here on it counts, whatever the following checks
-find; 4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
+(405); 3. rate limit of the key for this kind of request (429): the request counts, whatever the later checks find;
+4. body (413, 400), workflow (404), parameters (400), room in the queue (503), the job (404).
 
-If only valid requests count against a limit, 3 comes last.
+If only valid requests count against a limit, check 3 comes last.
 """
 
 import asyncio
@@ -96,7 +96,7 @@ class WorkflowApi:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if (reply := await self.reply(scope, receive)) is not None:
-            # As `respond`, without the cost of another coroutine.
+            # This does the work of `respond` without the cost of another coroutine.
             await send({"type": "http.response.start", "status": reply.status, "headers": answer_headers(reply)})
             await send({"type": "http.response.body", "body": reply.body})
 
@@ -125,7 +125,7 @@ class WorkflowApi:
             logger.exception("%s %s broke", scope["method"], scope["path"])
             reply = ApiError(ErrorCode.INTERNAL, INTERNAL).reply(self._config.answers)
         finally:
-            # Before the response is sent, so that the client's next request finds the slot free.
+            # The slot is released before the response is sent, so that the client's next request finds it free.
             if self._limits.releases:
                 self._limits.release(scope)
         if self._limits.shows_state:
@@ -179,7 +179,7 @@ class WorkflowApi:
         job_id = scope["path"][len(JOB_PREFIX) :]
         body = self.jobs.retrieve(account, job_id)
         if body is None:
-            raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or no longer")
+            raise ApiError(ErrorCode.UNKNOWN_JOB, "There is no such job, or it has expired")
         if not self._limits.first and await self._limits.enter(account.limiters, LimitName.RETRIEVAL, scope):
             body = self.jobs.retrieve(account, job_id) or body  # the request was queued, and the job went on
         return ServerReply(200, body)

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 Execute = Coroutine[Any, Any, ExecutionOutcome]
 
 SWEEP_EVERY: Final = 1.0
-"""Minimum seconds between two sweeps: the longest time that a job is kept beyond its retention."""
+"""Seconds between two sweeps, and therefore the maximum time that a job is kept beyond its retention."""
 
 FREED_PER_STEP: Final = 500
 """Maximum number of jobs freed before other requests are handled: less than 1 ms of work."""
@@ -48,7 +48,7 @@ class State(StrEnum):
 class Job(msgspec.Struct, gc=False, eq=False):
     """One submitted run that has not ended.
 
-    The garbage collector does not track it; it is in no cycle, as long as no arguments refer to their job.
+    The garbage collector does not track jobs, because a job is in no cycle unless its arguments refer to it.
     """
 
     owner: object
@@ -74,7 +74,7 @@ class WorkHooks:
         return waiting.popleft() if waiting else None
 
     def execute(self, job: Job) -> Coroutine[Any, Any, ExecutionOutcome | None]:
-        """Execute a job; None if it never ends, which frees its worker."""
+        """Execute a job; return None for a job that never ends, so that its worker is free."""
         return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:
@@ -120,7 +120,7 @@ class JobStore:
         """Owners of finished jobs; ``_HEAD`` has the index."""
         self._failed = 0
         self.accepted = 0
-        """Since the server started."""
+        """Number of jobs accepted since the server started."""
         self.ended = dict.fromkeys((State.COMPLETED, State.FAILED), 0)
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.Handle | None = None
@@ -162,7 +162,7 @@ class JobStore:
             raise QueueFullError
 
     def retrieve(self, owner: object, job_id: str) -> bytes | None:
-        """Return the response to a retrieval; None if the owner has no such job, or no longer."""
+        """Return the response to a retrieval; None if the owner has no such job, or it has expired."""
         if (job := self._jobs.get(job_id)) is not None:
             if job.owner is not owner:
                 return None
@@ -177,7 +177,7 @@ class JobStore:
         return self._hooks.retrieved(owner, job_id, answer, ended=job is None)
 
     def wake(self) -> None:
-        """Start the jobs that wait and may start, as far as workers are idle."""
+        """Start waiting jobs that may start, as long as workers are idle."""
         while (
             self._waiting and len(self._tasks) < self._workers and (job := self._hooks.take(self._waiting)) is not None
         ):

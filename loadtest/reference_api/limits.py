@@ -17,11 +17,12 @@ from loadtest.units import Limit
 Limiters = Mapping[LimitName, Limiter]
 
 DRAWN: Final = "loadtest.limit"
-"""Key of a request's scope: the name of the limit that it counted against, accepted or not."""
+"""Key in a request's scope for the name of the limit that the request counted against, accepted or not."""
 
 _STATE_HEADERS: Final = "loadtest.rate_headers"
+"""Key in a request's scope for the headers about the limit."""
 _HELD: Final = "loadtest.limiter"
-"""Keys of a request's scope: the headers about the limit, and the limiter to release at its end."""
+"""Key in a request's scope for the limiter to release at the request's end."""
 
 
 class RateLimits:
@@ -46,7 +47,7 @@ class RateLimits:
         self._headers_of = _ietf_concurrency if self.releases and headers_of is _ietf else headers_of
 
     def limiters(self) -> Limiters:
-        """Return the limiters of one more key, by limit name: its own, or shared limiters."""
+        """Return the limiters of a new key, by limit name; they are its own or shared."""
         return self._make() if self._shared is None else self._shared
 
     def _make(self) -> Limiters:
@@ -102,7 +103,7 @@ class RateLimits:
     def _rejection(self, name: LimitName, decision: Decision, now: float) -> ApiError:
         headers: tuple[Header, ...] = ()
         if self._retry_after != "none":
-            # A concurrency limit does not know when it has room again: one second is a guess.
+            # A concurrency limit does not know when it has room again, so one second is a guess.
             seconds = (decision.retry_after or 1.0) * self._factor
             value = b"%d" % math.ceil(seconds)
             if self._retry_after == "date":

@@ -81,7 +81,7 @@ class Monitoring(Collector):
             return await self._ask([], b"")
 
     async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
-        # The library negotiates formats only in its ASGI application, so that is called as by a server.
+        # Only the library's ASGI application negotiates formats, so it is called as a server would.
         sent: list[Message] = []
 
         async def receive() -> Message:
@@ -120,7 +120,7 @@ class Monitoring(Collector):
             yield _labelled(family, (((str(state),), count) for state, count in counts.items()))
         pools = {workflow.threads for workflow in self._workflows.values()}
         for name, text, value in (
-            ("workflow_queue_limit", "Jobs that may wait for a worker.", config.queue),
+            ("workflow_queue_limit", "Maximum number of jobs that wait for a worker.", config.queue),
             ("workflow_workers_busy", "Workers that execute a job.", jobs.counts[State.RUNNING]),
             ("workflow_workers_limit", "Number of workers.", config.workers),
             ("workflow_threads_busy", "Threads that execute a workflow.", sum(pool.busy for pool in pools if pool)),

@@ -91,7 +91,7 @@ def serve(config: ServerConfig, announce: Callable[[str, str | None], None], *, 
     Args:
         config: the server's config.
         announce: called once, when the server is ready, with the base URL and the URL of the control endpoint, if any.
-        exit_with_parent: also stop at the end of standard input, which marks the death of a parent that holds it.
+        exit_with_parent: also stop at the end of standard input, which ends when the parent process ends.
 
     Raises:
         InputError: if the address or a workflow is not available.
@@ -125,7 +125,7 @@ async def _end(threads: Threads) -> int:
     for task in others:
         task.cancel()
     left = await threads.close()
-    # Some ignore their cancellation.
+    # Some executions ignore their cancellation.
     deaf = (await asyncio.wait(others, timeout=STOP_TIMEOUT))[1] if others else ()
     return left + len(deaf)
 

@@ -170,7 +170,7 @@ def test_mistakes_are_named(text: str, message: str, remedy: str) -> None:
         ("never-finish", "jobs that never finish"),
         ("duplicate-result,what=id", "ids of the job before on async_submit"),
         ("false-execution-time,factor=0.5", "false executionTime, 0.5 times"),
-        ("false-execution-time,value=above", "false executionTime, above the client's time"),
+        ("false-execution-time,value=above", "false executionTime, longer than the client measured"),
         ("cold-start,ms=800,idle=2s", "cold start of 800 ms after 2 s of silence"),
         ("starve,key=1,by=0", "key 1 starved by key 0"),
         ("throttle", "429 without reason"),

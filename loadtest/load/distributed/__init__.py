@@ -1,1 +1,1 @@
-"""A run on several processes: one master that conducts, and workers that offer, over Locust's own connection."""
+"""A run on several processes: a master conducts it, and workers offer its arrivals, over Locust's connection."""

@@ -30,7 +30,7 @@ _FLUSH: Final = 0.2
 
 
 def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
-    """Take part in the runs of a master until it ends; with a parent, until the end of standard input.
+    """Take part in a master's runs until the master ends; with a parent, until the end of standard input.
 
     Raises:
         LoadtestError: if no master answers or the master rejects this worker.
@@ -71,7 +71,7 @@ def _leave_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    atexit.register(gc.freeze)  # as in loadtest.load
+    atexit.register(gc.freeze)  # saves Python's final collection, as in loadtest.load
     parser = argparse.ArgumentParser(prog="python -m loadtest.load.distributed")
     parser.add_argument("master", type=parse_address)
     parser.add_argument("base", type=Path)

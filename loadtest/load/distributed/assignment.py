@@ -2,9 +2,9 @@
 
 A change of the assignment takes two steps, so that each arrival is sent exactly once. First the master proposes a cut,
 slightly ahead of now, and the present workers offer nothing from the cut on. After all of them have agreed, the next
-assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut. It does
-the same if it loses a worker that has not answered, because a disconnected worker continues for a while (but stops
-before it counts as lost).
+assignment begins at the cut. A worker that has passed the cut rejects it, and the master proposes a later cut.
+The master also proposes a later cut if it loses a worker that has not answered. A disconnected worker continues for a
+while, but stops before it counts as lost.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from loadtest.load.distributed.protocol import Hello, WorkerReport
 from loadtest.record.run_info import CpuSample, GeneratorInfo, WorkerInfo
 
 SLACK: Final = 2
-"""Factor of the lead of a cut that follows a rejected cut."""
+"""Factor by which a cut's lead is longer if it replaces a rejected cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Reassignment:
     cut_ns: int
     waiting: set[str] = field(default_factory=set)
     too_late_ns: int | None = None
-    """Last arrival of the workers that had passed the cut."""
+    """Intended start of the last arrival offered by a worker that had passed the cut."""
 
 
 class Assigner:
@@ -125,7 +125,7 @@ class Member:
     """End of its part, by leaving or by loss, since the epoch."""
     lost: bool = False
     returned: int = 0
-    """Number of returns after a loss; earlier assigned arrivals may be missing."""
+    """Number of returns after a loss; arrivals assigned before the loss may be missing."""
     leaving: bool = False
     closed: bool = False
     """Whether it has sent all its samples."""
@@ -135,7 +135,7 @@ class Member:
     generator: GeneratorInfo | None = None
 
     def has_offered_all(self, assignment: int, *, stopped: bool) -> bool:
-        """Whether it has offered its part of the last assignment, which earlier reports do not include."""
+        """Whether it has offered its part of the last assignment, according to a report made since then."""
         if self.joined_ns is None:
             return True
         return self.report.exhausted and (self.leaving or stopped or self.report.assignment == assignment)

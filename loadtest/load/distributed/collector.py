@@ -22,7 +22,7 @@ from loadtest.load.recorder import PendingJobs, Recorder, RunFiles
 from loadtest.record.samples import SCHEMA, Packer, Sample, warm_up
 from loadtest.schedule import Arrival, TrafficSchedule
 
-if TYPE_CHECKING:  # importing it patches the interpreter, which tests of batches avoid
+if TYPE_CHECKING:  # importing Locust patches the interpreter, which tests of batches avoid
     from loadtest.load.session import Session
 
 _AGAIN_NS: Final = 3_000_000_000
@@ -160,7 +160,7 @@ class DuplicateJobIds:
         """Traffic and number of arrivals with a duplicate id whose operation is not yet recorded."""
 
     def correct(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """Return a worker's next rows, with operations of duplicate job ids as failed."""
+        """Return a worker's next rows, with operations of duplicate job ids marked as failed."""
         if rows.column("job_id").null_count == rows.num_rows:
             return rows
         submits = _where(rows, row="request", kind=RequestKind.SUBMIT, outcome=Outcome.OK)
@@ -192,7 +192,7 @@ class DuplicateJobIds:
 
 
 def _where(rows: pa.RecordBatch, **words: str) -> pa.RecordBatch:
-    """Return the job columns of the rows with these words."""
+    """Return the job columns of the rows that have these values."""
     import pyarrow.compute as pc  # noqa: PLC0415 - slow to import, and for runs on several processes only
 
     mask = None
@@ -207,7 +207,7 @@ def _columns(rows: pa.RecordBatch, *names: str) -> Iterator[tuple[Any, ...]]:
 
 
 class ArrivalBitmap:
-    """The recorded arrivals of each traffic entry, with one byte for each."""
+    """The recorded arrivals of each traffic entry, in one byte per arrival."""
 
     def __init__(self) -> None:
         self._noted: dict[str, npt.NDArray[np.uint8]] = {}
@@ -269,7 +269,7 @@ def record_lost_arrivals(
 ) -> None:
     """Record assigned arrivals without a sample as lost, after the workers have sent all samples.
 
-    A run that was cut short told its workers at ``ended_ns`` (since the epoch) to offer nothing more.
+    If the run was cut short, its workers were told to offer nothing more at ``ended_ns`` (since the epoch).
     """
     arrivals, finished = collector.arrivals, session.info.end == "finished"
     # In a run that was cut short, only workers that are gone leave arrivals without a sample.

@@ -27,12 +27,12 @@ from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSa
 
 logger = logging.getLogger(__name__)
 LOST_AFTER_NS: Final = 2_500_000_000
-"""Silence of a worker that counts as lost; it has stopped offering before (``HOLD_NS`` of ``worker``)."""
+"""Silence after which a worker counts as lost. It stops offering earlier (``HOLD_NS`` of ``worker``)."""
 _TICK: Final = 0.05
 _LEAST_MARGIN_NS: Final = 300_000_000
 _ASLEEP_NS: Final = 1_000_000_000
 _PREPARING_NS: Final = 30_000_000_000
-"""The same before the epoch, while workers create their users."""
+"""Silence after which a worker counts as lost before the epoch, while workers create their users."""
 _CLOSE_PATIENCE: Final = 15.0
 WORKERS_GONE: Final = "every worker was lost, or has left"
 
@@ -47,7 +47,7 @@ class DistributedGenerator:
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
         self._ended_ns: int | None = None
-        """Time of the message to offer nothing more, since the epoch."""
+        """Time since the epoch at which the master told the workers to offer nothing more."""
         self._begun = self._closing = False
         self._setup_failure: str | None = None
         """Reason why the run cannot begin."""
@@ -115,7 +115,7 @@ class DistributedGenerator:
 
     @property
     def peers(self) -> dict[str, PeerInfo]:
-        """Connections by address of the master, which seeds jobs, and of all workers."""
+        """Connections of the master, which seeds jobs, and of all workers, by address."""
         total = defaultdict[str, PeerInfo](PeerInfo)
         for peers in (self._session.endpoint.address.resolver.peers, *(report.peers for report in self._reports())):
             for address, peer in peers.items():

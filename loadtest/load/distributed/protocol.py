@@ -23,7 +23,7 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 def boot_id() -> str:
     """Return the id of this machine's boot; processes with the same id share the monotonic clock.
 
-    Empty if the system does not show it.
+    The id is empty if the system does not show it.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()
@@ -46,14 +46,14 @@ class RunMessage(msgspec.Struct, tag=True):
     """A message of one run."""
 
     run: str
-    """Its id."""
+    """The run's id."""
 
 
 class Batch(msgspec.Struct, array_like=True, kw_only=True):
-    """Part of what a worker recorded."""
+    """Some of a worker's samples and job ids."""
 
     number: int
-    """From 1; the order in the record."""
+    """Number of the batch, from 1; the record has batches in this order."""
     samples: bytes
     """A complete Arrow stream; empty without samples."""
     jobs: list[tuple[str, int]] = []
@@ -64,31 +64,31 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     """A worker's state and its new samples."""
 
     sent_ns: int
-    """On the worker's monotonic clock."""
+    """Sending time on the worker's monotonic clock."""
     ready: bool = False
-    """All its users have asked for an arrival, and its clock is known."""
+    """Whether all its users have asked for an arrival, and its clock is known."""
     waiting: bool = True
-    """It is ready for a part of the schedule and has none."""
+    """Whether it is ready for a part of the schedule and has none."""
     assignment: int = 0
     """Number of the last assignment received."""
     taken_over: int = 0
     """Number of arrivals received from other workers."""
     exhausted: bool = False
-    """It has offered all its arrivals, or was stopped."""
+    """Whether it has offered all its arrivals, or was stopped."""
     quiet: bool = False
-    """Nothing waits to be sent, and nothing is in flight."""
+    """Whether nothing waits to be sent, and nothing is in flight."""
     closed: bool = False
-    """It has sent all its samples."""
+    """Whether it has sent all its samples."""
     offered: dict[str, int] = {}
     """Number of offered arrivals by traffic entry."""
     late: int = 0
     """Number of arrivals that it offered late."""
     newly_offered: dict[str, dict[int, int]] = {}
-    """Since the report before, by traffic entry and second of the run; for the live page."""
+    """Arrivals offered since the previous report, by traffic entry and second of the run; for the live page."""
     batch: Batch | None = None
     used: BudgetUse = msgspec.field(default_factory=BudgetUse)
     cpu: list[CpuSample] = []
-    """Since the report before."""
+    """CPU samples since the previous report."""
     generator: GeneratorInfo | None = None
     peers: dict[str, PeerInfo] = {}
     """Connections by address."""
@@ -98,9 +98,9 @@ class WorkerReport(RunMessage, tag=True, kw_only=True):
     """The worker's monotonic clock minus the master's."""
     uncertainty_ns: int = 0
     shared_clock: bool = False
-    """It has the master's clock, so the offset is not applied."""
+    """Whether it has the master's clock, so that the offset is not applied."""
     abort: str | None = None
-    """Why the run should end."""
+    """Reason to end the run."""
     bug: str | None = None
     """Traceback of an error that is not the target's."""
     user_error: str | None = None
@@ -114,7 +114,7 @@ class CutAnswer(RunMessage, tag=True):
     accepted: bool
     reached_ns: int
     reserved: BudgetUse
-    """Its maximum total use before the next assignment."""
+    """The worker's maximum total use of the request budget before the next assignment."""
 
 
 class Leave(RunMessage, tag=True):
@@ -143,16 +143,16 @@ class Refuse(msgspec.Struct, tag=True):
 
 
 class Setup(RunMessage, tag=True):
-    """A run as a worker needs it."""
+    """The data of a run that a worker needs."""
 
     worker: int
-    """Its index, from 1; part of each of its samples."""
+    """The worker's index, from 1; each of its samples contains this index."""
     info: bytes
-    """run.json."""
+    """Content of run.json."""
     trace: str
     """First half of all trace ids of the run."""
     worker_count: int
-    """Number of workers now; it divides the users."""
+    """Number of workers now, among which the users are divided."""
     boot: str
     """The master's ``boot_id``."""
 
@@ -170,7 +170,7 @@ class ProposeCut(RunMessage, tag=True):
 
     number: int
     cut_ns: int
-    """Since the epoch."""
+    """The cut, since the epoch."""
 
 
 class Assign(RunMessage, tag=True, kw_only=True):
@@ -181,7 +181,7 @@ class Assign(RunMessage, tag=True, kw_only=True):
     """The run's epoch, on the master's monotonic clock."""
     epoch_unix_ns: int
     from_ns: int
-    """Since the epoch."""
+    """The moment, since the epoch."""
     workers: list[str]
     allowed: dict[str, BudgetUse] | None = None
     """Each worker's maximum total use of the request budget; null without a budget."""
@@ -213,16 +213,16 @@ class Acknowledge(RunMessage, tag=True):
     """Sending time of the report on the worker's clock."""
     received_ns: int
     replied_ns: int
-    """On the master's clock."""
+    """Sending time of this answer on the master's clock."""
     batch: int
     """Number of the last batch in the record."""
     rejoin: bool = False
-    """The worker was lost, and its part of the schedule was reassigned."""
+    """Whether the worker was lost, and its part of the schedule was reassigned."""
 
 
 FromMaster = Refuse | Setup | KnownJobs | ProposeCut | Assign | TakeOver | Stop | Close | Acknowledge
 
 encode = msgspec.msgpack.Encoder().encode
 from_worker: Callable[[bytes], FromWorker] = msgspec.msgpack.Decoder(FromWorker).decode
-"""Raises ``msgspec.MsgspecError`` for a message of another version, as does ``from_master``."""
+"""This and ``from_master`` raise ``msgspec.MsgspecError`` for a message of another version."""
 from_master: Callable[[bytes], FromMaster] = msgspec.msgpack.Decoder(FromMaster).decode

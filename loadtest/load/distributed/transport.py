@@ -1,6 +1,6 @@
 """Messages between the master and its workers over Locust's connection, and the number of users of each worker.
 
-When a worker comes or goes, Locust's master redistributes the users, and stops those that it moves in the middle of an
+When a worker comes or goes, Locust's master redistributes the users, and stops the users that it moves during an
 operation. ``UserDispatcher`` replaces this: workers keep their users, and the arrivals are reassigned (``assignment``).
 """
 
@@ -30,7 +30,7 @@ _AT_ONCE: Final = 1000.0
 
 
 class Mailbox:
-    """Exchanges messages with the workers of a Locust master, for one run after the other.
+    """Exchanges messages with the workers of a Locust master during its successive runs.
 
     Each worker must have as many API keys as the master.
     """

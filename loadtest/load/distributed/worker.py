@@ -34,7 +34,7 @@ from loadtest.record.run_info import BudgetUse, RunInfo
 
 logger = logging.getLogger(__name__)
 HOLD_NS: Final = 2_000_000_000
-"""Silence of the master until a worker stops offering.
+"""Silence of the master after which a worker stops offering.
 
 It is shorter than ``LOST_AFTER_NS`` of ``master``, so that no other worker offers the same arrivals.
 """
@@ -44,7 +44,7 @@ _REPORT_INTERVAL: Final = 0.5
 _FIRST_REPORTS: Final = 8
 _SHORT_INTERVAL: Final = 0.05
 _SILENCE: Final = 15.0
-"""Seconds without a message from the master until a worker abandons a run."""
+"""Seconds without a message from the master after which a worker abandons a run."""
 _LEAVE_PATIENCE: Final = 10.0
 
 
@@ -82,7 +82,7 @@ class WorkerRun:
         )
         if not environment.user_classes:
             environment.user_classes = user_classes(self.session.scenario, info.traffic, base)
-            # Locust fired it before their modules were imported.
+            # Locust fired this event before the modules of these classes were imported.
             environment.events.init.fire(environment=environment, runner=environment.runner, web_ui=None)
         self._clock = WorkerClock(shared=bool(setup.boot) and setup.boot == protocol.boot_id())
         self.generator = LocalGenerator(self.session, Partition(held=lambda: self.silent_ns > HOLD_NS))
@@ -208,7 +208,7 @@ class WorkerRun:
 
 
 class Worker:
-    """Connects a Locust worker to its master's runs. API keys never travel between them.
+    """Connects a Locust worker to its master's runs. No message contains an API key.
 
     Relative paths in a scenario start at ``base``. ``on_refused`` is called with the reason if the worker cannot take
     part or the master rejects it.

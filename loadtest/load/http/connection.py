@@ -4,7 +4,7 @@ gevent's sockets set up a timer and a watcher for each wait, and first try to re
 serves the whole connection, and one timer serves many waits.
 
 New connections use a server's addresses in turn. Its name is resolved again from time to time, and the new addresses
-are checked: a name may later lead to an address that must not be loaded.
+are checked, because a name may later lead to an address that must not be loaded.
 """
 
 import ipaddress
@@ -38,7 +38,7 @@ _CERTIFICATE_REASONS: Final = {
     62: Reason.CERTIFICATE_WRONG_NAME,
     64: Reason.CERTIFICATE_WRONG_NAME,
 }
-# The originals of names that gevent has patched: this module waits by itself and never blocks.
+# The originals of names that gevent has patched, because this module waits by itself and never blocks.
 _poll = monkey.get_original("select", "poll")
 _Socket = monkey.get_original("socket", "socket")
 
@@ -54,8 +54,8 @@ class Resolver:
 
     Args:
         addresses: checked addresses, in order of preference.
-        look_up: resolves the name and returns checked addresses; None without a name. It raises ``UnresolvedError``
-            if resolution fails, and another ``InputError`` if no address may be loaded.
+        look_up: resolves the name and returns checked addresses; None if there is no name. It raises
+            ``UnresolvedError`` if resolution fails, and another ``InputError`` if no address may be loaded.
         now: a clock, in seconds.
     """
 
@@ -169,7 +169,7 @@ class TcpStream:
                 return
 
     def alive(self) -> bool:
-        """Whether an idle connection is usable. Readable data means that it was closed or got an unexpected answer.
+        """Whether an idle connection is usable. Readable data means a closed connection or an unexpected answer.
 
         The event loop watches for data. A system call covers the time since the loop's last turn. It is skipped if the
         connection was in use recently and the loop has had a turn since then.
@@ -243,7 +243,7 @@ class TcpStream:
         if waiting is not None:
             waiting.switch()
         else:
-            # Unexpected data: the connection is unusable, and its watcher would fire forever.
+            # Unexpected data makes the connection unusable, and its watcher would fire forever.
             self._spoiled = True
             self._readable.stop()
 

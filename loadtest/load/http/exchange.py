@@ -40,8 +40,8 @@ _WINDOWS: Final = {"gzip": 16 + _ZLIB, "x-gzip": 16 + _ZLIB, "deflate": _ZLIB}
 class Timeouts:
     """Time-outs of an exchange, given in seconds.
 
-    ``total`` is from the start to the complete answer, ``read`` the longest wait for data of the answer; ``total``
-    applies where another is None.
+    ``total`` limits the time from the start to the complete answer, ``read`` each wait for data of the answer. A
+    time-out of None is replaced by ``total``.
     """
 
     __slots__ = ("connect_ns", "read_ns", "total_ns")
@@ -56,7 +56,7 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     """One HTTP exchange. Times are monotonic ns (``time.monotonic_ns``)."""
 
     start: int
-    """First byte sent, or connecting began."""
+    """Time at which the first byte was sent, or connecting began."""
     first_byte: int | None = None
     end: int = 0
     connect_ms: float | None = None
@@ -65,20 +65,20 @@ class HttpExchange(msgspec.Struct, kw_only=True, gc=False):
     bytes_received: int = 0
     status: int | None = None
     body: bytes = b""
-    """Decoded. The client drops it after interpreting it, to save the memory of idle users."""
+    """Decoded body. The client drops it after interpreting it, so that idle users hold no memory."""
     date: bytes | None = None
     retry_after: str | None = None
     rate_limit: str | None = None
     failure: Reason | None = None
-    """Why there is no complete answer; None if there is."""
+    """Reason for an incomplete or missing answer; None if the answer is complete."""
     timed_out: bool = False
 
     @property
     def hung_up(self) -> bool:
         """Whether a reused connection was closed before the first byte of the answer.
 
-        Most likely the server closed the idle connection while the request was on its way, or it received the request
-        first. A reset does not count: a server that closes an idle connection sends its end first.
+        Most likely the server closed the idle connection while the request was on its way. It may also have received
+        the request. A reset does not count, because a server that closes an idle connection does not reset it.
         """
         return self.reused and self.first_byte is None and self.failure == Reason.CONNECTION_CLOSED
 
@@ -135,7 +135,7 @@ class ResponseParser:
         self._counted = 0
         self._parser = httptools.HttpResponseParser(self)
         self.feed: Callable[[bytes], None] = self._parser.feed_data
-        """Parses the next piece; raises ``httptools.HttpParserError`` if it violates HTTP."""
+        """Parses the next piece of data; raises ``httptools.HttpParserError`` if it violates HTTP."""
         self.idle_s: int | None = None
         """Seconds until the server closes an idle connection, from its ``Keep-Alive`` header."""
         self.expect(HttpExchange(start=0))
@@ -146,7 +146,7 @@ class ResponseParser:
         self.body = bytearray()
         self.complete = self.keep_alive = self.excess = False
         self.framed = False
-        """Whether the answer's end is independent of the stream's."""
+        """Whether the answer marks its own end, rather than ending with the stream."""
         self._headers: dict[bytes, bytes] = {}
         self._rate_limits: list[str] = []
         self._window: int | None = None

@@ -1,7 +1,7 @@
 """The scenario, target, users and reports of the runs that plain Locust starts.
 
 Three options are added to Locust's command line. Options of Locust that the scenario replaces are rejected, with a
-message that names the scenario's key. They may come from the command line, variables or a configuration file.
+message that names the scenario's key, whether they come from the command line, variables or a configuration file.
 """
 
 import argparse
@@ -63,7 +63,7 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def own_values(scenario: Scenario) -> dict[str, str]:
-    """Return the values that our options and the form's fields of the same names may replace, as they are written."""
+    """Return the scenario's values, as text, that our options and the form's fields of the same names may replace."""
     return {
         "seed": str(scenario.seed),
         "rate_multiplier": f"{scenario.rate_multiplier:g}",
@@ -169,10 +169,10 @@ class LocustTest:
     def set(self, values: Mapping[str, str]) -> None:
         """Change the scenario of the next run, like the options of ``loadtest run``, and warn of a short duration.
 
-        Missing values stay.
+        Values that are missing do not change.
 
         Raises:
-            InputError: if the scenario is invalid with them.
+            InputError: if the scenario is invalid with these values.
         """
         values = {name: values.get(name, before) for name, before in self._values.items()}
         changed = {name: text for name, text in values.items() if text != self._own[name]}
@@ -246,7 +246,7 @@ class LocustTest:
 
 
 def _choose(environ: Mapping[str, str]) -> ChosenTarget | None:
-    """Return the target that LOADTEST_TARGET names; without it, --host names a target on loopback."""
+    """Return the target that LOADTEST_TARGET names; None if it is unset, because --host names a loopback target."""
     name, path = environ.get("LOADTEST_TARGET"), environ.get("LOADTEST_TARGETS")
     if not name:
         return None
@@ -263,7 +263,7 @@ class StartedRun:
     scenario: Scenario
     state: Literal["running", "reporting", "reported"] = "running"
     exit_code: int | None = None
-    """The verdict's; None before the report."""
+    """The verdict's exit code; None before the report."""
 
     @property
     def report(self) -> Path | None:
@@ -274,7 +274,7 @@ class StartedRun:
 class Reports:
     """Creates the report of each run after its end, in sequence.
 
-    ``kept`` is whether the terminal's part of a report waits for ``print_kept``.
+    With ``kept``, the terminal's part of a report is not printed before ``print_kept``.
     """
 
     def __init__(self, *, plots: bool) -> None:

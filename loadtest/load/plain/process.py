@@ -79,7 +79,7 @@ class LocustProcess:
             environment.host = self.test.url
         if runner is not None:
             self._keep_pool(runner)
-        # The pool starts at once: it does not set the load, so Locust's advice on the spawn rate is wrong here.
+        # All users start at once. They do not set the load, so Locust's advice on the spawn rate is wrong here.
         logging.getLogger("locust.runners").addFilter(lambda record: "spawn rate is very high" not in str(record.msg))
         master = runner if isinstance(runner, MasterRunner) else None
         self.engine = engine = Engine(

@@ -1,1 +1,1 @@
-"""What Locust's web UI has of ours: a guard before every route, pages of our own, and ``/metrics``."""
+"""Our additions to Locust's web UI: a guard before every route, additional pages, and ``/metrics``."""

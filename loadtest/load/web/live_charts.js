@@ -3,9 +3,9 @@
 
 const ROWS = 120;
 const DASHES = { dashed: "6 4", dotted: "2 3" };
-// In px. Below is room for the ticks' labels; the room on the left depends on them.
+// Margins in px. The ticks' labels stand below; the left margin depends on their width.
 const HEIGHT = 190, ABOVE = 8, BELOW = 22, RIGHT = 12, PER_DIGIT = 6.5, APART = 75;
-// Seconds from tick to tick; beyond them whole days.
+// Seconds between ticks; longer intervals are whole days.
 const TIMES = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600, 43200];
 
 function element(name, text, attributes = {}) {
@@ -21,7 +21,7 @@ function shape(name, attributes = {}) {
   return made;
 }
 
-// A path in a line's colour, which follows the theme by itself.
+// A path in a line's colour, which follows the page's theme.
 function stroke(line, d = "") {
   const path = shape("path", { d, class: "line" });
   path.style.stroke = `var(--${line.colour})`;
@@ -47,7 +47,7 @@ function swatch(line) {
   return svg;
 }
 
-// An axis from 0 with at most so many ticks. It ends at a fifth between two of them, so that it seldom changes.
+// An axis from 0 with a maximum number of ticks. It ends at a fifth of a tick's distance, so that it seldom changes.
 function axis(end, most, steps) {
   const least = end / Math.max(1, most), power = 10 ** Math.floor(Math.log10(least));
   const step = (steps ?? [power, 2 * power, 5 * power, 10 * power]).find((each) => each >= least) ?? 86400 * Math.ceil(least / 86400);
@@ -55,7 +55,7 @@ function axis(end, most, steps) {
   return { last, ticks: Array.from({ length: Math.floor(last / step + 1e-9) + 1 }, (_, place) => place * step) };
 }
 
-// A path through the values, broken where there are none. Of every `per` it goes through the lowest and the highest.
+// A path through the values, with gaps where values are missing. Of every `per` values it shows the lowest and highest.
 function pathOf(t, values, per, x, y) {
   let d = "", open = false;
   for (let begin = 0; begin < t.length; begin += per) {
@@ -68,7 +68,7 @@ function pathOf(t, values, per, x, y) {
     const ends = low < 0 ? [] : low === high ? [low] : [Math.min(low, high), Math.max(low, high)];
     for (const place of ends) {
       const to = `${Math.round(10 * x(t[place])) / 10} ${Math.round(10 * y(values[place])) / 10}`;
-      d += open ? `L${to}` : `M${to}h0`; // one alone is a dot
+      d += open ? `L${to}` : `M${to}h0`; // a single value is a dot
       open = true;
     }
     if (!ends.length) open = false;
@@ -111,7 +111,7 @@ class Chart {
     this.plot.addEventListener("pointermove", (event) => this.point(event.clientX));
     this.plot.addEventListener("pointerdown", (event) => this.point(event.clientX));
     this.plot.addEventListener("pointerleave", () => this.point(null));
-    // What nobody sees is not drawn.
+    // A hidden chart is not drawn.
     this.observer = new IntersectionObserver(([entry]) => {
       this.shown = entry.isIntersecting;
       this.draw();
@@ -180,18 +180,18 @@ class Chart {
     }
     if (edges) {
       let d = "";
-      // Of a long run, so many that they can be told apart.
+      // In a long run, edges are left out so that the drawn ones stay distinct.
       const step = edges.every * Math.max(1, Math.ceil(this.end / edges.every / 30));
       for (let at = edges.first; at < this.end; at += step) d += `M${x(at)} ${ABOVE}V${below}`;
       this.edges.setAttribute("d", d);
     }
-    // More than a point up and one down for every two pixels cannot be told apart.
+    // Two pixels show at most one highest and one lowest value.
     const per = Math.ceil(t.length / ((right - left) / 2));
     lines.forEach(({ key }, place) => this.paths[place].setAttribute("d", pathOf(t, this.data[key], per, x, y)));
     this.point(this.pointer);
   }
 
-  // What the lines show at the second nearest to the pointer.
+  // The lines' values at the second nearest to the pointer.
   point(pointer) {
     this.pointer = pointer ?? null;
     const { t } = this.data;

@@ -1,9 +1,9 @@
 "use strict";
-// Takes in the events of the live page: a message with `run` begins anew, every other one changes what is there.
+// Handles the events of the live page: a message with `run` rebuilds the page, any other message updates it.
 
 const byId = (id) => document.getElementById(id);
 const UNITS = { 1: "per second", 60: "per minute", 3600: "per hour" };
-const ENOUGH = 20; // requests that a rate is the mean of, if the limit were used up: fewer jump
+const ENOUGH = 20; // minimum number of requests in a rate's mean at the limit; with fewer, rates jump
 const LONGEST_MEAN_S = 10;
 
 let run = null;
@@ -31,7 +31,7 @@ function takeSeries(series, anew) {
   }
 }
 
-// The buckets that are over, as rates: means over enough of them, in requests per window of the limit.
+// Rates of the completed buckets, in requests per window of the limit, as means over several buckets.
 function rates(values, length, flow) {
   const over = Math.max(1, Math.min(Math.round(LONGEST_MEAN_S / width), Math.ceil(ENOUGH / (flow.count / flow.window_s) / width)));
   let sum = 0;
@@ -198,8 +198,8 @@ function show(message) {
   tables(message);
   timeline(elapsed);
   (message.entries ?? []).forEach(figures);
-  // A second is whole once a later one was noted: until then arrivals of it are still to be counted. Workers report once
-  // a second, so that theirs is whole a second later.
+  // A second is complete when a later one was noted, because its arrivals are counted until then. Workers report once
+  // a second, so their second is complete one second later.
   const unfinished = (message.lights ?? []).some(({ name }) => name === "workers") ? 2 : 1;
   const whole = Math.max(0, over ? Math.floor(elapsed / width) : track("dispatch_lag", "p99").length - unfinished);
   const t = Array.from({ length: whole }, (_, place) => (place + 1) * width);

@@ -71,7 +71,7 @@ class RunShown(msgspec.Struct, frozen=True):
     scheduled_s: float
     drain_s: float
     percentile_window_s: dict[str, float]
-    """By traffic."""
+    """Length of the percentiles' window, by traffic entry."""
     traffic: list[TrafficShown]
     flows: list[FlowPlan]
     makes_jobs: bool
@@ -89,7 +89,7 @@ class EntryNow(EntryProgress, kw_only=True, frozen=True):
     execution_time: dict[str, float | None]
     polls_per_job: float | None
     polled: str
-    """The polling interval of jobs as ``every 1 s``; empty for other operations."""
+    """The polling interval of jobs, such as ``every 1 s``; empty for other operations."""
 
 
 class ThresholdNow(msgspec.Struct, frozen=True):
@@ -117,7 +117,7 @@ class Light(msgspec.Struct, frozen=True):
     value: str
     limit: str
     ok: bool | None
-    """Null without data."""
+    """Whether the check passes; null if there are no data."""
 
 
 class SeriesTail(msgspec.Struct, frozen=True):
@@ -129,7 +129,7 @@ class SeriesTail(msgspec.Struct, frozen=True):
 
 
 class LiveUpdate(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The message of a second. If it has ``run``, it replaces everything sent before."""
+    """The message of one second. A message with ``run`` replaces everything sent before."""
 
     phase: Phase
     elapsed_s: float = 0.0
@@ -158,7 +158,7 @@ class LiveRun:
         self.session = session
         self._generator = generator
         self._thresholds: list[tuple[Threshold, LiveThreshold | None]] = []
-        """Each with its live judgement; None if the metric is known at the end only."""
+        """Each threshold with its live judgement; None if its metric is known only at the end."""
         for threshold in (each.parsed for each in session.scenario.threshold):
             live = METRICS[threshold.metric].live
             watched = LiveThreshold(threshold, session.info.traffic, session.live) if live else None
@@ -171,13 +171,13 @@ class LiveRun:
     def shown(self) -> RunShown:
         """Description of the run; windows are known some time after the epoch."""
         if self._shown is None or not self._clock_known:
-            # It stays although the clock's offset becomes more precise; else windows would jump.
+            # The edge stays although the clock's offset becomes more precise, so that windows do not jump.
             self._clock_known = self.session.info.epoch_unix_ns is not None and self._generator.clock is not None
             self._shown = _shown(self.session, self._generator)
         return self._shown
 
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
-        """Return the current figures, with tracks from bucket ``begin``; None for all tracks and the description."""
+        """Return the current figures and the tracks from bucket ``begin``; if None, all tracks and the description."""
         session, info, live = self.session, self.session.info, self.session.live
         if phase != "over" and session.epoch_ns:
             self._elapsed_s = session.elapsed_s

@@ -1,7 +1,7 @@
 """``/metrics`` for Prometheus, computed from the live figures at each request.
 
-The web UI serves it, as does ``--metrics-port`` in runs without a web UI. Counters restart with each run. Times are in
-seconds; ``TIME_BOUNDS_MS`` sets the histograms' buckets.
+The web UI serves it; ``--metrics-port`` serves it in runs without a web UI. Counters restart with each run. Times are
+in seconds; ``TIME_BOUNDS_MS`` sets the histograms' buckets.
 """
 
 from collections import Counter
@@ -55,7 +55,7 @@ class RunMetrics(Collector):
         spent = [([row.name], row.used) for row in rows]
         allowed = [([row.name], row.allowed) for row in rows if row.allowed is not None]
         what = "Bounds of the request budget."
-        yield _family(GaugeMetricFamily, "loadtest_budget_used", "Spent of the request budget.", ["what"], spent)
+        yield _family(GaugeMetricFamily, "loadtest_budget_used", "Used part of the request budget.", ["what"], spent)
         yield _family(GaugeMetricFamily, "loadtest_budget_allowed", what, ["what"], allowed)
 
 
@@ -117,7 +117,7 @@ def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
     about = "Offered operations that have not ended."
     yield _family(GaugeMetricFamily, "loadtest_operations_in_flight", about, ["traffic"], in_flight)
     yield GaugeMetricFamily("loadtest_pending_jobs", "Accepted jobs without an observed end.", pending)
-    about = "Dispatch lag over the last window, of the worst traffic entry."
+    about = "Dispatch lag of the worst traffic entry over the last window."
     yield _family(GaugeMetricFamily, "loadtest_dispatch_lag_seconds", about, ["quantile"], lags)
 
 

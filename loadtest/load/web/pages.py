@@ -1,7 +1,7 @@
 """Additional pages in Locust's web UI, changes of its own pages, and their protection.
 
 Additional pages are the live page "Workflow API", the runs with their reports, and ``/metrics``. Locust's form shows
-the scenario, its tables get a tab, and its own report a label.
+the scenario, its tables get another tab, and its report gets a label.
 
 Only pages of this origin have access. Locust accepts any Host and Origin, so any page in the same browser could start
 load, by a cross-origin POST to ``/swarm`` or after rebinding its name to 127.0.0.1.
@@ -72,7 +72,7 @@ _VERDICTS: Final = {
 
 _MOST_WATCHERS: Final = 50
 _BACKLOG: Final = 30
-"""Maximum number of messages that wait for a browser; then it is disconnected, and reconnects by itself."""
+"""Maximum number of messages that wait for a browser. Beyond it, the browser is disconnected, and reconnects."""
 _QUIET_S: Final = 5.0
 
 
@@ -273,7 +273,7 @@ class _LiveFeed:
                 try:
                     yield queue.get(timeout=_QUIET_S)
                 except Empty:
-                    # A comment: only a write shows that a browser is gone.
+                    # Send a comment, because only a write shows that a browser is gone.
                     yield b":\n\n"
         finally:
             self._watchers.discard(queue)
@@ -314,7 +314,7 @@ class _LiveFeed:
         else:
             directory = run.session.directory
             made = any(each.directory == directory and each.report for each in self._reports.runs)
-            # Relative to the page.
+            # The path is relative to the page.
             report = f"runs/{directory.name}/report.html" if made else ""
             update = run.update(self._engine.phase, begin, report)
         return b"data: " + encode(update) + b"\n\n"
@@ -343,7 +343,7 @@ def stage_text(stage: StagePlan) -> str:
 
 
 def state_text(run: StartedRun) -> str:
-    """Return a run's state: its verdict after the report."""
+    """Return a run's state; after the report, its verdict."""
     if run.state != "reported":
         return {"running": "under way", "reporting": "creating its report"}[run.state]
     code = ExitCode(run.exit_code or 0)

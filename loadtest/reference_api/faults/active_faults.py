@@ -27,7 +27,7 @@ _WORK: Final = (
 class ActiveFault:
     """One fault of a server, with random draws that depend on its number and the seed.
 
-    Its ``start`` counts from ``zero`` in monotonic seconds; None while that is unknown.
+    Its ``start`` counts from ``zero`` in monotonic seconds, which is None while unknown.
     """
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
@@ -144,7 +144,7 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[AnyFault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults, whose ``start`` counts from ``zero`` (monotonic seconds; None: from ``restart``).
+        """Activate faults, whose ``start`` counts from ``zero`` (monotonic seconds), or if None, from ``restart``.
 
         Raises:
             InputError: if a fault names a missing API key; then none is added.
@@ -206,7 +206,7 @@ class Freezer:
 
     def freeze(self, until: float) -> None:
         """Freeze until a time in monotonic seconds, or until the server stops."""
-        # Sliced, so that a signal handler can run in between.
+        # The sleep is sliced, so that a signal handler can run in between.
         while (left := until - time.monotonic()) > 0 and not self._stopping():
             time.sleep(min(left, _SLICE))
 

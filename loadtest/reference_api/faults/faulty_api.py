@@ -3,8 +3,8 @@
 ``FaultyApi`` is an ASGI application around the real one that may damage responses.
 
 The control endpoint is for tests, on its own loopback port, without authentication. Other machines cannot reach it. Web
-pages cannot either: it rejects a ``Host`` other than loopback's, which a page could have resolve to this machine, and
-any foreign ``Origin``.
+pages cannot either, because it rejects any foreign ``Origin``, and any ``Host`` other than loopback's. A page could
+make another name resolve to this machine.
 """
 
 import asyncio
@@ -155,7 +155,7 @@ class FaultyApi:
             await respond(send, reply._replace(body=_no_json(length)) if cut else reply)
 
     def _marked(self, reply: ServerReply, hits: Sequence[AnyFault]) -> ServerReply:
-        """Add headers with all kinds of faults, and with those that affected this response."""
+        """Add a header with the kinds of all faults, and a header with the faults that affected this response."""
         if not len(self.active):
             return reply
         hit = ",".join(dict.fromkeys(fault.kind for fault in hits)).encode()
@@ -186,7 +186,7 @@ def _no_json(length: int) -> bytes:
 
 
 def _send_now(scope: AsgiScope, data: bytes) -> None:
-    """Pass ``data`` to the kernel immediately, as far as it accepts them: the event loop would drop them at a reset."""
+    """Pass ``data`` to the kernel now, as far as it accepts them, because the event loop would drop them at a reset."""
     with _socket(scope["state"][TRANSPORT]) as ours, contextlib.suppress(OSError):
         ours.setblocking(False)
         ours.send(data)

@@ -32,7 +32,7 @@ _ABOVE: Final = 600_000.0
 """ms added to an executionTime: more than any client waits."""
 
 _LEVELS: Final = 100
-"""Levels of a result that are changed: a result may be nested as deeply as the stack allows."""
+"""Number of a result's levels that are changed; a result may be nested as deeply as the stack allows."""
 
 _ABSENT: Final = b',"executionTime":null'
 
@@ -76,7 +76,7 @@ class WorkFaults(WorkHooks):
         faults = self._struck(LimitName.SYNC_RUN, owner)
         _note_hits(faults)
         try:
-            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 - what starves it is no one event: work, time, or a fault
+            while not self._starving().isdisjoint(faults):  # noqa: ASYNC110 - work, time or a fault may end it
                 await asyncio.sleep(_LOOK_AGAIN)
         except asyncio.CancelledError:
             work.close()
@@ -95,14 +95,14 @@ class WorkFaults(WorkHooks):
 
     def take(self, waiting: deque[Job]) -> Job | None:
         starving = self._starving()
-        # Thousands of jobs may be starved: between two checks, a submit examines only new jobs.
+        # Thousands of jobs may be starved, so between two checks a submit examines only new jobs.
         for place, job in enumerate(islice(waiting, self._starved, None), self._starved):
             if not starving or starving.isdisjoint(self.marks(job.id)):
                 del waiting[place]
                 return job
         self._starved = len(waiting)
         if waiting and self._timer is None:
-            # Starvation may also end without the end of a job: with a run, or with the fault.
+            # Starvation may also end with a run or with the fault, without the end of a job.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
         return None
 

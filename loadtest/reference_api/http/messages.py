@@ -48,8 +48,8 @@ class ServerReply(NamedTuple):
 class ApiError(Exception):
     """A response with the documented error body ``{"error", "code", "details"}``.
 
-    The message is one sentence for users, the details are facts as JSON, and the headers those that the status
-    requires, such as ``Allow``.
+    The message is one sentence for users, and the details are facts as JSON. The status requires the headers, such as
+    ``Allow``.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class RequestReader:
 
 
 async def read_body(scope: AsgiScope, receive: Receive, max_body: int) -> bytes:
-    """Read a request's body; errors as ``RequestReader.read``."""
+    """Read a request's body; raises ``ApiError`` 413 or ``DisconnectedError``, like ``RequestReader.read``."""
     # A client still writing when the connection closes may never see the response, so a body of any usual size is read
     # completely; only beyond MAX_BODY does the server hang up early.
     body, size, more = b"", _declared(scope), True
@@ -258,7 +258,7 @@ class Attendance:
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        # In the order of their deadlines, because the limit is the same for all: one timer suffices.
+        # All runs have the same limit, so they are in the order of their deadlines and one timer suffices.
         self._deadlines: dict[_Watch, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 

@@ -90,7 +90,7 @@ class WholeAnswer:
 
 
 class _Unread(list[Any]):
-    """Discards trailers: a client could set any header by them, after the head was checked (RFC 9110, 6.5.1)."""
+    """Discards trailers, by which a client could set any header after the head was checked (RFC 9110, 6.5.1)."""
 
     def append(self, _: Any, /) -> None:
         """Discard the trailer."""
@@ -115,11 +115,11 @@ class Connection(HttpToolsProtocol):
     """A connection that stays with HTTP/1.1 despite upgrade offers, with request heads of bounded size.
 
     An upgrade offer may be ignored (RFC 9110). But the parser treats the bytes after such a request's head as the other
-    protocol, which would lose its body. The request is therefore parsed again without the offer.
+    protocol, which would lose the request's body. The request is therefore parsed again without the offer.
 
     A request must have exactly one ``Host``; trailers are ignored. The parser collects a header until it is complete,
-    in time that grows with the square of its size, so the size is bounded. The application answers what is not a valid
-    request by its ``bad_request``.
+    in time that grows with the square of its size, so the size is bounded. The application's ``bad_request`` answers
+    bytes that are not a valid request.
     """
 
     _fed = b""
@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
         self._line = Line()
-        # Each request's `state` is a copy of it.
+        # Each request's `state` is a copy of this dictionary.
         self.app_state = {LINE: self._line, TRANSPORT: self.transport}
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -25,11 +25,11 @@ INTERNAL: Final = "Internal error"
 """The message of an unexpected exception, whose details are not for the caller."""
 
 BOUNDS: Final = (0.1, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5)
-"""Upper bounds of the buckets of ``ExecutionHistogram`` in ms; the last bucket has none."""
+"""Upper bounds of the buckets of ``ExecutionHistogram`` in ms; the last bucket has no bound."""
 
 
 class ExecutionHistogram:
-    """A histogram of execution times with minimal cost of adding."""
+    """A histogram of execution times, to which a time is added at minimal cost."""
 
     __slots__ = ("counts", "total")
 
@@ -100,7 +100,7 @@ class Threads:
     async def run(self, function: Callable[[], _T]) -> _T:
         """Call a function in a thread and wait for its result.
 
-        If the waiting is cancelled, a function that has not started never does. A running function sees
+        If the waiting is cancelled, a function that has not started never starts. A running function sees
         ``cancelled()``, and keeps its thread until it returns.
 
         Raises:
@@ -129,7 +129,7 @@ class Threads:
 
 
 async def pause(seconds: float) -> None:
-    """Sleep at least ``seconds``: an event loop's timers have a resolution of 1 ms, and may fire early."""
+    """Sleep at least ``seconds``, although an event loop's timers have a resolution of 1 ms and may fire early."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - it waits for time, not for an event
         await asyncio.sleep(max(left, 0.001))
@@ -161,7 +161,7 @@ def find(workflows: dict[str, Workflow], name: str) -> Workflow:
     workflow = workflows.get(name)
     if workflow is None:
         details: dict[str, Any] = {"field": "name", "known": list(workflows)}
-        # Matching takes time that grows with the square of the length: a name of 60 kB must not stall the server.
+        # The time of matching grows with the square of the length, and a name of 60 kB must not stall the server.
         if near := nearest(name[:64], workflows):
             details["nearest"] = near
         raise ApiError(ErrorCode.UNKNOWN_WORKFLOW, "There is no workflow of this name", details)
@@ -175,7 +175,7 @@ class ExecutionOutcome(NamedTuple):
     """JSON; None if it failed."""
     error: str | None
     milliseconds: float
-    """Without queueing, waiting for a thread, parsing and sending."""
+    """Execution time without queueing, waiting for a thread, parsing and sending."""
     internal: bool = False
     """Whether it failed by an unexpected exception, which the caller cannot fix."""
 
@@ -209,7 +209,7 @@ class Execution:
         except GeneratorExit:  # the coroutine is being closed
             raise
         except BaseException as error:
-            # Unless this task was cancelled, it has awaited something that was.
+            # Unless this task was cancelled, it has awaited something that was cancelled.
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
                 raise

@@ -117,7 +117,7 @@ async def fail(parameters: FailParameters) -> dict[str, Any]:
 
 
 async def sleep(parameters: _Sleep) -> dict[str, float]:
-    """Sleep for a drawn time at least, and return ``{"sleptMs": slept}``."""
+    """Sleep for at least a drawn time, and return ``{"sleptMs": slept}``."""
     start = time.perf_counter()
     await pause(parameters.draw() / 1000)
     return {"sleptMs": round((time.perf_counter() - start) * 1000, 3)}
@@ -146,7 +146,7 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
     """Return the workflows of a server by name; plain functions run in ``threads``.
 
-    The config names modules with dots, searched in the working directory first, or by the path of a .py file.
+    The config names a module with dots, which is searched in the working directory first, or a .py file by its path.
 
     Raises:
         InputError: if a module cannot be imported, has no function, or a function that cannot be served.
@@ -233,7 +233,7 @@ def _load(spec: str) -> list[Callable[..., Any]]:
     """The workflow functions of a module: those in ``__all__``, or all public functions that it defines."""
     load = _from_file if spec.endswith(".py") or os.sep in spec else _from_name
     try:
-        # A module's output goes to standard error: the first line on standard output is the server's address.
+        # A module's output goes to standard error, because standard output begins with the server's address.
         with contextlib.redirect_stdout(sys.stderr):
             module = load(spec)
     except (InputError, KeyboardInterrupt):
