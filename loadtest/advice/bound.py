@@ -1,4 +1,4 @@
-"""A lower bound of the time that any client needs for its work, by replay of the limiters in virtual time."""
+"""A lower bound on the time that any client needs for its work, from a replay of the limiters in virtual time."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -13,10 +13,10 @@ _GRAIN_S: Final = 1e-6
 
 
 def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> list[float]:
-    """Return the earliest times, in s from ``epoch``, when a new limiter lets requests through that are ready then.
+    """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
 
-    Sending when it admits is optimal for windows, logs, counters and buckets. A queue lets a request through when it
-    releases it. A concurrency limit needs ends, and is left out.
+    ``ready`` are the earliest times of sending. To send as soon as the limiter accepts is optimal for windows, logs,
+    counters and buckets. A queue lets a request through later than it accepts it. A concurrency limit is left out.
     """
     if candidate.algorithm == CONCURRENCY:
         return [*ready]
@@ -38,7 +38,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions[-1]))
     through = np.array(let_through(first, [0.0] * work.count, work.epoch))
-    # Before this time, no client has so many jobs that have ended, in whatever order they came.
+    # Element k is a time before which no client has k + 1 ended jobs, whatever their order.
     ended = np.maximum(through + executions[0], through[0] + executions)
     if not work.polled:
         return float(ended[-1])
@@ -48,7 +48,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
         return let_through(candidate, ended.tolist(), work.epoch)[-1]
-    # An earlier request may have opened the first window, so that it ends at once, but none before the first job.
+    # A request before may have opened the first window, which may then end at once; but no request precedes the jobs.
     windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
     earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
     return max(float((ended + windows * candidate.limit.window).max()), earliest)

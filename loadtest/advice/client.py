@@ -1,9 +1,9 @@
 """A client that keeps within the rate limits and polls jobs when they have probably ended; copy it into your project.
 
 The numbers come from the documentation.
-Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it. Keys come from the
-environment: WORKFLOW_API_KEY and WORKFLOW_ENDPOINT. Where N processes share a key, write this file again by ``loadtest
-advise --clients N --client client.py``, and number them from 0 in WORKFLOW_CLIENT: they send in turns, by the clock.
+Give ``Paced`` or ``AsyncPaced`` to httpx as the transport, and ``max_retries=0`` to an SDK above it. The environment
+variables WORKFLOW_API_KEY and WORKFLOW_ENDPOINT set the key. If N processes share a key, write this file again with
+``loadtest advise --clients N --client client.py``, and set WORKFLOW_CLIENT to 0, 1, … N − 1 so that they take turns.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ try:
 except ImportError:
     import httpx2 as httpx  # type: ignore[import-not-found,no-redef]
 
-# Limit: at most COUNT requests in SECONDS, at most BURST at once and then one each SPACING seconds.
+# Limit: (COUNT, SECONDS, BURST, SPACING): COUNT requests in SECONDS; BURST at once, then one each SPACING seconds.
 LIMITS: dict[str, tuple[int, float, int, float]] = {
     "sync_run": (99, 60.0, 1, 0.606),
     "async_submit": (999, 60.0, 1, 0.061),
     "retrieval": (499, 60.0, 1, 0.121),
 }
 SHARED = False  # whether one limit counts all requests
-JITTER = 0.05  # seconds by which the way to the server varies
+JITTER = 0.05  # seconds by which the time to the server varies
 POLLS: tuple[float, ...] = (1.0, 2.0, 5.0)  # seconds after acceptance at which a job is polled
 CLIENTS = 1  # processes that share the limits
 UNFINISHED = 500  # jobs in progress at the same time
@@ -39,7 +39,7 @@ _unfinished: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 class LimitPace:
-    """The pace on one limit. After a 429 it slows down to what was accepted in the last period, and recovers later."""
+    """The pace on one limit. A 429 slows it down to the rate accepted in the last period; it recovers later."""
 
     def __init__(self, lock: Any, count: int, seconds: float, burst: int, spacing: float) -> None:
         self.lock, self.count, self.seconds, self.burst, self.spacing = lock, count, seconds + JITTER, burst, spacing
@@ -55,7 +55,7 @@ class LimitPace:
             self.accepted.popleft()
         if (fresh := sum(now - start < 1 for start in self.open)) >= self.credit:
             return 0.002
-        # A burst that arrives late counts from its arrival, which was before its answers.
+        # A late burst counts from its arrival at the server, which was before its answers.
         due = max(self.due, max(self.late, now) + fresh * self.spacing) if self.burst > 1 else self.due
         ready = max(self.pause, due - (self.burst - 1) * self.spacing, self.last + self.slow)
         if sum(now - start < self.seconds for start in self.open) + len(self.accepted) >= self.count:
@@ -147,7 +147,7 @@ class Paced(httpx.BaseTransport):
 
 
 class AsyncPaced(httpx.AsyncBaseTransport):
-    """The same for ``httpx.AsyncClient``; tasks that share it share the pace."""
+    """A transport for ``httpx.AsyncClient`` like ``Paced``; tasks that share it share the pace."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self.transport, self.paces = transport or httpx.AsyncHTTPTransport(), _paces(asyncio.Lock)
@@ -173,7 +173,7 @@ class AsyncPaced(httpx.AsyncBaseTransport):
 
 
 def next_poll(accepted: float) -> float:
-    """Return the seconds to the next poll of a job: to one of POLLS, and then ever more."""
+    """Return the seconds to the next poll of a job. After the last of POLLS, the gaps grow."""
     since = time.monotonic() - accepted
     return next((due for due in POLLS if due > since), since * 1.25) - since
 

@@ -1,4 +1,4 @@
-"""Comparison of policies: each under every limiter that may be in force, and the answer in a sentence."""
+"""Comparison of policies, each under every limiter that may be in force, and the answer in a sentence."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ def compare(
     deadline_s: float | None = None,
     notes: Sequence[str] = (),
 ) -> Advice:
-    """Compare the present policy, those of usual clients and the paced policy.
+    """Compare the present policy, the policies of usual clients, and the paced policy.
 
-    ``source`` is the origin of limits and execution times, as a noun phrase. ``present`` is the client's policy, or its
-    recorded result; None if it is unknown. ``notes`` are further reasons.
+    ``source`` is the origin of limits and execution times, as a noun phrase. ``present`` is the client's policy or the
+    recorded result; None if both are unknown. ``notes`` are further reasons.
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
     given = [] if present is None else [present]
@@ -57,7 +57,7 @@ def compare(
 
 
 def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) -> PolicyResult:
-    """The result of a policy under the limiters that are worst for it."""
+    """Return the result of a policy under the limiters that are worst for it."""
     ends = [(Simulation(work, limits, world, policy).run(), world) for world in limits.worlds]
     end, world = max(ends, key=lambda each: (-each[0].done, each[0].seconds, each[0].rejections))
     most = max(ends, key=lambda each: each[0].rejections)[0]
@@ -77,7 +77,7 @@ def _worst(policy: Policy, work: Work, limits: Limits, bound_s: float | None) ->
 
 
 def _worst_limit(end: SimulatedEnd, world: World, limits: Limits) -> str:
-    """The limit that rejected most, and its algorithm if several may be in force."""
+    """Return the limit that rejected most, with its algorithm if several algorithms may be in force."""
     name = max(end.sent, key=lambda each: (end.rejected[each], end.sent[each] / world[each].limit.rate))
     return f"{name}: {world[name].algorithm}" if len(limits.worlds) > 1 else str(name)
 
@@ -109,7 +109,7 @@ def _time(value_s: float | None) -> str:
 def _deadline(best: PolicyResult, bound_s: float | None, deadline_s: float | None) -> Iterator[str]:
     if bound_s is None:
         return
-    yield f"No client can finish before {seconds(round(bound_s, 1))}: the limits forbid it."
+    yield f"The limits let no client finish before {seconds(round(bound_s, 1))}."
     if deadline_s is not None and bound_s > deadline_s:
         yield f"So no client meets the deadline of {seconds(deadline_s)}."
     elif deadline_s is not None:
@@ -133,4 +133,4 @@ def _reasons(work: Work, limits: Limits, spacing: Mapping[LimitName, float]) -> 
             texts = algorithms if len(algorithms) == len(found) else [each.words for each in found]
             several.setdefault(joined(texts, "or"), []).append(name)
     for words, names in several.items():
-        yield f"The limiter on {joined(names)} may be {words}; each figure is the policy's worst."
+        yield f"The limiter on {joined(names)} may be {words}; each figure is for the policy's worst case."

@@ -1,4 +1,4 @@
-"""A scenario that runs the present and the advised policy for real, each with an API key of its own."""
+"""A scenario that really runs the present and the advised policy, each with an API key of its own."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,16 +18,17 @@ FILE_NAME: Final = "confirm.toml"
 INPUTS: Final = "executions.jsonl"
 ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
-"""Maximum of real time ÷ virtual time that passes the scenario's thresholds."""
+"""Maximum ratio of real time to virtual time that passes the scenario's thresholds."""
 _BEYOND: Final = 1.02
+"""The poll comes after this multiple of the longest execution time, because jobs start late …"""
 _BEYOND_S: Final = 0.05
-"""Time from acceptance to the poll, as a multiple of the longest execution time and beyond it in s: jobs start late."""
+"""… plus these seconds."""
 _WORKERS: Final = 10_000
-"""Jobs that the embedded target executes at the same time: its most."""
+"""Maximum number of jobs that the embedded target executes at once."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout")
-"""Keys of a traffic entry that both policies have."""
+"""Keys of the present traffic entry that both policies use."""
 _REST_S: Final = 5.0
-"""Seconds added to times after which a client gives up."""
+"""Seconds added to the times at which a client gives up or the run ends."""
 
 
 def confirmation(
@@ -39,8 +40,8 @@ def confirmation(
 ) -> tuple[Confirmation, dict[str, str]]:
     """Return the scenario's virtual times, and its files by name.
 
-    ``written`` is the present traffic entry as its scenario states it. ``target`` is the ``[target]`` of a scenario for
-    the embedded target, whose jobs sleep as long as those observed; None for another target.
+    ``written`` is the present traffic entry of the scenario. ``target`` is the ``[target]`` table for the embedded
+    target, whose jobs sleep for the observed times; None for another target.
     """
     work = replace(work, clients=1)
     longest = float(work.execution_s[-1])
@@ -77,14 +78,14 @@ def confirmation(
 
 
 def _plain(value: Any) -> Any:
-    """A value without null, which TOML lacks."""
+    """Return a value without None, because TOML has no null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items() if each is not None}
     return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, dict[str, Any]]:
-    """The advised policy as a scenario can state it, with one poll a job: all work at once, or at a safe rate."""
+    """Return the advised policy and its stage for a scenario, with one poll a job: all at once, or at a safe rate."""
     every = [candidate for name in work.names for candidate in limits.candidates[name]]
     if not limits.shared and all(work.count <= at_once(each.spec, each.limit) for each in every):
         stage = {"name": "work", "burst": work.count, "duration": f"{polling.interval + _REST_S:.3f}s"}
@@ -99,5 +100,5 @@ def _steady(work: Work, spacing_s: float) -> dict[str, Any]:
 
 
 def _seconds(work: Work, limits: Limits, policy: Policy) -> float:
-    """The virtual time of a policy under the limiter that is worst for it; of the work that it gets done."""
+    """Return the virtual time in which a policy does the work that it finishes, under the worst limiter for it."""
     return max(Simulation(work, limits, world, policy).run().last_s for world in limits.worlds)

@@ -1,7 +1,7 @@
-"""The gate of a paced client: it lets requests through as fast as every limiter that may be in force accepts them.
+"""The gate of a paced client, which lets requests through as fast as every limiter that may be in force accepts them.
 
-A replica of each such limiter says when the next request is accepted. Clients that share a limit send in turns instead,
-by their clocks. A 429 slows a client down to the pace that was accepted; the pace recovers while none follows.
+A replica of each such limiter says when it accepts the next request. Clients that share a limit send in turns instead,
+by their clocks. A 429 slows a client down to the accepted pace; the pace recovers until the next 429.
 """
 
 import math
@@ -19,21 +19,21 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
 from loadtest.units import Limit
 
 _MOST_UNANSWERED: Final = 32
-"""Requests without an answer at the same time, after a start with one: they may all be rejected."""
+"""Maximum number of unanswered requests, all of which may be rejected. It starts at one and grows with answers."""
 _DECREASE: Final = 0.75
-"""Factor of the pace after 429s, unless even less was accepted in the last window."""
+"""Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
-"""Part of a window after a 429; further 429s in it count as the same event."""
+"""Part of a window after a 429 in which further 429s count as the same event."""
 _INCREASE: Final = 0.1
-"""Relative growth of the pace in the window after a 429; it doubles in each further window without a 429."""
+"""Relative growth of the pace in the window after a 429. The growth doubles in each further window without a 429."""
 _FAST: Final = 4.0
-"""Maximum relative growth in a window. The first estimate may be too low, so that growth begins with it."""
+"""Maximum relative growth of the pace in a window. The first growth is at this rate, as the first pace may be low."""
 _LEAST: Final = 0.5
-"""Requests that an estimate of the accepted share assumes at least."""
+"""Minimum number of accepted requests that an estimate of the accepted pace assumes."""
 _GRAIN_S: Final = 1e-6
-"""Step in s beyond the rounding of unix times."""
+"""A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40
-"""Nothing is sent within the jitter of a window's edge, at most this part of a window."""
+"""Nothing is sent near a window's edge: within the jitter, at most within a window ÷ this number."""
 
 
 class Scheduler:
@@ -76,18 +76,18 @@ class Door:
 
 
 Process = Iterator[float | Door]
-"""A process of the simulation: it yields a wait in s, or the door where it waits."""
+"""A process of the simulation, which yields a wait in s, or the door at which it waits."""
 
 
 def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
-    """The limiter that accepts no more than a candidate behind a network with this jitter."""
+    """Return a limiter whose accepted requests a candidate also accepts behind a network with this jitter."""
     spec, limit = candidate
     if spec.on_clock:  # Nothing is sent near the edges of its windows.
         return candidate
     if candidate.windowed:
         return Candidate(spec, Limit(limit.count, limit.window + jitter_s))
     burst, holds = at_once(spec, limit), ALGORITHMS[spec.algorithm].holds
-    # A queue gains nothing from more waiting requests than hide the jitter; a bucket keeps a spare token.
+    # One waiting request in a queue is enough to hide the jitter. In a bucket, one spare token absorbs the jitter.
     if most := min(burst - 1, 1) if holds else burst - 1:
         return Candidate(replace(spec, algorithm="gcra", burst=most), limit)
     slower = Limit(limit.count, limit.window + jitter_s * limit.count)
@@ -98,9 +98,9 @@ class Gate:
     """A client's pace on one limit, or on all limits together.
 
     Args:
-        number: of this client, from 0. Clients that know of each other send in turns, by their clocks.
-        clients: clients that share the limit, as far as this client knows.
-        pace: the first pace as a multiple of the documented one; None to follow the replicas.
+        number: number of this client, from 0. Clients that know of each other send in turns, by their clocks.
+        clients: number of clients that share the limit, as far as this client knows.
+        pace: the first pace, as a multiple of the documented pace; None to follow the replicas.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Gate:
         self._spaced = clients > 1 or pace is not None
         models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
-        # Length and phase of windows on the server's clock; a bucket of whole seconds has those of a second.
+        # Length and phase of windows on the server's clock; a bucket of whole seconds counts as windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
         self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
         self._in_turns = clients > 1
@@ -150,7 +150,7 @@ class Gate:
             self._scheduler.start(self._serve())
 
     def learn(self, decision: Decision) -> None:
-        """Note the answer to the request that was let through last; the client has it a round trip later."""
+        """Note the answer to the last request let through. The client knows the answer a round trip later."""
         self._busy += decision.allowed
         self._answers.append((self._scheduler.now + self._trip, decision))
 
@@ -172,7 +172,7 @@ class Gate:
         self._idle = True
 
     def _next(self, now: float) -> float:
-        """The earliest time of the next request."""
+        """Return the earliest time of the next request."""
         answers = self._answers
         while answers and answers[0][0] <= now:
             _, decision = answers.popleft()
@@ -196,7 +196,7 @@ class Gate:
         return ready
 
     def _take(self, now: float) -> bool:
-        """Count a request in every replica; False if rounding lets one of them reject it."""
+        """Count a request in every replica; return False if a replica rejects it because of rounding."""
         allowed = True
         at = self._epoch + now
         for decide in self._replicas:
@@ -214,7 +214,7 @@ class Gate:
         return allowed
 
     def _slow_down(self, now: float, decision: Decision) -> None:
-        """Pause, and go on at the pace that was accepted in the last window, or a quarter slower."""
+        """Pause, then continue a quarter slower, or at the pace accepted in the last window if that is lower."""
         stated, draw = self._stated_wait(decision), self._scheduler.draw()
         self._credit = 1
         if now >= self._changed:
@@ -232,7 +232,7 @@ class Gate:
 def doors(
     work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, number: int, *, told: bool = True
 ) -> Mapping[LimitName, Door]:
-    """Return a client's doors of submits and of polls: of a gate each, or of one gate if the limits are shared."""
+    """Return a client's doors for submits and polls. Each door has its own gate, or both share one if the limits do."""
     number, clients = (number, work.clients) if told else (0, 1)
     make = partial(Gate, scheduler, work, limits, number=number, clients=clients, pace=pace)
     first = make(work.submit)

@@ -15,18 +15,18 @@ from loadtest.scenario import Polling, Retry, Traffic
 
 _Draw = Callable[[], float]
 Wait = Callable[[int, float, float, float | None], float | None]
-"""Seconds to wait after the n-th 429 in succession, None to give up: n, seconds since the first request, a uniform
-draw from 0 to 1, and the wait in s that the 429 states."""
+"""Returns the seconds to wait after the n-th 429 in succession, or None to give up. Takes n, the seconds since the
+first request, a uniform draw from 0 to 1, and the wait in s that the 429 states."""
 Poll = Callable[[int, float, _Draw], float | None]
-"""Seconds to the n-th poll, None to give up: n, seconds since acceptance, and a source of uniform draws."""
+"""Returns the seconds to the n-th poll, or None to give up. Takes n, seconds since acceptance, and uniform draws."""
 
 PACED: Final = "paced"
 PRESENT: Final = "present"
 IN_FLIGHT: Final = 10
-"""Jobs in progress at the same time in each client that does not pace itself, at least."""
+"""Minimum number of jobs in progress at the same time in a client that does not pace itself."""
 _AIMD: Final = "begins at a tenth of the limit, and adapts its pace to 429s"
 _POLL_S: Final = 1.0
-"""Seconds between polls where a client gives none."""
+"""Seconds between polls if the client's policy states none."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Policy:
     """A client's policy.
 
     Attributes:
-        wait: after a 429; ignored by a client with gates.
-        retries_polls: whether a rejected poll is retried by ``wait`` instead of by the next poll.
-        in_flight: jobs in progress at the same time.
-        every_s: seconds between two jobs of a client that starts them on a schedule.
-        gates: makes the gates of a paced client, given its number.
+        wait: gives the wait after a 429; a client with gates ignores it.
+        retries_polls: whether a rejected poll is retried after ``wait``; otherwise the next poll follows as usual.
+        in_flight: number of jobs in progress at the same time.
+        every_s: seconds between the starts of two jobs, if the client follows a schedule.
+        gates: makes a paced client's gates from the client's number.
     """
 
     name: str
@@ -61,19 +61,19 @@ full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_a
 """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
 """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
-``retries/standard.py``, lines 36, 351 and 392). Its retry quota of 100 unsuccessful retries is left out."""
+``retries/standard.py``, lines 36, 351 and 392). The mode's quota of 100 unsuccessful retries is left out."""
 
 
 def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
-    """Wait as long as the 429 states, and up to a tenth or a second longer."""
+    """Wait as long as the 429 states, and up to a tenth (at least up to 1 s) longer."""
     return full_jitter(attempt, elapsed, draw, None) if stated is None else stated + draw * max(1.0, stated / 10)
 
 
 def openai(attempt: int, _elapsed: float, draw: float, stated: float | None) -> float | None:
-    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or as stated.
+    """The OpenAI and Anthropic SDKs: 2 retries after 0.5 s · 2ⁿ ≤ 8 s, less up to a quarter, or after the stated wait.
 
-    Above 120 s OpenAI's gives up, while Anthropic's waits (openai 3.57.0, ``_constants.py``, lines 8 to 15, and
-    ``_base_client.py``, line 898; anthropic 2.14.0, ``_constants.py``, lines 11 to 15, ``_base_client.py``, line 913).
+    If the stated wait exceeds 120 s, OpenAI's SDK gives up, while Anthropic's waits (openai 3.57.0, ``_constants.py``
+    8–15, ``_base_client.py`` 898; anthropic 2.14.0, ``_constants.py`` 11–15, ``_base_client.py`` 913).
     """
     if attempt > 2 or (stated or 0) > 120:
         return None
@@ -91,8 +91,8 @@ def every_second(_number: int, _elapsed: float, _draw: _Draw) -> float:
 
 
 def usual(work: Work, limits: Limits) -> list[Policy]:
-    """Return the policies of clients that people have."""
-    # As many jobs in progress as keep the limits busy at this polling, or ten.
+    """Return the policies of usual clients."""
+    # At least ten jobs are in progress, or as many as keep the limits busy with this polling.
     rate = min(limits.rate(name) for name in work.names)
     mean = float(work.execution_s.mean()) + _POLL_S * work.polled
     busy = math.ceil(2 * rate * mean / work.clients) if math.isfinite(rate) else IN_FLIGHT
@@ -100,7 +100,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
     return [
         make("no retry", "gives up at a 429", give_up),
         make("backoff", "exponential backoff with full jitter, 1 s · 2ⁿ ≤ 60 s", full_jitter),
-        make("Retry-After", "waits as the 429 states, and up to a tenth longer", retry_after),
+        make("Retry-After", "waits as long as the 429 states, or up to a tenth longer", retry_after),
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
@@ -111,7 +111,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
 def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
     """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
 
-    ``told`` is whether the clients know how many they are.
+    ``told`` is whether the clients know how many clients share the limits.
     """
     times = plan_polls(work, limits) if work.polled else ()
     return Policy(

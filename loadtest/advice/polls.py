@@ -1,4 +1,4 @@
-"""When to poll a job: the times that cost least, by dynamic programming over the observed execution times."""
+"""The times to poll a job that cost least, found by dynamic programming over the observed execution times."""
 
 import math
 from itertools import pairwise
@@ -12,13 +12,13 @@ from loadtest.contract import LimitName
 from loadtest.limits import ALGORITHMS, CONCURRENCY, at_once
 
 _POINTS: Final = 64
-"""Quantiles of the execution time that a poll may wait for."""
+"""Number of quantiles of the execution time at which a poll may come."""
 _MARGIN_S: Final = 0.001
-"""Seconds that a poll comes later than the end that it waits for."""
+"""Seconds from the job's expected end to the poll."""
 _COSTS: Final = np.geomspace(0.01, 1000, 31)
 """Costs of a poll that are tried, as multiples of the median execution time."""
 _DEVIATIONS: Final = 2.0
-"""Standard deviations of the mean number of polls that are left free."""
+"""Margin for the mean number of polls, in standard deviations."""
 _QUOTA: Final = 0.9
 """Share of the retrieval limit that polls of work without end may use."""
 
@@ -26,7 +26,7 @@ _QUOTA: Final = 0.9
 def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     """Return the times of polls, in s since acceptance.
 
-    They minimise the mean of the time from a job's end to the poll that sees it, plus ``cost_s`` for each poll.
+    The times minimise the mean time from a job's end to the poll that sees the end, plus ``cost_s`` for each poll.
 
     Args:
         execution_s: observed execution times in s, ascending.
@@ -36,7 +36,7 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     if math.isinf(cost_s):
         return (float(ends[-1]) + _MARGIN_S,)
     share = np.diff(np.searchsorted(execution_s, ends, side="right"), prepend=0) / len(execution_s)
-    # Sums over the jobs that end until each point: their share, and their share times their end.
+    # For each point, two sums over the jobs that end until then: their share, and their share times their end.
     ended, moments = np.cumsum(share), np.cumsum(share * ends)
     before, earlier = np.concatenate([[0.0], ended]), np.concatenate([[0.0], moments])
     best, following = np.zeros(len(ends) + 1), np.zeros(len(ends), int)
@@ -54,14 +54,14 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
 
 
 def plan_polls(work: Work, limits: Limits) -> tuple[float, ...]:
-    """Return the times to poll at: as early as the retrieval limit lets the work end no later."""
+    """Return the earliest times to poll at which the retrieval limit does not delay the end of the work."""
     needed = _time(limits, LimitName.RETRIEVAL, work.count, work.clients)
     available = max(needed, _time(limits, work.submit, work.count, work.clients))
     typical = float(np.median(work.execution_s)) or 1.0
     for cost in (*(_COSTS * typical), math.inf):
         times = poll_times(work.execution_s, cost)
         counts = 1 + np.searchsorted(times[:-1], work.executions)
-        # The mean of so many jobs is greater by chance.
+        # The mean number of polls may be higher by chance, the more so for few jobs.
         polls = float(counts.mean() + _DEVIATIONS * counts.std() / math.sqrt(work.count))
         if work.rate is not None:
             if polls * work.rate <= _QUOTA * limits.rate(LimitName.RETRIEVAL):
@@ -72,7 +72,7 @@ def plan_polls(work: Work, limits: Limits) -> tuple[float, ...]:
 
 
 def next_poll(times: tuple[float, ...], elapsed: float) -> float:
-    """Return the seconds from ``elapsed`` s since acceptance to the next poll; after the last time, ever later."""
+    """Return the seconds from ``elapsed`` s after acceptance to the next poll. After the last time, the gaps grow."""
     for time in times:
         if time > elapsed:
             return time - elapsed
@@ -81,7 +81,7 @@ def next_poll(times: tuple[float, ...], elapsed: float) -> float:
 
 
 def _time(limits: Limits, name: LimitName, requests: float, clients: int) -> float:
-    """About the seconds that this many requests take under the slowest candidate."""
+    """Estimate the seconds that this many requests take under the slowest candidate."""
     return max(_seconds(each, requests, clients) for each in limits.candidates[name])
 
 

@@ -1,4 +1,4 @@
-"""The results of a comparison of policies, and their file, the source of its page."""
+"""The results of a comparison of policies, and ``advice.json``, the file from which the page is made."""
 
 from pathlib import Path
 from typing import Final
@@ -18,20 +18,20 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     words: str
     done: int | None
-    """Jobs or runs whose result was seen; the rest were given up. None of a log: its work is of another size."""
+    """Jobs or runs whose result was seen; the rest were given up. None for a log, whose work has another size."""
     seconds: float | None = None
-    """Time of the last result; None if the work was not finished, has no end, or is that of a log."""
+    """Time of the last result; None for a log, for work without end, and if the work was not finished."""
     bound_ratio: float | None = None
     """``seconds`` ÷ the bound under the strictest limiter."""
     requests: int
     rejected: int
-    """429s; of an imported log as recorded."""
+    """Number of 429s; for an imported log, the recorded 429s."""
     wait_p95_s: float | None = None
-    """95th percentile of the time from a job's acceptance to its result; None without results."""
+    """95th percentile of the times from a job's acceptance to its result; None without results."""
     polls_per_job: float | None = None
     """None for sync runs."""
     worst: str = ""
-    """The limiter, and the limit that rejected most."""
+    """The limit that rejected most, and its limiter."""
 
     @property
     def rejected_per_1000(self) -> float:
@@ -39,7 +39,7 @@ class PolicyResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Confirmation(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario that runs two policies for real, with the virtual time in s of each of its traffic entries."""
+    """A scenario that really runs two policies, with the virtual time in s of each traffic entry."""
 
     file: str
     seconds: dict[str, float]
@@ -58,11 +58,11 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     clients: int
     deadline_s: float | None
     execution_s: tuple[float, float, float]
-    """Median, 95th percentile and maximum."""
+    """Median, 95th percentile and maximum of the execution times."""
     limits: dict[LimitName, tuple[str, ...]]
     """The limiters that may be in force."""
     spacing_s: dict[LimitName, float]
-    """Safe time between two requests of each client if all share the limit."""
+    """Safe time between two requests of each client if all clients share the limit."""
     poll_times_s: tuple[float, ...]
     """Times of polls since acceptance."""
     bound_s: float | None
@@ -82,6 +82,6 @@ def load(directory: Path) -> Advice:
     """Read ``advice.json``.
 
     Raises:
-        RecordError: if it is missing, damaged, or of another schema version.
+        RecordError: if the file is missing, damaged, or of another schema version.
     """
     return read_versioned(directory / FILE_NAME, Advice, SCHEMA_VERSION)

@@ -22,7 +22,7 @@ MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
-"""A simulation also ends after so many 429s per job, and more: limiters that count rejections may lock clients out."""
+"""A simulation also ends after this many 429s per job and in addition, because some limiters may lock clients out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SimulatedEnd:
         seconds: time of the last result; infinite if some job has none.
         sent: requests by limit.
         last_s: time of the last result that was seen.
-        wait_p95_s: of the time from a job's acceptance to its result; infinite without results.
+        wait_p95_s: 95th percentile of the times from a job's acceptance to its result; infinite without results.
     """
 
     done: int
@@ -53,7 +53,7 @@ class SimulatedEnd:
 
 
 class Simulation(Scheduler):
-    """One policy under one limiter for each limit; it can run only once."""
+    """One policy under one limiter for each limit. A simulation can run only once."""
 
     def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
         super().__init__(seed)
@@ -69,7 +69,7 @@ class Simulation(Scheduler):
         self._executions = work.executions
 
     def run(self) -> SimulatedEnd:
-        """Run until the work is done, given up, or ``MOST_S`` are over."""
+        """Run until the work is done or given up, or for ``MOST_S`` of virtual time."""
         for process in self._clients():
             self.start(process)
         heap, resume = self._heap, self.resume
@@ -116,7 +116,7 @@ class Simulation(Scheduler):
                 yield from (self._slot(mine) for _ in range(policy.in_flight))
 
     def _arrivals(self, jobs: "deque[int]", gates: Mapping[LimitName, Door], rate: float) -> Process:
-        """Start jobs at their times."""
+        """Start the jobs at the times that ``rate`` gives."""
         for number in jobs:
             if (wait := number / rate - self.now) > 0:
                 yield wait

@@ -1,4 +1,4 @@
-"""The advised client as a file to take home: ``client.py`` of this folder with the numbers of an advice."""
+"""The advised client as a file for users: ``client.py`` of this folder with the numbers of an advice."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY, at_once
 
 _TEMPLATE: Final = Path(__file__).with_name("client.py")
 _JITTER_S: Final = 0.02
-"""Variation in s of the way to a server that is assumed at least."""
+"""Minimum assumed variation, in s, of a request's time to the server."""
 _MOST_UNFINISHED: Final = 10_000
 _COUNTERS: Final = ("sliding-counter", "sliding-counter-from-first")
 
@@ -38,7 +38,7 @@ def client_text(found: Advice, limits: Limits) -> str:
 
 
 def _numbers(candidates: Sequence[Candidate], clients: int, jitter_s: float) -> tuple[int, float, int, float]:
-    """COUNT, SECONDS, BURST and SPACING that every candidate accepts."""
+    """Return COUNT, SECONDS, BURST and SPACING, with which every candidate accepts all requests."""
     each = [_rule(one, clients, jitter_s) for one in candidates]
     counts, seconds, bursts, spacings = zip(*each, strict=True)
     return min(counts), max(seconds), min(bursts), max(spacings)

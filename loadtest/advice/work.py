@@ -16,15 +16,15 @@ from loadtest.units import Limit
 from loadtest.words import limit as limit_words
 
 ROUND_TRIP_S: Final = 0.002
-"""Default time from a request to its answer: that of a loopback target."""
+"""Default seconds from a request to its answer, as of a loopback target."""
 JITTER_S: Final = 0.001
 """Default variation of a request's time to the server."""
 _SPARE: Final = 1.25
-"""Unfinished jobs of a paced client, as a multiple of those that keep the retrieval limit busy."""
+"""Unfinished jobs of a paced client ÷ the jobs that keep the retrieval limit busy."""
 MOST: Final = 200_000
 """Maximum number of jobs or runs that are simulated."""
 _STREAM_WINDOWS: Final = 3
-"""Windows of the longest limit over which work without end is simulated."""
+"""Work without end is simulated for this many windows of the longest limit."""
 
 
 class Candidate(NamedTuple):
@@ -48,9 +48,9 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of each client; without windows, if clients send in turns."""
+        """Return a safe time in s between two requests of each client; without windows, only if they send in turns."""
         limit = self.limit
-        if self.algorithm == CONCURRENCY:  # It has no pace; this is where adaptation begins.
+        if self.algorithm == CONCURRENCY:  # It has no pace, so adaptation begins with this spacing.
             return clients / limit.count
         if self.windowed and (share := (limit.count - 1) // clients):
             return (limit.window + jitter_s) / share
@@ -87,17 +87,17 @@ class Limits:
         return replace(self, candidates={name: self.candidates[name] for name in names})
 
     def stated_wait(self, decision: Decision) -> float | None:
-        """Return the seconds that a 429 states in its header, whole as there; None if it states none."""
+        """Return the whole seconds that a 429's header states; None if 429s have no such header."""
         return float(math.ceil(decision.retry_after or 1.0)) if self.retry_after else None
 
     @property
     def worlds(self) -> list[World]:
-        """Combinations that contain every candidate of every limit."""
+        """Combinations of candidates, in which every candidate of every limit occurs."""
         most = max(len(each) for each in self.candidates.values())
         return [{name: each[k % len(each)] for name, each in self.candidates.items()} for k in range(most)]
 
     def rate(self, name: LimitName) -> float:
-        """Requests/s that every candidate accepts in the long run."""
+        """Return the requests/s that every candidate accepts in the long run."""
         rates = [math.inf if each.algorithm == CONCURRENCY else each.limit.rate for each in self.candidates[name]]
         return min(rates)
 
@@ -106,7 +106,7 @@ class Limits:
         return max(each.spacing(clients, self.jitter_s) for each in self.candidates[name])
 
     def unfinished(self, longest_s: float) -> float:
-        """Jobs that keep the retrieval limit busy: what it accepts around a window's edge, and while a job runs."""
+        """Return the number of jobs that keep the retrieval limit busy around a window's edge and while a job runs."""
         most = [
             2 * at_once(each.spec, each.limit) + each.limit.rate * longest_s
             for each in self.candidates[LimitName.RETRIEVAL]
@@ -125,7 +125,7 @@ class Work:
     """The work to be done.
 
     Attributes:
-        count: for work without end, as many as are simulated.
+        count: number of jobs or runs; for work without end, the simulated number.
         rate: arrivals/s of work without end; None if all work is there at the start.
         execution_s: observed execution times in s, ascending.
         epoch: the beginning of the work, in unix seconds.
@@ -154,7 +154,7 @@ class Work:
 
     @cached_property
     def executions(self) -> list[float]:
-        """The execution time of each job: the observed distribution in an order that depends on nothing else."""
+        """The execution time of each job: the observed distribution, always in the same mixed order."""
         order = np.random.Generator(np.random.PCG64(self.count)).permutation(self.count)
         places = (order + 0.5) / self.count * len(self.execution_s)
         values: list[float] = self.execution_s[places.astype(int)].tolist()
@@ -166,10 +166,10 @@ class Work:
 
 
 def endless_count(rate: float, limits: Limits) -> int:
-    """Return the number of arrivals to simulate of work without end.
+    """Return the number of arrivals to simulate for work without end.
 
     Raises:
-        InputError: if it is above ``MOST``.
+        InputError: if the number is above ``MOST``.
     """
     window = max(each.limit.window for some in limits.candidates.values() for each in some)
     if (count := max(1, round(rate * window * _STREAM_WINDOWS))) > MOST:

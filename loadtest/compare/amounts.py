@@ -13,16 +13,16 @@ from loadtest.words import NOTHING, grouped, joined, quantity, sign, signed
 
 _NBSP: Final = "\u00a0"
 LEAST_PERCENT_MS: Final = LEAST_MS / math.expm1(LEAST_RATIO)
-"""For times below these 20 ms the minimum effect is 1 ms instead of 5 %: a percentage says little about them."""
+"""Times below 20 ms have a minimum effect of 1 ms instead of 5 %, because a percentage says little about them."""
 SIGNED: Final = frozenset({Metric.THROTTLED_RATE})
 """Metrics whose value is itself a difference: observed − expected."""
 _UNITS: Final[dict[str, Unit]] = {"ms": "ms", "share": "share", "1/s": "per_s"}
 _FACTOR_FROM: Final = 3.0
-"""Minimum ratio for a factor: "× 12" is clearer than "+1,100 %"."""
+"""Minimum ratio that is shown as a factor, because "× 12" is clearer than "+1,100 %"."""
 
 
 def gated(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """Return the metrics that decide the verdict, including those that will once there are enough runs."""
+    """Return the metrics that decide the verdict, including metrics that still lack earlier runs."""
     return tuple(one for one in comparison.metrics if one.gated or one.suspect or one.verdict == "learning")
 
 
@@ -53,14 +53,14 @@ def full_name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str
 
 
 def listed(items: Sequence[str], most: int = 4) -> str:
-    """Join items: ``a, b and c``; above ``most``, count the rest."""
+    """Join items as ``a, b and c``; if there are more than ``most``, count the rest."""
     if len(items) > most:
         items = [*items[: most - 1], f"{len(items) - most + 1} more"]
     return joined(items)
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether 5 % is the minimum effect: for goodput, and for times that are neither short nor hidden by polls."""
+    """Whether 5 % is the minimum effect, as for goodput and for times that are neither short nor hidden by polls."""
     nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
@@ -131,7 +131,7 @@ def _interval(bounds: tuple[float, float] | None, say: Callable[[float], str]) -
 
 
 def detectable(one: MetricComparison) -> str:
-    """Return the minimum detectable change: ``+12 %``, in ms for short or polled times; a share’s value."""
+    """Return the minimum detectable change: ``+12 %``, ms for short or polled times, ``to 3 %`` for a share."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
@@ -147,7 +147,7 @@ def size(log_ratio: float) -> str:
 
 
 def probability(p: float | None) -> str:
-    """Format a p value with two digits; the smallest is 0.0001."""
+    """Format a p value with two digits, and values below 0.0001 as a bound."""
     if p is None:
         return NOTHING
     return f"<{_NBSP}0.0001" if p < 1e-4 else f"{p:.2g}"
@@ -168,7 +168,7 @@ def is_share(one: MetricComparison) -> bool:
 def worsening(one: MetricComparison) -> float:
     """Return the log ratio of a change for the worse, for sorting; negative if the metric improved.
 
-    Times below 20 ms are compared as if they were 20 ms, or the shortest would always have changed most.
+    Times below 20 ms count as 20 ms. Otherwise the shortest times would always have changed most.
     """
     if one.ratio is None or one.ratio <= 0:
         return 0.0
@@ -178,7 +178,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Sort key by size of change: short and polled times come last, since their percentages say little."""
+    """Return a sort key by size of change. Short and polled times sort lowest, since their percentages say little."""
     return in_percent(one), worsening(one)
 
 

@@ -1,8 +1,8 @@
-"""An audit of a history: its changes, the rule's false-alarm rate between them, and what it can detect. Pure.
+"""An audit of a history: its changes, the rule's false-alarm rate between them, and the detectable changes. Pure.
 
-Only stretches without a step or trend are replayed. There, each run is compared with the runs before it, or, near the
-beginning, with its neighbours; if it is suspected, the next run serves as its rerun. The rule is the real one, but a
-real rerun follows within minutes and shares more of the environment.
+Only stretches without a step or trend are replayed. There, the rule compares each run with the runs before it (near the
+beginning: with its neighbours). The next run serves as the rerun of a suspected run. A real rerun follows within
+minutes and shares more of the environment.
 """
 
 import statistics
@@ -21,14 +21,14 @@ from loadtest.compare.verdict import TESTABLE, suspects
 from loadtest.stats.shares import clopper_pearson
 
 LEAST: Final = LEAST_RUNS + 2
-"""Minimum number of runs of a replayable stretch: a compared run, its rerun, and a history."""
+"""Minimum number of runs in a stretch that can be replayed: a history, a compared run, and its rerun."""
 MOST_REPLAYS: Final = 300
-"""Maximum number of replayed checks, evenly spaced: without a false alarm they bound the rate at 1 %."""
+"""Maximum number of replayed checks, evenly spaced. If none is a false alarm, the rate is at most 1 %."""
 CHECKS_A_YEAR: Final = 365
 
 
 class AlarmRate(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of replayed checks with a certain result, and their rate a year at one check a night.
+    """The number of replayed checks with a certain result, and the expected number a year at one check a night.
 
     Upper bounds are one-sided, 95 % (Clopper-Pearson), for independent checks.
     """
@@ -45,10 +45,10 @@ class Sensitivity(msgspec.Struct, frozen=True, kw_only=True):
     """The changes that the rule can detect in one metric; medians over the replayed checks.
 
     Attributes:
-        value: unit by the metric.
+        value: in the metric's unit.
         sd: standard deviation between runs, on the metric's scale.
         detectable: the smallest change for the worse that is found in 80 % of cases, as a ratio; None if unknown.
-        detectable_value: of a share, its value at that change.
+        detectable_value: a share's value after the smallest detectable change.
     """
 
     traffic: str
@@ -66,11 +66,11 @@ class Audit(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         replayed: number of replayed checks, at most ``MOST_REPLAYS``.
-        calm: number of runs of the stretches without a change that are long enough to be replayed.
-        segments: baseline periods of comparable runs between accepted changes.
+        calm: number of runs in stretches without a change that are long enough to be replayed.
+        segments: number of baseline periods of comparable runs between accepted changes.
         changes: steps, trends and odd runs within the baseline periods, the oldest first.
-        false_alarms: checks suspected and confirmed by the next run.
-        reruns: suspected checks: each would have cost a rerun.
+        false_alarms: checks that were suspected and that the next run confirmed.
+        reruns: suspected checks, each of which would have cost a rerun.
         metrics: detectable changes in the latest replayed stretch.
     """
 
@@ -110,7 +110,7 @@ def audit(history: History, track: Callable[[Sequence[int]], Iterable[int]] = it
 
 
 def _testable(run: RunMeasurements) -> RunMeasurements:
-    """Leave out what no verdict rests on, which would take most of the time."""
+    """Leave out measurements on which no verdict rests, because they would take most of the time."""
     kept = tuple(one for one in run.measurements if one.metric in TESTABLE)
     return msgspec.structs.replace(run, measurements=kept)
 

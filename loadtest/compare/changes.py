@@ -1,14 +1,13 @@
-"""Estimation of one metric's change: on the log scale for a time or rate, on that of log odds for a share.
+"""Estimation of one metric's change: on the log scale for a time or rate, on the log-odds scale for a share.
 
-Both give the probability of chance (p), an interval of the change, whether it matters, and the detectable change.
+An estimate has p, an interval of the change, whether the change matters, and the minimum detectable change.
 
 For 0 errors in 3,000 the log odds are almost uninformative (their standard error is 1.4), yet 12 in 600 afterwards is
-obvious. The p of a share therefore follows from the counts, by Fisher's exact test as a normal deviate. If each run has
-another expected share (429s; its log odds are an offset), or there are very many events, the deviate is the signed root
-of the deviance (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). It is divided by the overdispersion, the
-variation of rates between runs beyond counting error (§4.5), with Satterthwaite's degrees of freedom for Student's t,
-because counting error is not estimated. The interval of the difference is Newcombe's (1998), from Wilson's for both
-sides at their effective counts.
+obvious. The p of a share therefore follows from the counts: Fisher's exact test gives a normal deviate. With an
+expected share for each run (429s; its log odds are an offset) or very many events, the deviate is the signed root of
+the deviance (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The deviate is divided by the
+overdispersion, the variation of rates between runs beyond counting error (§4.5). Student's t then has Satterthwaite's
+degrees of freedom. The difference has Newcombe's interval (1998), from Wilson intervals at effective counts.
 """
 
 import math
@@ -37,28 +36,28 @@ from loadtest.stats.shares import (
 )
 
 LEAST_RATIO: Final = math.log(1.05)
-"""Minimum effect on times and rates that can be a regression: 5 %, on the log scale …"""
+"""Minimum relative change of a time or rate that can be a regression: 5 %, on the log scale."""
 LEAST_MS: Final = 1.0
-"""… and, for times, one millisecond. Smaller changes do not matter even if they are real."""
+"""Minimum change in ms of a time that can be a regression. Smaller changes do not matter even if they are real."""
 LEAST_SHARE: Final = 0.001
-"""Minimum effect on shares: 0.1 percentage points, and at least a factor of three or one point, whichever is less."""
+"""Minimum rise of a share: 0.1 percentage points. The rise must also reach a factor of three or one point."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
 _UNCHANGED_SHARE: Final = 0.02
 _UNCHANGED_CONFIDENCE: Final = 0.92
-"""Confidence of the upper bound of an unchanged time. Of +10 % on one entry, less than 4 % of paired comparisons call
-it unchanged (``bench/regression_power.py``)."""
+"""Confidence of the upper bound of an unchanged time. If one entry is 10 % slower, less than 4 % of paired comparisons
+call it unchanged (``bench/regression_power.py``)."""
 _CONFIDENCE: Final = 0.975
 """Upper quantile of a two-sided 95 % interval."""
 _STEPS: Final = 5
-"""Steps of the fixed point for the smallest detectable share, whose variance depends on the share."""
+"""Iterations to find the smallest detectable share, whose variance depends on the share."""
 _MOST_DF: Final = 1e4
 """Degrees of freedom above which Student's t is treated as normal."""
 _MOST_PRIOR_DF: Final = 8
-"""Maximum degrees of freedom of the variance that a metric's own is shrunk towards (``bench/regression_power.py``)."""
+"""Maximum degrees of freedom of the variance towards which a metric's own is shrunk (``bench/regression_power.py``)."""
 ALIKE: Final = math.log(3.0)
-"""Maximum difference of the logarithms of similar sizes."""
+"""Maximum difference between the logarithms of two sizes that count as similar."""
 _MOST_EVENTS: Final = 2000
 """Maximum number of events for Fisher's test, which is computed term by term."""
 
@@ -66,8 +65,8 @@ _MOST_EVENTS: Final = 2000
 def reaches_effect(nature: Nature, delta: float, difference: float, resolution_ms: float) -> bool:
     """Whether a change of a time or rate for the worse reaches the minimum effect.
 
-    ``delta`` is head − base on the log scale, ``difference`` in the metric's unit. Differences below the poll interval
-    ``resolution_ms`` are not visible.
+    ``delta`` is head − base on the log scale, and ``difference`` is head − base in the metric's unit. Differences below
+    the poll interval ``resolution_ms`` are not visible.
     """
     hidden = nature.unit == "ms" and difference < max(LEAST_MS, resolution_ms)
     return nature.worse * delta >= LEAST_RATIO and not hidden
@@ -76,7 +75,8 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 def least_rise(share: float, rise: float | None = None) -> float:
     """Return the minimum rise of a share that counts: 0 → 0.1 %, 0.3 → 0.9 %, 1 → 2 %, 20 → 21 %.
 
-    The smaller ``share`` may be negative for 429s beyond the expected; ``rise`` is the user's own minimum.
+    ``share`` is the smaller of both sides' and may be negative for 429s beyond the expected. ``rise`` is the user's own
+    minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -88,14 +88,14 @@ class MetricChange:
     Attributes:
         earlier: measurements of the base side to show.
         prior: assumed variance between runs or pairs.
-        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom; of shares beyond counting
-            error.
-        variance: the variance of all tests, from ``estimate``, with ``df`` degrees of freedom.
-        parts: factors of the variance for the mean of the base side and of the head.
-        penalty: factor of p for the further tests of the metric, each with its own baseline.
-        weight: the metric's share of the family's α, relative to that of a p50; 0 for a metric that is not tested.
+        seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom; for shares, the variance
+            beyond counting error.
+        variance: the variance that all tests use, from ``estimate``, with ``df`` degrees of freedom.
+        parts: factors of the variance for the base side's mean and for the head.
+        penalty: factor that multiplies p, because the metric is tested against several baselines.
+        weight: the metric's share of the family's α, relative to the share of a p50; 0 for a metric that is not tested.
         anchored: whether the baseline is the first runs of its period (slow drift) instead of the latest.
-        rise: the user's own minimum rise of a share that counts; None for the rule.
+        rise: the user's own minimum rise of a share; None for ``least_rise``.
     """
 
     bases: Sequence[Measurement]
@@ -122,7 +122,7 @@ class MetricChange:
 
     @property
     def resolution_ms(self) -> float:
-        """Resolution given by the poll interval; smaller differences count as none."""
+        """The poll interval in ms; smaller differences count as none."""
         return max(one.resolution_ms for one in (*self.bases, *self.heads))
 
 
@@ -132,7 +132,7 @@ class TimeChange(MetricChange):
 
     Attributes:
         centre: logarithm of the base side.
-        delta: head − base, likewise.
+        delta: head − base on the log scale.
     """
 
     centre: float
@@ -162,7 +162,7 @@ class TimeChange(MetricChange):
         return min(1.0, self.penalty * student_tail(-deviate if better else deviate, self.df))
 
     def decided(self) -> bool:
-        """Whether no test could reject anything; never for times and rates."""
+        """Whether no data could reject the hypothesis of no change; always False for times and rates."""
         return False
 
     def interval(self) -> tuple[float, float]:
@@ -179,7 +179,7 @@ class TimeChange(MetricChange):
         return reaches_effect(self.nature, sign * self.delta, sign * (self.head - self.base), self.resolution_ms)
 
     def unchanged(self) -> bool:
-        """Whether the upper bound of a change for the worse is below + 10 %, or below a visible difference."""
+        """Whether the upper bound of a change for the worse is below +10 %, or too small to be visible."""
         limit = max(_UNCHANGED_RATIO, self._least_effect)
         return self.worse + student(_UNCHANGED_CONFIDENCE, self.df) * self.se < limit
 
@@ -194,7 +194,7 @@ class TimeChange(MetricChange):
 
         Args:
             level: decision level of the one-sided p.
-            power: of this comparison, 0-1.
+            power: probability (0-1) that this comparison finds the change.
         """
         critical = student(1 - level / self.penalty, self.df) * self.se
         least = max(critical, self._least_effect) + student(power, self.df) * self.se
@@ -215,7 +215,7 @@ class ShareChange(MetricChange):
 
     @property
     def varies(self) -> tuple[float, float]:
-        """Variance of the log odds between runs beyond counting error: of the base side's mean and of the head."""
+        """Variances of the log odds beyond counting error, for the base side's mean and for the head."""
         return self.variance * self.parts[0], self.variance * self.parts[1]
 
     @property
@@ -232,14 +232,14 @@ class ShareChange(MetricChange):
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:
-        """One-sided p of the hypothesis of no change, against a growth (or fall)."""
+        """One-sided p of the hypothesis of no change, against a rise (or fall)."""
         noise = (sum(self.varies), self.df)
         return min(
             1.0, self.penalty * student_tail(*_deviate(self.base_counts, self.head_counts, noise, better=better))
         )
 
     def decided(self) -> bool:
-        """Whether all counts have no events, or all only events, so that no test could reject anything."""
+        """Whether no test can reject, because every count has no event or every count has only events."""
         return math.isinf(common_log_odds([*self.base_counts, *self.head_counts]))
 
     def interval(self) -> tuple[float, float]:
@@ -263,11 +263,11 @@ class ShareChange(MetricChange):
         return larger - smaller >= least_rise(smaller, self.rise)
 
     def unchanged(self) -> bool:
-        """Whether the 95 % interval ends below + 2 percentage points."""
+        """Whether the 95 % interval ends below +2 percentage points."""
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:
-        """The smallest growth that is found with a certain power, as an odds ratio; None if there is none."""
+        """The smallest rise that is found with a certain power, as an odds ratio; None if there is none."""
         n, of_base = (sum(one.n for one in side) for side in (self.head_counts, self.base_counts))
         rate, varies = common_log_odds(self.base_counts, half=True), sum(self.varies)
         share = before = expit(rate + self._offset)
@@ -276,7 +276,7 @@ class ShareChange(MetricChange):
             counting = (1 / n + 1 / of_base) / (middle * (1 - middle))
             df = _df(self.df, counting, varies)
             reach = student(power, df)
-            # The standard error of arcsin √share is √(1/n) ÷ 2 whatever the share (Anscombe, 1948).
+            # The standard error of arcsin √share is √(1/n) ÷ 2 for every share (Anscombe, 1948).
             se = math.sqrt((1 / n + 1 / of_base) * (1 + varies / counting)) / 2
             angle = math.asin(math.sqrt(before)) + (student(1 - level / self.penalty, df) + reach) * se
             counts = wilson(min(before + least_rise(before, self.rise), 1.0), n, reach)[1]
@@ -286,7 +286,7 @@ class ShareChange(MetricChange):
         return math.exp(logit(share) - rate - self._offset)
 
     def value_at(self, odds: float) -> float:
-        """Return the head's value for an odds ratio to the base side; of 429s beyond the expected."""
+        """Return the head's value for an odds ratio to the base side. A share of 429s counts beyond the expected."""
         share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
         return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
@@ -306,25 +306,25 @@ AnyChange = TimeChange | ShareChange
 
 
 def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
-    """Return a metric's change by its scale; ``centre`` and ``delta`` of a share follow from its counts."""
+    """Return a metric's ``TimeChange`` or ``ShareChange``; a share ignores ``centre`` and ``delta``."""
     if NATURES[fields["heads"][0].metric].scale == "logit":
         return ShareChange(**fields)
     return TimeChange(centre=centre, delta=delta, **fields)
 
 
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
-    """Give each change its variance s², that of the history shrunk towards the metric's other entries.
+    """Give each change its variance s²: the history's variance, shrunk towards the metric's other entries.
 
-    A few runs' own variance s_h² is too uncertain, and a run's own estimate is too small because its requests are
-    correlated. Both are therefore averaged by degrees of freedom (an inverse-χ² prior, as in limma: Smyth, "Linear
+    The variance s_h² of a few runs is too uncertain, and a run's own estimate is too small because its requests are
+    correlated. Both are therefore averaged by degrees of freedom (an inverse-χ² prior, such as limma's: Smyth, "Linear
     models and empirical Bayes methods", 2004, §4)::
 
         s² = (ν·s₀² + df·s_h²) ÷ (ν + df),   ν = 4 + the df of the other entries, at most 8
         s₀² = prior² · max(1, mean of s_h² ÷ prior² over the same metric of entries and stages of similar size)
 
-    The second line limits false alarms for a noisier service. Similar size means within a factor of three: 1 ms varies
-    by more per cent than 300 ms does. If all entries were pooled, a do-nothing workflow's noise would hide changes of
-    others.
+    The second line limits false alarms for a noisier service. Similar size means within a factor of three, because
+    1 ms varies by a higher percentage than 300 ms. If all entries were pooled, a do-nothing workflow's noise would hide
+    changes of other workflows.
     """
     found: list[AnyChange] = []
     for one in family:
@@ -348,16 +348,16 @@ def _counting(counts: Sequence[EventCount]) -> float:
 
 
 def _df(df: float, counting: float, varies: float) -> float:
-    """Degrees of freedom of a sum of variances whose first is known (Satterthwaite, 1946)."""
+    """Degrees of freedom of a sum of variances, the first of which is known (Satterthwaite, 1946)."""
     return min(_MOST_DF, df * ((counting + varies) / varies) ** 2)
 
 
 def _deviate(
     base: Sequence[EventCount], head: Sequence[EventCount], noise: tuple[float, float], *, better: bool = False
 ) -> tuple[float, float]:
-    """Deviate of a growth (or a fall) over its overdispersion, and its degrees of freedom.
+    """Deviate of a rise (or a fall), divided by its overdispersion, and its degrees of freedom.
 
-    ``noise`` is the variance between runs beyond counting error, for both sides together, with its degrees of freedom.
+    ``noise`` is both sides' variance between runs beyond counting error, with its degrees of freedom.
     """
     base, head = pooled_counts(base), pooled_counts(head)
     both = [*base, *head]

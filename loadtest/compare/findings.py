@@ -1,4 +1,4 @@
-"""Findings: one change of a traffic entry is one finding, whichever metrics show it, with the place where it lies."""
+"""Findings: each change of a traffic entry is one finding, with the metrics that show it."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -20,14 +20,14 @@ _ORDERED: Final = (
     Metric.OVERHEAD_P50,
     Metric.GOODPUT,
 )
-"""The first of them that became worse leads a finding, the others are its symptoms."""
+"""The first of these metrics that became worse leads a finding; the others are its symptoms."""
 _TAILS: Final = frozenset({Metric.EXECUTION_TIME_P95, Metric.RESPONSE_TIME_P95, Metric.TIME_TO_RESULT_P95})
 _KINDS: Final[dict[Metric, FindingKind]] = {Metric.ERROR_RATE: "failing", Metric.THROTTLED_RATE: "throttled"}
 _ms = partial(quantity, unit="ms")
 _SYMPTOM_LEVEL: Final = 0.05
 """Maximum p of a symptom, without adjustment for other metrics."""
 _PART: Final = 0.25
-"""Share of the suspect's change that separates minor from important contributions."""
+"""Minimum share of the suspect's change that counts as an important contribution."""
 _MOST: Final = 3
 """Maximum number of findings in sentences."""
 
@@ -35,8 +35,8 @@ _MOST: Final = 3
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
     """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
 
-    Its symptoms are the other metrics of the entry that became worse: they show where the time was lost. The most
-    important finding comes first: errors, 429s, then times by the lower end of their 95 % interval in ms.
+    The symptoms are the entry's other metrics that became worse, and show where the time was lost. The order is errors,
+    429s, then times by the lower end of their 95 % interval in ms.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for place in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -54,7 +54,7 @@ def _order(one: ChangeFinding) -> tuple[int, float]:
 
 
 def _symptom(one: MetricComparison) -> bool:
-    """Whether a metric became significantly worse by itself, by an effect that matters."""
+    """Whether a metric became significantly worse, tested alone, by an effect that matters."""
     if one.p is None or one.ratio is None or one.difference is None or one.p > _SYMPTOM_LEVEL:
         return False
     return reaches_effect(one.nature, math.log(one.ratio), one.difference, one.resolution_ms)
@@ -94,11 +94,11 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
 def attribution(
     runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[str, ...]:
-    """Interpret the largest growth by the changes of 404s and do-nothing workflows; this never excuses it.
+    """Say whether 404s and do-nothing workflows share the largest growth; this never changes a verdict.
 
-    A sentence requires the 95 % interval of their own change in ms to exclude a quarter of the suspect's change, or to
-    lie above it. An insignificant change proves nothing: for 1 ms, +80 % may be chance. ``runs`` are the last
-    of base and head, because a workflow that did nothing before may now take long.
+    A sentence requires the 95 % interval of their own change in ms to lie entirely below or entirely above a quarter of
+    the suspect's change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance. ``runs``
+    are the last runs of base and head, because a workflow that did nothing before may now take long.
     """
     texts = []
     for entries, name, elsewhere, here in (
@@ -115,7 +115,7 @@ def attribution(
             "this part is lost outside the workflows",
         ),
     ):
-        # The first time that grew, in other entries.
+        # Of the other entries' times, take the first that grew.
         grown = (one.cause for one in findings if one.kind == "grown" and one.traffic not in entries)
         suspect = next((one for one in grown if one.nature.unit == "ms"), None)
         if suspect is None or suspect.difference is None:

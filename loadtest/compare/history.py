@@ -1,8 +1,8 @@
-"""The history of a scenario: its checked runs, their verdicts and decisions, and their CSV for another tool. Pure.
+"""The history of a scenario: its checked runs, their verdicts and decisions, and a CSV for Apache Otava. Pure.
 
 A history is a set of lines: runs with measurements and verdict, and decisions on runs. Lines may come in any order and
-repeatedly (Git's union merge does both); the same set always gives the same history. Later lines never change a
-recorded verdict.
+repeatedly, as after Git's union merge. The same set always gives the same history. Later lines never change a recorded
+verdict.
 """
 
 import csv
@@ -35,7 +35,7 @@ IMPROVED_AGAIN: Final = "improved, and again in"
 """Beginning of the reason of a check that begins a baseline period by itself."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
-"""Number of the first and the latest runs whose medians show the growth."""
+"""Growth is the median of this many latest runs, compared with the median of as many first runs."""
 
 
 class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="run", omit_defaults=True):
@@ -43,7 +43,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", tag="
 
     Attributes:
         recorded: UTC, ISO 8601.
-        verdict: verdict of its comparison with the runs accepted at that time.
+        verdict: verdict of the run's comparison with the runs accepted at that time.
         status: status before any decision.
         confirms: id of the suspected run that this run repeats; empty unless it is a rerun.
     """
@@ -62,7 +62,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
 
     Attributes:
         recorded: UTC, ISO 8601. The last of several decisions counts.
-        run: its id.
+        run: the run's id.
         new_segment: whether the service changed here, so that later runs are compared only with this and later runs.
     """
 
@@ -78,7 +78,7 @@ HistoryLine = RunLine | DecisionLine
 
 
 class HistoryRun(NamedTuple):
-    """A run of a history with the last decision on it; ``new_segment`` begins a baseline period."""
+    """A run of a history with the last decision on the run; ``new_segment`` begins a baseline period."""
 
     line: RunLine
     status: RunStatus
@@ -104,15 +104,15 @@ class History(NamedTuple):
         return next((each for each in self.runs if each.id == run), None)
 
     def with_rerun(self, run: str) -> list[HistoryRun]:
-        """A run with the runs that are decided together: a suspected run and its reruns."""
+        """The runs on which one decision is made: a suspected run and its reruns."""
         found = self.find(run)
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]
 
     def evidence(self, run: RunMeasurements) -> list[RunMeasurements]:
-        """The runs that a run is compared with, oldest first: the comparable accepted runs of its baseline period.
+        """The comparable accepted runs of a run's baseline period, oldest first, with which the run is compared.
 
-        If none is comparable, all accepted runs, so that the comparison names the field that differs.
+        If none is comparable, the result is all accepted runs, so that the comparison names the field that differs.
         """
         accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
         comparable = [each for each in accepted if not mismatch(each.measurements, run)]
@@ -120,7 +120,7 @@ class History(NamedTuple):
         return [each.measurements for each in chosen]
 
     def noise(self, run: RunMeasurements) -> list[RunMeasurements]:
-        """The comparable accepted runs of the baseline period before the run's own, whose noise the new one keeps."""
+        """The comparable accepted runs of the previous baseline period, whose noise the run's own period keeps."""
         accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
         periods = segments([each for each in accepted if not mismatch(each.measurements, run)])
         return [each.measurements for each in periods[-2]] if len(periods) > 1 else []
@@ -133,7 +133,7 @@ class History(NamedTuple):
 
 
 def fold(lines: Iterable[HistoryLine]) -> History:
-    """Order lines: each run once, with its first recorded verdict and the last decision on it."""
+    """Make a history of lines: each run once, with its first recorded verdict and the last decision on the run."""
     runs: dict[str, RunLine] = {}
     decisions: dict[str, DecisionLine] = {}
     for line in lines:
@@ -177,8 +177,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times since the first accepted run, across baseline periods.
 
-    Many small changes that were each accepted show only here. Empty if fewer than two accepted runs are comparable
-    with the latest of them.
+    Only this sentence shows the sum of many small accepted changes. It is empty if fewer than two accepted runs are
+    comparable with the latest accepted run.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
@@ -247,8 +247,8 @@ def compact(run: RunMeasurements) -> RunMeasurements:
 def to_otava(history: History) -> str:
     """Return CSV for Apache Otava: a row for each run, a column for each gated metric that all runs have.
 
-    Invalid and rejected runs are left out. Otava needs a number in every cell, so a metric that some run lacks has no
-    column.
+    Invalid and rejected runs are left out. A metric that any run lacks has no column, because Otava needs a number in
+    every cell.
 
     Raises:
         InputError: if there is no run to export.

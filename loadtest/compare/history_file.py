@@ -1,4 +1,4 @@
-"""The file of a history: JSON lines, only appended to, by one process at a time, and flushed to disk.
+"""The file of a history, in JSON lines. One process at a time appends to it, and flushes it to disk.
 
 Damage is always reported. A last line truncated by a crash is moved to ``<file>.damaged``; any other unreadable line is
 an error with its number, because a history with a gap could give a wrong verdict.
@@ -27,7 +27,7 @@ _RUN_ID: Final = re.compile(rb'"run":"([^"\\]{1,200})"')
 
 
 class Contents(NamedTuple):
-    """The content of a file; ``cut_off`` are the bytes of an incomplete last line, normally none."""
+    """The content of a file; ``cut_off`` has the bytes of an incomplete last line, and is normally empty."""
 
     history: History
     cut_off: bytes
@@ -64,7 +64,7 @@ def read(path: Path) -> Contents:
 
 
 def check_writable(path: Path) -> None:
-    """Check that lines can be appended, before a run is made for them. May create an empty file."""
+    """Check, before a run is made, that lines can be appended. May create an empty file."""
     with _locked(path):
         pass
 
@@ -135,7 +135,7 @@ def _write(file: int, data: bytes, at: int) -> None:
 
 
 def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
-    """Move a truncated line beside the file: copy first, then truncate, so that it is never lost."""
+    """Move a truncated line to a file of its own: first copy it, then truncate, so that the line is never lost."""
     damaged = path.with_name(path.name + DAMAGED)
     try:
         with damaged.open("ab") as beside:
@@ -172,7 +172,7 @@ class _RunSchema(msgspec.Struct):
 
 
 class _Schemas(msgspec.Struct):
-    """Versions of a line's form and of its measurements."""
+    """Schema versions of a line and of its measurements."""
 
     schema: int
     run: _RunSchema | str

@@ -1,7 +1,7 @@
 """The measurements of one run for comparisons, its target, generator and controls, and the comparability of runs.
 
-The analysis writes a record's ``RunMeasurements`` as ``measurements.json``; a line of a history contains the same. The
-unit of evidence is the run: a measurement is one value, and its ``se`` is the run's own estimate of its error.
+The analysis writes a record's ``RunMeasurements`` to ``measurements.json``; a line of a history contains them, too. The
+unit of evidence is the run: a measurement is one value, and ``se`` is the value's standard error within the run.
 """
 
 import math
@@ -21,7 +21,7 @@ from loadtest.stats.shares import EventCount, share_score
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
 MOST_SCORE: Final = 50.0
-"""e⁵⁰ ms exceed the age of the universe."""
+"""Maximum absolute score: e⁵⁰ ms exceed the age of the universe."""
 
 
 class Metric(StrEnum):
@@ -54,16 +54,16 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     """One value of a run.
 
     Attributes:
-        value: ms, a share or 1/s, by the metric; for ``throttled_rate`` observed − expected, which may be negative.
-        score: the value on the metric's scale, where differences are taken. For shares with half an event added ((k +
-            ½) ÷ (n + 1)), so that it is finite; for ``throttled_rate`` logit(observed) − logit(expected).
+        value: ms, a share or 1/s, depending on the metric; for ``throttled_rate`` observed − expected, maybe negative.
+        score: the value on the scale on which the metric is compared. A share gets half an event ((k + ½) ÷ (n + 1)),
+            so that its score is finite; ``throttled_rate`` has logit(observed) − logit(expected).
         n: sample size.
-        se: standard error of ``score`` within the run, from time blocks, so that it includes autocorrelation; None if
-            the run is too short for blocks.
+        se: standard error of ``score`` within the run. It comes from time blocks, so that it includes autocorrelation;
+            None if the run is too short for blocks.
         expected: for ``throttled_rate`` the expected share; None for other metrics.
-        resolution_ms: resolution of the time to result, given by the poll interval.
-        gated: whether a verdict may use it.
-        why_not: why it is only shown; empty if it is gated.
+        resolution_ms: the poll interval in ms, which limits the resolution of the time to result.
+        gated: whether a verdict may use the measurement.
+        why_not: why the measurement is only shown; empty if it is gated.
         definition: version of the metric's definition; values of different versions are not compared.
     """
 
@@ -86,7 +86,7 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def count(self) -> EventCount:
-        """The events that a measured share consists of."""
+        """The events and trials of a measured share."""
         expected = self.expected or 0.0
         events = min(max(self.value + expected, 0.0), 1.0) * self.n
         of_429s = self.metric == Metric.THROTTLED_RATE
@@ -94,25 +94,25 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def known_se(self) -> float:
-        """``se``; 0 if there is none."""
+        """``se``, or 0 if it is None."""
         return self.se if self.se is not None and math.isfinite(self.se) else 0.0
 
     @property
     def unfit(self) -> str:
-        """Why it cannot be compared; empty if it can."""
+        """Why the measurement cannot be compared; empty if it can."""
         if not (abs(self.score) < MOST_SCORE and math.isfinite(self.value)):
             return "its value is out of range, or zero"
         return self.why_not or ("" if self.gated else "it is only shown")
 
 
 class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The properties of a target that must be equal within a history. Never an embedded target's port.
+    """The properties of a target that must be equal within a history. The port of an embedded target is left out.
 
     Attributes:
         host: scheme, host and port of the base URL; ``embedded`` for the embedded API.
         endpoint: a digest of ``x-wf-endpoint``, which distinguishes endpoints without revealing them.
         limits: the assumed limits and their algorithm, as text.
-        faults: as for ``--fault``, in order.
+        faults: values of ``--fault``, in order.
         keys: number of API keys that shared the traffic.
     """
 
@@ -124,7 +124,7 @@ class TargetIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The load generator. Its machine must be equal only if the target is embedded and shares it."""
+    """The load generator. Its machine must be the same only if an embedded target shares the machine."""
 
     os: str
     cpu: str
@@ -133,10 +133,10 @@ class GeneratorIdentity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ControlMeasurement(msgspec.Struct, frozen=True, kw_only=True):
-    """A measurement that the service cannot affect: it changes only with the environment.
+    """A measurement that the service cannot affect, so that it changes only with the environment.
 
     Attributes:
-        se: standard error of its logarithm within the run; None if unknown.
+        se: standard error of the value's logarithm within the run; None if unknown.
     """
 
     name: Literal["dispatch lag p99", "CPU loop"]
@@ -148,7 +148,7 @@ class RegressionSettings(NamedTuple):
     """A scenario's settings for checks.
 
     Attributes:
-        rise: minimum rise of a share that counts; None for the rule (``changes.least_rise``).
+        rise: minimum rise of a share that counts; None for that of ``changes.least_rise``.
         must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None for any.
     """
 
@@ -158,26 +158,26 @@ class RegressionSettings(NamedTuple):
 
 PLAIN: Final = RegressionSettings()
 FACTS: Final = ("machine", "python", "harness", "region")
-"""Facts about the load generator that may explain a change, and that ``same`` makes refuse."""
+"""Facts about the load generator that may explain a change; ``same`` requires them to be equal."""
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
-    """A run's data for comparisons. Empty facts are unknown and match anything.
+    """A run's data for comparisons. An empty fact is unknown and matches every value.
 
     Attributes:
         started: UTC, ISO 8601.
         commit: commit of the working directory's Git repository, or of the CI system.
-        target_version: value of ``--target-version``; recorded, never matched.
+        target_version: value of ``--target-version``; recorded, but need not be equal.
         verdict: the run's verdict by its thresholds.
         idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
-        polling: how each traffic entry with jobs polled them: ``polled every 1 s``; empty in runs of older versions.
+        polling: polling of each traffic entry with jobs: ``polled every 1 s``; empty in runs of older versions.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
         definition: the hashed keys of the effective scenario with their values, such as
             ``traffic.runs.stages.steady.rate``.
         files: digest of each file that the scenario refers to.
         versions: of Python and of the harness, and the load generator's region.
-        same: facts of ``FACTS`` that must be equal within a history, by the scenario.
-        sketches: empty, because no verdict rests on them; an older loadtest requires the key and may have filled it.
+        same: facts of ``FACTS`` that the scenario requires to be equal within a history.
+        sketches: empty, because no verdict uses it; an older loadtest requires the key and may have filled it.
     """
 
     schema: int = SCHEMA_VERSION
@@ -216,7 +216,7 @@ _HASH: Final = "the scenario's hash"
 
 
 def significant(value: float, digits: int) -> float:
-    """Round to significant digits: the digits beyond them depend on the machine's order of summation."""
+    """Round to significant digits, because further digits depend on the machine's order of summation."""
     return float(f"{value:.{digits}g}")
 
 
@@ -242,13 +242,13 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
     """Return the first difference that makes two runs incomparable, with both values; empty if there is none.
 
     A history requires the same scenario and target (host, endpoint, limits, faults, number of keys). If the target is
-    embedded and shares the generator's machine, the generator must be the same too. Otherwise it may change, because
+    embedded and shares the generator's machine, the generator must be the same, too. Otherwise it may change, because
     hosted runners change processors from job to job, and each run's validity judges its generator. The target's version
-    is never matched: it is the subject of the comparison.
+    may differ, because the comparison is about versions.
 
     Args:
         base: an earlier run, or the base side of a pair.
-        head: the run in question, or the head side.
+        head: the judged run, or the head side of a pair.
         paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
             host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
     """
@@ -281,7 +281,7 @@ def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[tuple[s
 
 
 def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, str] | None:
-    """Return the first key with different values, and both; None if one side is unknown."""
+    """Return the first key with different values, and both values; None if one side is unknown."""
     keys = dict.fromkeys((*now, *before)) if before and now else {}
     return next(
         ((key, before.get(key, "none"), now.get(key, "none")) for key in keys if before.get(key) != now.get(key)), None
@@ -289,7 +289,7 @@ def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, s
 
 
 def flattened(value: object, key: str = "") -> dict[str, str]:
-    """Return the leaves of a scenario's tables by their keys; an item of a list by its name, or its number."""
+    """Return the leaves of a scenario's tables by dotted key, which names a list's item by its name or its number."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list):
@@ -303,7 +303,7 @@ def flattened(value: object, key: str = "") -> dict[str, str]:
 
 
 def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
-    """The fields of a run that must match, by their name in a sentence, the most informative first."""
+    """Return the fields of a run that must match, keyed by their name in a sentence, the most informative first."""
     target, generator = run.target, run.generator
     apart = {
         "the target's host": target.host,

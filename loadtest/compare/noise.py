@@ -1,6 +1,6 @@
-"""The variation between runs without a change: shrunk and limited estimates, and what the controls show.
+"""The variation between runs without a change: shrunk estimates, limited outliers, and controls.
 
-The service cannot affect a control. If it moved, the environment changed.
+The service cannot affect a control. If a control moved, the environment changed.
 """
 
 import math
@@ -13,12 +13,12 @@ from loadtest.compare.results import ControlComparison
 from loadtest.stats.means import student, variance
 
 PRIOR_DF: Final = 4
-"""Degrees of freedom of the assumed variance."""
+"""Degrees of freedom given to the assumed variance."""
 SE_FACTOR: Final = 1.3
-"""Ratio of the true standard error to that from time blocks, at run lengths of minutes."""
+"""Ratio of the true standard error to the standard error from time blocks, for runs of minutes."""
 _WINSOR: Final = 2.5
-"""Robust standard deviations from the median."""
-# MAD × 1.4826 is the sd of normal values; the second factors correct its bias at small n (Croux & Rousseeuw, 1992).
+"""Maximum distance from the median, in robust standard deviations."""
+# MAD × 1.4826 is the sd of normal values; _SMALL_N corrects its bias at small n (Croux & Rousseeuw, 1992).
 _MAD: Final = 1.4826
 _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8: 1.129, 9: 1.107}
 
@@ -26,7 +26,7 @@ _SMALL_N: Final = {2: 1.196, 3: 1.495, 4: 1.363, 5: 1.206, 6: 1.200, 7: 1.140, 8
 def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
     """Limit values to median ± 2.5 robust standard deviations, so that one outlier does not hide the next change.
 
-    These are at least ``least_sd``, because four of five runs may be equal by chance.
+    The standard deviation is at least ``least_sd``, because four of five runs may be equal by chance.
     """
     middle = statistics.median(values)
     n = len(values)
@@ -36,7 +36,7 @@ def winsorised(values: Sequence[float], least_sd: float) -> list[float]:
 
 
 def shrunk(prior: float, seen: float, df: int, weight: float = PRIOR_DF) -> tuple[float, float]:
-    """Return the mean of two variances, weighted by their degrees of freedom, and the sum of these."""
+    """Return the mean of two variances, weighted by their degrees of freedom, and the sum of these degrees."""
     return (weight * prior + df * seen) / (weight + df), weight + df
 
 
@@ -48,10 +48,10 @@ class _Kind(NamedTuple):
     least_ms: float
 
 
-# A timed loop repeats within some per cent on a calm machine; the p99 of lags of tenths of a ms does not.
+# On a calm machine, a timed loop varies by a few per cent. The p99 of lags of tenths of a ms varies more.
 _KINDS: Final = {"CPU loop": _Kind(0.03, 1.05, 0.0), "dispatch lag p99": _Kind(0.30, 1.5, 1.0)}
 _LEVEL: Final = 0.01
-"""One-sided p (Student, with the sd shrunk to a prior) below which a control moved, if it also grew enough."""
+"""One-sided p (Student, with a shrunk sd) below which a control moved, if it also grew by the minimum."""
 _LEAST: Final = 3
 """Minimum number of runs or pairs for a control."""
 
@@ -62,8 +62,8 @@ def controls(
     """Compare the controls of the head side with those of the base side.
 
     Args:
-        pairs: (base, head) of each pair of blocks; or each earlier run with the run in question.
-        paired: whether they are pairs of blocks, whose differences vary; otherwise the earlier runs vary.
+        pairs: (base, head) of each pair of blocks; or each earlier run with the judged run.
+        paired: whether ``pairs`` are pairs of blocks. The noise is that of their differences, else of the earlier runs.
     """
     found = []
     named = [

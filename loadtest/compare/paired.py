@@ -1,4 +1,4 @@
-"""Two versions compared in pairs of blocks: the order of the blocks, and the rule for the differences of the pairs.
+"""Comparison of two versions in pairs of blocks: the order of the blocks, and the rule for the pairs' differences.
 
 A block is one run of the whole scenario. Blocks of both sides alternate in one process, so drift (of the machine, the
 time of day, a neighbour) affects both sides of a pair alike. The difference of a pair is the unit of evidence.
@@ -24,28 +24,28 @@ from loadtest.stats.means import student, variance
 from loadtest.words import counted
 
 DISCARDED: Final = 1
-"""Initial pairs that are discarded, because both sides warm up in them."""
+"""Number of initial pairs that are discarded, because both sides warm up in them."""
 LOOKS: Final = (4, 6, 8, 10, 12)
-"""Numbers of valid pairs after which the evidence is judged: whole ABBA."""
+"""Numbers of valid pairs after which the evidence is judged; even, so that ABBA groups are complete."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""One bound for all looks: with it, at most 3 % of unchanged comparisons regress (``bench/regression_power.py``)."""
+"""Levels of every look. At most 3 % of comparisons without a change regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
-"""The effect that ``pairs_needed`` must find, on the log scale."""
+"""The change that ``pairs_needed`` pairs must find, on the log scale."""
 MOST_PAIRS: Final = 200
-"""Most pairs of a comparison, without the discarded pairs."""
+"""Maximum number of pairs in a comparison, without the discarded pairs."""
 _Pair = tuple[RunMeasurements, RunMeasurements]
 
 
 def next_look(valid: int, most: int) -> int:
-    """Return the number of valid pairs of the next look; after the last of ``LOOKS`` the most."""
+    """Return the number of valid pairs at which the next look comes: the next of ``LOOKS``, or else ``most``."""
     return min(most, next((look for look in LOOKS if look > valid), most))
 
 
 def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
     """Return the side of each block: pairs in ABBA or BAAB order, drawn by the seed.
 
-    Two consecutive pairs are mirrored, so that a linear drift cancels. The first side is drawn anew for every two
-    pairs, because plain alternation is biased by periodic disturbances.
+    Two consecutive pairs are mirrored, so that a linear drift cancels. The first side of every two pairs is random,
+    because periodic disturbances would bias plain alternation.
 
     Args:
         seed: seed of the series.
@@ -63,8 +63,8 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
     """Compare two sides by the differences of pairs of blocks, at one of the looks.
 
-    It is inconclusive as long as a worsening by 10 % (of a share: by 2 points) is not excluded: more pairs may settle
-    it.
+    The comparison is inconclusive until it excludes a worsening by 10 % (of a share: by 2 points). More pairs may
+    settle it.
 
     Args:
         pairs: (base, head) of every pair in order of time, discarded pairs first.
@@ -94,7 +94,7 @@ def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = D
 def _compare_blocks(pairs: Sequence[_Pair]) -> tuple[list[AnyChange], list[MetricComparison], set[Key]]:
     """Estimate the difference of each metric over the pairs, and list metrics that are not tested.
 
-    The set holds metrics that would be tested if the head side had them.
+    The returned set has the metrics that would be tested if the head side had them.
     """
     columns: defaultdict[Key, list[tuple[Measurement, Measurement | None]]] = defaultdict(list)
     for base, head in pairs:
@@ -132,11 +132,11 @@ def _unfit(base: Measurement, head: Measurement | None) -> str:
 
 
 def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) -> AnyChange:
-    """The mean difference of the pairs, with limited outliers: SE = s ÷ √n.
+    """Return the mean difference of the pairs, with limited outliers: SE = s ÷ √n.
 
-    The variance of a pair's difference is the larger of the variance between pairs, which is too small if a few
-    differences agree by chance, and the variance within pairs, estimated from each block. For shares, it is the
-    variance beyond counting error.
+    A pair's variance is the larger of two: the variance between pairs, which is too small if a few differences agree
+    by chance, and the variance within pairs, estimated from each block. For shares, it is the variance beyond counting
+    error.
     """
     n, bases, heads = len(column), [base for base, _ in column], [head for _, head in column]
     within = statistics.fmean(base.known_se**2 + head.known_se**2 for base, head in column)
@@ -162,7 +162,8 @@ def _change(column: Sequence[tuple[Measurement, Measurement]], weight: float) ->
 def pairs_needed(sd: float, tests: int, effect: float = _ENOUGH) -> int | None:
     """Return the number of pairs that find an effect in 80 % of cases; None if 200 do not.
 
-    ``sd`` is that of a pair's difference, on the metric's scale, as is the effect. The family has ``tests`` metrics.
+    ``sd`` is the standard deviation of a pair's difference. ``sd`` and ``effect`` are on the metric's scale. The family
+    has ``tests`` metrics.
     """
     for pairs in range(LOOKS[0], MOST_PAIRS + 1):
         se, df = sd / math.sqrt(pairs), PRIOR_DF + pairs - 1

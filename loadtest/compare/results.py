@@ -13,36 +13,36 @@ FILE_NAME: Final = "comparison.json"
 SCHEMA_VERSION: Final = 1
 
 MetricVerdict = Literal["regressed", "improved", "unchanged", "changed", "inconclusive", "learning", "not comparable"]
-"""``changed``: a share rose beyond chance, by less than what counts."""
+"""``changed``: a share rose beyond chance, but by less than the minimum rise."""
 FindingKind = Literal["grown", "moved", "throttled", "failing", "less"]
 ComparisonVerdict = Literal["regressed", "pass", "inconclusive", "learning", "not comparable", "invalid"]
-"""Verdict of a whole comparison: ``pass`` means that no regression was found, and one of the stated size would have
-been."""
+"""Verdict of a whole comparison. ``pass``: no regression was found, and a regression of the stated size would have been
+found."""
 
 
 class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of one metric of one traffic entry in one stage.
 
     Attributes:
-        base: value of the base side: the centre of the pairs or the history. Unit by the metric.
+        base: value of the base side in the metric's unit: the centre of the pairs or the history.
         difference: head − base, in the metric's unit.
-        difference_interval: 95 %, likewise; None if no sound interval exists.
-        ratio: head ÷ base of times and rates (odds ratio of shares); above 1 is more.
-        ratio_interval: 95 %, likewise.
+        difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
+        ratio: head ÷ base of times and rates (odds ratio of shares); above 1 means a larger head.
+        ratio_interval: 95 % interval of ``ratio``.
         p: one-sided, for a change for the worse; None if it was not tested.
-        p_adjusted: by Holm over the family.
+        p_adjusted: ``p``, adjusted by Holm's method over all tested metrics.
         detectable: the smallest change for the worse that this comparison finds in 80 % of cases, as a ratio above 1
             (below 1 if less is worse); None if unknown.
-        detectable_value: of a share, the head's value at that change, in the metric's unit.
+        detectable_value: for a share, the head's value after that change, in the metric's unit.
         sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
-        n: runs of the history, or pairs.
-        suspect: whether a rerun must confirm it.
+        n: number of runs in the history, or of pairs.
+        suspect: whether a rerun must confirm the metric.
         drift: whether the baseline is the first runs of its period, which shows slow drift, instead of the latest.
-        gated: whether the verdict may use it.
-        why: why it is not gated, not comparable or inconclusive; empty otherwise.
-        earlier: values of the base side in order, for pictures.
-        later: values of the head side, likewise.
-        resolution_ms: as of a measurement; smaller differences count as none.
+        gated: whether the verdict may use the metric.
+        why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
+        earlier: values of the base side in order, for plots.
+        later: values of the head side in order, for plots.
+        resolution_ms: the poll interval in ms; smaller differences count as none.
     """
 
     traffic: str
@@ -82,8 +82,8 @@ class ChangeFinding(msgspec.Struct, frozen=True, kw_only=True):
     """One change, with all metrics that show it.
 
     Attributes:
-        kind: ``grown``: longer times, or more of another share; ``throttled``: more 429s than expected; ``failing``:
-            more errors. Older files also have ``moved`` and ``less``.
+        kind: ``throttled``: more 429s than expected; ``failing``: more errors; ``grown``: longer times, or a rise of
+            another share. Older files also have ``moved`` and ``less``.
         sentence: "greetings: executionTime p50 +66 ms (+69 %, 95 %: +58 to +75)".
         cause: the metric closest to the cause.
     """
@@ -110,16 +110,16 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     """The comparison of two sides of one scenario.
 
     Attributes:
-        kind: two reachable versions in pairs of blocks, or a run against accepted earlier runs.
+        kind: ``paired``: two versions in pairs of blocks; ``history``: a run and accepted earlier runs.
         sentence: the verdict in one or two sentences, the finding first.
         reasons: further notes: attribution, how to settle an unclear result, moved times.
         base: place and time of the base side, in words.
-        head: likewise.
+        head: place and time of the head side, in words.
         runs: ids of all runs used, the head's last.
-        confirmed: whether a rerun was made and decided.
-        command: the command that makes such a comparison once more, as the user gave it; begins with ``loadtest``.
+        confirmed: whether a rerun was made and decided the verdict.
+        command: the command that repeats the comparison with the user's options; begins with ``loadtest``.
         confirm: the command that reruns a suspected regression.
-        place: options that name its history and its folder of runs, for the commands that decide on it.
+        place: options that name the history and the folder of runs, for the commands that accept or reject the run.
     """
 
     schema: int = SCHEMA_VERSION

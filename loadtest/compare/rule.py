@@ -1,8 +1,8 @@
-"""The rule for a run against accepted earlier runs: a prediction interval per metric, and one decision over all.
+"""The rule for a run against accepted earlier runs: a prediction interval per metric, and one decision over them.
 
-Each metric is compared on its scale with two baselines: the latest runs of the baseline period (a sudden change), and,
-if there are enough, its first runs (a slow drift, which a moving window never detects). ``changes.py`` defines effects,
-``noise.py`` the standard deviation, and ``verdict.py`` the verdict.
+Each metric is compared on its scale with two baselines: the latest runs of the baseline period (for a sudden change)
+and, if the period is long enough, its first runs (for a slow drift, which a moving window never detects).
+``changes.py`` defines effects, ``noise.py`` defines the standard deviation, and ``verdict.py`` defines the verdict.
 """
 
 import math
@@ -34,23 +34,23 @@ from loadtest.stats.means import student_tail, variance
 from loadtest.words import counted
 
 LEAST_RUNS: Final = 5
-"""Minimum number of runs of a history; below it, it is still learning."""
+"""Minimum number of runs in a history; a shorter history is still learning."""
 LEAST_CENTRE: Final = 2
-"""Minimum number of runs of a baseline period that keeps the noise of its predecessor: it learns only its centre."""
+"""Minimum number of runs in a baseline period that keeps its predecessor's noise and learns only its own centre."""
 _IMPROVED: Final = 0.001
-"""Level of p by Holm of the mean of two successive runs that begin a baseline period by themselves …"""
+"""Maximum p by Holm for two successive improved runs, in their mean, to begin a baseline period automatically."""
 _EACH: Final = 0.01
-"""… and of p of each of them, so that a single outlier begins none."""
+"""Maximum p of each of the two runs, so that a single outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
-"""Factors of p against the latest and the first runs: a slow drift has a fifth of the metric's α."""
+"""Factors that multiply p: against the latest runs, and against the first runs, which get a fifth of the metric's α."""
 WINDOW: Final = 20
 """Number of latest runs compared for a sudden change."""
 ANCHOR: Final = 10
 """Number of first runs of a baseline period compared for a slow drift."""
 ANCHORED_FROM: Final = 15
-"""Minimum length of a baseline period for this comparison; below it, both baselines are nearly the same runs."""
+"""Minimum number of runs in a baseline period to look for slow drift; in shorter periods both baselines overlap."""
 LEVELS: Final = verdict.Levels(family=0.04, confirm=0.025, power=math.sqrt(0.8))
-"""Fixed by ``bench/regression_power.py``. A change must be found by the run *and* the rerun: √.8 each gives 80 %."""
+"""Fixed by ``bench/regression_power.py``. Run *and* rerun must find a change: a power of √0.8 in each gives 80 %."""
 
 
 def judge_history(
@@ -67,16 +67,16 @@ def judge_history(
     Args:
         history: accepted runs of the current baseline period (since the last accepted change), oldest first. Runs that
             are not comparable with ``run`` are left out; if none remain, the comparison names the field that differs.
-        run: the run in question.
-        confirming: None for a first run; for its rerun the suspected keys; only these can be confirmed.
+        run: the judged run.
+        confirming: the suspected metrics if ``run`` is a rerun, which can confirm only these; None for a first run.
         title: title of the scenario.
-        settings: the scenario's own.
-        noise: accepted runs of the baseline period before; a short period keeps their noise.
+        settings: the scenario's settings for checks.
+        noise: accepted runs of the previous baseline period, whose noise a short period keeps.
     """
     valid = [one for one in history if one.valid]
     comparable, kept = ([one for one in runs if not mismatch(one, run)] for runs in (valid, noise))
     kept = kept if len(kept) >= LEAST_RUNS and len(comparable) < ANCHOR else []
-    used = comparable[:ANCHOR] + comparable[ANCHOR:][-WINDOW:]  # of a long history, what is compared
+    used = comparable[:ANCHOR] + comparable[ANCHOR:][-WINDOW:]  # the rest of a long history is not compared
     version = f", version {run.target_version}" if run.target_version else ""
     head = f"{run.run}, {minute(run.started)}{version}, against {run.target.host}"
     in_words = _in_words(comparable or valid, comparable=bool(comparable)), head
@@ -105,8 +105,8 @@ def _compare_run(
 ) -> tuple[list[AnyChange], list[MetricComparison]]:
     """Compare each measurement of a run with comparable earlier runs, and list measurements that are not tested.
 
-    The change is that against the latest runs, or against the first runs if that is worse. A gated metric of most
-    earlier runs that this run lacks is shown as missing, and so is each ``suspected`` metric.
+    Each change is against the latest runs, or against the first runs if that change is worse. A metric that ``run``
+    lacks is listed as missing if most earlier runs have it gated, or if it is ``suspected``.
     """
     columns, before = _columns(history), _columns(noise[-WINDOW:])
     latest, anchored = [], []
@@ -151,13 +151,13 @@ def _columns(runs: Sequence[RunMeasurements]) -> defaultdict[Key, list[Measureme
 def _change(
     head: Measurement, bases: Sequence[Measurement], kept: Sequence[Measurement] = (), **options: Any
 ) -> AnyChange:
-    """A run against a baseline with limited outliers: the run's prediction error is SE = s·√(1/k + 1).
+    """Return a run's change against a baseline with limited outliers; its prediction error is SE = s·√(1/k + 1).
 
     Args:
         head: the run's measurement.
-        bases: those of the baseline.
-        kept: those of the baseline period before, whose noise counts, too.
-        options: earlier, weight, penalty, anchored and rise, as in ``MetricChange``.
+        bases: the baseline's measurements.
+        kept: measurements of the previous baseline period, whose noise counts, too.
+        options: earlier, weight, penalty, anchored and rise of the ``MetricChange``.
     """
     nature = NATURES[head.metric]
     within = SE_FACTOR**2 * statistics.fmean(one.known_se**2 for one in (*bases, head))
@@ -214,7 +214,7 @@ def _each(pair: Sequence[AnyChange]) -> float:
 
 
 def _together(one: AnyChange, other: AnyChange) -> float:
-    """Return p of an improvement in the mean of two runs; of a share, the larger p."""
+    """Return p of an improvement in the mean of two runs; for a share, the larger of both runs' p."""
     if not isinstance(one, TimeChange) or not isinstance(other, TimeChange):
         return _each((one, other))
     deviate = (one.worse + other.worse) / 2 / math.sqrt(other.variance * (1 / len(other.bases) + 0.5))
@@ -222,15 +222,15 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 
 
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
-    """Return a pass as inconclusive if the check could not have found a growth that it must find.
+    """Turn a pass into inconclusive if the check could not have found a growth that it must find.
 
-    It must find it in the response time p50 of each entry alone, where it is at least 1 ms and more than polling hides.
-    Entries whose growth is less are named, and at least one entry must show it. A history of fewer than ten runs is not
-    judged.
+    The check must find the growth in the response time p50 of each entry where it is at least 1 ms and the poll
+    interval. Other entries are named, and at least one entry must show the growth. A check against fewer than ten
+    earlier runs stays as it is.
 
     Args:
-        comparison: of a run with its history.
-        must_find: the growth, as a share of the response time; None if there is none.
+        comparison: comparison of a run with its history.
+        must_find: the growth, as a share of the response time; None if the check need not find any.
     """
     if must_find is None or comparison.word != "pass" or len(comparison.base_runs) < ANCHOR:
         return comparison
@@ -250,7 +250,7 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     why += [] if visible else ["it is too small to see in every response time p50"]
     if not why:
         return msgspec.structs.replace(comparison, reasons=(*also, *comparison.reasons))
-    advice = ("More accepted runs, longer stages or a quieter machine make it able to.",) if visible else ()
+    advice = ("More accepted runs, longer stages or a quieter machine would make it possible.",) if visible else ()
     return msgspec.structs.replace(
         comparison,
         word="inconclusive",

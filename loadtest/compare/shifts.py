@@ -2,7 +2,7 @@
 
 The noise is estimated from successive differences, which a few steps do not inflate, and shrunk towards the metric's
 assumed noise. A stretch is split where two means fit best (binary segmentation, Scott & Knott, 1974), unless a straight
-line fits better. Significance allows for all places and all metrics (Bonferroni).
+line fits better. Levels are adjusted for the number of places and metrics (Bonferroni).
 """
 
 import math
@@ -25,17 +25,17 @@ _CONFIDENCE: Final = 0.975
 _MAD: Final = 1.4826
 """Ratio of a normal sd to the median of absolute deviations."""
 ALL: Final = "all entries"
-"""Traffic of the mean over all entries, which shows what all of them share."""
+"""Name of the mean over all traffic entries, which shows changes that all entries share."""
 _LEVEL: Final = 0.0025
-"""Level of p over all places and metrics of a stretch."""
+"""Maximum p of a change, adjusted for all places and metrics of a stretch."""
 _SHORTEST: Final = 3
-"""Minimum number of runs on both sides of a step; fewer are odd runs."""
+"""Minimum number of runs on each side of a step; fewer runs are odd runs."""
 _ODD: Final = 3, 8
-"""Maximum number of odd runs among eight, and in all. More of them are a band of their own."""
+"""Maximum number of odd runs among eight runs, and in all. More deviating runs are not odd but a second level."""
 _MOST_DF: Final = 12
-"""Maximum degrees of freedom of the noise of other entries."""
+"""Maximum degrees of freedom given to the noise of other entries."""
 _TREND: Final = 10
-"""Minimum number of runs of a trend."""
+"""Minimum number of runs in a trend."""
 _NEAR: Final = 2
 """Number of runs within which steps of several metrics are the same step."""
 
@@ -46,12 +46,12 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of a metric within a stretch of accepted runs.
 
     Attributes:
-        run: the first run with the change, or the first of the trend.
-        started: its start: UTC, ISO 8601.
-        until: start of the last run of a trend; otherwise as ``started``.
-        runs: number of runs of a trend; otherwise of the runs after the step.
-        change: ratio after ÷ before of times; difference of shares.
-        interval: 95 %, likewise.
+        run: the first run with the change, or the first run of the trend.
+        started: start of ``run``: UTC, ISO 8601.
+        until: start of the last run of a trend; otherwise equal to ``started``.
+        runs: number of runs in a trend, otherwise after a step.
+        change: ratio after ÷ before for times; difference for shares.
+        interval: 95 % interval of ``change``.
         also: number of other metrics with the same change.
     """
 
@@ -69,7 +69,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Series(NamedTuple):
-    """A metric over the runs of a stretch: scores for tests, sizes (logarithms, or shares) for effects."""
+    """A metric over the runs of a stretch, with scores for tests and sizes (logarithms, or shares) for effects."""
 
     key: Key
     places: list[int]
@@ -84,7 +84,7 @@ class _Series(NamedTuple):
 
 
 class _Noise(NamedTuple):
-    """The variance of a metric's scores, its degrees of freedom, and the level of p for a change of it."""
+    """The variance of a metric's scores, its degrees of freedom, and the maximum p of a change."""
 
     variance: float
     df: float
@@ -101,7 +101,7 @@ class _Found(NamedTuple):
 
 
 def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
-    """Return the changes in a stretch of comparable runs in order of time, and the parts of it without a change."""
+    """Return the changes in a stretch of comparable runs in order of time, and the stretch's parts without a change."""
     every = _series(runs)
     found = [each for one in every for each in _changes(one, _LEVEL / len(every), _others(one, every))]
     found.sort(key=lambda each: -each.strength)
@@ -125,7 +125,7 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
 
 
 def _others(one: _Series, every: Sequence[_Series]) -> list[float]:
-    """Return the robust variances of the metric's entries of similar size, which a few odd runs do not inflate."""
+    """Return the variances of the metric in entries of similar size; a few odd runs do not inflate them."""
     return [
         float(_MAD * np.median(np.abs(other.scores - np.median(other.scores)))) ** 2
         for other in every
@@ -165,20 +165,20 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
         counting = float(np.mean([one.count.variance for one in column])) if of_share else 0.0
         interval = max(one.resolution_ms for one in column)
         if np.ptp(sizes) == 0:
-            continue  # such as a share without events, which would only raise the bar for the others
+            continue  # Testing a constant, such as a share without events, would only make the other tests stricter.
         made.append(_Series(key, list(columns[key]), scores, sizes, nature.prior_sd**2 + counting, interval))
     whole = [one for one in made if one.key.metric == Metric.RESPONSE_TIME_P50 and len(one.places) == len(runs)]
     if len(whole) > 1:
-        # As times of a typical entry, so that the minimum effect in ms applies to it.
+        # The mean gets the times of a typical entry, so that the minimum effect in ms applies to it.
         mean = np.mean([one.scores for one in whole], axis=0)
         key, interval = Key(ALL, "", Metric.RESPONSE_TIME_P50), max(one.resolution_ms for one in whole)
-        # Half of the variance may be common to all entries.
+        # All entries may share half of the variance.
         made.append(_Series(key, list(range(len(runs))), mean, mean, whole[0].prior / 2, interval))
     return made
 
 
 def _changes(one: _Series, level: float, others: Sequence[float]) -> Iterator[_Found]:
-    """Yield a metric's steps and trends, and its odd runs beside them; ``others`` are variances of alike entries."""
+    """Yield a metric's steps, trends and other odd runs; ``others`` are variances of entries of similar size."""
     if len(one.places) < 2 * _SHORTEST:
         return
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
@@ -191,9 +191,9 @@ def _changes(one: _Series, level: float, others: Sequence[float]) -> Iterator[_F
 
 
 def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float]) -> Iterator[_Found]:
-    """Yield the slow or fast runs, if chance makes no set of as many runs differ so much from all other runs.
+    """Yield the slow or fast runs, if as many runs would not differ so much from all other runs by chance.
 
-    The noise is that of the other runs and, because they may be few, that of the metric's other entries.
+    The noise comes from the other runs and, because they may be few, from the metric's other entries.
     """
     rest, n = one.scores - fitted, len(fitted)
     k = np.arange(1, _most_odd(n) + 1)
@@ -219,7 +219,7 @@ def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float
 
 @cache
 def _limits(n: int, level: float, df: float) -> Floats:
-    """Return the deviates that chance exceeds for sets of 1, 2, … runs, allowing for all sets of all sizes."""
+    """Return, for sets of 1, 2, … runs, the deviates that any set exceeds by chance with probability ``level``."""
     most = _most_odd(n)
     return np.array([-student(level / 2 / most / math.comb(n, k), df) for k in range(1, most + 1)])
 
@@ -229,7 +229,7 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> Iterator[_Found]:
-    """Yield the changes from ``begin`` to ``end``, and write their levels to ``fitted``."""
+    """Yield the changes from run ``begin`` to run ``end``, and write the fitted levels to ``fitted``."""
     scores, n = one.scores[begin:end], end - begin
     fitted[begin:end] = np.median(scores)
     if n < 2 * _SHORTEST:
@@ -285,7 +285,7 @@ def _p(square: float, df: float) -> float:
 
 
 def _scale(one: _Series, variance: float) -> float:
-    """Return the noise of the sizes: of shares by their own successive differences."""
+    """Return the standard deviation of the sizes; for shares, from their own successive differences."""
     return math.sqrt(variance) if one.sizes is one.scores else float(np.std(np.diff(one.sizes))) / math.sqrt(2)
 
 
@@ -296,10 +296,10 @@ def _found(
 
     Args:
         one: the metric.
-        kind: of the change.
-        at: its first run, its last, and the run whose value shows its size.
-        effect: its size, and half of its interval.
-        strength: by which the clearest of alike changes is chosen.
+        kind: the change's kind.
+        at: the change's first run, its last run, and the run whose value shows its size.
+        effect: the change's size, and half of its interval.
+        strength: clarity of the change; the strongest of several equal changes is kept.
     """
     nature, (size, half), value = NATURES[one.key.metric], effect, float(one.sizes[at[2]])
     if one.of_share:

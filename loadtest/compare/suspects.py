@@ -1,4 +1,4 @@
-"""``suspects.json``: the suspected metrics of a check, so that another job on another machine can confirm them.
+"""``suspects.json``: the suspected metrics of a check, for a rerun in another job on another machine.
 
 It contains the options of the run, the suspected run with its suspected metrics, and the accepted runs that it was
 compared with. It contains no keys or headers.
@@ -21,7 +21,7 @@ SCHEMA_VERSION: Final = 1
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A suspected metric, with its value in the accepted runs and in the suspected run. Unit by the metric."""
+    """A suspected metric, with its value in the accepted runs and in the suspected run, in the metric's unit."""
 
     key: Key
     base: float | None
@@ -29,7 +29,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The options that repeat the run, as given; ``overrides`` are those of ``--set``."""
+    """The user's options, which repeat the run; ``overrides`` are the values of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]
@@ -45,10 +45,10 @@ class Suspects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A suspected regression, with the data for its confirmation.
 
     Attributes:
-        suspects: the only metrics that can be confirmed.
+        suspects: the only metrics that the rerun can confirm.
         line: the suspected run's line of the history.
-        history: the accepted runs that it was compared with, oldest first.
-        noise: those of the baseline period before, whose noise counts, too.
+        history: the accepted runs with which the suspected run was compared, oldest first.
+        noise: accepted runs of the previous baseline period, whose noise counts, too.
     """
 
     schema: int

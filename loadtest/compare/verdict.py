@@ -9,19 +9,19 @@ Holm's procedure over the tested metrics and the minimum effect decide on each m
 ``learning`` (0)
     Fewer than five comparable accepted runs: nothing is judged.
 ``inconclusive`` (6)
-    The user must act: a metric awaits its rerun, the environment changed with it, the rerun could not measure it, no
-    metric could be tested, pairs leave a change of 10 % open, or the head side lacks a tested metric.
+    The user must act. A suspected metric awaits its rerun, came with a changed environment, or was not measured in the
+    rerun; or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
 ``not comparable`` (3)
     Scenario, target or (embedded) machine differ. The sentence names the field.
 ``invalid`` (3)
     The run itself is invalid.
 
-Metrics of a history that vary too much to exclude a change are ``inconclusive`` individually, but not the whole: every
-run of a noisy service would be inconclusive, and users would switch such a check off. A moved control turns a suspicion
-into ``inconclusive``; slower 404s or do-nothing workflows only show where the time went.
+Against a history, a metric that varies too much to exclude a change is ``inconclusive``, but the overall verdict is
+not. Otherwise every run of a noisy service would be inconclusive, and users would switch the check off. A moved control
+turns a suspicion into ``inconclusive``; slower 404s or do-nothing workflows only show where the time went.
 
-Response time, executionTime, overhead and goodput are one quantity seen four times: if all were tested, each would be
-tested less sharply. executionTime p50 is tested only where the response time cannot show it.
+Response time, executionTime, overhead and goodput measure nearly the same quantity, and each further test makes the
+others weaker. executionTime p50 is therefore tested only where the response time cannot show its changes.
 """
 
 import math
@@ -47,9 +47,9 @@ from loadtest.errors import ExitCode
 from loadtest.words import counted, quantity
 
 _REAL: Final = 0.01
-"""Level of p by Holm from which a share is never called unchanged, however small its rise."""
+"""Maximum p by Holm at which a share counts as changed, however small its rise."""
 _IMPROVED_LEVEL: Final = 0.05
-"""Level of p by Holm for an improvement."""
+"""Maximum p by Holm of an improvement."""
 _SUSPECTED: Final[tuple[MetricVerdict, str]] = "inconclusive", "suspected: a rerun must confirm it"
 _EVENTS: Final = {Metric.ERROR_RATE: "request failed", Metric.THROTTLED_RATE: "request was rejected"}
 _WEIGHTS: Final = {
@@ -58,11 +58,11 @@ _WEIGHTS: Final = {
     Metric.TIME_TO_RESULT_P95: 0.25,
     **{metric: 1.0 for metric, nature in NATURES.items() if nature.unit == "share"},
 }
-"""Shares of α relative to that of a p50. A p95 varies more, so it needs a larger change anyway."""
+"""Weights of α, relative to that of a p50. A p95 varies more, so it needs a larger change anyway."""
 _HIDDEN: Final = 0.05
-"""Poll interval as a share of the response time from which polls hide executionTime."""
+"""Share of the response time above which the poll interval hides changes of executionTime."""
 TESTABLE: Final = frozenset({*_WEIGHTS, Metric.EXECUTION_TIME_P50})
-"""Every metric that can be tested."""
+"""All metrics that can be tested."""
 ATTRIBUTES: Final = "it shows where a change lies, and is not tested"
 NOT_STATED: Final = "not tested: polls hide it in the response time, and the service does not state it"
 _ORDER: Final = {metric: place for place, metric in enumerate(Metric)}
@@ -77,7 +77,7 @@ _EXIT_CODES: dict[ComparisonVerdict, ExitCode] = {
 
 
 class Levels(NamedTuple):
-    """The levels of p by Holm over all tested metrics and in the rerun (None: there is none), and the power, 0-1."""
+    """Maximum p by Holm over all tested metrics, maximum p in the rerun (None without a rerun), and the power, 0-1."""
 
     family: float
     confirm: float | None
@@ -88,7 +88,7 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
     """Return the share of α of each metric, from the base side alone; 0 if it is not tested.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
-    judged, such as that of waiting for a limit's window.
+    judged, for example because it includes waits for a limit's window.
     """
     found = {key: _WEIGHTS.get(key.metric, 0.0) for key in columns}
     for key in columns:
@@ -99,7 +99,7 @@ def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
 
 
 def not_stated(columns: Mapping[Key, Sequence[Measurement]], known: Collection[Key]) -> list[Key]:
-    """Return executionTimes that would be tested if the service stated them; ``known`` are the measured metrics."""
+    """Return executionTimes that would be tested if the service stated them; ``known`` has the measured metrics."""
     times = {key: column for key, column in columns.items() if key.metric == Metric.RESPONSE_TIME_P50 and column}
     executions = (key._replace(metric=Metric.EXECUTION_TIME_P50) for key in times if _hides(times[key]))
     return [key for key in executions if key not in known]
@@ -111,10 +111,10 @@ def _hides(responses: Sequence[Measurement]) -> bool:
 
 
 def holm(ps: Mapping[Key, float], weights: Mapping[Key, float]) -> dict[Key, float]:
-    """Adjust p over a family, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
+    """Adjust p for several tests, so that p ≤ α limits the probability of any false rejection to α (Holm, 1979).
 
-    In the order of p ÷ weight, each p is divided by its share of the weights from its place on, and is at least its
-    predecessor.
+    The order is by p ÷ weight. Each p is divided by its share of the weights that are left, and is at least the
+    adjusted p before it.
     """
     adjusted, worst, left = {}, 0.0, sum(weights[key] for key in ps)
     for key, p in sorted(ps.items(), key=lambda item: (item[1] / weights[item[0]], item[0])):
@@ -134,14 +134,14 @@ def judge_family(
 ) -> tuple[MetricComparison, ...]:
     """Judge each metric, ordered by traffic entry, stage and metric.
 
-    A tested metric is rejected if p by Holm ≤ ``levels.family`` and its effect matters. It has then *regressed*; or, if
-    a rerun decides, it is *suspected* (inconclusive until the rerun). In the rerun, a metric of ``confirming``
-    *regressed* if p ≤ ``levels.confirm`` and its effect matters again. Otherwise it improved (p by Holm ≤ 5 %, and it
-    matters), is unchanged (its upper bound excludes + 10 %), or is inconclusive. Metrics that are only ``shown`` stay
-    as they are, or are unsettled if a rerun should confirm them.
+    A tested metric with p by Holm ≤ ``levels.family`` and an effect that matters has *regressed*; if a rerun decides,
+    it is *suspected* (inconclusive until the rerun). In the rerun, a metric of ``confirming`` *regressed* if p ≤
+    ``levels.confirm`` and its effect matters again. Any other metric improved (p by Holm ≤ 5 %, and the effect
+    matters), is unchanged (its upper bound excludes +10 %), or is inconclusive. Metrics that are only ``shown`` stay
+    as they are; those of ``confirming`` remain suspected.
 
-    Holm counts only tests that could reject: a share without events on both sides does not count (Tarone, "A modified
-    Bonferroni method for discrete data", Biometrics 1990), which applies to most error rates.
+    Holm's method counts only tests that can reject. A share without events on both sides, such as most error rates,
+    cannot (Tarone, "A modified Bonferroni method for discrete data", Biometrics 1990).
     """
     weights = {one.key: one.weight for one in changes}
     raw = {one.key: one.p() for one in changes}
@@ -160,7 +160,7 @@ def judge_family(
             verdict = _SUSPECTED if rerun else ("regressed", "")
         else:
             verdict = _not_worse(one, p, improved=one.key in better)
-        # With an event it would be one more test.
+        # With a first event, this metric would become one more test.
         whole = total + (one.weight if one.decided() else 0.0)
         detectable = one.detectable(levels.family * one.weight / whole, levels.power) if one.weight else None
         judged.append(_judged(one, verdict, (raw[one.key], p), detectable))
@@ -170,7 +170,7 @@ def judge_family(
 
 
 def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[MetricVerdict, str]:
-    """Return the verdict on a metric that is not rejected, with its reason."""
+    """Return the verdict on a metric that neither regressed nor is suspected, with its reason."""
     if not one.weight:
         return "inconclusive", ATTRIBUTES
     if improved:
@@ -191,7 +191,7 @@ def _judged(
     ps: tuple[float, float | None],
     detectable: float | None,
 ) -> MetricComparison:
-    """A metric with its figures; the verdict with its reason, and p with p by Holm."""
+    """Make the entry of a tested metric. ``verdict`` has a reason beside it; ``ps`` are p and p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),
@@ -221,7 +221,7 @@ def _judged(
 def only_shown(
     key: Key, bases: Sequence[Measurement], value: float | None, why: str, *, learning: bool = False
 ) -> MetricComparison:
-    """Make the entry of a metric that is shown but not tested; if ``learning``, only earlier runs are missing."""
+    """Make the entry of a metric that is not tested; with ``learning``, only because it lacks earlier runs."""
     earlier = tuple(one.value for one in bases)
     base = statistics.fmean(earlier) if earlier else None
     return MetricComparison(
@@ -248,7 +248,7 @@ def draft(
     *,
     confirming: bool = False,
 ) -> RunComparison:
-    """Return a comparison that has no verdict yet; a rerun is ``confirming``."""
+    """Return a comparison that has no verdict yet; ``confirming`` if its last run is a rerun."""
     return RunComparison(
         kind=kind,
         scenario=heads[-1].scenario,
@@ -273,8 +273,8 @@ def decide(begun: RunComparison, least: int, lost: Collection[Key] = (), more: t
     """Make the overall verdict of judged metrics.
 
     Args:
-        begun: with its metrics and controls.
-        least: minimum number of runs of the history, or pairs.
+        begun: the comparison, with metrics and controls.
+        least: minimum number of runs in the history, or of pairs.
         lost: tested metrics of the base side that the head side lacks.
         more: additional reasons from the kind of comparison.
     """
@@ -330,7 +330,7 @@ def _nothing_tested(begun: RunComparison, least: int) -> tuple[ComparisonVerdict
 
 
 def _would_have_seen(found: Sequence[MetricComparison]) -> str:
-    """The slow-down of any entry that some tested time would have shown in 80 % of cases; of short times in ms."""
+    """Return as a sentence the slow-down of any entry that would have been noticed in 80 % of cases."""
     entries: defaultdict[tuple[str, str], list[MetricComparison]] = defaultdict(list)
     for one in found:
         if one.nature.unit == "ms" and one.detectable:

@@ -1,3 +1,3 @@
-"""Logs of other programs as a record: access logs and HAR files, line by line to requests of the API's operations."""
+"""Import of other programs' logs as a record: access logs and HAR files, whose lines become requests of the API."""
 
 __all__ = ["importing"]

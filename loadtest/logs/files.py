@@ -1,4 +1,4 @@
-"""Log files in blocks of whole lines, plain or gzipped, and HAR files."""
+"""Reading of plain or gzipped log files, in blocks of whole lines, and of HAR files."""
 
 import io
 import re
@@ -22,7 +22,7 @@ _LIMIT: Final = re.compile("rate-?limit", re.IGNORECASE)
 _GZIP: Final = b"\x1f\x8b"
 STDIN: Final = "-"
 CUT: Final = b"\n"
-"""Stands for a last line without an end that does not end as the line before it: its last field may be cut."""
+"""Stands for a last line that lacks a newline and ends unlike the line before, so that its last field may be cut."""
 
 
 class Source(NamedTuple):
@@ -30,9 +30,9 @@ class Source(NamedTuple):
 
     name: str
     head: bytes
-    """Its first block."""
+    """The file's first block."""
     read: Callable[[int], bytes]
-    """Reads up to so many bytes of the rest."""
+    """Reads at most the given number of bytes after ``head``."""
 
     @property
     def is_har(self) -> bool:
@@ -45,10 +45,10 @@ Opener = Callable[[str], IO[bytes]]
 
 @contextmanager
 def opened(name: str, opener: Opener) -> Iterator[Source]:
-    """Open a log, ``-`` for standard input.
+    """Open a log file, or standard input if ``name`` is ``-``.
 
     Raises:
-        InputError: if it cannot be read, or its compression is damaged.
+        InputError: if the log cannot be read, or its compression is damaged.
     """
     try:
         with sys.stdin.buffer if name == STDIN else opener(name) as raw:
@@ -87,7 +87,7 @@ def _ending(line: bytes) -> bytes | int:
 
 
 def _lines(data: bytes) -> pa.Array:
-    """Return each line of some bytes, without copying them."""
+    """Split bytes into lines without copying the bytes."""
     ends = np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1
     offsets = np.concatenate(([0], ends)).astype(np.int32)
     lines = pa.Array.from_buffers(pa.binary(), len(ends), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
@@ -128,10 +128,10 @@ class _Har(msgspec.Struct):
 
 
 def har_fields(source: Source) -> Fields:
-    """Return the columns of a HAR file: neither bodies nor headers but the key's, Retry-After and rate limits.
+    """Return the columns of a HAR file. Of the headers, only the key, Retry-After and rate limits are read.
 
     Raises:
-        InputError: if it is too large, or not a HAR file.
+        InputError: if the file is too large, or not a HAR file.
     """
     data = source.head + source.read(_HAR_MOST)
     if len(data) > _HAR_MOST:
@@ -162,7 +162,7 @@ def har_fields(source: Source) -> Fields:
 
 
 def _split(url: str) -> SplitResult | None:
-    """Return the parts of a URL; None if it is none."""
+    """Return the parts of a URL; None if the text is not a URL."""
     try:
         return urlsplit(url)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The formats of access logs: the fields of a line, by regular expression (RE2) or as a JSON object.
+"""The formats of access logs: a line is a JSON object, or a regular expression (RE2) finds its fields.
 
-A format gives a block of lines as columns of text, named after their roles: ``time``, ``request`` (or ``method`` and
-``path``), ``status``, ``duration``, ``bytes``, ``address``, ``key``, ``host`` and ``retry_after``.
+A format turns a block of lines into columns of text, named by role: ``time``, ``request`` (or ``method`` and ``path``),
+``status``, ``duration``, ``bytes``, ``address``, ``key``, ``host`` and ``retry_after``.
 """
 
 import re
@@ -19,7 +19,7 @@ from loadtest.record.log_source import StampPlace
 from loadtest.words import suggestion
 
 Fields = Mapping[str, pa.Array]
-"""A column of bytes for each role; a line that is not of the format is null in all."""
+"""A column of bytes for each role; a line in another format is null in all columns."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Format:
     """A format of access logs.
 
     Attributes:
-        parse: takes lines as bytes.
+        parse: returns the fields of lines, which are bytes.
         stamp: whether lines are stamped at a request's start or end.
     """
 
@@ -52,15 +52,15 @@ _COMBINED: Final = (
     r'^(?P<address>[^ ]+) [^ ]+ [^\[]*\[(?P<time>[^\]]+)\] "(?P<request>[^"]*)" (?P<status>[0-9]{3}) '
     r"(?P<bytes>[0-9]+|-)(?:[ \r\n]|$)"
 )
-"""NCSA's common format and what Apache and nginx add to it."""
+"""NCSA's common format, with or without the fields that Apache and nginx add."""
 _HAPROXY: Final = (
     r"^(?:.*\]: )?(?P<address>[^ ]+):[0-9]+ \[(?P<time>[^\]]+)\] [^ ]+ [^ ]+ "
     r"(?:[-+0-9]+/){4}\+?(?P<duration_ms>-?[0-9]+) "
     r"(?P<status>-?[0-9]+) \+?(?P<bytes>[0-9]+) [^ ]+ [^ ]+ [^ ]+ [^ ]+ [^ ]+ (?:\{(?P<key>[^|}]*)[^}]*\} )?"
     r'(?:\{[^}]*\} )?"(?P<request>[^"]*)"'
 )
-"""``option httplog`` of HAProxy: the time is the request's start, its duration in ms; the key is the first captured
-header."""
+"""``option httplog`` of HAProxy: the time is the request's start, the duration is in ms, and the key is the first
+captured header."""
 
 ROLES: Final = {
     "time": ("msec", "ts", "time_iso8601", "time_local", "time", "timestamp", "@timestamp"),
@@ -76,7 +76,7 @@ ROLES: Final = {
     "host": ("host", "http_host"),
     "retry_after": ("sent_http_retry_after", "upstream_http_retry_after", "retry_after"),
 }
-"""The fields for each role, in order of preference: variables of nginx, members of Caddy's lines, and plain names."""
+"""The fields for each role, in order of preference: nginx's variables, Caddy's JSON keys, and plain names."""
 _ROLE_OF: Final = {name: role for role, names in ROLES.items() for name in names}
 
 
@@ -154,7 +154,7 @@ def of_variables(text: str) -> Format:
     Variables without a role are skipped.
 
     Raises:
-        InputError: if it lacks a time, a status, or a request.
+        InputError: if the text lacks a time, a status, or a request.
     """
     if text in FORMATS:
         return FORMATS[text]
@@ -178,7 +178,7 @@ def of_variables(text: str) -> Format:
 
 
 def detect(lines: pa.Array) -> Format | None:
-    """Return the format of the most lines; None if no line is of a known format."""
+    """Return the format that most lines have; None if no line has a known format."""
     counts = {name: _known(each.parse(lines)) for name, each in FORMATS.items()}
     best = max(counts, key=lambda name: counts[name])
     return FORMATS[best] if counts[best] else None
@@ -191,7 +191,7 @@ def _known(fields: Fields) -> int:
 
 
 def masked(line: bytes) -> str:
-    """Mask an example line: each word becomes an ``x``, each number a ``9``. It has at most 160 characters."""
+    """Mask an example line: each word becomes ``x``, and each number ``9``. The result has at most 160 characters."""
     text = line[:4000].decode(errors="replace").strip()
     text = re.sub(r"[^\W\d_]+", "x", text)
     return re.sub(r"[^\x20-\x7e]", "?", re.sub(r"\d+", "9", text))[:160]

@@ -1,4 +1,4 @@
-"""Import: logs become the record of a run whose requests other clients sent."""
+"""Import of logs as the record of a run whose requests other clients sent."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,29 +29,29 @@ from loadtest.words import counted, joined
 STAGE: Final = "log"
 _NAME: Final = "imported"
 _ROWS: Final = 65_536
-"""Lines of one batch of the record."""
+"""Maximum number of log lines in a batch of the record."""
 _LONGEST_S: Final = 100 * 86_400
-"""An analysis knows 104 days to the nanosecond."""
+"""Maximum length of a log in s: an analysis represents at most 104 days to the nanosecond."""
 _SAMPLE: Final = 100
-"""Lines that a format is detected from."""
+"""Number of lines from which a format is detected."""
 _DESCRIBE: Final = "Describe the lines: --format '$remote_addr [$time_local] \"$request\" $status $request_time'."
 _MAP: Final = "Name its paths: --map 'POST /run=sync_run'."
 _KEYS: Final[dict[KeySource, str]] = {"header": "key", "address": "address"}
-"""The column of each origin of keys."""
+"""The log's column for each origin of keys."""
 _HAR: Final = Format("har", lambda _: {}, "start")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions:
-    """A user's statements about logs.
+    """What the user states about the logs.
 
     Attributes:
-        format: a format's name, or variables as in nginx's ``log_format``; empty to detect it.
-        maps: further paths, as ``METHOD /PATH=OPERATION``.
+        format: a format's name, or a text like nginx's ``log_format``; empty to detect the format.
+        maps: additional paths: ``METHOD /PATH=OPERATION``.
         limits: limits that differ from the documentation.
-        host: the only host to import; empty for the only host of the log.
-        key: the origin of keys; None for a header, or else the address.
-        stamp: the place of stamps; None for that of the format.
+        host: the only host to import; empty if the log has a single host.
+        key: the origin of keys; None for a header if there is any, or else the address.
+        stamp: whether stamps are at a request's start or end; None for the format's own place.
     """
 
     format: str = ""
@@ -63,10 +63,10 @@ class ImportOptions:
 
 
 def import_logs(names: Sequence[str], output_dir: Path, options: ImportOptions, opener: Opener = FileIO) -> Path:
-    """Make a run directory of logs, which may overlap in time and be in any order. ``opener`` opens each log.
+    """Make a run directory from logs, which may overlap in time and be in any order. ``opener`` opens each log.
 
     Raises:
-        InputError: if a log cannot be read, or nothing is left.
+        InputError: if a log cannot be read, or no request can be imported.
     """
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"{twice[0]} is given twice", "Give each log once.")
@@ -135,7 +135,7 @@ def _of_one_host(table: pa.Table, wanted: str) -> pa.Table:
 
 
 def _check_span(first: float, last: float) -> None:
-    """Raise an error if a log is longer than a record can be, often because of a wrong stamp; in unix s."""
+    """Raise an error if a log lasts longer than a record can, often because of a wrong stamp. Times are in unix s."""
     if last - first > _LONGEST_S:
         raise InputError(
             f"the requests are from {_moment(first)[:10]} to {_moment(last)[:10]}; a run covers at most 100 days",
@@ -208,7 +208,7 @@ def _traffic(operation: Operation, n: int, seconds: float, keys: int) -> Traffic
 
 
 def _batches(columns: pa.Table, info: RunInfo) -> Iterator[pa.RecordBatch]:
-    """Yield the request rows and the operation rows of some lines at a time."""
+    """Yield a batch of request rows and a batch of operation rows for each group of log lines."""
     operation = columns["operation"].to_numpy()
     number = np.zeros(len(operation), np.int64)
     for place in range(len(OPERATIONS)):

@@ -1,4 +1,4 @@
-"""Requests of the API's operations among a log's lines, in compact columns. Keys and addresses become numbers."""
+"""Requests of the API's operations from a log's lines, in compact columns. Keys and addresses become numbers."""
 
 import re
 from collections import Counter
@@ -28,7 +28,7 @@ _REQUEST: Final = "^(?P<method>[A-Z]+) (?P<path>[^ ]+)"
 
 
 def patterns(maps: Iterable[str]) -> dict[Operation, str]:
-    """Return a pattern (RE2) of ``METHOD PATH`` for each operation: the documented paths, and those of ``--map``.
+    """Return a pattern (RE2) of ``METHOD PATH`` for each operation, from documented paths and those of ``--map``.
 
     Raises:
         InputError: if a ``--map`` is not ``METHOD /PATH=OPERATION``.
@@ -48,7 +48,7 @@ def patterns(maps: Iterable[str]) -> dict[Operation, str]:
 
 
 def _end(method: str, path: str) -> str:
-    """Return the pattern of paths that end like this; ``*`` stands for a part without a slash."""
+    """Return a pattern for all paths that end in ``path``, where ``*`` stands for one path segment."""
     return rf"{method} [^?#]*{re.escape(path).replace(re.escape('*'), '[^/?#]+')}"
 
 
@@ -57,10 +57,10 @@ class LogRequests:
     """The requests found in logs so far, and counts of the other lines.
 
     Attributes:
-        stamp: whether lines are stamped at a request's start or end; None for their format's place.
-        unknown: lines that are not of the format, or have no time or status.
-        others: lines with other paths.
-        digits: fewest digits of a second's fraction in any file.
+        stamp: whether lines are stamped at a request's start or end; None for the place that their format defines.
+        unknown: number of lines that do not match the format, or have no time or status.
+        others: number of lines with other paths.
+        digits: minimum over all blocks of the digits of a second's fraction.
     """
 
     patterns: dict[Operation, str]
@@ -73,13 +73,13 @@ class LogRequests:
     formats: Counter[str] = field(default_factory=Counter)
     stamps: set[StampPlace] = field(default_factory=set)
     example: bytes = b""
-    """A line that is not of the format."""
+    """A line that does not match the format."""
     other_example: bytes = b""
-    """A method and a path of another operation."""
+    """Method and path of a line that is not a request of the API."""
     parts: list[pa.RecordBatch] = field(default_factory=list)
 
     def add(self, form: Format, fields: Fields, lines: pa.Array | None = None) -> None:
-        """Take a block of lines; ``lines`` themselves serve for examples only."""
+        """Add the requests of a block of lines; ``lines`` are used only for examples."""
         n = len(fields["time"] if lines is None else lines)
         fields = {**dict.fromkeys((*ROLES, "rate_limit"), pa.nulls(n, pa.binary())), **fields}
         stamps, status, request = parse_stamps(fields["time"]), _numbers(fields["status"]), _request(fields)
@@ -109,7 +109,7 @@ class LogRequests:
             "status": _whole(status, _STATUSES),
             "size": _whole(_numbers(fields["bytes"]), _SIZES),
         }
-        # Keys, addresses and hosts of other paths do not count.
+        # Keys, addresses and hosts of lines with other paths are dropped.
         found = pa.record_batch({**columns, **{role: fields[role] for role in _TEXTS}}).filter(pa.array(known))
         for role in _TEXTS:
             column = found[role]
@@ -127,15 +127,15 @@ class LogRequests:
     def whole(self) -> pa.Table:
         """Return all requests in order of their start. A time, number or text that the log lacks is null.
 
-        Columns: ``start`` in ns since 1970 (without durations, the stamp), ``took`` in ns, ``operation`` as a place in
-        ``OPERATIONS``, ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
+        Columns: ``start`` in ns since 1970 (without durations, the stamp), ``took`` in ns, ``operation`` (its index in
+        ``OPERATIONS``), ``status``, ``size`` in bytes, and the dictionaries ``key``, ``address``, ``host``,
         ``retry_after`` and ``rate_limit`` in the order of their first occurrence.
         """
         return pa.Table.from_batches(self.parts).unify_dictionaries().combine_chunks().sort_by("start")
 
 
 def _request(fields: Fields) -> pa.Array:
-    """Return method and path of each line, null where it has none."""
+    """Return method and path of each line, or null for a line that lacks them."""
     found = compute.extract_regex(fields["request"], _REQUEST)
     parts = (compute.if_else(found.is_valid(), part, None) for part in found.flatten())
     method, path = map(compute.coalesce, (fields["method"], fields["path"]), parts)
@@ -143,13 +143,13 @@ def _request(fields: Fields) -> pa.Array:
 
 
 def _numbers(column: pa.Array) -> pa.Array:
-    """Return the numbers of a column of bytes; null where there is none."""
+    """Return the numbers in a column of bytes; null for other texts."""
     digits = compute.extract_regex(column, r"^(?P<number>-?[0-9]{1,15}(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,2})?)$")
     return compute.if_else(digits.is_valid(), digits.field(0), None).cast(pa.string()).cast(pa.float64())
 
 
 def _whole(numbers: pa.Array, most: float) -> pa.Array:
-    """Return whole numbers; null for zero, the status without an answer, and impossible values."""
+    """Return whole numbers; null for impossible values and for zero, which as a status means no answer."""
     possible = compute.and_(compute.greater(numbers, 0), compute.less(numbers, most))
     return compute.if_else(possible, numbers, None).cast(pa.int64(), safe=False)
 

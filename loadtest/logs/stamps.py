@@ -11,10 +11,10 @@ _FORM: Final = (
     r"^(?P<second>[0-9]+|[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9:]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9:]{8})"
     r"(?:[.,](?P<fraction>[0-9]+))?(?P<zone> ?(?:Z|UTC|GMT|[-+][0-9]{2}:?[0-9]{2}))?$"
 )
-"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601; with a fraction, and with or without a zone."""
+"""Seconds since 1970, ``10/Oct/2025:13:55:36 +0200``, or ISO 8601, each with or without a fraction and a zone."""
 _MONTHS: Final = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _MILLISECONDS: Final = 10**11
-"""Smallest number that stands for milliseconds: the year 5138 in seconds."""
+"""Minimum number that counts as milliseconds; as seconds, it would be in the year 5138."""
 _LATEST_S: Final = 4 * 10**9
 _DIGITS: Final = 9
 
@@ -23,9 +23,9 @@ class Stamps(NamedTuple):
     """Time stamps.
 
     Attributes:
-        ns: integers since 1970; null without a stamp.
-        digits: most digits of a second's fraction, at most 9.
-        zoneless: whether any has no time zone; it counts as UTC.
+        ns: nanoseconds since 1970 as integers; null without a stamp.
+        digits: maximum number of digits in a second's fraction, up to 9.
+        zoneless: whether any stamp has no time zone; such stamps count as UTC.
     """
 
     ns: pa.Array
@@ -51,7 +51,7 @@ def parse_stamps(column: pa.Array) -> Stamps:
 
 
 def _seconds(text: bytes) -> tuple[int | None, int, bool]:
-    """Return a stamp without its fraction in ns, its digits below a second, and whether its time zone is unknown."""
+    """Return a stamp in ns without its fraction, 3 digits if it is in ms (else 0), and whether it has no time zone."""
     form = text.decode()
     if form.isdecimal():
         number = int(form[:18])

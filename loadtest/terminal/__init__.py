@@ -1,4 +1,4 @@
-"""Output for a terminal or log: plans, histories, and progress of a load."""
+"""Output for a terminal or log: plans, histories, and the progress of a load."""
 
 import sys
 from typing import Any, Final
@@ -9,11 +9,11 @@ from rich.table import Table
 from loadtest.console import Console
 
 WIDTH: Final = 100
-"""Columns of a page of text, and of every table that goes into a file."""
+"""Width in columns of a page of text, and of every table that goes into a file."""
 
 
 def page_console(*, fixed: bool = False) -> Console:
-    """Return a console as wide as the terminal; 100 columns elsewhere or if ``fixed``."""
+    """Return a console as wide as the terminal, or 100 columns wide if ``fixed`` or without a terminal."""
     width = None if sys.stdout.isatty() and not fixed else WIDTH
     return Console(width=width)
 

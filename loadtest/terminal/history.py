@@ -1,4 +1,4 @@
-"""A history's runs and its audit, as terminal tables."""
+"""Terminal tables of a history's runs and of its audit."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -18,7 +18,7 @@ from loadtest.terminal import page_console, page_table
 from loadtest.words import NOTHING, counted, percent
 
 _MOST_PROPOSED: Final = 10
-"""Maximum number of printed commands."""
+"""Maximum number of changes with a printed command."""
 
 
 def show_history(path: Path, history: History) -> None:
@@ -107,7 +107,7 @@ def _change(each: HistoryChange) -> Sequence[str]:
 
 
 def _proposals(path: Path, changes: Sequence[HistoryChange]) -> Iterator[str]:
-    """Yield the commands that make baseline periods of the steps, and reject odd runs; the latest first."""
+    """Yield commands that begin a baseline period at each step and reject each odd run, the latest first."""
     shown = [each for each in changes if each.kind != "trend"]
     for each in shown[: -1 - _MOST_PROPOSED : -1]:
         _, _, where, size, *_ = _change(each)

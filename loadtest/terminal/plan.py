@@ -13,7 +13,7 @@ from loadtest.terminal import WIDTH, page_console, page_table
 from loadtest.words import percent
 
 _NAMES: Final = 2
-"""Leading columns that hold names: these may be folded, figures may not."""
+"""Number of leading columns that hold names. Names may be folded; figures may not."""
 
 
 def show_plan(plan: Plan, place: Callable[[str], str]) -> None:

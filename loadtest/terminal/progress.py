@@ -1,4 +1,4 @@
-"""Progress of a load: a bar and a table that are redrawn in place on a terminal, a line every 20 s elsewhere."""
+"""Progress of a load: a redrawn bar and table on a terminal, or elsewhere a line every 20 s."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from loadtest.contract import Outcome
 from loadtest.record.progress import BlockBegins, LoadProgress, Progress, WaitingForWorkers
 
 _PLAIN_EVERY: Final = 20.0
-"""Minimum seconds between lines in a log; long runs use more, for about 20 lines in all."""
+"""Minimum seconds between lines in a log; in long runs they are further apart, for about 20 lines in all."""
 _BAR: Final = 24
 """Characters."""
 _COUNTS: Final = {
@@ -33,7 +33,7 @@ class ProgressDisplay:
     Args:
         block_s: planned seconds of a block, for the remaining time.
         terminal: console to redraw; by default standard output, if it is a terminal.
-        logged: whether to print lines elsewhere.
+        logged: whether to print lines if there is no terminal.
     """
 
     def __init__(self, block_s: float = 0.0, terminal: Console | None = None, *, logged: bool = True) -> None:
@@ -91,7 +91,7 @@ class ProgressDisplay:
         done = message.number - 1
         if not done:
             self._begun = time.monotonic()
-        # Earlier blocks give a better estimate, because they include drain and silence.
+        # Finished blocks give a better estimate than the plan, because they include drain and silence.
         each = (time.monotonic() - self._begun) / done if done else self._block_s
         left = _time(each * (message.blocks - done))
         silence = f"; waits {message.silence_s:.0f} s first" if message.silence_s >= 1 else ""
