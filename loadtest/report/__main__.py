@@ -1,6 +1,6 @@
 """``python -m loadtest.report RUN_DIR``: make a run's report from its record and exit with the verdict's code.
 
-It runs in a separate process because gevent has patched the run's process, which must not draw.
+The report needs a process of its own, because gevent has patched the run's process, which therefore must not draw.
 """
 
 import atexit
@@ -35,12 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _make(options: Namespace) -> int:
-    # Imported late: a wrong usage gets its message at once.
+    # The imports come late, so that a usage error is reported at once.
     gc.disable()  # as in loadtest.load
     from loadtest.report import run  # noqa: PLC0415 - see above
     from loadtest.report.formats import terminal  # noqa: PLC0415 - see above
 
-    gc.freeze()  # what was imported stays
+    gc.freeze()  # imported objects stay for good
     gc.enable()
 
     page = run.make(options.directory, plots=not options.no_plots, png=options.png, baselines=options.baseline)
@@ -53,13 +53,13 @@ def _make(options: Namespace) -> int:
 def make_pages(
     file: str, build: Callable[[Path], "Page"], argv: Sequence[str] | None = None, *, answer: bool = False
 ) -> int:
-    """Make a page of the directory in ``argv`` beside its ``file``, with the name of ``file``, and print where it is.
+    """Make the pages of the directory in ``argv``, named after its ``file``, and print their place.
 
-    ``answer`` prints the page's first screen, too. Errors go to stderr, without a traceback.
+    With ``answer``, print the page's first screen, too. Errors go to stderr, without a traceback.
     """
     name = Path(file).stem
     parser = ArgumentParser(prog=f"python -m loadtest.report.{name}", description=f"Make the pages of {file}.")
-    parser.add_argument("directory", type=Path, help=f"where {file} is")
+    parser.add_argument("directory", type=Path, help=f"directory of {file}")
     directory = parser.parse_args(argv).directory
     return guarded(lambda: _make_pages(directory, name, build, answer=answer), f"the pages to {directory}")
 
@@ -81,7 +81,7 @@ def _make_pages(directory: Path, name: str, build: Callable[[Path], "Page"], *, 
 
 def guarded(make: Callable[[], int], what: str) -> int:
     """Make pages and return the exit code; an error is printed to stderr without a traceback."""
-    atexit.register(gc.freeze)  # otherwise Python collects garbage of all imports at its end: 0.1 s
+    atexit.register(gc.freeze)  # Otherwise, a garbage collection at the end of Python takes 0.1 s.
     try:
         with visible_output():
             return make()
@@ -89,14 +89,14 @@ def guarded(make: Callable[[], int], what: str) -> int:
         print(pasteable(f"loadtest: {error}"), file=sys.stderr)
         return int(error.exit_code)
     except BrokenPipeError:
-        # The reader of the summary has closed its end (`| head`); the files are written.
+        # The process that reads the summary (such as `head`) has closed the pipe; the files are written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
         print("  Make the files again from the runs once they can be written.", file=sys.stderr)
         return int(ExitCode.USAGE)
-    except Exception:  # noqa: BLE001 - any other error is our bug, and Python's own exit code 1 would mean a verdict
+    except Exception:  # noqa: BLE001 - other errors are our bugs, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
         return int(ExitCode.BUG)
 

@@ -18,7 +18,7 @@ def build(directory: Path) -> Page:
     """Make the page of a directory's advice.
 
     Raises:
-        RecordError: if it cannot be read.
+        RecordError: if ``advice.json`` cannot be read.
     """
     found = load(directory)
     steps: tuple[NextStep, ...] = ()
@@ -32,7 +32,7 @@ def build(directory: Path) -> Page:
     if found.confirmation is not None:
         times = ", ".join(f"{name} {seconds(each)}" for name, each in found.confirmation.seconds.items())
         facts.append(("Virtual times of the confirming run", times))
-        words = f"Run both policies for real; {times} are expected."
+        words = f"Run both policies for real; the expected times are {times}."
         steps = (NextStep(words, command_line("run", str(short(directory) / found.confirmation.file))),)
     return Page(
         about=("Advice", found.source),

@@ -1,6 +1,6 @@
-"""The answer to a scenario's question in a clause: its comparisons, or else its deliberate mistakes or bursts.
+"""The answer to a scenario's question as a clause about its comparisons, or else its deliberate mistakes or bursts.
 
-The headline answers any other scenario by its times and limits.
+For any other scenario, ``headline`` answers with times and limits.
 """
 
 import math
@@ -30,12 +30,12 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""For compared jobs, overhead is the time from a job's end until its result is seen."""
+"""If all sides are jobs, overhead is the time from a job's end until its result is seen."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}
 _MOST_NAMED: Final = 3
-"""Maximum number of stages that a sentence names; it counts further stages."""
+"""Maximum number of stages that a sentence names; more stages are only counted."""
 
 
 def answer(findings: Findings) -> str:
@@ -59,7 +59,7 @@ def label(metric: str) -> str:
 
 
 def value(figure: SideFigure) -> str:
-    """Format a figure with its unit; ``never`` if an arrival that never became ok determines it."""
+    """Format a figure with its unit; ``never`` if it is the time of an arrival that never became ok."""
     if figure.infinite:
         return "never"
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
@@ -75,7 +75,7 @@ def interval(bounds: Bounds | None, unit: Unit) -> str:
 
 
 def change(one: SideDifference) -> str:
-    """Format the interval of a difference: ``−3 ms to +5 ms``; or the reason for having none."""
+    """Format the interval of a difference: ``−3 ms to +5 ms``; or say that it has no bounds."""
     unit = UNITS[one.metric]
     if one.interval is None:
         return one.why
@@ -93,7 +93,7 @@ def worse_word(metric: str) -> str:
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """Return the best side by the first metric, its price, and the worst or a cheaper equivalent side."""
+    """Return the best side by the first metric, its price, and either the worst side or an equally good cheaper one."""
     first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
@@ -133,9 +133,9 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 
 
 def _by_duration(findings: Findings) -> str:
-    """Return the durations where jobs are better than sync runs; empty for other comparisons.
+    """Return the durations of work at which jobs are better than sync runs; empty for other comparisons.
 
-    Each comparison must have a sync run and a job, with longer work than the comparison before it.
+    Each comparison must have a sync run and a job, whose work takes longer than in the comparison before.
     """
     plans, lengths, jobs, won = findings.record.info.traffic, list[float](), list[ComparedSide](), list[bool]()
     if any(found.kind == "effect" for found in findings.answers):
@@ -161,7 +161,7 @@ def _by_duration(findings: Findings) -> str:
 
 
 def _of_jobs(sides: list[ComparedSide], by: list[str]) -> str:
-    """Return the jobs' waits over several comparisons, and their requests per job."""
+    """Return the range of the jobs' waits over several comparisons, and the requests per job."""
     waits = sorted((side.figures[0] for side in sides), key=lambda figure: figure.size)
     name, _, statistic = by[0].partition(".")
     span = f"{value(waits[0])} to {value(waits[-1])}"
@@ -207,7 +207,7 @@ def matters(found: ComparisonAnswer, one: SideDifference) -> bool:
 
 
 def _at_most(ones: list[SideDifference]) -> str:
-    """Return the ends between which all of several changes lie; empty if one has no interval."""
+    """Return the bounds between which all of several changes lie; empty if a change has no interval."""
     ends = [end for one in ones for end in one.interval or ()]
     if len(ends) < 2 * len(ones):
         return ""
@@ -231,7 +231,7 @@ def _mistakes(findings: Findings) -> str:
         wrong = max(found, key=lambda one: one.sent - one.as_documented)
         least = f"{wrong.kind} least ({count(wrong.as_documented)} of {count(wrong.sent)})"
         return f"{count(good)} of {count(sent)} mistakes were answered as documented; {least}{untested}"
-    # Correct operations count too: a service that rejects everything is not correct.
+    # The text also counts correct operations that were ok, because a service that rejects everything is not correct.
     whole = findings.metrics.overall.operations
     others = whole.sent - sent
     rest = f"; {count(whole.ok - good)} of {count(others)} other operations were ok" if others and not never else ""

@@ -1,6 +1,6 @@
 """``python -m loadtest.report.capacity DIR``: make the pages of DIR's capacity search from its ``capacity.json`` alone.
 
-The pages show the answer, times and 429s over the rate, and all levels.
+The pages show the answer, a plot of times and 429s against the rate, and all levels.
 """
 
 import sys
@@ -31,7 +31,7 @@ def build(directory: Path) -> Page:
     """Make the page of a directory's capacity search.
 
     Raises:
-        RecordError: if it cannot be read.
+        RecordError: if ``capacity.json`` cannot be read.
     """
     found = load(directory)
     plots, levels = draw_plots({"capacity": partial(_draw, found)}), _levels(found, _polled(directory, found))
@@ -49,7 +49,7 @@ def build(directory: Path) -> Page:
 
 
 def _draw(found: Capacity) -> Drawing | None:
-    """Draw p95 and each limit's 429 rate over the rate, on a log scale."""
+    """Draw p95 and each limit's 429 rate against the rate, on a log scale."""
     valid = (level for level in found.levels if level.outcome != "invalid")
     levels = sorted(valid, key=lambda level: level.multiplier)
     if not levels:
@@ -67,7 +67,7 @@ def _draw(found: Capacity) -> Drawing | None:
         rejected.plot(*zip(*on, strict=True), label=f"on {limit}", **look)
     times.set(ylim=(0, times.get_ylim()[1] * 1.05), ylabel="response time p95 (ms)")
     rejected.set(ylim=(0, max(1.0, rejected.get_ylim()[1] * 1.05)), ylabel="429s of requests (%)")
-    rejected.set_xlabel("times the scenario's rates")
+    rejected.set_xlabel("rate, in multiples of the scenario's rates")
     for panel in (times, rejected):
         panel.set(xscale="log", xlim=(levels[0].multiplier / _BESIDE, levels[-1].multiplier * _BESIDE))
         if found.multiplier is not None and found.low is not None and found.high is not None:
@@ -85,7 +85,7 @@ def _draw(found: Capacity) -> Drawing | None:
 
 
 def _polled(directory: Path, found: Capacity) -> dict[str, str]:
-    """Return the polling interval of each traffic entry from the first level whose run is still there."""
+    """Return each traffic entry's polling interval, from the first level whose run directory still exists."""
     for level in found.levels:
         with suppress(RecordError):
             info = run_directory.load(directory / level.directory)

@@ -26,13 +26,13 @@ from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
 SUSPECTS: Final = "suspects.json"
-"""The file that a check leaves for a rerun on another machine, beside ``comparison.json``."""
+"""The file, beside ``comparison.json``, that a check writes for a rerun on another machine."""
 FOLDER: Final = "comparison-plots"
 """Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
 FOLDED: Final = ("over-runs-others",)
-"""Plots that the page shows only when asked to."""
+"""Plots that the page shows only after a click."""
 MOST_BYTES: Final = 65_000
-"""Maximum length of the Markdown: GitHub cuts a comment at 65,536 characters."""
+"""Maximum length of the Markdown, because GitHub cuts a comment at 65,536 characters."""
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
     int(ExitCode.ABORTED): "Read in the last run’s own report why it was stopped, then compare again.",
@@ -83,39 +83,39 @@ def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Sect
             yield Section(f"The other metrics, {by}", "aside", plots=(plot,))
     yield Section(tables=filled(metrics), text="" if metrics.rows else "No metric was compared.", brief=True)
     yield Section(tables=(*filled(tables.controls_table(comparison)), tables.identities_table(comparison)))
-    yield Section("Every run that this rests on", "aside", tables=filled(tables.runs_table(comparison)))
+    yield Section("All runs of this comparison", "aside", tables=filled(tables.runs_table(comparison)))
 
 
 def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     if comparison.word == "learning":
         known = str(len(comparison.base_runs))
-        return (KeyFigure("accepted runs", known, why="fewer tell nothing of how much runs differ anyway"),)
+        return (KeyFigure("accepted runs", known, why="with fewer, the variation between runs is unknown"),)
     metrics = [one for one in comparison.metrics if one.gated]
     if not metrics:
         return ()
     others = len(comparison.metrics) - len(metrics)
-    words = f"{others} more are not judged" if others else "each may decide the verdict"
+    words = f"{others} more are not judged" if others else "each can decide the verdict"
     figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
     worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
-    # Without a finding: the time or rate that worsened most.
+    # Without a finding, the figure is of the time or rate that worsened most.
     causes = (finding.cause for finding in comparison.findings)
     if worst := next(causes, max(worse, key=amounts.telling, default=None)):
         place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {worst.nature.name}"
         share = amounts.is_share(worst)
         size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
-        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; short and polled times aside"
+        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; without short and polled times"
         figures.append(KeyFigure(label, size, why=place + aside))
     seen = sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
-        words = f"median; by metric {low} to {high}, without short and polled times, in 80 % of cases"
+        words = f"median of {low} to {high} by metric, in 80 % of cases; without short and polled times"
         figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
     return tuple(figures)
 
 
 def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
-    """Yield what to do next; each command has the options that the user gave."""
+    """Yield the next steps; each command has the options that the user gave."""
     suspects, place = directory / SUSPECTS, comparison.place
     judged = [one for one in comparison.metrics if one.gated]
     lost = any(one.head is None and one.base is not None for one in comparison.metrics)
@@ -143,7 +143,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
         case "inconclusive", _:
             yield NextStep("Another run would settle it.", check)
         case "learning", _:
-            yield NextStep("Let it run as it does: each valid run is added to the history.", check)
+            yield NextStep("Repeat this check: each valid run is added to the history.", check)
         case "not comparable", _:
             restore = "restore what differs, or begin a history of its own with --history."
             yield NextStep(f"Compare like with like: {restore}")
@@ -156,7 +156,7 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
 
 
 def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep]:
-    """Yield the entry and metric to look at first, its slowest operations, and what else differs."""
+    """Yield the entry and metric to look at first, the slowest operations, and other recorded differences."""
     for first in (each.cause for each in comparison.findings[:1]):
         where = f"Look first at {amounts.full_name(first, comparison.metrics)}"
         if comparison.kind == "paired":
@@ -172,7 +172,7 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
 
 
 def _builds(comparison: RunComparison) -> str:
-    """Return the command that compares two builds; of the embedded API, both must be served."""
+    """Return the command that compares two builds; builds of the embedded API must both be served."""
     last = comparison.head_runs[-1]
     head = f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host
     given = shlex.split(comparison.command)[3:]  # after the verb’s words and options
@@ -181,7 +181,7 @@ def _builds(comparison: RunComparison) -> str:
 
 
 def _trace_ids(directory: Path, traffic: str) -> list[str]:
-    """Return the trace ids of an entry's slowest operations; none without the run's own figures."""
+    """Return the trace ids of an entry's slowest operations; none if the run's figures are missing."""
     try:
         slowest = read_slowest(directory).get(traffic, [])
     except (InputError, RecordError):
@@ -190,7 +190,7 @@ def _trace_ids(directory: Path, traffic: str) -> list[str]:
 
 
 def render_comparison_markdown(page: Page) -> str:
-    """Return the page as GitHub-flavoured Markdown without plots, cut to GitHub's limit."""
+    """Return the page as GitHub-flavoured Markdown without plots, shortened to GitHub's limit."""
     shown = replace(page, sections=tuple(replace(each, plots=()) for each in page.sections))
     rows = max((len(table.rows) for table in page.tables), default=0)
     while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
@@ -210,11 +210,11 @@ def render_comparison_markdown(page: Page) -> str:
 def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
     """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
 
-    ``shown`` is the directory as a user may type it. With a ``history``, the pages show its runs before the last
-    accepted change.
+    ``shown`` is the directory as a user may type it. With a ``history``, the pages also show the history's runs before
+    the last accepted change.
 
     Raises:
-        RecordError: if it cannot be read.
+        RecordError: if ``comparison.json`` cannot be read.
         InputError: if the history cannot be read.
     """
     runs = None if history is None else history_file.read(history).history

@@ -11,7 +11,7 @@ from loadtest.contract import Operation
 from loadtest.report.page import MOST_LISTED, MOST_ROWS, Table
 
 MOST: Final = 12
-"""Maximum panels of a plot, or lines of a panel: more are too small to read and slow to draw."""
+"""Maximum number of panels in a plot or lines in a panel, because more are too small to read and slow to draw."""
 _WORSE_FIRST: Final = ("fail", "inconclusive", "pass")
 
 _Value = TypeVar("_Value")
@@ -48,7 +48,7 @@ class StagePart(NamedTuple):
 
 
 def stage_parts(findings: Findings, traffic: str | None = None) -> list[StagePart]:
-    """Return every traffic entry, or one of them, in each of its stages, in scenario order."""
+    """Return each pair of a traffic entry and a stage, or only those of ``traffic``, in scenario order."""
     stages = {name: figures.stages for name, figures in findings.metrics.traffic.items()}
     keys = findings.record.stages(traffic=traffic)
     return [StagePart(key, stages[key.traffic][key.stage.name]) for key in keys]
@@ -58,7 +58,7 @@ class MainEntry(NamedTuple):
     """The traffic entry that the first screen is about, in the stage with the most response times.
 
     Attributes:
-        only: whether it is the only stage within the limits, or of all, so that it need not be named.
+        only: whether no other stage is within the limits, or there is no other stage, so that no name is needed.
     """
 
     part: StagePart
@@ -78,9 +78,10 @@ class MainEntry(NamedTuple):
 
 
 def main_entry(findings: Findings) -> MainEntry | None:
-    """Return the main entry: sync runs before jobs before retrievals; None without stages.
+    """Return the main entry; None without stages.
 
-    In order of priority: entries with times, chosen by a comparison, within their limits, with the most times.
+    In order of priority, the main entry has times, is chosen by a comparison, is within its limits, and has enough
+    times for a percentile. Then sync runs come before jobs and jobs before retrievals; last, most times decide.
     """
     order = list(Operation)
     answered = {each.entry or each.chosen for each in findings.answers}
@@ -104,7 +105,7 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
     calm = [part for part in parts if part.within]
     within = any(part.figures.response_time_ms.n for part in calm)
     found = calm if within else parts
-    # Stages are never mixed: use the stage with the most times.
+    # Times of several stages are never mixed, so use the stage with the most times.
     part = max(found, key=lambda part: part.figures.response_time_ms.n, default=None)
     operation = findings.record.info.traffic[name].operation
     return None if part is None else MainEntry(part, operation, within, len(found) == 1)
@@ -113,7 +114,7 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
 def deciding(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Choose entries to show: broken thresholds first, then most operations that were not ok, then most operations.
+    """Choose entries to show, by broken thresholds, then by operations that were not ok, then by operations.
 
     Returns:
         The chosen entries with their values, and the names of the remaining entries, both in the order given.
@@ -123,14 +124,14 @@ def deciding(
 
 
 def listed(findings: Findings, table: Table) -> Table:
-    """Cut a table that is too long for a page: its first screen stays, then come the entries in its first column."""
+    """Cut a table that is too long for a page. The rows of its first screen stay, then the rows of deciding entries."""
     if len(table.rows) <= MOST_LISTED:
         return table
     first = {place: order for order, place in enumerate(table.decides[:MOST_ROWS])}
     ranks, head = list[tuple[int, ...]](), ""
     for place, row in enumerate(table.rows):
         head = row[0].text or head
-        # A row that belongs to no entry, such as a total, comes before those that do.
+        # A row without an entry, such as a total, comes before the rows of entries.
         entry = _rank(findings, head) if head in findings.metrics.traffic else (-1, 0, 0)
         ranks.append((first.get(place, MOST_ROWS), *entry))
     return replace(table, decides=tuple(sorted(range(len(ranks)), key=ranks.__getitem__))).listed()

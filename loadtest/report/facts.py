@@ -20,9 +20,9 @@ from loadtest.words import count, counted, duration_ms, joined, quoted, seconds
 _WELL_KNOWN_S: Final = 0.05
 """Clock uncertainty in s below which the offset is shown in ms."""
 _PEERS_NAMED: Final = 10
-"""Maximum number of listed target addresses."""
+"""Maximum number of target addresses that are listed."""
 _RESOLVED: Final = 0.1
-"""Relative width of the bounds above which polling does not resolve a time to result."""
+"""Maximum width, as a share, between the bounds of a time to result; above it, polling is too coarse."""
 _KNOWN_TO_LOGS: Final = (
     "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
     "sliding log", "token bucket",
@@ -33,7 +33,7 @@ LOG_TERMS: Final[Mapping[str, str]] = {
     "response time": "Duration of an operation’s request, as the log states it; waits in the client are unknown.",
     "service time": "Duration of a request, as the log states it.",
 }
-"""Explanations for a log’s page: a log has no schedule, no intended starts and no jobs."""
+"""Explanations of terms on a log’s page, because a log has no schedule, no intended starts and no jobs."""
 
 
 def facts(record: Record, windows: str = "") -> tuple[tuple[str, str], ...]:
@@ -109,7 +109,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
     info, found = findings.record.info, []
     if info.end == "interrupted":
         after = seconds(findings.record.covered_s)
-        found.append(f"Interrupted after {after}; rates cover that time only: run it again.")
+        found.append(f"Interrupted after {after}, so that rates cover only this time: run it again.")
     if dropped := findings.metrics.overall.operations.dropped:
         found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or lower the rate.")
     if findings.expectation.why_not:
@@ -239,7 +239,7 @@ def times_note(source: SourceInfo) -> Point:
 
 
 def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
-    """Return what the run's log cannot show, with reasons as details."""
+    """Return the properties that a log cannot show, with reasons as details."""
     if (source := findings.record.info.source) is None:
         return ()
     unknown = (

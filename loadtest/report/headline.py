@@ -1,8 +1,8 @@
 """The answer of a run in one sentence of at most 20 words and three figures, and the key figures below it.
 
-The sentence is about one operation in one stage, within its limits if it was ever there. Each key figure is for one
-traffic entry in one stage, and its interval states its kind: 95 % of the phases of the server's windows, or blocks of
-time.
+The sentence is about one operation in one stage; a stage within the limits is preferred. Each key figure is for one
+traffic entry in one stage. A figure's interval states its kind: 95 % of the phases of the server's windows, or blocks
+of time.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ from loadtest.report.page import KeyFigure, OutcomeBar
 from loadtest.words import NOTHING, capital, count, counted, duration_ms, measured, nearest, rate, seconds, share
 
 _NAMED: Final = 0.01
-"""Minimum share of failed or timed-out operations of an entry in a stage that a sentence mentions."""
+"""Minimum share of failed or timed-out operations, of an entry in a stage, for a sentence to mention them."""
 
 
 def headline(findings: Findings, entry: MainEntry | None) -> str:
@@ -90,7 +90,7 @@ def _times(findings: Findings, entry: MainEntry) -> str:
 
 
 def _failed_stages(findings: Findings) -> tuple[str, float]:
-    """Return the worst stage by failures and time-outs, and its share; 0 if all stages are below 1 %."""
+    """Return a clause about the stage with most failures and time-outs, and their share; 0 if all are below 1 %."""
     found = []
     for part in stage_parts(findings):
         counts, late = part.figures.operations, part.figures.operations.timed_out - findings.record.cut_off([part.key])
@@ -107,7 +107,7 @@ def _failed_stages(findings: Findings) -> tuple[str, float]:
 
 
 def _no_times(findings: Findings) -> str:
-    """Return why there is no response time: the outcomes of all operations."""
+    """Return the outcomes of all operations, which explain why there is no response time."""
     counts = findings.metrics.overall.operations
     every = "the only operation" if counts.sent == 1 else f"all {count(counts.sent)} operations"
     if counts.throttled == counts.sent:
@@ -120,7 +120,7 @@ def _no_times(findings: Findings) -> str:
 
 
 def _named_error(findings: Findings) -> str:
-    """Return the most frequent error, ``all 30 runs got 404 unknown_workflow; …``; empty if all are 429s."""
+    """Return the most frequent error (``all 30 runs got 404 unknown_workflow; …``); empty if all errors are 429s."""
     groups = (group for group in over_traffic(findings.errors) if group.status != THROTTLED_STATUS)
     if (group := next(groups, None)) is None:
         return ""
@@ -132,7 +132,7 @@ def _named_error(findings: Findings) -> str:
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
-    """Return error groups summed over traffic entries, the most frequent first; the rest is the largest entry's."""
+    """Return error groups, summed over traffic entries, the most frequent first; other fields are the largest's."""
     summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
     for group in groups:
         key = (group.kind, group.status, group.code, group.reason)
@@ -142,12 +142,12 @@ def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
 
 
 def requests_sent(findings: Findings, kind: RequestKind) -> int | None:
-    """Return the number of requests of a kind; None if the record has too many to count by kind."""
+    """Return the number of requests of a kind; None if the record has too many to count them by kind."""
     return int((findings.record.requests["kind"] == kind).sum()) if findings.record.sent.complete else None
 
 
 def _fate(group: ErrorGroup) -> str:
-    """Return a request's outcome, with the reason explained if there is no error code."""
+    """Return a request's outcome, and explain its reason if there is no error code."""
     if group.code and group.reason == Reason.WRONG_SHAPE:
         return f"got {group.status} in another shape than the documented one: {group.code}"
     if group.status is not None and group.code:
@@ -170,7 +170,7 @@ def _meant(findings: Findings, group: ErrorGroup) -> str:
 
 
 _MOST_BARS: Final = 12
-"""Maximum number of bars: those of a chosen alternative, then those with the greatest share not ok."""
+"""Maximum number of bars: first those of a chosen alternative, then those with the greatest share not ok."""
 _PARTS: Final = {
     Outcome.OK: Outcome.OK,
     Outcome.THROTTLED: "429",
@@ -182,7 +182,7 @@ _PARTS: Final = {
 def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure, ...]:
     """Return the main response time, the 429 rate and goodput of the most rejected entry, and the share not ok.
 
-    Nothing if no operation was sent.
+    Without any sent operation, there are no key figures.
     """
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent and part.figures.requests.sent]
     if entry is None or not parts:
@@ -192,7 +192,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
 
 def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
-    """Return the stage with the most 429s of the main entry, else of any; without 429s the main stage."""
+    """Return the main entry's stage with most 429s, else any entry's; without 429s, return the main stage."""
     own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
@@ -230,7 +230,7 @@ def _throttled(findings: Findings, part: StagePart) -> KeyFigure:
     if (requests.sent, requests.throttled) == (operations.sent, operations.throttled):
         range_, why = interval(found), _why_none(found)
     else:
-        # Retries and polls have no interval: a 429 to them does not end an operation.
+        # 429s of retries and polls have no interval, because they do not end an operation.
         kind = depends_on_phase(findings.record, part.traffic) or "retries and polls"
         range_, why = "", f"no confidence interval: 429s of {kind} depend on the server’s windows"
     return KeyFigure(
@@ -251,7 +251,7 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
-    """Return 429s separately from errors and time-outs: limits cause the former, the service the latter."""
+    """Return 429s, which limits cause, separately from errors and time-outs, which the service causes."""
     worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
     if not _bad(worst):
         sent = findings.metrics.overall.operations.sent
@@ -278,11 +278,11 @@ def interval(found: MetricInterval | None) -> str:
         return ""
     low, high = (measured(end, UNITS[found.metric]) for end in (found.low, found.high))
     if found.kind == "blocks":
-        return f"95\u00a0% from blocks: {low} to {high}"
+        return f"95\u00a0% interval (from blocks): {low} to {high}"
     if found.kind == "phases" and found.low == found.high:
-        return "the same whenever in a rate-limit window the run starts (95 % of phases)"
-    blocks = "" if found.kind == "phases" else ", and 95\u00a0% from blocks"
-    return f"{low} to {high}, depending on when in a rate-limit window the run starts (95 % of phases){blocks}"
+        return "the same for every start of the run within a rate-limit window (95\u00a0% of phases)"
+    blocks = "" if found.kind == "phases" else ", with a 95\u00a0% interval from blocks"
+    return f"{low} to {high}, depending on when in a rate-limit window the run starts (95\u00a0% of phases){blocks}"
 
 
 def _why_none(found: MetricInterval | None) -> str:
@@ -290,7 +290,7 @@ def _why_none(found: MetricInterval | None) -> str:
 
 
 def outcome_bars(findings: Findings) -> tuple[tuple[OutcomeBar, ...], tuple[str, ...]]:
-    """Return outcome bars in scenario order, without stages that sent nothing, and the labels of further bars."""
+    """Return outcome bars in scenario order, without stages that sent nothing, and the labels of left-out bars."""
     parts = [part for part in stage_parts(findings) if part.figures.operations.sent]
     chosen = {answer.chosen for answer in findings.answers}
     worst = sorted(parts, key=lambda part: (part.traffic not in chosen, part.ok or 0.0))[:_MOST_BARS]

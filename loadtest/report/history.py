@@ -1,4 +1,4 @@
-"""The page of a history: its runs, verdicts and decisions, and all metrics over time."""
+"""The page of a history, with its runs, verdicts, decisions, and all metrics over time."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ from loadtest.report.tables.comparison import commit
 from loadtest.words import NOTHING, counted
 
 _MOST_RUNS: Final = 300
-"""Maximum number of runs in plots and in the table of runs: the latest."""
+"""Maximum number of runs in plots and in the table of runs; older runs are left out."""
 _TIMES: Final = (Metric.RESPONSE_TIME_P50, Metric.RESPONSE_TIME_P95)
 _FIGURES: Final[dict[str, tuple[Metric, ...]]] = {"response-time": _TIMES} | {
     metric.replace(".", "-").replace("_", "-"): (metric,) for metric in Metric if metric not in _TIMES
 }
-"""Metrics by the name of their figure: response times together, all others separately."""
+"""Metrics by the name of their figure. Response times share a figure; other metrics have their own."""
 _MOST_PANELS: Final = 12
 _COLUMNS: Final = 2
 _LOOKS: Final[dict[str, dict[str, Any]]] = {
@@ -48,7 +48,7 @@ def write(file: Path, output: Path) -> None:
     """Write the page of a history.
 
     Raises:
-        InputError: if the history is not there or cannot be read.
+        InputError: if the history does not exist or cannot be read.
     """
     if not file.is_file():
         check = mention("regression", "check", file.stem, history=file)
@@ -58,7 +58,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a history; ``file`` is as a user may type it, and ``warnings`` state its errors."""
+    """Make the page of a history; ``file`` is its path as a user may type it, and ``warnings`` are its errors."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
     waiting = [one for one in history.runs if one.status == "waiting"]
@@ -99,7 +99,7 @@ def _sentence(runs: Sequence[HistoryRun]) -> str:
 
 
 def _segments(runs: Sequence[HistoryRun]) -> Table:
-    """Return each baseline period's start and reason; empty for a single period."""
+    """Return a table of each baseline period's start and reason; empty for a single period."""
     cut = segments([one for one in runs if one.status == "accepted"]) if runs else []
     columns: TableColumns[Sequence[HistoryRun]] = {
         "Since": lambda part: minute(part[0].measurements.started),
@@ -141,12 +141,12 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
         panel.set_xlabel("run, in order of start")
     caption = "Scales differ between panels and do not start at zero."
     if len(shown) > _MOST_PANELS:
-        caption += f" The first {_MOST_PANELS} of {len(shown)} of them."
+        caption += f" The first {_MOST_PANELS} of {len(shown)} panels."
     return Drawing(_title(runs, shown), caption, figure)
 
 
 def _look_of(run: HistoryRun) -> str:
-    """Return a run's style: regressed until it is accepted, otherwise by status."""
+    """Return the style of a run's mark: regressed until the run is accepted, otherwise by status."""
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 
@@ -173,7 +173,7 @@ def _panel(panel: Axes, runs: Sequence[HistoryRun], metric: Key) -> None:
 
 
 def _headline(runs: Sequence[HistoryRun]) -> str:
-    """Name the tested metric in which the last valid run is furthest from its baseline; empty without one."""
+    """Name the tested metric in which the last valid run is furthest from its baseline; empty without a metric."""
     accepted = (one for run in runs if run.status == "accepted" for one in run.measurements.measurements)
     columns: dict[Key, list[Measurement]] = {}
     for one in accepted:
@@ -193,7 +193,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
 
 
 def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:
-    """Return a run's distance from the median of earlier accepted runs of its period, also in words."""
+    """Return a run's distance from the median of its period's earlier accepted runs, as a number and in words."""
     values = [one.value for one in (each.get(metric) for each in before) if one is not None]
     last = run.measurements.by_key().get(metric)
     if last is None or not values:

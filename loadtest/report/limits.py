@@ -1,8 +1,8 @@
-"""Limits in sentences: how far they were overdrawn, which limiter explains the 429s, and the run's bottleneck.
+"""Sentences about limits: how far they were exceeded, which limiter explains the 429s, and the run's bottleneck.
 
-Two limiters may reject the same share but different requests, so sentences rest on individual decisions. If these
-contradict the assumed limiter, the limiter that explains them is named. A limit that does not explain its 429s is not
-the bottleneck: the target rejects for another reason, or another client shares the limit.
+Two limiters may reject the same share but different requests, so sentences rest on individual decisions. If decisions
+contradict the assumed limiter, the sentence names the limiter that explains them. A limit that does not explain its
+429s is not the bottleneck: the target rejects for another reason, or another client shares the limit.
 """
 
 from typing import Final, Literal, NamedTuple
@@ -23,21 +23,21 @@ _AGREES: Final = 0.02
 """Maximum difference between the observed and expected 429 rate that counts as predicted."""
 _NOT_EXPECTED: Final = ", though no 429 was expected"
 _SHOWN_S: Final = 0.05
-"""Smallest uncertainty in s that does not round to 0.0 s."""
+"""Minimum uncertainty in s to show; less would round to 0.0 s."""
 _MOST: Final = 0.5
-"""Minimum share of a limit's 429s to report as unexplained: some at window edges are always in doubt."""
+"""Minimum unexplained share of a limit's 429s to report, because some 429s at window edges are always in doubt."""
 _SLOWER: Final = 2.0
-"""Growth factor of the median, from the least loaded stage, that indicates a capacity limit."""
+"""Minimum ratio of a stage's median to that of the least loaded stage that indicates a capacity limit."""
 _POLLS: Final = 0.5
 """Share of polls in all retrievals above which polling is the bottleneck."""
 _MORE: Final = 1.2
-"""Minimum ratio of the two stages' offered rates."""
+"""Minimum ratio of the two stages' offered rates for this comparison."""
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
-    """Return the most overdrawn stretch as a clause, and its share of 429s (0-1).
+    """Return a clause about the stretch that exceeded its limit most, and the stretch's share of 429s (0-1).
 
-    The limit of ``operation`` comes first if it was overdrawn.
+    The limit of ``operation`` comes first if it was exceeded.
     """
     requests = findings.metrics.overall.requests
     if not requests.accepted and not requests.throttled:
@@ -54,13 +54,13 @@ def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, flo
         return first, use.throttled_rate
     limit = "the limit" if use in own else f"the {limit_name(use.limit)}"
     key = f" of key {use.keys[0].key}" if use.uneven else ""
-    # Below the limit the stage is news.
+    # Only below the limit does the sentence name the stage.
     at = f"at {times_what(use.busiest)} {limit}{key}{f' in “{use.stretch}”' if use.busiest <= 1 else ''}"
     return f"{at} {got}{_predicted(findings, use)}", use.throttled_rate
 
 
 def _first_429(findings: Findings, use: LimitUsage) -> str:
-    """Return a ramp's rate at its first 429; empty without a ramp on the limit or without a 429 in it."""
+    """Return a clause about a ramp's rate at its first 429; empty without a ramp on the limit or without a 429."""
     record, assumed = findings.record, findings.record.assumed_limits
     limit = assumed.limit_on(use.limit).rate * record.quotas_on(use.limit)
     refused = record.requests[record.requests["status"] == THROTTLED_STATUS]
@@ -79,7 +79,7 @@ def _first_429(findings: Findings, use: LimitUsage) -> str:
 
 
 def _predicted(findings: Findings, use: LimitUsage) -> str:
-    """Return whether the assumed limiter, or another, explains a stretch's 429 rate; empty without a replay."""
+    """Return as a clause which limiter, if any, explains a stretch's 429 rate; empty without a replay."""
     expected = _expected_rate(findings, use)
     if expected is None:
         return ""
@@ -107,7 +107,7 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     """Return the assumed limiter's 429 rate on a limit in a stretch; None if it was not replayed."""
     sent = findings.record.on_limit(use.limit)
     sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
-    if len(sent) < use.sent:  # only the first so many requests of a record are replayed
+    if len(sent) < use.sent:  # the replay covers only the first requests of a long record
         return None
     rejected = findings.expectation.rejected.reindex(sent.index).dropna()
     return float(rejected.mean()) if len(rejected) else None
@@ -118,7 +118,7 @@ def _count_of(findings: Findings, fit: Fit) -> str:
 
 
 def window_phase(findings: Findings) -> str:
-    """Return how far into a server window the run began; empty if windows are not clock-aligned."""
+    """Return as a clause how far into a server window the run began; empty if windows are not clock-aligned."""
     record, shift = findings.record, findings.expectation.shift_s
     if shift is None or record.info.epoch_unix_ns is None:
         return ""
@@ -134,10 +134,10 @@ def window_phase(findings: Findings) -> str:
 
 
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
-    """Return a limit's 429s that no known limiter explains, and all of its 429s.
+    """Return the number of a limit's 429s that no known limiter explains, and of all its 429s.
 
-    None if there are none, or if a limiter explains most of them: if a limiter other than the assumed fits, or several
-    do, the limit still binds.
+    None if a limiter explains most of the 429s, or if there are none. The limit still binds if another limiter than the
+    assumed, or several limiters, fit.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):
@@ -154,7 +154,7 @@ class Bottleneck(NamedTuple):
 
 
 def bottleneck(findings: Findings) -> Bottleneck:
-    """Return the bottleneck; the generator comes first, since an overloaded generator invalidates the rest."""
+    """Return the bottleneck. The generator comes first, because an overloaded generator invalidates other answers."""
     if late := [check for check in findings.checks if not check.ok and check.name in OF_GENERATOR]:
         first = min(late, key=lambda check: OF_GENERATOR.index(check.name))
         return Bottleneck("generator", f"The generator: {first.name} was {first.value} ({first.limit}).")
@@ -174,7 +174,7 @@ def bottleneck(findings: Findings) -> Bottleneck:
 
 
 def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
-    """Return the bottleneck of a run with 429s: their limit, polls, or a cause that no limit explains."""
+    """Return the bottleneck of a run with 429s: the limit behind them, polls, or an unknown cause."""
     called, rejected = _called_limit(findings, use), share(use.throttled_rate)
     if unexplained_429s(findings, use.limit) is not None:
         why = "The target rejects for another reason, or another client shares the limit."
@@ -204,7 +204,7 @@ def _called_limit(findings: Findings, use: LimitUsage) -> str:
 
 
 def _times_of(use: LimitUsage) -> str:
-    """Return ``80 % of`` or ``2.5 times``, for the busiest key if keys with own quotas differ."""
+    """Return ``80 % of`` or ``2.5 times``; if keys have own quotas and differ, name the busiest key."""
     return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
 
 

@@ -28,11 +28,11 @@ def tone_of(word: str) -> Tone:
 
 
 ANSWER: Final = "answer"
-"""Name of the plot of a scenario's comparisons."""
+"""Name of the plot that shows a scenario's comparisons."""
 
 
 class Chapter(StrEnum):
-    """A chapter of a run's page, by its heading, in order of appearance."""
+    """A chapter of a run's page, by its heading. The chapters are in the order of the page."""
 
     COMPARED = "Comparison"
     LIMITS = "Limits and 429s"
@@ -46,12 +46,12 @@ class Chapter(StrEnum):
 
 TERMS: Final[Mapping[str, str]] = {
     "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
-    "95 % interval": "It contains the true value in 95 of 100 runs like this, within its note’s assumptions.",
+    "95 % interval": "It contains the true value in 95 of 100 such runs, under the assumptions in its note.",
     "accepted": "Sent, and let through by the rate limiter: answered with anything but 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
     "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
-    "evenness": "Regularity of sends: sd ÷ mean of their number in bins of 100 ms, compared with the schedule’s.",
+    "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, compared with the schedule’s.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
     "fixed window": "A rate limiter that counts requests in windows of the clock, and begins at zero in each.",
@@ -74,12 +74,12 @@ TERMS: Final[Mapping[str, str]] = {
     "token bucket": "A rate limiter whose tokens return at a constant rate; each request takes one.",
     "warm-up": "The time before the first stage, excluded from all figures.",
 }
-"""Explanations of terms, in the report's spelling."""
+"""Explanations of terms, which are spelled as in the report."""
 
 
 @dataclass(frozen=True)
 class KeyFigure:
-    """A number as text: its value with a unit, its uncertainty, its sample size, and the reason for a missing part."""
+    """A figure as text: value with unit, uncertainty, sample size, and the reason if a part is missing."""
 
     label: str
     value: str
@@ -103,7 +103,7 @@ class NextStep:
 
 @dataclass(frozen=True, slots=True)
 class TableCell:
-    """A cell: its text, a smaller detail beside it, and its tone."""
+    """A table's cell: its text, a smaller detail beside the text, and its tone."""
 
     text: str
     detail: str = ""
@@ -118,9 +118,9 @@ class Table:
     """A table.
 
     Attributes:
-        columns: (label, whether it holds numbers) pairs.
+        columns: pairs of a label and whether the column holds numbers.
         extra: labels of the columns that a terminal and a phone leave out.
-        decides: places of rows, the most important first; empty if the rows are in that order.
+        decides: indices of rows, the most important first; empty if the rows are already in this order.
     """
 
     name: str
@@ -132,14 +132,14 @@ class Table:
     decides: tuple[int, ...] = ()
 
     def brief(self, most: int) -> "Table":
-        """Return the table with at most ``most`` deciding rows, in their order; itself if it keeps every row."""
+        """Return the table with its ``most`` most important rows, in the table's order."""
         kept = sorted((self.decides or tuple(range(len(self.rows))))[:most])
         if len(kept) == len(self.rows):
             return self
         heads: list[TableCell] = []
         for row in self.rows:
             heads.append(row[0] if row[0].text or not heads else heads[-1])
-        # A row whose name stands further up gets it, unless a row of that name is kept above.
+        # A row without a name has the name of a row above, and gets it if no kept row above shows it.
         rows = (
             (
                 self.rows[place][0] if before is not None and heads[before] is heads[place] else heads[place],
@@ -151,7 +151,7 @@ class Table:
         return replace(self, rows=tuple(rows), decides=tuple(decides))
 
     def listed(self) -> "Table":
-        """Return the table with at most ``MOST_LISTED`` deciding rows; its note counts and names the rest."""
+        """Return the table with its ``MOST_LISTED`` most important rows; the note counts and names the others."""
         kept, left_out = self.brief(MOST_LISTED), len(self.rows) - MOST_LISTED
         if left_out <= 0:
             return self
@@ -164,7 +164,7 @@ class Table:
 
 _Item = TypeVar("_Item")
 TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
-"""Columns by their labels: # marks numbers (``#429s``), ~ extra columns (``~#Rate``)."""
+"""Columns by label. In a label, # marks a column of numbers (``#429s``), and ~ an extra column (``~#Rate``)."""
 
 
 def filled(*tables: Table) -> tuple[Table, ...]:
@@ -175,7 +175,7 @@ def filled(*tables: Table) -> tuple[Table, ...]:
 def table_of(name: str, title: str, columns: TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
     """Return a table with a row per item.
 
-    Whole numbers become text, None becomes a dash, and the first text of a row becomes its head cell.
+    A whole number becomes text, None becomes a dash, and a row's first text becomes the row's head cell.
     """
     labels = tuple((label.lstrip("~#"), "#" in label[:2]) for label in columns)
     extra = frozenset(label.lstrip("~#") for label in columns if label.startswith("~"))
@@ -196,10 +196,10 @@ class Plot:
     """A finished plot, or the reason for its absence.
 
     Attributes:
-        caption: how to read it; without a drawing, the reason.
+        caption: how to read the plot; without a drawing, the reason for its absence.
         svg: an ``<svg>`` element that takes its colours from CSS variables; empty without a drawing.
         png: the drawing on white, with its title; empty unless requested.
-        leads: whether it may stand before all chapters.
+        leads: whether the plot may stand before all chapters.
     """
 
     name: str
@@ -215,11 +215,11 @@ class Plot:
 
 @dataclass(frozen=True)
 class OutcomeBar:
-    """Operations of a traffic entry sent in a stage.
+    """Outcomes of the operations that a traffic entry sent in a stage.
 
     Attributes:
         words: the shares of outcomes as text: ``ok 51.0 %, 429 49.0 % of 2,400``.
-        parts: (outcome, percentage) pairs; an outcome's name gives its colour.
+        parts: (outcome, percentage) pairs; the outcome's name selects the colour.
     """
 
     label: str
@@ -229,7 +229,7 @@ class OutcomeBar:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of a list: its text, a smaller detail, and a check's name and result."""
+    """An item of a list: its text, a smaller detail, and for a check its name and result."""
 
     text: str
     detail: str = ""
@@ -238,18 +238,18 @@ class Point:
 
     @property
     def words(self) -> str:
-        """The point on one line: ``name: text detail``; ``text: detail`` if the text has no full stop."""
+        """The point on one line: ``name: text detail``, with a colon before the detail if the text has no full stop."""
         text = f"{self.name}: {self.text}" if self.name else self.text
         colon = "" if self.name or text.endswith(".") else ":"
         return f"{text}{colon} {self.detail}" if self.detail else text
 
 
 Look = Literal["plain", "notice", "warnings", "contents", "aside", "chapter"]
-"""A section's display. ``aside`` and ``chapter`` unfold on a click; tables of ``aside`` have no caption."""
+"""A section's look. An ``aside`` and a ``chapter`` unfold on a click; tables in an ``aside`` have no caption."""
 MOST_LISTED: Final = 150
-"""Maximum rows of a table on a page; more would fill megabytes."""
+"""Maximum number of a table's rows on a page; more would take megabytes."""
 MOST_ROWS: Final = 8
-"""Maximum rows of a table on a page's first screen; further rows unfold on a click."""
+"""Maximum number of a table's rows on a page's first screen; further rows unfold on a click."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,7 @@ class Section:
 
     Attributes:
         name: the anchor of a chapter.
-        brief: whether it belongs to the first screen, which a terminal shows without ``--full``.
+        brief: whether the section belongs to the first screen, which a terminal shows without ``--full``.
     """
 
     title: str = ""
@@ -284,7 +284,7 @@ class Section:
 
     @property
     def filled(self) -> bool:
-        """Whether it has any content."""
+        """Whether the section has any content."""
         content = (self.text, self.points, self.facts, self.figures, self.plots, self.tables, self.bars)
         return self.look == "contents" or any(content)
 
@@ -294,12 +294,12 @@ class Page:
     """A page.
 
     Attributes:
-        word: the verdict in a word; empty without a verdict, as is ``verdict``, its sentence.
+        word: the verdict in a word. ``verdict`` is its sentence. Both are empty without a verdict.
         statements: the sentences below the heading; the first is large.
         sides: (label, value) pairs, such as the compared versions.
-        exit_code: of the process that makes the page.
-        folder: the plots' files, beside the page; empty without files.
-        terms: explanations of the terms that it links.
+        exit_code: exit code of the process that makes the page.
+        folder: folder of the plots' files beside the page; empty without files.
+        terms: explanations of the terms that the page links.
     """
 
     about: tuple[str, str]
@@ -330,5 +330,5 @@ class Page:
         return (plot for section in self.sections for plot in section.plots)
 
     def table(self, name: str) -> Table | None:
-        """The table of that name; None if the page has none."""
+        """The table of that name; None if the page lacks it."""
         return next((table for table in self.tables if table.name == name), None)

@@ -1,6 +1,6 @@
 """``python -m loadtest.report.probe DIR``: make the pages of DIR's probe from its ``probe.json`` alone.
 
-The pages show what was accepted over time, the limits that may be in force, and what excludes the other limiters.
+The pages show the accepted requests over time, the limits that may be in force, and why other limiters are excluded.
 """
 
 import math
@@ -29,16 +29,16 @@ from loadtest.report.plots.style import LIMITS, THROTTLED, key, keys, panels
 from loadtest.words import count, times_as
 
 _MOST_TIMES: Final = 100_000
-"""Likelihood ratio above which only this bound is shown: a ratio of 1,100 excludes already."""
+"""Likelihood ratios above this are shown as more than this, because a ratio of 1,100 already excludes a limiter."""
 _BARS: Final = 200
-"""Bursts that begin within this part of the probe's time share a line; narrower lines would overlap."""
+"""Bursts that begin within the probe's time ÷ this number share a line, because narrower lines would overlap."""
 
 
 def build(directory: Path) -> Page:
-    """Make the page of a directory's probe: for each limit the facts, its requests over time, and every limiter's fit.
+    """Make the page of a directory's probe, with facts, requests over time and every limiter's fit for each limit.
 
     Raises:
-        RecordError: if it cannot be read.
+        RecordError: if ``probe.json`` cannot be read.
     """
     result = read_versioned(directory / PROBE_FILE, ProbeResult, PROBE_SCHEMA)
     found = result.findings
@@ -83,7 +83,7 @@ def _draw(found: LimitFinding) -> Drawing | None:
     panel.set(xlabel="seconds after the start", ylabel="requests")
     keys(figure, {name: key(color=colour, lw=width) for name, colour in colours.items()})
     title = f"{found.limit}: {passed.sum():,.0f} of {sent.sum():,.0f} requests were accepted in {found.seconds:.3g} s"
-    caption = "Each line is a burst: accepted requests from zero up, rejected requests above them."
+    caption = "Each line is a burst, with the accepted requests below and the rejected requests above them."
     return Drawing(title, caption, figure)
 
 

@@ -1,7 +1,7 @@
-"""``python -m loadtest.report.regression DIR``: make the pages of DIR's comparison; ends as the comparison says.
+"""``python -m loadtest.report.regression DIR``: make the pages of DIR's comparison, and exit with its exit code.
 
-With ``--history FILE`` they show the runs of that history before the last accepted change, too. Without a directory,
-and with ``--output PAGE``, it makes the page of the history instead.
+With ``--history FILE`` the pages also show that history's runs before the last accepted change. With ``--history`` and
+``--output PAGE``, but without DIR, the command makes the page of the history instead.
 """
 
 import sys
@@ -15,12 +15,12 @@ from loadtest.report.__main__ import guarded, short
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write every form of a comparison's report and print its short one; errors go to stderr, without a traceback."""
+    """Write a comparison's report in every form, and print the short form; errors go to stderr, without a traceback."""
     parser = ArgumentParser(prog="python -m loadtest.report.regression", description="Make a comparison's pages.")
-    parser.add_argument("directory", nargs="?", type=Path, help="where comparison.json is")
+    parser.add_argument("directory", nargs="?", type=Path, help="directory of comparison.json")
     parser.add_argument("--no-plots", action="store_true", help="draw no plots")
     parser.add_argument("--history", type=Path, metavar="FILE", help="the history that the run was compared with")
-    parser.add_argument("--output", type=Path, metavar="PAGE", help="where to write a page of the history itself")
+    parser.add_argument("--output", type=Path, metavar="PAGE", help="file for the page of the history")
     options = parser.parse_args(argv)
     directory, history, output = options.directory, options.history, options.output
     if output is None and directory is not None:
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
-    # Late, so that a wrong usage is answered at once.
+    # The imports come late, so that a usage error is reported at once.
     from loadtest.report import comparison  # noqa: PLC0415 - see above
     from loadtest.report.formats import ci, terminal  # noqa: PLC0415 - see above
 

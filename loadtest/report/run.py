@@ -1,4 +1,4 @@
-"""A run's page, made of its findings, and its report's files, made from its record."""
+"""A run's page, made from its findings, and the files of its report, made from its record."""
 
 import gc
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,17 +36,17 @@ from loadtest.report.tables.target import about_target
 from loadtest.words import capital, counted
 
 _LEADING: Final = 2
-"""Plots before all chapters, that of the answer included."""
+"""Maximum number of plots before all chapters, including the plot of the answer."""
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
 )
 LONG: Final = 2_000_000
-"""Minimum number of samples whose reading takes long enough to print a progress line."""
+"""Number of samples from which on a progress line is printed, because reading them takes a while."""
 
 
 def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
-    """Make the page of a run's findings, with its plots in order and its ``differences`` from baselines."""
+    """Make the page of a run's findings; ``plots`` are in order, and ``differs`` has the differences from baselines."""
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
     entry = main_entry(findings)
@@ -58,7 +58,7 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         tone=tone_of(verdict.word),
         word=verdict.word + (" · interrupted" if verdict.interrupted else ""),
         verdict=verdict.sentence,
-        # The broken threshold is what a reader has to know first.
+        # A reader must see the broken threshold first.
         statements=statements[::-1] if verdict.word == "fail" else statements,
         reasons=() if info.imported else verdict.reasons[1:],
         sections=(*_first_screen(findings, entry, plots, differs), *_chapters(findings, plots)),
@@ -75,7 +75,7 @@ def _first_screen(
     answers, picture = answer_tables(findings), [plot for plot in plots if plot.name == ANSWER and plot.svg]
     source = findings.record.info.source
     yield Section("Compared" if answers else "", tables=answers, brief=True)
-    # A comparison needs no key figures: the table above has its metrics.
+    # A comparison needs no key figures, because the table above has its metrics.
     yield Section(figures=() if findings.answers else key_figures(findings, entry))
     bars, undrawn = outcome_bars(findings)
     summary = filled(listed(findings, main.summary(findings, entry)))
@@ -96,7 +96,7 @@ def _first_screen(
 
 
 def _leading(plots: Sequence[Plot], most: int) -> tuple[Plot, ...]:
-    """Return the plots before all chapters: those that lead, then the first that have a drawing."""
+    """Return the plots before all chapters: plots that lead, then the first other plots with a drawing."""
     drawn = [plot for plot in plots if plot.svg and plot.name != ANSWER]
     return tuple(sorted(drawn, key=lambda plot: not plot.leads)[:most])
 
@@ -136,10 +136,10 @@ def next_step(directory: Path) -> str:
 
 
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:
-    """Judge a run against baselines, as against a history of accepted runs. The run's own verdict does not change.
+    """Judge a run against baselines like against a history of accepted runs. The run's own verdict does not change.
 
     Raises:
-        InputError: if the run is among its own baselines.
+        InputError: if the run is one of its baselines.
     """
     if any(one.run == run.run for one in baselines):
         raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
@@ -185,20 +185,20 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
 
 
 def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: Sequence[Path] = ()) -> Page:
-    """Read the record in ``directory`` and write its report there, in every form; the same record gives the same bytes.
+    """Read the record in ``directory`` and write its report there, in every form; equal records give equal bytes.
 
-    The files are metrics.json, report.html, report.md, plots/*.svg and *.csv; for CI systems junit.xml,
-    load-performance.json and stats.csv; for comparisons measurements.json.
+    The files are metrics.json, report.html, report.md, plots/*.svg and *.csv. CI systems read junit.xml,
+    load-performance.json and stats.csv, and comparisons read measurements.json.
 
     The report states the differences from ``baselines``, the directories of earlier runs.
 
     Raises:
         RecordError: if a directory holds no readable record.
-        InputError: if a threshold of the scenario can't be read, a run is its own baseline, or a file can't be written.
+        InputError: if a threshold of the scenario can't be read, the run is a baseline, or a file can't be written.
     """
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
-    # The progress bar's thread has ended: with another thread, only one process may draw.
+    # Now the progress bar's thread has ended. With a second thread, only one process could draw.
     drawn: tuple[Plot, ...] = ()
     if plots:
         gc.disable()  # as in loadtest.load
@@ -229,7 +229,7 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page, drawn:
     write_plots(drawn, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
-    if measured is None:  # CI systems judge runs
+    if measured is None:  # only a run, not a log, gets files for CI systems
         return
     measurements.write(measured, directory)
     write_atomically(directory / "junit.xml", ci.render_junit(found))
@@ -238,7 +238,7 @@ def _write(found: Findings, measured: RunMeasurements | None, page: Page, drawn:
 
 
 def load_measurements(directory: Path) -> RunMeasurements:
-    """Return a run's measurements: those that its report wrote, or, without a report of this version, of its record.
+    """Return a run's measurements from its report, or from its record if there is no report of this version.
 
     Raises:
         RecordError: if the directory holds no readable record.

@@ -1,12 +1,12 @@
-"""Runs and comparisons in the files that CI systems read; those of a run have numbers from every sample.
+"""The files that CI systems read about runs and comparisons; a run's files have numbers from every sample.
 
-* ``junit.xml``, which every CI system shows: each threshold and check of validity is a test case.
-* ``load-performance.json``, in the shape of k6's summary export, which GitLab's merge-request widget reads. It
-  compares four figures of a branch with those of its target: checks passed, the 90th and 95th percentile of the time to
+* ``junit.xml``, which every CI system shows, has a test case for each threshold and check of validity.
+* ``load-performance.json`` has the form of k6's summary export, which GitLab's merge-request widget reads. The widget
+  compares four figures of a branch with the target branch: checks passed, the 90th and 95th percentile of the time to
   the first byte, and requests per second (GitLab's documentation, "Load Performance Testing").
-* ``stats.csv``, in the shape of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
+* ``stats.csv`` has the form of Locust's ``_stats.csv``, which Jenkins' Performance plugin reads.
 
-A comparison has JUnit, OpenMetrics, and GitHub's annotations and outputs.
+A comparison gets JUnit, OpenMetrics, and GitHub's annotations and outputs.
 """
 
 import csv
@@ -35,7 +35,7 @@ from loadtest.words import NOTHING
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold."""
 _VOID: Final = ("invalid", "aborted")
-"""Verdicts of runs whose thresholds are not judged."""
+"""Verdicts of runs that leave thresholds unjudged."""
 
 
 CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
@@ -43,7 +43,7 @@ CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
 
 
 class Suite:
-    """A JUnit file with one suite of test cases, without characters that XML cannot hold.
+    """A JUnit file with one suite of test cases; characters that XML cannot hold are escaped.
 
     ``started`` is in ISO 8601, or empty if it is unknown.
     """
@@ -85,8 +85,8 @@ def _clean(text: str) -> str:
 def render_junit(findings: Findings) -> str:
     """Return one suite: validity, then thresholds.
 
-    Thresholds that cannot be judged are skipped with a reason. So are those of an invalid or aborted run, where the
-    failed check is an error.
+    Thresholds that cannot be judged are skipped with a reason. In an invalid or aborted run, all thresholds are skipped
+    and the failed check is an error.
     """
     info, verdict = findings.record.info, findings.verdict
     properties = {
@@ -123,7 +123,7 @@ def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
 def render_gitlab(findings: Findings) -> str:
     """Return the file's text, with times in ms over all requests.
 
-    Its checks are the test cases of ``junit.xml`` that are not skipped.
+    The file's checks are the test cases of ``junit.xml`` that are not skipped.
     """
     record, requests = findings.record, findings.metrics.overall.requests
     stage_indices = record.stage_indices(record.stages())
@@ -172,8 +172,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """Return the file's text: a row per traffic entry, and a total of all requests.
 
-    As in Locust, response times are those of single requests (service times here), and failures are errors and 429s in
-    stages that expect none.
+    As in Locust, response times are times of single requests (called service times here). Failures are errors, and 429s
+    in stages that expect none.
     """
     record = findings.record
     text = io.StringIO(newline="")
@@ -209,8 +209,8 @@ def render_comparison_junit(comparison: RunComparison) -> str:
     """Return suite ``regression``: whether the sides are comparable, then a test case per judged metric.
 
     A metric fails only if the whole comparison is ``regressed``, so that the file agrees with the exit code. Metrics
-    that cannot be judged are skipped with their minimum detectable change. Sides that are not comparable, or an invalid
-    run, are an *error* of the first case, and all metrics are skipped.
+    that cannot be judged are skipped with their minimum detectable change. If the sides are not comparable or a run is
+    invalid, the first case is an *error*, and all metrics are skipped.
     """
     started = comparison.head_runs[-1].started if comparison.head_runs else ""
     properties = {
@@ -260,7 +260,7 @@ def _all(comparison: RunComparison) -> str:
 def render_openmetrics(comparison: RunComparison) -> str:
     """Return the head's values for GitLab's ``reports:metrics``, which compares them with the target branch.
 
-    In OpenMetrics' base units: seconds and ratios.
+    The values are in OpenMetrics' base units: seconds and ratios.
     """
     lines = []
     for metric, nature in NATURES.items():
@@ -287,7 +287,7 @@ _LEVELS: Final[dict[ComparisonVerdict, str]] = {
 
 
 def annotations(comparison: RunComparison) -> list[str]:
-    """Return GitHub workflow commands: one per finding, else one for the verdict; none for a pass."""
+    """Return GitHub workflow commands: one per finding, or one for a verdict without findings; none for a pass."""
     level = _LEVELS.get(comparison.word)
     if level is None:
         return []
@@ -297,12 +297,12 @@ def annotations(comparison: RunComparison) -> list[str]:
 
 
 def _escaped(text: str, more: str = "") -> str:
-    """As the runner's own toolkit does: per cent, line ends, and in properties colon and comma."""
+    """Escape per cent signs, line ends, and (in properties) colons and commas, like the GitHub runner's toolkit."""
     return re.sub(rf"[%\r\n{more}]", lambda found: f"%{ord(found[0]):02X}", text)
 
 
 def tell_github(comparison: RunComparison, directory: Path, environment: Mapping[str, str] = os.environ) -> None:
-    """In a GitHub job print annotations, and append to its outputs and its summary; elsewhere nothing.
+    """In a GitHub job, print annotations and append to the job's outputs and summary; do nothing elsewhere.
 
     ``environment`` has ``GITHUB_ACTIONS``, ``GITHUB_OUTPUT`` and ``GITHUB_STEP_SUMMARY``.
     """

@@ -1,8 +1,8 @@
-"""A page as one HTML file, with links from the terms of reports to their explanations; plots as standalone SVG files.
+"""A page as one HTML file that links terms to their explanations, and plots as standalone SVG files.
 
 The page works offline, in light and dark, and without JavaScript. Chapters unfold by a click, by a link, by the
-browser's search, and on paper. The only script sorts tables and unfolds chapters in browsers that do not; the page
-allows it by its hash.
+browser's search, and on paper. The only script sorts tables, and unfolds chapters in browsers that cannot. The page
+allows this script by its hash.
 """
 
 import base64
@@ -52,7 +52,7 @@ def linked(text: str, terms: Mapping[str, str] = TERMS) -> Markup:
 
 
 def _coded(text: str) -> Markup:
-    """Return the escaped text, with what stands between backticks as code."""
+    """Return the escaped text, with text between backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - it is escaped
 
 
@@ -69,7 +69,7 @@ def render_html(page: Page) -> str:
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
-    # A drawing is made by matplotlib, which escapes the names in it.
+    # Matplotlib makes the drawings and escapes the names in them.
     environment.filters |= {
         "coded": _coded, "drawing": Markup, "script": Markup, "linked": partial(linked, terms=page.terms),
         "explained": cache(partial(explained, terms=page.terms)),
@@ -82,12 +82,12 @@ def render_html(page: Page) -> str:
 
 
 _LINE: Final = 14.0
-"""Height of a line of the title, in units of the drawing, which are points."""
+"""Height of a line of the title, in points, the drawing's unit."""
 _HEAD: Final = re.compile(r'<svg [^>]*viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"[^>]*>')
 
 
 def stand_alone(plot: Plot) -> str:
-    """Return the file, readable on light and dark pages of GitHub and GitLab."""
+    """Return a plot's SVG file, readable on light and dark pages of GitHub and GitLab."""
     found = _HEAD.search(plot.svg)
     if found is None:
         raise ValueError(f"{plot.name} is not a drawing")
@@ -107,7 +107,7 @@ def stand_alone(plot: Plot) -> str:
 
 @cache
 def _colours() -> str:
-    """The variables of the page's style sheet, light and dark."""
+    """Return the variables of the page's style sheet, light and dark."""
     page = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     light, dark = (re.findall(r"--[\w-]+: #\w+;", part) for part in re.findall(r":root \{(.*?)\}", page, re.DOTALL))
     return (
@@ -117,7 +117,7 @@ def _colours() -> str:
 
 
 def write_plots(plots: Iterable[Plot], folder: Path) -> None:
-    """Write each plot's SVG and CSV, and its PNG if it has one, into a folder that holds nothing else."""
+    """Empty a folder and write each plot's SVG and CSV, and a plot's PNG if there is any."""
     # Stale plots of an earlier report would look like part of this report.
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()

@@ -14,7 +14,7 @@ _MARKS: Final = {"good": "✓", "bad": "✗", "unsure": "?"}
 
 
 def render_markdown(page: Page, level: int = 1) -> str:
-    """Return the page without the lists of links and terms; ``level`` is that of its heading."""
+    """Return the page without the lists of links and terms; ``level`` is the level of its heading."""
     first = "#" * level
     parts = [
         f"{first} {escape(page.heading)}",
@@ -68,12 +68,12 @@ def bullets(texts: Iterable[str]) -> str:
 
 
 def figures(found: Iterable[KeyFigure]) -> str:
-    """Return a list: a table would be as wide as its longest cell."""
+    """Return the figures as a list, because a table would be as wide as its longest cell."""
     return "\n".join(f"- **{escape(one.value)}** {escape(one.label)} ({escape(one.words)})" for one in found)
 
 
 def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
-    """Return a plot's title, its file in a folder beside the text, and its caption."""
+    """Return a plot's title, a link to its file in a folder beside the text, and its caption."""
     picture = f"![{escape(plot.title)}]({folder}/{plot.name}.svg)\n\n" if plot.svg else ""
     return f"{'#' * level} {escape(plot.title)}\n\n{picture}{escape(plot.caption)}"
 
@@ -88,7 +88,7 @@ def step(one: NextStep) -> str:
 
 
 def table(shown: Table, level: int = 2) -> str:
-    """Return a table with its title as a heading of that level, and its note below."""
+    """Return a table with its title as a heading of ``level``, and its note below."""
     return f"{'#' * level} {escape(shown.title)}\n\n{_body(shown)}"
 
 

@@ -1,4 +1,4 @@
-"""A page on a terminal or in a log: a command's closing block or the full page; no colour in a log."""
+"""A page on a terminal or in a log: a command's closing block or the full page, without colour in a log."""
 
 import io
 from collections.abc import Collection, Iterable
@@ -14,20 +14,20 @@ from loadtest.report.page import KeyFigure, NextStep, Page, Point, Section, Tabl
 
 _WIDTH: Final = 100
 _FULL_WIDTH: Final = 120
-"""Width for tables with all columns."""
+"""Width in columns of a page whose tables have all columns."""
 _MOST_LINES: Final = 40
-"""Lines of a closing block."""
+"""Maximum number of lines in a closing block."""
 _MOST_ROWS: Final = 14
-"""Maximum rows of a table in a closing block; fewer if the block would be too long."""
+"""Maximum number of rows of a table in a closing block; fewer if the block would be too long."""
 _MOST_POINTS: Final = 5
-"""Points of a section in a closing block: a line each."""
+"""Maximum number of points of a section in a closing block, each on one line."""
 TONES: Final = {"good": "green", "bad": "bold red", "unsure": "yellow", "faint": "dim", "head": "bold", "": ""}
 
 
 def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, console: Console | None = None) -> None:
     """Print a page's verdict, its first screen and the steps, which are (label, command) pairs.
 
-    That takes at most 40 lines of 100 columns; ``full`` prints every section except plots.
+    This closing block has at most 40 lines of 100 columns; ``full`` prints every section except plots.
     """
     console = console or Console()
     widest = _FULL_WIDTH if full else _WIDTH
@@ -45,7 +45,7 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
 
 
 class _Printer:
-    """Prints a page to a console; ``rows``: maximum rows of a table in a closing block, None for the whole page."""
+    """Prints a page to a console; ``rows`` is the maximum number of rows of a table, or None for the whole page."""
 
     def __init__(self, console: Console, rows: int | None) -> None:
         self._console = console
@@ -70,7 +70,7 @@ class _Printer:
             self.labelled(label, command)
 
     def line(self, text: str = "", style: str = "", *, whole: bool = False) -> None:
-        """Print a line; ``whole``: unwrapped, so that it can be copied."""
+        """Print a line; with ``whole``, print it unwrapped, so that it can be copied."""
         self._console.print(Text(text, style=style), soft_wrap=whole)
 
     def labelled(self, label: str, text: str) -> None:
@@ -138,13 +138,13 @@ def _grid(*, head: bool = True) -> RichTable:
 
 
 def _rich(table: Table, *, details: bool) -> RichTable:
-    """Return a table; with extra columns, and details below the cells, if ``details``."""
+    """Return a table; with ``details``, it has extra columns, and details below the cells."""
     rich = _grid()
     shown = [place for place, (label, _) in enumerate(table.columns) if details or label not in table.extra]
     for place in shown:
         label, number = table.columns[place]
         justify: Literal["right", "left"] = "right" if number else "left"
-        # Headers may wrap between words; figures and names of usual length may not.
+        # Headers may wrap between words, but figures and names of usual length may not.
         longest = max((len(row[place].text) for row in table.rows), default=0)
         least = longest if number else min(longest, 16) if place == 0 else 0
         rich.add_column(label, justify=justify, overflow="fold", min_width=least)

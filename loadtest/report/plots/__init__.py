@@ -1,4 +1,4 @@
-"""The plots of runs and comparisons, one module each; drawn without pyplot, so without a screen."""
+"""The plots of runs and comparisons. They are drawn without pyplot and therefore need no screen."""
 
 import gc
 import os
@@ -55,14 +55,14 @@ _PLOTS: Final = {
 NAMES: Final = tuple(_PLOTS)
 """Names of a run's plots, in the order of the report."""
 SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
-"""Plots that are omitted without data, instead of giving the reason."""
+"""Names of plots that are omitted if they have no data; other plots then give the reason."""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
-    """One plot of a run as an ordinary figure, for a notebook.
+    """Return one plot of a run as an ordinary figure, for a notebook.
 
     Returns:
-        None if there are no data for it.
+        The figure; None if the plot has no data.
 
     Raises:
         InputError: if there is no such plot.
@@ -77,7 +77,7 @@ def figure(name: str, findings: Findings) -> Figure | None:
 def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot, ...]:
     """Draw a run's plots; those without data give the reason, or are omitted if in ``SOMETIMES``.
 
-    Any number of ``processes`` gives the same bytes; the default is ``cores()``.
+    The result has the same bytes for any number of ``processes``; the default is ``cores()``.
     """
     drawn = draw_plots(
         {name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes
@@ -88,9 +88,9 @@ def draw_all(findings: Findings, *, png: bool = False, processes: int | None = N
 def draw_plots(
     plots: Mapping[str, Callable[[], Drawing | NoData | None]], *, png: bool = False, processes: int | None = None
 ) -> tuple[Plot, ...]:
-    """Draw plots by their names, without those that have no data.
+    """Draw plots by name, and leave out plots without data.
 
-    Figures are filled in this process, which may use Arrow and pandas; children, which must not, draw them.
+    This process fills the figures, because children must not use Arrow and pandas; the children draw them.
     """
     tasks = {}
     for name, draw in plots.items():
@@ -107,7 +107,7 @@ _inherited: dict[str, Callable[[], Any]] = {}
 
 
 def cores() -> int:
-    """Return the number of processes to use: one per core, at most four; one if a fork could inherit a held lock."""
+    """Return the number of processes: one per core, at most four; only one if a fork could inherit a held lock."""
     if sys.platform != "linux" or threading.active_count() > 1 or "gevent" in sys.modules:
         return 1
     return min(4, len(os.sched_getaffinity(0)))
@@ -116,7 +116,7 @@ def cores() -> int:
 def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> dict[str, _Result]:
     """Run tasks in forked children, which inherit imports and data, and return results in the order of the tasks.
 
-    This process takes part, and runs the tasks that a child has lost.
+    This process takes part, and repeats tasks whose child failed.
     """
     found: dict[str, _Result] = {}
     if min(processes, len(tasks)) > 1:
@@ -124,7 +124,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
         # NumPy's idle threads hold no lock that a child needs.
         with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
             warnings.simplefilter("ignore", DeprecationWarning)
-            # One more child would cost more copies of this process's memory than its share of the work.
+            # This process works, too: another child's copies of its memory would cost more than they gain.
             pool = ProcessPoolExecutor(processes - 1, get_context("fork"), _inherit, (tasks,))
             futures: dict[str, Future[_Result]] = {name: pool.submit(_run, name) for name in tasks}
             # Children begin with the first task, this process with the last.
@@ -138,7 +138,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
 
 
 def _inherit(tasks: Mapping[str, Callable[[], Any]]) -> None:
-    gc.disable()  # what was inherited stays shared
+    gc.disable()  # a collection would copy memory shared with the parent
     _inherited.update(tasks)
 
 

@@ -1,4 +1,4 @@
-"""Sides of a comparison as dots with intervals, one panel per metric."""
+"""Plot of a comparison's sides as dots with intervals, one panel per metric."""
 
 import math
 from typing import Final
@@ -36,9 +36,9 @@ def draw(findings: Findings) -> Drawing | None:
     figure, axes = panels(len(drawn), 0.62 + 0.27 * most, columns=min(2, len(drawn)), share_x=False)
     for panel, (found, place) in zip(axes, drawn, strict=True):
         _panel(panel, findings, found, place)
-    caption = "Each dot is a figure with its 95 % interval (an arrow: no bound); the table has those of differences."
+    caption = "Dots are figures with 95 % intervals (an arrow: no bound); the table has the intervals of differences."
     if left > 0:
-        caption += f" {left} more are in the tables."
+        caption += f" The figures of {left} more panels are in the tables."
     return Drawing(capital(answer(findings)), caption, figure, answer_tables(findings))
 
 

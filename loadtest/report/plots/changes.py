@@ -1,4 +1,4 @@
-"""Plots of a comparison: each change with its 95 % interval, and metrics by pair or run."""
+"""Plots of a comparison: changes with their 95 % intervals, and metrics by pair or run."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,9 @@ from loadtest.report.plots.drawing import Drawing
 from loadtest.words import counted
 
 _MOST_CHANGES: Final = 60
-"""Maximum rows of the figure; the table has all."""
+"""Maximum number of rows in the figure; the table has all metrics."""
 _SHORT_REACH: Final = math.log(1.5)
-"""Maximum log ratio to which short and polled times stretch the scale."""
+"""Maximum log ratio up to which short and polled times extend the axis."""
 
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
@@ -71,7 +71,7 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     least = f"{math.expm1(LEAST_RATIO) * 100:.3g} % or {LEAST_MS:g} ms, shares below {LEAST_SHARE * 100:g} to 1 point"
     caption = f"95 % intervals of head against base; the shaded band holds changes too small to count: below {least}."
     if len(known) > len(shown):
-        caption += f" Shown are the {len(shown)} of {len(known)} metrics that changed most."
+        caption += f" The figure shows the {len(shown)} of {len(known)} metrics that changed most."
     return Drawing(_forest_title(comparison, known), caption, figure, ())
 
 
@@ -113,7 +113,7 @@ def _forest_panel(panel: Axes, metrics: list[MetricComparison]) -> None:
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
-    """Write a change that lies beyond the frame at its edge."""
+    """Write the value of a change that lies beyond the frame at the frame's edge."""
     right = (one.ratio or 1.0) > 1
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
@@ -125,7 +125,7 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
 def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
     """Return axis limits that include all estimates, and intervals unless these are much longer.
 
-    Short and polled times do not set the scale: 20 ms more of 10 µs are × 2,000, and nothing else would be seen.
+    Short and polled times do not set the limits. An increase from 10 µs to 20 ms is × 2,000 and would hide the rest.
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)
@@ -156,8 +156,8 @@ class Before(NamedTuple):
     """The history before the runs that a comparison rests on.
 
     Attributes:
-        segments: of accepted runs, the oldest first.
-        changes: the run at which each of them ends, with the reason for which the change was accepted.
+        segments: baseline periods of accepted runs, the oldest first.
+        changes: for each baseline period, the run at which it ends, and the reason why the change was accepted.
     """
 
     segments: Sequence[Sequence[HistoryRun]] = ()
@@ -166,15 +166,15 @@ class Before(NamedTuple):
 
 _NOTHING: Final = Before()
 _MOST_BEFORE: Final = 40
-"""Maximum number of drawn runs of earlier baseline periods."""
+"""Maximum number of runs that are drawn of earlier baseline periods."""
 _FIRST: Final = 6
-"""Panels of the first figure."""
+"""Maximum number of panels in the first figure."""
 _MOST_OTHERS: Final = 12
-"""Panels of the second one."""
+"""Maximum number of panels in the second figure."""
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
-_PAIRS_CAPTION: Final = "Each dot is a pair of blocks, head against base, in order; scales differ between panels."
+_PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in order; scales differ between panels."
 
 
 def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
@@ -207,7 +207,7 @@ def _chosen(comparison: RunComparison) -> list[MetricComparison]:
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
-    # A share may have changed by a large factor and a hundredth of a point.
+    # Ratios of shares do not count, because a large factor may be a hundredth of a point.
     others.sort(
         key=lambda one: (
             not amounts.is_changed(one),
@@ -221,7 +221,7 @@ def _chosen(comparison: RunComparison) -> list[MetricComparison]:
 
 
 def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
-    """The change of each pair, as drawn: differences of scores, which are log ratios; of shares percentage points."""
+    """Return each pair's change as drawn: a log ratio for times and rates, percentage points for shares."""
     both = zip(comparison.base_runs, comparison.head_runs, strict=False)
     measured = [(base.by_key().get(one.key), head.by_key().get(one.key)) for base, head in both]
     known = [(base, head) for base, head in measured if base is not None and head is not None]
@@ -292,7 +292,7 @@ def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, be
     shown = _segments_panel(panel, one, before)
     begin, middle = len(shown), len(shown) + len(one.earlier)
     earlier = [value * factor for value in one.earlier]
-    # Beside the new run there may be the suspected one, before its rerun.
+    # If the new run is a rerun, the suspected run is drawn beside it.
     suspected = [style.drawn_value(run, one.key) for run in comparison.head_runs[:-1]]
     new = [*(value for value in suspected if value is not None), *(value * factor for value in one.later)]
     end = middle + len(new)
@@ -311,7 +311,7 @@ def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, be
 
 
 def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[float]:
-    """Draw the runs before, with a dashed line after each baseline period; return their values."""
+    """Draw the runs of earlier baseline periods, with a dashed line after each period; return the runs' values."""
     drawn: list[float] = []
     for part in before.segments:
         found = [style.drawn_value(run.measurements, one.key) for run in part]
@@ -323,7 +323,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the 95 % prediction band of a run without a change: the difference's interval around the base."""
+    """Return the 95 % prediction band of a run without a change. It has the difference's interval around the base."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

@@ -1,4 +1,4 @@
-"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages. The numbers come from the figure itself."""
+"""A plot as a drawing with a title, and as SVG, PNG and numbers for pages. The figure itself gives the numbers."""
 
 import csv
 import io
@@ -35,9 +35,9 @@ from loadtest.report.plots.style import CSS_VARIABLES, DOT, INK, OPERATIONS, PAP
 from loadtest.words import NOTHING, counted, times_as
 
 _MOST_ROWS: Final = 16
-"""Maximum rows of a table in the page; more are thinned evenly."""
+"""Maximum number of rows of a plot's table on a page; longer tables are thinned evenly."""
 _MOST_POINTS: Final = 2_000
-"""Maximum points of a series in the CSV, thinned likewise."""
+"""Maximum number of points of a series in the CSV; longer series are thinned evenly."""
 _LEFT_OUT: Final = "{} with fewer failures or operations are not drawn; metrics.json has their figures: {}."
 _Value = TypeVar("_Value")
 
@@ -46,8 +46,8 @@ _Value = TypeVar("_Value")
 class Drawing:
     """A plot: title, caption and figure.
 
-    ``data`` are its numbers, if they are not to be read off the figure's own lines; ``left_out`` are traffic entries
-    that it doesn't show. It gets a legend of what its panels label, unless it has one.
+    ``data`` has the plot's numbers; None to read them from the figure's lines. ``left_out`` are traffic entries that
+    the figure doesn't show. A figure without a legend gets one of the labels in its panels.
     """
 
     title: str
@@ -72,10 +72,10 @@ class NoData:
 def entry_panels(
     findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
-    """A figure with a panel for each of the traffic entries that decide; panels in one column share their x axis.
+    """Make a figure with a panel for each deciding traffic entry; panels in one column share their x axis.
 
     Returns:
-        The figure; each panel with its entry, what is drawn of it, and its operation's colour; the entries left out.
+        The figure; for each panel, its entry, the entry's value in ``found`` and its colour; the entries left out.
     """
     shown, left_out = deciding(findings, found)
     figure, axes = panels(len(shown), height_in, columns=min(columns, len(shown)), share_x=columns == 1)
@@ -84,7 +84,7 @@ def entry_panels(
 
 
 def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Iterator[tuple[Axes, str, str]]:
-    """Title a panel for each traffic entry by its name and operation; gives panel, name, and the operation's colour."""
+    """Title a panel for each traffic entry by name and operation; yield panel, name, and the operation's colour."""
     for panel, name in zip(axes, names, strict=True):
         operation = record.info.traffic[name].operation
         panel.set_title(DOT.join(part for part in (name, operation, polling(record.info, name)) if part))
@@ -92,7 +92,7 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
 
 
 def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
-    """A plot as a value for pages: SVG, its numbers, and PNG if asked for."""
+    """Return a plot for pages: SVG, its numbers, and a PNG if ``png``."""
     if isinstance(drawn, NoData):
         return Plot(name, drawn.title, f"No data, because {drawn.why}.")
     with styled(name):
@@ -107,9 +107,9 @@ def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
 
 
 def to_svg(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element for a page: colours as CSS variables, no ids that could clash."""
+    """Return the figure as an ``<svg>`` element for a page, with CSS variables as colours and unique ids."""
     buffer = io.StringIO()
-    # Not by savefig, which draws everything twice to lay it out first: drawing does that, too.
+    # ``savefig`` would draw everything twice, first for the layout, which drawing makes anyway.
     about = {"Date": None, "Creator": None, "Format": None, "Type": None}
     FigureCanvasSVG(figure).print_svg(buffer, metadata=about)  # type: ignore[no-untyped-call] # matplotlib's
     text = buffer.getvalue()
@@ -120,7 +120,7 @@ def to_svg(figure: Figure) -> str:
     )
     text = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", text, count=1)
     text = re.sub(r"'DejaVu Sans'(?:, [\w\s',-]+?)?sans-serif", "sans-serif", text)
-    # Their names come from every digit of the layout, and the last digit may differ between processes.
+    # Matplotlib's ids depend on every digit of the layout, and the last digit may differ between processes.
     salt = str(mpl.rcParams["svg.hashsalt"])
     for place, clip in enumerate(re.findall(r'<clipPath id="(\w+)"', text)):
         text = text.replace(clip, f"clip-{salt}-{place}")
@@ -132,7 +132,7 @@ def to_svg(figure: Figure) -> str:
 
 
 def to_png(figure: Figure, title: str) -> bytes:
-    """The figure as a PNG on white that stands alone, its title above it."""
+    """Return the figure as a standalone PNG on white, with its title above it."""
     lines = textwrap.wrap(title, 100)
     width, height = figure.get_size_inches()
     layout = figure.get_layout_engine()
@@ -154,7 +154,7 @@ class PlottedSeries:
 
     Attributes:
         x: positions along the axis; for bins, their left edges.
-        dots: whether it is a scatter, which gets no table.
+        dots: whether the series is a scatter, which gets no table.
     """
 
     panel: str
@@ -170,7 +170,7 @@ def series(figure: Figure) -> list[PlottedSeries]:
 
 
 def tables(figure: Figure) -> tuple[Table, ...]:
-    """A table for each panel and each set of series that share their x, thinned to a few rows."""
+    """Return a table for each panel and each set of series that share their x, thinned to a few rows."""
     found: list[Table] = []
     for panel in figure.axes:
         groups: dict[bytes, list[PlottedSeries]] = {}
@@ -185,7 +185,7 @@ def tables(figure: Figure) -> tuple[Table, ...]:
 def as_csv(figure: Figure, instead: tuple[Table, ...]) -> str:
     """Return CSV with the columns ``panel,series,x,y``; very long series are thinned evenly.
 
-    ``instead`` are tables of the numbers of a plot of bars, which has no series.
+    ``instead`` are tables with the numbers of a bar plot, which has no series.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -255,7 +255,7 @@ def _text(value: Any) -> str:
 MOST_NAMED: Final = 3
 """Maximum number of traffic entries named in a title."""
 SAME: Final = 1.1
-"""Ratio below which a title counts two times as the same."""
+"""Ratio below which a title treats two times as equal."""
 
 
 def names_or_count(names: Sequence[str]) -> str:
@@ -272,7 +272,7 @@ def ok_share(findings: Findings, name: str) -> str:
 def medians(findings: Findings, names: Iterable[str], time: str, summary: Callable[[OperationStage], Summary]) -> str:
     """Return the stages between which an entry's median differs most, or else each entry's median.
 
-    Stages are not named if the scenario compares entries. ``summary`` gives this time of an entry, in a stage or whole.
+    Stages are not named if the scenario compares entries. ``summary`` returns the time of an entry or of its stage.
     """
     traffic, changes = findings.metrics.traffic, []
     whole = _known((name, summary(traffic[name])) for name in names)

@@ -1,4 +1,4 @@
-"""Plots of executionTime as the server reports it, and of overhead, the client's wait beyond it."""
+"""Plots of executionTime, which the server reports, and of overhead, the client's wait beyond executionTime."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -40,20 +40,20 @@ _LEGEND: Final = {
     "overhead": "overhead: transport, submit",
     "between": "between two polls",
 }
-"""Labels by the look of a part."""
+"""Legend labels by the look of a bar's part."""
 _NOTHING: Final = 0.01
-"""Share of executionTime below which a title names the largest part of the time instead."""
+"""If every share of executionTime is below this, the title names the largest part of the time instead."""
 _MOST_ROWS: Final = 30
-"""Rows of the figure, divided among its panels."""
+"""Maximum number of rows in the figure, divided among its panels."""
 _LEAST_ROWS: Final = 5
-"""Rows that every panel may have."""
+"""Number of rows that every panel may have in any case."""
 _MOST_TIMES: Final = 5
-"""Maximum ratio of the longest bars of two entries of an operation on the same scale."""
+"""Maximum ratio between the longest bars of an operation's entries for a common scale."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A bar: parts that add up to the mean response time, as (label, ms, look)."""
+    """A bar of parts (label, ms, look) that add up to the mean response time."""
 
     stage: str
     n: int
@@ -94,7 +94,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
     axes[-1].set_xlabel("mean time of an ok operation, ms")
     style.keys(figure, {label: tuple(keys[label].values()) for label in _LEGEND.values() if label in keys})
     caption = (
-        "Means of ok operations; the bracket is executionTime. A job’s result is ready somewhere in the hatched part."
+        "Means of ok operations; the bracket is executionTime. A job’s result becomes ready within the hatched part."
     )
     if cut:
         caption += f" Only the {most} slowest stages of each entry are drawn; the numbers have all."
@@ -203,8 +203,8 @@ def why_none(findings: Findings) -> str:
     if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
         return "every request got 429"
     if not any(plan.operation in EXECUTING_OPERATIONS for plan in findings.record.info.traffic.values()):
-        return "no traffic entry executes anything: a retrieval’s job ran before it"
-    return "no answer carried any" if overall.operations.ok else "no operation ended with success"
+        return "no traffic entry executes a workflow: a retrieval’s job ran before it"
+    return "no answer has an executionTime" if overall.operations.ok else "no operation ended with success"
 
 
 def over_time(findings: Findings) -> Drawing | NoData:
@@ -226,7 +226,7 @@ def over_time(findings: Findings) -> Drawing | NoData:
 
 
 def against_latency(findings: Findings) -> Drawing | None:
-    """Draw a panel per traffic entry with an impossible executionTime; None without any."""
+    """Draw a panel per traffic entry with an impossible executionTime; None without such entries."""
     anomalous = {name: entry for name, entry in findings.executions.items() if entry.anomaly_count}
     if not anomalous:
         return None
@@ -242,7 +242,7 @@ def against_latency(findings: Findings) -> Drawing | None:
     )
     count = sum(entry.anomaly_count for entry in anomalous.values())
     which = f"executionTime{'' if count == 1 else 's'} of {', '.join(anomalous)}"
-    title = f"{words.count(count)} {which} cannot be: below zero, or longer than the client waited"
+    title = f"{words.count(count)} {which} cannot be true: below zero, or longer than the client waited"
     return Drawing(title, caption, figure, left_out=left_out)
 
 
@@ -273,11 +273,11 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
 
 
 _MOST_LEVEL: Final = 4
-"""Maximum number of stage names beside one another that are not turned."""
+"""Maximum number of stages whose names stand side by side without being turned."""
 
 
 def draw_overhead(findings: Findings) -> Drawing | NoData:
-    """Draw a row per executing traffic entry: its distribution, and its stages if any entry has several."""
+    """Draw a row per executing traffic entry, with the distribution, and the stages if any entry has several."""
     if why := why_none(findings):
         return NoData("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
@@ -293,7 +293,7 @@ def draw_overhead(findings: Findings) -> Drawing | NoData:
             panel.set_xlabel("ms (log)")
             _by_stage(axes[place * 2 + 1], shown[name].stages, colour)
     axes[-columns].set_xlabel("ms (log)")
-    caption = "Overhead is the wait beyond executionTime: of a service time, or of a job’s time from submit to result."
+    caption = "Overhead is the service time, or a job’s time from submit to result, without the executionTime."
     if columns > 1:
         caption += " Stages are in the order of the run, with 95 % intervals of their medians (sampling only)."
     return Drawing(title, caption, figure, left_out=left_out)
@@ -309,12 +309,12 @@ def _overhead_spread(panel: Axes, record: Record, name: str, colour: str) -> Non
 
 
 def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
-    """Draw median and p95 of each stage, unjoined: nothing was measured between stages."""
+    """Draw median and p95 of each stage, without lines between stages, where nothing was measured."""
     panel.set_title("by stage")
     known = {name: part.overhead_ms for name, part in stages.items() if part.overhead_ms.p50 is not None}
     if not known:
         panel.text(
-            0.5, 0.5, "no data, because no stage\ncarries a median", transform=panel.transAxes, color=style.MUTED,
+            0.5, 0.5, "no data, because no stage\nhas a median", transform=panel.transAxes, color=style.MUTED,
             ha="center", va="center",
         )  # fmt: skip
         return

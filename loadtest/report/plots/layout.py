@@ -1,4 +1,4 @@
-"""A figure's panels: margins as wide as the labels in them, and axes drawn without an object for each tick.
+"""Layout of a figure's panels: margins that fit their labels, and axes drawn without an object for each tick.
 
 Matplotlib's layout solver and ticks would take three quarters of the drawing time.
 """
@@ -22,34 +22,34 @@ from matplotlib.transforms import Bbox, IdentityTransform
 
 _WIDTH_IN: Final = 9.6
 _EDGE_IN: Final = 0.1
-"""Between the figure's edge and what stands next to it."""
+"""Distance between the figure's edge and its content, in inches, as for all names that end in ``_IN``."""
 _TITLE_IN: Final = 0.24
 _NO_TITLE_IN: Final = 0.09
 _TICKS_IN: Final = 0.21
-"""A line of tick labels below an axis."""
+"""Height of a line of tick labels."""
 _LABEL_IN: Final = 0.18
-"""The label of an axis."""
+"""Height of an axis's label."""
 _GAP_IN: Final = 0.08
-"""Between two rows of panels."""
+"""Distance between two rows of panels."""
 _KEYS_IN: Final = 0.19
-"""A row of a legend."""
+"""Height of a row of the legend."""
 _BAR_IN: Final = 0.75
-"""A colour bar with its labels."""
+"""Width of a colour bar with its labels."""
 _LEAST_IN: Final = 0.3
-"""The least height of a panel without its labels."""
+"""Minimum height of a panel without its labels."""
 _TICKS_ZORDER: Final = 0.55
-"""Above shades and stages, below data and other marks."""
+"""Drawing order of ticks: above shades and stages, below data and other marks."""
 _TICK_PT: Final = 3.5
 _MINOR_PT: Final = 2.0
 _PAD_PT: Final = 7.0
 _SIZE_PT: Final = 8.0
-"""Tick labels: how far they are from their axis, and how high."""
+"""Tick labels' distance from the axis (``_PAD_PT``) and height (``_SIZE_PT``), in points."""
 
 
 class Ticks(Artist):
-    """Grid, ticks, tick labels and label of one axis of a panel, in the style in force when it was made.
+    """Grid, ticks, tick labels and label of one axis of a panel, in the style in force at their creation.
 
-    It takes the place of the axis's own artists: ticks are paths, and one text object draws all labels.
+    They replace the axis's own artists: ticks are paths, and one text object draws all labels.
 
     Attributes:
         labelled: whether tick labels are drawn; if panels share an axis, only the last has them.
@@ -66,7 +66,7 @@ class Ticks(Artist):
         axis.axes.add_artist(self)
 
     def labels(self) -> list[tuple[float, str, bool]]:
-        """Return the ticks in view: position, label, and whether it is major."""
+        """Return the ticks in view: position, label, and whether the tick is major."""
         axis, found = self._axis, list[tuple[float, str, bool]]()
         low, high = sorted(axis.get_view_interval())
         slack = (high - low) * 1e-6
@@ -77,7 +77,7 @@ class Ticks(Artist):
         return found
 
     def look(self) -> dict[str, Any]:
-        """Whether there are a grid, ticks and labels, and how they look, by Matplotlib's names for the near side."""
+        """Return the look of grid, ticks and labels, and whether each is drawn, by Matplotlib's parameter names."""
         near = "left" if self._is_y else "bottom"
         given = {"length": _TICK_PT, "rotation": 0, "labelcolor": self._colour} | self._axis.get_tick_params()
         return given | {"ticks": given[near], "labels": self.labelled and given[f"label{near}"]}
@@ -87,7 +87,7 @@ class Ticks(Artist):
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """As Matplotlib's axes, without ticks on the far side and factors of a whole axis, which no plot has."""
+        """Draw like Matplotlib's axis, without ticks on the far side and common factors, which no plot has."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)
@@ -143,8 +143,8 @@ class Margins(LayoutEngine):
     """Places a grid of panels: margins fit the labels, and requested heights divide the rest.
 
     Attributes:
-        key_rows: rows of the legend above the panels; see ``make_room``.
-        head_in: room above the legend.
+        key_rows: number of the legend's rows above the panels; see ``make_room``.
+        head_in: inches above the legend.
         ticks: each panel with the ticks of its axes, by row.
     """
 
@@ -158,7 +158,7 @@ class Margins(LayoutEngine):
         self.ticks: dict[Axes, tuple[Ticks, Ticks]] = {}
 
     def make_room(self, figure: Figure, key_rows: int) -> None:
-        """Reserve rows for a legend; from the third, rows make the figure higher."""
+        """Reserve rows for a legend. From the third row on, each row makes the figure higher."""
         width, height = figure.get_size_inches()
         figure.set_size_inches(width, height + _KEYS_IN * max(0, key_rows - 2))
         self.key_rows = key_rows

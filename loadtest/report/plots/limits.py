@@ -17,10 +17,10 @@ from loadtest.units import Limit
 from loadtest.words import count
 
 _HIGHEST_RATE: Final = 3.0
-"""Maximum rate drawn, in multiples of the limit: peaks would compress the rest."""
+"""Maximum rate drawn, in multiples of the limit, because peaks would compress the rest."""
 _WINDOWS_TITLE: Final = "Accepted per window"
 _GAP: Final = 0.006
-"""Share of a window left blank on either side of its bar: separates bars without suggesting a pause."""
+"""Blank share of a window on either side of its bar, which separates bars without suggesting a pause."""
 _MOST_NUMBERS: Final = 15
 """Maximum number of windows with numbers; more would overlap."""
 _HIGHEST: Final = 2.5
@@ -42,7 +42,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
     marks.over_time(axes, record)
     caption = (
-        f"Requests by when they were sent, cut off at {_HIGHEST_RATE:g} times the limit, which holds over its window."
+        f"Requests by sending time, cut off at {_HIGHEST_RATE:g} times the limit. A limit holds over its whole window."
     )
     if findings.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
@@ -52,7 +52,7 @@ def draw_rates(findings: Findings) -> Drawing | NoData:
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:
     record, series = findings.record, findings.rates[name]
     cuts, colour = series.cuts, style.LIMITS.get(name, style.MUTED)
-    # A minute's limit is read by the minute, a second's by the second.
+    # A limit per minute has an axis of requests per minute, and a limit per second an axis of requests per second.
     unit_s, unit = (60.0, "min") if limit.window >= 60 else (1.0, "s")
     # The first and last bins may extend beyond the run: divide only by the time within it.
     lengths = np.minimum(cuts[1:], record.covered_s) - np.maximum(cuts[:-1], 0.0)
@@ -84,7 +84,7 @@ def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> No
 def _cut_off(
     panel: Axes, cuts: Floats, lines: dict[str, tuple[Floats, dict[str, Any]]], allowed: float, unit: str
 ) -> None:
-    """End the axis above the highest rate, or cut it off well above the limit with a line at the edge."""
+    """End the axis above the highest rate, or cut off rates far above the limit and mark them at the edge."""
     peaks = {label: float(np.nanmax(rates, initial=0.0)) for label, (rates, _) in lines.items()}
     label = max(peaks, key=lambda each: peaks[each])
     top, highest = max(peaks[label], allowed if np.isfinite(allowed) else 0.0, 1e-9), allowed * _HIGHEST_RATE
@@ -122,9 +122,9 @@ def draw_429_rate(findings: Findings) -> Drawing | NoData:
             marks.mark_window(panel, begin)
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
     marks.over_time(axes, findings.record)
-    caption = "Requests answered with 429 ÷ requests sent, by when they were sent"
+    caption = "Requests answered with 429 ÷ requests sent, by sending time"
     if (why := findings.expectation.why_not) is not None:
-        caption += f". Nothing was expected, because {why}."
+        caption += f". There are no expected 429s, because {why}."
     else:
         caption += f"; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
     return Drawing(_429_rate_title(findings), caption, figure)
@@ -164,8 +164,8 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
     marks.over_time(axes, record)
     beside = any(windows.counts.limiters > 1 for windows in drawn.values())
     caption = (
-        f"Each bar is a window of the server{', keys side by side' if beside else ''}; the outline above it is its "
-        f"429s, cut off at {_HIGHEST:g} times the limit."
+        f"Each bar is a window of the server{', keys side by side' if beside else ''}; the outline above shows the "
+        f"window’s 429s, cut off at {_HIGHEST:g} times the limit."
     )
     return Drawing(_windows_title(findings, windowed), caption, figure)
 
@@ -184,7 +184,7 @@ def _windows_panel(panel: Axes, windows: AcceptedWindows, colour: str) -> None:
         if shown.any():
             bars(shown, windows.accepted, color=colour, alpha=alpha, lw=0, label=label)
     over = windows.rejected > 0
-    outline = {"facecolor": "none", "edgecolor": style.THROTTLED, "lw": 0.8, "label": "429 beyond them"}
+    outline = {"facecolor": "none", "edgecolor": style.THROTTLED, "lw": 0.8, "label": "429"}
     bars(over, windows.rejected, bottom=windows.accepted[over], **outline)
     panel.axhline(counts.count, label="limit", **style.LIMIT)
     tallest = float(np.max(windows.accepted + windows.rejected, initial=counts.count))

@@ -1,4 +1,4 @@
-"""Common marks of plots over time: stages, server windows, thresholds, percentiles of bins, the time axis."""
+"""Common marks of plots over time: stages, server windows, thresholds, percentiles of bins, and the time axis."""
 
 import re
 from collections import Counter
@@ -22,28 +22,28 @@ from loadtest.stats.order_statistics import interval_ranks, rank
 _MOST_MARKS: Final = 24
 """Maximum number of window boundaries drawn; more would merge."""
 _SEEN: Final = 0.002
-"""Half of a band's width, as a share of the plot's, below which it is a line."""
+"""A band is drawn as a line if half of its width is below this share of the plot's width."""
 _CHARACTERS: Final = 135
-"""Letters of a stage's name that fit beside one another into the width of a plot."""
+"""Number of letters of stage names that fit into the width of a plot."""
 WHOLE_IN: Final = 8.8
 HALF_IN: Final = 4.0
-"""Width of a panel without its labels that fills the figure, and of one that has another beside it."""
+"""Widths in inches of panels without labels: of a panel as wide as the figure, and of one of two panels in a row."""
 _NAME_PT: Final = 7.0
 _NAME_LINES: Final = 3
-"""Lines of stage names, so many points high each."""
+"""Maximum number of lines of stage names; each line is ``_LINE_PT`` points high."""
 _LINE_PT: Final = 9.0
 _PANEL_PT: Final = 105.0
-"""Height of the lowest panel with names, without its labels."""
+"""Minimum height in points, without labels, of a panel with stage names."""
 _UPPER: Final = re.compile(r"\s*response_time\.(?P<statistic>\w+)\s*<=?")
 _FAR: Final = 8.0
-"""Multiple of the highest value above which a threshold line would compress the rest."""
+"""A threshold above this multiple of the highest value gets no line, which would compress the rest."""
 
 
 def over_time(axes: Sequence[Axes], record: Record, names: Sequence[str | None] | None = None) -> None:
-    """Finish panels over time: mark stages, and label the last one's seconds.
+    """Finish panels over time: mark stages, and label the last panel's axis of seconds.
 
-    ``names`` gives the traffic entry of each panel, for its own stages; without it, each panel has the stages of all.
-    Stages are named in the first panel, and in panels that have others.
+    ``names`` gives each panel's traffic entry, whose stages the panel shows; without ``names``, each panel shows the
+    stages of all entries. Stages are named in the first panel, and in panels with other stages than the first.
     """
     whose = names or [None] * len(axes)
     for panel, name in zip(axes, whose, strict=True):
@@ -62,9 +62,9 @@ def draw_dots(
     panel: Axes, x: Floats, y: Floats, colour: str, label: str, *, marker: str = "o", size: float = 5.0,
     alpha: float | None = None, **look: Any,
 ) -> None:  # fmt: skip
-    """Draw operations as dots of ``size`` square points, more transparent where there are many.
+    """Draw operations as dots of ``size`` square points, more transparent if there are many.
 
-    Very many become a picture. ``alpha`` and ``look`` are as in ``Axes.scatter``.
+    Very many dots become a picture. ``alpha`` and ``look`` have the meaning of ``Axes.scatter``.
     """
     if alpha is None:
         alpha = 0.85 if len(x) < 300 else 0.55 if len(x) < 2000 else 0.3
@@ -91,10 +91,10 @@ def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: l
 
 
 def mark_windows(panel: Axes, record: Record, boundaries: Floats) -> bool:
-    """Draw each boundary of the server's windows as the band in which it may lie; True if any was drawn.
+    """Draw each boundary of the server's windows as the band in which it may lie; return True if any was drawn.
 
-    The server's clock is known to within its uncertainty only. Where that is no less than half a window, or there are
-    very many, nothing is drawn. ``boundaries`` are in s since the epoch.
+    A band is as wide as the uncertainty of the server's clock. Nothing is drawn if this uncertainty is at least half a
+    window, or if there are very many boundaries. ``boundaries`` are in s since the epoch.
     """
     marks = boundaries[boundaries < record.covered_s]
     reach = _reach(record)
@@ -114,8 +114,8 @@ def mark_window(panel: Axes, at_s: float) -> None:
 def window_words(record: Record) -> str:
     """Describe the marks of ``mark_windows`` for a caption."""
     wide = _reach(record) > record.covered_s * _SEEN
-    bands = ", in bands as wide as its clock is unsure" if wide else ""
-    return f"Dotted verticals are the assumed beginnings of the server’s windows{bands}."
+    bands = "; their width is the uncertainty of its clock" if wide else ""
+    return f"Dotted vertical lines mark the assumed window boundaries of the server{bands}."
 
 
 def _reach(record: Record) -> float:
@@ -123,13 +123,13 @@ def _reach(record: Record) -> float:
 
 
 def _same_stages(record: Record, *names: str | None) -> bool:
-    """Whether traffic entries have stages of the same names at the same times: one label does for all."""
+    """Whether traffic entries have stages of the same names at the same times, so that one label serves all."""
     plans = [record.info.traffic[name].stages if name else () for name in names]
     return all([(s.name, s.start_s) for s in plan] == [(s.name, s.start_s) for s in plans[0]] for plan in plans)
 
 
 def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, names: bool = True) -> None:
-    """Draw stage boundaries, their names on top, and the warm-up shaded."""
+    """Draw stage boundaries, write the stages' names at the top, and shade the warm-up."""
     plans = [plan for name, plan in record.info.traffic.items() if traffic in {None, name}]
     starts: dict[float, list[StagePlan]] = {}
     for stage in (stage for plan in plans for stage in plan.stages if stage.start_s <= record.covered_s):
@@ -140,7 +140,7 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
         elif start > 0:
             panel.axvline(start, color=style.GRID, lw=1.4, zorder=0.5)
         following = min((other for other in starts if other > start), default=record.covered_s)
-        # Entries whose stages begin together share one label, with each name once.
+        # Stages that begin together share one label, with each name once.
         label = _fitting([stage.name for stage in stages], (following - start) / record.covered_s)
         if names and label:
             style.note(
@@ -150,10 +150,10 @@ def mark_stages(panel: Axes, record: Record, traffic: str | None = None, *, name
 
 
 def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float) -> float:
-    """Write names of stages at the upper edge of a panel, in a few lines that keep them apart; some may not fit.
+    """Write names of stages at the upper edge of a panel, in a few lines so that names do not overlap.
 
-    ``stages`` are their places, as shares of the width, and names, from left to right. Returns the share of the height
-    that the names take.
+    ``stages`` are pairs of a place (as a share of the width) and a name, from left to right. Names that do not fit are
+    left out. Returns the share of the panel's height that the names take.
     """
     ends, used = [0.0] * _NAME_LINES, 0
     for share, name in stages:
@@ -171,7 +171,7 @@ def name_stages(panel: Axes, stages: Sequence[tuple[float, str]], wide_in: float
 
 
 def _fitting(names: list[str], share: float) -> str:
-    """Return the names that fit into a share of the axis, shortened if needed; empty if too narrow."""
+    """Return the names that fit into a share of the axis, shortened if needed; empty if the share is too narrow."""
     room = int(share * _CHARACTERS) - 1
     whole = " + ".join(dict.fromkeys(names))
     if len(whole) <= room:
@@ -182,7 +182,7 @@ def _fitting(names: list[str], share: float) -> str:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """A threshold that a statistic of response time must stay below: the longest time that it allows, and its value."""
+    """An upper threshold on a statistic of response time, with the longest allowed time and the measured value."""
 
     judged: Judged
     statistic: str
@@ -191,15 +191,15 @@ class UpperBound:
 
     @property
     def over_ms(self) -> float:
-        """Excess over the limit; negative if it is kept."""
+        """Excess of the value over the threshold in ms; negative if the threshold is met."""
         return self.value_ms - self.edge_ms
 
 
 def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBound]:
-    """Thresholds on response times that were judged by a value, in the order of the scenario."""
+    """Return the upper thresholds on response times that were judged by a value, in the order of the scenario."""
     plan = None if traffic is None else findings.record.info.traffic[traffic]
     return [
-        # The margin reaches from the value to the edge, whether that is a time or relative to another figure.
+        # Value plus margin is the edge, both for a fixed time and for a threshold relative to another figure.
         UpperBound(one, match["statistic"], one.value + one.margin, one.value)
         for one in findings.judged
         if (match := _UPPER.match(one.require)) and one.value is not None and one.margin is not None
@@ -209,9 +209,9 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
 
 
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
-    """Draw an entry's thresholds over their stages with labels; those far above all values are only named at the top.
+    """Draw an entry's thresholds over their stages with labels; thresholds far above all values are only named.
 
-    The panel has s since the epoch, against ms on a log scale with its limits set.
+    The panel shows ms on a log scale, whose limits are set, over s since the epoch.
     """
     end, (low, high) = findings.record.covered_s, panel.get_ylim()
     edges, above = [low, high], Counter[float]()

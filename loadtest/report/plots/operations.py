@@ -1,4 +1,4 @@
-"""Plots of single operations: polls of jobs, the slowest operations as waterfalls, and the punctuality of starts."""
+"""Plots of operations: polls of jobs, the slowest operations as waterfalls, and the punctuality of starts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle
@@ -29,11 +29,11 @@ _LINES: Final[tuple[Any, ...]] = (
     "-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (6, 1.5, 1, 1.5)), (0, (1, 3)), (0, (10, 3)), (0, (4, 1, 1, 1, 1, 1)),
 )  # fmt: skip
 _MOST_LINES: Final = 8
-"""Lines that a legend in a panel has room for, and bars beside them."""
+"""Maximum number of lines in a panel's legend, and of bars beside it."""
 
 
 def _why_none(findings: Findings) -> str:
-    """Return why there is no data on jobs; empty if there is any."""
+    """Return why there are no data on jobs; empty if there are any."""
     jobs = [figures for figures in findings.metrics.traffic.values() if isinstance(figures, JobFigures)]
     if not jobs:
         return "no traffic entry submits jobs"
@@ -58,7 +58,7 @@ def draw_polls(findings: Findings) -> Drawing | NoData:
     names, left_out = deciding(findings, plans, _MOST_LINES // lines if by_stage else _MOST_LINES)
     _per_job(left, findings, names, by_stage=by_stage)
     _spent(right, figure, findings)
-    caption = "Left: jobs that ended or were given up; right: requests of each stage, by when they were sent."
+    caption = "Left: jobs that ended or were given up; right: requests of each stage, by sending time."
     if not by_stage:
         caption += f" The {_MOST_LINES} stages with the highest use of the limit are shown."
     return Drawing(_polls_title(findings), caption, figure, (polling_table(findings),), left_out)
@@ -135,7 +135,7 @@ def _polls_title(findings: Findings) -> str:
 _HALF: Final = 0.31
 """Height of a bar, in rows."""
 _Bar = tuple[int, float, float]
-"""Row, begin and end."""
+"""Row, begin and end of a bar."""
 _ENDED: Final[dict[str, str]] = {
     Outcome.THROTTLED: "was throttled (429) after",
     Outcome.FAILED: "failed after",
@@ -170,7 +170,7 @@ def draw_slowest(findings: Findings) -> Drawing | NoData:
         },
     )
     caption = (
-        "Each row is an operation, by its arrival’s number, and each bar a request; gaps are poll intervals or backoff."
+        "Each row is an operation with its arrival’s number, each bar is a request; gaps are poll intervals or backoff."
     )
     worst = found[0]
     asked = words.counted(len(worst.phases), "request")
@@ -180,13 +180,13 @@ def draw_slowest(findings: Findings) -> Drawing | NoData:
 
 
 def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
-    """Draw all bars of a kind at once: singly they would dominate the drawing time."""
+    """Draw all bars of a kind at once, because single bars would dominate the drawing time."""
     waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
     lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms]
     requests: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
     answers: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
     for place, one in enumerate(shown):
-        least = one.response_ms * 0.002  # what is shorter would not be seen
+        least = one.response_ms * 0.002  # a shorter bar would not be visible
         for phase in one.phases:
             end = one.response_ms if phase.end_ms is None else phase.end_ms
             first = end if phase.first_byte_ms is None else phase.first_byte_ms
@@ -225,7 +225,7 @@ _FLOOR_MS = 0.01
 
 
 def draw_lag(findings: Findings) -> Drawing | NoData:
-    """Draw each bin's worst lag per traffic entry, and the distribution of all lags, with the limit."""
+    """Draw each time bin's longest lag per traffic entry, the distribution of all lags, and the limit."""
     record = findings.record
     if not findings.lags:
         return NoData("Start lag of operations", "no operation was sent")
@@ -241,11 +241,11 @@ def draw_lag(findings: Findings) -> Drawing | NoData:
     panel.set_ylabel("lag, ms (log)")
     marks.time_axis(panel, record)
     _lag_spread(spread, record, top)
-    caption = "Start lag runs from the intended start to the first byte sent, dispatch lag (thin) from a free user on."
+    caption = "Start lag is the time from intended start to first byte sent; dispatch lag (thin) starts at a free user."
     late = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = record.time("start_lag_ms", record.stages())
     longest = words.duration_ms(starts.most) if starts.n else words.NOTHING
-    how = "The load left on time" if late.ok else "The generator was late"
+    how = "Requests left on time" if late.ok else "The generator was late"
     title = f"{how}: dispatch lag p99 {late.value}, worst start lag {longest}"
     return Drawing(title, caption, figure, left_out=left_out)
 
@@ -267,4 +267,4 @@ def _lag_spread(panel: Axes, record: Record, top: float) -> None:
         style.ecdf(panel, lags, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)
     panel.axvline(DISPATCH_LAG_MS, **style.LIMIT)
     style.log(panel, "x", _FLOOR_MS, top)
-    panel.set(ylabel="at most so late, %", xlabel="lag, ms (log)")
+    panel.set(ylabel="at most this late, %", xlabel="lag, ms (log)")

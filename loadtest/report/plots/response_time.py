@@ -1,4 +1,4 @@
-"""Response times: over time, by percentile and rate, beside service time, and as a heat map of a long run."""
+"""Plots of response times: over time, by percentile and rate, beside service time, and a long run's heat map."""
 
 from typing import Any, Final
 
@@ -23,11 +23,11 @@ from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, medians
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
-"""Minimum ratio of the axis's ends."""
+"""Minimum ratio between the ends of a log axis."""
 
 
 def draw_scatter(findings: Findings) -> Drawing | NoData:
-    """Draw a panel per traffic entry with an answer."""
+    """Draw a panel per traffic entry that has an answered operation."""
     record = findings.record
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
@@ -63,7 +63,7 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
     marks.draw_bins(panel, findings.record, name, responses.series.cuts, responses.series.bins())
     panel.set_yscale("log")
     low, high = panel.get_ylim()
-    # A steady value is to look steady.
+    # A steady value should look steady.
     wider = max(1.0, (_LEAST_SPAN * low / high) ** 0.5)
     panel.set_ylim(low / wider, high * wider)
     marks.draw_bounds(panel, findings, name)
@@ -75,7 +75,7 @@ def _panel(panel: Axes, findings: Findings, name: str, responses: Responses, col
 
 
 def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
-    """Draw 429s as ticks at the lower edge: their short times would compress the scale."""
+    """Draw 429s as ticks at the lower edge, because their short times would compress the scale."""
     if not len(seconds):
         return
     low, high = panel.get_ylim()
@@ -91,10 +91,10 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
 
 
 def draw_service(findings: Findings) -> Drawing | NoData | None:
-    """Cumulative distributions, one panel for each entry whose operations are one request.
+    """Draw cumulative distributions, with a panel for each entry whose operations are single requests.
 
-    None if there are only jobs: each consists of many requests, so no single service time compares with it. None for
-    a log, whose response times are service times.
+    None if there are only jobs, because a job has many requests and no single service time. None for a log, whose
+    response times are service times.
     """
     record = findings.record
     if record.info.imported:
@@ -118,7 +118,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
 
 
 def _service_title(findings: Findings) -> str:
-    """Return each operation's wait beyond its own request, since medians cannot be subtracted."""
+    """Return the title, from each operation's wait beyond its own request, since medians cannot be subtracted."""
     record, waits = findings.record, {}
     for name, plan in record.info.traffic.items():
         waited = record.time(WAITED, record.stages(traffic=name))
@@ -134,7 +134,7 @@ def _service_title(findings: Findings) -> str:
 
 
 def draw_heat(findings: Findings) -> Drawing | NoData | None:
-    """Draw a panel per traffic entry with many operations; None for few, which the scatter shows."""
+    """Draw a panel per traffic entry with many operations; None for few operations, which the scatter plot shows."""
     if not findings.heats:
         return None
     figure, drawn, left_out = entry_panels(findings, findings.heats, 1.9)
@@ -169,13 +169,13 @@ def _median_fields(counts: np.ndarray) -> Ints:
 
 
 def _heat_title(findings: Findings) -> str:
-    """Compare the last third of the run with the first, to the resolution of the fields."""
+    """Compare the last third of the run with the first third, at the resolution of the fields."""
     drifts = {}
     for name, heat in findings.heats.items():
         third = len(heat.counts) // 3
         ends = np.array([part.sum(axis=0) for part in (heat.counts[:third], heat.counts[len(heat.counts) - third :])])
         if ends.any(axis=1).all():
-            # Both medians are somewhere in their fields, so that their ratio is known within two heights of one.
+            # Each median lies anywhere in its field, so that the ratio is uncertain by two heights of a field.
             first, last = _median_fields(ends).tolist()
             height = float(heat.levels[1] / heat.levels[0])
             drifts[name] = (height ** (last - first - 1), height ** (last - first + 1))
@@ -231,12 +231,12 @@ def draw_spectrum(findings: Findings) -> Drawing | NoData:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
     panel.set_ylabel("response time, ms (log)")
-    caption = "95 % intervals know of sampling only; a thick dash is a threshold, a diamond the value in its stage."
+    caption = "95 % intervals cover sampling error only; a thick dash is a threshold, a diamond its stage’s value."
     return Drawing(_spectrum_title(findings), caption, figure, left_out=left_out)
 
 
 def _allowed(panel: Axes, bound: marks.UpperBound, colour: str) -> None:
-    """Draw a threshold at its percentile: the bound, the measured value, and the line between them."""
+    """Draw a threshold's bound at its percentile, the measured value, and the line between them."""
     if (tail := _TAILS.get(bound.statistic)) is None:
         return
     panel.vlines(tail, bound.value_ms, bound.edge_ms, color=colour, lw=0.8, ls=":")
@@ -264,7 +264,7 @@ def _spectrum_line(panel: Axes, values: Distribution, name: str, look: dict[str,
 
 
 def _spectrum_title(findings: Findings) -> str:
-    """Name the figure furthest over or nearest to its threshold, in ms; the longest tail without thresholds."""
+    """Name the figure that exceeds its threshold most, or is nearest to it; without thresholds, the longest tail."""
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
     open_ = f"; time-outs leave the tail of {names_or_count(late)} open" if late else ""
@@ -286,13 +286,13 @@ def _spectrum_title(findings: Findings) -> str:
 
 
 _LEAST_RATES: Final = 3
-"""Minimum number of stages at different rates: two points always form a line."""
+"""Minimum number of stages at different rates, because two points always form a line."""
 
 
 def draw_by_rate(findings: Findings) -> Drawing | NoData | None:
-    """One panel for each traffic entry with three stages or more at different rates; None if none has.
+    """Draw a panel for each traffic entry with at least three stages at different rates; None without such an entry.
 
-    Bursts are left out: they have no meaningful rate.
+    Bursts are left out, because they have no meaningful rate.
     """
     found = {}
     for name in findings.metrics.traffic:
@@ -331,13 +331,13 @@ def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: fl
     panel.set(yscale="log", xlim=(0, end), xlabel="operations offered, 1/min")
     room = marks.name_stages(panel, [(_rate(part) / end, part.stage) for part in parts], wide_in)
     low, high = panel.get_ylim()
-    low, high = low / 1.1, high * 1.1  # what is steady is to look steady
+    low, high = low / 1.1, high * 1.1  # a steady value should look steady
     style.log(panel, "y", low, high * (high / low) ** (room / (1 - room)))
     style.plain(panel.xaxis)
 
 
 def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
-    # Medians that time-outs leave open are not compared.
+    # Medians without an upper bound, because of time-outs, are not compared.
     known = dict[str, list[tuple[float, float]]]()
     for name, parts in found.items():
         medians = [(_rate(part), part.figures.response_time_ms.get("p50")) for part in parts]

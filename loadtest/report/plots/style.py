@@ -1,8 +1,8 @@
 """Common style of all plots: palette, panels, axes, legends and distributions.
 
-Colours are chosen from the Okabe-Ito family and differ in lightness, so that they are told apart with any colour
-vision and, together with line styles and markers, in grey. In a page, each becomes a CSS variable, so that one
-drawing serves light and dark.
+The colours belong to the Okabe-Ito family and differ in lightness, so that they can be distinguished with any colour
+vision and, together with line styles and markers, in grey. On a page, each colour becomes a CSS variable, so that the
+same drawing serves light and dark pages.
 """
 
 import math
@@ -51,14 +51,14 @@ _SERIES: Final[tuple[tuple[str, Any], ...]] = (
     ("#7a5638", (0, (5, 1.5, 1, 1.5))),
     ("#76771c", (0, (8, 1.5))),
 )
-"""Colours and line styles in the order of operations; page.css has the colours as ``--series-1`` and so on."""
+"""Colours and line styles in the order of operations; page.css calls the colours ``--series-1`` and so on."""
 OPERATIONS: Final[dict[str, str]] = {name: colour for name, (colour, _) in zip(Operation, _SERIES, strict=False)}
 LIMITS: Final[dict[str, str]] = {
     LIMIT_OF_OPERATION[operation]: OPERATIONS[operation] for operation in reversed(Operation)
 }
 """Colours of limits; a limit of several operations takes the colour of the first."""
 LINES: Final[dict[str, Any]] = {name: line for name, (_, line) in zip(Operation, _SERIES, strict=False)}
-"""Line styles by operation, for readers in grey."""
+"""Line styles by operation, which distinguish operations in grey."""
 
 CSS_VARIABLES: Final = {
     INK: "--ink",
@@ -111,7 +111,7 @@ _RC: Final[dict[str, Any]] = {
     "savefig.facecolor": "none",
     "hatch.linewidth": 0.6,
     "path.simplify": True,
-    # A name with dollar signs in it is a name, not a formula.
+    # Dollar signs in a name must not start a formula.
     "text.parse_math": False,
 }
 LIMIT: Final[dict[str, Any]] = {"color": INK, "lw": 1.0, "ls": (0, (6, 2))}
@@ -119,15 +119,15 @@ LIMIT: Final[dict[str, Any]] = {"color": INK, "lw": 1.0, "ls": (0, (6, 2))}
 PAPERED: Final = {"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
 """Box of a note that overlaps lines."""
 DOT: Final = "  ·  "
-"""Between the parts of a panel's title."""
+"""Separator between the parts of a panel's title."""
 CHANGED: Final[dict[str, Any]] = {"color": INK, "ls": (0, (4, 2))}
-"""Style of the line between runs at an accepted change."""
+"""Style of the line that marks an accepted change between runs."""
 _FRAME_IN: Final = 0.55
-"""Height of a panel without its rows: title and axis."""
+"""Height in inches of a panel's title and axis, without its rows."""
 _LEAST_IN: Final = 1.0
-"""A lower panel has no room for its axis and a title above it."""
+"""Minimum height in inches of a panel with an axis and a title."""
 SCATTER_AS_PATHS: Final = 600
-"""Maximum points of a scatter drawn as SVG paths, at about 80 bytes each; more are rasterized."""
+"""Maximum number of scatter points drawn as SVG paths, at about 80 bytes each; more points are rasterized."""
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def styled(name: str) -> Iterator[None]:
 
 
 def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = True) -> tuple[Figure, list[Axes]]:
-    """A figure of ``count`` panels, each ``height_in`` high, stacked or in columns."""
+    """Make a figure of ``count`` panels, each ``height_in`` inches high, in one or more columns."""
     rows = -(-count // columns)
     height_in *= 1.35 if rows == 1 and columns == 1 else 1.0
     figure, axes = grid([height_in] * rows, columns, share_x=share_x)
@@ -149,12 +149,12 @@ def panels(count: int, height_in: float, *, columns: int = 1, share_x: bool = Tr
 
 
 def row_panels(counts: Iterable[int], row_in: float) -> tuple[Figure, list[Axes]]:
-    """A figure of panels one above the other, each as high as its rows need, with x axes of their own."""
+    """Make a figure of panels one above the other, each as high as its rows, with separate x axes."""
     return grid([max(_LEAST_IN, _FRAME_IN + row_in * count) for count in counts], 1, share_x=False)
 
 
 def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
-    """Label rows from the top down, the first at 0, without lines across; ``top`` leaves room above the first."""
+    """Label rows from the top down, the first row at 0, without grid lines; ``top`` is the axis's upper end."""
     panel.yaxis.set_major_locator(ticker.FixedLocator(range(len(labels))))
     shown = ["\n".join(short(line, _ROW_LETTERS) for line in label.split("\n")) for label in labels]
     panel.yaxis.set_major_formatter(ticker.FixedFormatter(shown))
@@ -164,7 +164,7 @@ def rows(panel: Axes, labels: Sequence[str], top: float = -0.6) -> None:
 
 
 def stairs(panel: Axes, values: Floats, edges: Floats, **look: Any) -> None:
-    """As ``panel.stairs``, which looks for its limits point by point; those of panels over time are set."""
+    """Draw stairs like ``panel.stairs``, without its slow search for axis limits; time panels set their limits."""
     panel.add_artist(StepPatch(values, edges, **{"fill": False, **look}))
 
 
@@ -176,18 +176,18 @@ def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, f
 _PLAIN: Final = ticker.FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
-"""A log axis that spans less has ticks as a linear one: powers of ten, 2 and 5 would be too few."""
+"""A log axis that spans a smaller factor has the ticks of a linear axis, because 1, 2 and 5 would be too few."""
 _NARROW: Final = 60
-"""A log axis that spans less has ticks at 2 and 5, too."""
+"""A log axis that spans a smaller factor has ticks at 2 and 5, too."""
 _LETTERS: Final = 150
-"""Letters of a legend that fit into a figure's width."""
+"""Number of letters of a legend that fit into a figure's width."""
 _HANDLE: Final = 8
 """Width of a legend's handle and spacing, in letters."""
 _MARKERS: Final = ("", "o", "s", "^", "D", "v", "P")
 
 
 def plain_log(axis: Axis) -> None:
-    """Label a log axis, when all is drawn on it, with plain numbers; where it spans little, 2 and 5 too."""
+    """Label a finished log axis with plain numbers, and with 2 and 5 if it spans a small factor."""
     low, high = axis.get_view_interval()
     span = high / low if low > 0 else np.inf
     plain(axis)
@@ -200,7 +200,7 @@ def plain_log(axis: Axis) -> None:
 
 
 def log(panel: Axes, axis: Literal["x", "y"], low: float | None = None, high: float | None = None) -> None:
-    """Make an axis, when all is drawn on it, a log one with plain numbers, from ``low`` to ``high`` if given."""
+    """Make a finished axis logarithmic with plain numbers, from ``low`` to ``high`` if given."""
     panel.set(**{f"{axis}scale": "log"})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})
@@ -213,7 +213,7 @@ def plain(axis: Axis) -> None:
 
 
 def line_of(record: Record, name: str) -> dict[str, Any]:
-    """Return a traffic entry's line style: its operation's colour and style, and a distinguishing marker."""
+    """Return a traffic entry's line style: its operation's colour and style, and a marker to distinguish entries."""
     traffic = record.info.traffic
     operation = traffic[name].operation
     alike = [each for each, plan in traffic.items() if plan.operation == operation]
@@ -222,9 +222,9 @@ def line_of(record: Record, name: str) -> dict[str, Any]:
 
 
 def ecdf(panel: Axes, values: Distribution, *, floor: float | None = 0.0, **look: Any) -> None:
-    """Draw an empirical distribution in %, from 0 %, so that a single value is a step too.
+    """Draw an empirical distribution from 0 % up, so that even a single value is a step.
 
-    On a log axis, values below ``floor`` are drawn at it, or omitted if it is 0; None draws all.
+    Values below ``floor`` are drawn at ``floor``, or omitted if it is 0, as on a log axis; None draws all values.
     """
     panel.set_ylim(0, 102)
     if not values.n:
@@ -244,7 +244,7 @@ def legend(figure: Figure) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             artist: Any = handle.patches[0] if isinstance(handle, BarContainer) else handle
             if isinstance(artist, StepPatch) and not artist.get_fill():
-                # Matplotlib draws all steps of a tuple at one place.
+                # Matplotlib draws all step handles of a tuple at one place.
                 artist = key(color=artist.get_edgecolor(), lw=artist.get_linewidth(), ls=artist.get_linestyle())
             elif isinstance(artist, Line2D) and np.isnan(np.asarray(artist.get_ydata(), float)).all():
                 continue
@@ -255,7 +255,7 @@ def legend(figure: Figure) -> None:
 
 
 def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
-    """Add a legend above all panels in as many rows as needed; the handles of a tuple stand side by side."""
+    """Add a legend above all panels, in as many rows as needed; handles in a tuple are drawn side by side."""
     widths = [len(label) + _HANDLE for label in handles]
     columns = len(widths) if sum(widths) <= _LETTERS else max(1, _LETTERS // max(widths))
     made = figure.legend(
@@ -265,7 +265,7 @@ def keys(figure: Figure, handles: Mapping[str, Any]) -> None:
     if isinstance(layout := figure.get_layout_engine(), Margins):
         layout.make_room(figure, -(-len(handles) // columns))
     for handle in made.findobj(PathCollection):
-        handle.set_alpha(1)  # a single dot of a cloud would hardly be seen
+        handle.set_alpha(1)  # a single transparent dot would hardly be visible
 
 
 def key(**look: Any) -> Line2D:
@@ -274,7 +274,7 @@ def key(**look: Any) -> Line2D:
 
 
 BAND: Final[dict[str, Any]] = {"color": FADED, "alpha": 0.35, "lw": 0}
-"""Style of the band expected without a change."""
+"""Style of the band in which a value is expected without a change."""
 VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "suspected": (BAD, "D"),
     "regressed": (BAD, "X"),
@@ -285,13 +285,13 @@ VERDICTS: Final[dict[str, tuple[str, str]]] = {
     "learning": (MUTED, "s"),
     "not comparable": (MUTED, "v"),
 }
-"""Colour and marker: told apart in grey, too."""
+"""Colour and marker of each verdict; the markers distinguish them in grey, too."""
 _NAME_LETTERS: Final = 30
 _ROW_LETTERS: Final = 64
-"""Maximum letters of a row's label: half of the figure's width."""
+"""Maximum number of letters in a row's label, which fill half of the figure's width."""
 _MOST_TICKS: Final = 7
 _LEAST_GAPS: Final = 7.0
-"""So many labels would fill an axis."""
+"""Minimum distance between tick labels: the axis's length ÷ this number."""
 
 
 def short(name: str, letters: int = _NAME_LETTERS) -> str:
@@ -300,7 +300,7 @@ def short(name: str, letters: int = _NAME_LETTERS) -> str:
 
 
 def label(one: MetricComparison, *, stages: bool, letters: int = _NAME_LETTERS) -> str:
-    """``greetings: executionTime p50``."""
+    """Return a metric's shortened name: ``greetings: executionTime p50``."""
     return f"{short(amounts.where(one, stages=stages), letters)}: {one.nature.name}"
 
 
@@ -310,7 +310,7 @@ def verdict(one: MetricComparison) -> str:
 
 
 def marked(one: MetricComparison, **more: Any) -> dict[str, Any]:
-    """Colour and marker of its verdict."""
+    """Return colour and marker of a metric's verdict."""
     colour, marker = VERDICTS[verdict(one)]
     return {"color": colour, "marker": marker, **more}
 
@@ -337,8 +337,8 @@ def change_axis(axis: Axis) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return log ratios to label: the finest steps that are few enough and do not overlap."""
-    # Steps in per cent, then powers; each scale has 1. 20 steps of 5 % below it are not quite zero.
+    """Return the log ratios to label, in the finest steps whose labels are few enough and do not overlap."""
+    # The scales have steps in per cent, then powers. All contain 1; 20 steps of 5 % below 1 are not exactly 0.
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
     powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))

@@ -1,4 +1,4 @@
-"""Tables of a report, as formatted text; this module has their common cells."""
+"""Tables of a report as formatted text; this module has the cells that several tables use."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from loadtest.words import NOTHING, count, milliseconds, share
 def statistic(
     summary: Summary, name: str, say: Callable[[float | None], str] = milliseconds, *, interval: bool = False
 ) -> TableCell:
-    """Return a statistic, by default of a time in ms, with or without its interval; ≥ if it reaches a time-out."""
+    """Return a statistic, by default of a time in ms, maybe with its interval; ≥ marks one that reaches a time-out."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN
@@ -31,7 +31,7 @@ def share_of(some: float, whole: float) -> TableCell:
 
 
 def alarm(number: int, *, bad: bool | None = None, detail: str = "") -> TableCell:
-    """Return a count that is highlighted if it is bad; by default, if it is not 0."""
+    """Return a count, which is highlighted if it is bad; by default, every count above 0 is bad."""
     return TableCell(count(number), detail, "bad" if (number if bad is None else bad) else "")
 
 

@@ -89,7 +89,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
         "": _verdict,
     }
     names = quoted(side.name for side in found.sides)
-    note = f"The intervals of a metric hold together at 95 %: each is one of {found.confidence * 100:.4g} %."
+    note = f"All intervals of a metric hold together at 95 %; each alone is one of {found.confidence * 100:.4g} %."
     return table_of(name, f"Every difference between {names}", columns, found.differences, note)
 
 
@@ -127,7 +127,7 @@ def _difference(one: SideDifference) -> TableCell:
 
 
 def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
-    """Return a side's difference from the best side by the first metric."""
+    """Return the difference of a side, in the first metric, from the best side."""
     if found.best is None or side.name == found.best:
         return TableCell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
     one = found.between(found.best, side.name, found.by[0])
@@ -141,7 +141,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on a difference, for its head or its base; ``small`` if it is too small to matter."""
+    """Return the verdict on a difference, for its head or its base; ``small`` means that it is too small to matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
@@ -159,13 +159,13 @@ def _title(found: ComparisonAnswer) -> str:
 
 
 def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
-    """Return the note of a comparison: what counts, how arrivals are paired, what its intervals hold for."""
+    """Return the note of a comparison about counted operations, pairs of arrivals, and intervals."""
     paired = {each.paired for each in found.differences if each.metric in by}
     how = {True: "Compared pair by pair: arrivals that sent the same row of the inputs.", False: "Compared unpaired."}
     mixed = "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
     each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     parts = (
-        "Every operation that was sent counts: without an ok response its time is infinite.",
+        "Every operation that was sent counts; without an ok response, its time is infinite.",
         how[paired.pop()] if len(paired) == 1 else mixed,
         f"Small print: 95 % intervals; those of differences hold for {compared} together{each}.",
         "In longer stages the first 100,000 arrivals are compared." if found.thinned else "",

@@ -1,4 +1,4 @@
-"""Tables of a comparison: findings with symptoms, metrics, controls, test environment, runs."""
+"""Tables of a comparison: findings with symptoms, metrics, controls, test environment, and runs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ _MOST_NAMED: Final = 3
 
 
 def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
-    """Return metrics with findings first, then other changes, then the rest; metrics not judged come last."""
+    """Return metrics: findings first, then other changes, then other judged metrics, then metrics not judged."""
     found = [one.key for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     rank = {key: place for place, key in enumerate(found)}
 
@@ -70,24 +70,24 @@ def metrics_table(comparison: RunComparison) -> Table:
     }
     changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
     tested = [place for place, one in enumerate(shown) if one.p is not None]
-    # Without a change: the largest for the worse.
+    # Without a changed metric, the largest changes for the worse decide.
     largest = sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
     note = (
-        "Difference is head − base; change is the same as a ratio, of shares in percentage points, with its 95 % "
-        "interval below. p is one-sided, that the metric became worse; adjusted for the number of metrics (Holm) where "
-        "the rule does that. Detectable is the smallest change for the worse that is found in 80 % of cases."
+        "Difference is head − base. Change is the relative change (of shares: percentage points), with its 95 % "
+        "interval below. p is one-sided, for a change for the worse; where the rule says so, it is adjusted for the "
+        "number of metrics (Holm). Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
     return replace(table_of("metrics", "Every metric", columns, shown, note), decides=tuple(changed or largest))
 
 
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
-    """Return a metric's name with its role, and the polling interval if it is a job's response time."""
+    """Return a metric's name with its role, and with the polling interval if the metric is a job's response time."""
     polled = next((text for run in comparison.head_runs if (text := run.polled(one.key))), "")
     return TableCell(one.nature.name, ", ".join(part for part in (role, polled) if part), tone)
 
 
 def verdict(one: MetricComparison) -> TableCell:
-    """Return a metric's verdict in a word: its own, suspected, or not judged with the reason."""
+    """Return a metric's verdict in a word, ``suspected``, or ``not judged`` with the reason."""
     if one.suspect:
         return TableCell("suspected", "" if one.gated else one.why, "unsure")
     if not one.gated and one.verdict != "learning":
@@ -112,7 +112,7 @@ def controls_table(comparison: RunComparison) -> Table:
     }
     note = (
         "The service cannot affect these: dispatch lag is the load generator’s own, and the CPU loop is a fixed piece "
-        "of work on its machine. If one changes, so did the test environment, and the difference cannot be attributed "
+        "of work on its machine. If one moved, the test environment changed, and the difference cannot be attributed "
         "to the service."
     )
     return table_of("controls", "Controls", columns, comparison.controls, note)

@@ -1,6 +1,6 @@
 """Tables of limits: inferred limiters, decisions, windows, headers and codes of 429s, recovery, retries, interference.
 
-Table names start with ``limits``, which puts them in that chapter.
+Table names start with ``limits``, so that the tables stand in the chapter of limits.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from loadtest.report.tables import alarm, entry_name, listed, share_of
 from loadtest.words import NOTHING, count, counted, duration_ms, joined, measured, percent, rate, seconds, times_as
 
 NamedLimit = tuple[str, LimitObserved429]
-"""A limit with its name as shown."""
+"""A limit with its displayed name."""
 _RAISED: Final = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -38,8 +38,8 @@ def remarks(name: str, found: LimitObserved429, findings: Findings) -> str:
     if inferred.word == "nothing":
         if inferred.blocked_s is not None:
             return (
-                f"After {count(inferred.n - inferred.rejected)} accepted requests none passed for "
-                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or a ban holds."
+                f"After {count(inferred.n - inferred.rejected)} accepted requests none was accepted for "
+                f"{seconds(inferred.blocked_s)}: the window is longer, rejected requests count, or the key is banned."
             )
         if inferred.n and inferred.rejected:
             return f"All {count(inferred.n)} responses were 429s, so any limiter fits."
@@ -84,7 +84,7 @@ def shorter(fit: Fit) -> str:
 
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables, including empty tables; the last table states the reasons."""
+    """Return all tables, including empty tables; the last table states why tables are empty."""
     limits = [("all requests" if name == ALL else name, each) for name, each in findings.observed_429.limits.items()]
     rejecting = [limit for limit in limits if limit[1].throttled]
     return (
@@ -109,7 +109,7 @@ def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
     }
     note = "Each algorithm is compared with each decision, given the requests accepted until then. No verdict uses it."
     if any(found.sent > found.inference.n for _, found in limits):
-        note += " Only the first 50,000 requests of each limit are compared, and of these the answered requests."
+        note += " Only answered requests among the first 50,000 of each limit are compared."
     rows = zip(limits, findings.observed_429.limits, strict=True)
     return table_of("limits-inferred", "Inferred limiter", columns, rows, note)
 
@@ -198,10 +198,10 @@ def _nothing(findings: Findings) -> Table:
             findings.expectation.why_not or "no limiter is assumed",
         ),
         (not any(each.windows for each in limits), "Accepted per window", "the limiter does not count in windows"),
-        (not any(each.headers.n for each in limits), "Other rate-limit headers", "no response carried any"),
+        (not any(each.headers.n for each in limits), "Other rate-limit headers", "no response had any"),
         (not retried, "Retries", "no operation was tried more than once"),
         (rejected and not found.interference, "Interference", "no client sent requests while another was rejected"),
-        (not found.complete, "Requests beyond the first million of a limit", "they are only counted"),
+        (not found.complete, "Requests beyond the first million of a limit", "these are only counted"),
     )
     if found.why_not is not None:
         missing = ((True, "Limits and 429s", found.why_not),)
@@ -215,7 +215,7 @@ def _nothing(findings: Findings) -> Table:
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
 _FELT: Final = {True: "yes", False: "no", None: "unknown"}
 _WRONG: Final = 0.05
-"""Share of wrong Retry-After headers above which their count is highlighted."""
+"""Minimum share of wrong Retry-After headers whose count is highlighted."""
 
 
 def _codes(limits: list[NamedLimit]) -> Table:

@@ -1,4 +1,4 @@
-"""All tables of a run's report; this module builds those of the figures and of the generator."""
+"""All tables of a run's report; this module builds the tables of figures and of the generator."""
 
 import math
 from dataclasses import replace
@@ -48,7 +48,7 @@ _LATENCIES: Final = {
 
 
 def thresholds(findings: Findings) -> Table:
-    """Return each threshold with value, margin and n; failed thresholds decide, then the nearest to failing."""
+    """Return each threshold with value, margin and n. Most important are the failed, then the nearest to failing."""
     judged = findings.judged
 
     def result(one: Judged) -> TableCell:
@@ -74,7 +74,7 @@ def thresholds(findings: Findings) -> Table:
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
-    """Sort key: failed, inconclusive, then passed by the smallest relative margin."""
+    """Return a sort key: failed, then inconclusive, then passed thresholds by their relative margin."""
     threshold = parse_threshold(one.require)
     exact = threshold.operator == "==" or one.margin is None
     margin = math.inf if exact else abs(one.margin or 0.0) / (abs(threshold.value) or 1.0)
@@ -93,7 +93,7 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings, entry: MainEntry | None) -> Table:
-    """Return a row per traffic entry and stage; the main entry's and those with most 429s and errors decide."""
+    """Return a row per traffic entry and stage. Most important are the main entry and most 429s and errors."""
     info, parts = findings.record.info, stage_parts(findings)
     polled = {name: polling(info, name).removeprefix("polled ").replace(" ", "\u00a0") for name in info.traffic}
     first = {part.traffic: part for part in reversed(parts)}
@@ -113,8 +113,8 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
     if any(polled.values()):
         columns = {**columns, "Polled": lambda part: polled[part.traffic]}
     note = (
-        "ok and 429: shares of operations that were sent. Expected: 429s by a replay of the assumed limiter. "
-        f"Times are from the {start_of(findings.record)}, of operations that were ok or timed out; "
+        "ok and 429: shares of operations that were sent. Expected: 429s in a replay of the assumed limiter. "
+        f"Times begin at the {start_of(findings.record)} and cover operations that were ok or timed out; "
         f"{NOTHING}: too few samples."
     )
     chosen = None if entry is None else entry.part.key
@@ -175,14 +175,14 @@ def _limits(findings: Findings) -> Table:
         "#429s": lambda use: use.throttled,
         "#429 rate": lambda use: share(use.throttled_rate),
     }
-    note = "All traffic together, including polls and retries, by the second of sending."
+    note = "All requests of all traffic, including polls and retries, by the second of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Share of the limit: the mean number of accepted requests in flight."
     return table_of("limits", "Use of each limit", columns, findings.uses, note)
 
 
 def _latencies(findings: Findings) -> list[Table]:
-    """Return a table per traffic entry; if there are very many, only for those that decide."""
+    """Return a table per traffic entry; if there are very many entries, only for the deciding ones."""
     shown, left_out = deciding(findings, findings.metrics.traffic)
     tables = [_latency(name, figures, polling(findings.record.info, name)) for name, figures in shown.items()]
     if left_out:
@@ -202,9 +202,7 @@ def _latency(name: str, figures: OperationStage, polled: str) -> Table:
     }
     found = ((label, getattr(figures, key)) for key, label in _LATENCIES.items())
     rows = [(label, block) for label, block in found if isinstance(block, Summary) and block.n]
-    note = (
-        "Small print: 95 % intervals over all stages, for independent samples. Intervals for correlated samples: below."
-    )
+    note = "Small print: 95 % intervals over all stages, for independent samples. The table of uncertainty has others."
     return table_of(f"latency-{name}", f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
 
 
@@ -233,14 +231,14 @@ def _load(findings: Findings) -> Table:
         "#even sender": lambda name: spread(found[name].bins_intended),
     }
     note = (
-        "Gap error: difference between the time from send to send and the schedule’s. Spread: sd ÷ mean of the sends "
-        "in bins of 100 ms, if these are numerous enough, beside the spread of an even sender."
+        "Gap error: difference between the actual and the scheduled time from send to send. Spread: sd ÷ mean of the "
+        "sends in bins of 100 ms, if there are enough sends, beside the spread of an even sender."
     )
     return table_of("load", "Punctuality and evenness", columns, found, note)
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return tables of generator processes and their pools; older records have none."""
+    """Return tables of generator processes and their pools of users; empty for older records."""
     found = generators(findings.record.info)
     return (_generators(found), _pools(found)) if found else ()
 
@@ -276,7 +274,7 @@ def _pools(found: list[Generator]) -> Table:
         "#full for s": lambda row: f"{row[2].full_s:.2f}",
     }
     rows = [(traffic, _process_name(one, found), pool) for one in found for traffic, pool in one.pools.items()]
-    note = "A pool grows while few users are idle. Without an idle user arrivals wait, which response times include."
+    note = "A pool grows while few users are idle. Without an idle user, arrivals wait; response times include this."
     return table_of("generators-pools", "Pools of users", columns, rows, note)
 
 
@@ -302,7 +300,7 @@ _KINDS: Final = {"phases": "phases, 95 %", "blocks": "blocks, 95 %", "phases and
 
 
 def intervals(findings: Findings) -> Table:
-    """Return each figure with its range or interval, and the interval from order statistics."""
+    """Return each figure with its range or interval, and with the interval from order statistics."""
 
     def say(one: MetricInterval, value: float | None) -> str:
         return measured(value, UNITS[one.metric])
@@ -320,7 +318,7 @@ def intervals(findings: Findings) -> Table:
     }
     rows = [one for one in findings.intervals if one.metric in _SHOWN]
     note = (
-        "Phases: the range for the same requests in 95 % of replays of the assumed limiter from another second. "
+        "Phases: the range that covers 95 % of replays of the same sends, each begun at another second of the window. "
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )

@@ -1,7 +1,7 @@
-"""Findings about the target and its jobs: lines for the first screen, and tables.
+"""Findings about the target and its jobs, as lines for the first screen and as tables.
 
-A verdict depends only on thresholds. The first screen also shows impossible executionTimes, wrong results, slow keys
-and unexplained 429s.
+These findings do not change the verdict. The lines are about impossible executionTimes, wrong results, slow keys and
+unexplained 429s.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from loadtest.words import NOTHING, count, duration_ms, limit_name, measured, mi
 
 
 def about_target(findings: Findings) -> tuple[Point, ...]:
-    """Return each finding about the target as a line with an example; keys are given by index."""
+    """Return each finding about the target as a line with an example; keys appear as their index."""
     return tuple(_about(findings))
 
 
@@ -47,7 +47,7 @@ def _about(findings: Findings) -> Iterator[Point]:
         "came back as pending after they had ended": ledger.back_to_pending,
         "came back both as completed and as failed": ledger.changed,
         "got the id of an earlier job": ledger.duplicated,
-        "got lost: the target no longer knew them before they were seen to end": ledger.lost,
+        "got lost: the target forgot them before the run saw their end": ledger.lost,
     }
     for words, number in strange.items():
         if number:
@@ -66,7 +66,7 @@ def _first(request_id: str | None) -> str:
 
 
 _MOST: Final = 30
-"""Maximum number of error groups shown; metrics.json has all."""
+"""Maximum number of error groups in the table; metrics.json has all."""
 SLOWEST: Final = 20
 
 
@@ -111,16 +111,16 @@ def _jobs(findings: Findings) -> Table:
         "#Count": lambda fate: fate[2],
         "#Of those submitted": lambda fate: percent(fate[2] / ledger.submitted, 2) if fate[1] else "",
     }
-    note = "Accepted submits, including warm-up and set-up. Submitted is the sum of the rows below it."
+    note = "Accepted submits, including warm-up and set-up. Submitted is the sum of the rows below."
     if not ledger.complete:
-        note += " These are the first jobs of a run with more jobs than the report distinguishes."
+        note += " The run had more jobs than the report can distinguish; these are the first."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
     return table_of("jobs", "Outcomes of all jobs", columns, fates if ledger.submitted else (), note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
-    """Return the operations shown, slowest first, with the same number from each traffic entry."""
+    """Return the slowest operations to show, slowest first, with the same number from each traffic entry."""
     entries = [found for found in findings.slowest.values() if found]
     each = -(-SLOWEST // max(1, len(entries)))
     picked = [one for found in entries for one in found[:each]]
@@ -142,7 +142,7 @@ def slowest_table(findings: Findings) -> Table:
         "Outcome": lambda one: TableCell(one.outcome, one.reason if one.reason and one.reason != one.outcome else ""),
         "Trace id": lambda one: _example(one.request_id),
     }
-    note = "The verb slow lists more operations and their requests."
+    note = "The command loadtest slow lists more operations and their requests."
     return table_of("slowest", "Slowest operations", columns, slowest(findings), note)
 
 
@@ -178,7 +178,7 @@ def _waits(findings: Findings) -> Table:
     note = (
         "In ms. Polling and the submit’s response only bound these times: a job’s result becomes available between the "
         "last request that saw it pending and the poll that saw its end. Queue wait lasts from acceptance to the start "
-        "of execution, if executionTime is true. It and poll lag are of jobs that were seen to end."
+        "of execution, if executionTime is true. Queue wait and poll lag cover only jobs that were seen to end."
     )
     return table_of("waits", "Waiting times of jobs", columns, rows, note)
 
@@ -194,7 +194,7 @@ def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell
 
 
 def polling_table(findings: Findings) -> Table:
-    """Return polls per job and their share of the retrieval limit, by traffic entry and stage."""
+    """Return the polls per job, and the polls' share of the retrieval limit, by traffic entry and stage."""
 
     def polls(name: str, row: tuple[str, str, JobStage]) -> TableCell:
         return statistic(row[2].polls, name, lambda value: measured(value, "number"))
@@ -210,8 +210,8 @@ def polling_table(findings: Findings) -> Table:
     }
     rows = [row for row in _stages(findings) if row[2].polls.n or row[2].polling.polls]
     note = (
-        "Polls of a job: of operations of the stage, whenever the polls were sent. The other columns count the polls "
-        "of this traffic in the stage’s time, as shares of all polls and retrieves and of the retrieval limit."
+        "Polls of a job: all polls of the stage’s jobs, even after the stage. The other columns count this traffic’s "
+        "polls during the stage, as shares of all polls and retrieves and of the retrieval limit."
     )
     return table_of("polling", "Polling cost", columns, rows, note)
 

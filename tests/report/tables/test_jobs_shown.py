@@ -112,7 +112,7 @@ def test_without_jobs_each_plot_says_why(tmp_path: Path, case: str) -> None:
         rows = [maker.request("t", 0, 0, 2, kind="retrieve", **own), maker.operation("t", 0, 0, 2, **own)]
         findings = found(tmp_path / "run", rows, "retrieval")
         whys = ["no traffic entry submits jobs"]
-        whys += ["no traffic entry executes anything: a retrieval’s job ran before it"] * 2
+        whys += ["no traffic entry executes a workflow: a retrieval’s job ran before it"] * 2
     assert [plot.why for plot in drawn(findings) if isinstance(plot, NoData)] == whys
     assert not any(table.rows for table in job_tables(findings))
 
@@ -127,7 +127,7 @@ def test_what_cannot_be_is_in_the_title(tmp_path: Path) -> None:
         with styled("test"):
             plot = execution.against_latency(found(tmp_path / f"run{len(rows)}", rows, "sync_run"))
         titles.append(plot and plot.title)
-    assert titles == ["2 executionTimes of t cannot be: below zero, or longer than the client waited", None]
+    assert titles == ["2 executionTimes of t cannot be true: below zero, or longer than the client waited", None]
 
 
 def test_what_became_of_jobs_adds_up(tmp_path: Path) -> None:
