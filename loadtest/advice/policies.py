@@ -130,7 +130,7 @@ def present(traffic: Traffic, rate: float) -> Policy:
 
 
 def scheduled(name: str, words: str, retry: Retry, polling: Polling, rate: float) -> Policy:
-    """Return the policy of a client that starts jobs on a schedule; a rejected poll waits for the next one."""
+    """Return the policy of a client that starts jobs on a schedule, and does not retry a rejected poll."""
 
     def poll(number: int, elapsed: float, draw: _Draw) -> float | None:
         wait = polling.wait(number, draw() if polling.jitter else 1.0)

@@ -126,7 +126,7 @@ class History(NamedTuple):
         return [each.measurements for each in periods[-2]] if len(periods) > 1 else []
 
     def decided(self, runs: Iterable[RunMeasurements]) -> bool:
-        """Whether the user decided on one of these runs."""
+        """Whether the user has accepted or rejected one of these runs."""
         ids = {each.run for each in runs}
         own = (each.reason for each in self.runs if each.id in ids)
         return any(reason and not reason.startswith((NOT_CONFIRMED, IMPROVED_AGAIN)) for reason in own)

@@ -61,7 +61,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
 
 def compare_pairs(pairs: Sequence[_Pair], *, title: str = "", discarded: int = DISCARDED) -> RunComparison:
-    """Compare two sides by the differences of pairs of blocks, at one of the looks.
+    """Compare two sides by the differences between the blocks of each pair, at one of the looks.
 
     The comparison is inconclusive until it excludes a worsening by 10 % (of a share: by 2 points). More pairs may
     settle it.

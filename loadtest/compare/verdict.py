@@ -177,7 +177,7 @@ def _not_worse(one: AnyChange, p: float | None, *, improved: bool) -> tuple[Metr
         return "improved", ""
     if one.nature.unit == "share" and p is not None and p <= _REAL and one.head > one.base:
         size = f"{100 * (one.head - one.base):.2g}%"
-        return "changed", f'below what counts; the scenario\'s [regression] rise = "{size}" makes it count'
+        return "changed", f'below the minimum rise; rise = "{size}" in the scenario\'s [regression] makes it count'
     if one.unchanged():
         return "unchanged", ""
     if one.decided() and not one.head:

@@ -35,7 +35,7 @@ MOST_BYTES: Final = 65_000
 """Maximum length of the Markdown, because GitHub cuts a comment at 65,536 characters."""
 _WHY_INVALID: Final = {
     int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
-    int(ExitCode.ABORTED): "Read in the last run’s own report why it was stopped, then compare again.",
+    int(ExitCode.ABORTED): "See in the last run’s own report why the run was stopped, then compare again.",
     int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
 }
 _FOOTER: Final = Markup(
@@ -145,12 +145,12 @@ def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterato
         case "learning", _:
             yield NextStep("Repeat this check: each valid run is added to the history.", check)
         case "not comparable", _:
-            restore = "restore what differs, or begin a history of its own with --history."
+            restore = "restore the field that differs, or begin another history with --history."
             yield NextStep(f"Compare like with like: {restore}")
         case "invalid", _:
             yield NextStep(
                 _WHY_INVALID.get(
-                    comparison.exit_code, "Read in the run’s own report why it is invalid, then run it again."
+                    comparison.exit_code, "See in the run’s own report why the run is invalid, then repeat it."
                 )
             )
 

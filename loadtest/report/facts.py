@@ -245,7 +245,7 @@ def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
     unknown = (
         (not source.service_times, "any response time", "the log has no durations"),
         (True, "when clients meant to send", "response times exclude the wait before a request was sent"),
-        (True, "what became of jobs", "a log names neither a submit's job nor a job's state"),
+        (True, "how jobs ended", "a log names neither a submit's job nor a job's state"),
         (True, "which retrievals were polls", "all count as retrievals"),
         (True, "requests that did not reach the log", ""),
         (source.coarse, "the order of requests within a second", "stamps are of whole seconds"),

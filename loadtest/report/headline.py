@@ -58,7 +58,7 @@ def _nothing(findings: Findings) -> str:
 
 
 def _behaviour(findings: Findings, entry: MainEntry) -> str:
-    """Return the main operation's time, and the larger effect of 429s and errors."""
+    """Return a clause about the main operation's time, and about 429s or errors, whichever had more effect."""
     if not entry.times.n:
         return _no_times(findings)
     times, (failed, failed_rate) = _times(findings, entry), _failed_stages(findings)
@@ -75,7 +75,7 @@ def _behaviour(findings: Findings, entry: MainEntry) -> str:
 
 
 def _times(findings: Findings, entry: MainEntry) -> str:
-    """Return ``p95 of sync runs is 480 ms``, with the polling interval for jobs."""
+    """Return ``p95 of sync runs is 480 ms``; for jobs, also the polling interval."""
     info, name, n = findings.record.info, entry.part.traffic, entry.times.n
     if entry.quantile is None:
         return f"{count(n)} {entry.operation.called(n)} took at most {duration_ms(entry.times.max)}"
@@ -281,7 +281,7 @@ def interval(found: MetricInterval | None) -> str:
         return f"95\u00a0% interval (from blocks): {low} to {high}"
     if found.kind == "phases" and found.low == found.high:
         return "the same for every start of the run within a rate-limit window (95\u00a0% of phases)"
-    blocks = "" if found.kind == "phases" else ", with a 95\u00a0% interval from blocks"
+    blocks = "" if found.kind == "phases" else ", and on chance (95\u00a0% from blocks)"
     return f"{low} to {high}, depending on when in a rate-limit window the run starts (95\u00a0% of phases){blocks}"
 
 

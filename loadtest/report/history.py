@@ -189,7 +189,7 @@ def _title(runs: Sequence[HistoryRun], shown: Sequence[Key]) -> str:
     found = [one for metric in shown if before and (one := _last(valid[-1], before, metric)) is not None]
     if found:
         return max(found, key=lambda one: one[0])[1]
-    return f"{NATURES[shown[0].metric].name}: the last run has none, or nothing to compare it with" if shown else ""
+    return f"{NATURES[shown[0].metric].name}: the last run has no value, or no earlier run has one" if shown else ""
 
 
 def _last(run: HistoryRun, before: Sequence[Mapping[Key, Measurement]], metric: Key) -> tuple[float, str] | None:

@@ -147,7 +147,7 @@ def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
 
 
 class Bottleneck(NamedTuple):
-    """The bottleneck, and a sentence about it."""
+    """The kind of bottleneck, and a sentence about the bottleneck."""
 
     kind: Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
     words: str
@@ -190,9 +190,9 @@ def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
     if use.limit in (LimitName.RETRIEVAL, ALL) and polls > _POLLS:
         sent = f"“{use.stretch}” sent {_times_of(use)} the limit"
         return Bottleneck("poll budget", f"The poll budget: {share(polls)} of retrievals were polls, {sent}.")
-    sent = f"sent {_times_of(use)} it{' on average' if use.busiest <= 1 else ''}"
+    sent = f"sent {_times_of(use)} that limit{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
-        sent = f"used {share(use.share)} of it on average"
+        sent = f"used {share(use.share)} of that limit on average"
     return Bottleneck("documented limit", f"The {called}: “{use.stretch}” {sent}, {rejected} got 429.")
 
 
@@ -209,7 +209,7 @@ def _times_of(use: LimitUsage) -> str:
 
 
 def _capacity(findings: Findings) -> str:
-    """Return a stage with more load, no 429 and much longer times; empty without one."""
+    """Return a sentence about a stage with more load, no 429 and much longer times; empty without such a stage."""
     worst, text = _SLOWER, ""
     for name, figures in findings.metrics.traffic.items():
         found = (

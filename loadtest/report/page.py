@@ -45,16 +45,16 @@ class Chapter(StrEnum):
 
 
 TERMS: Final[Mapping[str, str]] = {
-    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got it.",
+    "429": "The answer “rate limit exceeded”. A 429 rate is the share of requests that got this answer.",
     "95 % interval": "It contains the true value in 95 of 100 such runs, under the assumptions in its note.",
-    "accepted": "Sent, and let through by the rate limiter: answered with anything but 429.",
+    "accepted": "Let through by the rate limiter, and therefore answered with another status than 429.",
     "amplification": "Requests sent for each operation, retries included and polls left out.",
     "binding constraint": "The bottleneck of the run: the generator, a limit or the target’s capacity.",
     "dispatch lag": "Time from a request’s due time until it is handed to the network, without waits for a free user.",
     "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, compared with the schedule’s.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
-    "fixed window": "A rate limiter that counts requests in windows of the clock, and begins at zero in each.",
+    "fixed window": "A rate limiter that counts requests in windows of the clock. Each window begins at zero.",
     "goodput": "Operations per second that ended ok.",
     "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
     "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",

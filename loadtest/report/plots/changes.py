@@ -188,9 +188,7 @@ def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing
     drawn = _draw(comparison, others[:_MOST_OTHERS], before)
     if drawn is None or len(others) <= _MOST_OTHERS:
         return drawn
-    return replace(
-        drawn, caption=f"{drawn.caption} The {_MOST_OTHERS} of {len(others)} that changed most; the table has all."
-    )
+    return replace(drawn, caption=f"{drawn.caption} Shown are the {_MOST_OTHERS} that changed most of {len(others)}.")
 
 
 def segments_before(comparison: RunComparison, history: History) -> Before:
@@ -203,7 +201,7 @@ def segments_before(comparison: RunComparison, history: History) -> Before:
 
 
 def _chosen(comparison: RunComparison) -> list[MetricComparison]:
-    """Return all judged metrics that can be drawn, those of findings first."""
+    """Return all judged metrics that can be drawn, with the metrics of findings first."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]

@@ -218,7 +218,7 @@ def _windows_title(findings: Findings, windowed: dict[str, AcceptedWindows]) -> 
         # The run covers only part of these windows: they may have accepted more before or after it.
         cut = ((name, each.accepted[each.rejected > 0], each.counts.count) for name, each in windowed.items())
         parts = [_passed(name, int(got.min()), int(got.max()), most) for name, got, most in cut if len(got)]
-        return f"Accepted in windows with 429s, cut off by the run’s ends: {', '.join(parts)}"
+        return f"Accepted in windows with 429s, which the run covers in part: {', '.join(parts)}"
     if all(spread[0] == spread[2] == counts.count for counts, spread in full.values()):
         total = sum(counts.saturated for counts, _ in full.values())
         which = "the one full window" if total == 1 else f"all {count(total)} full windows"

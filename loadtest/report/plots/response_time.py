@@ -113,7 +113,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
         style.log(panel, "x")
         panel.set_xlabel("ms (log)")
     figure.axes[0].set_ylabel("share at most this long, %")
-    caption = "Response time starts at the intended start, service time at a request’s first byte: the gap is waiting."
+    caption = "Response time starts at the intended start, service time at the first byte; the gap is waiting time."
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
 
 
@@ -267,7 +267,7 @@ def _spectrum_title(findings: Findings) -> str:
     """Name the figure that exceeds its threshold most, or is nearest to it; without thresholds, the longest tail."""
     traffic = findings.metrics.traffic
     late = [name for name, each in traffic.items() if each.response_time_ms.at_least]
-    open_ = f"; time-outs leave the tail of {names_or_count(late)} open" if late else ""
+    open_ = f"; time-outs hide the tail of {names_or_count(late)}" if late else ""
     bounds = [one for one in marks.upper_bounds(findings) if one.statistic in _TAILS]
     if bounds:
         worst = max(bounds, key=lambda one: one.over_ms)
@@ -344,7 +344,7 @@ def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
         points = [(rate, p50.value) for rate, p50 in medians if p50.value and p50.most == p50.value]
         known |= {name: points} if len(points) > 1 else {}
     if not known:
-        return "Response time by the rate offered; time-outs leave the medians open"
+        return "Response time by offered rate; time-outs hide the medians"
     grown = [(each[-1][1] / each[0][1], name, each[-1][0] / each[0][0]) for name, each in known.items()]
     factor, name, more = max(grown, key=lambda one: abs(np.log(one[0])))
     times = f"{words.times_as(factor)} times as long"

@@ -56,10 +56,10 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
     """Yield the differences between the inferred and the assumed limiter."""
     inferred, assumed, limits = found.inference, found.fit, findings.record.assumed_limits
     if inferred.next is None and inferred.held is not None and inferred.named[0].spec.algorithm == "leaky-queue":
-        yield f"Accepted requests took as long as their place in a queue says (correlation {inferred.held:.2f})."
+        yield f"The times of accepted requests match a place in a queue (correlation {inferred.held:.2f})."
     if assumed is not None and not any(same(fit, limits.spec, limits.limit_on(name)) for fit in inferred.named):
         wrong = assumed.wrongly_rejected + assumed.wrongly_admitted + assumed.not_held
-        yield f"The assumed limiter, {shorter(assumed)}, is contradicted by {count(wrong)} decisions."
+        yield f"{count(wrong)} decisions contradict the assumed limiter, {shorter(assumed)}."
     windows = found.windows
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""

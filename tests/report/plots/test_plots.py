@@ -194,7 +194,7 @@ def test_titles_say_no_more_than_their_data(tmp_path: Path) -> None:
     assert titles["service"] == (
         "Queueing and retries added at most 0.20 ms at the median of runs, 18.00 s in the worst case"
     )
-    assert titles["spectrum"].endswith("; time-outs leave the tail of jobs open")
+    assert titles["spectrum"].endswith("; time-outs hide the tail of jobs")
     assert titles["parts"].endswith(" in the mean time of ok operations: 30.0 % for jobs (75.0 % were ok)")
     assert titles["overhead"] == "Median overhead: 700 ms for jobs (75.0 % were ok)"
 

@@ -56,7 +56,7 @@ def test_windows_say_what_those_that_refused_let_pass(tmp_path: Path, seconds: i
     else:
         passed = sorted(counts[False] for counts in refusing.values())
         ends = f"{passed[0]}" if passed[0] == passed[-1] else f"{passed[0]} to {passed[-1]}"
-        assert said == f"Accepted in windows with 429s, cut off by the run’s ends: sync_run {ends} of 100"
+        assert said == f"Accepted in windows with 429s, which the run covers in part: sync_run {ends} of 100"
 
 
 def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
