@@ -55,7 +55,7 @@ _STEPS: Final = 5
 _MOST_DF: Final = 1e4
 """Degrees of freedom above which Student's t is treated as normal."""
 _MOST_PRIOR_DF: Final = 8
-"""Maximum degrees of freedom of the variance towards which a metric's own is shrunk (``bench/regression_power.py``)."""
+"""Maximum degrees of freedom ν of the variance s₀² in ``estimate``, fixed by ``bench/regression_power.py``."""
 ALIKE: Final = math.log(3.0)
 """Maximum difference between the logarithms of two sizes that count as similar."""
 _MOST_EVENTS: Final = 2000
@@ -263,7 +263,7 @@ class ShareChange(MetricChange):
         return larger - smaller >= least_rise(smaller, self.rise)
 
     def unchanged(self) -> bool:
-        """Whether the 95 % interval ends below +2 percentage points."""
+        """Whether the 95 % interval of the difference ends below +2 percentage points."""
         return self.difference_interval()[1] < _UNCHANGED_SHARE
 
     def detectable(self, level: float, power: float) -> float | None:

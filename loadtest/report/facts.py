@@ -111,7 +111,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
         after = seconds(findings.record.covered_s)
         found.append(f"Interrupted after {after}, so that rates cover only this time: run it again.")
     if dropped := findings.metrics.overall.operations.dropped:
-        found.append(f"{counted(dropped, 'arrival')} dropped, as no user was free: raise max_users, or lower the rate.")
+        found.append(f"{counted(dropped, 'arrival')} dropped for lack of users: raise max_users, or lower the rate.")
     if findings.expectation.why_not:
         found.append(f"Unknown whether 429s were expected: {findings.expectation.why_not}.")
     for name, figures in findings.metrics.traffic.items():

@@ -176,7 +176,7 @@ def note(panel: Axes, text: str, at: tuple[float, float], offset: tuple[float, f
 _PLAIN: Final = ticker.FuncFormatter(lambda value, _: grouped(value, ".10g"))
 _UNLABELLED: Final = ticker.NullFormatter()
 _VERY_NARROW: Final = 5
-"""A log axis that spans a smaller factor has the ticks of a linear axis, because 1, 2 and 5 would be too few."""
+"""A log axis that spans a smaller factor has the ticks of a linear axis, because 1, 2, 5 would be too few ticks."""
 _NARROW: Final = 60
 """A log axis that spans a smaller factor has ticks at 2 and 5, too."""
 _LETTERS: Final = 150

@@ -169,7 +169,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
         how[paired.pop()] if len(paired) == 1 else mixed,
         f"Small print: 95 % intervals; those of differences hold for {compared} together{each}.",
         "In longer stages the first 100,000 arrivals are compared." if found.thinned else "",
-        "All arrivals of a burst meet one phase of the limiter’s window; no interval covers other phases."
+        "A burst meets only one phase of the limiter’s window, so that its interval does not cover other phases."
         if found.bursts
         else "",
     )

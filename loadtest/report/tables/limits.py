@@ -146,10 +146,10 @@ def _decisions(limits: list[NamedLimit]) -> Table:
         fits = {"assumed": found.fit if found.answered else None, **best}
         rows += [_Compared(name, found, role, fit) for role, fit in fits.items() if fit is not None]
     note = (
-        "Wrongly rejected: the limiter had room, given the requests accepted until then. Wrongly accepted: it had "
-        "none. Undecidable: network delay, up to ± the time stated, could change the decision. Against the best: "
-        "decisions that contradict only the next-best, to those that contradict only the best. Requests of one run "
-        "depend on each other, so p is only a measure."
+        "Wrongly rejected: got 429 although the limiter had room, given the requests accepted until then. Wrongly "
+        "accepted: the limiter had no room. Undecidable: network delay, up to ± the time stated, could change the "
+        "decision. Against the best, a to b: a decisions contradict only the next-best, b only the best. Requests of "
+        "one run depend on each other, so p is only a measure."
     )
     return table_of("limits-decisions", "Decisions compared with limiters", columns, rows, note)
 
@@ -254,8 +254,8 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
     rows = [(name, each.retry_after) for name, each in limits if each.retry_after.carried]
     note = (
         "Compared with the next accepted request of the same limiter. Too short: a request sent after the wait still "
-        "got 429. Too long: a request sent more than a second before its end was accepted. Whole seconds are rounded "
-        "up."
+        "got 429. Too long: a request sent more than a second before the end of the wait was accepted. Servers round "
+        "whole seconds up."
     )
     return table_of("limits-retry-after", "Retry-After", columns, rows, note)
 
@@ -277,7 +277,7 @@ def _headers(limits: list[NamedLimit]) -> Table:
         "#Untrue": lambda limit: alarm(limit[1].headers.untrue),
     }
     rows = [limit for limit in limits if limit[1].headers.n]
-    note = "Untrue: the headers stated remaining requests, and the next request after that response got 429."
+    note = "Untrue: the headers stated remaining requests, but the next request after that response got 429."
     return table_of("limits-headers", "Other rate-limit headers", columns, rows, note)
 
 
