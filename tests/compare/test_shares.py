@@ -71,7 +71,7 @@ def test_a_rise_below_what_counts_is_never_called_unchanged() -> None:
     new = run([measurement(ERRORS, 0.028, n=20_000)], 30)
     found = judge_history(history, new)
     assert (found.word, found.metrics[0].verdict) == ("pass", "changed")
-    assert any('[regression] rise = "0.8' in reason for reason in found.reasons)
+    assert any('rise = "0.8' in reason and "[regression]" in reason for reason in found.reasons)
     assert judge_history(history, new, settings=RegressionSettings(rise=0.008)).metrics[0].suspect
     # 54 of 6,000 after none of 30,000.
     assert judged([(0, 6000)] * 5, (54, 6000)).suspect
