@@ -77,7 +77,7 @@ def test_a_page_of_pairs_is_headed_by_the_comparison_not_by_its_last_block(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("code", "words"), [(ExitCode.INVALID, "why it is invalid"), (ExitCode.TARGET, "up and can be reached")]
+    ("code", "words"), [(ExitCode.INVALID, "why the run is invalid"), (ExitCode.TARGET, "up and can be reached")]
 )
 def test_what_to_do_next_fits_why_it_ended(code: ExitCode, words: str, tmp_path: Path) -> None:
     stopped = msgspec.structs.replace(CASES["paired-slower"], word="invalid", exit_code=int(code))
