@@ -1,6 +1,6 @@
 #!/bin/sh
-# add-lines.sh HISTORY NEW...: add to the histories in the folder HISTORY the lines that they lack of those in the
-# folders NEW. A history is a set of lines: nothing is taken away, and the same night may be added twice.
+# add-lines.sh HISTORY NEW...: add missing lines from the folders NEW to the histories in the folder HISTORY.
+# A history is a set of lines: no line is removed, and the same night may be added twice.
 set -eu
 into=$1
 shift
@@ -11,9 +11,9 @@ for folder; do
         [ -s "$new" ] || continue
         old=$into/${new##*/}
         touch "$old"
-        # A line that was cut off, by a machine that died, must not become one in the middle.
+        # Leaves out a last line that is cut off because a machine died: the next line would continue it.
         if [ -z "$(tail -c 1 "$new")" ]; then cp "$new" "$work/whole"; else sed '$d' "$new" >"$work/whole"; fi
-        # Ends with 1 where no line is lacking.
+        # grep ends with 1 if no line is missing.
         grep --fixed-strings --line-regexp --invert-match --file "$old" "$work/whole" >"$work/lacking" || [ $? = 1 ]
         cat "$work/lacking" >>"$old"
     done

@@ -1,8 +1,8 @@
 #!/bin/sh
-# nightly.sh [OPTION...]: one check, for cron. Prints nothing if it passes, so that cron sends mail only when somebody has
-# to look; ends with the exit code of `loadtest regression check`, which takes the options.
+# nightly.sh [OPTION...]: one check, for cron. It prints nothing if the check passes, so that cron sends mail only for
+# other verdicts. It passes the options to `loadtest regression check` and ends with the exit code of that command.
 #
-# LOADTEST_KEYS names a file with WORKFLOW_API_KEYS=... and WORKFLOW_ENDPOINT=..., readable for this user alone. The
+# LOADTEST_KEYS names a file with WORKFLOW_API_KEYS=... and WORKFLOW_ENDPOINT=..., readable only for this user. The
 # history stays in reports/baselines/, beside the last 90 runs: back it up.
 set -eu
 cd "$(dirname "$0")/../../.."
@@ -14,7 +14,7 @@ if [ -n "${LOADTEST_KEYS:-}" ]; then
     set +a
 fi
 
-# Two at once would share one quota, and neither could be judged.
+# Two checks at once would share one quota, and neither could be judged.
 mkdir -p reports
 exec 9>reports/.nightly.lock
 if ! flock --nonblock 9; then

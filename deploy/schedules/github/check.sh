@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The step of action.yml, which passes its inputs as variables. Ends with the exit code of the check, or with 0 where it
-# leaves a suspicion to be confirmed by another job.
+# The step of action.yml, which passes its inputs as variables. It ends with the exit code of the check, or with 0 if
+# another job has to confirm a suspicion.
 set -euo pipefail
 
 loadtest=("$ACTION/.venv/bin/loadtest" regression)

@@ -1,7 +1,7 @@
 """Keep one issue while an API stays slower.
 
-It is opened after two regressed checks in a row, and closed by one that passes or learns anew.
-``track_issue.py HISTORY.jsonl``, where ``gh`` is logged in. Uses Python's standard library alone.
+Two regressed checks in a row open the issue; a check that passes or learns anew closes it.
+Call ``track_issue.py HISTORY.jsonl`` where ``gh`` is logged in. It needs only Python's standard library.
 """
 
 import json
@@ -14,7 +14,7 @@ LABEL = "loadtest-regression"
 
 
 def checks(lines: list[str]) -> list[tuple[str, str]]:
-    """Verdict and sentence of each check of a history, in order; that of its last rerun where it has any."""
+    """Return the verdict and sentence of each check of a history in order; a check has those of its last rerun."""
     runs = [line for line in map(json.loads, lines) if line["line"] == "run"]
     runs.sort(key=lambda line: datetime.fromisoformat(line["recorded"]))
     last: dict[str, tuple[str, str]] = {}
@@ -24,10 +24,10 @@ def checks(lines: list[str]) -> list[tuple[str, str]]:
 
 
 def gh(*arguments: str) -> str:
-    """The output of ``gh``.
+    """Return the output of ``gh``.
 
     Raises:
-        subprocess.CalledProcessError: if it fails; it has said why.
+        subprocess.CalledProcessError: if ``gh`` fails; it has printed the reason.
     """
     return subprocess.run(["gh", *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout  # noqa: S607 - of the runner
 
@@ -44,7 +44,7 @@ def main(path: Path) -> None:
         body = "\n".join(["Confirmed by two checks in a row:", "", *(f"- {sentence}" for _, sentence in found[-2:])])
         gh("issue", "create", "--title", title, "--label", LABEL, "--body", body)
     elif verdicts and verdicts[-1] in {"pass", "learning"}:
-        # Learning again: a user has accepted the change.
+        # The check learns again because a user has accepted the change.
         for number in numbers:
             gh("issue", "close", number, "--comment", f"The latest check: {verdicts[-1]}. {found[-1][1]}")
 
