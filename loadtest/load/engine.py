@@ -212,8 +212,8 @@ class Engine:
         if self.latest is None or self._conductor is None or self._conductor.ready():
             return
         session, generator = self.latest
-        if self._mailbox is not None and not self._mailbox.connected():
-            self.abort(WORKERS_GONE)
+        if isinstance(generator, DistributedGenerator) and not generator.has_workers:
+            self.abort(generator.setup_failure or WORKERS_GONE)
         self._conductor.kill()
         if session.info.end == "running":
             self._note_early_end(session)

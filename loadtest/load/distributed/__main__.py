@@ -56,6 +56,9 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     over = gevent.spawn(runner.greenlet.join)
     gevent.wait([over, refusal, worker.left], count=1)
     if not over.ready():
+        if refusal.ready():
+            runner.greenlet.kill()  # or Locust starts users whose classes this worker could not make
+            gevent.sleep(_FLUSH)  # the master takes the reason in before it learns that the worker is gone
         environment.events.quitting.fire(environment=environment, reverse=True)
         gevent.sleep(_FLUSH)
         runner.quit()

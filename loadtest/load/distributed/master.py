@@ -49,7 +49,7 @@ class DistributedGenerator:
         self._ended_ns: int | None = None
         """Time since the epoch at which the master told the workers to offer nothing more."""
         self._begun = self._closing = False
-        self._setup_failure: str | None = None
+        self.setup_failure: str | None = None
         """Reason why the run cannot begin."""
         self._collector = Collector(session.recorder, session.recorder.output, self._share_jobs)
         self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
@@ -74,10 +74,15 @@ class DistributedGenerator:
     @property
     def ready(self) -> bool:
         """Whether there are workers and all are ready; raises ``InputError`` if a worker cannot take part."""
-        if self._setup_failure is not None:
-            raise InputError(self._setup_failure)
+        if self.setup_failure is not None:
+            raise InputError(self.setup_failure)
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker is connected, also a worker that does not take part."""
+        return bool(self._mailbox.connected())
 
     @property
     def offered_all(self) -> bool:
@@ -183,7 +188,7 @@ class DistributedGenerator:
             case protocol.HandBack():
                 self._hand_on(message)
             case protocol.SetupFailed():
-                self._setup_failure = f"the worker on {member.hello.host} cannot take part: {message.message}"
+                self.setup_failure = f"the worker on {member.hello.host} cannot take part: {message.message}"
                 self._remove(member, lost=False)
 
     @property
@@ -341,7 +346,7 @@ class DistributedGenerator:
             return
         if not self._begun:
             if self._members and not self._alive():
-                self.on_abort(WORKERS_GONE)
+                self.on_abort(self.setup_failure or WORKERS_GONE)
             return
         for member in self._alive():
             report = member.report

@@ -234,6 +234,21 @@ def test_an_interrupt_reaches_workers(offer: Any, open_api: Any) -> None:
     assert psutil.wait_procs(workers, PATIENCE)[1] == []
 
 
+def test_a_worker_without_a_recording_names_it(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
+    """Both processes name the file as their reason, and Locust tries to start no users."""
+    (offer.folder / "peak.txt").write_text("0.1 0\n0.2 0\n")
+    entry = offer.entry("runs", "sync_run", "20/s", "1s").replace('rate = "20/s"', 'recorded = "peak.txt"')
+    run = offer(offer.scenario(entry), open_api.url, "--bind", f"127.0.0.1:{free_port}", "--expect-workers", "1")
+    elsewhere = worker(free_port)
+    assert elsewhere.wait(PATIENCE) == 2
+    said = elsewhere.communicate()[0]
+    assert "peak.txt" in said
+    assert "Traceback" not in said
+    run.process.wait(PATIENCE)
+    assert run.info.end == "aborted"
+    assert "peak.txt" in (run.info.end_reason or "")
+
+
 @pytest.mark.heavy
 def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: Helpers, free_port: int) -> None:
     """Keys never travel, so they must be equal everywhere. The worker ends with this message; the master waits on."""
