@@ -194,7 +194,7 @@ truth, limit = LimiterSpec("sliding-buckets"), Limit(100, 60.0)
 print(is_named(truth, found_in(truth, "steps")))
 for seed in range(3):
     found = probed(one_limiter(truth, limit), limit, seed)
-    print(found.word, *(model.algorithm for model in found.standing))
+    print(found.why or "named", *(model.algorithm for model in found.standing))
 """
     printed = followed.copy.run(shlex.join([".venv/bin/python", "-c", named])).splitlines()
     assert printed == ["True", *["named sliding-buckets"] * 3]
