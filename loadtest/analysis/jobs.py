@@ -147,7 +147,7 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 FIRST: Final = 20
 """Maximum number of jobs that are named."""
 _LONGEST: Final = 200
-"""Maximum number of characters kept of a target's id."""
+"""Maximum number of characters kept of a job id, which the target chooses."""
 
 
 @dataclass(frozen=True, slots=True)

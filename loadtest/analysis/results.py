@@ -40,11 +40,11 @@ class Value(NamedTuple):
     """One statistic of a distribution.
 
     Attributes:
-        value: the statistic's minimum, where a time-out counts with its duration; None if samples are too few.
+        value: lower bound of the statistic, with a time-out's duration as its time; None if samples are too few.
         low: lower end of the statistic's 95 % interval from order statistics, which treats requests as independent;
             None for a mean and a maximum.
         high: upper end; each time-out counts as infinite.
-        most: the statistic's maximum; infinite if the statistic reaches the time-outs.
+        most: upper bound of the statistic; infinite if the statistic reaches the time-outs.
     """
 
     value: float | None = None

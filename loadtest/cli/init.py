@@ -129,7 +129,7 @@ def command(folder: Path, curl: str | None, shipped: str | None, run: str | None
     if key and len(key) >= _SHORTEST_KEY and any(key in text for text in files.values()):
         raise InputError(
             "the curl command's key is also in its URL, endpoint or data, and keys are never written to files",
-            "Replace it there.",
+            "Replace it there with a placeholder.",
         )
     # For editors; an existing schema is kept.
     if not (folder / _SCHEMA_FILE).exists():

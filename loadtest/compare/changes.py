@@ -228,7 +228,7 @@ class ShareChange(MetricChange):
 
     @property
     def delta(self) -> float:
-        """Head − base in log odds, with half an event added on each side."""
+        """Head − base in log odds, with half an event and half a non-event added to each."""
         return common_log_odds(self.head_counts, half=True) - common_log_odds(self.base_counts, half=True)
 
     def p(self, *, better: bool = False) -> float:

@@ -251,7 +251,7 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
-    """Return 429s, which limits cause, separately from errors and time-outs, which the service causes."""
+    """Return the worst share of operations that were not ok: 429s are apart from the service's errors and time-outs."""
     worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
     if not _bad(worst):
         sent = findings.metrics.overall.operations.sent

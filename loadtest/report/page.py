@@ -59,7 +59,7 @@ TERMS: Final[Mapping[str, str]] = {
     "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
     "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
     "offered": "Operations that the schedule planned, sent or not.",
-    "overhead": "The client’s wait beyond executionTime: transport, and for a job queueing and polling.",
+    "overhead": "The client’s wait beyond executionTime: transport; for a job, also queueing and polling.",
     "p50": "The median: half of the times are at most this long.",
     "p95": "95 of 100 times are at most this long.",
     "p99": "99 of 100 times are at most this long.",

@@ -80,7 +80,7 @@ class _Search:
     Attributes:
         loaded: the scenario with only the judged stage.
         offered: the load at multiplier 1.
-        least_requests: minimum number of requests of a run at multiplier 1: one per operation on each of its limits.
+        least_requests: minimum number of requests at multiplier 1: each operation sends one to each limit it uses.
         target: description of the target; empty before the first run.
         measured: levels so far, each judged alone.
         levels: the levels of ``measured``, with causes inferred from all of them.

@@ -121,5 +121,7 @@ def _named_mistakes(paths: Sequence[Path]) -> dict[Path, list[str]]:
     done = subprocess.run([sys.executable, "-m", "loadtest.load.check", *paths], capture_output=True, check=False)
     if done.returncode != 0:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
-        return {path: [f"{path}: loading a class or a file that it names ended Python: {last[0]}"] for path in paths}
+        return {
+            path: [f"{path}: Python ended while it loaded a class or file named there: {last[0]}"] for path in paths
+        }
     return dict(zip(paths, msgspec.json.decode(done.stdout, type=list[list[str]]), strict=True))

@@ -10,7 +10,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.errors import InputError
 
 _MOST: Final = 5_000_000
-_REMEDY: Final = "`loadtest init --from-run RUN --recorded` writes such files."
+_REMEDY: Final = "The verb init with --from-run and --recorded writes such files."
 
 
 class Recording:

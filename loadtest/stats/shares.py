@@ -73,7 +73,7 @@ def expit(log_odds: float) -> float:
 
 
 def share_score(events: float, n: float) -> float:
-    """Return the log odds of a share with half an event added on each side (Haldane–Anscombe): always finite."""
+    """Return the log odds of a share with half an event and a non-event added (Haldane–Anscombe): always finite."""
     return logit((events + 0.5) / (n + 1))
 
 
@@ -106,7 +106,7 @@ def pooled(counts: Sequence[EventCount]) -> Sequence[EventCount]:
 def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> float:
     """Return the common log odds beyond the offsets, by maximum likelihood; infinite if none or all are events.
 
-    ``half`` adds half an event on each side, so that the result is finite.
+    ``half`` adds half an event and half a non-event, so that the result is finite.
     """
     events, n = sum(one.events for one in counts), sum(one.n for one in counts)
     more, of = (0.5, 1.0) if half else (0.0, 0.0)
@@ -128,7 +128,7 @@ def common_log_odds(counts: Sequence[EventCount], *, half: bool = False) -> floa
 
 
 def information(counts: Sequence[EventCount], log_odds: float, *, half: bool = False) -> float:
-    """Return Σ n·p·(1 − p), the inverse variance of log odds; ``half`` adds half an event on each side."""
+    """Return Σ n·p·(1 − p), the inverse variance of log odds; ``half`` adds half an event and a non-event."""
     total = sum(one.n * (p := expit(log_odds + one.offset)) * (1 - p) for one in counts)
     return max(total * (1 + 1 / sum(one.n for one in counts)) if half else total, 1e-12)
 

@@ -192,4 +192,4 @@ def test_a_class_that_ends_python_is_no_reason_to_be_silent(loadtest: Verb, tmp_
     (tmp_path / "mine.py").write_text("raise SystemExit('no licence')")
     said = loadtest("validate", "s.toml")
     assert said.code == 2
-    assert said.err == "s.toml: loading a class or a file that it names ended Python: no licence\n"
+    assert said.err == "s.toml: Python ended while it loaded a class or file named there: no licence\n"

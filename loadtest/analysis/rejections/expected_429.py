@@ -221,7 +221,7 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
 
 
 def _linked(record: Record) -> list[list[LimiterRequests]]:
-    """Group limiters of one limit that share a stage; a limiter is not affected by the requests of other keys."""
+    """Group the limiters of one limit, one per key, that got requests in the same stage."""
     found: list[tuple[set[int], list[LimiterRequests]]] = []
     for group in record.limiter_requests:
         stages, together = {index for index in _stages(record, group).tolist() if index >= 0}, [group]

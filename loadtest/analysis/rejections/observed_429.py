@@ -90,8 +90,8 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         bar: share of the decisions that a fitting limiter has to predict.
         named: the limiters that fit, best first.
         set_aside_next: the best limiter that was excluded.
-        decisions_for_it: decisions that contradict the excluded limiter but not the best.
-        decisions_against_it: decisions that contradict the best limiter but not the excluded.
+        decisions_for_it: decisions that contradict only the excluded limiter.
+        decisions_against_it: decisions that contradict only the best limiter.
         log10_p: log10 of the p-value of the sign test between these two.
         held_correlation: correlation between accepted requests' durations and their places in a queue.
         other_count: the limit that the decisions suggest, if it differs from the documented limit.

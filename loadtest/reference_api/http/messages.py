@@ -247,7 +247,7 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._line.lost = None
-        # Work may ignore its cancellation; the server's end may cancel the task as well.
+        # A task may swallow its cancellation. If the server's end cancelled it too, that cancellation goes on.
         reason = self._reason if kind in (None, asyncio.CancelledError) else None
         if reason is not None and self._task.uncancel() == 0:
             raise reason from None

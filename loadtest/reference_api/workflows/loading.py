@@ -271,7 +271,7 @@ def _from_name(name: str) -> ModuleType:
             raise  # another module that this module imports
         raise InputError(
             f"--workflows {name}: there is no module {error.name!r}",
-            f"Modules are searched in the working directory ({Path.cwd()}) and among installed packages; "
+            f"Modules are searched for in the working directory ({Path.cwd()}) and among installed packages; "
             "for another file give its path.",
         ) from None
 

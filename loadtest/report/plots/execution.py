@@ -97,7 +97,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         "Means of ok operations; the bracket is executionTime. A job’s result becomes ready within the hatched part."
     )
     if cut:
-        caption += f" Only the {most} slowest stages of each entry are drawn; the numbers include all."
+        caption += f" Only the {most} slowest stages of each entry are drawn; the table lists all stages."
     return Drawing(_decomposition_title(findings, found), caption, figure, tables, left_out)
 
 

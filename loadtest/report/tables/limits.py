@@ -343,11 +343,11 @@ def _interference(found: list[Interference]) -> Table:
         "Other traffic worse off": lambda one: TableCell(_FELT[one.felt], _effects(one), "bad" if one.felt else ""),
     }
     note = (
-        "A client is a traffic entry or a key. Meanwhile: in seconds with a 429 of the client. Unexplained: 429s of "
-        "other traffic while its assumed limiter had room; more of these meanwhile reveal an undocumented shared "
-        "limit. Errors and times are compared between the client’s stages with 429s and all other times, when the load "
-        "may be lower. A longer time is a median or p95 of at least 1.5 times and 1 ms more, with separate 95 % "
-        "intervals."
+        "A client is a traffic entry or a key. Meanwhile: during the seconds in which the client got a 429. "
+        "Unexplained: 429s of other traffic while its assumed limiter had room; more of these meanwhile reveal "
+        "an undocumented shared limit. Errors and times are compared between the client’s stages with 429s and all "
+        "other times, when the load may be lower. A longer time is a median or p95 of at least 1.5 times and 1 ms "
+        "more, with separate 95 % intervals."
     )
     return table_of("limits-touches", "Other traffic while a client got 429s", columns, found, note)
 
