@@ -88,15 +88,19 @@ class RunFiles(SampleWriter):
         (self._directory / PENDING_NAME).write_text("".join(_lines(pending.items())), encoding="utf-8")
 
 
+def _ignore(_: Sample) -> None:
+    pass
+
+
 class Recorder:
     """Writes a run's samples and job ids to the run directory or another output.
 
     Samples are packed while the event loop is idle, in steps of about 0.05 ms. API keys are never recorded, even if a
-    service echoes them.
+    service echoes them. A worker has no ``live`` figures, because its master counts its samples.
     """
 
     def __init__(
-        self, directory: Path, live: LiveFigures, output: Output | None = None, secrets: Sequence[str] = ()
+        self, directory: Path, live: LiveFigures | None, output: Output | None = None, secrets: Sequence[str] = ()
     ) -> None:
         self.failure: OSError | None = None
         """Error that stopped the writing."""
@@ -107,7 +111,7 @@ class Recorder:
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
         """Remove secrets from text of the service."""
-        self._live = live
+        self._count_live = live.count if live is not None else _ignore
         self._buffer: deque[Sample] = deque()
         self._ids: list[tuple[str, int]] = []
         self._rested_ns = 0
@@ -126,7 +130,7 @@ class Recorder:
             said = getattr(sample, name)
             if said is not None:
                 setattr(sample, name, self.blank(said))
-        self._live.count(sample)
+        self._count_live(sample)
         self._buffer.append(sample)
         if sample.row == "request":
             self.watch(sample)
@@ -140,7 +144,7 @@ class Recorder:
     def see(self, samples: Sequence[Sample]) -> None:
         """Count samples that a worker has recorded."""
         for sample in samples:
-            self._live.count(sample)
+            self._count_live(sample)
             if sample.row == "request":
                 self.watch(sample)
 

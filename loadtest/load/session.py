@@ -59,7 +59,7 @@ class Session:
     Args:
         info: contents of ``run.json`` so far, with the plan.
         base: base of relative paths in the scenario.
-        output: the run directory by default.
+        output: the run directory by default; a worker has another, and its master counts the samples.
         worker: index of this process; 0 without workers.
         trace: first half of all trace ids of the run; random by default.
         control: URL of the control endpoint of a target with faults; by default from the environment.
@@ -98,7 +98,7 @@ class Session:
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
         self.live = LiveFigures({name: limits[limit].window for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
-        self.recorder = Recorder(directory, self.live, output, endpoint.secrets)
+        self.recorder = Recorder(directory, self.live if output is None else None, output, endpoint.secrets)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
