@@ -30,8 +30,6 @@ SHOWN: Final = ("h02", "h03", "hr2", "hr4", "p02", "p03", "pr3", "pr4", "pr5")
 """Regimes with a table of the other rules."""
 OURS: Final = "our p, the same way"
 """Label of the rule's own p, with a threshold like the other rules'."""
-WITH_PEERS: Final = ("h02", "p02")
-"""Regimes for Otava and inference-doctor: each takes minutes."""
 
 
 def changes(name: str) -> tuple[Change, ...]:
@@ -83,7 +81,7 @@ def measure(
         return Tally(reruns, confirmed, pairs, {}, {}, {})
     base, head, entries = as_matrices(kept)
     columns = [at for at, entry in enumerate(entries) if not one or entry == CHANGED]
-    others = rivals(base[:, :, columns], head[:, :, columns], paired, peers if name in WITH_PEERS else None)
+    others = rivals(base[:, :, columns], head[:, :, columns], paired, peers if name in SHOWN else None)
     statistics = {rule: each.confirmed.max(axis=1) for rule, each in others.items()}
     if name in SHOWN:
         strengths = [evidence(family, paired) for family in kept]

@@ -22,8 +22,6 @@ from loadtest.compare.verdict import weights
 from loadtest.stats.means import student, student_tail
 
 _CONFIDENCE: Final = 0.975
-_MAD: Final = 1.4826
-"""Ratio of a normal sd to the median of absolute deviations."""
 ALL: Final = "all entries"
 """Name of the mean over all traffic entries, which shows changes that all entries share."""
 _LEVEL: Final = 0.0025
@@ -103,7 +101,14 @@ class _Found(NamedTuple):
 def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], list[list[RunMeasurements]]]:
     """Return the changes in a stretch of comparable runs in order of time, and the stretch's parts without a change."""
     every = _series(runs)
-    found = [each for one in every for each in _changes(one, _LEVEL / len(every), _others(one, every))]
+    level = _LEVEL / len(every) if every else 0.0
+    found: list[_Found] = []
+    rests = [one.scores.copy() for one in every]
+    for one, rest in zip(every, rests, strict=True):
+        found += _shifts(one, level, rest)
+    for one, rest in zip(every, rests, strict=True):
+        others = [left for other, left in zip(every, rests, strict=True) if other is not one and _alike(one, other)]
+        found += _odd_runs(one, np.array([rest, *others]), level)
     found.sort(key=lambda each: -each.strength)
     kept: list[tuple[_Found, int]] = []
     while found:
@@ -124,16 +129,14 @@ def find_changes(runs: Sequence[RunMeasurements]) -> tuple[list[HistoryChange], 
     return [_described(each, also, runs) for each, also in kept], calm
 
 
-def _others(one: _Series, every: Sequence[_Series]) -> list[float]:
-    """Return the variances of the metric in entries of similar size; a few odd runs do not inflate them."""
-    return [
-        float(_MAD * np.median(np.abs(other.scores - np.median(other.scores)))) ** 2
-        for other in every
-        if other is not one
-        and other.key.metric == one.key.metric
-        and ALL not in {other.key.traffic, one.key.traffic}
-        and (one.of_share or abs(np.median(one.scores) - np.median(other.scores)) < ALIKE)
-    ]
+def _alike(one: _Series, other: _Series) -> bool:
+    """Whether two series are the same metric of entries of similar size in the same runs."""
+    return (
+        one.key.metric == other.key.metric
+        and one.places == other.places
+        and ALL not in {one.key.traffic, other.key.traffic}
+        and (one.of_share or abs(float(np.median(one.scores) - np.median(other.scores))) < ALIKE)
+    )
 
 
 def _same(each: _Found, other: _Found) -> bool:
@@ -177,35 +180,41 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
     return made
 
 
-def _changes(one: _Series, level: float, others: Sequence[float]) -> Iterator[_Found]:
-    """Yield a metric's steps, trends and other odd runs; ``others`` are variances of entries of similar size."""
+def _shifts(one: _Series, level: float, rest: Floats) -> Iterator[_Found]:
+    """Yield a metric's steps and trends, and reduce ``rest``, a copy of its scores, to their residuals."""
     if len(one.places) < 2 * _SHORTEST:
         return
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
     noise = _Noise(*shrunk(one.prior, float(np.mean(np.square(moves))) / 2, len(moves)), level)
-    fitted = np.empty_like(one.scores)
-    yield from _split(one, 0, len(one.scores), noise, fitted)
-    if one.key.metric == Metric.RESPONSE_TIME_P95:
-        return
-    yield from _odd_runs(one, fitted, noise.level, others)
+    fitted = np.empty_like(rest)
+    yield from _split(one, 0, len(rest), noise, fitted)
+    rest -= fitted
 
 
-def _odd_runs(one: _Series, fitted: Floats, level: float, others: Sequence[float]) -> Iterator[_Found]:
+def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
     """Yield the slow or fast runs, if as many runs would not differ so much from all other runs by chance.
 
-    The noise comes from the other runs and, because they may be few, from the metric's other entries.
+    The noise is the variance within the odd runs and within the others: of the metric and, because its runs may be few,
+    of similar entries in the same two groups of runs. So odd runs that several entries share do not inflate the noise.
+
+    Args:
+        one: the metric.
+        rests: residuals by series and run: first of the metric, then of similar entries.
+        level: maximum p of the odd runs.
     """
-    rest, n = one.scores - fitted, len(fitted)
+    others, n = len(rests) - 1, rests.shape[1]
+    if n < 2 * _SHORTEST or one.key.metric == Metric.RESPONSE_TIME_P95:
+        return
     k = np.arange(1, _most_odd(n) + 1)
-    assumed = max(one.prior, float(np.median(others or 0.0)))
-    weight = PRIOR_DF + min(_MOST_DF, PRIOR_DF * len(others))
-    limits = _limits(n, level, df := weight + n - 2)
+    weight = PRIOR_DF + min(_MOST_DF, PRIOR_DF * others)
+    limits, rest = _limits(n, level, df := weight + n - 2), rests[0]
     for order in (np.argsort(rest), np.argsort(-rest)):
-        inside = np.cumsum(rest[order])[: len(k)]
-        outside = rest.sum() - inside
-        within = rest @ rest - inside**2 / k - outside**2 / (n - k)
-        sd = np.sqrt((weight * assumed + within) / df)
-        deviates = np.abs(inside / k - outside / (n - k)) / sd / np.sqrt(1 / k + 1 / (n - k))
+        inside = np.cumsum(rests[:, order], axis=1)[:, : len(k)]
+        outside = rests.sum(axis=1, keepdims=True) - inside
+        within = np.square(rests).sum(axis=1, keepdims=True) - inside**2 / k - outside**2 / (n - k)
+        assumed = np.maximum(one.prior, np.median(within[1:], axis=0) / (n - 2) if others else 0.0)
+        sd = np.sqrt((weight * assumed + within[0]) / df)
+        deviates = np.abs(inside[0] / k - outside[0] / (n - k)) / sd / np.sqrt(1 / k + 1 / (n - k))
         best = int(np.argmax(deviates / limits))
         if deviates[best] < limits[best]:
             continue
