@@ -115,7 +115,7 @@ class Offering:
             chosen=chosen or NamedEntry(),
         )
         with (directory / "load.log").open("wb") as log:
-            process = (warm.Popen if begin_warm else subprocess.Popen)(
+            process = (warm.start if begin_warm else subprocess.Popen)(
                 [sys.executable, "-m", "loadtest.load", str(directory), str(self.folder), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=stdout,

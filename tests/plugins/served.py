@@ -22,25 +22,17 @@ KEYS = ("alpha", "beta")
 NO_LIMITS = [part for name in ("sync_run", "async_submit", "retrieval") for part in ("--limit", f"{name}=1000000000/s")]
 
 
-class _Process(warm.Popen[str]):
-    """Remembers whether it was told to end: a second SIGTERM would find it half gone, and end it otherwise."""
-
-    told = False
-
-    def send_signal(self, sig: int) -> None:
-        self.told = self.told or sig in {SIGINT, SIGTERM}
-        super().send_signal(sig)
-
-
 @dataclass
 class Served:
     """A running server, and clients for it."""
 
-    process: _Process
+    process: subprocess.Popen[str]
     url: str
     errors: IO[str]
     strict: bool
     clients: list[httpx.Client] = field(default_factory=list)
+    told: bool = False
+    """Whether it was told to end: a second SIGTERM would find it half gone, and end it otherwise."""
 
     def client(self, key: str | None = KEYS[0], endpoint: str | None = "tests") -> httpx.Client:
         """A keep-alive client that sends these headers."""
@@ -57,12 +49,13 @@ class Served:
 
     def signal(self, number: int) -> None:
         """Send it a signal."""
+        self.told = self.told or number in {SIGINT, SIGTERM}
         self.process.send_signal(number)
 
     def stop(self, number: int = SIGTERM) -> tuple[int, str, str]:
         """Signal the process, unless it was already, and wait; gives its exit code, what else it said, and stderr."""
-        if self.process.poll() is None and not self.process.told:
-            self.process.send_signal(number)
+        if self.process.poll() is None and not self.told:
+            self.signal(number)
         code = self.process.wait(timeout=20)
         rest = self.process.stdout.read()
         self.errors.seek(0)
@@ -128,7 +121,7 @@ class Servers:
             kind: what to make of it.
         """
         errors = (self._folder() / "stderr").open("w+")
-        process = _Process(
+        process = warm.start(
             [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0", *arguments],
             stdin=stdin,
             stdout=subprocess.PIPE,

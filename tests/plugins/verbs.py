@@ -57,7 +57,7 @@ def loadtest(
 ) -> Iterator[Callable[..., Said]]:
     """Run a verb in an empty folder, without a terminal, with nothing of ours in the environment but what is given."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(subprocess, "Popen", warm.Popen)  # of the processes that the verb starts
+    monkeypatch.setattr(subprocess, "Popen", warm.start)  # of the processes that the verb starts
     clean = clean_environment()
     for name in os.environ.keys() - clean.keys():
         monkeypatch.delenv(name)

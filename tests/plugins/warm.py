@@ -1,27 +1,30 @@
-"""Processes of ours that begin as forks of a warm one, which saves what each import costs: up to a second.
+"""Processes of ours that begin as forks of a warm process, which saves the imports: up to a second.
 
 They are processes like others, with their own pids, signals, sessions and descriptors. Two things differ: their command
-line is that of the warm process, and its modules are imported. What a process starts by itself begins cold. Tests of
-the command line as a process, and of workers, do it in this way.
+line is that of the warm process, and its modules are imported. A process that such a fork starts begins cold.
+
+The workers of one run share the warm processes, which end with the worker that started them.
 """
 
+import atexit
 import functools
 import gc
 import importlib
-import inspect
 import json
 import os
 import posix
 import random
 import resource
 import runpy
+import select
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, default_int_handler, signal
-from typing import Any, AnyStr
+from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, SIGTERM, default_int_handler, signal
+from typing import IO, Any, Self
 
 _IMPORTED = {
     "loadtest.load": ("loadtest.load.__main__",),  # first, because Locust patches the interpreter
@@ -32,104 +35,197 @@ _IMPORTED = {
     "loadtest.analysis": ("loadtest.analysis.__main__",),
 }
 """Modules that may begin warm, and what is imported for them."""
+_LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
+_ENVIRONMENT = dict(os.environ)  # before a test changes it
+_Cold = subprocess.Popen  # a test may put `start` in its place
 
 
-def _surroundings(environment: dict[str, str]) -> object:
-    """What a fork would take from the warm process instead of its parent."""
-    limits = [resource.getrlimit(each) for each in (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)]
-    return limits, {name: value for name, value in environment.items() if name.startswith("PYTHON")}
+def _steering(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that Python reads when it starts: too late for a fork."""
+    return {name: value for name, value in environment.items() if name.startswith("PYTHON")}
 
 
 class _Warm:
-    """A process that has imported what a kind of processes needs, and forks them."""
+    """A process that has imported the modules of a kind of processes, and forks them.
+
+    It takes orders as datagrams at a name that the workers of a run share: who can bind the name starts the process.
+    """
 
     def __init__(self, kind: str) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.surroundings = _surroundings(dict(os.environ))
-        self.process = subprocess.Popen(
+        self._kind = kind
+        self._name = f"\0loadtest-tests-{_ENVIRONMENT.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}-{kind}"
+
+    def _begin(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
+            try:
+                orders.bind(self._name)
+            except OSError:  # another worker was quicker
+                return
             # Python 3.12 and later warn of threads, which here are those of NumPy alone.
-            [sys.executable, "-W", "ignore:This process:DeprecationWarning", __file__, str(theirs.fileno()), kind],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        theirs.close()
-        self._socket = ours
+            quiet = ("-W", "ignore:This process:DeprecationWarning")
+            process = _Cold(
+                [sys.executable, *quiet, __file__, str(orders.fileno()), self._kind],
+                pass_fds=[orders.fileno()],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                env=_ENVIRONMENT,
+            )
+        # It ends with its input. Its CPU time counts as ours once we waited for it.
+        atexit.register(process.communicate)
 
     def start(self, files: list[int], **order: Any) -> tuple[socket.socket, int]:
-        """Start a process; gives the connection that brings its wait status, and its pid."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            socket.send_fds(self._socket, [json.dumps(order).encode()], [theirs.fileno(), *files])
-        return ours, int(ours.recv(100))
+        """Start a process; return the connection that brings its wait status, and its pid."""
+        data = json.dumps(order).encode()
+        for _ in range(5):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as orders:
+                try:
+                    orders.connect(self._name)
+                    socket.send_fds(orders, [data], [theirs.fileno(), *files])
+                except ConnectionRefusedError:
+                    self._begin()
+            if pid := ours.recv(100):
+                return ours, int(pid)
+            ours.close()  # not begun yet, or it ended with its worker
+        raise RuntimeError(f"the process that is to fork {self._kind} does not start")
 
 
 _warm = functools.cache(_Warm)
 
 
-class Popen(subprocess.Popen[AnyStr]):
-    """As ``subprocess.Popen``; ``python -m MODULE`` begins warm, where that makes no difference."""
+class Process:
+    """A fork of a warm process, with the methods of ``subprocess.Popen`` that we use."""
 
-    _status: socket.socket | None = None
+    stdin: IO[Any] | None = None
+    stdout: IO[Any] | None = None
+    stderr: None = None
+    returncode: int | None = None
 
-    def _execute_child(self, *given: Any) -> None:  # type: ignore[override]
-        how = inspect.signature(super()._execute_child).bind(*given).arguments  # type: ignore[misc]
-        command, environment = list(map(str, how["args"])), dict(how["env"] or os.environ)
-        module = command[2] if command[:2] == [sys.executable, "-m"] else ""
-        warm = _warm("loadtest.load" if module == "loadtest.load" else "rest") if module in _IMPORTED else None
-        if warm is None or how["preexec_fn"] or how["pass_fds"] or warm.surroundings != _surroundings(environment):
-            super()._execute_child(*given)  # type: ignore[misc]
-            return
-        files = [how[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        self._status, self.pid = warm.start(
-            [standard if file == -1 else file for standard, file in enumerate(files)],
-            module=module,
-            arguments=command[3:],
-            folder=os.path.realpath(how["cwd"] or "."),
-            environment=environment,
-            session=how["start_new_session"],
-        )
-        self._child_created = True
-        self._close_pipe_fds(  # type: ignore[attr-defined]
-            *(how[name] for name in ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite"))
-        )
+    def __init__(self, args: list[str], status: socket.socket, pid: int) -> None:
+        self.args = args
+        self.pid = pid
+        self._status = status
 
-    def _internal_poll(self, *given: Any, **options: Any) -> int | None:  # type: ignore[override]
-        if self._status is None:
-            return super()._internal_poll(*given, **options)  # type: ignore[misc,no-any-return]
-        if self.returncode is None and self._waitpid_lock.acquire(blocking=False):  # type: ignore[attr-defined]
-            try:
-                if self.returncode is None and (found := self._try_wait(os.WNOHANG))[0]:
-                    self._handle_exitstatus(found[1])  # type: ignore[attr-defined]
-            finally:
-                self._waitpid_lock.release()  # type: ignore[attr-defined]
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self.stdin, self.stdout):
+            if stream is not None:
+                stream.close()
+        self.wait()
+
+    def poll(self) -> int | None:
+        """Return the exit code, negative for a signal; None while it runs."""
+        if self.returncode is None:
+            with suppress(BlockingIOError):
+                status = self._status.recv(100, socket.MSG_DONTWAIT)
+                if status or self.returncode is None:  # a signal's handler may have polled, too
+                    self.returncode = os.waitstatus_to_exitcode(int(status or SIGKILL))
         return self.returncode
 
-    def _try_wait(self, flags: int) -> tuple[int, int]:
-        if self._status is None:
-            return super()._try_wait(flags)  # type: ignore[misc,no-any-return]
-        try:
-            status = int(self._status.recv(100, socket.MSG_DONTWAIT if flags else 0) or SIGKILL)
-        except BlockingIOError:
-            return 0, 0
+    def wait(self, timeout: float | None = None) -> int:
+        if self.poll() is None:
+            ended = select.poll()
+            ended.register(self._status, select.POLLIN)
+            ended.poll(None if timeout is None else timeout * 1000)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
         self._status.close()
-        return self.pid, status
+        return code
+
+    def communicate(self, _input: None = None, timeout: float | None = None) -> tuple[Any, None]:
+        """Close its input, read its output, and wait for its end."""
+        if self.stdin is not None:
+            self.stdin.close()
+        said = None if self.stdout is None else self.stdout.read()
+        self.wait(timeout)
+        return said, None
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(SIGKILL)
 
 
-def _serve(requests: socket.socket) -> tuple[str, list[str]]:
+def start(
+    command: list[Any],
+    *,
+    stdin: Any = None,
+    stdout: Any = None,
+    stderr: Any = None,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    text: bool = False,
+    start_new_session: bool = False,
+    **more: Any,
+) -> Any:
+    """Start a process as ``subprocess.Popen`` does; ``python -m MODULE`` begins warm if that makes no difference."""
+    environment = dict(os.environ if env is None else env)
+    module = command[2] if command[:2] == [sys.executable, "-m"] else ""
+    changed = _steering(environment) != _steering(_ENVIRONMENT)
+    if module not in _IMPORTED or changed or more or stderr == subprocess.PIPE:
+        options = {**more, "text": text, "start_new_session": start_new_session, "env": env, "cwd": cwd}
+        return _Cold(command, stdin=stdin, stdout=stdout, stderr=stderr, **options)
+    files: list[int] = []
+    pipes: dict[str, IO[Any]] = {}
+    with ExitStack() as theirs:
+
+        def opened(*descriptors: int) -> None:
+            files.append(descriptors[0])
+            theirs.callback(os.close, descriptors[0])
+
+        for number, given in enumerate((stdin, stdout, stderr)):
+            if given == subprocess.PIPE:
+                read, write = os.pipe()
+                opened(write if number else read)
+                ours, mode = (read, "r") if number else (write, "w")
+                pipes[("stdin", "stdout")[number]] = os.fdopen(ours, mode if text else f"{mode}b")
+            elif given == subprocess.DEVNULL:
+                opened(os.open(os.devnull, os.O_RDWR))
+            elif given == subprocess.STDOUT:
+                files.append(files[1])
+            else:
+                files.append(number if given is None else given if isinstance(given, int) else given.fileno())
+        status, pid = _warm("loadtest.load" if module == "loadtest.load" else "rest").start(
+            files,
+            module=module,
+            arguments=[str(each) for each in command[3:]],
+            folder=os.path.realpath(cwd or "."),
+            environment=environment,
+            session=start_new_session,
+            limits=[resource.getrlimit(each) for each in _LIMITS],
+        )
+    process = Process(command, status, pid)
+    process.stdin, process.stdout = pipes.get("stdin"), pipes.get("stdout")
+    return process
+
+
+def _serve(orders: socket.socket, waiting: "select.poll") -> tuple[str, list[str]]:
     """Fork a process for each order. Returns only in such processes, with module and arguments."""
     signal(SIGINT, SIG_IGN)
-    signal(SIGCHLD, SIG_IGN)
+    signal(SIGCHLD, SIG_DFL)
+    waiting.register(orders, select.POLLIN)
+    waiting.register(0, select.POLLIN)
     while True:
-        data, descriptors, *_ = socket.recv_fds(requests, 1 << 20, 4)
-        if not data:
+        ready = dict(waiting.poll())
+        with suppress(ChildProcessError):
+            while posix.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if 0 in ready:
             os._exit(0)
+        data, descriptors, *_ = socket.recv_fds(orders, 1 << 20, 4)
         if not posix.fork():
             break
         for each in descriptors:
             posix.close(each)
     # Between both is a process that waits for the end of this one alone.
-    signal(SIGCHLD, SIG_DFL)
+    orders.close()
     status, *files = descriptors
     if process := posix.fork():
         for each in files:
@@ -139,13 +235,14 @@ def _serve(requests: socket.socket) -> tuple[str, list[str]]:
         with suppress(OSError):
             os.write(status, b"%d" % ended)
         os._exit(0)
-    requests.close()
     posix.close(status)
     for standard, file in enumerate(files):
         os.dup2(file, standard)
         posix.close(file)
     signal(SIGINT, default_int_handler)
     order = json.loads(data)
+    for which, limits in zip(_LIMITS, order["limits"], strict=True):
+        resource.setrlimit(which, limits)
     if order["session"]:
         os.setsid()
     os.chdir(order["folder"])
@@ -157,7 +254,7 @@ def _serve(requests: socket.socket) -> tuple[str, list[str]]:
 
 
 def _main(descriptor: str, kind: str) -> None:
-    requests = socket.socket(fileno=int(descriptor))  # before Locust patches sockets, as are the names above
+    orders, waiting = socket.socket(fileno=int(descriptor)), select.poll()  # before Locust patches these modules
     gc.disable()
     sys.path[0] = str(Path(__file__).parents[2])
     for name, modules in _IMPORTED.items():
@@ -165,7 +262,7 @@ def _main(descriptor: str, kind: str) -> None:
             for each in modules:
                 importlib.import_module(each)
     gc.freeze()
-    module, arguments = _serve(requests)
+    module, arguments = _serve(orders, waiting)
     if gevent := sys.modules.get("gevent"):
         gevent.reinit()
     gc.enable()

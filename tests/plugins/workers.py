@@ -49,10 +49,6 @@ def _compiled() -> bool:
     return sys.dont_write_bytecode or any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
 
 
-def _compiled() -> bool:
-    return sys.dont_write_bytecode or any(Path(__file__).parents[1].glob("cli/__pycache__/*-pytest-*.pyc"))
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
     """In a fresh checkout, let a worker compile the tests before the rest read the compiled files."""

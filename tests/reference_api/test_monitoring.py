@@ -207,7 +207,7 @@ def test_a_stopping_server_says_so(launch: Any) -> None:
         until(lambda: named(scraped(served), "workflow_limiter_decisions_total"))
         for client in served.clients:
             client.close()
-        served.process.send_signal(signal.SIGTERM)
+        served.signal(signal.SIGTERM)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")  # waits for the run's answer
         answers = read_all(connection)
     run, health = answers.split(b"HTTP/1.1 ")[1:]

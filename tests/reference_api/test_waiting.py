@@ -1,6 +1,7 @@
 """Limits that hold a request, and limits that a request holds: over sockets, with clients that leave."""
 
 import time
+from signal import SIGTERM
 from typing import Any
 
 import httpx
@@ -79,7 +80,7 @@ def test_a_stopping_server_answers_those_that_it_holds(launch: Any) -> None:
     assert client.post(RUN, json=HELLO).status_code == 200
     held = Asking(served, RUN, HELLO)
     until(lambda: 'decisions_total{decision="allowed",limit="sync_run"} 2.0' in client.get("/metrics").text)
-    served.process.terminate()
+    served.signal(SIGTERM)
     assert held.status() == 503
 
 
