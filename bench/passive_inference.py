@@ -15,11 +15,10 @@ from typing import Final, NamedTuple, Protocol
 
 import limits as peer
 import numpy as np
-import pandas as pd
 from limits.storage import MemoryStorage, memory
 from limits.strategies import STRATEGIES
 
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
+from loadtest.analysis.rejections.sent_requests import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec, make
 from loadtest.limits.fits import Fit
 from loadtest.limits.inference import Inference, infer, words
@@ -196,11 +195,7 @@ def answered(truth: Truth, times: list[float], chance: random.Random) -> Request
     arrivals = sorted((base + at + delay + chance.expovariate(1 / delay), base + at) for at in times)
     passed = [server(at + shift) for at, _ in arrivals]
     starts, ends = np.array([sent for _, sent in arrivals]), np.array([at + delay for at, _ in arrivals])
-    order = np.argsort(starts, kind="stable")
-    group = LimiterRequests(
-        DOCUMENTED, pd.RangeIndex(len(starts)), starts[order], ends[order], ~np.array(passed)[order],
-        np.ones(len(starts), bool), np.zeros(0),
-    )  # fmt: skip
+    group = log_of(DOCUMENTED, starts, ends, np.where(passed, 200.0, 429.0), np.arange(len(starts)))
     return join([group], max(0.002, 4.5 * delay))
 
 

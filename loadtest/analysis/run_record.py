@@ -3,8 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,12 +18,13 @@ from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker, Ledger
 from loadtest.analysis.reader import scan
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, SentRequests, limiter_requests
+from loadtest.analysis.rejections.sent_requests import SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import NOT_FOUND, TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_NAMES, Reason
 from loadtest.errors import RecordError
+from loadtest.limits.loads import RequestLog
 from loadtest.record import run_directory, samples
 from loadtest.record.run_info import RunInfo, TargetInfo
 
@@ -75,14 +74,9 @@ class Record:
         return rows.drop_duplicates(["traffic", "parent_arrival"], keep="last")
 
     @cached_property
-    def limiter_requests(self) -> list[LimiterRequests]:
-        """The requests that drew on each assumed limiter."""
-        return list(limiter_requests(self.sent_requests, self.info, self.assumed_limits))
-
-    @property
-    def requests_of_limits(self) -> dict[str, list[LimiterRequests]]:
-        """The requests that drew on each assumed limiter, by the limit's name."""
-        return {name: list(own) for name, own in groupby(self.limiter_requests, key=attrgetter("name"))}
+    def limiter_requests(self) -> dict[str, list[RequestLog]]:
+        """The log of each assumed limiter with requests, by the limit's name."""
+        return limiter_requests(self.sent_requests, self.info, self.assumed_limits)
 
     @cached_property
     def logged_limits(self) -> dict[str, LoggedLimit]:
@@ -90,7 +84,8 @@ class Record:
         source, spec = self.info.source, self.assumed_limits.spec
         if source is None:
             return {}
-        return {name: logged_limit(own, source, spec, self.clock) for name, own in self.requests_of_limits.items()}
+        found = self.limiter_requests.items()
+        return {name: logged_limit(name, own, source, spec, self.clock) for name, own in found}
 
     @property
     def clock(self) -> tuple[float, float]:

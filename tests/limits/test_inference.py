@@ -2,13 +2,12 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest import limits
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
+from loadtest.analysis.rejections.sent_requests import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec
 from loadtest.limits.inference import Inference, infer, sign_test, words
 from loadtest.limits.loads import RequestLog
@@ -78,11 +77,8 @@ def world(
         starts.append(sent)
         ends.append(end + delay_s)
         refused.append(not decision.allowed)
-    order = np.argsort(starts, kind="stable")
-    group = LimiterRequests(
-        limit, pd.RangeIndex(len(starts)), np.array(starts)[order], np.array(ends)[order], np.array(refused)[order],
-        np.ones(len(starts), bool), np.zeros(0),
-    )  # fmt: skip
+    status = np.where(refused, 429.0, 200.0)
+    group = log_of(limit, np.array(starts), np.array(ends), status, np.arange(len(starts)))
     return join([group], max(0.002, 4.5 * delay_s))
 
 
@@ -249,10 +245,8 @@ def test_nginx_is_named_with_its_rate() -> None:
     below, above = chance.exponential(1.0, 60), chance.exponential(0.35, 370)
     times = 1.7e9 + np.cumsum(np.concatenate((below, above)))
     refused = np.array([not server.decide(at + 0.0003) for at in times])
-    answered = np.ones(len(times), bool)
-    group = LimiterRequests(
-        LIMIT, pd.RangeIndex(len(times)), times, times + 0.0008, refused, answered, np.zeros(0)
-    )  # fmt: skip
+    status = np.where(refused, 429.0, 200.0)
+    group = log_of(LIMIT, times, times + 0.0008, status, np.arange(len(times)))
     found = infer(join([group], 0.002), LimiterSpec(), 0.0, 0.6)
     assert found.word == "named"
     assert found.named[0].spec.burst == 21

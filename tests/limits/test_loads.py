@@ -1,14 +1,13 @@
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugins.limiter_cases import every_spec
 
 from loadtest import limits
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, join
+from loadtest.analysis.rejections.sent_requests import join, log_of
 from loadtest.limits import ALGORITHMS, LimiterSpec, at_once
 from loadtest.limits.fits import judge
 from loadtest.limits.loads import LOADS, Loads, RequestLog
@@ -29,10 +28,8 @@ def asked_of(spec: LimiterSpec, limit: Limit, per_limiter: list[list[float]], to
     for each in per_limiter:
         times = 1.7e9 + np.cumsum(each)
         passed = limits.replay(limits.make(spec, limit), times.tolist(), (times + took).tolist())
-        refused, index = ~np.asarray(passed), pd.RangeIndex(len(times))
-        groups.append(
-            LimiterRequests(limit, index, times, times + took, refused, np.ones(len(times), bool), np.zeros(0))
-        )
+        status = np.where(passed, 200.0, 429.0)
+        groups.append(log_of(limit, times, times + took, status, np.arange(len(times))))
     return join(groups, 2e-6)
 
 
@@ -64,8 +61,8 @@ def test_one_limiter_knows_nothing_of_another() -> None:
     """On the common axis of time each limiter's requests lie in windows of their own, at the same phase."""
     limit = Limit(2, 60.0)
     groups = [
-        LimiterRequests(limit, pd.RangeIndex(2), times, times, np.zeros(2, bool), np.ones(2, bool), times[:1] - 1)
-        for times in (np.array([1.7e9, 1.7e9 + 5]), np.array([1.7e9 + 30, 1.7e9 + 90]))
+        log_of(limit, at, at, np.full(3, 200.0), np.arange(-1, 2))
+        for at in (np.array([1.7e9 - 1, 1.7e9, 1.7e9 + 5]), np.array([1.7e9 + 29, 1.7e9 + 30, 1.7e9 + 90]))
     ]
     requests = join(groups, 0.001)
     assert requests.judged.tolist() == [False, True, True] * 2

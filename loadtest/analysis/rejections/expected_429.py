@@ -19,13 +19,13 @@ from typing import Final, NamedTuple
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.rejections.sent_requests import LimiterRequests
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import BAR
+from loadtest.limits.loads import RequestLog
 from loadtest.limits.replays import VECTORISED, replay
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import StagePlan
@@ -85,21 +85,24 @@ def expect(record: Record) -> Expectation:
         assumed_limits = AssumedLimits.recorded(info.target)
     except ValueError as error:
         return Expectation(nothing, why_not=str(error))
-    groups = record.limiter_requests
-    if not groups:
+    logs = [log for some in record.limiter_requests.values() for log in some]
+    if not logs:
         return Expectation(nothing, why_not="no limit is assumed for these requests")
-    agreed, shift, decisions = _fit(assumed_limits, groups, record.clock)
-    judged = sum(int(group.answered.sum()) for group in groups)
-    rejected, agreed_as_sent, reordered = nothing.copy(), 0, 0
-    for group, allowed in zip(groups, decisions, strict=True):
-        rejected.loc[group.index] = (~allowed).astype(float)
+    agreed, shift, decisions = _fit(assumed_limits, logs, record.clock)
+    judged = sum(int((log.answered & log.judged).sum()) for log in logs)
+    rejected, agreed_as_sent, reordered = np.full(len(sent), np.nan), 0, 0
+    start = sent["start"].to_numpy()
+    for log, allowed in zip(logs, decisions, strict=True):
+        own = log.judged
+        place, refused, was_429, answered = log.place[own], ~allowed[own], log.rejected[own], log.answered[own]
+        rejected[place] = refused
         # Reordered requests exchanged their times, so the replay is the same.
-        order = np.lexsort((group.index.to_numpy(), sent["start"].loc[group.index].to_numpy()))
+        order = np.lexsort((place, start[place]))
         reordered += int((order != np.arange(len(order))).sum())
-        agreed_as_sent += int(((~allowed == group.was_429[order]) & group.answered[order]).sum())
+        agreed_as_sent += int(((refused == was_429[order]) & answered[order]).sum())
     held = assumed_limits.spec.algorithm == CONCURRENCY  # the order changes which request holds a slot
     return Expectation(
-        rejected,
+        pd.Series(rejected, index=sent.index),
         shift if assumed_limits.aligned else None,
         agreed / judged if judged else None,
         agreed_as_sent / judged if judged and not (held and reordered) else None,
@@ -111,18 +114,18 @@ _Tried = tuple[int, float, list[Bools]]
 """The number of observed decisions that a replay predicts, the clock shift, and each limiter's decisions."""
 
 
-def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], clock: tuple[float, float]) -> _Tried:
+def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
     """Return the replay that agrees best; in a tie, that whose shift is nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
-        tried = [_try(assumed_limits.spec, groups, offset, lead) for lead in _LEADS_S]
+        tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
         return max(tried, key=lambda each: each[0])
     if not assumed_limits.aligned:
-        return _try(assumed_limits.spec, groups, offset)
+        return _try(assumed_limits.spec, logs, offset)
     # The phase is constant, so a limiter's first requests are enough to fit it.
-    whole, groups = groups, [group.first(_FITTED) for group in groups]
-    best = _try(assumed_limits.spec, groups, offset)
-    requests, steps = sum(len(group.times) for group in groups), _STEPS
+    first = [log.part(0, _FITTED) for log in logs]
+    best = _try(assumed_limits.spec, first, offset)
+    requests, steps = sum(len(log.times) for log in first), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
     # At hundreds of requests/s, a step of the first grid contains several: refine the grid around the best shift.
@@ -130,22 +133,23 @@ def _fit(assumed_limits: AssumedLimits, groups: list[LimiterRequests], clock: tu
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)
         for shift in sorted(grid.tolist(), key=lambda shift: abs(shift - offset)):
-            found = _try(assumed_limits.spec, groups, shift)
+            found = _try(assumed_limits.spec, first, shift)
             if found[0] > best[0]:
                 best = found
-    return _try(assumed_limits.spec, whole, best[1])
+    return _try(assumed_limits.spec, logs, best[1])
 
 
-def _try(spec: LimiterSpec, groups: list[LimiterRequests], shift: float, lead: float = 0.0) -> _Tried:
+def _try(spec: LimiterSpec, logs: list[RequestLog], shift: float, lead: float = 0.0) -> _Tried:
     """Replay with a clock shift (server minus client) and requests that ended ``lead`` earlier, in seconds."""
-    agreed, decisions = 0, []
-    for group in groups:
-        times = np.concatenate((group.before, group.times)) + shift
-        ends = np.concatenate((group.before, np.maximum(group.times, group.ends - lead))) + shift
-        allowed = replay(spec, group.limit, times, ends)[len(group.before) :]
-        agreed += group.agreeing(~allowed)
-        decisions.append(allowed)
-    return agreed, shift, decisions
+    decisions = [
+        replay(spec, log.limit, log.times + shift, np.maximum(log.times, log.ends - lead) + shift) for log in logs
+    ]
+    return sum(_agreeing(log, ~allowed) for log, allowed in zip(logs, decisions, strict=True)), shift, decisions
+
+
+def _agreeing(log: RequestLog, rejected: Bools) -> int:
+    """Return the number of observed decisions that a replay predicts."""
+    return int(((rejected == log.rejected) & log.answered & log.judged).sum())
 
 
 def boundaries(record: Record, expectation: Expectation, window_s: float) -> Floats:
@@ -206,67 +210,66 @@ def phase_ranges(record: Record, expectation: Expectation) -> dict[int, PhaseRan
         return {}
     found: dict[int, PhaseRange] = {}
     keys = record.vocabulary.stage_keys
-    for groups in _linked(record):
-        stages = [_stages(record, group) for group in groups]
-        present = [index for index in np.unique(np.concatenate(stages)).tolist() if index >= 0]
-        own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == groups[0].name]
-        if not own:  # only requests of the set-up, or polls, draw on this limit
-            continue
-        if why := _why_not(record, expectation, groups, present):
-            found |= dict.fromkeys(own, PhaseRange(why_not=why))
-            continue
-        ranges = _over_phases(assumed.spec, groups, stages, present)
-        found |= {index: ranges[index] for index in own}
+    for name, logs in record.limiter_requests.items():
+        for linked in _linked([(log, _stages(record, log)) for log in logs]):
+            stages = np.unique(np.concatenate([each for _, each in linked]))
+            present = stages[stages >= 0].tolist()
+            own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == name]
+            if not own:  # only requests of the set-up, or polls, draw on this limit
+                continue
+            if why := _why_not(record, expectation, [log for log, _ in linked], present):
+                found |= dict.fromkeys(own, PhaseRange(why_not=why))
+                continue
+            ranges = _over_phases(assumed.spec, linked, present)
+            found |= {index: ranges[index] for index in own}
     return found
 
 
-def _linked(record: Record) -> list[list[LimiterRequests]]:
+_Placed = tuple[RequestLog, Ints]
+"""A limiter's log, and the index of each request's stage; -1 outside all stages."""
+
+
+def _stages(record: Record, log: RequestLog) -> Ints:
+    found = record.sent_requests["stage_index"].to_numpy()[log.place]
+    return np.where(log.judged, found, -1)
+
+
+def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
     """Group the limiters of one limit, one per key, that got requests in the same stage."""
-    found: list[tuple[set[int], list[LimiterRequests]]] = []
-    for group in record.limiter_requests:
-        stages, together = {index for index in _stages(record, group).tolist() if index >= 0}, [group]
+    found: list[tuple[set[int], list[_Placed]]] = []
+    for log, stages in logs:
+        reached, together = {index for index in stages.tolist() if index >= 0}, [(log, stages)]
         apart = []
         for other, some in found:
-            if other & stages and some[0].name == group.name:
-                stages, together = stages | other, some + together
+            if other & reached:
+                reached, together = reached | other, some + together
             else:
                 apart.append((other, some))
-        found = [*apart, (stages, together)]
+        found = [*apart, (reached, together)]
     return [together for _, together in found]
 
 
-def _stages(record: Record, group: LimiterRequests) -> Ints:
-    return np.asarray(record.sent_requests["stage_index"].to_numpy()[group.index.to_numpy()])
-
-
-def _why_not(record: Record, expectation: Expectation, groups: list[LimiterRequests], present: list[int]) -> str:
-    """Return why replays at other phases would be invalid for these groups; empty if they are valid."""
+def _why_not(record: Record, expectation: Expectation, logs: list[RequestLog], present: list[int]) -> str:
+    """Return why replays at other phases would be invalid for these limiters; empty if they are valid."""
     if not record.sent.complete:
         return "the record is so long that only its first requests are replayed"
     kinds = record.sent_requests["kind"]
-    polls = any((kinds.iloc[group.index] == RequestKind.POLL).any() for group in groups)
+    polls = any((kinds.iloc[log.place[log.judged]] == RequestKind.POLL).any() for log in logs)
     for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
         if kind := depends_on_phase(record, name, polls=polls):
             return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
-    answered = sum(int(group.answered.sum()) for group in groups)
-    expected = [expectation.rejected.reindex(group.index).to_numpy() > 0 for group in groups]
-    agreed = sum(group.agreeing(rejected) for group, rejected in zip(groups, expected, strict=True))
+    answered = sum(int((log.answered & log.judged).sum()) for log in logs)
+    rejected = expectation.rejected.to_numpy() > 0
+    agreed = sum(_agreeing(log, rejected[log.place]) for log in logs)
     if not answered:
         return "no request was answered"
     return "" if agreed >= BAR * answered else "the assumed limiter does not explain decisions in the order sent"
 
 
-def _over_phases(
-    spec: LimiterSpec, groups: Sequence[LimiterRequests], stages: Sequence[Ints], present: list[int]
-) -> dict[int, PhaseRange]:
-    """Return the ranges of the stages that are present; all groups' limiters share the same windows."""
-    asked = []
-    for group, stage in zip(groups, stages, strict=True):
-        counted = np.zeros((len(group.before) + len(stage), len(present)), bool)
-        known = np.flatnonzero(stage >= 0)
-        counted[len(group.before) + known, np.searchsorted(present, stage[known])] = True
-        asked.append((np.concatenate((group.before, group.times)), counted))
-    replayed = rejected_by_phase(spec, groups[0].limit, asked)
+def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int]) -> dict[int, PhaseRange]:
+    """Return the ranges of the stages that are present; all limiters share the same windows."""
+    asked = [(log.times, stages[:, None] == present) for log, stages in placed]
+    replayed = rejected_by_phase(spec, placed[0][0].limit, asked)
     if replayed is None:
         return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
     found = {}

@@ -6,12 +6,11 @@ is stated only if the decisions exclude every count that differs by more than 3 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
-import pandas as pd
 
-from loadtest.analysis.rejections.sent_requests import LimiterRequests, decision_delay, join
+from loadtest.analysis.rejections.sent_requests import decision_delay, join
 from loadtest.arrays import Floats, Ints
 from loadtest.limits import LimiterSpec
 from loadtest.limits.fits import SIGNIFICANT, sign_test
@@ -44,10 +43,10 @@ class LoggedLimit:
 
 
 def logged_limit(
-    groups: list[LimiterRequests], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
+    name: str, groups: list[RequestLog], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
     """Infer a limit from a log's requests, grouped by key; ``clock`` is that of ``Record.clock``."""
-    tolerance, name = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s), groups[0].name
+    tolerance = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s)
     if source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
@@ -95,15 +94,12 @@ def _better(found: list[_Found]) -> list[_Found]:
     return [one for place, one in enumerate(fitting) if sign_test(fewer[1 - place], fewer[place]) > SIGNIFICANT]
 
 
-def _together(groups: Sequence[LimiterRequests]) -> LimiterRequests:
+def _together(groups: Sequence[RequestLog]) -> RequestLog:
     """Return the requests of several limiters as those of one limiter."""
-    times = np.concatenate([group.times for group in groups])
-    order = np.argsort(times, kind="stable")
-    columns = {
-        name: np.concatenate([getattr(group, name) for group in groups])[order]
-        for name in ("times", "ends", "was_429", "answered", "index")
-    }
-    return replace(groups[0], **{**columns, "index": pd.Index(columns["index"])})
+    order = np.argsort(np.concatenate([group.times for group in groups]), kind="stable")
+    names = ("times", "ends", "rejected", "answered", "judged", "place")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(each, name) for each in groups])[order] for name in names}
+    return replace(groups[0], **columns)
 
 
 def _within(times: Floats, seconds: float) -> Ints:

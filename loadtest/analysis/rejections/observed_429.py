@@ -188,9 +188,9 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
     headers = dict(zip(places.tolist(), texts, strict=True))
     wrong = np.zeros(len(sent), bool)
     limits = {}
-    for name, groups in record.requests_of_limits.items():
+    for name, logs in record.limiter_requests.items():
         logged = record.logged_limits.get(name)
-        requests = join(groups, decision_delay(groups)) if logged is None else logged.requests
+        requests = join(logs, decision_delay(logs)) if logged is None else logged.requests
         inferred = infer(requests, record.assumed_limits.spec, *record.clock) if logged is None else logged.inference
         limits[name], fit = _look(record, expectation, requests, headers, inferred)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]

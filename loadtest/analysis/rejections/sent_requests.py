@@ -1,7 +1,7 @@
 """A compact frame of the sent requests, at most a million per limit name, and each limiter's requests for a replay."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -126,37 +126,12 @@ _INVALID: Final = (400, 404, 405, 413, 431, 503)
 """Statuses of invalid requests, which use no quota if only valid requests do."""
 
 
-@dataclass(frozen=True)
-class LimiterRequests:
-    """One limiter's requests in order of sending. Times are unix seconds of the client's clock.
+def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> dict[str, list[RequestLog]]:
+    """Return the requests of each assumed limiter, by the limit's name, of a run that reached its epoch.
 
-    Attributes:
-        ends: times of the response or time-out, not before the send time. For a concurrency limit, a rejected request
-            is given the duration of the last accepted request of its kind, because a replay that accepts it would
-            otherwise free its slot at once.
-        before: send times of the preflight's requests, which used quota but are not in the record.
+    Times are unix seconds of the client's clock. For a concurrency limit, a rejected request is given the duration of
+    the last accepted request of its kind, because a replay that accepts it would otherwise free its slot at once.
     """
-
-    limit: Limit
-    index: pd.Index
-    times: Floats
-    ends: Floats
-    was_429: Bools
-    answered: Bools
-    before: Floats
-    name: str = ""
-
-    def agreeing(self, rejected: Bools) -> int:
-        """Return the number of observed decisions that a replay predicts."""
-        return int(((rejected == self.was_429) & self.answered).sum())
-
-    def first(self, count: int) -> "LimiterRequests":
-        columns = ("index", "times", "ends", "was_429", "answered")
-        return replace(self, **{name: getattr(self, name)[:count] for name in columns})
-
-
-def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> Iterator[LimiterRequests]:
-    """Yield the requests of each assumed limiter, of a run that reached its epoch."""
     # Assumption: a request with a bad key is rejected before any limit is checked, and uses no quota.
     counted = sent["mistake"] != "bad_key"
     if info.imported:
@@ -166,6 +141,7 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
     ordered = sent.loc[counted, list(_NEEDED)].sort_values("start", kind="stable")
     keys = ordered["key_index"].fillna(0.0) if assumed_limits.per_key else pd.Series(0.0, index=ordered.index)
     called = {name: assumed_limits.drawn_on(name) for name in assumed_limits.limits}
+    epoch, found = (info.epoch_unix_ns or 0) / 1e9, defaultdict(list)
     for (name, key), rows in ordered.groupby([ordered["limit"].map(called), keys], sort=True):
         before = [
             each.unix_s
@@ -173,23 +149,39 @@ def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedL
             if called.get(each.limit) == name and (each.key_index == key or not assumed_limits.per_key)  # type: ignore[call-overload] # any name may be looked up
         ]
         took = _took(rows) if assumed_limits.spec.algorithm == CONCURRENCY else rows["end"] - rows["start"]
-        epoch, status = (info.epoch_unix_ns or 0) / 1e9, rows["status"].to_numpy(float)
-        times = rows["start"].to_numpy(float) / 1e9 + epoch
+        times, status = rows["start"].to_numpy(float) / 1e9 + epoch, rows["status"].to_numpy(float)
         # Requests sent within a few ms on different connections arrive in any order, so a replay can predict only the
         # number of accepted requests: in a burst, these come first.
         bursts, crowded = in_bursts(times)
         order = np.lexsort((np.arange(len(times)), crowded & (status == THROTTLED_STATUS), bursts))
-        status, ends = status[order], (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch
-        yield LimiterRequests(
+        ends = np.fmax(times, (rows["start"] + took).to_numpy(float)[order] / 1e9 + epoch)
+        place, early = rows.index.to_numpy(np.int64), len(before)
+        log = log_of(
             assumed_limits.limit_on(str(name)),
-            rows.index[order],
-            times,
-            np.fmax(times, ends),
-            status == THROTTLED_STATUS,
-            ~np.isnan(status),
-            np.sort(before),
-            str(name),
+            np.concatenate((np.sort(before), times)),
+            np.concatenate((np.sort(before), ends)),
+            np.concatenate((np.zeros(early), status[order])),
+            np.concatenate((np.full(early, -1), place[order])),
         )
+        found[str(name)].append(log)
+    return found
+
+
+def log_of(limit: Limit, times: Floats, ends: Floats, status: Floats, place: Ints) -> RequestLog:
+    """Return the log of one limiter.
+
+    Args:
+        limit: the limit.
+        times: send times, in any order.
+        ends: times of the response or time-out.
+        status: NaN without a response.
+        place: index of each request in ``SentRequests.frame()``; -1 for a preflight's request, which used quota but is
+            not in the record.
+    """
+    order = np.argsort(times, kind="stable")
+    times, ends, status, place = times[order], ends[order], status[order], place[order]
+    rejected, answered = status == THROTTLED_STATUS, ~np.isnan(status)
+    return RequestLog(limit, times, ends, rejected, answered, place >= 0, 0.0, place, np.zeros(1, np.int64))
 
 
 def _took(rows: pd.DataFrame) -> "pd.Series[float]":
@@ -212,34 +204,22 @@ def in_bursts(times: Floats) -> tuple[Ints, Bools]:
     return bursts, np.bincount(bursts)[bursts] >= _BURST_SIZE if len(times) else np.zeros(0, bool)
 
 
-def decision_delay(groups: list[LimiterRequests]) -> float:
+def decision_delay(logs: list[RequestLog]) -> float:
     """Return the longest time from a request's start to the decision, in s: the 90th percentile of 429s' durations."""
-    took = np.concatenate([(group.ends - group.times)[group.was_429] for group in groups])
+    took = np.concatenate([(log.ends - log.times)[log.rejected] for log in logs])
     return float(np.clip(np.quantile(took, 0.9), _LEAST_S, _MOST_S)) if len(took) else _LEAST_S
 
 
-def join(groups: list[LimiterRequests], tolerance_s: float) -> RequestLog:
-    """Join the requests of one limit's limiters, at least one, into one log, one limiter after another."""
-    limit = groups[0].limit
-    asked = np.concatenate([each for group in groups for each in (group.before[:1], group.times)])
-    first = float(asked.min(initial=np.inf))
-    last = max(float(group.times.max(initial=first)) for group in groups)
-    base = np.floor(first / limit.window) * limit.window
-    stride = (np.ceil((last - base) / limit.window) + _SILENCE) * limit.window
-    parts = []
-    for number, group in enumerate(groups):
-        early, offset = len(group.before), number * stride - base
-        times = np.concatenate((group.before, group.times))
-        order = np.argsort(times, kind="stable")  # by send time, because bursts are reordered within a group
-        columns = (
-            times + offset,
-            np.concatenate((group.before, group.ends)) + offset,
-            np.concatenate((np.zeros(early, bool), group.was_429)),
-            np.concatenate((np.ones(early, bool), group.answered)),
-            np.arange(len(times)) >= early,
-            np.concatenate((np.full(early, -1), group.index.to_numpy(np.int64))),
-        )
-        parts.append([column[order] for column in columns])
-    times, ends, rejected, answered, judged, place = (np.concatenate(each) for each in zip(*parts, strict=True))
-    begins = np.cumsum([0, *(len(part[0]) for part in parts[:-1])])
-    return RequestLog(limit, times, ends, rejected, answered, judged, tolerance_s, place, begins)
+def join(logs: list[RequestLog], tolerance_s: float) -> RequestLog:
+    """Join the logs of one limit's limiters, at least one, into one log, one limiter after another."""
+    window = logs[0].limit.window
+    base = np.floor(min(log.times[0] for log in logs) / window) * window
+    stride = (np.ceil((max(log.times[-1] for log in logs) - base) / window) + _SILENCE) * window
+    moved = [
+        replace(log, times=log.times + offset, ends=log.ends + offset)
+        for log, offset in zip(logs, np.arange(len(logs)) * stride - base, strict=True)
+    ]
+    names = ("times", "ends", "rejected", "answered", "judged", "place")
+    columns: dict[str, Any] = {name: np.concatenate([getattr(log, name) for log in moved]) for name in names}
+    begins = np.cumsum([0, *(len(log.times) for log in moved[:-1])])
+    return replace(logs[0], **columns, tolerance_s=tolerance_s, begins=begins)
