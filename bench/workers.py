@@ -19,7 +19,7 @@ from offering import cpu_s, known_job, noting, offered, operations, quantile, re
 from loadtest.load.distributed.collector import Collector, Outbox
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.live import LiveFigures
-from loadtest.load.recorder import Recorder, RunFiles
+from loadtest.load.recorder import Recorder
 from loadtest.record import run_directory
 from loadtest.record.samples import Sample
 
@@ -83,17 +83,15 @@ def take_in() -> str:
     batches = packed()
     with tempfile.TemporaryDirectory() as folder:
         recorder = Recorder(Path(folder), LiveFigures())
-        files = recorder.output
-        if not isinstance(files, RunFiles):
-            raise SystemExit("not the record of a run directory")
-        collector = Collector(recorder, files, lambda _worker, _jobs: None)
+        collector = Collector(recorder, lambda _worker, _jobs: None)
         begun = time.process_time()
         for batch in batches:
             collector.take("w", batch)
+            recorder.flush()
         each = (time.process_time() - begun) / (BATCH * BATCHES)
         recorder.close()
         size = (Path(folder) / "samples.arrows").stat().st_size / (BATCH * BATCHES)
-    sent = sum(len(batch.samples) for batch in batches) / (BATCH * BATCHES)
+    sent = sum(len(packed) for batch in batches for packed in batch.samples) / (BATCH * BATCHES)
     return (
         f"a master takes in a row in {each * 1e6:.1f} µs of CPU: {1 / each:,.0f} rows/s fill one core. "
         f"A row is {sent:.0f} bytes on the way, and {size:.0f} in the record."

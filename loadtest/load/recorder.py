@@ -141,13 +141,6 @@ class Recorder:
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))
 
-    def see(self, samples: Sequence[Sample]) -> None:
-        """Count samples that a worker has recorded."""
-        for sample in samples:
-            self._count_live(sample)
-            if sample.row == "request":
-                self.watch(sample)
-
     def flush(self) -> None:
         while self._buffer:
             self._write_some()

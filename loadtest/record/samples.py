@@ -34,7 +34,7 @@ SETUP: Final = "setup"
 RowType = Literal["operation", "request"]
 
 
-class Sample(msgspec.Struct, kw_only=True, gc=False):
+class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     """One operation, or one request of an operation.
 
     Field order is column order. On request rows, ``parent_arrival`` is the arrival of the request's operation and

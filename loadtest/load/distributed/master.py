@@ -20,7 +20,6 @@ from loadtest.load.distributed.collector import Collector, record_lost_arrivals
 from loadtest.load.distributed.transport import Mailbox
 from loadtest.load.health import Health
 from loadtest.load.payloads import JobIds
-from loadtest.load.recorder import RunFiles
 from loadtest.load.request_budget import QuotaSplit, summed
 from loadtest.load.session import Session
 from loadtest.record.run_info import AssignmentInfo, BudgetUse, ClockInfo, CpuSample, GeneratorInfo, PeerInfo
@@ -41,8 +40,6 @@ class DistributedGenerator:
     """Makes the load of a run with workers; its interface is that of ``LocalGenerator``."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
-        if not isinstance(session.recorder.output, RunFiles):
-            raise TypeError("a master writes the record of the run itself")
         self.on_abort: Callable[[str], None] = lambda _: None
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
@@ -51,7 +48,7 @@ class DistributedGenerator:
         self._begun = self._closing = False
         self.setup_failure: str | None = None
         """Reason why the run cannot begin."""
-        self._collector = Collector(session.recorder, session.recorder.output, self._share_jobs)
+        self._collector = Collector(session.recorder, self._share_jobs)
         self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
         self._session = session
         self._mailbox = mailbox

@@ -16,7 +16,7 @@ from loadtest.schedule import Arrival
 
 NAME: Final = "loadtest"
 """Name of the Locust message."""
-PROTOCOL: Final = 4
+PROTOCOL: Final = 5
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -54,8 +54,8 @@ class Batch(msgspec.Struct, array_like=True, kw_only=True):
 
     number: int
     """Number of the batch, from 1; the record has batches in this order."""
-    samples: bytes
-    """A complete Arrow stream; empty without samples."""
+    samples: list[bytes]
+    """Lists of samples, packed."""
     jobs: list[tuple[str, int]] = []
     """Ids of accepted jobs with the index of their key."""
 

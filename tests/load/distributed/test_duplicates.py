@@ -1,12 +1,13 @@
 """A job id that two workers were given makes one of their operations fail."""
 
+from itertools import chain
 from typing import Any
 
 import pytest
 
 from loadtest.contract import Outcome, RequestKind
 from loadtest.load.distributed.collector import DuplicateJobIds
-from loadtest.record.samples import Packer, Sample
+from loadtest.record.samples import Sample
 
 
 def submit(arrival: int, job_id: str | None, outcome: Outcome = "ok", kind: RequestKind = "submit") -> Sample:
@@ -25,10 +26,12 @@ def operation(arrival: int, outcome: Outcome = "ok", reason: str | None = None, 
 
 def ends(*batches: list[Sample]) -> dict[int, tuple[str, str | None]]:
     """How operations ended, given what comes to the master batch by batch."""
-    duplicates, packer = DuplicateJobIds(), Packer()
-    rows = [row for batch in batches for row in duplicates.correct(packer.pack(batch)).to_pylist()]
-    assert len(rows) == sum(len(batch) for batch in batches)
-    return {row["arrival"]: (row["outcome"], row["reason"]) for row in rows if row["row"] == "operation"}
+    duplicates, ended = DuplicateJobIds(), {}
+    for sample in chain(*batches):
+        duplicates.correct(sample)
+        if sample.row == "operation":
+            ended[sample.arrival or 0] = (sample.outcome, sample.reason)
+    return ended
 
 
 def test_the_later_one_has_failed() -> None:

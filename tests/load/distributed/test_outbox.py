@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.load.distributed.collector import Outbox, unpack
+from loadtest.load.distributed.collector import Outbox, unpacked
 from loadtest.load.distributed.protocol import Batch
 from loadtest.record.samples import Sample
 
@@ -15,7 +15,7 @@ def sample(number: int) -> Sample:
     return Sample(row="operation", traffic="t", operation="sync_run", stage="s", outcome="ok", arrival=number)
 
 
-@given(st.lists(st.tuples(st.integers(1, 120), st.sets(st.integers(0, 6)), st.booleans()), max_size=8))
+@given(st.lists(st.tuples(st.integers(1, 350), st.sets(st.integers(0, 6)), st.booleans()), max_size=8))
 def test_nothing_is_lost_to_a_report_in_the_middle_of_packing(steps: list[tuple[int, set[int], bool]]) -> None:
     """Reports come at any pause of packing, and between batches: each row is in exactly one batch, and in order."""
     outbox, sent = Outbox(), dict[int, Batch]()
@@ -38,8 +38,6 @@ def test_nothing_is_lost_to_a_report_in_the_middle_of_packing(steps: list[tuple[
         if afterwards:
             report()
     report()
-    taken = [
-        number for key in sorted(sent) for rows in unpack(sent[key].samples) for number in rows["arrival"].to_pylist()
-    ]
+    taken = [each.arrival for key in sorted(sent) for each in unpacked(sent[key])]
     assert taken == list(range(written))
     assert outbox.empty
