@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, cast
 
 from loadtest import words
 from loadtest.contract import ALL, LIMIT_NAMES, LimitName
+from loadtest.errors import WrongValueError
 from loadtest.limits import (
     ALGORITHMS,
     CONCURRENCY,
@@ -74,7 +75,10 @@ class AssumedLimits:
         algorithm = target.limiter.replace("_", "-")
         scope = cast("Any", target.limit_scope)
         spec = LimiterSpec(algorithm, target.burst, target.count_rejected, scope, target.phase, target.round_down)
-        check_spec(spec)
+        try:
+            check_spec(spec)
+        except WrongValueError as error:
+            raise ValueError(error.problem) from None
         return cls(
             {LimitName(name): limit for name, limit in target.limits.items()},
             spec,

@@ -11,6 +11,7 @@ The tree::
 A failed request is data, not an exception; any *other* exception is a bug in the harness (exit code 70).
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -58,16 +59,25 @@ class WrongValueError(InputError, ValueError):
     """An invalid value. It is a ValueError so that pydantic collects all of a file's errors (``loadtest.strict``).
 
     Args:
-        message: the problem, independent of where the value was written.
+        problem: independent of where the value was written; ``message`` names the key, too.
         remedy: a valid replacement.
         key: the value's key, relative to the part being checked; empty if that part is the value itself.
         value: the value as written for an option, where that helps to locate it.
     """
 
-    def __init__(self, message: str, remedy: str, *, key: str = "", value: str = "") -> None:
-        super().__init__(message, remedy)
+    def __init__(self, problem: str, remedy: str = "", *, key: str = "", value: str = "") -> None:
+        super().__init__(f"{key}: {problem}" if key else problem, remedy)
+        self.problem = problem
         self.key = key
         self.value = value
+
+
+class WrongValuesError(ValueError):
+    """Several invalid values, each a ``WrongValueError``, that one check found."""
+
+    def __init__(self, errors: Sequence[WrongValueError]) -> None:
+        super().__init__("; ".join(error.message for error in errors))
+        self.errors = errors
 
 
 class TargetError(LoadtestError):

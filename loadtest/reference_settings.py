@@ -13,7 +13,7 @@ from loadtest.contract import ALL, DOCUMENTED, LimitName
 from loadtest.credentials import LOCAL_KEY
 from loadtest.errors import WrongValueError
 from loadtest.faults import AnyFault, check_keys, to_text
-from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, SpecError, check_spec
+from loadtest.limits import SHARED_SCOPES, AlgorithmName, LimiterSpec, Scope, check_spec
 from loadtest.units import Limit
 
 RetryAfterForm = Literal["none", "seconds", "date"]
@@ -151,10 +151,7 @@ class ReferenceSettings:
 
     def __post_init__(self) -> None:
         """Check combinations of settings; the ``WrongValueError`` names the setting."""
-        try:
-            check_spec(self.limiter)
-        except SpecError as error:
-            raise WrongValueError(error.problem, f"{error.remedy.capitalize()}.", key=error.field) from None
+        check_spec(self.limiter)
         shared = self.limit_scope in SHARED_SCOPES
         if shared and ALL not in self.enforce:
             problem, remedy = "all requests share one limit, but none is given", "Give the limit all, such as 1000/60s."

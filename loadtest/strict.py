@@ -1,21 +1,20 @@
 """Strict TOML files: parsed and checked against a type, with every error naming file, key and remedy.
 
 Only this module turns pydantic's errors into messages. A value's own check raises a ``ValueError`` whose text is the
-message, or a ``WrongValueError``, which may name a key below the checked one.
+message, or a ``WrongValueError``, which may name a key below the checked value.
 """
 
 import re
 import tomllib
-from collections.abc import Sequence
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from loadtest.errors import InputError, WrongValueError
-from loadtest.words import ordinal, suggestion
+from loadtest.errors import InputError, WrongValueError, WrongValuesError
+from loadtest.words import not_valid, ordinal, plain_type, suggestion
 
 _MOST_PARTS: Final = 100
 
@@ -55,38 +54,39 @@ def checked(annotation: Any, raw: dict[str, Any], where: object, whole: str = ""
     try:
         return TypeAdapter(annotation).validate_python(raw)
     except ValidationError as error:
-        lines = [
-            f"{where}: {_line(problem, raw, annotation, whole, where)}" for problem in error.errors(include_url=False)
-        ]
-        raise InputError("\n".join(lines)) from None
+        found = [_lines(problem, raw, annotation, whole, where) for problem in error.errors(include_url=False)]
+        raise InputError("\n".join(f"{where}: {line}" for lines in found for line in lines)) from None
 
 
-def _line(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object) -> str:
-    """Format one of pydantic's errors as ``KEY: problem``."""
+def _lines(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object) -> Iterator[str]:
+    """Format one of pydantic's errors as lines ``KEY: problem``."""
     loc = list(problem["loc"])
-    kind, message = problem["type"], problem["msg"].removeprefix("Value error, ")
-    cause = problem.get("ctx", {}).get("error")
-    if isinstance(cause, WrongValueError):
-        loc += split_key(cause.key)
-        message = f"{cause.message}. {cause.remedy}" if cause.remedy else cause.message
+    kind, value, cause = problem["type"], problem["input"], problem.get("ctx", {}).get("error")
     # pydantic ends the location of a wrong key of a table with this mark, but a file may also have a key of that name.
     is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
     if is_key:
         loc.pop()
-    where = place(loc, raw, path) or whole
-    if kind == "extra_forbidden":
-        model = _model_in(_annotation_at(root, loc[:-1]))
-        message = f"unknown key{suggestion(str(loc[-1]), [] if model is None else list(_fields(model)))}"
-    elif kind in {"model_type", "dict_type"}:
-        message = "must be a table"
-    elif kind == "list_type":
-        message = f"must be a list{f': write [[{where}]]' if isinstance(problem['input'], dict) else ''}"
-    elif kind == "missing":
-        message = "is missing"
-    elif kind in {"literal_error", "enum"}:
-        known = _words(get_args(_annotation_at(root, loc[:-1]))[0] if is_key else _annotation_at(root, loc))
-        message = f"{problem['input']!r} is not valid here{suggestion(str(problem['input']), known)}"
-    return f"{where}: {message}"
+    causes = cause.errors if isinstance(cause, WrongValuesError) else [cause]
+    for each in causes:
+        at = [*loc, *split_key(each.key)] if isinstance(each, WrongValueError) else loc
+        where = place(at, raw, path) or whole
+        if isinstance(each, WrongValueError):
+            message = f"{each.problem}. {each.remedy}" if each.remedy else each.problem
+        elif isinstance(each, ValueError):
+            message = str(each)
+        elif kind == "extra_forbidden":
+            model, _ = plain_type(_annotation_at(root, loc[:-1]))
+            message = f"unknown key{suggestion(str(loc[-1]), list(_fields(model)))}"
+        elif kind == "missing":
+            message = "is missing"
+        elif kind in {"model_type", "dict_type"}:
+            message = "must be a table"
+        elif kind == "list_type":
+            message = f"must be a list{f': write [[{where}]]' if isinstance(value, dict) else ''}"
+        else:
+            annotation = _annotation_at(root, loc[:-1] if is_key else loc)
+            message = not_valid(value, get_args(plain_type(annotation)[0])[0] if is_key else annotation)
+        yield f"{where}: {message}"
 
 
 def split_key(key: str) -> list[str | int]:
@@ -130,34 +130,15 @@ def _line_of(name: str, index: int, path: object) -> str:
 
 
 def _annotation_at(root: Any, loc: Sequence[Any]) -> Any:
-    """The annotation of the field at a location below ``root``."""
-    annotation = root
+    """The annotation of the field at a location below ``root``, with its bounds."""
     for part in loc:
-        model = _model_in(annotation)
-        if model is not None and part in (fields := _fields(model)):
-            annotation = fields[str(part)]
-        elif arguments := get_args(annotation):
-            annotation = arguments[-1]
-    return annotation
+        kind, _ = plain_type(root)
+        root = _fields(kind).get(str(part)) or (get_args(kind) or (Any,))[-1]
+    return root
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    # Optional[...] and Annotated[...] wrap the model; a list or dict holds it as the type of its items.
-    inner = [each for each in map(_model_in, get_args(annotation)) if each is not None]
-    return inner[0] if inner else None
-
-
-def _fields(model: type[BaseModel]) -> dict[str, Any]:
-    """Annotations by the names used in files."""
-    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
-
-
-def _words(annotation: Any) -> list[str]:
-    """The words of a Literal or an enum, also within Optional and Annotated."""
-    if isinstance(annotation, str):
-        return [str(annotation)]
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return [str(member) for member in annotation]
-    return [word for each in get_args(annotation) for word in _words(each)]
+def _fields(model: Any) -> dict[str, Any]:
+    """Annotations by the names used in files; empty if the type is not a model."""
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        return {}
+    return {field.alias or name: Annotated[(field.annotation, field)] for name, field in model.model_fields.items()}

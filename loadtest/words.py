@@ -3,9 +3,12 @@
 Numbers have few digits and commas between thousands; a missing value is a dash.
 """
 
+import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
-from typing import Final
+from enum import EnumType
+from reprlib import Repr
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 from loadtest.contract import ALL
 from loadtest.units import Unit
@@ -191,3 +194,58 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     """Return the remedy for an unknown word: ``Did you mean 'x'?``, or ``Valid values: x, y.``."""
     near = nearest(word, known)
     return f"Did you mean {near!r}?" if near else f"Valid values: {', '.join(known) or 'none'}."
+
+
+_SHORT: Final = Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+_KINDS: Final[dict[Any, str]] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text, written in quotes",
+    list: "a list",
+    dict: "a table",
+    dt.date: "a date, such as 2030-12-31",
+}
+
+
+_BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length")
+
+
+def not_valid(value: object, annotation: Any) -> str:
+    """Return the sentence about a value that its type excludes: ``0 is not a whole number from 1 to 9``.
+
+    Args:
+        value: the value as written in a file.
+        annotation: its type, with bounds that pydantic or msgspec attached.
+    """
+    kind, bounds = plain_type(annotation)
+    known = list(kind) if isinstance(kind, EnumType) else get_args(kind) if get_origin(kind) is Literal else ()
+    if known:
+        return f"{_SHORT.repr(value)} is not valid here{suggestion(str(value), list(map(str, known)))}"
+    kind = get_origin(kind) or kind
+    sized = kind in {str, list, dict}
+    low, high = (bounds.get(key) for key in (("min_length", "max_length") if sized else ("ge", "le")))
+    span = "" if low is None else f"of at least {low}" if high is None else f"from {low} to {high}"
+    if sized and span:
+        span = f"with {span.removeprefix('of ').replace('from ', '')} {'characters' if kind is str else 'entries'}"
+    if "gt" in bounds:
+        span = f"above {bounds['gt']}" + ("" if high is None else f" and at most {high}")
+    if "lt" in bounds:
+        span = f"from {low} to {bounds['lt'] - 1}"
+    return f"{_SHORT.repr(value)} is not {_KINDS.get(kind, 'a valid value')} {span}".rstrip()
+
+
+def plain_type(annotation: Any) -> tuple[Any, dict[str, Any]]:
+    """Return a type without Annotated and None, and the bounds attached to it, by pydantic's and msgspec's names."""
+    bounds: dict[str, Any] = {}
+    while True:
+        inner = get_args(annotation)
+        if get_origin(annotation) is Annotated:
+            for mark in inner[1:]:
+                for each in getattr(mark, "metadata", [mark]):
+                    found = {name: getattr(each, name, None) for name in _BOUNDS}
+                    bounds |= {name: bound for name, bound in found.items() if bound is not None}
+        elif type(None) not in inner:
+            return annotation, bounds
+        annotation = inner[0]

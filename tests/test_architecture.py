@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "seeded_random": set(),
     "stats": {"arrays"},
     "schedule": {"arrays", "record"},
-    "limits": {"arrays", "stats", "units", "words"},
+    "limits": {"arrays", "errors", "stats", "units", "words"},
     "limits.probing": LEAVES | {"record"},
     "faults": {"contract", "errors", "units", "words"},
     "metrics": {"contract", "units"},

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from loadtest.contract import LIMIT_NAMES, LimitName
+from loadtest.errors import WrongValueError
 
 MAX_SECONDS: Final = 7 * 24 * 3600.0
 SECONDS: Final = ("start", "duration", "idle")
@@ -35,23 +36,25 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """Check combinations of keys, and normalise equal faults.
 
         Raises:
-            ValueError: with a message for the user that begins with the key.
+            WrongValueError: with the key.
         """
         for name in SECONDS:
             if (value := getattr(self, name, None)) is not None:
                 if not 0 <= value <= MAX_SECONDS:
-                    raise ValueError(f"{name}: {value:g} s is not between zero and a week")
+                    raise WrongValueError(f"{value:g} s is not between zero and a week", key=name)
                 msgspec.structs.force_setattr(self, name, round(value, 9))
         if self.duration == 0:
-            raise ValueError("duration: must be above zero")
+            raise WrongValueError("must be above zero", key="duration")
         if wrong := [name for name in self.on if name not in self.ON]:
-            raise ValueError(f"on: {wrong[0]!r} does not apply to {self.kind}; known here: {', '.join(self.ON)}")
+            raise WrongValueError(
+                f"{wrong[0]!r} does not apply to {self.kind}; known here: {', '.join(self.ON)}", key="on"
+            )
         on = tuple(name for name in self.ON if name in self.on)
         msgspec.structs.force_setattr(self, "on", () if on == self.ON else on)
         self._check()
 
     def _check(self) -> None:
-        """Check the keys of one kind; raises ``ValueError`` with a message that begins with the key."""
+        """Check the keys of one kind; raises ``WrongValueError`` with the key."""
 
     @property
     def kind(self) -> str:
@@ -71,9 +74,9 @@ class Latency(Fault, frozen=True, tag="latency"):
 
     def _check(self) -> None:
         if self.shape == "ramp" and self.duration is None:
-            raise ValueError("duration: a ramp needs a duration")
+            raise WrongValueError("a ramp needs a duration", key="duration")
         if self.shape != "lognormal" and self.sigma != 0.5:
-            raise ValueError("sigma: needs shape = lognormal")
+            raise WrongValueError("needs shape = lognormal", key="sigma")
 
 
 class SlowExecution(Fault, frozen=True, tag="slow-execution"):
@@ -86,7 +89,7 @@ class SlowExecution(Fault, frozen=True, tag="slow-execution"):
 
     def _check(self) -> None:
         if self.factor == 1 and self.ms == 0:
-            raise ValueError("factor: give factor, ms, or both")
+            raise WrongValueError("give factor, ms, or both", key="factor")
 
 
 class Freeze(Fault, frozen=True, tag="freeze"):
@@ -99,7 +102,7 @@ class Freeze(Fault, frozen=True, tag="freeze"):
 
     def _check(self) -> None:
         if self.ms is None and (self.probability != 1 or self.on or self.key is not None):
-            raise ValueError("ms: probability, on and key need it, as the time per affected request")
+            raise WrongValueError("probability, on and key need it, as the time per affected request", key="ms")
 
 
 class Error(Fault, frozen=True, tag="error"):
@@ -151,7 +154,7 @@ class DuplicateResult(Fault, frozen=True, tag="duplicate-result"):
 
     def _check(self) -> None:
         if self.what == "id" and LimitName.SYNC_RUN in self.on:
-            raise ValueError("on: a sync_run has no id; leave it out, or write on = async_submit")
+            raise WrongValueError("a sync_run has no id; leave it out, or write on = async_submit", key="on")
         if self.what == "id":
             msgspec.structs.force_setattr(self, "on", (LimitName.ASYNC_SUBMIT,))
 
@@ -171,9 +174,9 @@ class FalseExecutionTime(Fault, frozen=True, tag="false-execution-time"):
     def _check(self) -> None:
         scaled = self.factor != 1 or self.ms != 0
         if self.value == "off" and not scaled:
-            raise ValueError("factor: give factor or ms, or value = above, negative or missing")
+            raise WrongValueError("give factor or ms, or value = above, negative or missing", key="factor")
         if self.value != "off" and scaled:
-            raise ValueError(f"value: {self.value} goes with neither factor nor ms; leave them out")
+            raise WrongValueError(f"{self.value} goes with neither factor nor ms; leave them out", key="value")
 
 
 class BackToPending(Fault, frozen=True, tag="back-to-pending"):
@@ -202,9 +205,9 @@ class Starve(Fault, frozen=True, tag="starve"):
 
     def _check(self) -> None:
         if self.key is None:
-            raise ValueError("key: is missing: the key to starve")
+            raise WrongValueError("is missing: the key to starve", key="key")
         if self.by == self.key:
-            raise ValueError(f"by: key {self.key} cannot starve itself")
+            raise WrongValueError(f"key {self.key} cannot starve itself", key="by")
 
 
 AnyFault = (
@@ -224,5 +227,5 @@ AnyFault = (
     | ColdStart
     | Starve
 )
-KINDS: Final[dict[str, type[Fault]]] = {str(each.__struct_config__.tag): each for each in AnyFault.__args__}
+KINDS: Final[dict[str, type[AnyFault]]] = {str(each.__struct_config__.tag): each for each in AnyFault.__args__}
 """All kinds, by name."""

@@ -1,21 +1,20 @@
 """Conversion of faults from and to text, keys and values, words, and a schema for editors."""
 
+import contextlib
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, Literal, get_type_hints
 
 import msgspec
-from msgspec import inspect
 
+from loadtest.contract import LimitName
 from loadtest.errors import WrongValueError
 from loadtest.faults import kinds
 from loadtest.units import DURATION_PATTERN, parse_duration
-from loadtest.words import did_you_mean, suggestion
+from loadtest.words import did_you_mean, not_valid
 
 _DURATION: Final = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["500ms", "10s", "2m"]}
-_AT: Final = re.compile(r"^(?P<problem>.*) - at `\$\.(?P<key>\w+).*`$", re.DOTALL)
 _WORDS: Final[dict[type[kinds.Fault], str]] = {
     kinds.Truncate: "truncated answers",
     kinds.NeverFinish: "jobs that never finish",
@@ -24,7 +23,6 @@ _WORDS: Final[dict[type[kinds.Fault], str]] = {
     kinds.Throttle: "429 without reason",
 }
 """Kinds without keys of their own."""
-_MISSING: Final = re.compile(r"^Object missing required field `(?P<key>.*)`$")
 
 
 def parse(text: str) -> kinds.AnyFault:
@@ -40,7 +38,7 @@ def parse(text: str) -> kinds.AnyFault:
         if not equals:
             raise WrongValueError(f"{part!r} is not KEY=VALUE", "Example: latency,ms=200,start=10s.")
         if key in values:
-            raise WrongValueError(f"{key}: is given twice", "Give it once; join values of on with +.")
+            raise WrongValueError("is given twice", "Give it once; join values of on with +.", key=key)
         values[key] = value.split("+") if key == "on" else _number(value)
     return from_values(values)
 
@@ -56,19 +54,21 @@ def from_values(values: Mapping[str, object]) -> kinds.AnyFault:
     """
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in kinds.KINDS:
-        problem = "kind: is missing" if kind is None or not kind else f"kind: there is no fault {kind!r}"
-        raise WrongValueError(problem, did_you_mean(str(kind or ""), list(kinds.KINDS)))
-    fields = kinds.KINDS[kind].__struct_fields__
+        problem = f"there is no fault {kind!r}" if kind else "is missing"
+        raise WrongValueError(problem, did_you_mean(str(kind or ""), list(kinds.KINDS)), key="kind")
+    made = kinds.KINDS[kind]
+    hints = get_type_hints(made, include_extras=True)
+    required = {each.name: each.required for each in msgspec.structs.fields(made)}
     for key in values:
-        if key != "kind" and key not in fields:
-            raise WrongValueError(f"{key}: unknown key of {kind}", did_you_mean(key, fields))
+        if key not in {"kind", *required}:
+            raise WrongValueError(f"unknown key of {kind}", did_you_mean(key, list(required)), key=key)
+    remedy = f"Keys of {kind}: {', '.join(required)}."
+    if missing := [key for key in required if required[key] and key not in values]:
+        raise WrongValueError("is missing", remedy, key=missing[0])
     try:
-        read = {key: _value(key, value) for key, value in values.items()}
-        _check_choices(kinds.KINDS[kind], read)
-        fault: kinds.AnyFault = msgspec.convert(read, kinds.AnyFault)
-    except ValueError as error:  # msgspec's errors, too
-        raise WrongValueError(_explain(str(error)), f"Keys of {kind}: {', '.join(fields)}.") from None
-    return fault
+        return made(**{key: _value(made, key, value, hints[key]) for key, value in values.items() if key != "kind"})
+    except WrongValueError as error:
+        raise WrongValueError(error.problem, remedy, key=error.key) from None
 
 
 def check_keys(fault: kinds.Fault, keys: int) -> None:
@@ -80,9 +80,9 @@ def check_keys(fault: kinds.Fault, keys: int) -> None:
     for name in ("key", "by"):
         if (index := getattr(fault, name, None)) is not None and index >= keys:
             there = "is 1 key, number 0" if keys == 1 else f"are {keys} keys, numbers 0 to {keys - 1}"
-            raise WrongValueError(f"{name}: there is no key {index}", f"There {there}.")
+            raise WrongValueError(f"there is no key {index}", f"There {there}.", key=name)
     if isinstance(fault, kinds.Starve) and keys == 1:
-        raise WrongValueError("key: there is no other key to starve it", "Use at least two keys.")
+        raise WrongValueError("there is no other key to starve it", "Use at least two keys.", key="key")
 
 
 def to_text(fault: kinds.Fault) -> str:
@@ -117,44 +117,25 @@ def _number(value: str) -> object:
     return int(number) if math.isfinite(number) and number.is_integer() and abs(number) < 2**53 else number
 
 
-def _value(key: str, value: object) -> Any:
+def _value(made: type[kinds.Fault], key: str, value: object, hint: Any) -> Any:
     if key in kinds.SECONDS:
         try:
             return parse_duration(value)
         except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
-    if isinstance(value, bool) or (isinstance(value, float) and not math.isfinite(value)):
-        raise ValueError(f"{key}: {value} is not a valid value")
-    if key == "on" and isinstance(value, str):
-        return [value]
+            raise WrongValueError(str(error), key=key) from None
+    if key == "on":
+        for word in (given := value if isinstance(value, list) else [value]):
+            if word not in made.ON:
+                raise WrongValueError(not_valid(word, Literal[made.ON]), key=key)
+        return tuple(map(LimitName, given))
+    number = value
     if key == "probability" and isinstance(value, str) and value.endswith("%"):
         number = _number(value[:-1].strip())
-        return float(number) / 100 if isinstance(number, int | float) else value
-    return value
-
-
-def _check_choices(kind: type[kinds.Fault], values: Mapping[str, Any]) -> None:
-    known: dict[str, Sequence[Any]] = {"on": kind.ON}
-    for field in inspect.type_info(kind).fields:  # type: ignore[attr-defined] # a Struct's type has them
-        inner = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
-        if isinstance(inner, inspect.LiteralType):
-            known[field.name] = inner.values
-    for key, words in known.items():
-        value = values.get(key)
-        given = value if isinstance(value, list) else [] if value is None else [value]
-        for word in given:
-            if word not in words:
-                raise ValueError(f"{key}: {word!r} is not valid here{suggestion(str(word), words)}")
-
-
-def _explain(problem: str) -> str:
-    """Move msgspec's key from the end to the beginning."""
-    if match := _AT.match(problem):
-        what = match["problem"].replace(" | null", "").replace("`float`", "a number").replace("`int`", "a whole number")
-        return f"{match['key']}: {what[0].lower()}{what[1:]}"
-    if match := _MISSING.match(problem):
-        return f"{match['key']}: is missing"
-    return problem
+        number = float(number) / 100 if isinstance(number, int | float) else value
+    if not isinstance(number, float) or math.isfinite(number):
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(number, hint)
+    raise WrongValueError(not_valid(value, hint), key=key)
 
 
 def to_words(fault: kinds.Fault) -> str:

@@ -7,6 +7,7 @@ from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Final, Literal, get_args
 
+from loadtest.errors import WrongValueError
 from loadtest.limits.limiters import (
     ConcurrencyLimit,
     FixedWindow,
@@ -68,22 +69,6 @@ class LimiterSpec:
         """Whether decisions depend on the server's clock itself, not only on the time between requests."""
         algorithm = ALGORITHMS[self.algorithm]
         return algorithm.aligned or (self.round_down and algorithm.has_burst)
-
-
-class SpecError(ValueError):
-    """An invalid ``LimiterSpec``.
-
-    Args:
-        field: the invalid field of ``LimiterSpec``.
-        problem: the problem, independent of where the spec was written.
-        remedy: a valid replacement.
-    """
-
-    def __init__(self, field: str, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}: {remedy}")
-        self.field = field
-        self.problem = problem
-        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,39 +214,39 @@ def check_spec(spec: LimiterSpec) -> Algorithm:
     """Check a spec and return its algorithm.
 
     Raises:
-        SpecError: (a ValueError) if the algorithm is unknown, or a parameter does not apply to it.
+        WrongValueError: if the algorithm is unknown, or a parameter does not apply to it.
     """
     algorithm = ALGORITHMS.get(spec.algorithm)
     if algorithm is None:
         near = nearest(spec.algorithm, ALGORITHMS, cutoff=0.4)
-        hint = f"did you mean {near!r}?" if near else f"choose one of {', '.join(ALGORITHMS)}"
-        raise SpecError("algorithm", f"{spec.algorithm!r} is not a rate limiter", hint)
+        hint = f"Did you mean {near!r}?" if near else f"Choose one of {', '.join(ALGORITHMS)}."
+        raise WrongValueError(f"{spec.algorithm!r} is not a rate limiter", hint, key="algorithm")
     if spec.burst is not None and not algorithm.has_burst:
-        raise SpecError("burst", f"{algorithm.name} has no burst", _choose(lambda each: each.has_burst))
+        raise WrongValueError(f"{algorithm.name} has no burst", _choose(lambda each: each.has_burst), key="burst")
     if spec.burst is not None and spec.burst < 1:
-        raise SpecError("burst", f"a burst of {spec.burst} accepts nothing", "give at least 1")
+        raise WrongValueError(f"a burst of {spec.burst} accepts nothing", "Give at least 1.", key="burst")
     if spec.count_rejected and not algorithm.can_count_rejected:
         problem = f"counting rejected requests does not change {algorithm.name}"
-        raise SpecError("count_rejected", problem, _choose(lambda each: each.can_count_rejected))
+        raise WrongValueError(problem, _choose(lambda each: each.can_count_rejected), key="count_rejected")
     if spec.round_down and not algorithm.can_round_down:
         problem = f"rounding down does not change {algorithm.name}"
-        raise SpecError("round_down", problem, _choose(lambda each: each.can_round_down))
+        raise WrongValueError(problem, _choose(lambda each: each.can_round_down), key="round_down")
     if spec.phase and not algorithm.aligned:
-        raise SpecError("phase", f"{algorithm.name} has no phase", _choose(lambda each: each.aligned))
+        raise WrongValueError(f"{algorithm.name} has no phase", _choose(lambda each: each.aligned), key="phase")
     if not 0 <= spec.phase < math.inf:
-        raise SpecError("phase", f"a phase of {spec.phase:g} s is not possible", "give 0 s or more")
+        raise WrongValueError(f"a phase of {spec.phase:g} s is not possible", "Give 0 s or more.", key="phase")
     return algorithm
 
 
 def _choose(having: Callable[[Algorithm], bool]) -> str:
-    return f"leave it out, or choose one of {', '.join(each.name for each in _ALL if having(each))}"
+    return f"Leave it out, or choose one of {', '.join(each.name for each in _ALL if having(each))}."
 
 
 def make(spec: LimiterSpec, limit: Limit) -> Limiter:
     """Make a fresh limiter.
 
     Raises:
-        SpecError: as ``check_spec`` does.
+        WrongValueError: as ``check_spec`` does.
     """
     return check_spec(spec).build(limit, spec)
 

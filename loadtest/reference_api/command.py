@@ -83,7 +83,7 @@ def server_config(**options: Any) -> ServerConfig:
         return ServerConfig(**options)
     except WrongValueError as error:
         (option,) = [each.option for each in settings_of(ServerConfig) if each.name == error.key]
-        raise InputError(f"{option} {error.value}".rstrip() + f": {error.message}", error.remedy) from None
+        raise InputError(f"{option} {error.value}".rstrip() + f": {error.problem}", error.remedy) from None
 
 
 def _read(option: str, text: str, read: Callable[[str], _Read]) -> _Read:

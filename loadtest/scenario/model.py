@@ -1,6 +1,6 @@
 """A whole scenario: traffic, comparisons, thresholds and target, checked strictly."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_origin
@@ -10,21 +10,21 @@ from pydantic import (
     BeforeValidator,
     Field,
     PlainSerializer,
-    StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
     create_model,
     model_validator,
 )
 
 from loadtest.contract import ALL, JOB_OPERATIONS, LIMIT_NAMES, POLLED_OPERATIONS
-from loadtest.errors import InputError, WrongValueError
+from loadtest.errors import WrongValueError, WrongValuesError
 from loadtest.faults import Fault, check_keys, fault_schema, from_values, to_text
 from loadtest.metrics import ASYNC_ONLY, INTERVALS, METRICS, SUMMARIES
 from loadtest.record.effective_scenario import UNEXPECTED_ERRORS
 from loadtest.reference_settings import RECODE_FORM, Recode, ReferenceSettings, Setting, settings_of
 from loadtest.scenario.fields import CodeWord, Duration, LimitSpec, Name, OperationWord, PositiveShare, Share, Strict
 from loadtest.scenario.traffic import Traffic
-from loadtest.threshold import Reference, Threshold, nearest_metric, parse_threshold, why_not_early
+from loadtest.threshold import Threshold, nearest_metric, parse_threshold, why_not_early
 from loadtest.words import suggestion
 
 
@@ -63,21 +63,22 @@ class Comparison(Strict):
                 raise ValueError(f"{key} contains duplicates: {', '.join(values)}")
         return self
 
-    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
-        """Yield references that do not exist in a scenario's traffic, as ``KEY: problem``."""
+    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
+        """Yield an error for each reference that does not exist in a scenario's traffic."""
         names = self.entries or [self.entry or ""]
         key = "entries" if self.entries else "entry"
-        for name in names:
-            if name not in traffic:
-                yield f"{key}: there is no traffic {name!r}{suggestion(name, list(traffic))}"
-                return
+        if unknown := [name for name in names if name not in traffic]:
+            for name in unknown:
+                yield WrongValueError(f"there is no traffic {name!r}{suggestion(name, list(traffic))}", key=key)
+            return
         for stage in self.stages or ():
             if stage not in (known := traffic[names[0]].stage_names):
-                yield f"stages: there is no stage {stage!r}{suggestion(stage, known)}"
+                yield WrongValueError(f"there is no stage {stage!r}{suggestion(stage, known)}", key="stages")
+        others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
         for metric in self.by:
-            others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
             if metric.startswith(ASYNC_ONLY) and others:
-                yield f"by: {metric} is known for async_run only, and {others[0]} is a {traffic[others[0]].operation}"
+                problem = f"{metric} is known for async_run only, and {others[0]} is a {traffic[others[0]].operation}"
+                yield WrongValueError(problem, key="by")
 
 
 class ThresholdEntry(Strict):
@@ -127,39 +128,45 @@ class ThresholdEntry(Strict):
     def covers(self, name: str, traffic: Traffic) -> bool:
         return self.traffic in (None, name) and self.operation in (None, traffic.operation)
 
-    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[str]:
-        """Yield references that do not exist in a scenario's traffic."""
-        if self.traffic is not None and self.traffic not in traffic:
-            yield f"there is no traffic {self.traffic!r}; known here: {', '.join(traffic)}"
-            return
+    def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
+        """Yield an error for each reference that does not exist in a scenario's traffic."""
+
+        def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+            return f"there is no {kind} {name!r}; known here: {', '.join(known)}"
+
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
+        if not chosen and self.traffic is not None:
+            yield WrongValueError(unknown("traffic", self.traffic, traffic), key="traffic")
+        elif not chosen:
+            yield WrongValueError(f"no traffic has operation {self.operation!r}", key="operation")
         if not chosen:
-            yield f"no traffic has operation {self.operation!r}"
             return
         stages = {name for each in chosen for name in each.stage_names}
         if self.stage is not None and self.stage not in stages:
-            yield f"there is no stage {self.stage!r}; known here: {', '.join(sorted(stages))}"
-        metric = self.parsed.metric
+            yield WrongValueError(unknown("stage", self.stage, sorted(stages)), key="stage")
+        metric, reference = self.parsed.metric, self.parsed.reference
         if metric.startswith(ASYNC_ONLY) and not any(each.operation in POLLED_OPERATIONS for each in chosen):
-            yield f"{metric} is known for async_run only"
-        if self.parsed.reference is not None:
-            yield from self._misfits_of_reference(self.parsed.reference, traffic)
-
-    def _misfits_of_reference(self, reference: Reference, traffic: dict[str, Traffic]) -> Iterator[str]:
+            yield WrongValueError(f"{metric} is known for async_run only", key="require")
+        if reference is None:
+            return
         if self.traffic is None:
-            yield "a relative threshold needs a traffic"
+            yield WrongValueError("a relative threshold needs a traffic")
             return
         known = traffic[self.traffic].stage_names if reference.kind == "stage" else list(traffic)
         if reference.name not in known:
-            yield f"there is no {reference.kind} {reference.name!r}; known here: {', '.join(known)}"
+            yield WrongValueError(unknown(reference.kind, reference.name, known), key="require")
         elif reference.name == (self.stage if reference.kind == "stage" else self.traffic):
-            yield f"it is relative to itself; known here: {', '.join(known)}"
+            yield WrongValueError(f"it is relative to itself; known here: {', '.join(known)}", key="require")
         elif reference.kind == "traffic":
-            other, metric = traffic[reference.name], self.parsed.metric
+            other = traffic[reference.name]
             if self.stage is not None and self.stage not in other.stage_names:
-                yield f"traffic {reference.name!r} has no stage {self.stage!r}; it has {', '.join(other.stage_names)}"
+                problem = (
+                    f"traffic {reference.name!r} has no stage {self.stage!r}; it has {', '.join(other.stage_names)}"
+                )
+                yield WrongValueError(problem, key="require")
             if metric.startswith(ASYNC_ONLY) and other.operation not in POLLED_OPERATIONS:
-                yield f"{metric} is known for async_run only, and {reference.name!r} is a {other.operation}"
+                problem = f"{metric} is known for async_run only, and {reference.name!r} is a {other.operation}"
+                yield WrongValueError(problem, key="require")
 
 
 _ShareOrFalse = Annotated[
@@ -191,7 +198,11 @@ def _fault(value: object) -> Fault:
 
 
 _LIMIT_NAMES: Any = Literal[(*map(str, LIMIT_NAMES), ALL)]
-RecodeText = Annotated[str, StringConstraints(pattern=RECODE_FORM)]
+RecodeText = Annotated[
+    str,
+    AfterValidator(lambda text: str(Recode.parse(text))),
+    WithJsonSchema({"type": "string", "pattern": RECODE_FORM}, mode="validation"),
+]
 FaultSpec = Annotated[Fault, BeforeValidator(_fault), PlainSerializer(to_text), WithJsonSchema(fault_schema())]
 """A fault, written as a table with its ``kind`` and the keys of that kind."""
 
@@ -261,6 +272,47 @@ class Regression(Strict):
     """Rise of an entry's response time p50 that a check must be able to find, such as 20%; else it exits with 6."""
 
 
+def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
+    """Return a validator that raises all errors of a check, which takes a value and the valid keys before it."""
+
+    def checked(value: Any, info: ValidationInfo) -> Any:
+        if errors := list(check(value, info.data)):
+            raise WrongValuesError(errors)
+        return value
+
+    return AfterValidator(checked)
+
+
+def _check_traffic(traffic: dict[str, Traffic], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
+    if len(traffic) > MAX_ENTRIES:
+        yield WrongValueError(f"has {len(traffic):,} entries; at most {MAX_ENTRIES} are allowed")
+    if (count := sum(stage.count for each in traffic.values() for stage in each.stages)) > MAX_STAGES:
+        problem = f"has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed"
+        yield WrongValueError(problem, "Use ramps or larger steps.")
+    submits = any(each.operation in POLLED_OPERATIONS for each in traffic.values())
+    for name, each in traffic.items():
+        groups = before.get("key_groups", [each.keys])
+        if each.keys is not None and each.keys not in groups:
+            problem = f"there is no key group {each.keys!r}; known here: {', '.join(groups) or 'none'}"
+            yield WrongValueError(problem, key=f"{name}.keys")
+        if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
+            yield WrongValueError("'run' needs an async_run entry whose jobs it can retrieve", key=f"{name}.job_ids")
+
+
+def _check_references(entry: ThresholdEntry | Comparison, before: Mapping[str, Any]) -> Iterator[WrongValueError]:
+    if "traffic" in before:
+        yield from entry.misfits(before["traffic"])
+
+
+def _check_faults(target: TargetSettings, before: Mapping[str, Any]) -> Iterator[WrongValueError]:
+    keys = max(target.keys, sum(before.get("key_groups", {}).values()))
+    for number, fault in enumerate(target.settings.fault):
+        try:
+            check_keys(fault, keys)
+        except WrongValueError as error:
+            yield WrongValueError(error.problem, error.remedy, key=f"fault.{number}.{error.key}")
+
+
 class Scenario(Strict):
     """A whole scenario. Durations are in seconds, rates as ``Rate``."""
 
@@ -272,17 +324,17 @@ class Scenario(Strict):
     warmup: Duration = 0.0
     drain: Duration = 30.0
     """Maximum time after the last arrival for operations in flight to end."""
-    traffic: Annotated[dict[Name, Traffic], Field(min_length=1)]
     key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
     """Number of API keys in each group; groups take keys from WORKFLOW_API_KEYS in this order."""
-    threshold: list[ThresholdEntry] = []
+    traffic: Annotated[dict[Name, Traffic], Field(min_length=1), _all_of(_check_traffic)]
+    threshold: list[Annotated[ThresholdEntry, _all_of(_check_references)]] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
     """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""
-    compare: list[Comparison] = []
+    compare: list[Annotated[Comparison, _all_of(_check_references)]] = []
     """Comparisons that the report answers: alternative traffic entries, or effects between stages of one entry."""
     breakers: Breakers = Breakers()
     regression: Regression = Regression()
-    target: TargetSettings = TargetSettings()
+    target: Annotated[TargetSettings, _all_of(_check_faults)] = TargetSettings()
 
     @property
     def duration(self) -> float:
@@ -309,37 +361,9 @@ class Scenario(Strict):
             each.read_recording(folder)
 
     @model_validator(mode="after")
-    def _traffic_fits_together(self) -> Self:
-        if len(self.traffic) > MAX_ENTRIES:
-            raise ValueError(f"traffic: has {len(self.traffic):,} entries; at most {MAX_ENTRIES} are allowed")
-        if (count := sum(stage.count for each in self.traffic.values() for stage in each.stages)) > MAX_STAGES:
-            raise ValueError(
-                f"traffic: has {count:,} stages, steps included; at most {MAX_STAGES:,} are allowed: use ramps or "
-                "larger steps"
-            )
+    def _suits_recordings(self) -> Self:
         if self.recorded and self.rate_multiplier != 1:
-            raise ValueError("rate_multiplier: recorded arrivals have no rate; set the stage's speed instead")
+            raise WrongValueError("recorded arrivals have no rate; set the stage's speed", key="rate_multiplier")
         if self.recorded and self.warmup:
-            raise ValueError("warmup: recorded arrivals have no rate to warm up with; remove it")
-        submits = any(each.operation in POLLED_OPERATIONS for each in self.traffic.values())
-        for name, each in self.traffic.items():
-            if each.keys is not None and each.keys not in self.key_groups:
-                known = ", ".join(self.key_groups) or "none"
-                raise ValueError(f"traffic.{name}.keys: there is no key group {each.keys!r}; known here: {known}")
-            if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
-                raise ValueError(f"traffic.{name}.job_ids: 'run' needs an async_run entry whose jobs it can retrieve")
-        return self
-
-    @model_validator(mode="after")
-    def _all_meet(self) -> Self:
-        for number, fault in enumerate(self.target.settings.fault):
-            try:
-                check_keys(fault, self.keys)
-            except InputError as error:
-                raise WrongValueError(error.message, error.remedy, key=f"target.fault.{number}") from None
-        found = [(f"threshold.{n}", each.misfits(self.traffic)) for n, each in enumerate(self.threshold)]
-        found += [(f"compare.{n}", each.misfits(self.traffic)) for n, each in enumerate(self.compare)]
-        for key, problems in found:
-            for problem in problems:
-                raise WrongValueError(problem, "", key=key)
+            raise WrongValueError("recorded arrivals have no rate to warm up with; remove it", key="warmup")
         return self

@@ -12,13 +12,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from plugins.limiter_cases import CLOSE, NOW, TIMED, Case, arrivals, cases, every_spec, limits, specs
 
+from loadtest.errors import WrongValueError
 from loadtest.limits import (
     ALGORITHMS,
     AlgorithmName,
     Decision,
     Limiter,
     LimiterSpec,
-    SpecError,
     check_spec,
     make,
     replay,
@@ -200,24 +200,25 @@ def test_every_algorithm_is_documented() -> None:
 @pytest.mark.parametrize(
     ("spec", "field", "words"),
     [
-        (LimiterSpec("fixed_windw"), "algorithm", "did you mean 'fixed-window'"),
-        (LimiterSpec("xyz"), "algorithm", "choose one of fixed-window, "),
+        (LimiterSpec("fixed_windw"), "algorithm", "Did you mean 'fixed-window'"),
+        (LimiterSpec("xyz"), "algorithm", "Choose one of fixed-window, "),
         (
             LimiterSpec("sliding-log", 5),
             "burst",
-            "sliding-log has no burst: leave it out, or choose one of token-bucket",
+            "sliding-log has no burst: Leave it out, or choose one of token-bucket",
         ),
         (LimiterSpec("gcra", 0), "burst", "accepts nothing"),
         (LimiterSpec("fixed-window", None, True), "count_rejected", "does not change fixed-window"),
         (LimiterSpec("leaky-queue", 5, True), "count_rejected", "choose one of sliding-log"),
         (LimiterSpec("sliding-log", phase=1.0), "phase", "or choose one of fixed-window, "),
-        (LimiterSpec("fixed-window", phase=-1.0), "phase", "give 0 s or more"),
+        (LimiterSpec("fixed-window", phase=-1.0), "phase", "Give 0 s or more"),
         (LimiterSpec("gcra", round_down=True), "round_down", "token-bucket"),
     ],
 )
 def test_a_spec_of_no_limiter_is_refused(spec: LimiterSpec, field: str, words: str) -> None:
     """What an algorithm makes nothing of is an error that names the field and says what to do instead."""
     for refuse in (check_spec, lambda spec: make(spec, Limit(1, 1.0))):
-        with pytest.raises(SpecError, match=words) as caught:
+        with pytest.raises(WrongValueError) as caught:
             refuse(spec)
-        assert caught.value.field == field
+        assert words in f"{caught.value.problem}: {caught.value.remedy}"
+        assert caught.value.key == field

@@ -25,32 +25,32 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("breakers.aut", True, "breakers.aut", "did you mean 'auth'"),
     ("xyzzy", 1, "xyzzy", "known here: title, "),
     ("[key]", 1, "[key]", "unknown key"),
-    ("target.fault.0.mss", 1, "target.fault.0", "mss: unknown key of latency. Did you mean 'ms'?"),
+    ("target.fault.0.mss", 1, "target.fault.0.mss", "unknown key of latency. Did you mean 'ms'?"),
     # wrong words
-    ("target.fault.0.kind", "latncy", "target.fault.0", "kind: there is no fault 'latncy'. Did you mean 'latency'?"),
-    ("target.fault.0.on", "retrival", "target.fault.0", "on: 'retrival' is not valid here; did you mean 'retrieval'?"),
-    ("target.fault.0.start", 1, "target.fault.0", "start: 1 is not a duration"),
+    ("target.fault.0.kind", "latncy", "target.fault.0.kind", "there is no fault 'latncy'. Did you mean 'latency'?"),
+    ("target.fault.0.on", "retrival", "target.fault.0.on", "'retrival' is not valid here; did you mean 'retrieval'?"),
+    ("target.fault.0.start", 1, "target.fault.0.start", "1 is not a duration"),
     ("target.fault", ["freeze"], "the first of target.fault", "a fault must be a table with a kind"),
-    ("target.fault.1.key", 9, "target.fault.1", "key: there is no key 9. There are 2 keys"),
+    ("target.fault.1.key", 9, "target.fault.1.key", "there is no key 9. There are 2 keys"),
     ("traffic.greetings.operation", "sync-run", "traffic.greetings.operation", "did you mean 'sync_run'"),
     ("traffic.greetings.arrivals", "evn", "traffic.greetings.arrivals", "did you mean 'even'"),
     ("threshold.1.operation", "asyncrun", "threshold.1.operation", "did you mean 'async_run'"),
     ("traffic.jobs.expect.job", "done", "traffic.jobs.expect.job", "known here: completed, failed"),
     # wrong types
-    ("title", 5, "title", "valid string"),
-    ("seed", "7", "seed", "valid integer"),
-    ("seed", True, "seed", "valid integer"),
-    ("seed", -1, "seed", "greater than or equal to 0"),
-    ("seed", 2**63, "seed", "less than"),
+    ("title", 5, "title", "5 is not a text"),
+    ("seed", "7", "seed", "'7' is not a whole number from 0 to"),
+    ("seed", True, "seed", "not a whole number"),
+    ("seed", -1, "seed", "-1 is not a whole number from 0 to 9"),
+    ("seed", 2**63, "seed", "is not a whole number from 0"),
     ("traffic", [], "traffic", "table"),
-    ("traffic", {}, "traffic", "at least 1"),
+    ("traffic", {}, "traffic", "{} is not a table with at least 1 entries"),
     ("traffic.greetings", "x", "traffic.greetings", "table"),
     ("traffic.greetings.stages", [], "traffic.greetings.stages", "at least 1"),
     ("traffic.greetings.stages", "x", "traffic.greetings.stages", "list"),
     ("traffic.greetings.parameters", [1], "traffic.greetings.parameters", "table"),
     ("traffic.greetings.parameters.x", float("nan"), "traffic.greetings.parameters", "JSON has no such number"),
     ("traffic.greetings.parameters.x", 2**64, "traffic.greetings.parameters", "64 bits"),
-    ("traffic.greetings.max_users", 0, "traffic.greetings.max_users", "greater than or equal to 1"),
+    ("traffic.greetings.max_users", 0, "traffic.greetings.max_users", "0 is not a whole number from 1 to 20000"),
     ("target.enforce.sync_run", 5, "target.enforce.sync_run", "100/60s"),
     # units
     ("warmup", "5", "warmup", "not a duration: write a number and its unit"),
@@ -75,7 +75,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("target.enforce.sync_run", "100/0s", "target.enforce.sync_run", "not a limit"),
     ("target.enforce.sync_run", "9" * 400 + "/s", "target.enforce.sync_run", "not a limit"),
     ("target.run_timeout", "0s", "target.run_timeout", "must be above zero"),
-    ("target.answers.queue_full", "429/a\0b", "target.answers.queue_full", "pattern"),
+    ("target.answers.queue_full", "429/a\0b", "target.answers.queue_full", "write STATUS, /CODE or STATUS/CODE"),
     # what does not fit together
     ("target.retry_after_factor", 2, "target.retry_after_factor", "no effect without retry_after"),
     ("target.burst", 5, "target.burst", "fixed-window has no burst"),
@@ -87,42 +87,42 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("traffic.greetings.polling", {}, "traffic.greetings", "async_run"),
     ("traffic.greetings.seed_jobs", 5, "traffic.greetings", "retrieval"),
     ("traffic.greetings.stages.0.burst", 5, "traffic.greetings.stages.within", "one of rate, burst"),
-    ("traffic.jobs.keys", "al", "scenario", "traffic.jobs.keys: there is no key group 'al'; known here: all"),
+    ("traffic.jobs.keys", "al", "traffic.jobs.keys", "there is no key group 'al'; known here: all"),
     ("traffic.jobs.polling.give_up", "100ms", "traffic.jobs.polling", "no poll would be sent"),
     # thresholds and their scopes
     ("threshold.0.require", "response_time.p51 < 1s", "threshold.0", "Name a statistic of it: response_time.mean"),
     ("threshold.0.require", "response_time.p50 < 800", "threshold.0", "800ms or 1.5s"),
-    ("threshold.0.traffic", "greeting", "threshold.0", "there is no traffic 'greeting'; known here: greetings, jobs"),
-    ("threshold.0.stage", "withn", "threshold.0", "there is no stage 'withn'; known here: above, within"),
+    ("threshold.0.traffic", "greeting", "threshold.0.traffic", "there is no traffic 'greeting'; known here: gre"),
+    ("threshold.0.stage", "withn", "threshold.0.stage", "there is no stage 'withn'; known here: above, within"),
     ("threshold.0.operation", "sync_run", "threshold.0", "not both"),
-    ("threshold.1.operation", "sync_run", "threshold.1", "time_to_result.p95 is known for async_run only"),
+    ("threshold.1.operation", "sync_run", "threshold.1.require", "time_to_result.p95 is known for async_run only"),
     ("threshold.2.require", "response_time.p50 < 1s", "threshold.2", "add traffic or operation"),
     ("threshold.2.stage", "within", "threshold.2", "stage needs a traffic or an operation"),
     ("threshold.0.require", "goodput > 1.2 stage above", "threshold.0", "is not a relative threshold"),
-    ("threshold.0.require", "goodput > 1.2x stage abve", "threshold.0", "there is no stage 'abve'; known here: within"),
-    ("threshold.0.require", "goodput > 1.2x stage within", "threshold.0", "it is relative to itself"),
-    ("threshold.0.require", "goodput > 1x traffic jbs", "threshold.0", "there is no traffic 'jbs'; known here: gre"),
-    ("threshold.0.require", "goodput > 1x traffic jobs", "threshold.0", "traffic 'jobs' has no stage 'within'"),
+    ("threshold.0.require", "goodput > 1.2x stage abve", "threshold.0.require", "there is no stage 'abve'; known here"),
+    ("threshold.0.require", "goodput > 1.2x stage within", "threshold.0.require", "it is relative to itself"),
+    ("threshold.0.require", "goodput > 1x traffic jbs", "threshold.0.require", "there is no traffic 'jbs'; known"),
+    ("threshold.0.require", "goodput > 1x traffic jobs", "threshold.0.require", "traffic 'jobs' has no stage 'within'"),
     ("threshold.2.require", "goodput > 1x stage within", "threshold.2", "a relative threshold needs a traffic"),
     # comparisons
     ("compare", {}, "compare", "must be a list: write [[compare]]"),
     ("compare", [{"entries": ["greetings", "jobs"]}], "compare.0.by", "is missing"),
     ("compare", [{"by": ["goodput"]}], "compare.0", "give entries (alternatives), or entry with stages (an effect)"),
-    ("compare", [{"entries": ["jobs"], "by": ["goodput"]}], "compare.0.entries", "at least 2 items"),
+    ("compare", [{"entries": ["jobs"], "by": ["goodput"]}], "compare.0.entries", "is not a list with 2 to 12 entries"),
     ("compare", [{"entries": ["jobs", "jobs"], "by": ["goodput"]}], "compare.0", "entries contains duplicates"),
     ("compare", [{"entry": "jobs", "by": ["goodput"]}], "compare.0", "entry and stages belong together"),
     ("compare", [{"entires": ["jobs", "lookups"], "by": ["goodput"]}], "compare.0.entires", "did you mean 'entries'"),
     (
-        "compare", [{"entries": ["jobs", "greetngs"], "by": ["goodput"]}], "compare.0",
-        "entries: there is no traffic 'greetngs'; did you mean 'greetings'?",
+        "compare", [{"entries": ["jobs", "greetngs"], "by": ["goodput"]}], "compare.0.entries",
+        "there is no traffic 'greetngs'; did you mean 'greetings'?",
     ),
     (
-        "compare", [{"entry": "greetings", "stages": ["within", "abov"], "by": ["goodput"]}], "compare.0",
-        "stages: there is no stage 'abov'; did you mean 'above'?",
+        "compare", [{"entry": "greetings", "stages": ["within", "abov"], "by": ["goodput"]}], "compare.0.stages",
+        "there is no stage 'abov'; did you mean 'above'?",
     ),
     (
-        "compare", [{"entries": ["greetings", "jobs"], "by": ["polls.mean"]}], "compare.0",
-        "by: polls.mean is known for async_run only, and greetings is a sync_run",
+        "compare", [{"entries": ["greetings", "jobs"], "by": ["polls.mean"]}], "compare.0.by",
+        "polls.mean is known for async_run only, and greetings is a sync_run",
     ),
     (
         "compare", [{"entries": ["greetings", "jobs"], "by": ["response_time.p51"]}], "compare.0.the first of by",
@@ -168,6 +168,19 @@ def test_all_mistakes_are_named_at_once(load: Any, whole: Any) -> None:
     with pytest.raises(InputError) as caught:
         load(whole)
     assert len(str(caught.value).splitlines()) == 3
+
+
+def test_all_wrong_references_are_named_at_once(load: Any, whole: Any) -> None:
+    """References are checked wherever the traffic itself is valid, whatever else is wrong."""
+    whole["threshold"][0] |= {"stage": "withn", "require": "goodput > 1x stage abve"}
+    whole["compare"] = [{"entries": ["jbs", "lokups"], "by": ["goodput"]}]
+    whole["regression"] = {"rise": 2}
+    with pytest.raises(InputError) as caught:
+        load(whole)
+    lines = [keyed(line.partition("mine.toml: ")[2]) for line in str(caught.value).splitlines()]
+    assert [line.partition(": ")[0] for line in lines] == [
+        "threshold.0.stage", "threshold.0.require", "compare.0.entries", "compare.0.entries", "regression.rise"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("operation", ["sync_run", "async_run"])
