@@ -74,7 +74,7 @@ def _policies(found: Advice) -> Table:
         without.add("~Worst limit")
     shown = {label: of for label, of in columns.items() if label not in without}
     same = f" Worst limit of every policy: {worst.pop()}." if len(worst) == 1 else ""
-    return table_of("policies", "Policies", shown, found.policies, f"Wait: from acceptance to the result.{same}")
+    return table_of("Policies", shown, found.policies, f"Wait: from acceptance to the result.{same}")
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _levels(found: Capacity, polled: dict[str, str]) -> Table:
     }
     levels = sorted(found.levels, key=lambda level: level.multiplier)
     rows = [(level, name, entry) for level in levels for name, entry in level.entries.items()]
-    return table_of("levels", "Every level", columns, rows)
+    return table_of("Every level", columns, rows)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats import ci
 from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, filled, tone_of
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, tone_of
 from loadtest.report.tables import comparison as tables
 from loadtest.words import capital
 
@@ -75,15 +75,15 @@ def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()
 def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Section]:
     metrics = tables.metrics_table(comparison)
     yield Section(figures=_key_figures(comparison))
-    yield Section(tables=filled(tables.findings_table(comparison)))
+    yield Section(tables=(tables.findings_table(comparison),))
     yield Section(plots=tuple(plot for plot in plots if plot.name not in FOLDED))
     for plot in plots:
         if plot.name in FOLDED:
             by = "pair by pair" if comparison.kind == "paired" else "run by run"
             yield Section(f"The other metrics, {by}", "aside", plots=(plot,))
-    yield Section(tables=filled(metrics), text="" if metrics.rows else "No metric was compared.", brief=True)
-    yield Section(tables=(*filled(tables.controls_table(comparison)), tables.identities_table(comparison)))
-    yield Section("All runs of this comparison", "aside", tables=filled(tables.runs_table(comparison)))
+    yield Section(tables=(metrics,), text="" if metrics.rows else "No metric was compared.", brief=True)
+    yield Section(tables=(tables.controls_table(comparison), tables.identities_table(comparison)))
+    yield Section("All runs of this comparison", "aside", tables=(tables.runs_table(comparison),))
 
 
 def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:

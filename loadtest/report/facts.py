@@ -1,4 +1,4 @@
-"""A run's facts, its caveats, and the properties that it did not test."""
+"""A run's facts, its caveats, and the properties and data that it does not have."""
 
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -130,8 +130,8 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
-    """Return the properties that the run did not test, the most important first, with reasons as details."""
-    parts = (_missed, _load, _limits, _results, _scope)
+    """Return the properties and data that the run lacks, the most important first, with reasons as details."""
+    parts = (_missed, _load, _limits, _results, _scope, _rejections)
     phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
     return tuple(Point(text, why) for text, _, why in phrases)
 
@@ -210,6 +210,31 @@ def _scope(findings: Findings) -> Iterator[str]:
     covered = findings.record.covered_s
     if 0 < covered < 3600.0:  # s
         yield f"long-term drift, leaks, time-of-day effects: the run lasted {seconds(covered)}"
+
+
+def _rejections(findings: Findings) -> Iterator[str]:
+    """Yield the tables about 429s that have no data."""
+    found, limits = findings.observed_429, list(findings.observed_429.limits.values())
+    if found.why_not is not None:
+        yield f"limits and 429s: {found.why_not}"
+        return
+    rejected = sum(each.throttled for each in limits)
+    if not rejected:
+        yield "limiter, error codes, Retry-After, recovery: no request got 429"
+    elif not any(each.retry_after.carried for each in limits):
+        yield f"Retry-After: none of {count(rejected)} 429s carried it"
+    if any(each.assumed is None for each in limits):
+        yield f"wrong decisions: {findings.expectation.why_not or 'no limiter is assumed'}"
+    if not any(each.windows for each in limits):
+        yield "accepted requests per window: the limiter does not count in windows"
+    if not any(each.headers.n for each in limits):
+        yield "other rate-limit headers: no response had any"
+    if not any(each.operations for each in found.retries.values()):
+        yield "retries: no operation was tried more than once"
+    if rejected and not found.interference:
+        yield "interference: no client sent requests while another was rejected"
+    if not found.complete:
+        yield "requests beyond the first million of a limit: these are only counted"
 
 
 def log_facts(record: Record, source: SourceInfo) -> dict[str, str]:

@@ -20,7 +20,7 @@ from loadtest.errors import InputError
 from loadtest.program import command_line, mention
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.formats.html import render_html
-from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, filled, table_of, tone_of
+from loadtest.report.page import NextStep, Page, Section, Table, TableCell, TableColumns, table_of, tone_of
 from loadtest.report.plots import draw_plots, style
 from loadtest.report.plots.drawing import Drawing
 from loadtest.report.tables.comparison import commit
@@ -80,9 +80,9 @@ def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
         reasons=tuple(warnings),
         steps=steps,
         sections=(
-            Section(plots=plots[:1], tables=filled(_segments(history.runs))),
+            Section(plots=plots[:1], tables=(_segments(history.runs),)),
             *(Section(plot.title, "aside", plots=(plot,)) for plot in plots[1:]),
-            Section(tables=filled(_runs(runs, whole=len(runs) == len(history.runs))), brief=True),
+            Section(tables=(_runs(runs, whole=len(runs) == len(history.runs)),), brief=True),
         ),
         footer=Markup("Made from the history file alone by <code>loadtest regression history --html</code>."),
         style="comparison.css",
@@ -109,7 +109,7 @@ def _segments(runs: Sequence[HistoryRun]) -> Table:
         "#Accepted runs": len,
     }
     note = "A run is compared with the accepted runs since the last of these changes."
-    return table_of("segments", "Accepted changes", columns, cut[1:], note)
+    return table_of("Accepted changes", columns, cut[1:], note)
 
 
 def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
@@ -124,7 +124,7 @@ def _runs(runs: Sequence[HistoryRun], *, whole: bool) -> Table:
         ),
         "~Run": lambda one: TableCell(one.id, f"confirms {one.line.confirms}" if one.line.confirms else ""),
     }
-    return table_of("runs", "Every run" if whole else f"The latest {len(runs)} runs", columns, reversed(runs))
+    return table_of("Every run" if whole else f"The latest {len(runs)} runs", columns, reversed(runs))
 
 
 def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | None:

@@ -27,10 +27,6 @@ def tone_of(word: str) -> Tone:
     return next((tone for tone, words in _WORDS.items() if word in words), "bad")
 
 
-ANSWER: Final = "answer"
-"""Name of the plot that shows a scenario's comparisons."""
-
-
 class Chapter(StrEnum):
     """A chapter of a run's page, by its heading. The chapters are in the order of the page."""
 
@@ -123,7 +119,6 @@ class Table:
         decides: indices of rows, the most important first; empty if the rows are already in this order.
     """
 
-    name: str
     title: str
     columns: tuple[tuple[str, bool], ...]
     rows: tuple[tuple[TableCell, ...], ...]
@@ -167,12 +162,9 @@ TableColumns = Mapping[str, Callable[[_Item], TableCell | str | int | None]]
 """Columns by label. In a label, # marks a column of numbers (``#429s``), and ~ an extra column (``~#Rate``)."""
 
 
-def filled(*tables: Table) -> tuple[Table, ...]:
-    """Return the tables that have rows."""
-    return tuple(table for table in tables if table.rows)
-
-
-def table_of(name: str, title: str, columns: TableColumns[_Item], rows: Iterable[_Item], note: str = "") -> Table:
+def table_of(
+    title: str, columns: TableColumns[_Item], rows: Iterable[_Item], note: str = "", decides: tuple[int, ...] = ()
+) -> Table:
     """Return a table with a row per item.
 
     A whole number becomes text, None becomes a dash, and a row's first text becomes the row's head cell.
@@ -182,7 +174,7 @@ def table_of(name: str, title: str, columns: TableColumns[_Item], rows: Iterable
     cells = tuple(
         tuple(_cell(of(item), "" if place else "head") for place, of in enumerate(columns.values())) for item in rows
     )
-    return Table(name, title, labels, cells, note, extra)
+    return Table(title, labels, cells, note, extra, decides)
 
 
 def _cell(value: TableCell | str | int | None, tone: Tone) -> TableCell:
@@ -193,11 +185,11 @@ def _cell(value: TableCell | str | int | None, tone: Tone) -> TableCell:
 
 @dataclass(frozen=True)
 class Plot:
-    """A finished plot, or the reason for its absence.
+    """A finished plot.
 
     Attributes:
-        caption: how to read the plot; without a drawing, the reason for its absence.
-        svg: an ``<svg>`` element that takes its colours from CSS variables; empty without a drawing.
+        caption: how to read the plot.
+        svg: an ``<svg>`` element that takes its colours from CSS variables.
         png: the drawing on white, with its title; empty unless requested.
         leads: whether the plot may stand before all chapters.
     """
@@ -205,7 +197,7 @@ class Plot:
     name: str
     title: str
     caption: str
-    svg: str = ""
+    svg: str
     png: bytes = b""
     data: tuple[Table, ...] = ()
     csv: str = ""
@@ -229,7 +221,10 @@ class OutcomeBar:
 
 @dataclass(frozen=True)
 class Point:
-    """An item of a list: its text, a smaller detail, and for a check its name and result."""
+    """An item of a list: its text, a smaller detail, and for a check its name and result.
+
+    For a plot, a table or a property that a run lacks, the detail is the reason.
+    """
 
     text: str
     detail: str = ""
@@ -254,7 +249,7 @@ MOST_ROWS: Final = 8
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page, with optional content in the order of its fields.
+    """A part of a page, with optional content in the order of its fields. Tables without rows are left out.
 
     Attributes:
         name: the anchor of a chapter.
@@ -275,6 +270,9 @@ class Section:
     bars: tuple[OutcomeBar, ...] = ()
     undrawn: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tables", tuple(table for table in self.tables if table.rows))
+
     @property
     def size(self) -> str:
         """The number of plots and tables: ``2 plots, 1 table``."""
@@ -291,7 +289,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page.
+    """A page. Sections without content are left out.
 
     Attributes:
         word: the verdict in a word. ``verdict`` is its sentence. Both are empty without a verdict.
@@ -319,6 +317,9 @@ class Page:
     terms: Mapping[str, str] = field(default_factory=dict)
     style: str = ""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sections", tuple(section for section in self.sections if section.filled))
+
     @property
     def tables(self) -> Iterator[Table]:
         """Every table of the page, in order."""
@@ -328,7 +329,3 @@ class Page:
     def plots(self) -> Iterator[Plot]:
         """Every plot of the page, in order."""
         return (plot for section in self.sections for plot in section.plots)
-
-    def table(self, name: str) -> Table | None:
-        """The table of that name; None if the page lacks it."""
-        return next((table for table in self.tables if table.name == name), None)

@@ -57,7 +57,7 @@ def build(directory: Path) -> Page:
                 brief=True,
                 facts=sentences.facts(each),
                 plots=tuple(plot for plot in drawn if plot.name == f"probe-{each.limit}"),
-                tables=(_fits(each),) if each.fits else (),
+                tables=(_fits(each),),
             )
             for each in found
         ),
@@ -99,7 +99,7 @@ def _fits(found: LimitFinding) -> Table:
         "#Times less likely": times,
     }
     note = "Likelihoods are compared with that of the best limiter."
-    return table_of(f"fits-{found.limit}", "Fit of each limiter", columns, found.fits, note)
+    return table_of("Fit of each limiter", columns, found.fits, note)
 
 
 if __name__ == "__main__":

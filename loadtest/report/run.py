@@ -28,7 +28,7 @@ from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
 from loadtest.report.headline import headline, key_figures, outcome_bars
 from loadtest.report.limits import bottleneck, window_phase
-from loadtest.report.page import ANSWER, TERMS, Page, Plot, Point, Section, Table, filled, tone_of
+from loadtest.report.page import TERMS, Page, Plot, Point, Section, Table, tone_of
 from loadtest.report.tables import main
 from loadtest.report.tables.answers import answer_tables
 from loadtest.report.tables.comparison import metrics_table
@@ -36,7 +36,8 @@ from loadtest.report.tables.target import about_target
 from loadtest.words import capital, counted
 
 _LEADING: Final = 2
-"""Maximum number of plots before all chapters, including the plot of the answer."""
+"""Maximum number of plots before all chapters."""
+_NO_PLOTS: Final = Point("plots", "left out by --no-plots")
 _FOOTER: Final = Markup(
     "Made from the record by <code>loadtest report</code>. The same numbers are in <code>metrics.json</code> and "
     "<code>report.md</code>, every sample in <code>samples.arrows</code>."
@@ -45,11 +46,15 @@ LONG: Final = 2_000_000
 """Number of samples from which on a progress line is printed, because reading them takes a while."""
 
 
-def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
-    """Make the page of a run's findings; ``plots`` are in order, and ``differs`` has the differences from baselines."""
+def build(findings: Findings, drawn: Sequence[Plot | Point] = (), differs: Section = Section()) -> Page:  # noqa: B008 - it is frozen
+    """Make the page of a run's findings; ``differs`` has the differences from baselines.
+
+    ``drawn`` are the plots in order, with the reasons for missing plots.
+    """
     info, verdict = findings.record.info, findings.verdict
     title = info.scenario.title or info.scenario.name
-    entry = main_entry(findings)
+    entry, plots = main_entry(findings), [plot for plot in drawn if isinstance(plot, Plot)]
+    first = sorted(plots, key=lambda plot: not plot.leads)[:_LEADING]
     statements = verdict.reasons if info.imported else (headline(findings, entry), capital(verdict.statement))
     return Page(
         about=("Log of the Workflow API" if info.imported else "Load test of the Workflow API", info.id),
@@ -61,7 +66,12 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
         # A reader must see the broken threshold first.
         statements=statements[::-1] if verdict.word == "fail" else statements,
         reasons=() if info.imported else verdict.reasons[1:],
-        sections=(*_first_screen(findings, entry, plots, differs), *_chapters(findings, plots)),
+        sections=(
+            *_first_screen(findings, entry, differs),
+            Section(plots=tuple(first)),
+            *_chapters(findings, [plot for plot in plots if plot not in first]),
+            *_last_chapters(findings, [each for each in drawn if isinstance(each, Point)] if drawn else [_NO_PLOTS]),
+        ),
         exit_code=int(verdict.exit_code),
         footer=_FOOTER,
         folder="plots",
@@ -69,18 +79,14 @@ def build(findings: Findings, plots: Sequence[Plot] = (), differs: Section = Sec
     )
 
 
-def _first_screen(
-    findings: Findings, entry: MainEntry | None, plots: Sequence[Plot], differs: Section
-) -> Iterable[Section]:
-    answers, picture = answer_tables(findings), [plot for plot in plots if plot.name == ANSWER and plot.svg]
-    source = findings.record.info.source
+def _first_screen(findings: Findings, entry: MainEntry | None, differs: Section) -> Iterable[Section]:
+    answers, source = answer_tables(findings), findings.record.info.source
     yield Section("Compared" if answers else "", tables=answers, brief=True)
     # A comparison needs no key figures, because the table above has its metrics.
     yield Section(figures=() if findings.answers else key_figures(findings, entry))
     bars, undrawn = outcome_bars(findings)
-    summary = filled(listed(findings, main.summary(findings, entry)))
-    yield Section(tables=summary, brief=True, bars=bars, undrawn=undrawn)
-    yield Section(tables=(main.thresholds(findings),) if findings.judged else (), brief=True)
+    yield Section(tables=(listed(findings, main.summary(findings, entry)),), brief=True, bars=bars, undrawn=undrawn)
+    yield Section(tables=(main.thresholds(findings),), brief=True)
     if source is None:
         yield Section(text="" if findings.judged else "The scenario sets no thresholds.", brief=True)
         broken = (each for each in findings.checks if not each.ok and each.words not in findings.verdict.reasons)
@@ -92,24 +98,16 @@ def _first_screen(
     yield Section("About the target", points=about_target(findings), brief=True)
     yield differs
     yield Section(look="contents")
-    yield Section(plots=(*picture, *_leading(plots, _LEADING - len(picture))))
-
-
-def _leading(plots: Sequence[Plot], most: int) -> tuple[Plot, ...]:
-    """Return the plots before all chapters: plots that lead, then the first other plots with a drawing."""
-    drawn = [plot for plot in plots if plot.svg and plot.name != ANSWER]
-    return tuple(sorted(drawn, key=lambda plot: not plot.leads)[:most])
 
 
 def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
-    answered = any(plot.name == ANSWER and plot.svg for plot in plots)
-    leading = _leading(plots, _LEADING - answered)
-    folded = [plot for plot in plots if plot.svg and plot.name != ANSWER and plot not in leading]
     for chapter, tables in main.chapter_tables(findings).items():
-        shown = tuple(listed(findings, table) for table in filled(*tables))
-        plots_of = tuple(plot for plot in folded if plot.chapter == chapter)
-        if shown or plots_of:
-            yield Section(chapter, "chapter", chapter.name.lower(), plots=plots_of, tables=shown)
+        shown = tuple(listed(findings, table) for table in tables)
+        plots_of = tuple(plot for plot in plots if plot.chapter == chapter)
+        yield Section(chapter, "chapter", chapter.name.lower(), plots=plots_of, tables=shown)
+
+
+def _last_chapters(findings: Findings, missing: Sequence[Point]) -> Iterable[Section]:
     checks = tuple(
         Point(
             check.value,
@@ -119,15 +117,12 @@ def _chapters(findings: Findings, plots: Sequence[Plot]) -> Iterable[Section]:
         )
         for check in findings.checks
     )
-    missing = tuple(Point(f"{plot.title}: {plot.caption}") for plot in plots if not plot.svg)
-    missing = missing if plots else (Point("No plots, because of --no-plots."),)
     if findings.record.info.imported:
-        yield Section("Unknown to a log", "chapter", "untested", points=unknown_to_logs(findings))
+        yield Section("Unknown to a log", "chapter", "untested", points=(*unknown_to_logs(findings), *missing))
     else:
         yield Section("Validity of the run", "chapter", "validity", points=checks)
-        yield Section("Not tested", "chapter", "untested", points=not_tested(findings))
-    run = facts(findings.record, window_phase(findings))
-    yield Section("The run", "chapter", "run", facts=run, points=missing)
+        yield Section("Not tested or without data", "chapter", "untested", points=(*not_tested(findings), *missing))
+    yield Section("The run", "chapter", "run", facts=facts(findings.record, window_phase(findings)))
 
 
 def next_step(directory: Path) -> str:
@@ -145,7 +140,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         raise InputError(f"{run.run} cannot be its own baseline", "Give an earlier run to --baseline.")
     by_start = sorted({one.run: one for one in baselines}.values(), key=lambda one: (one.started, one.run))
     found = judge_history(by_start, run)
-    table: Table = replace(metrics_table(found), name="differences", title="All metrics and their baselines")
+    table: Table = replace(metrics_table(found), title="All metrics and their baselines")
     return Section(
         f"Against {counted(len(by_start), 'baseline')}",
         "notice",
@@ -153,7 +148,7 @@ def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> S
         tone=tone_of(found.word),
         text=found.sentence,
         points=tuple(map(Point, found.reasons)),
-        tables=filled(table),
+        tables=(table,),
     )
 
 
@@ -199,7 +194,7 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     with reading(directory) as on_progress:
         found = analysis.find(load_record(directory, on_progress))
     # Now the progress bar's thread has ended. With a second thread, only one process could draw.
-    drawn: tuple[Plot, ...] = ()
+    drawn: tuple[Plot | Point, ...] = ()
     if plots:
         gc.disable()  # as in loadtest.load
         from loadtest.report.plots import draw_all  # noqa: PLC0415 - matplotlib is slow to import
@@ -215,7 +210,7 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     )
     page = build(found, drawn, differs)
     try:
-        _write(found, measured, page, drawn)
+        _write(found, measured, page)
     except OSError as error:
         state = next((f"{capital(check.words)}. " for check in found.checks if check.name == "record complete"), "")
         remedy = f"{state}Free some space, or copy the run directory; then make the report again."
@@ -223,10 +218,10 @@ def make(directory: Path, *, plots: bool = True, png: bool = False, baselines: S
     return page
 
 
-def _write(found: Findings, measured: RunMeasurements | None, page: Page, drawn: Sequence[Plot]) -> None:
+def _write(found: Findings, measured: RunMeasurements | None, page: Page) -> None:
     directory = found.record.directory
     analysis.write(found)
-    write_plots(drawn, directory / "plots")
+    write_plots(page.plots, directory / "plots")
     write_atomically(directory / "report.md", render_markdown(page))
     write_atomically(directory / "report.html", render_html(page))
     if measured is None:  # only a run, not a log, gets files for CI systems

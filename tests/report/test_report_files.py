@@ -20,8 +20,8 @@ from loadtest.errors import ExitCode
 from loadtest.record.run_info import TargetInfo
 from loadtest.record.samples import FILE_NAME
 from loadtest.report.__main__ import main as report_main
-from loadtest.report.page import Page, filled
-from loadtest.report.plots import NAMES, SOMETIMES, draw_all
+from loadtest.report.page import Page, Plot
+from loadtest.report.plots import _PLOTS, NAMES, draw_all
 from loadtest.report.run import make
 from loadtest.report.tables.main import chapter_tables
 
@@ -46,16 +46,19 @@ def test_a_report_of_whatever_happened(toured: tuple[Path, Page], tmp_path: Path
         directory = maker.save(tmp_path / "run", *records()[case])
         report = make(directory)
     drawn = [plot.name for plot in report.plots]
-    missing = [point for section in report.sections for point in section.points if "No data, because " in point.text]
-    assert set(drawn) <= set(NAMES)
-    assert set(NAMES) - set(SOMETIMES) <= set(drawn) or len(drawn) + len(missing) >= len(NAMES) - len(SOMETIMES)
+    findings = analysis.find(load_record(directory))
+    reasons = [_PLOTS[name].draw(findings) for name in NAMES if name not in drawn]
+    points = [point for section in report.sections for point in section.points]
+    assert all(reason in points for reason in reasons if reason is not None)
+    sometimes = ("answer", "heat", "by-rate", "service-time", "execution-latency")
+    assert len(drawn) + len([reason for reason in reasons if reason is not None]) >= len(NAMES) - len(sometimes)
     assert {path.stem for path in (directory / "plots").glob("*.svg")} == set(drawn)
     page = (directory / "report.html").read_text()
     assert page.count("<svg") == len(drawn)
     absent = [plot.name for plot in report.plots if page.count(plot.svg) != 1]
-    chapters = chapter_tables(analysis.find(load_record(directory)))
-    tables = filled(*(table for tables in chapters.values() for table in tables))
-    absent += [table.name for table in tables if f"<span>{escape(table.title)}</span></caption>" not in page]
+    chapters = chapter_tables(findings)
+    tables = (table for tables in chapters.values() for table in tables if table.rows)
+    absent += [table.title for table in tables if f"<span>{escape(table.title)}</span></caption>" not in page]
     assert not absent, "in no section of the page: see _PLOTS in plots/__init__.py, chapter_tables in tables/main.py"
     sections = re.findall(r'<details class="section">.*?<div id="(\w+)" class="unfolded">', page, re.DOTALL)
     assert sections == re.findall(r'<li><a href="#(\w+)">', page), "each section is in the list of contents"
@@ -84,7 +87,9 @@ def test_the_same_record_makes_the_same_report(toured: tuple[Path, Page], tmp_pa
     assert "\x1b" not in done.stdout, "no colour where the output isn't a terminal"
     plots = draw_all(analysis.find(load_record(directory)), processes=4)
     assert len(plots) > 10
-    assert {plot.name: plot for plot in plots if plot.svg} == {plot.name: plot for plot in toured[1].plots}
+    assert {plot.name: plot for plot in plots if isinstance(plot, Plot)} == {
+        plot.name: plot for plot in toured[1].plots
+    }
 
 
 class _Page(HTMLParser):
@@ -222,7 +227,8 @@ def test_thresholds_show_value_margin_and_n(tmp_path: Path) -> None:
     run, rows = records()["three seconds"]
     run.scenario.effective = {"threshold": [{"require": "response_time.p50 < 100ms", "traffic": "t"}]}
     report = make(maker.save(tmp_path / "run", run, rows), plots=False)
-    verdict, where, threshold, value, margin, n = (cell.text for cell in report.table("thresholds").rows[0])
+    tables = {table.title: table for table in report.tables}
+    verdict, where, threshold, value, margin, n = (cell.text for cell in tables["Thresholds"].rows[0])
     assert (verdict, where, threshold) == ("fail", "t", "response_time.p50 < 100ms")
     assert value.endswith("\u00a0ms")
     assert margin == f"−{float(value.split()[0]) - 100:.0f}\u00a0ms"
@@ -268,7 +274,7 @@ def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
     assert capfd.readouterr().err == ""
     page = (directory / "report.html").read_text()
     assert "<svg" not in page
-    assert "No plots, because of --no-plots." in page
+    assert "left out by --no-plots" in page
     assert not list((directory / "plots").iterdir())
     assert (directory / "metrics.json").read_bytes() == (with_plots / "metrics.json").read_bytes()
     assert "--no-plots" not in (with_plots / "report.html").read_text()

@@ -122,8 +122,7 @@ def write_plots(plots: Iterable[Plot], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for plot in plots:
-        if plot.svg:
-            (folder / f"{plot.name}.svg").write_text(stand_alone(plot), encoding="utf-8")
-            (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
+        (folder / f"{plot.name}.svg").write_text(stand_alone(plot), encoding="utf-8")
+        (folder / f"{plot.name}.csv").write_text(plot.csv, encoding="utf-8")
         if plot.png:
             (folder / f"{plot.name}.png").write_bytes(plot.png)

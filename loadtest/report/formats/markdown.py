@@ -29,8 +29,6 @@ def render_markdown(page: Page, level: int = 1) -> str:
 
 
 def _section(section: Section, level: int, folder: str) -> list[str]:
-    if not section.filled:
-        return []
     if section.look == "aside":
         return [folded(table_) for table_ in section.tables] + [image(plot, level, folder) for plot in section.plots]
     inner = level + 1 if section.title else level
@@ -74,8 +72,8 @@ def figures(found: Iterable[KeyFigure]) -> str:
 
 def image(plot: Plot, level: int = 2, folder: str = "plots") -> str:
     """Return a plot's title, a link to its file in a folder beside the text, and its caption."""
-    picture = f"![{escape(plot.title)}]({folder}/{plot.name}.svg)\n\n" if plot.svg else ""
-    return f"{'#' * level} {escape(plot.title)}\n\n{picture}{escape(plot.caption)}"
+    title = escape(plot.title)
+    return f"{'#' * level} {title}\n\n![{title}]({folder}/{plot.name}.svg)\n\n{escape(plot.caption)}"
 
 
 def step(one: NextStep) -> str:

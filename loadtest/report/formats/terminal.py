@@ -1,6 +1,5 @@
 """A page on a terminal or in a log: a command's closing block or the full page, without colour in a log."""
 
-import io
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Final, Literal
@@ -37,11 +36,11 @@ def show(page: Page, steps: Iterable[tuple[str, str]], *, full: bool = False, co
         _Printer(console, None).page(page, steps)
         return
     for rows in range(_MOST_ROWS, 1, -1):
-        tried = Console(file=io.StringIO(), width=console.width)
-        _Printer(tried, rows).page(page, steps)
-        if tried.file.getvalue().count("\n") <= _MOST_LINES:  # type: ignore[attr-defined] # it is the StringIO above
+        with console.capture() as block:
+            _Printer(console, rows).page(page, steps)
+        if block.get().count("\n") <= _MOST_LINES:
             break
-    _Printer(console, rows).page(page, steps)
+    print(block.get(), end="", file=console.file, flush=True)
 
 
 class _Printer:
@@ -62,7 +61,7 @@ class _Printer:
         for reason in page.reasons[: None if self._rows is None else _MOST_POINTS]:
             self.line(f"  {reason}")
         for section in page.sections:
-            if section.filled and (self._rows is None or section.brief):
+            if self._rows is None or section.brief:
                 self._section(section)
         self.line()
         self._steps(page.steps)

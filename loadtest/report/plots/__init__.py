@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 
 from loadtest.analysis.findings import Findings
 from loadtest.errors import InputError
-from loadtest.report.page import ANSWER, Chapter, Plot
+from loadtest.report.page import Chapter, Plot, Point
 from loadtest.report.plots import answers, execution, limits, operations, response_time
-from loadtest.report.plots.drawing import Drawing, NoData, finished
+from loadtest.report.plots.drawing import Drawing, finished
 from loadtest.report.plots.style import styled
 
 
@@ -28,13 +28,13 @@ from loadtest.report.plots.style import styled
 class _Kind:
     """A run's plot: its drawing function, its chapter, and whether it precedes all chapters."""
 
-    draw: Callable[[Findings], Drawing | NoData | None]
+    draw: Callable[[Findings], Drawing | Point | None]
     chapter: Chapter
     leads: bool = False
 
 
 _PLOTS: Final = {
-    ANSWER: _Kind(answers.draw, Chapter.COMPARED),
+    "answer": _Kind(answers.draw, Chapter.COMPARED, leads=True),
     "windows": _Kind(limits.draw_windows, Chapter.LIMITS, leads=True),
     "rates": _Kind(limits.draw_rates, Chapter.LIMITS, leads=True),
     "throttling": _Kind(limits.draw_429_rate, Chapter.LIMITS),
@@ -54,8 +54,6 @@ _PLOTS: Final = {
 """A run's plots, in the order of the report."""
 NAMES: Final = tuple(_PLOTS)
 """Names of a run's plots, in the order of the report."""
-SOMETIMES: Final = (ANSWER, "heat", "by-rate", "service-time", "execution-latency")
-"""Names of plots that are omitted if they have no data; other plots then give the reason."""
 
 
 def figure(name: str, findings: Findings) -> Figure | None:
@@ -74,19 +72,27 @@ def figure(name: str, findings: Findings) -> Figure | None:
         return drawn.figure if isinstance(drawn, Drawing) else None
 
 
-def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot, ...]:
-    """Draw a run's plots; those without data give the reason, or are omitted if in ``SOMETIMES``.
+def draw_all(findings: Findings, *, png: bool = False, processes: int | None = None) -> tuple[Plot | Point, ...]:
+    """Draw a run's plots, and give the reason for each plot that lacks data.
 
     The result has the same bytes for any number of ``processes``; the default is ``cores()``.
     """
-    drawn = draw_plots(
-        {name: partial(kind.draw, findings) for name, kind in _PLOTS.items()}, png=png, processes=processes
-    )
-    return tuple(replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
+    missing: list[Point] = []
+
+    def drawing(kind: _Kind) -> Drawing | None:
+        drawn = kind.draw(findings)
+        if isinstance(drawn, Point):
+            missing.append(drawn)
+            return None
+        return drawn
+
+    drawn = draw_plots({name: partial(drawing, kind) for name, kind in _PLOTS.items()}, png=png, processes=processes)
+    plots = (replace(one, chapter=_PLOTS[one.name].chapter, leads=_PLOTS[one.name].leads) for one in drawn)
+    return *plots, *missing
 
 
 def draw_plots(
-    plots: Mapping[str, Callable[[], Drawing | NoData | None]], *, png: bool = False, processes: int | None = None
+    plots: Mapping[str, Callable[[], Drawing | None]], *, png: bool = False, processes: int | None = None
 ) -> tuple[Plot, ...]:
     """Draw plots by name, and leave out plots without data.
 

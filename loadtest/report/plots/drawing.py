@@ -61,14 +61,6 @@ class Drawing:
             legend(self.figure)
 
 
-@dataclass(frozen=True)
-class NoData:
-    """A plot without data, and the reason."""
-
-    title: str
-    why: str
-
-
 def entry_panels(
     findings: Findings, found: Mapping[str, _Value], height_in: float, *, columns: int = 1
 ) -> tuple[Figure, list[tuple[Axes, str, _Value, str]], tuple[str, ...]]:
@@ -91,10 +83,8 @@ def entries(record: Record, axes: Sequence[Axes], names: Iterable[str]) -> Itera
         yield panel, name, OPERATIONS[operation]
 
 
-def finished(name: str, drawn: Drawing | NoData, *, png: bool) -> Plot:
+def finished(name: str, drawn: Drawing, *, png: bool) -> Plot:
     """Return a plot for pages: SVG, its numbers, and a PNG if ``png``."""
-    if isinstance(drawn, NoData):
-        return Plot(name, drawn.title, f"No data, because {drawn.why}.")
     with styled(name):
         numbers = tables(drawn.figure) if drawn.data is None else drawn.data
         listed, svg = as_csv(drawn.figure, numbers), to_svg(drawn.figure)
@@ -238,7 +228,7 @@ def _table(group: list[PlottedSeries], x_label: str, y_label: str) -> Table:
     rows = tuple((TableCell(_text(x[k])), *(TableCell(_text(one.y[k])) for one in group)) for k in kept.tolist())
     note = f"{len(kept)} of {len(x)} points." if len(kept) < len(x) else ""
     title = DOT.join(part for part in (group[0].panel, y_label) if part) or group[0].label
-    return Table("data", title, columns, rows, note)
+    return Table(title, columns, rows, note)
 
 
 def picked(count: int, most: int) -> Ints:

@@ -19,12 +19,11 @@ from loadtest.contract import EXECUTING_OPERATIONS, POLLED_OPERATIONS, JobState,
 from loadtest.record.effective_scenario import written_entry
 from loadtest.report.deciding import deciding
 from loadtest.report.facts import start_of
-from loadtest.report.page import Table, TableColumns, table_of
+from loadtest.report.page import Point, Table, TableColumns, table_of
 from loadtest.report.plots import marks, style
 from loadtest.report.plots.drawing import (
     MOST_NAMED,
     Drawing,
-    NoData,
     entries,
     entry_panels,
     medians,
@@ -65,7 +64,7 @@ class _Row:
         return sum(ms for _, ms, _ in self.parts)
 
 
-def draw_decomposition(findings: Findings) -> Drawing | NoData:
+def draw_decomposition(findings: Findings) -> Drawing | Point:
     """Draw a panel per traffic entry with a bar per stage."""
     record, found = findings.record, {}
     for name in record.info.traffic:
@@ -73,7 +72,7 @@ def draw_decomposition(findings: Findings) -> Drawing | NoData:
         found[name] = [bar for bar in bars if bar.n]
     found = {name: bars for name, bars in found.items() if bars}
     if not found:
-        return NoData("Mean time by part", "no operation succeeded")
+        return Point("Mean time by part", "no operation succeeded")
     shown, left_out = deciding(findings, found)
     tables, most = tuple(_table(name, bars) for name, bars in shown.items()), max(_LEAST_ROWS, _MOST_ROWS // len(shown))
     cut = max(map(len, shown.values())) > most
@@ -111,7 +110,7 @@ def _table(name: str, bars: list[_Row]) -> Table:
         **{f"#{label} ms": partial(part, place) for place, (label, _, _) in enumerate(bars[0].parts)},
         "#executionTime ms": lambda bar: words.milliseconds(bar.execution),
     }
-    return table_of("data", f"Means of {name}", columns, bars)
+    return table_of(f"Means of {name}", columns, bars)
 
 
 def _row(stage: str, record: Record, stage_index: int, operation: str) -> _Row:
@@ -207,10 +206,10 @@ def why_none(findings: Findings) -> str:
     return "no answer has an executionTime" if overall.operations.ok else "no operation ended with success"
 
 
-def over_time(findings: Findings) -> Drawing | NoData:
+def over_time(findings: Findings) -> Drawing | Point:
     """Draw a panel per executing traffic entry: operations as dots, percentiles of bins as lines."""
     if why := why_none(findings):
-        return NoData("executionTime over time", why)
+        return Point("executionTime over time", why)
     figure, drawn, left_out = entry_panels(findings, findings.executions, 1.7)
     for panel, name, entry, colour in drawn:
         seconds, execution, _ = entry.dots
@@ -276,13 +275,13 @@ _MOST_LEVEL: Final = 4
 """Maximum number of stages whose names stand side by side without being turned."""
 
 
-def draw_overhead(findings: Findings) -> Drawing | NoData:
+def draw_overhead(findings: Findings) -> Drawing | Point:
     """Draw a row per executing traffic entry, with the distribution, and the stages if any entry has several."""
     if why := why_none(findings):
-        return NoData("Overhead beyond executionTime", why)
+        return Point("Overhead beyond executionTime", why)
     shown = {name: figures for name in findings.executions if (figures := findings.metrics.traffic[name]).overhead_ms.n}
     if not shown:
-        return NoData("Overhead beyond executionTime", "only the warm-up has an executionTime")
+        return Point("Overhead beyond executionTime", "only the warm-up has an executionTime")
     title = medians(findings, shown, "overhead", lambda part: part.overhead_ms)
     shown, left_out = deciding(findings, shown, 5)
     columns = 1 + any(len(figures.stages) > 1 for figures in shown.values())

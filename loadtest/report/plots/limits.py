@@ -11,8 +11,9 @@ from loadtest.analysis.rejections.usage import KEPT, AcceptedWindows
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import ALL
 from loadtest.report.limits import bottleneck, unexplained_429s
+from loadtest.report.page import Point
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing
 from loadtest.units import Limit
 from loadtest.words import count
 
@@ -31,12 +32,12 @@ def _called(name: str) -> str:
     return "all requests" if name == ALL else name
 
 
-def draw_rates(findings: Findings) -> Drawing | NoData:
+def draw_rates(findings: Findings) -> Drawing | Point:
     """Draw a panel per used limit."""
     record = findings.record
     used = record.limits()
     if not used:
-        return NoData("Rates against the limits", "no request was sent")
+        return Point("Rates against the limits", "no request was sent")
     figure, axes = style.panels(len(used), 1.75)
     for panel, name in zip(axes, used, strict=True):
         _rates_panel(panel, findings, name, record.assumed_limits.limit_on(name))
@@ -102,13 +103,13 @@ def _cut_off(
     style.note(panel, text, (at, highest), offset, ha=side, va="top", color=style.INK, bbox=style.PAPERED)
 
 
-def draw_429_rate(findings: Findings) -> Drawing | NoData:
+def draw_429_rate(findings: Findings) -> Drawing | Point:
     """Draw a panel per limit with observed or expected 429s."""
     if not findings.rates:
-        return NoData("429 rate over time", "no request was sent")
+        return Point("429 rate over time", "no request was sent")
     shown = {name: each for name, each in findings.rates.items() if each.throttled.any() or (each.expected > 0).any()}
     if not shown:
-        return NoData("429 rate over time", "no request got 429, and none was expected to")
+        return Point("429 rate over time", "no request got 429, and none was expected to")
     figure, axes = style.panels(len(shown), 1.35)
     for panel, (name, series) in zip(axes, shown.items(), strict=True):
         observed = np.where(series.sent > 0, series.throttled / np.maximum(series.sent, 1), np.nan) * 100
@@ -142,11 +143,11 @@ def _429_rate_title(findings: Findings) -> str:
     return f"{title}; {words.share(found.agreement)} of the decisions are as expected{order}"
 
 
-def draw_windows(findings: Findings) -> Drawing | NoData:
+def draw_windows(findings: Findings) -> Drawing | Point:
     """Draw a panel per windowed limit that rejected requests."""
     record, observed = findings.record, findings.observed_429
     if observed.why_not is not None:
-        return NoData(_WINDOWS_TITLE, observed.why_not)
+        return Point(_WINDOWS_TITLE, observed.why_not)
     windowed = {name: each.accepted for name, each in observed.limits.items() if each.accepted is not None}
     drawn = {name: windows for name, windows in windowed.items() if windows.rejected.any()}
     if not drawn:
@@ -155,7 +156,7 @@ def draw_windows(findings: Findings) -> Drawing | NoData:
         if rejecting:
             kept = f"none of the first {count(KEPT)} windows has a 429"
             why = kept if rejecting & windowed.keys() else "the limiter does not count in windows"
-        return NoData(_WINDOWS_TITLE, why)
+        return Point(_WINDOWS_TITLE, why)
     figure, axes = style.panels(len(drawn), 1.45)
     marks.time_axis(axes[-1], record)
     for panel, (name, windows) in zip(axes, drawn.items(), strict=True):

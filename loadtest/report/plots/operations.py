@@ -21,8 +21,9 @@ from loadtest.record.figures import SlowOperation
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
 from loadtest.report.deciding import deciding
 from loadtest.report.facts import start_of
+from loadtest.report.page import Point
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData, entries
+from loadtest.report.plots.drawing import Drawing, entries
 from loadtest.report.tables.target import polling_table, slowest, slowest_table
 
 _LINES: Final[tuple[Any, ...]] = (
@@ -47,10 +48,10 @@ def _why_none(findings: Findings) -> str:
     return "no job was accepted, or none was seen to end and none was given up"
 
 
-def draw_polls(findings: Findings) -> Drawing | NoData:
+def draw_polls(findings: Findings) -> Drawing | Point:
     """Draw the distribution of polls per job, and each stage's use of the retrieval limit."""
     if why := _why_none(findings):
-        return NoData("Polling cost", why)
+        return Point("Polling cost", why)
     figure, (left, right) = style.panels(2, 2.4, columns=2, share_x=False)
     plans = {name: plan for name, plan in findings.record.info.traffic.items() if plan.operation in POLLED_OPERATIONS}
     lines = max(len(plan.stages) for plan in plans.values())
@@ -143,11 +144,11 @@ _ENDED: Final[dict[str, str]] = {
 }
 
 
-def draw_slowest(findings: Findings) -> Drawing | NoData:
+def draw_slowest(findings: Findings) -> Drawing | Point:
     """Draw a panel per traffic entry, a row per operation and a bar per request."""
     found = slowest(findings)
     if not found:
-        return NoData("The slowest operations", "no operation was answered")
+        return Point("The slowest operations", "no operation was answered")
     shown = {one.traffic: [each for each in found if each.traffic == one.traffic] for one in found}
     shown, left_out = deciding(findings, shown)
     figure, axes = style.row_panels(map(len, shown.values()), 0.21)
@@ -224,11 +225,11 @@ _FLOOR_MS = 0.01
 """Position of zero lag on the log scale."""
 
 
-def draw_lag(findings: Findings) -> Drawing | NoData:
+def draw_lag(findings: Findings) -> Drawing | Point:
     """Draw each time bin's longest lag per traffic entry, the distribution of all lags, and the limit."""
     record = findings.record
     if not findings.lags:
-        return NoData("Start lag of operations", "no operation was sent")
+        return Point("Start lag of operations", "no operation was sent")
     figure, (panel, spread) = style.panels(2, 1.9, share_x=False)
     shown, left_out = deciding(findings, findings.lags)
     for name, lags in shown.items():

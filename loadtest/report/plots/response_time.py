@@ -17,21 +17,21 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, Operation, Outcome
 from loadtest.report.deciding import StagePart, deciding, stage_parts
 from loadtest.report.facts import start_of
-from loadtest.report.page import Table, TableCell, TableColumns, table_of
+from loadtest.report.page import Point, Table, TableCell, TableColumns, table_of
 from loadtest.report.plots import marks, style
-from loadtest.report.plots.drawing import Drawing, NoData, entry_panels, medians, names_or_count, picked
+from loadtest.report.plots.drawing import Drawing, entry_panels, medians, names_or_count, picked
 from loadtest.stats.order_statistics import interval_ranks, rank
 
 _LEAST_SPAN: Final = 4.0
 """Minimum ratio between the ends of a log axis."""
 
 
-def draw_scatter(findings: Findings) -> Drawing | NoData:
+def draw_scatter(findings: Findings) -> Drawing | Point:
     """Draw a panel per traffic entry that has an answered operation."""
     record = findings.record
     found = {name: responses for name, responses in findings.responses.items() if responses.dots}
     if not found:
-        return NoData("Response time of each operation", "no operation was sent")
+        return Point("Response time of each operation", "no operation was sent")
     figure, drawn, left_out = entry_panels(findings, found, 1.85)
     marked = False
     for panel, name, responses, colour in drawn:
@@ -90,7 +90,7 @@ def _rug(panel: Axes, seconds: Floats | tuple[()]) -> None:
     )  # fmt: skip
 
 
-def draw_service(findings: Findings) -> Drawing | NoData | None:
+def draw_service(findings: Findings) -> Drawing | Point | None:
     """Draw cumulative distributions, with a panel for each entry whose operations are single requests.
 
     None if there are only jobs, because a job has many requests and no single service time. None for a log, whose
@@ -104,7 +104,7 @@ def draw_service(findings: Findings) -> Drawing | NoData | None:
         return None
     found = {name: stages for name in names if record.time("response_time_ms", stages := record.stages(traffic=name)).n}
     if not found:
-        return NoData("Response time beside service time", "no operation was answered with success or timed out")
+        return Point("Response time beside service time", "no operation was answered with success or timed out")
     figure, drawn, left_out = entry_panels(findings, found, 2.3, columns=3)
     for panel, _, stages, colour in drawn:
         response, service = (record.time(each, stages) for each in ("response_time_ms", "service_time_ms"))
@@ -133,7 +133,7 @@ def _service_title(findings: Findings) -> str:
     return f"Queueing and retries added at most {half} at the median{whose}, {worst}"
 
 
-def draw_heat(findings: Findings) -> Drawing | NoData | None:
+def draw_heat(findings: Findings) -> Drawing | None:
     """Draw a panel per traffic entry with many operations; None for few operations, which the scatter plot shows."""
     if not findings.heats:
         return None
@@ -201,7 +201,7 @@ def _heat_table(name: str, heat: Heat) -> Table:
         "#Median ms, ± 8 %": lambda k: words.milliseconds(medians[k] if n[k] else None),
     }
     rows = picked(len(n), 16).tolist()
-    return table_of("data", f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
+    return table_of(f"Response times of {name}", columns, rows, f"{len(rows)} of {len(n)} stretches.")
 
 
 _TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
@@ -209,13 +209,13 @@ _TAILS: Final = {"p50": 0.5, "p90": 0.1, "p95": 0.05, "p99": 0.01}
 _TICKS = {0.5: "50", 0.1: "90", 0.05: "95", 0.01: "99", 0.001: "99.9", 0.0001: "99.99", 0.00001: "99.999"}
 
 
-def draw_spectrum(findings: Findings) -> Drawing | NoData:
+def draw_spectrum(findings: Findings) -> Drawing | Point:
     """Draw each traffic entry's nearest-rank percentiles, grey where samples are too few."""
     record = findings.record
     found = {name: record.time("response_time_ms", record.stages(traffic=name)) for name in record.info.traffic}
     found = {name: values for name, values in found.items() if values.n}
     if not found:
-        return NoData("Percentiles of response time", "no operation was answered with success or timed out")
+        return Point("Percentiles of response time", "no operation was answered with success or timed out")
     found, left_out = deciding(findings, found)
     figure, (panel,) = style.panels(1, 2.2)
     for name, values in found.items():
@@ -289,7 +289,7 @@ _LEAST_RATES: Final = 3
 """Minimum number of stages at different rates, because two points always form a line."""
 
 
-def draw_by_rate(findings: Findings) -> Drawing | NoData | None:
+def draw_by_rate(findings: Findings) -> Drawing | None:
     """Draw a panel for each traffic entry with at least three stages at different rates; None without such an entry.
 
     Bursts are left out, because they have no meaningful rate.
@@ -360,4 +360,4 @@ def _by_rate_table(name: str, parts: list[StagePart]) -> Table:
         "#p95 ms": lambda part: words.milliseconds(part.figures.response_time_ms.p95),
         "#429": lambda part: words.share(part.figures.throttled_rate),
     }
-    return table_of("data", f"Stages of {name}", columns, parts)
+    return table_of(f"Stages of {name}", columns, parts)

@@ -18,12 +18,7 @@ from loadtest.words import NOTHING, capital, count, quoted, share, signed
 def answer_tables(findings: Findings) -> tuple[Table, ...]:
     """Return the first screen's tables: each comparison, or else the deliberate mistakes."""
     if findings.answers:
-        return tuple(
-            _effect(f"answer-{number}", one)
-            if one.kind == "effect"
-            else _alternatives(findings, f"answer-{number}", one)
-            for number, one in enumerate(findings.answers, 1)
-        )
+        return tuple(_effect(one) if one.kind == "effect" else _alternatives(findings, one) for one in findings.answers)
     if any(one.kind != ERROR_EXPECTED for one in findings.on_purpose):
         return (_mistakes(findings),)
     return ()
@@ -31,12 +26,12 @@ def answer_tables(findings: Findings) -> tuple[Table, ...]:
 
 def pair_tables(findings: Findings) -> Iterator[Table]:
     """Yield tables of all pairwise differences, for the chapters."""
-    for number, one in enumerate(findings.answers, 1):
+    for one in findings.answers:
         if one.kind == "alternatives" and (len(one.sides) > 2 or len(one.by) > 1):
-            yield _pairs(f"pairs-{number}", one)
+            yield _pairs(one)
 
 
-def _alternatives(findings: Findings, name: str, found: ComparisonAnswer) -> Table:
+def _alternatives(findings: Findings, found: ComparisonAnswer) -> Table:
     def details(name: str) -> str:
         parts = ("chosen" if name == found.chosen else "", entry_name(findings, name).detail)
         return ", ".join(part for part in parts if part)
@@ -52,10 +47,10 @@ def _alternatives(findings: Findings, name: str, found: ComparisonAnswer) -> Tab
     sides = sorted(found.sides, key=lambda side: side.name != found.chosen)
     pairs = len(found.differences) // len(found.by)
     note = _note(found, found.by[:1], f"all {pairs} pairs" if pairs > 1 else "the pair")
-    return table_of(name, _title(found), columns, sides, note)
+    return table_of(_title(found), columns, sides, note)
 
 
-def _effect(name: str, found: ComparisonAnswer) -> Table:
+def _effect(found: ComparisonAnswer) -> Table:
     base = found.sides[0]
 
     def change_of(row: tuple[int, ComparedSide]) -> SideDifference | None:
@@ -76,10 +71,10 @@ def _effect(name: str, found: ComparisonAnswer) -> Table:
     number = len(found.differences)
     note = _note(found, found.by, f"all {number} changes" if number > 1 else "the change")
     rows = [(place, side) for place in range(len(found.by)) for side in found.sides]
-    return table_of(name, _title(found), columns, rows, note)
+    return table_of(_title(found), columns, rows, note)
 
 
-def _pairs(name: str, found: ComparisonAnswer) -> Table:
+def _pairs(found: ComparisonAnswer) -> Table:
     columns: TableColumns[SideDifference] = {
         "Metric": lambda one: capital(label(one.metric)),
         "Of": lambda one: one.head,
@@ -90,7 +85,7 @@ def _pairs(name: str, found: ComparisonAnswer) -> Table:
     }
     names = quoted(side.name for side in found.sides)
     note = f"All intervals of a metric hold together at 95 %; each alone is one of {found.confidence * 100:.4g} %."
-    return table_of(name, f"Every difference between {names}", columns, found.differences, note)
+    return table_of(f"Every difference between {names}", columns, found.differences, note)
 
 
 def _mistakes(findings: Findings) -> Table:
@@ -112,7 +107,7 @@ def _mistakes(findings: Findings) -> Table:
         "": result,
     }
     note = "A kind that was never sent is not tested."
-    return table_of("answer-mistakes", "Deliberate mistakes and their responses", columns, findings.on_purpose, note)
+    return table_of("Deliberate mistakes and their responses", columns, findings.on_purpose, note)
 
 
 def _figure(place: int, side: ComparedSide) -> TableCell:

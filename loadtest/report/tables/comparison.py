@@ -1,7 +1,6 @@
 """Tables of a comparison: findings with symptoms, metrics, controls, test environment, and runs."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Final
 
 from loadtest.compare import amounts
@@ -43,7 +42,7 @@ def findings_table(comparison: RunComparison) -> Table:
         "#p": lambda row: _p(row[0]),
     }
     rows = [(one, one is each.cause) for each in comparison.findings for one in (each.cause, *each.symptoms)]
-    return table_of("findings", "Changed metrics and their symptoms", columns, rows)
+    return table_of("Changed metrics and their symptoms", columns, rows)
 
 
 def metrics_table(comparison: RunComparison) -> Table:
@@ -77,7 +76,7 @@ def metrics_table(comparison: RunComparison) -> Table:
         "interval below. p is one-sided, for a change for the worse; where the rule says so, it is adjusted for the "
         "number of metrics (Holm). Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
-    return replace(table_of("metrics", "Every metric", columns, shown, note), decides=tuple(changed or largest))
+    return table_of("Every metric", columns, shown, note, tuple(changed or largest))
 
 
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
@@ -115,7 +114,7 @@ def controls_table(comparison: RunComparison) -> Table:
         "of work on its machine. If one moved, the test environment changed, and the difference cannot be attributed "
         "to the service."
     )
-    return table_of("controls", "Controls", columns, comparison.controls, note)
+    return table_of("Controls", columns, comparison.controls, note)
 
 
 def commit(run: RunMeasurements) -> str:
@@ -167,7 +166,7 @@ def identities_table(comparison: RunComparison) -> Table:
         "Base": lambda row: row[1],
         "Head": lambda row: row[2],
     }
-    return table_of("identities", "Test environment", columns, rows)
+    return table_of("Test environment", columns, rows)
 
 
 def _distinct(runs: Sequence[RunMeasurements], field: Callable[[RunMeasurements], str]) -> list[str]:
@@ -192,4 +191,4 @@ def runs_table(comparison: RunComparison) -> Table:
         "Its own verdict": lambda row: TableCell(row[1].verdict) if row[1].valid else TableCell("invalid", tone="bad"),
     }
     sides = (("base", comparison.base_runs), ("head", comparison.head_runs))
-    return table_of("runs", "Every run", columns, [(side, run) for side, runs in sides for run in runs])
+    return table_of("Every run", columns, [(side, run) for side, runs in sides for run in runs])

@@ -1,7 +1,4 @@
-"""Tables of limits: inferred limiters, decisions, windows, headers and codes of 429s, recovery, retries, interference.
-
-Table names start with ``limits``, so that the tables stand in the chapter of limits.
-"""
+"""Tables of limits: inferred limiters, decisions, windows, 429s' headers and codes, recovery, retries, interference."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -84,7 +81,7 @@ def shorter(fit: Fit) -> str:
 
 
 def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
-    """Return all tables, including empty tables; the last table states why tables are empty."""
+    """Return all tables, including empty tables."""
     limits = [("all requests" if name == ALL else name, each) for name, each in findings.observed_429.limits.items()]
     rejecting = [limit for limit in limits if limit[1].throttled]
     return (
@@ -97,7 +94,6 @@ def observed_429_tables(findings: Findings) -> tuple[Table, ...]:
         _recovery(rejecting),
         _retries(findings),
         _interference(findings.observed_429.interference),
-        _nothing(findings),
     )
 
 
@@ -111,7 +107,7 @@ def _inferred(findings: Findings, limits: list[NamedLimit]) -> Table:
     if any(found.sent > found.inference.n for _, found in limits):
         note += " Only answered requests among the first 50,000 of each limit are compared."
     rows = zip(limits, findings.observed_429.limits, strict=True)
-    return table_of("limits-inferred", "Inferred limiter", columns, rows, note)
+    return table_of("Inferred limiter", columns, rows, note)
 
 
 class _Compared(NamedTuple):
@@ -151,7 +147,7 @@ def _decisions(limits: list[NamedLimit]) -> Table:
         "decision. Against the best, a to b: a decisions contradict only the next-best, b only the best. Requests of "
         "one run depend on each other, so p is only a measure."
     )
-    return table_of("limits-decisions", "Decisions compared with limiters", columns, rows, note)
+    return table_of("Decisions compared with limiters", columns, rows, note)
 
 
 def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
@@ -182,34 +178,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
         note += f" The arrival order of {requests} of bursts is unknown, so contradictions by them prove nothing."
-    return table_of("limits-windows", "Accepted requests per window", columns, rows, note)
-
-
-def _nothing(findings: Findings) -> Table:
-    found, limits = findings.observed_429, list(findings.observed_429.limits.values())
-    rejected, retried = sum(each.throttled for each in limits), any(each.operations for each in found.retries.values())
-    dated = any(each.retry_after.carried for each in limits)
-    missing: tuple[tuple[object, str, str], ...] = (
-        (not rejected, "Limiter, error codes, Retry-After, recovery", "no request got 429"),
-        (rejected and not dated, "Retry-After", f"none of {count(rejected)} 429s carried it"),
-        (
-            any(each.assumed is None for each in limits),
-            "Wrong decisions",
-            findings.expectation.why_not or "no limiter is assumed",
-        ),
-        (not any(each.windows for each in limits), "Accepted per window", "the limiter does not count in windows"),
-        (not any(each.headers.n for each in limits), "Other rate-limit headers", "no response had any"),
-        (not retried, "Retries", "no operation was tried more than once"),
-        (rejected and not found.interference, "Interference", "no client sent requests while another was rejected"),
-        (not found.complete, "Requests beyond the first million of a limit", "these are only counted"),
-    )
-    if found.why_not is not None:
-        missing = ((True, "Limits and 429s", found.why_not),)
-    columns: TableColumns[tuple[object, str, str]] = {
-        "What": lambda row: row[1],
-        "Why": lambda row: f"No data, because {row[2]}.",
-    }
-    return table_of("limits-nothing", "Not enough data", columns, [row for row in missing if row[0]])
+    return table_of("Accepted requests per window", columns, rows, note)
 
 
 _TIMES: Final = {"service_time": "service time", "execution_time": "executionTime"}
@@ -224,7 +193,7 @@ def _codes(limits: list[NamedLimit]) -> Table:
         "#429s": lambda limit: limit[1].throttled,
         "By error code": lambda limit: listed(limit[1].codes),
     }
-    return table_of("limits-codes", "Error codes of 429s", columns, limits)
+    return table_of("Error codes of 429s", columns, limits)
 
 
 def _retry_after(limits: list[NamedLimit]) -> Table:
@@ -257,7 +226,7 @@ def _retry_after(limits: list[NamedLimit]) -> Table:
         "got 429. Too long: a request sent more than a second before the end of the wait was accepted. Servers round "
         "whole seconds up."
     )
-    return table_of("limits-retry-after", "Retry-After", columns, rows, note)
+    return table_of("Retry-After", columns, rows, note)
 
 
 def _by(spread: tuple[float | None, float | None, float] | None) -> str:
@@ -278,7 +247,7 @@ def _headers(limits: list[NamedLimit]) -> Table:
     }
     rows = [limit for limit in limits if limit[1].headers.n]
     note = "Untrue: the headers stated remaining requests, but the next request after that response got 429."
-    return table_of("limits-headers", "Other rate-limit headers", columns, rows, note)
+    return table_of("Other rate-limit headers", columns, rows, note)
 
 
 def _recovery(limits: list[NamedLimit]) -> Table:
@@ -293,7 +262,7 @@ def _recovery(limits: list[NamedLimit]) -> Table:
         "#Their length": lambda limit: _middle(limit[1].recovery.spell_s),
     }
     note = "Times run from sending a request that got 429 to sending the next accepted request. A period has only 429s."
-    return table_of("limits-recovery", "Recovery after 429s", columns, limits, note)
+    return table_of("Recovery after 429s", columns, limits, note)
 
 
 def _middle(spread: tuple[float, float, float] | None) -> TableCell:
@@ -322,7 +291,7 @@ def _retries(findings: Findings) -> Table:
     }
     rows = [(name, found) for name, found in findings.observed_429.retries.items() if found.operations]
     note = "Time to success: from the intended start of retried operations, including waits."
-    return table_of("limits-retries", "Retried operations", columns, rows, note)
+    return table_of("Retried operations", columns, rows, note)
 
 
 def _interference(found: list[Interference]) -> Table:
@@ -349,7 +318,7 @@ def _interference(found: list[Interference]) -> Table:
         "other times, when the load may be lower. A longer time is a median or p95 of at least 1.5 times and 1 ms "
         "more, with separate 95 % intervals."
     )
-    return table_of("limits-touches", "Other traffic while a client got 429s", columns, found, note)
+    return table_of("Other traffic while a client got 429s", columns, found, note)
 
 
 def _effects(one: Interference) -> str:

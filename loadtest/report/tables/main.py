@@ -70,7 +70,7 @@ def thresholds(findings: Findings) -> Table:
         note += " Marginal: part of the value’s 95 % interval gives the opposite result."
     unsure = sum(one.judgement != "pass" or one.marginal for one in judged)
     decides = sorted(range(len(judged)), key=lambda place: _nearness(judged[place]))[: max(unsure, 3)]
-    return replace(table_of("thresholds", "Thresholds", columns, judged, note), decides=tuple(decides))
+    return table_of("Thresholds", columns, judged, note, tuple(decides))
 
 
 def _nearness(one: Judged) -> tuple[int, bool, float]:
@@ -119,7 +119,7 @@ def summary(findings: Findings, entry: MainEntry | None) -> Table:
     )
     chosen = None if entry is None else entry.part.key
     decides = sorted(range(len(parts)), key=lambda place: (parts[place].key != chosen, parts[place].ok or 0.0))
-    return replace(table_of("summary", "Summary", columns, parts, note), decides=tuple(decides))
+    return table_of("Summary", columns, parts, note, tuple(decides))
 
 
 def chapter_tables(findings: Findings) -> dict[Chapter, tuple[Table, ...]]:
@@ -157,7 +157,7 @@ def _outcomes(findings: Findings) -> Table:
         "offered = ok + throttled + failed + timed out + dropped + lost. Amplification: runs, submits and retrieves "
         "per operation."
     )
-    return table_of("outcomes", "Outcomes of all operations", columns, every, note)
+    return table_of("Outcomes of all operations", columns, every, note)
 
 
 def _limits(findings: Findings) -> Table:
@@ -178,7 +178,7 @@ def _limits(findings: Findings) -> Table:
     note = "All requests of all traffic, including polls and retries, by the second of sending."
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         note += " Share of the limit: the mean number of accepted requests in flight."
-    return table_of("limits", "Use of each limit", columns, findings.uses, note)
+    return table_of("Use of each limit", columns, findings.uses, note)
 
 
 def _latencies(findings: Findings) -> list[Table]:
@@ -203,7 +203,7 @@ def _latency(name: str, figures: OperationStage, polled: str) -> Table:
     found = ((label, getattr(figures, key)) for key, label in _LATENCIES.items())
     rows = [(label, block) for label, block in found if isinstance(block, Summary) and block.n]
     note = "Small print: 95 % intervals over all stages, for independent samples. The table of uncertainty has others."
-    return table_of(f"latency-{name}", f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
+    return table_of(f"Times of {name}{f' ({polled})' if polled else ''}", columns, rows, note)
 
 
 def _answers(findings: Findings) -> Table:
@@ -213,7 +213,7 @@ def _answers(findings: Findings) -> Table:
         "Operations not ok, by reason": lambda row: listed(row[1].reasons),
     }
     rows = findings.metrics.traffic.items()
-    return table_of("answers", "Responses", columns, rows)
+    return table_of("Responses", columns, rows)
 
 
 def _load(findings: Findings) -> Table:
@@ -234,7 +234,7 @@ def _load(findings: Findings) -> Table:
         "Gap error: difference between the actual and the scheduled time from send to send. Spread: sd ÷ mean of the "
         "sends in bins of 100 ms, if there are enough sends, beside the spread of an even sender."
     )
-    return table_of("load", "Punctuality and evenness", columns, found, note)
+    return table_of("Punctuality and evenness", columns, found, note)
 
 
 def generator_tables(findings: Findings) -> tuple[Table, ...]:
@@ -259,7 +259,7 @@ def _generators(found: list[Generator]) -> Table:
         "CPU by the second: 100 % is one core of a process, or all cores of a machine. Stalls: the event loop woke at "
         "least 50 ms late. Collections: garbage collections of at least 10 ms."
     )
-    return table_of("generators", "Generator processes", columns, found, note)
+    return table_of("Generator processes", columns, found, note)
 
 
 def _pools(found: list[Generator]) -> Table:
@@ -275,7 +275,7 @@ def _pools(found: list[Generator]) -> Table:
     }
     rows = [(traffic, _process_name(one, found), pool) for one in found for traffic, pool in one.pools.items()]
     note = "A pool grows while few users are idle. Without an idle user, arrivals wait; response times include this."
-    return table_of("generators-pools", "Pools of users", columns, rows, note)
+    return table_of("Pools of users", columns, rows, note)
 
 
 def _process_name(one: Generator, found: list[Generator]) -> str:
@@ -322,7 +322,7 @@ def intervals(findings: Findings) -> Table:
         "Blocks: the 95 % interval from blocks of time, for correlated requests; effective n is the equivalent number "
         "of independent requests. Below a value: the 95 % interval from order statistics, for independent requests."
     )
-    return table_of("intervals", "Uncertainty of the figures", columns, rows, note)
+    return table_of("Uncertainty of the figures", columns, rows, note)
 
 
 def _sampling(findings: Findings, one: MetricInterval) -> str:

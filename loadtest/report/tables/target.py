@@ -89,7 +89,7 @@ def _errors(findings: Findings) -> Table:
     note = "429s included. The example is the traceparent of the first request of the group."
     if (left := len(findings.errors) - _MOST) > 0:
         note += f" {count(left)} rarer groups are in metrics.json only."
-    return table_of("errors", "Errors and 429s, by status, code and reason", columns, findings.errors[:_MOST], note)
+    return table_of("Errors and 429s, by status, code and reason", columns, findings.errors[:_MOST], note)
 
 
 def _example(request_id: str | None) -> TableCell:
@@ -116,7 +116,7 @@ def _jobs(findings: Findings) -> Table:
         note += " The run had more jobs than the report can distinguish; these are the first."
     if findings.record.info.pending_jobs:
         note += " The ids of jobs that never ended are in pending_jobs.txt."
-    return table_of("jobs", "Outcomes of all jobs", columns, fates if ledger.submitted else (), note)
+    return table_of("Outcomes of all jobs", columns, fates if ledger.submitted else (), note)
 
 
 def slowest(findings: Findings) -> list[SlowOperation]:
@@ -143,7 +143,7 @@ def slowest_table(findings: Findings) -> Table:
         "Trace id": lambda one: _example(one.request_id),
     }
     note = "The command loadtest slow lists more operations and their requests."
-    return table_of("slowest", "Slowest operations", columns, slowest(findings), note)
+    return table_of("Slowest operations", columns, slowest(findings), note)
 
 
 def job_tables(findings: Findings) -> tuple[Table, ...]:
@@ -180,7 +180,7 @@ def _waits(findings: Findings) -> Table:
         "last request that saw it pending and the poll that saw its end. Queue wait lasts from acceptance to the start "
         "of execution, if executionTime is true. Queue wait and poll lag cover only jobs that were seen to end."
     )
-    return table_of("waits", "Waiting times of jobs", columns, rows, note)
+    return table_of("Waiting times of jobs", columns, rows, note)
 
 
 def _between(lower: Summary | None, upper: Summary, statistic: str) -> TableCell:
@@ -213,7 +213,7 @@ def polling_table(findings: Findings) -> Table:
         "Polls of a job: all polls of the stage’s jobs, even after the stage. The other columns count this traffic’s "
         "polls during the stage, as shares of all polls and retrieves and of the retrieval limit."
     )
-    return table_of("polling", "Polling cost", columns, rows, note)
+    return table_of("Polling cost", columns, rows, note)
 
 
 def _percent(value: float | None) -> str:
@@ -227,4 +227,4 @@ def _pending_jobs(findings: Findings) -> Table:
     note = "The target accepted these jobs, and the run did not see them end. They may still be running."
     if known > len(jobs):
         note += f" These are the first of {count(known)}: pending_jobs.txt has all."
-    return table_of("pending", "Jobs that never ended", columns, jobs, note)
+    return table_of("Jobs that never ended", columns, jobs, note)

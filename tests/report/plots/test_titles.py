@@ -13,8 +13,9 @@ from plugins import record_maker as maker
 from loadtest import words
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections import usage as windows
+from loadtest.report.page import Point
 from loadtest.report.plots import execution, limits, operations, response_time
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 from loadtest.units import Limit
 
@@ -69,8 +70,8 @@ def test_windows_that_refused_nothing_are_not_drawn_for_those_that_did(
     findings = maker.findings(tmp_path / "run", maker.info(traffic), maker.Simulation(traffic).run())
     with styled("windows"):
         drawn = limits.draw_windows(findings)
-    assert isinstance(drawn, NoData)
-    assert "windows has a 429" in drawn.why
+    assert isinstance(drawn, Point)
+    assert "windows has a 429" in drawn.detail
 
 
 @pytest.mark.parametrize("last", [101, 200])

@@ -9,8 +9,9 @@ from plugins import record_maker as maker
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample
+from loadtest.report.page import Point
 from loadtest.report.plots import execution, operations
-from loadtest.report.plots.drawing import Drawing, NoData
+from loadtest.report.plots.drawing import Drawing
 from loadtest.report.plots.style import styled
 from loadtest.report.tables.target import job_tables, target_tables
 
@@ -48,7 +49,7 @@ def refused(k: int) -> list[Sample]:
     ]
 
 
-def drawn(findings: Findings) -> list[Drawing | NoData]:
+def drawn(findings: Findings) -> list[Drawing | Point]:
     """Every plot of jobs and of executionTime."""
     made = []
     for draw in PLOTS:
@@ -79,7 +80,7 @@ def test_jobs_that_never_ended_are_named(tmp_path: Path) -> None:
     findings = found(tmp_path / "run", [row for k in range(4) for row in job(k, ends=False)])
     findings.record.info.pending_jobs = 30
     plots = drawn(findings)
-    assert [plot.why if isinstance(plot, NoData) else "" for plot in plots] == [
+    assert [plot.detail if isinstance(plot, Point) else "" for plot in plots] == [
         "", "no operation ended with success", "no operation ended with success",
     ]  # fmt: skip
     *_, pending = job_tables(findings)
@@ -113,7 +114,7 @@ def test_without_jobs_each_plot_says_why(tmp_path: Path, case: str) -> None:
         findings = found(tmp_path / "run", rows, "retrieval")
         whys = ["no traffic entry submits jobs"]
         whys += ["no traffic entry executes a workflow: a retrieval’s job ran before it"] * 2
-    assert [plot.why for plot in drawn(findings) if isinstance(plot, NoData)] == whys
+    assert [plot.detail for plot in drawn(findings) if isinstance(plot, Point)] == whys
     assert not any(table.rows for table in job_tables(findings))
 
 
@@ -137,7 +138,7 @@ def test_what_became_of_jobs_adds_up(tmp_path: Path) -> None:
         rows += job(k, ends=k < 3)
     for row in rows:
         row.job_id = f"job-{row.parent_arrival}" if row.parent_arrival is not None else None
-    table = next(table for table in target_tables(found(tmp_path / "run", rows)) if table.name == "jobs")
+    _, table, _ = target_tables(found(tmp_path / "run", rows))
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["submitted", "4", ""], ["completed", "3", "75.00\u00a0%"], ["failed", "0", "0.00\u00a0%"],
         ["pending", "1", "25.00\u00a0%"], ["lost", "0", "0.00\u00a0%"], ["duplicated", "0", "0.00\u00a0%"],

@@ -7,10 +7,10 @@ from plugins import record_maker as maker
 
 from loadtest.analysis.findings import Findings
 from loadtest.record.run_info import TargetInfo
+from loadtest.report.facts import not_tested
 from loadtest.report.formats.markdown import render_markdown
-from loadtest.report.page import Table
+from loadtest.report.page import Point, Table
 from loadtest.report.plots import finished, limits
-from loadtest.report.plots.drawing import NoData
 from loadtest.report.run import build
 from loadtest.report.tables.limits import chance, observed_429_tables
 from loadtest.units import Limit
@@ -28,8 +28,8 @@ def above(**more: Any) -> tuple[list[Any], dict[str, Any]]:
 
 
 def tables(found: Findings) -> dict[str, Table]:
-    """Those that have rows, by name."""
-    return {table.name: table for table in observed_429_tables(found) if table.rows}
+    """Those that have rows, by title."""
+    return {table.title: table for table in observed_429_tables(found) if table.rows}
 
 
 def text(table: Table) -> str:
@@ -39,27 +39,28 @@ def text(table: Table) -> str:
 
 def test_the_limiter_is_named_in_plain_words(tmp_path: Path) -> None:
     """Cell and sentence name it, with n and how sure that is; the tables beside it have the numbers."""
-    made = tables(findings(tmp_path / "run", *above()))
-    said = text(made["limits-inferred"])
-    assert made["limits-inferred"].rows[0][1].text == "a fixed window, aligned with the wall clock"
+    found = findings(tmp_path / "run", *above())
+    made, missing = tables(found), {point.text: point.detail for point in not_tested(found)}
+    said = text(made["Inferred limiter"])
+    assert made["Inferred limiter"].rows[0][1].text == "a fixed window, aligned with the wall clock"
     assert said.endswith("wall clock  |  ")
-    decisions = made["limits-decisions"]
+    decisions = made["Decisions compared with limiters"]
     assert [(row[1].detail, row[2].text, row[2].detail) for row in decisions.rows][:2] == [
         ("assumed", "625", "of 625"), ("best fit", "625", "of 625"),
     ]  # fmt: skip
     assert "p < 10⁻" in text(decisions)
-    assert numbers(made["limits-decisions"], "Wrongly rejected", "Wrongly accepted") == ["0", "0"]
-    assert numbers(made["limits-windows"], "N", "Accepted, least", "most") == ["100", "100", "100"]
-    assert numbers(made["limits-codes"], "By error code") == ["none: 300"]
-    assert "carried it" in text(made["limits-nothing"])
-    assert "no operation was tried more than once" in text(made["limits-nothing"])
+    assert numbers(made["Decisions compared with limiters"], "Wrongly rejected", "Wrongly accepted") == ["0", "0"]
+    assert numbers(made["Accepted requests per window"], "N", "Accepted, least", "most") == ["100", "100", "100"]
+    assert numbers(made["Error codes of 429s"], "By error code") == ["none: 300"]
+    assert "carried it" in missing["Retry-After"]
+    assert missing["retries"] == "no operation was tried more than once"
 
 
 def test_another_count_than_documented_is_said(tmp_path: Path) -> None:
     """What it seems to be, and that what was assumed is contradicted."""
     rows, traffic = above(limits={**maker.DOCUMENTED, "sync_run": (80, 60.0)})
     found = findings(tmp_path / "run", rows, traffic)
-    said = text(tables(found)["limits-inferred"])
+    said = text(tables(found)["Inferred limiter"])
     assert re.search(r"Its count seems to be 7\d to 80 instead of 100\.", said)
     assert "decisions contradict the assumed limiter, a fixed window, aligned with the wall clock." in said
     drawn = limits.draw_windows(found)
@@ -86,8 +87,8 @@ def cases() -> dict[str, tuple[list[Any], dict[str, Any], dict[str, Any], str]]:
     oracle = TargetInfo(url="http://127.0.0.1:1", embedded=True, limits=limits, limiter="oracle")
     killed = {"end": "running", "elapsed_s": None, "ended": None}
     return {
-        "nothing": ([], quiet, {}, "No data, because no request was sent."),
-        "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "No data, because the run never reached its epoch."),
+        "nothing": ([], quiet, {}, "no request was sent"),
+        "no epoch": (rows, traffic, {"epoch_unix_ns": None}, "the run never reached its epoch"),
         "no 429": (maker.Simulation(quiet).run(), quiet, {}, "None of 30 responses was a 429, so any limiter fits."),
         "all 429": (refused, busy, {}, "All 50 responses were 429s, so any limiter fits."),
         "one request": (refused[:1], quiet, {}, "All 1 responses were 429s"),
@@ -106,17 +107,17 @@ def test_whatever_is_missing_is_said_in_a_sentence(tmp_path: Path, case: str) ->
     rows, traffic, changes, expected = cases()[case]
     found = findings(tmp_path / "run", rows, traffic, **changes)
     made = tables(found)
-    assert expected in " ".join(text(table) for table in made.values())
+    assert expected in " ".join([*map(text, made.values()), *(point.detail for point in not_tested(found))])
     assert all(row[0].text and row[1].text for table in made.values() for row in table.rows)
     drawn = limits.draw_windows(found)
-    assert isinstance(drawn, NoData) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
+    assert isinstance(drawn, Point) == (case not in ("all 429", "one request", "unknown limiter", "killed"))
 
 
 def test_the_report_has_it_all(tmp_path: Path) -> None:
     """The tables are in the page and in Markdown, and the plot is drawn."""
     found = findings(tmp_path / "run", *above())
     page = build(found)
-    assert {"limits-inferred", "limits-decisions", "limits-windows"} <= {table.name for table in page.tables}
+    assert {"Inferred limiter", "Accepted requests per window"} <= {table.title for table in page.tables}
     assert "| a fixed window, aligned with the wall clock |" in render_markdown(page)
     plot = finished("windows", limits.draw_windows(found), png=False)
     assert "full window" in plot.title
