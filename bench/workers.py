@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -22,6 +23,7 @@ from loadtest.load.live import LiveFigures
 from loadtest.load.recorder import Recorder
 from loadtest.record import run_directory
 from loadtest.record.samples import Sample
+from loadtest.schedule import Arrival
 
 EDGE = 1.0
 """Seconds at both ends that are left out of what CPU is compared over."""
@@ -82,7 +84,15 @@ def take_in() -> str:
     """Return a master's CPU time for a row of the record, as text."""
     batches = packed()
     with tempfile.TemporaryDirectory() as folder:
-        recorder = Recorder(Path(folder), LiveFigures())
+        live = LiveFigures()
+
+        def count(recorded: Iterator[Arrival | Sample]) -> None:
+            for sample in recorded:
+                if isinstance(sample, Sample):
+                    live.count(sample)
+            live.fold()
+
+        recorder = Recorder(Path(folder), count)
         collector = Collector(recorder, lambda _worker, _jobs: None)
         begun = time.process_time()
         for batch in batches:

@@ -18,8 +18,7 @@ shares = st.floats(0, 1)
 def histogram(data: list[float]) -> LogHistogram:
     """A histogram of values."""
     made = LogHistogram()
-    for value in data:
-        made.add(value)
+    made.extend(data)
     return made
 
 

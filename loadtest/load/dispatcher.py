@@ -183,7 +183,7 @@ class Partition:
 
 
 class Dispatcher:
-    """Offers the arrivals of a partition (default: all) at their intended starts."""
+    """Offers the arrivals of a partition (default: all) at their intended starts; ``note`` counts them."""
 
     def __init__(
         self,
@@ -191,10 +191,12 @@ class Dispatcher:
         pools: dict[str, Pool],
         live: LiveFigures,
         partition: Partition | None = None,
+        note: Callable[[Arrival], None] | None = None,
     ) -> None:
         self._schedules = schedules
         self._pools = pools
         self._live = live
+        self._note = note or live.offer
         self._partition = partition or Partition(ALL, last=True)
 
     def run(self, epoch_ns: int) -> None:
@@ -209,7 +211,7 @@ class Dispatcher:
             timer.close()
 
     def offer(self, arrival: Arrival) -> None:
-        self._live.offer(arrival.traffic, arrival.intended_ns)
+        self._note(arrival)
         self._pools[arrival.traffic].offer(arrival)
 
     def _offer_all(self, stride: Stride, timer: Timer, epoch_ns: int) -> None:

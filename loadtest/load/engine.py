@@ -240,9 +240,9 @@ class Engine:
         generator.end(aborted=self._abort_reason is not None)
         info.cpu, info.generators = generator.cpu, generator.generators
         info.clock, info.peers = generator.clock, generator.peers
+        session.recorder.close()
         for name in session.entries:
             info.traffic[name].offered = session.live.offered[name]
-        session.recorder.close()
         info.samples = session.recorder.count
         info.pending_jobs = len(session.recorder.pending)
         if info.target.budget is not None:

@@ -23,7 +23,9 @@ class LocalGenerator:
         """Called with the reason to end the run."""
         self.partition = partition or Partition(ALL, last=True)
         self._session = session
-        self.dispatcher = Dispatcher(session.schedules, session.pools, session.live, self.partition)
+        self.dispatcher = Dispatcher(
+            session.schedules, session.pools, session.live, self.partition, session.recorder.offer
+        )
         self._health = Health(session.pools, worker=session.worker)
         self._growth: Growth | None = None
         self._offering: gevent.Greenlet | None = None

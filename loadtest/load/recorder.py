@@ -1,6 +1,6 @@
-"""The recorder: it writes samples to the file within half a second.
+"""The recorder: it counts samples for the live view, and writes them to the file, within half a second.
 
-It also counts them for the live view, and tracks accepted jobs without an observed end, which may cost money.
+It also tracks accepted jobs without an observed end, which may cost money.
 """
 
 import time
@@ -15,9 +15,9 @@ from gevent.hub import Waiter
 
 from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
 from loadtest.foreign_text import KeyFilter
-from loadtest.load.live import LiveFigures
 from loadtest.record.run_directory import PENDING_NAME
 from loadtest.record.samples import Sample, SampleWriter
+from loadtest.schedule import Arrival
 
 FLUSH_INTERVAL: Final = 0.5
 JOB_IDS_NAME: Final = "job_ids.txt"
@@ -28,8 +28,8 @@ _TURN_S: Final = 1e-6
 _MUCH: Final = 20_000
 _LONGEST_REST_S: Final = 0.002
 """Maximum wait for an idle event loop in s; in a saturated loop, packing then takes 2 % of the time."""
-_SAID: Final = ("error_code", "job_id", "job_state", "retry_after", "rate_limit")
-"""Fields with text from the service."""
+_SAID: Final = ("error_code", "job_state", "retry_after", "rate_limit")
+"""Fields with text from the service, besides ``job_id``."""
 
 
 def _lines(jobs: Iterable[tuple[str, int]]) -> Iterator[str]:
@@ -88,19 +88,20 @@ class RunFiles(SampleWriter):
         (self._directory / PENDING_NAME).write_text("".join(_lines(pending.items())), encoding="utf-8")
 
 
-def _ignore(_: Sample) -> None:
-    pass
-
-
 class Recorder:
     """Writes a run's samples and job ids to the run directory or another output.
 
-    Samples are packed while the event loop is idle, in steps of about 0.05 ms. API keys are never recorded, even if a
-    service echoes them. A worker has no ``live`` figures, because its master counts its samples.
+    Samples are counted and packed together while the event loop is idle, in steps of about 0.05 ms: at 500 requests a
+    second, code that runs once for each request costs several times as much. API keys are never recorded, even if a
+    service echoes them. ``count`` takes the recorded arrivals and samples in their order.
     """
 
     def __init__(
-        self, directory: Path, live: LiveFigures | None, output: Output | None = None, secrets: Sequence[str] = ()
+        self,
+        directory: Path,
+        count: Callable[[Iterator[Arrival | Sample]], None],
+        output: Output | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         self.failure: OSError | None = None
         """Error that stopped the writing."""
@@ -111,8 +112,13 @@ class Recorder:
         self.output = output or RunFiles(directory)
         self.blank = KeyFilter(secrets).blank
         """Remove secrets from text of the service."""
-        self._count_live = live.count if live is not None else _ignore
-        self._buffer: deque[Sample] = deque()
+        self._recorded: deque[Arrival | Sample] = deque()
+        """Arrivals and samples that are not yet counted."""
+        self.offer: Callable[[Arrival], None] = self._recorded.append
+        """Note an offered arrival."""
+        self._count = count
+        self._counted: deque[Sample] = deque()
+        """Samples that are not yet written."""
         self._ids: list[tuple[str, int]] = []
         self._rested_ns = 0
         loop = get_hub().loop
@@ -126,12 +132,9 @@ class Recorder:
 
     def append(self, sample: Sample) -> None:
         """Record a sample, without secrets in text of the service."""
-        for name in _SAID:
-            said = getattr(sample, name)
-            if said is not None:
-                setattr(sample, name, self.blank(said))
-        self._count_live(sample)
-        self._buffer.append(sample)
+        if sample.job_id is not None:
+            sample.job_id = self.blank(sample.job_id)
+        self._recorded.append(sample)
         if sample.row == "request":
             self.watch(sample)
 
@@ -142,7 +145,8 @@ class Recorder:
         self._ids.append((job_id, key_index))
 
     def flush(self) -> None:
-        while self._buffer:
+        self._count(self._take())
+        while self._counted:
             self._write_some()
         self._write_ids()
 
@@ -160,26 +164,39 @@ class Recorder:
         try:
             while True:
                 gevent.sleep(FLUSH_INTERVAL)
+                self._count(self._take(self._rest))
                 # Pack only existing samples, because new samples at high rates would form many small batches.
-                for _ in range(-(-len(self._buffer) // _BATCH)):
+                for _ in range(-(-len(self._counted) // _BATCH)):
                     self._write_some(self._rest)
                     self._rest()
                 self._write_ids()
         except OSError as error:
             self.failure = error
 
+    def _take(self, rest: Callable[[], None] = lambda: None) -> Iterator[Arrival | Sample]:
+        """Yield what was recorded so far, without secrets."""
+        for _ in range(len(self._recorded)):
+            recorded = self._recorded.popleft()
+            if isinstance(recorded, Sample):
+                for name in _SAID:
+                    if (said := getattr(recorded, name)) is not None:
+                        setattr(recorded, name, self.blank(said))
+                self._counted.append(recorded)
+            yield recorded
+            rest()
+
     def _write_some(self, rest: Callable[[], None] = lambda: None) -> None:
-        batch = [self._buffer.popleft() for _ in range(min(_BATCH, len(self._buffer)))]
+        batch = [self._counted.popleft() for _ in range(min(_BATCH, len(self._counted)))]
         try:
             self.output.write(batch, rest)
         except gevent.GreenletExit:
-            self._buffer.extendleft(reversed(batch))
+            self._counted.extendleft(reversed(batch))
             raise
 
     def _rest(self) -> None:
         """Let users run until none is ready, or for one turn if samples accumulate."""
         if time.perf_counter_ns() - self._rested_ns > _STEP_NS:
-            if len(self._buffer) < _MUCH:
+            if len(self._recorded) + len(self._counted) < _MUCH:
                 self._until_idle()
             else:
                 gevent.sleep(_TURN_S)

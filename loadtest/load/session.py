@@ -8,7 +8,8 @@ operation consists of requests, so its row is not counted in *Aggregated*.
 import os
 import secrets
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from itertools import count
 from pathlib import Path
@@ -40,7 +41,7 @@ from loadtest.load.request_budget import RequestBudget
 from loadtest.plan import schedules
 from loadtest.record.progress import Phase, Progress
 from loadtest.record.run_info import RunInfo
-from loadtest.record.samples import Sample
+from loadtest.record.samples import SETUP, Sample
 from loadtest.scenario import Scenario
 from loadtest.schedule import Arrival
 from loadtest.targets import Target, allow, header_values, tls_context
@@ -98,7 +99,8 @@ class Session:
         operations = {name: LIMIT_OF_OPERATION[plan.operation] for name, plan in info.traffic.items()}
         self.live = LiveFigures({name: limits[limit].window for name, limit in operations.items() if limit in limits})
         self.clock = ServerClock()
-        self.recorder = Recorder(directory, self.live if output is None else None, output, endpoint.secrets)
+        self._counts = output is None
+        self.recorder = Recorder(directory, self._count, output, endpoint.secrets)
         self.epoch_ns = 0
         """``time.monotonic_ns()`` of the epoch; zero before it."""
         self.worker = worker
@@ -135,9 +137,23 @@ class Session:
     def record(self, sample: Sample) -> None:
         sample.worker = self.worker
         self.recorder.append(sample)
-        # Other operations consist of one request, apart from retries.
-        if sample.row == "request" or sample.operation in POLLED_OPERATIONS:
-            fire_request(self.environment, sample, self.entries[sample.traffic].expected.get(sample.stage, ()))
+
+    def _count(self, recorded: Iterator[Arrival | Sample]) -> None:
+        """Count arrivals and samples for the live view, and fire Locust's events for samples of this process."""
+        for each in recorded:
+            if isinstance(each, Arrival):
+                self.live.offer(each)
+                continue
+            if self._counts:
+                self.live.count(each)
+            # Other operations consist of one request, apart from retries.
+            told = each.row == "request" or each.operation in POLLED_OPERATIONS
+            if told and each.worker == self.worker and each.stage != SETUP:
+                try:
+                    fire_request(self.environment, each, self.entries[each.traffic].expected.get(each.stage, ()))
+                except Exception:  # noqa: BLE001 - Locust lets listeners stop a user, but this is no user's greenlet
+                    self.bug = self.bug or traceback.format_exc()
+        self.live.fold()
 
     def operation(
         self, entry: TrafficEntry, arrival: Arrival, outcome: Outcome = Outcome.LOST, reason: Reason | None = None

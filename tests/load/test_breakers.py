@@ -52,6 +52,7 @@ class Watched(CircuitBreakers):
 
     def see(self, sample: Sample) -> str | None:
         self._live.count(sample)
+        self._live.fold()
         return super().see(sample)
 
 

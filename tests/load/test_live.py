@@ -11,6 +11,7 @@ from loadtest.load.live import LATE, MOST_BUCKETS, LiveFigures, LiveSeries, Rece
 from loadtest.record.generator_limits import bottleneck, full_pools
 from loadtest.record.run_info import GeneratorInfo, PoolInfo
 from loadtest.record.samples import SETUP
+from loadtest.schedule import Arrival
 
 
 def values(live: LiveFigures, *name: str) -> list[float | None]:
@@ -40,8 +41,8 @@ def test_offered_arrivals_are_those_of_this_process_and_of_workers() -> None:
     """In the second of their intended start, whoever tells of them."""
     live, worker = LiveFigures(), LiveFigures()
     for at in (0, 1, 1.5):
-        live.offer("t", int(at * SECOND))
-    worker.offer("t", int(1.2 * SECOND))
+        live.offer(Arrival("t", 0, "only", int(at * SECOND)))
+    worker.offer(Arrival("t", 0, "only", int(1.2 * SECOND)))
     live.add_offered(worker.take_offered())
     live.tick(2.0, pending_jobs=7)
     assert values(live, "offered", "t") == [1, 3]
@@ -56,10 +57,12 @@ def test_percentiles_are_those_of_the_window_that_slides() -> None:
         live.count(operation(second, 100, user_free=int((second - 5) * SECOND)))
         live.count(operation(second, 9_000, "throttled"))
         live.count(operation(second, 9_000, "failed"))
+        live.fold()
         live.tick(second + 1.0, 0)
     assert values(live, "response_time", "t", "p99")[20] == pytest.approx(100, rel=0.04)
     for second in range(20, 41):
         live.count(operation(second, 500))
+        live.fold()
         live.tick(second + 1.0, 0)
     assert values(live, "response_time", "t", "p50")[30] == pytest.approx(100, rel=0.04)
     assert values(live, "response_time", "t", "p95")[30] == pytest.approx(500, rel=0.04)
@@ -71,6 +74,7 @@ def test_dispatch_lag_begins_when_the_user_was_free() -> None:
     live = LiveFigures()
     late = operation(1.0, 900, start=int(1.8 * SECOND), user_free=int(1.5 * SECOND))
     live.count(late)
+    live.fold()
     live.tick(2.0, 0)
     assert live.dispatch_lag_ms(0.99) == pytest.approx(300, rel=0.04)
 
@@ -144,10 +148,9 @@ def test_a_window_forgets_what_it_took_in(seconds: list[list[float]]) -> None:
     """Times of any seconds: a window later there are none, and all of them are counted."""
     times = RecentTimes(10.0)
     for second, added in enumerate(seconds):
-        for ms in added:
-            times.add(ms)
+        times.extend(added)
         times.slide(second + 1.0)
     for second in range(len(seconds), len(seconds) + 10):
         times.slide(second + 1.0)
     assert times.quantile(0.5) is None
-    assert sum(times.so_far()[0]) == sum(map(len, seconds))
+    assert sum(times.counts) == sum(map(len, seconds))

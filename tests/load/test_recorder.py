@@ -1,5 +1,6 @@
 """The recorder packs in steps between which users run, and loses nothing by it, whenever it is told to stop."""
 
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import pytest
 from gevent.event import Event
 from plugins.records import read_table
 
-from loadtest.load.live import LiveFigures
 from loadtest.load.recorder import Recorder, RunFiles
 from loadtest.record.samples import Sample
+
+COUNT = deque[object](maxlen=0).extend
+"""Counts nothing."""
 
 
 def sample(number: int) -> Sample:
@@ -40,7 +43,7 @@ class CountingRests(RunFiles):
 def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: Path, rests: int) -> None:
     """Told to close while a batch is half packed: each sample is in the record once."""
     files = CountingRests(tmp_path, rests)
-    recorder = Recorder(tmp_path, LiveFigures(), files)
+    recorder = Recorder(tmp_path, COUNT, files)
     for number in range(1700):
         recorder.append(sample(number))
     assert files.reached.wait(30)
@@ -55,7 +58,7 @@ def test_a_recorder_closed_in_the_middle_of_packing_keeps_everything(tmp_path: P
 
 def test_users_run_while_a_record_is_packed(tmp_path: Path) -> None:
     """Whoever waits for a moment gets it between two steps of packing, not after the last of them."""
-    recorder = Recorder(tmp_path, LiveFigures())
+    recorder = Recorder(tmp_path, COUNT)
     for number in range(4000):
         recorder.append(sample(number))
     seen = {recorder.count}
@@ -68,7 +71,7 @@ def test_users_run_while_a_record_is_packed(tmp_path: Path) -> None:
 
 def test_a_record_is_written_while_the_event_loop_is_never_idle(tmp_path: Path) -> None:
     """A saturated generator's samples reach the file while it runs."""
-    recorder = Recorder(tmp_path, LiveFigures())
+    recorder = Recorder(tmp_path, COUNT)
     for number in range(1500):
         recorder.append(sample(number))
     with gevent.Timeout(20):

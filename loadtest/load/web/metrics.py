@@ -104,8 +104,7 @@ def _histograms(live: LiveFigures) -> Iterator[Metric]:
 def _histogram(times: RecentTimes) -> tuple[list[tuple[str, float]], float]:
     """Return cumulative counts by bound, and the sum, in s."""
     bounds = [*(str(bound / 1000) for bound in TIME_BOUNDS_MS), "+Inf"]
-    counts, total_ms = times.so_far()
-    return list(zip(bounds, map(float, accumulate(counts)), strict=True)), total_ms / 1000
+    return list(zip(bounds, map(float, accumulate(times.counts)), strict=True)), times.total_ms / 1000
 
 
 def _gauges(live: LiveFigures, pending: int, *, over: bool) -> Iterator[Metric]:
