@@ -112,6 +112,8 @@ class RecentTimes:
         self._window = LogHistogram()
 
     def extend(self, times_ms: Sequence[float]) -> None:
+        if not times_ms:
+            return
         self.counts += np.bincount(np.searchsorted(TIME_BOUNDS_MS, times_ms), minlength=len(self.counts))
         self.total_ms += sum(times_ms)
         self._slice.extend(times_ms)

@@ -144,8 +144,13 @@ class Recorder:
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))
 
+    def count_all(self) -> None:
+        """Count what was recorded so far."""
+        if self._recorded:
+            self._count(self._take())
+
     def flush(self) -> None:
-        self._count(self._take())
+        self.count_all()
         while self._counted:
             self._write_some()
         self._write_ids()
@@ -176,6 +181,8 @@ class Recorder:
     def _take(self, rest: Callable[[], None] = lambda: None) -> Iterator[Arrival | Sample]:
         """Yield what was recorded so far, without secrets."""
         for _ in range(len(self._recorded)):
+            if not self._recorded:
+                return  # all were counted during a rest
             recorded = self._recorded.popleft()
             if isinstance(recorded, Sample):
                 for name in _SAID:

@@ -118,6 +118,8 @@ class WorkflowUser(locust.User):
 
     def on_stop(self) -> None:
         self.client.connection.close()
+        # Listeners hear of all requests before the event test_stop.
+        self.session.recorder.count_all()
 
     def _send_invalid(self, operation: RunningOperation) -> None:
         """Send a deliberately wrong request; the documented error is ok."""
