@@ -21,7 +21,7 @@ def figures(directory: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def tour(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A record of the tour."""
-    return maker.tour(tmp_path_factory.mktemp("tour") / "run")
+    return maker.tour(tmp_path_factory.mktemp("tour") / "run", scale=0.2)
 
 
 @pytest.fixture(scope="module")

@@ -192,17 +192,17 @@ def test_errors_of_what_passed_widen_the_range_of_goodput(tmp_path: Path) -> Non
 
 def test_entries_with_polls_or_retries_have_no_range(tmp_path: Path) -> None:
     """What they send depends on the phase, and they say so; so does whoever shares their limit."""
-    found = find(load_record(maker.tour(tmp_path / "run")))
+    found = find(load_record(maker.tour(tmp_path / "run", scale=0.5)))
     for metric in ("throttled_rate", "goodput"):
         one = find_interval(found.intervals, "lookups", "above", metric)
         assert one.kind is None
         assert "“jobs” sends polls" in one.why_not
-    # What the documented limits' tour spans; the limiter of submits sees no polls.
-    for traffic, least, most in (("greetings", 0.47, 0.59), ("jobs", 0.08, 0.16)):
+    # The documented limits give half of the tour these ranges; the limiter of submits sees no polls.
+    for traffic, least, most in (("greetings", 0.332, 0.588), ("jobs", 0.0, 0.155)):
         rate = find_interval(found.intervals, traffic, "above", "throttled_rate")
         assert rate.low is not None
         assert rate.high is not None
-        assert (round(rate.low, 2), round(rate.high, 2)) == (least, most)
+        assert (round(rate.low, 3), round(rate.high, 3)) == (least, most)
 
 
 def test_polls_above_their_limit_leave_goodput_no_range(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from plugins import record_maker as maker
 
@@ -64,6 +64,7 @@ def ledger(rows: list[dict[str, Any]]) -> tuple[int, ...]:
     return len(accepted), len(completed), len(failed), len(rest - gone), len(rest & gone), len(accepted) - len(seen)
 
 
+@settings(max_examples=settings.default.max_examples // 4)
 @given(rows=st.lists(ROWS, min_size=1, max_size=80), batch=st.integers(1, 30), chunk=st.integers(1, 40))
 def test_a_scan_agrees_with_a_loop(rows: list[dict[str, Any]], batch: int, chunk: int) -> None:
     """Rows come in any order, in batches and chunks of any size, with and without ids."""

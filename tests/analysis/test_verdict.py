@@ -189,7 +189,7 @@ def test_a_threshold_inside_the_poll_interval_is_not_judged(tmp_path: Path) -> N
     thresholds = [
         {"require": f"time_to_result.p50 < {value}", "traffic": "jobs", "stage": "within"} for value in ("5s", "1s")
     ]
-    judged = find(load_record(maker.tour(tmp_path / "run", thresholds=thresholds))).judged
+    judged = find(load_record(maker.tour(tmp_path / "run", scale=0.2, thresholds=thresholds))).judged
     assert [one.judgement for one in judged] == ["pass", "inconclusive"]
     assert "between the two polls" in judged[1].why
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_taken_over_is_said_without_the_key(loadtest, tmp_path, c
     assert files(tmp_path) == {}
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(
     st.dictionaries(
         st.text(max_size=8),
@@ -169,7 +169,7 @@ def test_parameters_are_the_same_in_the_scenario_or_refused(parameters: dict[str
     assert tomllib.loads(written)["traffic"]["runs"].get("parameters", {}) == parameters
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text: str) -> None:
     """No command ends in anything but a reading or a sentence."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtest.stats.correlated_bins import effective_n
@@ -134,6 +134,7 @@ def test_shares_without_any_event_have_an_interval() -> None:
     assert difference([0.0] * 100, [1.0] * 20 + [0.0] * 80, "share").told_apart
 
 
+@settings(max_examples=settings.default.max_examples // 4)
 @given(TIMES, TIMES, st.floats(0.5, 20.0))
 def test_units_and_sides_change_nothing(base: list[float], head: list[float], factor: float) -> None:
     """Other units scale all; changing sides turns the signs."""

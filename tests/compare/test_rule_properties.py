@@ -39,7 +39,7 @@ def noisy(seed: int, runs: int, factor: float = 1.0) -> list[RunMeasurements]:
     return made
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.integers(0, 10_000), st.integers(0, 30), st.randoms())
 def test_the_order_of_metrics_is_irrelevant(seed: int, runs: int, shuffle: random.Random) -> None:
     *history, last = noisy(seed, runs + 1)
@@ -54,7 +54,7 @@ def _shuffled(one: RunMeasurements, shuffle: random.Random) -> tuple:
     return tuple(values)
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.integers(0, 10_000), st.integers(5, 25), st.floats(1.0, 50.0))
 def test_another_unit_of_time_changes_no_verdict(seed: int, runs: int, factor: float) -> None:
     """All times and rates times a constant: the same ratios and verdicts, differences times the constant."""
@@ -68,7 +68,7 @@ def test_another_unit_of_time_changes_no_verdict(seed: int, runs: int, factor: f
         assert one.p == pytest.approx(two.p, abs=1e-9)
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(st.integers(0, 10_000), st.integers(5, 12), st.floats(1.0, 3.0))
 def test_a_worse_value_is_never_less_suspect(seed: int, runs: int, factor: float) -> None:
     *history, last = noisy(seed, runs + 1)

@@ -98,7 +98,7 @@ def is_named(truth: LimiterSpec, found: Inference) -> bool:
     )  # fmt: skip
 
 
-@settings(max_examples=settings.default.max_examples // 2)
+@settings(max_examples=settings.default.max_examples // 4)
 @given(truth=st.sampled_from(TRUTHS), traffic=st.sampled_from(sorted(TRAFFIC)))
 def test_the_true_limiter_is_never_set_aside(truth: LimiterSpec, traffic: str) -> None:
     """The limiter that answered is named, or it is among those that this traffic can't tell apart.

@@ -5,7 +5,7 @@ from collections import Counter
 from fractions import Fraction
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from plugins.limiter_cases import CLOSE, NOW, WINDOWS, Case, arrivals, cases, limits
 
@@ -50,6 +50,7 @@ def test_a_sliding_log_decides_by_the_requests_in_its_window(case: Case) -> None
             counted.append(time)
 
 
+@settings(max_examples=settings.default.max_examples // 4)
 @given(cases("fixed-window"))
 def test_an_aligned_window_holds_n_and_never_less(case: Case) -> None:
     """However requests come, each window of the wall clock, or a phase later, has min(N, offered) accepted."""
@@ -78,6 +79,7 @@ def test_a_window_from_the_first_request_holds_n_and_never_less(case: Case) -> N
         used += ok
 
 
+@settings(max_examples=settings.default.max_examples // 4)
 @given(cases("sliding-counter"))
 def test_a_sliding_counter_decides_by_both_windows(case: Case) -> None:
     """In exact arithmetic: p(1 − f) + c + 1 ≤ N, rounded down or not, up to what the rounding of times can do."""

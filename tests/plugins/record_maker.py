@@ -271,14 +271,21 @@ def tour_traffic(scale: float = 1.0) -> dict[str, TrafficPlan]:
 
 
 @functools.cache
-def _tour(only: str | None) -> tuple[dict[str, TrafficPlan], list[Sample]]:
-    traffic = {name: entry for name, entry in tour_traffic().items() if only in {None, name}}
+def _tour(only: str | None, scale: float) -> tuple[dict[str, TrafficPlan], list[Sample]]:
+    traffic = {name: entry for name, entry in tour_traffic(scale).items() if only in {None, name}}
     return traffic, Simulation(traffic).run()
 
 
-def tour(directory: Path, only: str | None = None, **changes: Any) -> Path:
-    """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold."""
-    traffic, rows = _tour(only)
+def tour(directory: Path, only: str | None = None, *, scale: float = 1.0, **changes: Any) -> Path:
+    """A record of the tour, or of one of its entries: about 8000 rows, with thresholds that hold.
+
+    Args:
+        directory: of the run.
+        only: the entry.
+        scale: less than 1 for shorter stages, whose 429s take less time to explain.
+        changes: of run.json.
+    """
+    traffic, rows = _tour(only, scale)
     cpu = [CpuSample(t_s=float(t), percent=6 + 3 * math.sin(t)) for t in range(1, 186)]
     thresholds = [
         {"require": "requests.throttled == 0", "traffic": "greetings", "stage": "within"},

@@ -88,7 +88,7 @@ def changed(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @given(changed(), st.integers(1, 3))
-@settings(max_examples=settings.default.max_examples * 2, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings.default.max_examples, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_changed_scenario_is_read_or_refused(tmp_path: Path, table: dict[str, Any], keys: int) -> None:
     """Anything TOML can say in any place: an InputError that names the file, or a scenario that can be planned."""
     path = tmp_path / "any.toml"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest.errors import InputError
@@ -87,7 +87,6 @@ def test_environment_is_one_of_four(tmp_path: Path) -> None:
         load_targets(path)
 
 
-@settings(max_examples=settings.default.max_examples * 2)
 @given(
     st.dictionaries(
         st.sampled_from(["url", "environment", "owner", "limits", "max_share", "allowed_hours", "expires", "max_cost"]),

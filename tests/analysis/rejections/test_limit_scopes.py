@@ -11,6 +11,7 @@ from plugins import record_maker as maker
 
 from loadtest.analysis.findings import find
 from loadtest.analysis.rejections.expected_429 import boundaries, expect
+from loadtest.analysis.rejections.usage import limit_uses
 from loadtest.analysis.run_record import Record, load_record
 from loadtest.contract import LIMIT_NAMES
 from loadtest.limits import ALGORITHMS, SCOPES, Limiter
@@ -170,7 +171,7 @@ def test_a_slot_is_held_by_whom_a_replay_lets_pass(tmp_path: Path, scope: str) -
 def test_use_is_that_of_the_limits_in_force(tmp_path: Path) -> None:
     """Of 8 requests a second on each name by two keys: of 4/s for each key, of 4/s for each name, of 10/s for all."""
     shares = {
-        scope: {use.limit: use.share for use in find(record_of(tmp_path / scope, run_of(scope))).uses}
+        scope: {use.limit: use.share for use in limit_uses(record_of(tmp_path / scope, run_of(scope)))}
         for scope in SCOPES
     }
     assert {scope: list(share) for scope, share in shares.items()} == {

@@ -73,7 +73,7 @@ def test_an_unknown_plot_is_answered_with_those_there_are(ladder: Findings) -> N
 
 def test_a_short_run_of_few_has_none(tmp_path: Path) -> None:
     """Where dots show everything, and where there are no three rates, nothing is drawn in their place."""
-    found = find(load_record(maker.tour(tmp_path / "run")))
+    found = find(load_record(maker.tour(tmp_path / "run", scale=0.2)))
     assert response_time.draw_heat(found) is None
     assert response_time.draw_by_rate(found) is None
 
