@@ -20,6 +20,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -27,14 +28,21 @@ from signal import SIG_DFL, SIG_IGN, SIGCHLD, SIGINT, SIGKILL, SIGTERM, default_
 from typing import IO, Any, Self
 
 _IMPORTED = {
-    "loadtest.load": ("loadtest.load.__main__",),  # first, because Locust patches the interpreter
+    "loadtest.load": ("loadtest.load.__main__",),
+    "loadtest.load.check": ("loadtest.load.check",),
     "loadtest.cli": ("loadtest.reference_api.server", "uvloop", "loadtest.cli.serve", "loadtest.cli.run"),
     "loadtest.report": ("loadtest.report.run", "loadtest.report.formats.terminal"),
-    "loadtest.report.advice": (),
+    "loadtest.report.advice": ("loadtest.report.advice",),
+    "loadtest.report.capacity": ("loadtest.report.capacity",),
+    "loadtest.report.probe": ("loadtest.report.probe",),
+    "loadtest.report.regression": ("loadtest.report.regression",),
     "loadtest.preflight": ("loadtest.preflight.__main__", "loadtest.preflight.client"),
+    "loadtest.preflight.probing": ("loadtest.preflight.probing",),
     "loadtest.analysis": ("loadtest.analysis.__main__",),
 }
 """Modules that may begin warm, and what is imported for them."""
+_LOCUST = ("loadtest.load", "loadtest.load.check")
+"""Those that begin in a process of their own kind, whose interpreter Locust patched."""
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _ENVIRONMENT = dict(os.environ)  # before a test changes it
 _Cold = subprocess.Popen  # a test may put `start` in its place
@@ -98,7 +106,7 @@ class Process:
 
     stdin: IO[Any] | None = None
     stdout: IO[Any] | None = None
-    stderr: None = None
+    stderr: IO[Any] | None = None
     returncode: int | None = None
 
     def __init__(self, args: list[str], status: socket.socket, pid: int) -> None:
@@ -110,9 +118,8 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for stream in (self.stdin, self.stdout):
-            if stream is not None:
-                stream.close()
+        for stream in filter(None, (self.stdin, self.stdout, self.stderr)):
+            stream.close()
         self.wait()
 
     def poll(self) -> int | None:
@@ -134,13 +141,22 @@ class Process:
         self._status.close()
         return code
 
-    def communicate(self, _input: None = None, timeout: float | None = None) -> tuple[Any, None]:
-        """Close its input, read its output, and wait for its end."""
+    def communicate(self, given: Any = None, timeout: float | None = None) -> tuple[Any, Any]:
+        """Write its input and close it, read what it says, and wait for its end."""
+        said: dict[IO[Any], Any] = {}
+        streams = [stream for stream in (self.stdout, self.stderr) if stream is not None]
+        readers = [threading.Thread(target=lambda of=stream: said.update({of: of.read()})) for stream in streams]
+        for reader in readers:
+            reader.start()
         if self.stdin is not None:
-            self.stdin.close()
-        said = None if self.stdout is None else self.stdout.read()
+            with suppress(BrokenPipeError):  # it ended without reading
+                if given:
+                    self.stdin.write(given)
+                self.stdin.close()
+        for reader in readers:
+            reader.join()
         self.wait(timeout)
-        return said, None
+        return said.get(self.stdout), said.get(self.stderr)
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -171,30 +187,30 @@ def start(
     environment = dict(os.environ if env is None else env)
     module = command[2] if command[:2] == [sys.executable, "-m"] else ""
     changed = _steering(environment) != _steering(_ENVIRONMENT)
-    if module not in _IMPORTED or changed or more or stderr == subprocess.PIPE:
+    if module not in _IMPORTED or changed or more:
         options = {**more, "text": text, "start_new_session": start_new_session, "env": env, "cwd": cwd}
         return _Cold(command, stdin=stdin, stdout=stdout, stderr=stderr, **options)
     files: list[int] = []
     pipes: dict[str, IO[Any]] = {}
     with ExitStack() as theirs:
 
-        def opened(*descriptors: int) -> None:
-            files.append(descriptors[0])
-            theirs.callback(os.close, descriptors[0])
+        def opened(descriptor: int) -> None:
+            files.append(descriptor)
+            theirs.callback(os.close, descriptor)
 
         for number, given in enumerate((stdin, stdout, stderr)):
             if given == subprocess.PIPE:
                 read, write = os.pipe()
                 opened(write if number else read)
                 ours, mode = (read, "r") if number else (write, "w")
-                pipes[("stdin", "stdout")[number]] = os.fdopen(ours, mode if text else f"{mode}b")
+                pipes[("stdin", "stdout", "stderr")[number]] = os.fdopen(ours, mode if text else f"{mode}b")
             elif given == subprocess.DEVNULL:
                 opened(os.open(os.devnull, os.O_RDWR))
             elif given == subprocess.STDOUT:
                 files.append(files[1])
             else:
                 files.append(number if given is None else given if isinstance(given, int) else given.fileno())
-        status, pid = _warm("loadtest.load" if module == "loadtest.load" else "rest").start(
+        status, pid = _warm("locust" if module in _LOCUST else "rest").start(
             files,
             module=module,
             arguments=[str(each) for each in command[3:]],
@@ -204,7 +220,7 @@ def start(
             limits=[resource.getrlimit(each) for each in _LIMITS],
         )
     process = Process(command, status, pid)
-    process.stdin, process.stdout = pipes.get("stdin"), pipes.get("stdout")
+    process.stdin, process.stdout, process.stderr = map(pipes.get, ("stdin", "stdout", "stderr"))
     return process
 
 
@@ -260,7 +276,7 @@ def _main(descriptor: str, kind: str) -> None:
     gc.disable()
     sys.path[0] = str(Path(__file__).parents[2])
     for name, modules in _IMPORTED.items():
-        if (name == "loadtest.load") == (kind == "loadtest.load"):
+        if (name in _LOCUST) == (kind == "locust"):
             for each in modules:
                 importlib.import_module(each)
     gc.freeze()
@@ -269,7 +285,9 @@ def _main(descriptor: str, kind: str) -> None:
         gevent.reinit()
     gc.enable()
     sys.argv = [module, *arguments]
-    sys.modules.pop(f"{module}.__main__", None)  # it runs anew
+    # It runs anew.
+    package = hasattr(sys.modules.get(module), "__path__")
+    sys.modules.pop(f"{module}.__main__" if package else module, None)
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 

@@ -41,7 +41,7 @@ def test_axe_finds_nothing_serious(browser: Any, address: str, axe: str, views: 
 
 
 def look_with_axe(browser: Any, address: str, axe: str, scheme: str, width: int) -> None:
-    """Open the page with all sections, and have axe look at it; of each table at its first row, as the others are alike."""
+    """Open the page with all sections, and have axe look at it: of each table at its first row, as all are alike."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
