@@ -3,7 +3,8 @@
 A page's commands run in their order, in a folder of its own that looks like the checkout and has the files that the
 page shows. Runs on the embedded target are replaced by one run of ``smoke`` with stages of a second and the options of
 all pages. Runs on several processes and with ``--host`` are only parsed: ``tests/cli/test_crew_options.py`` and
-``tests/cli/test_run_command.py`` make them. Comparisons and capacity searches, which take minutes, only plan.
+``tests/cli/test_run_command.py`` make them, and ``tests/cli/test_plain_locust.py`` runs plain Locust as it is shown.
+Comparisons and capacity searches, which take minutes, only plan.
 """
 
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import click
 import pytest
+from plugins.launched import AS_SHOWN
 from plugins.processes import PATIENCE
 from plugins.small_logs import write_log
 from plugins.verbs import Said, until_valid
@@ -35,6 +37,7 @@ SERVED = "http://127.0.0.1:8000"
 CONTROL = "http://127.0.0.1:8001"
 ELSEWHERE = {"--host", "--processes"}
 """Options of runs that other tests make."""
+PLAIN = f"LOADTEST_SCENARIO=smoke .venv/bin/locust --headless {shlex.join(AS_SHOWN)} out"
 PLANNED = ("compare", "capacity")
 SAME_ANYWHERE = ("export", "slow", "--help", "scenarios", "compare")
 """Verbs that read the shipped scenarios or the latest run, which all pages share."""
@@ -91,8 +94,7 @@ def folder_like_the_checkout(folder: Path, reports: Path) -> Path:
         (folder / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "scenarios", folder / "scenarios")
     (folder / ".venv" / "bin").mkdir(parents=True)
-    for name in ("loadtest", "locust"):
-        (folder / ".venv" / "bin" / name).symlink_to(Path(sys.executable).parent / name)
+    (folder / ".venv" / "bin" / "loadtest").symlink_to(Path(sys.executable).parent / "loadtest")
     reports.mkdir(exist_ok=True)
     if not (folder / "reports").exists():
         (folder / "reports").symlink_to(reports)
@@ -106,14 +108,32 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder_like_the_checkout(folder, folder / "reports")
 
 
-@pytest.fixture(scope="module")
-def tiny_run(checkout: Path) -> Said:
-    """A run of ``smoke`` with stages of a second and the options of all pages: a process of its own."""
+@pytest.fixture
+def once(
+    loadtest: Callable[..., Said],
+    checkout: Path,
+    made_before: dict[tuple[str, ...], Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Said]:
+    """Carry out a verb whose runs must be valid in the checkout, unless it was before."""
+
+    def carry_out(*words: str) -> Said:
+        if words not in made_before:
+            with monkeypatch.context() as here:
+                here.chdir(checkout)
+                made_before[words] = until_valid(lambda: loadtest(*words))
+        return made_before[words]
+
+    return carry_out
+
+
+@pytest.fixture
+def tiny_run(once: Callable[..., Said]) -> Said:
+    """A run of ``smoke`` with stages of a second and the options of all pages."""
     shared = (embedded_options(line) for each in DOCUMENTS for line in commands(each))
     given = dict.fromkeys(option for options in shared for option in options)
     enough = ("--set", "traffic.jobs.stages.within.rate=12/s")  # a threshold takes ten operations
-    line = [LOADTEST, "run", "smoke", *(word for option in given for word in option), *shortened("smoke"), *enough]
-    return until_valid(lambda: run(line, checkout))
+    return once("run", "smoke", *(word for option in given for word in option), *shortened("smoke"), *enough)
 
 
 def embedded_options(line: str) -> list[tuple[str, ...]]:
@@ -125,7 +145,7 @@ def embedded_options(line: str) -> list[tuple[str, ...]]:
     return list(zip(words[3::2], words[4::2], strict=True))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def recorded(checkout: Path, tiny_run: Said) -> Path:
     """The directory of a run that passed."""
     assert tiny_run.code == 0, tiny_run.out + tiny_run.err
@@ -138,11 +158,11 @@ def made_before() -> dict[tuple[str, ...], Said]:
     return {}
 
 
-@pytest.fixture(scope="module")
-def checked(checkout: Path) -> Said:
+@pytest.fixture
+def checked(once: Callable[..., Said]) -> Said:
     """The first regression check in a checkout, as the documents show it."""
-    line = [LOADTEST, "regression", "check", "regression", *shortened("regression"), "--set", f"target.enforce={ROOMY}"]
-    return until_valid(lambda: run(line, checkout))
+    roomy = ("--set", f"target.enforce={ROOMY}")
+    return once("regression", "check", "regression", *shortened("regression"), *roomy)
 
 
 class Page:
@@ -182,7 +202,8 @@ class Page:
         if first == "curl":
             return self._curl(rest)
         if first != LOADTEST:
-            return self._locust(rest)
+            assert line == PLAIN
+            return Said(0, line, "")
         verb = rest[0]
         if verb == "serve":
             return self._serve(rest)
@@ -223,13 +244,6 @@ class Page:
         if verb not in SAME_ANYWHERE or words not in made:
             made[words] = self._fixture("loadtest")(*words)
         return made[words]
-
-    def _locust(self, rest: list[str]) -> Said:
-        """Run plain Locust on a shortened copy of its scenario."""
-        text = (ROOT / "scenarios" / "smoke.toml").read_text(encoding="utf-8")
-        (self.folder / "tiny.toml").write_text(re.sub(r'duration = "\d+s"', 'duration = "1s"', text), encoding="utf-8")
-        line = [*rest, "--host", self._fixture("servers").start(strict=True).url]
-        return until_valid(lambda: run(line, self.folder, LOADTEST_SCENARIO="tiny.toml"))
 
     def _serve(self, rest: list[str]) -> Said:
         """Start the server of the page, which runs until its end."""
@@ -276,7 +290,7 @@ def page(
 
 def expected(line: str) -> tuple[int, ...]:
     """Return the exit codes that mean that a command worked."""
-    if "bin/locust" in line or re.search(r" run .*--target", line):
+    if re.search(r" run .*--target", line):
         return VALID  # a second is too short for its percentiles
     return (ExitCode.PASS, ExitCode.INCONCLUSIVE) if " probe " in line else (ExitCode.PASS,)
 
@@ -292,7 +306,7 @@ def test_the_commands_of_a_page_work(page: Page, request: pytest.FixtureRequest)
             done = page.carry_out(line)
             assert done.code in expected(line), f"{line}\n{done.out}{done.err}"
             assert done.out.strip(), line
-            if " run " in line:
+            if f"{LOADTEST} run " in line:
                 assert "http://127.0.0.1:" in done.out
                 assert re.search(r"^report +\S+ \S+/report\.html", done.out, re.MULTILINE), done.out
     finally:
@@ -309,7 +323,7 @@ def test_every_page_of_docs_begins_with_its_task() -> None:
 
 def test_every_command_is_one_that_runs_here() -> None:
     """A block of commands holds these only, and no other block holds a command: it would go unchecked."""
-    known = re.compile(rf"make\b|export \w+=|curl |{LOADTEST} |LOADTEST_SCENARIO=smoke \.venv/bin/locust --headless ")
+    known = re.compile(rf"make\b|export \w+=|curl |{LOADTEST} |{PLAIN}$")
     assert [line for each in DOCUMENTS for line in commands(each) if not known.match(line)] == []
     for document in DOCUMENTS:
         for block in blocks(document.read_text(encoding="utf-8"), r"(?!sh\b)\w*"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from plugins.launched import ROOT, in_session, metrics_at, page_at
+from plugins.launched import AS_SHOWN, ROOT, in_session, metrics_at, page_at
 from plugins.processes import Fixture, clean_environment, until
 from plugins.records import runs_in
 from plugins.verbs import until_valid
@@ -50,21 +50,21 @@ def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tm
     its total, their requests are. Locust counts an expected 429 as a success, any other as a failure.
     """
     text = LIMITED % ("three jobs", "")
-    for name, bound, expect in (("expected", "> 0", ", expect = [429]"), ("other", "== 0", "")):
+    for name, bound, expect in (("jobs", "> 0", ", expect = [429]"), ("lookups", "== 0", "")):
         text += f'[[threshold]]\ntraffic = "{name}"\nrequire = "throttled_rate {bound}"\n[traffic.{name}]\n'
         text += 'operation = "async_run"\nworkflow = "echo"\npolling = { interval = "50ms", give_up = "5s" }\n'
         text += f'stages = [{{ name = "within", rate = "4/s", duration = "3s"{expect} }}]\n'
 
     def make() -> Any:
         url = serve("--limit", "async_submit=3/1h").url
-        return locust(text, url, "--csv", str(tmp_path / "csv"), "--csv-full-history")
+        return locust(text, url, *AS_SHOWN, str(tmp_path / "csv"), "--csv-full-history")
 
     run = until_valid(make)
     assert run.code == ExitCode.FAIL, run.complained
     found = runs_in(tmp_path / "out")[-1]
     found.check_conservation()
     fates = Counter((row["traffic"], row["outcome"]) for row in found.operations)
-    refused = {name: fates[name, "throttled"] for name in ("expected", "other")}
+    refused = {name: fates[name, "throttled"] for name in ("jobs", "lookups")}
     assert (fates["greetings", "ok"], sum(refused.values()), fates.total()) == (40, 21, 64)
     judged = json.loads((found.directory / "metrics.json").read_text())["thresholds"]
     assert [each["judgement"] for each in judged] == ["pass", "fail"]
@@ -75,8 +75,8 @@ def test_it_runs_the_scenario_and_records_it(locust: Fixture, serve: Fixture, tm
     runs = {("async_run", name): 12 - count for name, count in refused.items() if count < 12}
     assert counts == {**requests, **runs}
     failed = (tmp_path / "csv_failures.csv").read_text().splitlines()[1:]
-    assert [line.split(",")[:2] for line in failed] == [["submit", "other 429"]]
-    assert f",{refused['other']}," in failed[0]
+    assert [line.split(",")[:2] for line in failed] == [["submit", "lookups 429"]]
+    assert f",{refused['lookups']}," in failed[0]
     assert "429 rate_limit_exceeded" in failed[0]
     assert "Traceback" not in run.said + run.complained
 

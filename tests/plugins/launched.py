@@ -19,6 +19,8 @@ from plugins.processes import PATIENCE, clean_environment, until
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).parents[2]
+AS_SHOWN = ("greetings", "jobs", "lookups", "--csv")
+"""Options of plain Locust in the documents."""
 
 
 @dataclass
