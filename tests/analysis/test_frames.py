@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -11,12 +12,12 @@ import pyarrow as pa
 import pytest
 from plugins import record_maker as maker
 from plugins.records import read_table
+from plugins.verbs import Said
 from pyarrow import parquet
 
 from loadtest import analysis
 from loadtest.analysis import frames
 from loadtest.analysis.results import TIMES, OperationStage, Summary
-from loadtest.cli import main
 from loadtest.errors import ExitCode, InputError
 from loadtest.metrics import STATISTICS
 from loadtest.stats.order_statistics import QUANTILES
@@ -174,11 +175,12 @@ def test_a_time_that_cannot_be_is_no_timestamp(tmp_path: Path) -> None:
     assert not frame["in_figures"].item()
 
 
-def test_paths_of_exports_are_printed(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_paths_of_exports_are_printed(run: Path, tmp_path: Path, loadtest: Callable[..., Said]) -> None:
     """One a line, and the files are there, in a folder that was missing."""
-    assert main(["export", str(run), "--to", "csv", "--output", str(tmp_path / "new/one")]) == ExitCode.PASS
+    said = loadtest("export", str(run), "--to", "csv", "--output", str(tmp_path / "new/one"))
+    assert said.code == ExitCode.PASS
     paths = [tmp_path / f"new/one/{name}.csv" for name in ("operations", "requests")]
-    assert capfd.readouterr().out.split() == [str(path) for path in paths]
+    assert said.out.split() == [str(path) for path in paths]
     assert all(path.exists() for path in paths)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins import warm
 from plugins.processes import PATIENCE, clean_environment
 from plugins.records import RunDirectory
 
@@ -66,7 +67,7 @@ class Blocks:
         # Its input stays open: the end of it would end the load.
         with (
             log.open("wb") as errors,
-            subprocess.Popen(
+            warm.start(
                 [sys.executable, "-m", "loadtest.load", str(self.directory), str(self._folder), "--series", "1"],
                 env=clean_environment(),
                 stdin=subprocess.PIPE,

@@ -109,9 +109,9 @@ def test_a_process_without_cpu_to_spare_is_found_out(offer: Any, open_api: Any) 
 def test_workers_that_fall_behind_say_so_while_the_run_goes_on(offer: Any, open_api: Any) -> None:
     """Each operation blocks its process for twice the time between two arrivals."""
     (offer.folder / "classes.py").write_text(CLASSES)
-    slow = offer.entry("slow", "sync_run", "40/s", "8s", 'user = "classes:Slow"\n')
-    run = offer(offer.scenario(slow), open_api.url, "--processes", "2").wait()
-    lines = [decode_progress(line) for line in run.said]
+    slow = offer.entry("slow", "sync_run", "40/s", "60s", 'user = "classes:Slow"\n')
+    run = offer(offer.scenario(slow), open_api.url, "--processes", "2")
+    lines = map(decode_progress, run.process.stdout)
     first = next(line for line in lines if isinstance(line, Progress) and line.bottleneck)
     assert first.phase == "running"
     assert "cannot keep up" in first.bottleneck

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from plugins import warm
 from plugins.processes import PATIENCE, clean_environment, until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -79,14 +80,14 @@ def in_session(leader: int) -> list[psutil.Process]:
 
 @pytest.fixture
 def start_module(tmp_path: Path) -> Iterator[Callable[..., Started]]:
-    """Start Python modules in the checkout; they and their descendants are ended at the end."""
+    """Start Python modules in the checkout, those of ours as forks; they and their descendants are ended at the end."""
     started: list[Started] = []
     seen: list[psutil.Process] = []
 
     def start(*arguments: str, **environment: str) -> Started:
         out, err = (tmp_path / f"{name}{len(started)}" for name in ("stdout", "stderr"))
         with out.open("wb") as stdout, err.open("wb") as stderr:
-            process = subprocess.Popen(
+            process = warm.start(
                 [sys.executable, "-m", *arguments],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,

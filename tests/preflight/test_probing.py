@@ -17,7 +17,7 @@ import pytest
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
-from plugins import workers
+from plugins import warm, workers
 from plugins.nginx import installed, need, running
 from plugins.processes import free_ports
 from plugins.served import KEYS, Served
@@ -100,7 +100,7 @@ def probed(urls: dict[str, str]) -> dict[str, LimitFinding]:
     for name, url in urls.items():
         order = ProbeOrder(url=url, listed=False, documented={LimitName.RETRIEVAL: (15, 1.0)})
         command = [sys.executable, "-m", "loadtest.preflight.probing"]
-        probes[name] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        probes[name] = warm.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
         stdin = probes[name].stdin
         assert stdin is not None
         stdin.write(msgspec.json.encode(order))

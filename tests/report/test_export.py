@@ -1,10 +1,11 @@
 import csv as builtin_csv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from plugins import record_maker as maker
+from plugins.verbs import Said
 
-from loadtest.cli import main
 from loadtest.contract import Outcome, Reason
 from loadtest.errors import ExitCode
 from loadtest.foreign_text import visible_text
@@ -23,9 +24,9 @@ def hostile(tmp_path: Path) -> Path:
     return Path(maker.save(tmp_path / "run", maker.info(traffic), rows))
 
 
-def test_cells_of_a_csv_are_text(hostile: Path) -> None:
+def test_cells_of_a_csv_are_text(hostile: Path, loadtest: Callable[..., Said]) -> None:
     """No cell begins as a formula does, and nothing unseen is in one."""
-    assert main(["export", str(hostile), "--to", "csv"]) == ExitCode.PASS
+    assert loadtest("export", str(hostile), "--to", "csv").code == ExitCode.PASS
     text = (hostile / "requests.csv").read_text(encoding="utf-8")
     assert visible_text(text) == text
     rows = list(builtin_csv.DictReader(text.splitlines()))
@@ -34,12 +35,12 @@ def test_cells_of_a_csv_are_text(hostile: Path) -> None:
     assert {row["job_state"] for row in rows} == {rf"st\x07\n{FORMULA}"}
 
 
-def test_a_report_shows_what_is_unseen(hostile: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_report_shows_what_is_unseen(hostile: Path, loadtest: Callable[..., Said]) -> None:
     """In the page, Markdown, JUnit, the plots' CSVs, the metrics and on the terminal."""
-    assert main(["report", str(hostile)]) == ExitCode.FAIL
-    said = "".join(capfd.readouterr())
+    said = loadtest("report", str(hostile), LOADTEST_PLOTS="1")
+    assert said.code == ExitCode.FAIL
     files = [path for path in hostile.rglob("*") if path.suffix in {".html", ".md", ".xml", ".csv", ".json"}]
-    texts = {path.name: path.read_text(encoding="utf-8") for path in files} | {"terminal": said}
+    texts = {path.name: path.read_text(encoding="utf-8") for path in files} | {"terminal": said.out + said.err}
     assert {name for name, text in texts.items() if visible_text(text) != text} == set()
     assert r"\x1b" in texts["report.md"].replace("\\\\", "\\")
     assert r"\x1b" in texts["report.html"]

@@ -2,16 +2,16 @@
 
 import importlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jsonschema_rs
 import pytest
 from plugins import record_maker as maker
+from plugins.verbs import Said
 
 from loadtest.analysis import findings
 from loadtest.analysis.run_record import load_record
-from loadtest.cli import main
 from loadtest.errors import ExitCode
 
 SCHEMA = json.loads(findings.schema_text())
@@ -72,7 +72,8 @@ def test_no_published_field_is_renamed_or_gone() -> None:
     assert set(PUBLISHED.read_text(encoding="utf-8").split()) - set(fields(SCHEMA)) == set()
 
 
-def test_the_command_prints_the_schema(capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_schema(loadtest: Callable[..., Said]) -> None:
     """``loadtest report --schema`` needs no run."""
-    assert main(["report", "--schema"]) == ExitCode.PASS
-    assert json.loads(capfd.readouterr().out) == SCHEMA
+    said = loadtest("report", "--schema")
+    assert said.code == ExitCode.PASS
+    assert json.loads(said.out) == SCHEMA

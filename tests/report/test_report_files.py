@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,6 +13,7 @@ import pytest
 from markupsafe import escape
 from plugins import record_maker as maker
 from plugins.edge_records import records
+from plugins.verbs import Said
 
 from loadtest.analysis import findings as analysis
 from loadtest.analysis.run_record import load_record
@@ -186,14 +188,14 @@ def test_a_page_of_a_long_run_stays_small(tmp_path: Path) -> None:
     assert (directory / "report.html").stat().st_size < 2_000_000
 
 
-def test_the_report_verb_ends_with_the_verdicts_exit_code(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_report_verb_ends_with_the_verdicts_exit_code(tmp_path: Path, loadtest: Callable[..., Said]) -> None:
     """A torn record gives a report, marked incomplete, and exit 3."""
     directory = maker.save(tmp_path / "run", *records()["three seconds"], batch=50)
     path = directory / FILE_NAME
     path.write_bytes(path.read_bytes()[:-3000])
-    assert main(["report", "--no-plots", str(directory)]) == ExitCode.INVALID
-    printed = capfd.readouterr().out
-    assert "the record is incomplete" in printed
+    said = loadtest("report", "--no-plots", str(directory))
+    assert said.code == ExitCode.INVALID
+    assert "the record is incomplete" in said.out
     assert "the record is incomplete" in (directory / "report.html").read_text()
 
 
@@ -265,9 +267,10 @@ def test_png_makes_pictures_of_both_kinds(tmp_path: Path) -> None:
     assert {f"{file.name}" for file in drawn} == set(re.findall(r"\(plots/([\w.-]+)\)", text))
 
 
-def test_a_report_without_plots_says_so(toured, tmp_path, capfd):
+def test_a_report_without_plots_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """The numbers are the same, pictures of an earlier report are gone, and the page says so."""
-    with_plots, report = toured
+    with_plots = maker.save(tmp_path / "drawn", *records()["three seconds"])
+    report = make(with_plots)
     directory = Path(shutil.copytree(with_plots, tmp_path / "run"))
     assert (directory / "plots" / "rates.svg").is_file()
     assert report_main(["--no-plots", str(directory)]) == report.exit_code

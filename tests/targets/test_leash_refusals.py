@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from plugins import warm
 from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import PATIENCE, clean_environment
 from plugins.stubs import Stub, pending_forever
@@ -91,7 +92,7 @@ def test_production_is_loaded_once_its_host_was_typed(watched: Stub, typed: str,
     write_entry(Path(), watched.url, environment="production")
     write_scenario(Path())
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
+    process = warm.start(
         [sys.executable, "-m", "loadtest.cli", "preflight", "s.toml", "--target", "here"],
         stdin=theirs,
         stdout=subprocess.DEVNULL,

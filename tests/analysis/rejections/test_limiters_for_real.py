@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from plugins import record_maker as maker
-from plugins import workers
+from plugins import warm, workers
 
 from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import look_into
@@ -119,7 +119,7 @@ def ask_new_servers() -> dict[str, list[RequestLog]]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("WORKFLOW_", "LOADTEST_"))}
     command = [sys.executable, "-m", "loadtest.cli", "serve", "--port", "0"]
     servers = [
-        subprocess.Popen(
+        warm.start(
             [*command, *arguments(name, **case)],
             stdout=subprocess.PIPE,
             text=True,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from plugins import warm
 from plugins.leash_parts import write_entry, write_scenario
 from plugins.processes import PATIENCE, clean_environment
 from plugins.records import read_table
@@ -44,7 +45,7 @@ def test_a_run_over_tls_with_a_client_certificate_and_headers(nginx: Any, tmp_pa
     with (directory / "load.log").open("wb") as log:
         command = [sys.executable, "-m", "loadtest.load", str(directory), str(tmp_path)]
         environment = clean_environment(API_TOKEN=TOKEN)
-        with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
+        with warm.start(command, env=environment, stdin=subprocess.PIPE, stdout=log, stderr=log) as process:
             process.wait(PATIENCE)
     assert process.returncode == 0, (directory / "load.log").read_text()
     info = run_directory.load(directory)
