@@ -171,7 +171,9 @@ def _await_workers(mailbox: Mailbox, processes: list["subprocess.Popen[bytes]"],
     try:
         while (connected := len(mailbox.connected())) < expected:
             if interrupted.is_set():
-                raise LoadtestError(f"interrupted while {connected} of {expected} workers were connected")
+                error = LoadtestError(f"interrupted while {connected} of {expected} workers were connected")
+                error.exit_code = ExitCode.INTERRUPTED
+                raise error
             if any(process.poll() is not None for process in processes):
                 raise AbortedError("a worker process ended at once; see load.log")
             if processes and time.monotonic() - begun > _PATIENCE:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from loadtest.contract import ErrorCode, JobState, LimitName, Operation
+from loadtest.errors import WrongValueError
 from loadtest.units import (
     DURATION_PATTERN,
     LIMIT_PATTERN,
@@ -46,10 +47,13 @@ def _burst(value: object) -> int | Rate:
     )
 
 
-def _above_zero(share: float) -> float:
-    if share <= 0:
-        raise ValueError("must be above zero: write a share such as 0.1 or '10%'")
-    return share
+def _above_zero(remedy: str) -> AfterValidator:
+    def checked(value: float) -> float:
+        if value <= 0:
+            raise WrongValueError("must be above zero", remedy)
+        return value
+
+    return AfterValidator(checked)
 
 
 def _sendable(value: Any, depth: int = 0) -> Any:
@@ -75,6 +79,7 @@ def _text_schema(pattern: str, *examples: str) -> WithJsonSchema:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _text_schema(DURATION_PATTERN, "500ms", "5s", "2m")]
 """A duration in seconds, written with a unit."""
+PositiveDuration = Annotated[Duration, _above_zero("Write a duration such as '5s'.")]
 ArrivalRate = Annotated[
     Rate,
     BeforeValidator(parse_rate),
@@ -94,7 +99,7 @@ LimitSpec = Annotated[
 Share = Annotated[
     float, BeforeValidator(parse_share), WithJsonSchema({"type": ["number", "string"], "examples": [0.05, "5%"]})
 ]
-PositiveShare = Annotated[Share, AfterValidator(_above_zero)]
+PositiveShare = Annotated[Share, _above_zero("Write a share such as 0.1 or '10%'.")]
 Name = Annotated[str, AfterValidator(_named)]
 
 

@@ -19,6 +19,7 @@ from loadtest.scenario.fields import (
     JsonObject,
     Name,
     OperationWord,
+    PositiveDuration,
     Share,
     Status,
     Strict,
@@ -185,15 +186,13 @@ class Stage(Strict):
     """File of arrivals, relative to the scenario: an offset in seconds and a key's number on each line."""
     speed: Annotated[float, Field(ge=0.001, le=1000)] = 1.0
     """Factor by which recorded arrivals come faster."""
-    duration: Duration
+    duration: PositiveDuration
     """Duration of the stage, or of each of its steps."""
     expect: list[Annotated[int, Field(ge=400, le=599)]] = []
     """Statuses that are not failures in Locust's statistics; 429 is added if the plan exceeds a limit in this stage."""
 
     @model_validator(mode="after")
     def _one_shape(self) -> Self:
-        if self.duration <= 0:
-            raise ValueError("duration must be above zero")
         steps = [value is not None for value in (self.from_, self.to, self.step)]
         if (self.rate is not None) + any(steps) + (self.burst is not None) + (self.recorded is not None) != 1:
             raise ValueError("give one of rate, burst, recorded, or from with to and step")
@@ -244,10 +243,10 @@ class Traffic(Strict):
     keys: Name | None = None
     """The key group to use; all keys by default."""
     arrivals: Literal["even", "poisson"] = "even"
-    timeout: Duration = 30.0
+    timeout: PositiveDuration = 30.0
     """Time-out of each request, from its start to its complete answer."""
-    connect_timeout: Duration | None = None
-    read_timeout: Duration | None = None
+    connect_timeout: PositiveDuration | None = None
+    read_timeout: PositiveDuration | None = None
     """Maximum silence of the server within an answer, including the wait for its first byte."""
     max_users: Annotated[int, Field(ge=1, le=20_000)] | None = None
     retry: Retry = Retry()
@@ -290,10 +289,6 @@ class Traffic(Strict):
     @model_validator(mode="after")
     def _fits_operation(self) -> Self:
         self._check_keys_of_operation()
-        for name in ("timeout", "connect_timeout", "read_timeout"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be above zero")
         names = self.stage_names
         if len(set(names)) < len(names) or WARMUP in names:
             raise ValueError(f"stages need distinct names, and {WARMUP!r} is reserved: {', '.join(names)}")

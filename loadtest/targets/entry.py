@@ -5,7 +5,7 @@ import shutil
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from zoneinfo import ZoneInfo
@@ -24,7 +24,6 @@ from loadtest.units import Limit
 from loadtest.words import suggestion
 
 _FORM: Final = re.compile(r"^\s*(\d\d):(\d\d)\s*-\s*(\d\d):(\d\d)(?:\s+(\S+))?\s*$", re.ASCII)
-_OFFSET: Final = re.compile(r"^([+-])(\d\d):(\d\d)$", re.ASCII)
 _DAY: Final = 24 * 60
 
 
@@ -74,14 +73,9 @@ def parse_hours(value: object) -> Hours:
 
 
 def _zone(name: str) -> tzinfo:
-    if match := _OFFSET.match(name):
-        minutes = int(match[2]) * 60 + int(match[3])
-        if minutes < _DAY:
-            return timezone(timedelta(minutes=minutes if match[1] == "+" else -minutes))
-    if name == "UTC":
-        return UTC
     try:
-        return ZoneInfo(name)
+        offset = datetime.strptime(name, "%z").tzinfo if name[0] in "+-" else None
+        return offset or (UTC if name == "UTC" else ZoneInfo(name))
     # A name that is unknown, a folder, unreadable or not a zone raises different exceptions on different file systems.
     except (ValueError, KeyError, OSError):
         raise ValueError(

@@ -105,7 +105,7 @@ def _limits(plan: Plan) -> Table:
             row.stage,
             f"{row.asked_per_min:,.0f}",
             "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
-            "–" if row.share is None else f"{row.share:.2f} ×",
+            "–" if row.share is None else f"{row.share:,.2f} ×",
             _percent(row.throttled_rate),
             percent(row.chance, 0),
             style="bold" if row.share is not None and row.share > 1 else "",

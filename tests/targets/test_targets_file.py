@@ -35,7 +35,7 @@ def test_a_name_that_no_file_has_is_refused(tmp_path: Path) -> None:
         ("max_requests = 0", "staging.max_requests: 0 is not a whole number of at least 1"),
         ("max_requests = '9'", "staging.max_requests: '9' is not a whole number of at least 1"),
         ("max_share = '200%'", "staging.max_share: '200%' is not a share"),
-        ("max_share = 0", "staging.max_share: must be above zero: write a share such as 0.1"),
+        ("max_share = 0", "staging.max_share: must be above zero. Write a share such as 0.1"),
         ("limits = { sync = '1/s' }", "staging.limits.sync: 'sync' is not valid here; did you mean 'sync_run'?"),
         ("limits = { sync_run = 'many' }", "staging.limits.sync_run: 'many' is not a limit"),
         ("max_cost = 5", "staging: max_cost needs price_per_execution"),

@@ -179,12 +179,13 @@ class LiveRun:
     def update(self, phase: Phase, begin: int | None, report: str) -> LiveUpdate:
         """Return the current figures and the tracks from bucket ``begin``; if None, all tracks and the description."""
         session, info, live = self.session, self.session.info, self.session.live
-        if phase != "over" and session.epoch_ns:
-            self._elapsed_s = session.elapsed_s
-        series, elapsed = live.series, self._elapsed_s
-        over = phase == "over"
-        first = begin or 0
+        series, over, first = live.series, phase == "over", begin or 0
         tracks: dict[tuple[str, ...], Sequence[float | None]] = {**series.counts, **series.gauges}
+        if not over and session.epoch_ns:
+            self._elapsed_s = session.elapsed_s
+        elif not self._elapsed_s:  # no page was open during the run
+            self._elapsed_s = series.width_s * max(map(len, tracks.values()), default=0)
+        elapsed = self._elapsed_s
         shown = [(name, [_short(each) for each in track[first:]]) for name, track in tracks.items()]
         return LiveUpdate(
             phase=phase,

@@ -16,6 +16,8 @@ import pytest
 from plugins.processes import PATIENCE, Fixture, clean_environment, until
 from plugins.served import NO_LIMITS
 
+from loadtest.errors import ExitCode
+
 
 def workers_of(run: Any) -> list[psutil.Process]:
     """Return the worker processes that a load has started, in the order of their starts."""
@@ -261,6 +263,7 @@ def test_a_worker_with_other_keys_is_refused(offer: Any, open_api: Any, worker: 
     assert "Traceback" not in said
     run.process.send_signal(signal.SIGINT)
     run.wait()
+    assert run.process.returncode == ExitCode.INTERRUPTED
     assert "0 of 1 workers" in run.said[-1].decode()
 
 
