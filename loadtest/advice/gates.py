@@ -6,7 +6,7 @@ by their clocks. A 429 slows a client down to the accepted pace; the pace recove
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from heapq import heappush
@@ -34,49 +34,22 @@ _GRAIN_S: Final = 1e-6
 """A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40
 """Nothing is sent near a window's edge: within the jitter, at most within a window ÷ this number."""
+Action = Callable[[], None]
 
 
 class Scheduler:
-    """A heap of processes in virtual time."""
+    """Events in virtual time, in s."""
 
     def __init__(self, seed: int) -> None:
         self.now = 0.0
         self.draw = Random(seed).random  # noqa: S311 - jitter of a simulation
-        self._heap: list[tuple[float, int, Process]] = []
+        self._heap: list[tuple[float, int, Action]] = []
         self._serial = 0
 
-    def start(self, process: "Process", delay: float = 0.0) -> None:
-        """Start a process after a delay in s."""
+    def after(self, delay: float, action: Action) -> None:
+        """Do something ``delay`` s from now."""
         self._serial += 1
-        heappush(self._heap, (self.now + delay, self._serial, process))
-
-    def resume(self, process: "Process") -> None:
-        """Let a process go on now."""
-        wait = next(process, None)
-        if isinstance(wait, float):
-            self._serial += 1
-            heappush(self._heap, (self.now + wait, self._serial, process))
-        elif wait is not None:
-            wait.join(process)
-
-
-class Door:
-    """An entrance to a gate, with a queue of its own."""
-
-    __slots__ = ("ended", "learn", "queue", "wake")
-
-    def __init__(self, gate: "Gate") -> None:
-        self.queue: deque[Process] = deque()
-        self.learn, self.ended, self.wake = gate.learn, gate.ended, gate.wake
-
-    def join(self, process: "Process") -> None:
-        """Let a process wait in the queue."""
-        self.queue.append(process)
-        self.wake()
-
-
-Process = Iterator[float | Door]
-"""A process of the simulation, which yields a wait in s, or the door at which it waits."""
+        heappush(self._heap, (self.now + delay, self._serial, action))
 
 
 def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
@@ -136,18 +109,25 @@ class Gate:
         self._in_turns = clients > 1
         self._next_even = number / clients * self._spacing
         self._ready = self._changed = 0.0
+        self._clear = 0.0  # no window's edge is near until then
         self._credit = 1
         self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
         self._answers: deque[tuple[float, Decision]] = deque()
         self._idle = True
-        self.submits, self.polls = Door(self), Door(self)
+        self._submits: deque[Action] = deque()
+        self._polls: deque[Action] = deque()
 
-    def wake(self) -> None:
+    def join(self, send: Action, *, poll: bool) -> None:
+        """Queue a request, which ``send`` sends. Polls go first."""
+        (self._polls if poll else self._submits).append(send)
+        self._wake()
+
+    def _wake(self) -> None:
         """Serve the queues, unless they are being served."""
         if self._idle:
             self._idle = False
-            self._scheduler.start(self._serve())
+            self._scheduler.after(0.0, self._serve)
 
     def learn(self, decision: Decision) -> None:
         """Note the answer to the last request let through. The client knows the answer a round trip later."""
@@ -157,18 +137,18 @@ class Gate:
     def ended(self) -> None:
         """Note the end of an accepted request, or of its job."""
         self._busy -= 1
-        self.wake()
+        self._wake()
 
-    def _serve(self) -> Process:
-        scheduler, polls, submits = self._scheduler, self.polls.queue, self.submits.queue
-        while queue := polls or submits:  # polls go first
-            now = scheduler.now
-            if (wait := self._next(now) - now) > 0:
-                yield wait
-            elif self._busy >= self._most_busy:
+    def _serve(self) -> None:
+        now = self._scheduler.now
+        while queue := self._polls or self._submits:
+            if (ready := self._next(now)) > now:
+                self._scheduler.after(ready - now, self._serve)
+                return
+            if self._busy >= self._most_busy:
                 break
-            elif self._take(now):
-                scheduler.resume(queue.popleft())
+            if self._take(now):
+                queue.popleft()()
         self._idle = True
 
     def _next(self, now: float) -> float:
@@ -187,12 +167,18 @@ class Gate:
             return answers[0][0]
         if self._in_turns and (late := now - self._next_even) > _GRAIN_S:
             self._next_even += math.ceil(late / self._spacing) * self._spacing
-        ready = max(self._ready, self._next_even)
+        ready = max(self._ready, self._next_even, now)
+        return self._past_edges(ready) if ready >= self._clear else ready
+
+    def _past_edges(self, ready: float) -> float:
+        """Return the first time from ``ready`` on that is near no window's edge, where either window may count it."""
+        self._clear = math.inf
         for window, phase in self._edges:
-            # A request sent near a window's edge may count in either window.
             near = min(self._jitter, window / _NEAR)
-            if (past := (self._epoch + max(ready, now) - phase + near) % window) < 2 * near:
-                ready = max(ready, now) + 2 * near - past + _GRAIN_S
+            past = (self._epoch + ready - phase + near) % window
+            self._clear = min(self._clear, ready + window - past - _GRAIN_S)
+            if past < 2 * near:
+                ready += 2 * near - past + _GRAIN_S
         return ready
 
     def _take(self, now: float) -> bool:
@@ -229,14 +215,13 @@ class Gate:
         self._next_even = max(self._next_even, now + wait + draw * self._spacing / self._pace)
 
 
-def doors(
+def gates(
     work: Work, limits: Limits, pace: float | None, scheduler: Scheduler, number: int, *, told: bool = True
-) -> Mapping[LimitName, Door]:
-    """Return a client's doors for submits and polls. Each door has its own gate, or both share one if the limits do."""
+) -> Mapping[LimitName, Gate]:
+    """Return a client's gates for submits and polls: one for both if the limits are shared."""
     number, clients = (number, work.clients) if told else (0, 1)
     make = partial(Gate, scheduler, work, limits, number=number, clients=clients, pace=pace)
     first = make(work.submit)
     if not work.polled:
-        return {work.submit: first.submits}
-    second = first if limits.shared else make(LimitName.RETRIEVAL)
-    return {work.submit: first.submits, LimitName.RETRIEVAL: second.polls}
+        return {work.submit: first}
+    return {work.submit: first, LimitName.RETRIEVAL: first if limits.shared else make(LimitName.RETRIEVAL)}

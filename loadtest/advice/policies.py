@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from loadtest import words
-from loadtest.advice.gates import Door, Scheduler, doors
+from loadtest.advice.gates import Gate, Scheduler, gates
 from loadtest.advice.polls import next_poll, plan_polls
 from loadtest.advice.work import Limits, Work
 from loadtest.contract import LimitName
@@ -39,6 +39,7 @@ class Policy:
         in_flight: number of jobs in progress at the same time.
         every_s: seconds between the starts of two jobs, if the client follows a schedule.
         gates: makes a paced client's gates from the client's number.
+        quota: makes a client's quota of retries.
     """
 
     name: str
@@ -48,7 +49,33 @@ class Policy:
     retries_polls: bool = True
     in_flight: int = IN_FLIGHT
     every_s: float | None = None
-    gates: Callable[[Scheduler, int], Mapping[LimitName, Door]] | None = None
+    gates: Callable[[Scheduler, int], Mapping[LimitName, Gate]] | None = None
+    quota: "Callable[[], RetryQuota] | None" = None
+
+
+class RetryQuota:
+    """A quota of retries in AWS SDKs' standard mode: 500 tokens, 5 for a retry after throttling.
+
+    The retry that succeeds returns its tokens, and a success without retries returns one (botocore 1.44.8,
+    ``retries/quota.py``, line 7, and ``retries/standard.py``, lines 704 to 760).
+    """
+
+    _MOST: Final = 500
+    _COST: Final = 5
+
+    def __init__(self) -> None:
+        self._tokens = self._MOST
+
+    def allows_retry(self) -> bool:
+        """Take the tokens of a retry, if there are enough."""
+        if self._tokens < self._COST:
+            return False
+        self._tokens -= self._COST
+        return True
+
+    def succeeded(self, retries: int) -> None:
+        """Return tokens after a success with this many retries."""
+        self._tokens = min(self._MOST, self._tokens + (self._COST if retries else 1))
 
 
 def waits(retry: Retry) -> Wait:
@@ -61,7 +88,7 @@ full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_a
 """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
 """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
-``retries/standard.py``, lines 36, 351 and 392). The mode's quota of 100 unsuccessful retries is left out."""
+``retries/standard.py``, lines 36, 351 and 392)."""
 
 
 def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
@@ -103,8 +130,8 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("Retry-After", "waits as long as the 429 states, or up to a tenth longer", retry_after),
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
-        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ", aws),
-        make("AIMD", _AIMD, give_up, gates=partial(doors, work, limits, 0.1)),
+        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=RetryQuota),
+        make("AIMD", _AIMD, give_up, gates=partial(gates, work, limits, 0.1)),
     ]
 
 
@@ -119,7 +146,7 @@ def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
         "sends as fast as every limiter that may be in force accepts",
         give_up,
         lambda _number, elapsed, _draw: next_poll(times, elapsed),
-        gates=partial(doors, work, limits, None, told=told),
+        gates=partial(gates, work, limits, None, told=told),
     )
 
 

@@ -1,22 +1,22 @@
-"""Simulation of clients and rate limiters in virtual time: a heap of processes, each a generator that yields its wait.
+"""Simulation of clients and rate limiters in virtual time. Each event of a job schedules the job's next event.
 
 Requests reach the server at once; an answer is known a round trip later. Jobs start when their submit is let through.
 """
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from heapq import heappop
 from typing import Final
 
 import numpy as np
 
-from loadtest.advice.gates import Door, Process, Scheduler
+from loadtest.advice.gates import Scheduler
 from loadtest.advice.policies import Policy
-from loadtest.advice.work import Limits, Work, World
+from loadtest.advice.work import Candidate, Limits, Work, World
 from loadtest.contract import LimitName
-from loadtest.limits import CONCURRENCY, Decision, Limiter
+from loadtest.limits import CONCURRENCY, Limiter
 
 MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
@@ -52,128 +52,170 @@ class SimulatedEnd:
         return sum(self.rejected.values())
 
 
+class _Served:
+    """A limit of the server, with its requests."""
+
+    __slots__ = ("decide", "held", "limiter", "rejected", "sent")
+
+    def __init__(self, candidate: Candidate, limiter: Limiter | None) -> None:
+        self.limiter = limiter or candidate.limiter()
+        self.decide, self.held = self.limiter.decide, candidate.algorithm == CONCURRENCY
+        self.sent = self.rejected = 0
+
+
 class Simulation(Scheduler):
     """One policy under one limiter for each limit. A simulation can run only once."""
 
     def __init__(self, work: Work, limits: Limits, world: World, policy: Policy, seed: int = 0) -> None:
         super().__init__(seed)
-        self.work, self.limits, self.policy = work, limits, policy
-        made: dict[LimitName, Limiter] = {}
-        for name in work.names:
-            made[name] = made[work.submit] if limits.shared and made else world[name].limiter()
-        self._limiters = made
-        self._held = {name for name in work.names if world[name].algorithm == CONCURRENCY}
-        self._sent, self._rejected = dict.fromkeys(work.names, 0), dict.fromkeys(work.names, 0)
-        self._waits: list[float] = []
-        self._last, self._rejections = 0.0, 0
-        self._executions = work.executions
+        self.work, self.limits, self.policy, self.epoch = work, limits, policy, work.epoch
+        one = world[work.submit].limiter() if limits.shared else None
+        self.served = {name: _Served(world[name], one) for name in work.names}
+        self.rejections = 0
+        self.waits: list[float] = []
+        self.last = 0.0
 
     def run(self) -> SimulatedEnd:
         """Run until the work is done or given up, or for ``MOST_S`` of virtual time."""
-        for process in self._clients():
-            self.start(process)
-        heap, resume = self._heap, self.resume
-        most = _MOST_PER_JOB * self.work.count + _MOST_MORE
-        while heap and heap[0][0] <= MOST_S and self._rejections <= most:
-            self.now, _, process = heappop(heap)
-            resume(process)
-        done = len(self._waits)
+        for number in range(self.work.clients):
+            _Client(self, number)
+        heap, most = self._heap, _MOST_PER_JOB * self.work.count + _MOST_MORE
+        while heap and heap[0][0] <= MOST_S and self.rejections <= most:
+            self.now, _, action = heappop(heap)
+            action()
+        done = len(self.waits)
         return SimulatedEnd(
             done=done,
-            seconds=self._last if done == self.work.count else math.inf,
-            sent=self._sent,
-            rejected=self._rejected,
-            last_s=self._last,
-            wait_p95_s=float(np.percentile(self._waits, 95)) if done else math.inf,
+            seconds=self.last if done == self.work.count else math.inf,
+            sent={name: each.sent for name, each in self.served.items()},
+            rejected={name: each.rejected for name, each in self.served.items()},
+            last_s=self.last,
+            wait_p95_s=float(np.percentile(self.waits, 95)) if done else math.inf,
         )
 
-    def ask(self, name: LimitName, takes: float) -> Decision:
-        """Send a request now; an accepted request ends after ``takes`` s."""
-        limiter = self._limiters[name]
-        decision = limiter.decide(self.work.epoch + self.now)
-        self._sent[name] += 1
-        if not decision.allowed:
-            self._rejected[name] += 1
-            self._rejections += 1
-        elif self._held and name in self._held:
-            self.start(self._release(limiter), takes)
-        return decision
 
-    def _release(self, limiter: Limiter) -> Process:
-        limiter.release(self.work.epoch + self.now)
-        return
-        yield
+class _Client:
+    """A client: it starts jobs at a rate, as its gates allow, or when another job ends."""
 
-    def _clients(self) -> Iterator[Process]:
-        work, policy = self.work, self.policy
+    def __init__(self, simulation: Simulation, number: int) -> None:
+        self.simulation = simulation
+        work, policy = simulation.work, simulation.policy
+        self.quota = policy.quota() if policy.quota else None
+        self.gates = policy.gates(simulation, number) if policy.gates else {}
+        self._jobs = deque(range(number, work.count, work.clients))
         rate = 1 / policy.every_s if work.rate is None and policy.every_s else work.rate
-        for client in range(work.clients):
-            mine = deque(range(client, work.count, work.clients))
-            gates = policy.gates(self, client) if policy.gates else {}
-            if rate is not None or gates:
-                yield self._arrivals(mine, gates, rate or math.inf)
-            else:
-                yield from (self._slot(mine) for _ in range(policy.in_flight))
+        self._free = 0
+        self._in_slots, self._rate = rate is None and not self.gates, rate or math.inf
+        for _ in range(policy.in_flight if self._in_slots else 1):
+            simulation.after(0.0, self.ended if self._in_slots else self._arrive)
 
-    def _arrivals(self, jobs: "deque[int]", gates: Mapping[LimitName, Door], rate: float) -> Process:
-        """Start the jobs at the times that ``rate`` gives."""
-        for number in jobs:
-            if (wait := number / rate - self.now) > 0:
-                yield wait
-            self.resume(self._job(number, gates))
-
-    def _slot(self, jobs: "deque[int]") -> Process:
-        """Do one job after another."""
-        while jobs:
-            yield from self._job(jobs.popleft(), {})
-
-    def _job(self, number: int, gates: Mapping[LimitName, Door]) -> Process:
-        work, policy, trip = self.work, self.policy, self.limits.round_trip_s
-        door, polls, execution = gates.get(work.submit), gates.get(LimitName.RETRIEVAL), self._executions[number]
-        takes = trip if work.polled else trip + execution
-        decision = yield from self._request(work.submit, takes, door)
-        if decision is None:
-            return
-        accepted = self.now + decision.delay
-        late, polled, seen = decision.delay + takes, 0, not work.polled
-        if seen:
-            yield late
-        while not seen:
-            polled += 1
-            if (wait := policy.poll(polled, self.now + late - accepted, self.draw)) is None:
+    def _arrive(self) -> None:
+        """Start the jobs that are due."""
+        while self._jobs:
+            if (wait := self._jobs[0] / self._rate - self.simulation.now) > 0:
+                self.simulation.after(wait, self._arrive)
                 return
-            yield late + wait
-            decision = yield from self._request(LimitName.RETRIEVAL, trip, polls, retries=policy.retries_polls)
-            delay, late = (decision.delay if decision else 0.0), 0.0
-            seen = decision is not None and self.now + delay >= accepted + execution
-            yield delay + trip
-            if polls is not None:
-                polls.ended()
-        if door is not None:
-            door.ended()
-        self._seen(accepted)
+            _Job(self, self._jobs.popleft())
 
-    def _request(
-        self, name: LimitName, takes: float, door: Door | None, *, retries: bool = True
-    ) -> Generator[float | Door, None, Decision | None]:
-        """Send a request until it is accepted; None if the client gives up."""
-        attempt, begun = 0, self.now
-        while True:
-            if door is not None:
-                yield door
-            decision = self.ask(name, takes)
-            if door is not None:
-                door.learn(decision)
-            if decision.allowed:
-                return decision
-            attempt += 1
-            if door is None:
-                stated = self.limits.stated_wait(decision)
-                wait = self.policy.wait(attempt, self.now - begun, self.draw(), stated) if retries else None
-                if wait is None:
-                    return None
-                yield wait + self.limits.round_trip_s
+    def ended(self) -> None:
+        """Start the next job in place of a job that ended."""
+        self._free += self._in_slots
+        while self._free == 1 and self._jobs:  # A job that ends at once adds to the free slots and returns here.
+            _Job(self, self._jobs.popleft())
+            self._free -= 1
 
-    def _seen(self, accepted: float) -> None:
-        self._last = self.now
-        self._waits.append(self.now - accepted)
+
+class _Job:
+    """A job or run, from its first request to its result."""
+
+    __slots__ = (
+        "_accepted", "_attempt", "_begun", "_client", "_execution", "_gate", "_limit", "_polls", "_seen", "_simulation",
+    )  # fmt: skip
+
+    def __init__(self, client: _Client, number: int) -> None:
+        self._client, self._simulation = client, client.simulation
+        self._execution = self._simulation.work.executions[number]
+        self._polls, self._seen = 0, False
+        self._request(self._simulation.work.submit)
+
+    def _retrieve(self) -> None:
+        self._request(LimitName.RETRIEVAL)
+
+    def _request(self, name: LimitName) -> None:
+        """Send a request as soon as the gate allows."""
+        simulation = self._simulation
+        self._limit, self._attempt, self._begun = simulation.served[name], 0, simulation.now
+        self._gate = self._client.gates.get(name)
+        if self._gate is None:
+            self._send()
+        else:
+            self._gate.join(self._send, poll=self._polls > 0)
+
+    def _send(self) -> None:
+        simulation, limit, gate = self._simulation, self._limit, self._gate
+        decision = limit.decide(simulation.epoch + simulation.now)
+        limit.sent += 1
+        if gate is not None:
+            gate.learn(decision)
+        if decision.allowed:
+            if self._client.quota is not None:
+                self._client.quota.succeeded(self._attempt)
+            self._pass(decision.delay)
+            return
+        limit.rejected += 1
+        simulation.rejections += 1
+        if gate is not None:
+            gate.join(self._send, poll=self._polls > 0)
+        else:
+            self._again(simulation.limits.stated_wait(decision))
+
+    def _pass(self, delay: float) -> None:
+        """Schedule what follows an accepted request, which a queue holds for ``delay`` s."""
+        simulation, limiter = self._simulation, self._limit.limiter
+        takes = simulation.limits.round_trip_s + (0.0 if simulation.work.polled else self._execution)
+        if self._limit.held:
+            simulation.after(takes, partial(limiter.release, 0.0))
+        if not self._polls:
+            self._accepted = simulation.now + delay
+            if simulation.work.polled:
+                self._poll(delay + takes)
+                return
+        self._seen = not simulation.work.polled or simulation.now + delay >= self._accepted + self._execution
+        simulation.after(delay + takes, self._answered)
+
+    def _again(self, stated: float | None) -> None:
+        """Retry after a 429, or give the request up. If a poll is given up, the next follows as usual."""
+        simulation, policy, quota = self._simulation, self._simulation.policy, self._client.quota
+        self._attempt += 1
+        trip, wait = simulation.limits.round_trip_s, None
+        if policy.retries_polls or not self._polls:
+            wait = policy.wait(self._attempt, simulation.now - self._begun, simulation.draw(), stated)
+        if wait is not None and (quota is None or quota.allows_retry()):
+            simulation.after(wait + trip, self._send)
+        elif self._polls:
+            simulation.after(trip, self._answered)
+        else:
+            self._client.ended()
+
+    def _poll(self, late: float) -> None:
+        """Schedule the next poll. The client knows the last answer in ``late`` s."""
+        self._polls += 1
+        simulation = self._simulation
+        elapsed = simulation.now + late - self._accepted
+        if (wait := simulation.policy.poll(self._polls, elapsed, simulation.draw)) is None:
+            self._client.ended()
+        else:
+            simulation.after(late + wait, self._retrieve)
+
+    def _answered(self) -> None:
+        simulation, gates = self._simulation, self._client.gates
+        if self._polls and self._gate is not None:
+            self._gate.ended()
+        if not self._seen:
+            self._poll(0.0)
+            return
+        if gates:
+            gates[simulation.work.submit].ended()
+        simulation.last = simulation.now
+        simulation.waits.append(simulation.now - self._accepted)
+        self._client.ended()

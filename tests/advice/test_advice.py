@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from loadtest.advice.bound import bound
 from loadtest.advice.compare import compare
-from loadtest.advice.policies import Policy, every_second, full_jitter, paced, scheduled
+from loadtest.advice.policies import Policy, every_second, full_jitter, paced, scheduled, usual
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
 from loadtest.contract import DOCUMENTED, LimitName, Operation
@@ -124,6 +124,13 @@ def test_a_limit_on_requests_at_the_same_time() -> None:
     found = end(work, limits, paced(work, limits))
     assert found.rejections == 0
     assert found.seconds <= bound(work, limits, limits.worlds[0]) + float(EXECUTION_S[-1])
+
+
+def test_the_quota_of_retries_in_aws_standard_mode() -> None:
+    """After a hundred retries that failed, a client sends each request once."""
+    limits, work = limited("fixed-window", Limit(50, 3600.0)), replace(jobs(300), operation=Operation.SYNC_RUN)
+    aws = next(each for each in usual(work, limits) if each.name == "AWS standard")
+    assert end(work, limits, aws).requests == 400
 
 
 def test_polls_cost_what_the_retrieval_limit_leaves() -> None:
