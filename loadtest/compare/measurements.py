@@ -5,7 +5,7 @@ unit of evidence is the run: a measurement is one value, and ``se`` is the value
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -16,7 +16,9 @@ from loadtest.errors import InputError
 from loadtest.metrics import METRICS
 from loadtest.program import mention
 from loadtest.record import run_directory
+from loadtest.record.run_directory import read_versioned
 from loadtest.stats.shares import EventCount, share_score
+from loadtest.words import NOTHING, count
 
 FILE_NAME: Final = "measurements.json"
 SCHEMA_VERSION: Final = 1
@@ -157,8 +159,6 @@ class RegressionSettings(NamedTuple):
 
 
 PLAIN: Final = RegressionSettings()
-FACTS: Final = ("machine", "python", "harness", "region")
-"""Facts about the load generator that may explain a change; ``same`` requires them to be equal."""
 
 
 class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +176,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
             ``traffic.runs.stages.steady.rate``.
         files: digest of each file that the scenario refers to.
         versions: of Python and of the harness, and the load generator's region.
-        same: facts of ``FACTS`` that the scenario requires to be equal within a history.
+        same: machine, python, harness or region, if the scenario requires them to be equal within a history.
         sketches: empty, because no verdict uses it; an older loadtest requires the key and may have filled it.
     """
 
@@ -212,9 +212,6 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         return {one.key: one for one in self.measurements}
 
 
-_HASH: Final = "the scenario's hash"
-
-
 def significant(value: float, digits: int) -> float:
     """Round to significant digits, because further digits depend on the machine's order of summation."""
     return float(f"{value:.{digits}g}")
@@ -223,19 +220,66 @@ def significant(value: float, digits: int) -> float:
 def read(directory: Path) -> RunMeasurements:
     """Read the measurements that a run's report wrote; raises ``InputError``."""
     path = directory / FILE_NAME
-    again = f"Run {mention('report', directory)} to create it"
-    try:
-        found = msgspec.json.decode(path.read_bytes(), type=RunMeasurements)
-    except OSError as error:
-        if (directory / run_directory.FILE_NAME).exists():
-            run_directory.refuse_imported(directory)
-        raise InputError(f"cannot read {path}: {error.strerror}", f"{again}.") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged: {error}", f"{again} again.") from error
-    if found.schema != SCHEMA_VERSION:
-        what = f"{path} has schema version {found.schema}; this loadtest reads {SCHEMA_VERSION}"
-        raise InputError(what, f"{again} again.")
-    return found
+    if not path.exists() and (directory / run_directory.FILE_NAME).exists():
+        run_directory.refuse_imported(directory)
+    remedy = f"Run {mention('report', directory)} to create it."
+    return read_versioned(path, RunMeasurements, SCHEMA_VERSION, remedy=remedy, error=InputError)
+
+
+class Fact(NamedTuple):
+    """A recorded fact about a run.
+
+    Attributes:
+        name: in a sentence.
+        label: on a page; empty if no page shows the fact.
+        of: the value as text; empty if it is unknown.
+        needed: when two runs must have the same value: always; in a history, not in a pair; if the target is embedded,
+            so that it shares the generator's machine; or if the scenario requires it (``RunMeasurements.same``).
+        unknown: text for an unknown value.
+    """
+
+    name: str
+    label: str
+    of: Callable[[RunMeasurements], str]
+    needed: Literal["", "always", "in a history", "embedded", "if the same"] = ""
+    unknown: str = "none"
+
+    def shown(self, run: RunMeasurements) -> str:
+        return self.of(run) or self.unknown
+
+
+_HASH: Final = Fact("the scenario's hash", "Scenario hash", lambda run: run.scenario_hash, "always")
+FACTS: Final = (
+    Fact("the scenario", "", lambda run: run.scenario, "always"),
+    Fact("whether the target is embedded", "", lambda run: "yes" if run.embedded else "no", "always"),
+    Fact("the target's host", "Target", lambda run: run.target.host, "in a history"),
+    Fact(
+        "the endpoint (a digest of x-wf-endpoint)", "Endpoint, digest", lambda run: run.target.endpoint, "in a history"
+    ),
+    Fact("the assumed limits", "Limits assumed", lambda run: run.target.limits, "in a history"),
+    Fact("the faults of the target", "Deliberate faults", lambda run: "; ".join(run.target.faults), "in a history"),
+    Fact("the number of API keys", "API keys", lambda run: count(run.target.keys), "always"),
+    _HASH,
+    Fact("the form of the measurements (schema)", "", lambda run: str(run.schema), "always"),
+    Fact("the processor of the machine", "CPU", lambda run: run.generator.cpu, "embedded"),
+    Fact("the cores of the machine", "Cores", lambda run: run.generator.cores, "embedded"),
+    Fact("the operating system", "OS", lambda run: run.generator.os, "embedded"),
+    Fact(
+        "the number of workers", "Workers", lambda run: f"{run.generator.workers or ''}", "always", "none, one process"
+    ),
+    Fact("", "Version of the target", lambda run: run.target_version, unknown="not stated"),
+    Fact("", "Commit of the scenario", lambda run: run.commit[:12], unknown=NOTHING),
+    Fact(
+        "machine",
+        "",
+        lambda run: f"{run.generator.cpu}, {run.generator.cores} cores, {run.generator.os}",
+        "if the same",
+    ),
+    Fact("python", "Python", lambda run: run.versions.get("python", ""), "if the same", "unknown"),
+    Fact("harness", "Version of loadtest", lambda run: run.versions.get("harness", ""), "if the same", "unknown"),
+    Fact("region", "Region", lambda run: run.versions.get("region", ""), "if the same", "unknown"),
+)
+"""In a sentence, the most informative differing fact comes first."""
 
 
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
@@ -252,32 +296,36 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
             host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
     """
-    fields = [_must_match(run, paired=paired, embedded=head.embedded) for run in (base, head)]
-    name = next((name for name, value in fields[1].items() if fields[0][name] != value), "")
-    if name == _HASH and (changed := _differing(base.definition, head.definition)):
-        name, before, now = changed
-        return f"{name}: {before} before, {now} now"
-    if name:
-        return f"{name} differs: {_shown(fields[0][name])} before, {_shown(fields[1][name])} now"
-    if not paired and (changed := _differing(base.files, head.files)):
+    needed = {"always"} | (set() if paired else {"in a history"}) | ({"embedded"} if head.embedded else set())
+    for fact in FACTS:
+        if fact.needed not in needed or (fact is _HASH and paired and head.embedded):
+            continue
+        before, now = fact.shown(base), fact.shown(head)
+        if before == now:
+            continue
+        if fact is _HASH and (changed := _differing(base.definition, head.definition)):
+            name, before, now = changed
+            return f"{name}: {before} before, {now} now"
+        return f"{fact.name} differs: {before} before, {now} now"
+    if paired:
+        return ""
+    if changed := _differing(base.files, head.files):
         return f"the content of {changed[0]} differs: digest {changed[1]} before, {changed[2]} now"
-    facts = [fact for fact in _changed_facts(base, head) if fact[0] in head.same and not paired]
-    return "; ".join(f"{name} differs: {before} before, {now} now" for name, before, now in facts)
+    facts = [fact for fact in _changed_facts(base, head) if fact.name in head.same]
+    return "; ".join(f"{fact.name} differs: {fact.of(base)} before, {fact.of(head)} now" for fact in facts)
 
 
 def causes(bases: Sequence[RunMeasurements], head: RunMeasurements) -> tuple[str, ...]:
     """Return sentences about changed facts that may be the cause of a difference, but make no run incomparable."""
-    changed = [fact for base in bases for fact in _changed_facts(base, head)]
-    return tuple(f"The {name} changed, too: {before} before, {now} now." for name, before, now in changed)
-
-
-def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[tuple[str, str, str]]:
-    before, now = (
-        {**run.versions, "machine": f"{run.generator.cpu}, {run.generator.cores} cores, {run.generator.os}"}
-        for run in (base, head)
+    changed = [(fact, base) for base in bases for fact in _changed_facts(base, head)]
+    return tuple(
+        f"The {fact.name} changed, too: {fact.of(base)} before, {fact.of(head)} now." for fact, base in changed
     )
-    both = [(name, before.get(name, ""), now.get(name, "")) for name in FACTS]
-    return [fact for fact in both if fact[1] and fact[2] and fact[1] != fact[2]]
+
+
+def _changed_facts(base: RunMeasurements, head: RunMeasurements) -> list[Fact]:
+    facts = [(fact, {fact.of(base), fact.of(head)}) for fact in FACTS if fact.needed == "if the same"]
+    return [fact for fact, values in facts if len(values) > 1 and "" not in values]
 
 
 def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, str] | None:
@@ -300,38 +348,3 @@ def flattened(value: object, key: str = "") -> dict[str, str]:
     for part, each in items:
         leaves |= flattened(each, f"{key}.{part}" if key else str(part))
     return leaves
-
-
-def _must_match(run: RunMeasurements, *, paired: bool, embedded: bool) -> dict[str, object]:
-    """Return the fields of a run that must match, keyed by their name in a sentence, the most informative first."""
-    target, generator = run.target, run.generator
-    apart = {
-        "the target's host": target.host,
-        "the endpoint (a digest of x-wf-endpoint)": target.endpoint,
-        "the assumed limits": target.limits,
-        "the faults of the target": target.faults,
-    }
-    # The embedded API shares the generator's machine, so another machine is another service.
-    machine = {
-        "the processor of the machine": generator.cpu,
-        "the cores of the machine": generator.cores,
-        "the operating system": generator.os,
-    }
-    return {
-        "the scenario": run.scenario,
-        "whether the target is embedded": run.embedded,
-        **({} if paired else apart),
-        "the number of API keys": target.keys,
-        **({} if paired and embedded else {_HASH: run.scenario_hash}),
-        "the form of the measurements (schema)": run.schema,
-        **(machine if embedded else {}),
-        "the number of workers": generator.workers,
-    }
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return ", ".join(str(each) for each in value) or "none"
-    return str(value) or "none"

@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -38,6 +39,8 @@ _WHY_INVALID: Final = {
     int(ExitCode.ABORTED): "See in the last run’s own report why the run was stopped, then compare again.",
     int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
 }
+_SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
+"""Options of a check that its comparison of two builds keeps."""
 _FOOTER: Final = Markup(
     "Made from <code>comparison.json</code> alone. The same numbers are in <code>comparison.md</code>, "
     "<code>comparison.junit.xml</code> and <code>comparison.openmetrics.txt</code>."
@@ -172,12 +175,13 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
 
 
 def _builds(comparison: RunComparison) -> str:
-    """Return the command that compares two builds; builds of the embedded API must both be served."""
+    """Return the command that compares two builds with the check's options; embedded APIs must both be served."""
+    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
+    given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]
-    head = f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host
-    given = shlex.split(comparison.command)[3:]  # after the verb’s words and options
-    scenario = given[0] if given else comparison.scenario
-    return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head)
+    (head,) = given.pop("target") or (f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host,)
+    shared = {flag.replace("-", "_"): values for flag, values in given.items()}
+    return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head, **shared)
 
 
 def _trace_ids(directory: Path, traffic: str) -> list[str]:

@@ -1,14 +1,14 @@
 """Tables of a comparison: findings with symptoms, metrics, controls, test environment, and runs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from loadtest.compare import amounts
 from loadtest.compare.amounts import minute
-from loadtest.compare.measurements import RunMeasurements
+from loadtest.compare.measurements import FACTS, RunMeasurements
 from loadtest.compare.results import ControlComparison, MetricComparison, RunComparison
 from loadtest.report.page import Table, TableCell, TableColumns, Tone, table_of, tone_of
-from loadtest.words import NOTHING, count, duration_ms
+from loadtest.words import NOTHING, duration_ms
 
 SUBJECT: Final = "Version of the target"
 _MOST_NAMED: Final = 3
@@ -122,29 +122,10 @@ def commit(run: RunMeasurements) -> str:
     return run.commit[:12] or NOTHING
 
 
-_IDENTITIES: Final[tuple[tuple[str, Callable[[RunMeasurements], str]], ...]] = (
-    ("Scenario hash", lambda run: run.scenario_hash),
-    ("Target", lambda run: run.target.host),
-    ("Endpoint, digest", lambda run: run.target.endpoint),
-    ("Limits assumed", lambda run: run.target.limits),
-    ("Deliberate faults", lambda run: "; ".join(run.target.faults) or "none"),
-    ("API keys", lambda run: count(run.target.keys)),
-    (SUBJECT, lambda run: run.target_version or "not stated"),
-    ("Commit of the scenario", commit),
-    ("OS", lambda run: run.generator.os),
-    ("CPU", lambda run: run.generator.cpu),
-    ("Cores", lambda run: run.generator.cores),
-    ("Python", lambda run: run.versions.get("python") or "unknown"),
-    ("Version of loadtest", lambda run: run.versions.get("harness") or "unknown"),
-    ("Region", lambda run: run.versions.get("region") or "unknown"),
-    ("Workers", lambda run: count(run.generator.workers) if run.generator.workers else "none, one process"),
-)
-
-
 def differing(comparison: RunComparison) -> list[str]:
     """Return the names of the facts of the test environment in which the head differs from the base."""
     sides = comparison.base_runs, comparison.head_runs
-    found = {label: [set(_distinct(runs, field)) for runs in sides] for label, field in _IDENTITIES}
+    found = {fact.label: [set(map(fact.shown, runs)) for runs in sides] for fact in FACTS if fact.label}
     return [label for label, (base, head) in found.items() if base and head and not head <= base]
 
 
@@ -155,11 +136,12 @@ def identities_table(comparison: RunComparison) -> Table:
         more = f" and {len(values) - _MOST_NAMED} more" if len(values) > _MOST_NAMED else ""
         return ", ".join(values[:_MOST_NAMED]) + more if values else NOTHING
 
+    sides = comparison.base_runs, comparison.head_runs
     rows: list[tuple[str, str, TableCell]] = []
     changed = differing(comparison)
-    for label, field in _IDENTITIES:
-        base, head = _distinct(comparison.base_runs, field), _distinct(comparison.head_runs, field)
-        rows.append((label, listed(base), TableCell(listed(head), "differs" if label in changed else "")))
+    for fact in (each for each in FACTS if each.label):
+        base, head = (listed(list(dict.fromkeys(map(fact.shown, runs)))) for runs in sides)
+        rows.append((fact.label, base, TableCell(head, "differs" if fact.label in changed else "")))
     rows.append(("Runs", _period(comparison.base_runs), TableCell(_period(comparison.head_runs))))
     columns: TableColumns[tuple[str, str, TableCell]] = {
         "": lambda row: row[0],
@@ -167,10 +149,6 @@ def identities_table(comparison: RunComparison) -> Table:
         "Head": lambda row: row[2],
     }
     return table_of("Test environment", columns, rows)
-
-
-def _distinct(runs: Sequence[RunMeasurements], field: Callable[[RunMeasurements], str]) -> list[str]:
-    return list(dict.fromkeys(field(run) for run in runs))
 
 
 def _period(runs: Sequence[RunMeasurements]) -> str:
