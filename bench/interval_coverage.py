@@ -20,7 +20,7 @@ from loadtest.analysis.columns import tally
 from loadtest.analysis.distribution import distribution
 from loadtest.analysis.findings import find
 from loadtest.analysis.intervals import THROTTLED_RATE, FoundInterval, percentile_interval, share_interval
-from loadtest.analysis.rejections.expected_429 import extent, rejected_by_phase
+from loadtest.analysis.rejections.phases import extent, rejected_by_phase
 from loadtest.analysis.run_record import load_record
 from loadtest.analysis.time_blocks import RESPONSE, BinnedTimes, StageBlocks, grid
 from loadtest.arrays import Floats

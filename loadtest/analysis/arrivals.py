@@ -4,7 +4,6 @@ An arrival without a row is lost and belongs to the stage in which the schedule 
 the 429 rate.
 """
 
-from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
@@ -12,14 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution
-from loadtest.analysis.columns import Rows, Vocabulary, groups, grown, tally
+from loadtest.analysis.columns import Rows, Vocabulary, grown, tally
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import Counts
 from loadtest.analysis.distribution import Distribution, summarize
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.results import Result, Summary
-from loadtest.analysis.times import dispatch_lag, start_lag
-from loadtest.arrays import Floats, Ints
+from loadtest.analysis.times import start_lag
+from loadtest.arrays import Ints
 from loadtest.record.run_info import RunInfo
 from loadtest.schedule import TrafficSchedule
 
@@ -97,42 +95,6 @@ def _by_stage(schedule: TrafficSchedule, absent: Ints, beyond: range) -> list[in
     found: list[int] = counts.tolist()
     found[-1] += len(absent) + len(beyond) - sum(found)
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Lags:
-    """Worst lags of a traffic entry by bin, in ms; NaN in an empty bin. ``cuts`` are in s since the epoch."""
-
-    cuts: Floats
-    start_lag: Floats
-    dispatch_lag: Floats
-
-
-class WorstLags:
-    """Collector of the lags of each traffic entry, warm-up included."""
-
-    def __init__(self, vocabulary: Vocabulary, counts: Counts, covered_s: float) -> None:
-        self._entries = vocabulary.entries
-        self._of: list[Lags] = []
-        for entry in range(len(self._entries)):
-            sent = counts.sent(index for index, own in enumerate(vocabulary.entry_of) if own == entry)
-            cuts = distribution.edges(0, covered_s, distribution.width(covered_s, sent, 10))
-            count = max(0, len(cuts) - 1)
-            self._of.append(Lags(cuts, np.full(count, np.nan), np.full(count, np.nan)))
-
-    def add(self, chunk: Chunk) -> None:
-        for stage_index, rows in chunk.operations.by_stage:
-            lags = self._of[chunk.vocabulary.entry_of[stage_index]]
-            start, dispatch = start_lag(rows.sent), dispatch_lag(rows.sent)
-            for place, rows_of_bin in groups(distribution.place(rows.sent.floats("intended_start") / 1e9, lags.cuts)):
-                if place < 0:
-                    continue
-                for worst, lag in ((lags.start_lag, start), (lags.dispatch_lag, dispatch)):
-                    worst[place] = np.fmax(worst[place], (lag if rows_of_bin is None else lag.take(rows_of_bin)).max())
-
-    def result(self) -> dict[str, Lags]:
-        found = zip(self._entries, self._of, strict=True)
-        return {name: lags for name, lags in found if not np.isnan(lags.start_lag).all()}
 
 
 _BIN_S: Final = 0.1

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
@@ -14,8 +14,8 @@ from loadtest.analysis import distribution as bins
 from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary, tally
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.times import response_time, start_lag, submit_time
-from loadtest.arrays import Bools, Ints
+from loadtest.analysis.times import between, last_pending, response_time, start_lag, submit_time
+from loadtest.arrays import Bools, Floats, Ints
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
 from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, RequestKind
 from loadtest.record.run_info import RunInfo
@@ -134,54 +134,52 @@ def _occurring(*columns: NDArray[Any]) -> Iterator[tuple[list[int], int]]:
     yield from zip(places.tolist(), counts.tolist(), strict=True)
 
 
-NAMES: Final = ("start_lag", "retries", "response", "execution", "submit", "pending_lower", "bytes")
+_PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
+    "start_lag": lambda rows: np.maximum(start_lag(rows), 0.0),
+    "retries": between("start", "accepted_start"),
+    "response": response_time,
+    "execution": lambda rows: rows.floats("execution_time_ms"),
+    "submit": submit_time,
+    "pending_lower": last_pending,
+}
+"""Parts of an ok operation's time, in ms."""
 
 
 class Means:
-    """Sums of the parts of ok operations' times in ms, by stage, without deliberate mistakes.
+    """Means of the parts of ok operations' times, by stage, without deliberate mistakes; and of responses' sizes.
 
     ``start_lag`` is at least zero; ``retries`` is the time from the first to the accepted request; ``pending_lower``
     ends with the last request that saw the job pending.
+
+    Attributes:
+        n: ok operations by stage.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
-        self._sums = {name: np.zeros(len(vocabulary.stage_keys)) for name in NAMES}
-        self._n = {name: np.zeros(len(vocabulary.stage_keys), np.int64) for name in NAMES}
-        self.n = np.zeros(len(vocabulary.stage_keys), np.int64)
-        """Ok operations by stage."""
+        stages = len(vocabulary.stage_keys)
+        self.n = np.zeros(stages, np.int64)
+        # The sum of the known values and their number.
+        self._sums = {name: np.zeros((2, stages)) for name in (*_PARTS, "bytes")}
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_stage:
-            self._take(stage_index, rows.without_mistakes.ok)
+            good = rows.without_mistakes.ok
+            self.n[stage_index] += len(good)
+            for name, part in _PARTS.items():
+                values = known(part(good))
+                self._sums[name][:, stage_index] += values.sum(), len(values)
         for stage_index, rows in chunk.requests.by_stage:
-            self._sums["bytes"][stage_index] += known(rows.floats("bytes_received")).sum()
-            self._n["bytes"][stage_index] += len(rows)
+            self._sums["bytes"][:, stage_index] += known(rows.floats("bytes_received")).sum(), len(rows)
 
     def received(self, stage_indices: list[int]) -> float:
         """Return the mean size of a response in bytes over the requests of some stages; 0 without any."""
-        requested = int(self._n["bytes"][stage_indices].sum())
-        return float(self._sums["bytes"][stage_indices].sum()) / requested if requested else 0.0
+        total, n = self._sums["bytes"][:, stage_indices].sum(axis=1)
+        return float(total / n) if n else 0.0
 
     def mean(self, stage_index: int, name: str) -> float | None:
         """Return a mean in ms; None where no operation has that part."""
-        n = int(self._n[name][stage_index])
-        return float(self._sums[name][stage_index]) / n if n else None
-
-    def _take(self, stage_index: int, rows: Rows) -> None:
-        self.n[stage_index] += len(rows)
-        pending = rows.floats("pending_seen") - rows.floats("intended_start")
-        parts = {
-            "start_lag": np.maximum(start_lag(rows), 0.0),
-            "retries": (rows.floats("accepted_start") - rows.floats("start")) / 1e6,
-            "response": response_time(rows),
-            "execution": rows.floats("execution_time_ms"),
-            "submit": submit_time(rows),
-            "pending_lower": np.maximum(pending, 0.0) / 1e6,
-        }
-        for name, values in parts.items():
-            found = known(values)
-            self._sums[name][stage_index] += found.sum()
-            self._n[name][stage_index] += len(found)
+        total, n = self._sums[name][:, stage_index]
+        return float(total / n) if n else None
 
 
 _POLL: Final = KINDS.index(RequestKind.POLL)

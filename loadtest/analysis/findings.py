@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from loadtest.analysis.anomalies import Anomaly, ErrorGroup
 from loadtest.analysis.answers import ComparisonAnswer, answer_all, compared_entries
-from loadtest.analysis.arrivals import Evenness, Evennesses, Lags, WorstLags
+from loadtest.analysis.arrivals import Evenness, Evennesses
 from loadtest.analysis.consistency import Inconsistency
 from loadtest.analysis.default_thresholds import UnexpectedErrors, default_thresholds
 from loadtest.analysis.frames import Run, names_of
@@ -20,7 +21,6 @@ from loadtest.analysis.jobs import Ledger
 from loadtest.analysis.keys import KeyFigures, KeyTimes, SlowKey
 from loadtest.analysis.metrics import RunFigures, compute, deliberate_errors
 from loadtest.analysis.reader import Visitor, scan
-from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.observed_429 import Observed429, Observed429Result, look_into
 from loadtest.analysis.rejections.recovery import Retried
 from loadtest.analysis.rejections.usage import LimitRates, LimitSeries, LimitUsage, limit_uses
@@ -39,7 +39,7 @@ from loadtest.analysis.results import (
 from loadtest.analysis.run_record import Record, load_record
 from loadtest.analysis.slowest import Phases
 from loadtest.analysis.time_blocks import TimeBlocks
-from loadtest.analysis.timelines import Executions, Heat, Responses, Timelines
+from loadtest.analysis.timelines import Executions, Heat, Lags, Responses, Timelines
 from loadtest.analysis.validity import Generator, ValidityCheck, check, generators
 from loadtest.analysis.verdict import Judged, Verdict, VerdictWord, decide, describe_import, thresholds_of
 from loadtest.metrics import STATISTICS, UNITS
@@ -101,7 +101,6 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     """
 
     record: Record
-    expectation: Expectation
     metrics: RunFigures
     observed_429: Observed429
     rates: dict[str, LimitSeries]
@@ -118,31 +117,30 @@ def find(record: Record) -> Findings:
 
     Series over time need a second pass, because their bins depend on the amount of data and the start of windows.
     """
-    observed_429 = look_into(record, expectation := expect(record))
-    metrics = compute(record, expectation)
-    rates = LimitRates(record, expectation)
+    observed_429 = look_into(record)
+    metrics = compute(record)
+    rates = LimitRates(record)
     evenness = Evennesses(record.vocabulary, record.arrivals)
-    lags = WorstLags(record.vocabulary, record.counts, record.covered_s)
     retried, timelines = Retried(record), Timelines(record)
     phases = Phases(record.vocabulary, record.slowest.result())
-    keys, blocks = KeyTimes(record), TimeBlocks(record, expectation)
+    keys, blocks = KeyTimes(record), TimeBlocks(record)
     thresholds = thresholds_of(record.info)
     values = ArrivalValues(record.vocabulary, compared_entries(record.info) | referred_entries(thresholds))
     unexpected = UnexpectedErrors(record.vocabulary, record.info)
-    visitors: list[Visitor] = [evenness, rates, timelines, lags, phases, retried, keys, blocks]
+    visitors: list[Visitor] = [evenness, rates, timelines, phases, retried, keys, blocks]
     scan(record.directory, record.vocabulary, [*visitors, values, unexpected])
-    intervals, even = metric_intervals(record, expectation, metrics, blocks), evenness.result()
+    intervals, even = metric_intervals(record, metrics, blocks), evenness.result()
     judged = [judge_any(one, record, metrics, values, intervals) for one in thresholds]
     judged += default_thresholds(record, metrics, unexpected)
     checks = check(record, metrics.overall, even)
     verdict = describe_import(record, metrics) or decide(record.info, checks, judged)
     return Findings(
-        **_once(record, expectation, metrics, verdict),
+        **_once(record, metrics, verdict),
         uses=limit_uses(record),
         evenness=even,
         rates=rates.by_limit,
         responses=timelines.responses,
-        lags=lags.result(),
+        lags={name: lags for name, lags in timelines.lags.items() if not np.isnan(lags.longest[0]).all()},
         heats=timelines.heats,
         executions={name: each for name, each in timelines.executions.items() if each.n + each.anomaly_count},
         observed_429=msgspec.structs.replace(observed_429, retries=retried.result()),
@@ -156,7 +154,7 @@ def find(record: Record) -> Findings:
     )
 
 
-def _once(record: Record, expectation: Expectation, metrics: RunFigures, verdict: Verdict) -> dict[str, Any]:
+def _once(record: Record, metrics: RunFigures, verdict: Verdict) -> dict[str, Any]:
     """Return the fields that need no second pass."""
     info, scenario = record.info, record.info.scenario
     run = result_of(RunSummary, info, scenario=scenario.name, scenario_hash=scenario.hash, covered_s=record.covered_s)
@@ -168,8 +166,8 @@ def _once(record: Record, expectation: Expectation, metrics: RunFigures, verdict
         "expected": result_of(
             ExpectedLimiter,
             info.target,
-            clock_shift_s=expectation.shift_s,
-            **{name: getattr(expectation, name) for name in _OF_REPLAY},
+            clock_shift_s=record.expectation.shift_s,
+            **{name: getattr(record.expectation, name) for name in _OF_REPLAY},
         ),
         "generators": generators(info),
         **vars(metrics),
@@ -179,7 +177,6 @@ def _once(record: Record, expectation: Expectation, metrics: RunFigures, verdict
         "slowest": record.slowest.result(),
         "on_purpose": deliberate_errors(record, metrics),
         "record": record,
-        "expectation": expectation,
         "metrics": metrics,
         "verdict": verdict,
     }

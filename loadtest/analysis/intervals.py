@@ -1,7 +1,7 @@
 """Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
 * If windows of the server's clock reject requests, only the moment when a run meets them is random. The 429 rate and
-  goodput then have the range over 95 % of phases (``rejections.expected_429``).
+  goodput then have the range over 95 % of phases (``rejections.phases``).
 * Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which stay valid for
   correlated requests.
 * If neither method is valid, there is no interval, and ``why_not`` has the reason.
@@ -25,7 +25,7 @@ import numpy as np
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.distribution import Distribution, percentile
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.rejections.expected_429 import Expectation, PhaseRange, depends_on_phase, phase_ranges, waits
+from loadtest.analysis.rejections.phases import PhaseRange, depends_on_phase, phase_ranges, waits
 from loadtest.analysis.results import Count, NotNegative, Result, Summary, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.time_blocks import EXECUTION, OVERHEAD, RESPONSE, BinnedTimes, StageBlocks, TimeBlocks
@@ -97,12 +97,10 @@ class MetricInterval(FoundInterval, frozen=True, kw_only=True):
     n: Count
 
 
-def metric_intervals(
-    record: Record, expectation: Expectation, metrics: RunFigures, blocks: TimeBlocks
-) -> list[MetricInterval]:
+def metric_intervals(record: Record, metrics: RunFigures, blocks: TimeBlocks) -> list[MetricInterval]:
     """Return the intervals of every traffic entry and stage, in order, for figures that have a value."""
     found: list[MetricInterval] = []
-    ranges, replayed = phase_ranges(record, expectation), expectation.why_not is None
+    ranges, replayed = phase_ranges(record), record.expectation.why_not is None
     for key in record.stages():
         at = ranges.get(key.place, _NONE)
         stage = _Stage(record, key, metrics, blocks.stages.get(key.place), at, replayed=replayed)

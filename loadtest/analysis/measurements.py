@@ -24,7 +24,7 @@ import msgspec
 
 from loadtest.analysis.columns import StageKey
 from loadtest.analysis.findings import Findings
-from loadtest.analysis.rejections.expected_429 import NEXT_WINDOW, waits
+from loadtest.analysis.rejections.phases import NEXT_WINDOW, waits
 from loadtest.analysis.results import OperationStage
 from loadtest.analysis.time_blocks import EXECUTION, LEAST_MS, OVERHEAD, RESPONSE, StageBlocks, log_goodput
 from loadtest.analysis.times import LAST_PENDING
@@ -167,7 +167,7 @@ class _Stage:
         assumed = record.assumed_limits
         limit = assumed.drawn_on(LIMIT_OF_OPERATION[self.operation])
         self.window_s = assumed.limit_on(limit).window if limit in record.limits() else 0.0
-        self.why_no_expectation = findings.expectation.why_not
+        self.why_no_expectation = record.expectation.why_not
         retries = findings.observed_429.retries.get(key.traffic)
         self.retried = retries is not None and retries.operations > 0
         self.times = {

@@ -14,7 +14,6 @@ import pandas as pd
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey
 from loadtest.analysis.counts import NO_ANSWER
 from loadtest.analysis.distribution import summarize
-from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.results import (
     ERROR_EXPECTED,
     JOB_TIMES,
@@ -49,9 +48,9 @@ class RunFigures:
     traffic: dict[str, OperationFigures]
 
 
-def compute(record: Record, expectation: Expectation) -> RunFigures:
+def compute(record: Record) -> RunFigures:
     """Return the figures of a run."""
-    maker = _Maker(record, expectation)
+    maker = _Maker(record)
     plans = record.info.traffic
     by_operation = sorted({plan.operation for plan in plans.values()})
     return RunFigures(
@@ -69,10 +68,10 @@ def _by_name(planned: Planned) -> dict[str, Planned]:
 class _Maker:
     """Maker of figures for any set of stages."""
 
-    def __init__(self, record: Record, expectation: Expectation) -> None:
+    def __init__(self, record: Record) -> None:
         self.record = record
         self.missing = record.arrivals.missing(record.info, record.consistency)
-        rejected = expectation.rejected
+        rejected = record.expectation.rejected
         self.of_requests = _means(rejected, record.sent_requests["stage_index"], len(record.vocabulary.stage_keys))
         last = record.deciding_requests
         self.of_operations = _means(

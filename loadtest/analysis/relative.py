@@ -10,12 +10,14 @@ of each stage.
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from operator import methodcaller
 from typing import Final, Literal
 
 import numpy as np
+import pandas as pd
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, StageKey, Vocabulary
 from loadtest.analysis.intervals import MetricInterval
@@ -42,17 +44,17 @@ _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
 Stages = Sequence[StageKey]
 _Table = Literal["operations", "requests"]
-_WORDS: Final[dict[_Table, tuple[str, ...]]] = {
-    "operations": ("outcome", "mistake"),
-    "requests": ("outcome", "mistake", "kind"),
-}
-_NUMBERS: Final[dict[_Table, tuple[str, ...]]] = {
-    "operations": ("arrival", "intended_start"),
-    "requests": ("start", "status", "parent_arrival"),
-}
-_TIMES: Final[dict[_Table, tuple[str, ...]]] = {
-    "operations": tuple(name for name in SUMMARIES if name != "service_time"),
-    "requests": ("service_time",),
+_COLUMNS: Final[dict[_Table, dict[str, Callable[[Rows], Floats | Ints]]]] = {
+    "operations": {
+        **{name: methodcaller("words", name) for name in ("outcome", "mistake")},
+        **{name: methodcaller("floats", name) for name in ("arrival", "intended_start")},
+        **{name: FORMULAS[field_of(name)] for name in SUMMARIES if name != "service_time"},
+    },
+    "requests": {
+        **{name: methodcaller("words", name) for name in ("outcome", "mistake", "kind")},
+        **{name: methodcaller("floats", name) for name in ("start", "status", "parent_arrival")},
+        "service_time": FORMULAS["service_time_ms"],
+    },
 }
 
 
@@ -79,15 +81,16 @@ class ArrivalValues:
     def __init__(self, vocabulary: Vocabulary, entries: Collection[str]) -> None:
         keys = enumerate(vocabulary.stage_keys)
         self._wanted = {index for index, key in keys if key.traffic in entries and vocabulary.in_figures[index]}
-        self._parts: dict[tuple[_Table, int], list[dict[str, Floats]]] = defaultdict(list)
+        self._parts: dict[_Table, list[pd.DataFrame]] = {"operations": [], "requests": []}
+        self._kept: Counter[tuple[_Table, int]] = Counter()
         self.cut = False
 
     def add(self, chunk: Chunk) -> None:
-        if not self._wanted:
-            return
-        for index in self._wanted:
-            self._take("operations", index, dict(chunk.operations.by_stage).get(index))
-            self._take("requests", index, dict(chunk.requests.by_stage).get(index))
+        for table in _COLUMNS if self._wanted else ():
+            found: Rows = getattr(chunk, table)
+            for index, rows in found.by_stage:
+                if index in self._wanted:
+                    self._keep(table, index, rows)
 
     def get(self, metric: str, stages: Stages, *, whole: bool) -> Values | None:
         """Return the values of a metric with its statistic in some stages of one entry.
@@ -101,95 +104,68 @@ class ArrivalValues:
             rows = self._whole("requests", stages)
             late = rows["outcome"] == TIMED_OUT
             answered = (late | (rows["outcome"] == OK)) & (rows["mistake"] < 0)
-            return Values(np.where(late, np.inf, rows["service_time"])[answered])
+            return Values(rows["service_time"].mask(late, np.inf)[answered].to_numpy())
         if entry.whole == "requests.sent":
             return Values(_in_any(entry.parts, self._whole("requests", stages)).astype(float))
         rows = self._whole("operations", stages)
-        sent = ~np.isnan(rows["start_lag"])
+        rows = rows[rows["start_lag"].notna()]
         if name in SUMMARIES:
-            return _times(name, {key: values[sent] for key, values in rows.items()}, whole=whole)
+            return _times(name, rows, whole=whole)
         if entry.whole != "operations.sent":
             return None
+        arrivals = rows["arrival"].to_numpy(np.int64)
         if entry.parts[0].startswith("requests."):
-            numbers = self._asked(entry.parts, rows["arrival"], stages)
-        else:
-            numbers = _in_any(entry.parts, rows).astype(float)
-        return Values(numbers[sent], rows["arrival"][sent].astype(np.int64))
+            sent = self._whole("requests", stages)
+            asked = sent["parent_arrival"][_in_any(entry.parts, sent)].value_counts()
+            return Values(np.asarray(asked.reindex(arrivals, fill_value=0), np.float64), arrivals)
+        return Values(_in_any(entry.parts, rows).astype(float), arrivals)
 
     def first_arrival(self, stages: Stages) -> int | None:
         """Return the number of the first arrival of some stages; None without any."""
         arrivals = self._whole("operations", stages)["arrival"]
-        return int(arrivals.min()) if arrivals.size else None
+        return None if arrivals.empty else int(arrivals.min())
 
-    def _take(self, table: _Table, index: int, rows: Rows | None) -> None:
+    def _keep(self, table: _Table, index: int, rows: Rows) -> None:
         """Keep the rows of a stage that fit below ``MOST``."""
-        parts = self._parts[table, index]
-        room = MOST - sum(len(part["outcome"]) for part in parts)
-        if rows is None:
-            return
+        room = MOST - self._kept[table, index]
         if len(rows) > room:
-            self.cut = True
-            rows = rows.some(slice(0, room))
-        words = {name: rows.words(name).astype(np.float64) for name in _WORDS[table]}
-        numbers = {name: rows.floats(name) for name in _NUMBERS[table]}
-        parts.append(words | numbers | {name: FORMULAS[field_of(name)](rows) for name in _TIMES[table]})
+            self.cut, rows = True, rows.some(slice(0, room))
+        self._kept[table, index] += len(rows)
+        columns = {name: column(rows) for name, column in _COLUMNS[table].items()}
+        self._parts[table].append(pd.DataFrame({"stage": index, **columns}))
 
-    def _asked(self, counts: Sequence[str], arrivals: Floats, stages: Stages) -> Floats:
-        """Return the number of each arrival's requests that are in any of the counts."""
-        rows = self._whole("requests", stages)
-        parents = rows["parent_arrival"][~np.isnan(rows["parent_arrival"]) & _in_any(counts, rows)].astype(np.int64)
-        if not arrivals.size:
-            return np.zeros(0)
-        low, high = int(arrivals.min()), int(arrivals.max())
-        inside = parents[(parents >= low) & (parents <= high)]
-        found = np.bincount(inside - low, minlength=high - low + 1)
-        return found[(arrivals - low).astype(np.int64)].astype(np.float64)
-
-    def _whole(self, table: _Table, stages: Stages) -> dict[str, Floats]:
-        """Return every column of some stages as one array each, in the order of time."""
-        found = [part for key in stages for part in self._parts.get((table, key.place), ())]
-        names = (*_WORDS[table], *_NUMBERS[table], *_TIMES[table])
-        whole = {name: np.concatenate([np.zeros(0), *(part[name] for part in found)]) for name in names}
+    def _whole(self, table: _Table, stages: Stages) -> pd.DataFrame:
+        """Return the rows of some stages in the order of time."""
+        parts = self._parts[table] or [pd.DataFrame({name: np.zeros(0) for name in ("stage", *_COLUMNS[table])})]
+        found = pd.concat(parts, ignore_index=True)
+        found = found[found["stage"].isin([key.place for key in stages])]
         if table == "requests":
-            order = np.argsort(whole["start"], kind="stable")
-        else:
-            # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like
-            # a trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
-            order = np.lexsort((whole["arrival"] * _SCATTER % 1.0, whole["intended_start"]))
-        return {name: values[order] for name, values in whole.items()}
+            return found.sort_values("start", kind="stable")
+        # Arrivals at the same moment are ordered by a scatter of their numbers. By number, a burst would look like a
+        # trend, because its first arrivals are accepted. The same order for every entry keeps pairs together.
+        return found.iloc[np.lexsort((found["arrival"] * _SCATTER % 1.0, found["intended_start"]))]
 
 
-def _in_any(counts: Sequence[str], rows: dict[str, Floats]) -> Bools:
+def _in_any(counts: Sequence[str], rows: pd.DataFrame) -> Bools:
     """Return whether each operation or request is in any of the named counts."""
-    columns = [
-        rows["outcome"].astype(np.int64),
-        *(np.nan_to_num(rows[name]).astype(np.int64) for name in ("kind", "status") if name in rows),
+    names = [name for name in ("outcome", "kind", "status") if name in rows]
+    places, cells = pd.MultiIndex.from_frame(rows[names].fillna(0).astype(np.int64)).factorize()
+    known = [
+        Cell(OUTCOMES[outcome], kind=KINDS[of[0]], status=of[1] or None) if of else Cell(OUTCOMES[outcome])
+        for outcome, *of in cells
     ]
-    if not columns[0].size:
-        return np.zeros(0, bool)
-    leasts = [int(column.min()) for column in columns]
-    sizes = [int(column.max()) - least + 1 for column, least in zip(columns, leasts, strict=True)]
-    code = np.ravel_multi_index([column - least for column, least in zip(columns, leasts, strict=True)], sizes)
-    counted = np.zeros(math.prod(sizes), bool)
-    for place in np.flatnonzero(np.bincount(code)):
-        outcome, *of = (int(n) + least for n, least in zip(np.unravel_index(place, sizes), leasts, strict=True))
-        known = Cell(OUTCOMES[outcome], kind=KINDS[of[0]], status=of[1] or None) if of else Cell(OUTCOMES[outcome])
-        counted[place] = any(PARTS[name](known) for name in counts)
-    return counted[code]
+    return np.array([any(PARTS[name](cell) for name in counts) for cell in known], bool).take(places)
 
 
-def _times(name: str, rows: dict[str, Floats], *, whole: bool) -> Values:
+def _times(name: str, rows: pd.DataFrame, *, whole: bool) -> Values:
     """Return a time of sent operations, without deliberate mistakes."""
-    values, outcome = rows[name], rows["outcome"]
-    kept = np.ones(len(outcome), bool)
+    values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
-        ok, late = outcome == OK, outcome == TIMED_OUT
-        kept = (rows["mistake"] < 0) & (ok | late | whole)
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):
-            never = late | ~ok if name != "submit" else np.isnan(values)
-            values = np.where(never, np.inf, values)
-    kept &= ~np.isnan(values)
-    return Values(values[kept], rows["arrival"][kept].astype(np.int64))
+            values = values.mask(~ok if name != "submit" else values.isna(), np.inf)
+        values = values[(rows["mistake"] < 0) & (ok | late | whole)]
+    values = values.dropna()
+    return Values(values.to_numpy(), rows["arrival"][values.index].to_numpy(np.int64))
 
 
 def difference(

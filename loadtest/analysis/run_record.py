@@ -1,10 +1,9 @@
 """A run's record after its first pass: counts, times and other sums, without the samples."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pandas as pd
@@ -15,8 +14,9 @@ from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Counts, Means, RequestsInTime
 from loadtest.analysis.distribution import Distribution, Distributions
-from loadtest.analysis.jobs import JobTracker, Ledger
-from loadtest.analysis.reader import scan
+from loadtest.analysis.jobs import JobTracker
+from loadtest.analysis.reader import Visitor, scan
+from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
 from loadtest.analysis.rejections.sent_requests import SentRequests, limiter_requests
 from loadtest.analysis.slowest import Slowest
@@ -33,7 +33,6 @@ _CLOCK_MARGIN_S: Final = 0.1
 _NO_CLOCK_S: Final = 0.5
 
 
-@dataclass(frozen=True, eq=False)
 class Record:
     """A run's record.
 
@@ -43,21 +42,20 @@ class Record:
         sent: requests for the replay of limiters.
     """
 
-    directory: Path
-    info: RunInfo
-    vocabulary: Vocabulary
-    rows: int
-    counts: Counts
-    times: TimeDistributions
-    means: Means
-    sent: SentRequests
-    arrivals: Arrivals
-    errors: Errors
-    anomalies: Anomalies
-    jobs: Ledger
-    slowest: Slowest
-    in_time: RequestsInTime
-    consistency: Consistency
+    def __init__(self, directory: Path, info: RunInfo, on_progress: Callable[[int], None] | None = None) -> None:
+        self.directory, self.info = directory, info
+        self.vocabulary = vocabulary = Vocabulary(info)
+        self.counts, self.times, self.means = Counts(vocabulary), TimeDistributions(vocabulary), Means(vocabulary)
+        self.sent, self.arrivals = SentRequests(vocabulary), Arrivals(vocabulary)
+        self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
+        self.in_time = RequestsInTime(vocabulary, info, _assumed(info.target))
+        self.consistency = Consistency(vocabulary, info)
+        # The tracker needs up to 250 MB; the ledger replaces it.
+        jobs = JobTracker(vocabulary)
+        visitors: list[Visitor] = [self.counts, self.times, self.means, self.sent, self.arrivals, self.errors]
+        visitors += [self.anomalies, self.slowest, self.in_time, self.consistency, jobs]
+        self.rows = scan(directory, vocabulary, visitors, on_progress)
+        self.jobs = jobs.result()
 
     @cached_property
     def sent_requests(self) -> pd.DataFrame:
@@ -77,6 +75,12 @@ class Record:
     def limiter_requests(self) -> dict[str, list[RequestLog]]:
         """The log of each assumed limiter with requests, by the limit's name."""
         return limiter_requests(self.sent_requests, self.info, self.assumed_limits)
+
+    @cached_property
+    def expectation(self) -> Expectation:
+        """The assumed limiter's decisions on the sent requests."""
+        logs = [log for some in self.limiter_requests.values() for log in some]
+        return expect(self.info, self.sent_requests, logs, self.clock)
 
     @cached_property
     def logged_limits(self) -> dict[str, LoggedLimit]:
@@ -188,21 +192,4 @@ def load_record(directory: Path, on_progress: Callable[[int], None] | None = Non
     if info.end_reason and not (directory / samples.FILE_NAME).is_file():
         why = f"the run was {info.end} before its first sample: {info.end_reason}"
         raise RecordError(f"{directory} has no record, because {why}", "Remove the cause, then run it again.")
-    vocabulary = Vocabulary(info)
-    parts: dict[str, Any] = {
-        "counts": Counts(vocabulary),
-        "times": TimeDistributions(vocabulary),
-        "means": Means(vocabulary),
-        "sent": SentRequests(vocabulary),
-        "arrivals": Arrivals(vocabulary),
-        "errors": Errors(vocabulary),
-        "anomalies": Anomalies(vocabulary),
-        "jobs": JobTracker(vocabulary),
-        "slowest": Slowest(vocabulary),
-        "in_time": RequestsInTime(vocabulary, info, _assumed(info.target)),
-        "consistency": Consistency(vocabulary, info),
-    }
-    rows = scan(directory, vocabulary, list(parts.values()), on_progress)
-    # The tracker needs up to 250 MB; the ledger replaces it.
-    parts["jobs"] = parts["jobs"].result()
-    return Record(directory, info, vocabulary, rows, **parts)
+    return Record(directory, info, on_progress)

@@ -20,7 +20,6 @@ from loadtest.analysis import distribution
 from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, groups, tally
 from loadtest.analysis.distribution import Distribution
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.times import FORMULAS, dispatch_lag
 from loadtest.arrays import Floats, Ints
@@ -218,7 +217,7 @@ class TimeBlocks:
         stages: by the index of the stage, without stages that are too short for blocks.
     """
 
-    def __init__(self, record: Record, expectation: Expectation) -> None:
+    def __init__(self, record: Record) -> None:
         self._record = record
         vocabulary = record.vocabulary
         self.stages: dict[int, StageBlocks] = {}
@@ -235,7 +234,7 @@ class TimeBlocks:
         lag = record.time("dispatch_lag_ms", record.stages())
         whole_run = grid(0.0, record.covered_s)
         self.dispatch_lag = None if whole_run is None else BinnedTimes(whole_run, lag)
-        self._take_decisions(expectation)
+        self._take_decisions()
 
     def add(self, chunk: Chunk) -> None:
         for index, rows in chunk.operations.by_judged_stage:
@@ -263,9 +262,9 @@ class TimeBlocks:
         for name, times in stage.times.items():
             times.add(places, FORMULAS[name](timed))
 
-    def _take_decisions(self, expectation: Expectation) -> None:
+    def _take_decisions(self) -> None:
         decided = self._record.deciding_requests
-        would_be = expectation.rejected.reindex(decided.index).to_numpy(float)
+        would_be = self._record.expectation.rejected.reindex(decided.index).to_numpy(float)
         known = np.flatnonzero(~np.isnan(would_be))
         rejected, decided = would_be[known] > 0, decided.iloc[known]
         refused = decided["status"].to_numpy() == THROTTLED_STATUS

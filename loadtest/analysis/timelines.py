@@ -14,7 +14,7 @@ from loadtest.analysis.columns import FAILED, OK, THROTTLED, TIMED_OUT, Rows, ta
 from loadtest.analysis.distribution import TimeSeries
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.run_record import Record
-from loadtest.analysis.times import impossible, longest_execution, response_time
+from loadtest.analysis.times import dispatch_lag, impossible, longest_execution, response_time, start_lag
 from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
@@ -34,6 +34,7 @@ class Timelines:
     """Collector of each traffic entry's times over the course of a run, warm-up included.
 
     Attributes:
+        lags: longest lags by bin.
         executions: for entries that execute workflows, unlike retrievals, whose jobs ran earlier.
         heats: for entries with many operations or in a long run, with at most 241 × 96 counts each.
     """
@@ -41,6 +42,7 @@ class Timelines:
     def __init__(self, record: Record) -> None:
         plans = record.info.traffic.items()
         self.responses = {name: Responses(record, name) for name, _ in plans}
+        self.lags = {name: Lags(record, name) for name, _ in plans}
         self.executions = {
             name: Executions(record, name) for name, plan in plans if plan.operation in EXECUTING_OPERATIONS
         }
@@ -50,6 +52,7 @@ class Timelines:
         for stage_index, rows in chunk.operations.by_stage:
             name = chunk.vocabulary.stage_keys[stage_index].traffic
             self.responses[name].take(rows)
+            self.lags[name].take(rows.sent)
             if name in self.heats:
                 _count(self.heats[name], rows.answered)
             if name in self.executions:
@@ -107,6 +110,26 @@ class Responses:
     def dots(self) -> dict[str, Floats]:
         """Intended starts (s since the epoch) and response times (ms) of a selection of operations, by layer."""
         return {layer: _joined(parts, 2) for layer, parts in self._dots.items() if parts}
+
+
+class Lags:
+    """Lags of one traffic entry."""
+
+    def __init__(self, record: Record, name: str) -> None:
+        sent = record.counts.sent(record.stage_indices_of(name))
+        self._series = {each: TimeSeries(record.covered_s, sent, 10) for each in (start_lag, dispatch_lag)}
+        self.cuts = self._series[start_lag].cuts
+        """Edges of the bins, in s since the epoch."""
+
+    def take(self, rows: Rows) -> None:
+        """Add the operations of a stage that sent a request."""
+        for lag, series in self._series.items():
+            series.add(rows.floats("intended_start") / 1e9, lag(rows))
+
+    @cached_property
+    def longest(self) -> list[Floats]:
+        """The longest start lag and dispatch lag of each bin, in ms; NaN in an empty bin."""
+        return [np.array([each.most for each in series.bins()]) for series in self._series.values()]
 
 
 LONG_S: Final = 600.0

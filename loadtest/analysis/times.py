@@ -26,7 +26,7 @@ GRAIN_MS: Final = 1.0
 """Tolerance for an executionTime that is rounded up to a whole millisecond."""
 
 
-def _between(first: str, last: str) -> Callable[[Rows], Floats]:
+def between(first: str, last: str) -> Callable[[Rows], Floats]:
     """Return the formula of the time between two moments of a row, in ms."""
 
     def took(rows: Rows) -> Floats:
@@ -35,13 +35,13 @@ def _between(first: str, last: str) -> Callable[[Rows], Floats]:
     return took
 
 
-response_time: Final = _between("intended_start", "end")
-service_time: Final = _between("start", "end")
-submit_time: Final = _between("accepted_start", "accepted_end")
+response_time: Final = between("intended_start", "end")
+service_time: Final = between("start", "end")
+submit_time: Final = between("accepted_start", "accepted_end")
 """The service time of each operation's first successful request."""
-poll_lag: Final = _between("pending_seen", "end")
+poll_lag: Final = between("pending_seen", "end")
 """The upper bound of the poll lag of ended jobs; the lower bound is zero."""
-_FROM_SUBMIT: Final = _between("accepted_start", "end")
+_FROM_SUBMIT: Final = between("accepted_start", "end")
 
 
 def queue_wait(rows: Rows) -> tuple[Floats, Floats]:
@@ -166,7 +166,7 @@ _OF_JOBS: Final = {
 }
 _OF_REQUESTS: Final = {
     "service_time_ms": _Time(service_time, _answered, censored=True),
-    "first_byte_ms": _Time(_between("start", "first_byte"), _answered),
+    "first_byte_ms": _Time(between("start", "first_byte"), _answered),
     "connect_ms": _Time(lambda rows: rows.floats("connect_ms"), _answered),
     "service_time_new_ms": _Time(service_time, _connected(reused=0), censored=True),
     "service_time_reused_ms": _Time(service_time, _connected(reused=1), censored=True),

@@ -112,8 +112,8 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
         found.append(f"Interrupted after {after}, so that rates cover only this time: run it again.")
     if dropped := findings.metrics.overall.operations.dropped:
         found.append(f"{counted(dropped, 'arrival')} dropped for lack of users: raise max_users, or lower the rate.")
-    if findings.expectation.why_not:
-        found.append(f"Unknown whether 429s were expected: {findings.expectation.why_not}.")
+    if findings.record.expectation.why_not:
+        found.append(f"Unknown whether 429s were expected: {findings.record.expectation.why_not}.")
     for name, figures in findings.metrics.traffic.items():
         if cut := findings.record.cut_off(findings.record.stages(traffic=name)):
             found.append(f"The end of the run cut off {counted(cut, 'operation')} of {name}: allow a longer drain.")
@@ -176,8 +176,8 @@ def _limits(findings: Findings) -> Iterator[str]:
     windows = {name: record.assumed_limits.limit_on(name).window for name in record.limits()}
     if short := [f"{name} ({seconds(window)})" for name, window in windows.items() if window > record.covered_s]:
         yield f"a whole window of {joined(short)}: the run covers {seconds(record.covered_s)}"
-    if findings.expectation.why_not and windows:
-        yield f"whether 429s were right: {findings.expectation.why_not}"
+    if findings.record.expectation.why_not and windows:
+        yield f"whether 429s were right: {findings.record.expectation.why_not}"
     if record.info.keys == 1 and record.info.traffic:
         yield "whether limits are per key: the run used one key"
 
@@ -224,7 +224,7 @@ def _rejections(findings: Findings) -> Iterator[str]:
     elif not any(each.retry_after.carried for each in limits):
         yield f"Retry-After: none of {count(rejected)} 429s carried it"
     if any(each.assumed is None for each in limits):
-        yield f"wrong decisions: {findings.expectation.why_not or 'no limiter is assumed'}"
+        yield f"wrong decisions: {findings.record.expectation.why_not or 'no limiter is assumed'}"
     if not any(each.windows for each in limits):
         yield "accepted requests per window: the limiter does not count in windows"
     if not any(each.headers.n for each in limits):

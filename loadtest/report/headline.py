@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from loadtest.analysis.anomalies import ErrorGroup
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.intervals import GOODPUT, THROTTLED_RATE, MetricInterval, find_interval
-from loadtest.analysis.rejections.expected_429 import depends_on_phase
+from loadtest.analysis.rejections.phases import depends_on_phase
 from loadtest.analysis.results import bounded
 from loadtest.contract import THROTTLED_STATUS, ErrorCode, Outcome, Reason, RequestKind
 from loadtest.metrics import UNITS

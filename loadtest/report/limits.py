@@ -109,7 +109,7 @@ def _expected_rate(findings: Findings, use: LimitUsage) -> float | None:
     sent = sent[sent["start"].between(use.start_s * 1e9, use.end_s * 1e9, inclusive="left")]
     if len(sent) < use.sent:  # the replay covers only the first requests of a long record
         return None
-    rejected = findings.expectation.rejected.reindex(sent.index).dropna()
+    rejected = findings.record.expectation.rejected.reindex(sent.index).dropna()
     return float(rejected.mean()) if len(rejected) else None
 
 
@@ -119,7 +119,7 @@ def _count_of(findings: Findings, fit: Fit) -> str:
 
 def window_phase(findings: Findings) -> str:
     """Return as a clause how far into a server window the run began; empty if windows are not clock-aligned."""
-    record, shift = findings.record, findings.expectation.shift_s
+    record, shift = findings.record, findings.record.expectation.shift_s
     if shift is None or record.info.epoch_unix_ns is None:
         return ""
     windows = sorted({record.assumed_limits.limit_on(name).window for name in record.limits()})

@@ -20,7 +20,7 @@ from loadtest.analysis.intervals import (
     percentile_interval,
     share_interval,
 )
-from loadtest.analysis.rejections.expected_429 import rejected_by_phase
+from loadtest.analysis.rejections.phases import rejected_by_phase
 from loadtest.analysis.run_record import load_record
 from loadtest.analysis.time_blocks import BinnedTimes, Grid, grid
 from loadtest.limits import LimiterSpec

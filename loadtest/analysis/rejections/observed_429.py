@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from loadtest.analysis.rejections.expected_429 import Expectation
 from loadtest.analysis.rejections.interference import Interference, interference
 from loadtest.analysis.rejections.recovery import (
     RateHeaders,
@@ -177,7 +176,7 @@ class Observed429(Observed429Result, frozen=True, kw_only=True):
         return result_of(Observed429Result, self, limits=limits)
 
 
-def look_into(record: Record, expectation: Expectation) -> Observed429:
+def look_into(record: Record) -> Observed429:
     """Analyse the 429s of a record; a later pass over operations fills ``retries``."""
     sent = record.sent_requests
     found = partial(Observed429, retries={}, most_requests=MOST, most_requests_inferred_from=FITTED)
@@ -192,7 +191,7 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
         logged = record.logged_limits.get(name)
         requests = join(logs, decision_delay(logs)) if logged is None else logged.requests
         inferred = infer(requests, record.assumed_limits.spec, *record.clock) if logged is None else logged.inference
-        limits[name], fit = _look(record, expectation, requests, headers, inferred)
+        limits[name], fit = _look(record, requests, headers, inferred)
         wrong[requests.place[requests.judged]] = (fit.wrong & requests.rejected)[requests.judged]
     figures = sent["in_figures"].to_numpy()
     known = all(each.assumed is not None for each in limits.values())
@@ -205,9 +204,9 @@ def look_into(record: Record, expectation: Expectation) -> Observed429:
 
 
 def _look(
-    record: Record, expectation: Expectation, requests: RequestLog, headers: dict[int, str], inferred: Inference
+    record: Record, requests: RequestLog, headers: dict[int, str], inferred: Inference
 ) -> tuple[LimitObserved429, Fit]:
-    fit, shift = inferred.assumed, expectation.shift_s
+    fit, shift = inferred.assumed, record.expectation.shift_s
     # A report uses one clock shift for all limits: that of the expectation.
     if fit is None or len(requests.times) > FITTED or shift not in (None, fit.shift_s):
         fit = compare_with(requests, record.assumed_limits.spec, record.clock[0] if shift is None else shift)
@@ -225,6 +224,7 @@ def _look(
         shown = fit
     windowed = ALGORITHMS[shown.spec.algorithm].windowed
     accepted = accepted_windows(requests, shown, since_epoch) if windowed else None
+    replayed = record.expectation.why_not is None
     looked = LimitObserved429(
         sent=len(rows),
         answered=int((requests.answered & requests.judged).sum()),
@@ -232,10 +232,10 @@ def _look(
         codes={str(name): int(count) for name, count in code.items() if count},
         tolerance_s=requests.tolerance_s,
         inferred=_inferred(inferred),
-        assumed=None if expectation.why_not is not None else _fitted(fit),
+        assumed=_fitted(fit) if replayed else None,
         windows=None if accepted is None else accepted.counts,
         inference=inferred,
-        fit=None if expectation.why_not is not None else fit,
+        fit=fit if replayed else None,
         accepted=accepted,
         retry_after=retry_after(requests, codes, record.vocabulary.words["retry_after"], unix_s, record.clock),
         headers=rate_headers(requests, headers),

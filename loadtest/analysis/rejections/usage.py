@@ -9,7 +9,7 @@ import numpy as np
 from loadtest.analysis import distribution
 from loadtest.analysis.columns import KINDS, Rows, tally
 from loadtest.analysis.reader import Chunk
-from loadtest.analysis.rejections.expected_429 import Expectation, boundaries
+from loadtest.analysis.rejections.phases import boundaries
 from loadtest.analysis.rejections.sent_requests import BURST_GAP_S, in_bursts
 from loadtest.analysis.results import Count, Proportion, Result
 from loadtest.analysis.run_record import Record
@@ -146,20 +146,20 @@ class LimitSeries:
 class LimitRates:
     """A series for each limit with requests."""
 
-    def __init__(self, record: Record, expectation: Expectation) -> None:
+    def __init__(self, record: Record) -> None:
         self.by_limit: dict[str, LimitSeries] = {}
         self._covered_s = record.covered_s
         self._names = {name: record.assumed_limits.together(name) for name in record.limits()}
         for name, together in self._names.items():
             requested = sum(record.counts.requested(each) for each in together)
-            marks = boundaries(record, expectation, record.assumed_limits.limit_on(name).window)
+            marks = boundaries(record, record.assumed_limits.limit_on(name).window)
             width = distribution.width(record.covered_s, requested, 8)
             cuts = distribution.edges(0, record.covered_s, width, float(marks[0]) if len(marks) else 0.0)
             bins, own = max(0, len(cuts) - 1), record.sent_requests["limit"].isin(together).to_numpy()
             seconds = record.sent_requests["start"].to_numpy()[own] / 1e9
             places = distribution.place(seconds, cuts)
             known = np.flatnonzero((places >= 0) & (seconds <= record.covered_s))
-            rejected = expectation.rejected.to_numpy()[own][known]
+            rejected = record.expectation.rejected.to_numpy()[own][known]
             with np.errstate(invalid="ignore"):  # a bin without requests has no share
                 expected = np.bincount(places[known], rejected, bins) / np.bincount(places[known], minlength=bins)
             self.by_limit[name] = LimitSeries(cuts, marks, expected, *np.zeros((4, bins), np.int64))

@@ -45,7 +45,7 @@ def draw_rates(findings: Findings) -> Drawing | Point:
     caption = (
         f"Requests by sending time, cut off at {_HIGHEST_RATE:g} times the limit. A limit holds over its whole window."
     )
-    if findings.expectation.shift_s is not None:
+    if findings.record.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
     return Drawing(f"Bottleneck: {bottleneck(findings).words.rstrip('.')}", caption, figure)
 
@@ -124,7 +124,7 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
         panel.set(ylim=(0, 112), yticks=[0, 50, 100], ylabel="429s, %", title=_called(name))
     marks.over_time(axes, findings.record)
     caption = "Requests answered with 429 ÷ requests sent, by sending time"
-    if (why := findings.expectation.why_not) is not None:
+    if (why := findings.record.expectation.why_not) is not None:
         caption += f". There are no expected 429s, because {why}."
     else:
         caption += f"; expected are the decisions of {findings.record.assumed_limits.words}, on the same requests."
@@ -132,7 +132,7 @@ def draw_429_rate(findings: Findings) -> Drawing | Point:
 
 
 def _429_rate_title(findings: Findings) -> str:
-    requests, found = findings.metrics.overall.requests, findings.expectation
+    requests, found = findings.metrics.overall.requests, findings.record.expectation
     title = f"{words.share(requests.throttled_rate)} of requests got 429"
     if requests.expected_throttled_rate is None:
         return title

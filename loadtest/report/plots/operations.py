@@ -12,10 +12,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from loadtest import words
-from loadtest.analysis.arrivals import Lags
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.results import JobFigures, JobStage
 from loadtest.analysis.run_record import Record
+from loadtest.analysis.timelines import Lags
 from loadtest.contract import POLLED_OPERATIONS, THROTTLED_STATUS, Operation, Outcome
 from loadtest.record.figures import SlowOperation
 from loadtest.record.generator_limits import DISPATCH_LAG_MS
@@ -234,7 +234,7 @@ def draw_lag(findings: Findings) -> Drawing | Point:
     shown, left_out = deciding(findings, findings.lags)
     for name, lags in shown.items():
         _lag_lines(panel, lags, f"{name}: worst of a bin", style.line_of(record, name))
-    worst = np.concatenate([lags.start_lag for lags in findings.lags.values()])
+    worst = np.concatenate([lags.longest[0] for lags in findings.lags.values()])
     top = 4 * float(np.max(worst, where=np.isfinite(worst), initial=DISPATCH_LAG_MS))
     panel.axhline(DISPATCH_LAG_MS, label=f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", **style.LIMIT)
     marks.mark_stages(panel, record)
@@ -254,10 +254,8 @@ def draw_lag(findings: Findings) -> Drawing | Point:
 def _lag_lines(panel: Axes, lags: Lags, label: str, look: dict[str, Any]) -> None:
     middles = (lags.cuts[:-1] + lags.cuts[1:]) / 2
     dots = "." if len(middles) < 12 else ""
-    for worst, more in (
-        (lags.start_lag, {"lw": 1.5, "label": label, "marker": look["marker"] or dots}),
-        (lags.dispatch_lag, {"lw": 0.7, "alpha": 0.8, "marker": dots}),
-    ):
+    looks = ({"lw": 1.5, "label": label, "marker": look["marker"] or dots}, {"lw": 0.7, "alpha": 0.8, "marker": dots})
+    for worst, more in zip(lags.longest, looks, strict=True):
         panel.plot(middles, np.fmax(worst, _FLOOR_MS + 0 * worst), **{**look, "markevery": None, **more})
 
 

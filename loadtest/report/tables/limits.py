@@ -174,7 +174,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
         "Saturated: a request was rejected in it. Most in any W: the maximum that a limiter accepted in any "
         "period as long as a window; a fixed window may accept up to twice N across its edge."
     )
-    reordered = findings.expectation.reordered
+    reordered = findings.record.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
         note += f" The arrival order of {requests} of bursts is unknown, so contradictions by them prove nothing."

@@ -9,8 +9,8 @@ from plugins import record_maker as maker
 
 from loadtest import limits
 from loadtest.analysis.findings import find
-from loadtest.analysis.rejections.expected_429 import boundaries, expect
 from loadtest.analysis.rejections.observed_429 import look_into
+from loadtest.analysis.rejections.phases import boundaries
 from loadtest.analysis.rejections.usage import bottleneck_limit
 from loadtest.analysis.run_record import load_record
 from loadtest.limits import LimiterSpec
@@ -45,7 +45,7 @@ def test_expected_429s_find_the_phase_of_the_servers_windows(tmp_path: Path, shi
     rows = maker.Simulation(traffic, shift_s=shift).run()
     run = maker.info(traffic, clock=ClockInfo(offset_s=0.0, uncertainty_s=0.5, answers=9))
     record = load_record(maker.save(tmp_path / "run", run, rows))
-    found = expect(record)
+    found = record.expectation
     observed = (record.requests["status"] == 429).mean()
     assert found.agreement == 1.0
     assert found.rejected.mean() == pytest.approx(observed)
@@ -58,7 +58,7 @@ def test_a_server_with_another_limit_is_not_explained(tmp_path: Path) -> None:
     rows = maker.Simulation(traffic, limits={"sync_run": (20, 60.0)}).run()
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
     assert (record.requests["status"] == 429).mean() > 0.7
-    assert expect(record).rejected.mean() < 0.3
+    assert record.expectation.rejected.mean() < 0.3
 
 
 def test_the_warm_up_spends_quota(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_the_warm_up_spends_quota(tmp_path: Path) -> None:
     rows = maker.Simulation(traffic, shift_s=offset).run()
     run = maker.info(traffic, clock=ClockInfo(offset_s=offset, uncertainty_s=0.2, answers=9))
     record = load_record(maker.save(tmp_path / "run", run, rows))
-    found = expect(record)
+    found = record.expectation
     in_figures = found.rejected.reindex(record.requests.index)
     assert in_figures.sum() == 60  # 160 sent in one window of 100
     assert (record.requests["status"] == 429).sum() == 60
@@ -81,10 +81,10 @@ def test_without_an_epoch_or_a_known_limiter_nothing_is_expected(tmp_path: Path)
     traffic = {"t": maker.plan("sync_run", [maker.stage("within", 0, 5, 1)])}
     rows = maker.Simulation(traffic).run()
     run = maker.info(traffic, epoch_unix_ns=None)
-    assert "windows are unknown" in expect(load_record(maker.save(tmp_path / "a", run, rows))).why_not
+    assert "windows are unknown" in load_record(maker.save(tmp_path / "a", run, rows)).expectation.why_not
     run = maker.info(traffic)
     run.target.limiter = "oracle"
-    assert "oracle" in expect(load_record(maker.save(tmp_path / "b", run, rows))).why_not
+    assert "oracle" in load_record(maker.save(tmp_path / "b", run, rows)).expectation.why_not
 
 
 def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_window_boundaries_are_the_servers(tmp_path: Path) -> None:
     traffic = {"t": maker.plan("sync_run", [maker.stage("above", 0, 130, 250 / 60)])}
     rows = maker.Simulation(traffic, shift_s=0.25).run()
     record = load_record(maker.save(tmp_path / "run", maker.info(traffic), rows))
-    found = expect(record)
-    fits = [each.fit for each in look_into(record, found).limits.values()]
+    found = record.expectation
+    fits = [each.fit for each in look_into(record).limits.values()]
     assert {fit.shift_s for fit in fits if fit is not None} == {found.shift_s}, "a report has one clock"
-    server = boundaries(record, found, 60.0) + maker.EPOCH / 1e9 + found.shift_s
+    server = boundaries(record, 60.0) + maker.EPOCH / 1e9 + found.shift_s
     assert len(server) == 2
     assert np.allclose(server % 60, 0) or np.allclose(server % 60, 60)
 

@@ -10,7 +10,7 @@ import pytest
 from plugins import record_maker as maker
 
 from loadtest.analysis.findings import find
-from loadtest.analysis.rejections.expected_429 import boundaries, expect
+from loadtest.analysis.rejections.phases import boundaries
 from loadtest.analysis.rejections.usage import limit_uses
 from loadtest.analysis.run_record import Record, load_record
 from loadtest.contract import LIMIT_NAMES
@@ -91,14 +91,14 @@ def test_what_a_limiter_refused_is_what_is_expected_of_it(tmp_path, name, scope,
     how = {"count_rejected": other and each.can_count_rejected, "round_down": other and each.can_round_down}
     phase = 1.2 if other and each.aligned else 0.0
     record = record_of(tmp_path, run_of(scope, limiter=name, phase=phase, **how))
-    found = expect(record)
+    found = record.expectation
     assert found.agreement == 1.0
     observed = (record.requests["status"] == 429).mean()
     assert found.rejected.mean() == pytest.approx(observed)
     assert 0.02 < observed < 1
     # The server's clock is ours plus 0.3 s, which only windows and refills on its clock tell.
     assert (found.shift_s is not None) == record.assumed_limits.spec.on_clock
-    server = boundaries(record, found, 3.0) + maker.EPOCH / 1e9 + (found.shift_s or 0)
+    server = boundaries(record, 3.0) + maker.EPOCH / 1e9 + (found.shift_s or 0)
     assert len(server) == (SECONDS // 3 if each.aligned else 0)
     assert np.allclose((server - phase + 1.5) % 3, 1.5)
 
@@ -109,7 +109,7 @@ def test_another_scope_does_not_explain_what_was_seen(tmp_path: Path, scope_assu
     run = run_of("global", limiter="sliding-log")
     rows = requests(run)
     run.target.limit_scope = scope_assumed
-    found = expect(load_record(maker.save(tmp_path / "run", run, rows)))
+    found = load_record(maker.save(tmp_path / "run", run, rows)).expectation
     assert (found.agreement == 1.0) == (scope_assumed == "global")
 
 
@@ -119,11 +119,11 @@ def test_only_valid_requests_may_draw(tmp_path: Path) -> None:
     rows = [maker.request("sync_run", k, k * 10, k * 10 + 1, status=404, outcome="failed") for k in range(20)]
     rows += [maker.request("sync_run", k, k * 10, k * 10 + 1, mistake="invalid_body", status=400) for k in range(20)]
     rows += [maker.request("sync_run", k, 500 + k * 10, 501 + k * 10) for k in range(13)]
-    found = expect(load_record(maker.save(tmp_path / "valid", run, rows)))
+    found = load_record(maker.save(tmp_path / "valid", run, rows)).expectation
     assert found.rejected.isna().sum() == 40
     assert found.rejected.sum() == 1
     run.target.draws = "all"
-    assert expect(load_record(maker.save(tmp_path / "all", run, rows))).rejected.sum() == 53 - 12
+    assert load_record(maker.save(tmp_path / "all", run, rows)).expectation.rejected.sum() == 53 - 12
 
 
 @pytest.mark.parametrize(("scope", "counted"), [("key-and-name", 10), ("key", 10), ("name", 20), ("global", 20)])
@@ -136,7 +136,7 @@ def test_what_a_preflight_sent_counts_with_those_it_shared_with(tmp_path: Path, 
     common = {"operation": "retrieval", "kind": "retrieve", "stage": "above", "key_index": 0}
     rows = [maker.request("retrieval", k, k, k + 1, **common) for k in range(40)]
     allowed = 30 if scope in ("key", "global") else 12
-    found = expect(load_record(maker.save(tmp_path / "run", run, rows)))
+    found = load_record(maker.save(tmp_path / "run", run, rows)).expectation
     assert found.rejected.sum() == 40 - max(0, allowed - counted)
 
 
@@ -163,7 +163,7 @@ def test_a_slot_is_held_by_whom_a_replay_lets_pass(tmp_path: Path, scope: str) -
             maker.request(common["operation"], number, sent * 1e3, end * 1e3, key_index=key, status=status, **common)
         )
     record = load_record(maker.save(tmp_path / "run", run, rows))
-    found = expect(record)
+    found = record.expectation
     assert found.agreement < 1
     assert found.rejected.mean() == pytest.approx((record.requests["status"] == 429).mean(), abs=0.015)
 

@@ -16,7 +16,6 @@ import pytest
 from plugins import record_maker as maker
 from plugins import warm, workers
 
-from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import look_into
 from loadtest.analysis.run_record import load_record
 from loadtest.limits import ALGORITHMS
@@ -198,7 +197,7 @@ def agreements(directory: Path, name: str) -> tuple[dict[str, float], float, flo
         record.info.target.limiter = other
         record.info.target.burst = case.get("burst") if algorithm.has_burst else None
         record.info.target.count_rejected = case.get("count_rejected", False) and algorithm.can_count_rejected
-        expectation = expect(record)
+        expectation = record.expectation
         found[other] = expectation.agreement or 0.0
         if other == name:
             shares = float(expectation.rejected.mean()), float((record.sent_requests["status"] == 429).mean())
@@ -222,7 +221,7 @@ def test_a_servers_answers_tell_its_limiter(tmp_path: Path, answers: dict[str, l
     save(tmp_path / "run", name, answers[name])
     record = load_record(tmp_path / "run")
     record.info.target.limiter = "fixed-window" if name != "fixed-window" else "sliding-log"
-    told = look_into(record, expect(record))
+    told = look_into(record)
     case, explained = CASES[name], []
     for limit, found in told.limits.items():
         if found.inference.word == "nothing":

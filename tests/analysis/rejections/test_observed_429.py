@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 from plugins import record_maker as maker
 
-from loadtest.analysis.rejections.expected_429 import expect
 from loadtest.analysis.rejections.observed_429 import Observed429, look_into
 from loadtest.analysis.rejections.recovery import readings
 from loadtest.analysis.run_record import load_record
@@ -19,7 +18,7 @@ EPOCH_S = 1_753_000_000.25
 def look(directory: Path, rows: list[Sample], traffic: dict[str, Any], **changes: Any) -> Observed429:
     """What is told of a record of these rows."""
     record = load_record(maker.save(directory, maker.info(traffic, **changes), rows))
-    return look_into(record, expect(record))
+    return look_into(record)
 
 
 def above(seconds: float = 150, **more: Any) -> tuple[list[Sample], dict[str, Any]]:

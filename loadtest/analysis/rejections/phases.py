@@ -1,0 +1,236 @@
+"""The server's windows in a run, and the range of 429s over the phases at which the run may meet them.
+
+The phase at which a run starts differs between runs, and so does the number of 429s for the same sends. The range of
+this number comes from replays at one phase between each two neighbouring sends, modulo the window. This is exact for
+fixed windows. For other clock-aligned limiters, and for very many sends, phases are evenly spaced. The range is valid
+only if sends do not depend on responses and the assumed limiter is in force.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from loadtest.analysis.rejections.expected_429 import agreeing
+from loadtest.analysis.run_record import Record
+from loadtest.arrays import Bools, Floats, Ints
+from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
+from loadtest.limits import LimiterSpec
+from loadtest.limits.fits import BAR
+from loadtest.limits.loads import RequestLog
+from loadtest.limits.replays import VECTORISED, replay
+from loadtest.record.effective_scenario import written_entry
+from loadtest.record.run_info import StagePlan
+from loadtest.units import Limit
+
+_MOST_WINDOWS: Final = 1_000_000
+_RARE: Final = 0.025
+"""Share of the phases excluded on each side of a range."""
+_MOST_PLACES: Final = 4_000_000
+"""Phases × windows of one limiter above which phases are evenly spaced."""
+_MOST_DECISIONS: Final = 200_000
+"""Maximum product of phases and requests for a limiter without a vectorised replay."""
+_LEAST_PHASES: Final = 16
+NEXT_WINDOW: Final = "the server's next window, which each run meets at another second"
+
+
+def boundaries(record: Record, window_s: float) -> Floats:
+    """Return the starts of the server's wall-aligned windows within the run, in seconds since the epoch.
+
+    Empty if windows are not wall-aligned, their phase is unknown, or there are more than a million.
+    """
+    assumed = record.assumed_limits
+    # The shift is None unless the limiter depends on the server's clock.
+    shift_s = record.expectation.shift_s
+    unknown = shift_s is None or not assumed.windowed or record.info.epoch_unix_ns is None
+    if unknown or record.covered_s > _MOST_WINDOWS * window_s:
+        return np.zeros(0)
+    first = (assumed.spec.phase - record.info.window_phase_s(window_s, shift_s or 0.0)) % window_s
+    return np.arange(first, record.covered_s, window_s)
+
+
+class PhaseRange(NamedTuple):
+    """The range of rejected requests in one stage over all phases, or the reason for its absence.
+
+    Attributes:
+        usual: the 2.5th and 97.5th percentiles over all phases.
+    """
+
+    least: int = 0
+    most: int = 0
+    usual: tuple[int, int] = (0, 0)
+    sent: int = 0
+    phases: int = 0
+    why_not: str = ""
+
+
+def waits(stage: StagePlan, operation: str, *, retried: bool) -> str:
+    """Return why a stage's times and errors depend on waiting for the server's windows; empty if they do not."""
+    if operation in POLLED_OPERATIONS and LimitName.RETRIEVAL in stage.over:
+        return f"polls above the retrieval limit are rejected until {NEXT_WINDOW}"
+    if retried and stage.expect_429:
+        return f"retries above a limit wait for {NEXT_WINDOW}"
+    return ""
+
+
+def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str:
+    """Return the entry's requests that depend on the server's windows, in words; empty if there are none.
+
+    ``polls``: whether polls matter; False for a limiter of submits alone.
+    """
+    if polls and record.info.traffic[traffic].operation in POLLED_OPERATIONS:
+        return "polls"
+    return "retries" if written_entry(record.info, traffic).retries else ""
+
+
+def phase_ranges(record: Record) -> dict[int, PhaseRange]:
+    """Return the range of 429s over phases, by stage index; empty if windows are not aligned with the server's clock.
+
+    It includes the requests that begin a stage's operations: for jobs the submits, whose limiter mostly sees no polls.
+    """
+    assumed = record.assumed_limits
+    if record.expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:
+        return {}
+    found: dict[int, PhaseRange] = {}
+    keys = record.vocabulary.stage_keys
+    for name, logs in record.limiter_requests.items():
+        for linked in _linked([(log, _stages(record, log)) for log in logs]):
+            stages = np.unique(np.concatenate([each for _, each in linked]))
+            present = stages[stages >= 0].tolist()
+            own = [i for i in present if assumed.drawn_on(LIMIT_OF_OPERATION[keys[i].operation]) == name]
+            if not own:  # only requests of the set-up, or polls, draw on this limit
+                continue
+            if why := _why_not(record, [log for log, _ in linked], present):
+                found |= dict.fromkeys(own, PhaseRange(why_not=why))
+                continue
+            ranges = _over_phases(assumed.spec, linked, present)
+            found |= {index: ranges[index] for index in own}
+    return found
+
+
+_Placed = tuple[RequestLog, Ints]
+"""A limiter's log, and the index of each request's stage; -1 outside all stages."""
+
+
+def _stages(record: Record, log: RequestLog) -> Ints:
+    found = record.sent_requests["stage_index"].to_numpy()[log.place]
+    return np.where(log.judged, found, -1)
+
+
+def _linked(logs: list[_Placed]) -> list[list[_Placed]]:
+    """Group the limiters of one limit, one per key, that got requests in the same stage."""
+    found: list[tuple[set[int], list[_Placed]]] = []
+    for log, stages in logs:
+        reached, together = {index for index in stages.tolist() if index >= 0}, [(log, stages)]
+        apart = []
+        for other, some in found:
+            if other & reached:
+                reached, together = reached | other, some + together
+            else:
+                apart.append((other, some))
+        found = [*apart, (reached, together)]
+    return [together for _, together in found]
+
+
+def _why_not(record: Record, logs: list[RequestLog], present: list[int]) -> str:
+    """Return why replays at other phases would be invalid for these limiters; empty if they are valid."""
+    if not record.sent.complete:
+        return "the record is so long that only its first requests are replayed"
+    kinds = record.sent_requests["kind"]
+    polls = any((kinds.iloc[log.place[log.judged]] == RequestKind.POLL).any() for log in logs)
+    for name in dict.fromkeys(record.vocabulary.stage_keys[index].traffic for index in present):
+        if kind := depends_on_phase(record, name, polls=polls):
+            return f"“{name}” sends {kind}, whose number depends on when the server’s windows begin"
+    answered = sum(int((log.answered & log.judged).sum()) for log in logs)
+    rejected = record.expectation.rejected.to_numpy() > 0
+    agreed = sum(agreeing(log, rejected[log.place]) for log in logs)
+    if not answered:
+        return "no request was answered"
+    return "" if agreed >= BAR * answered else "the assumed limiter does not explain decisions in the order sent"
+
+
+def _over_phases(spec: LimiterSpec, placed: Sequence[_Placed], present: list[int]) -> dict[int, PhaseRange]:
+    """Return the ranges of the stages that are present; all limiters share the same windows."""
+    asked = [(log.times, stages[:, None] == present) for log, stages in placed]
+    replayed = rejected_by_phase(spec, placed[0][0].limit, asked)
+    if replayed is None:
+        return dict.fromkeys(present, PhaseRange(why_not="too many requests to replay them at every phase"))
+    found = {}
+    for place, index in enumerate(present):
+        sent = int(np.sum([counted[:, place].sum() for _, counted in asked]))
+        rejected = replayed.rejected[:, place]
+        usual = extent(spec, replayed.usual(place), sent)
+        found[index] = PhaseRange(*extent(spec, rejected, sent), usual, sent, len(rejected))
+    return found
+
+
+def extent(spec: LimiterSpec, rejected: Ints, sent: int) -> tuple[int, int]:
+    """Return the range's ends, each widened by a request if phases are evenly spaced and may miss the extremes."""
+    between = 0 if spec.algorithm == VECTORISED else 1
+    return max(int(rejected.min()) - between, 0), min(int(rejected.max()) + between, sent)
+
+
+class Replayed(NamedTuple):
+    """Requests rejected at each phase of the windows.
+
+    Attributes:
+        rejected: ``[phase, stage]``.
+        lasting: the share of a window that each phase represents.
+    """
+
+    rejected: Ints
+    lasting: Floats
+
+    def usual(self, stage: int) -> Ints:
+        """Return a stage's 2.5th and 97.5th percentiles over phases, weighted by ``lasting``."""
+        ordered = np.argsort(self.rejected[:, stage], kind="stable")
+        reached = np.cumsum(self.lasting[ordered])
+        places = np.searchsorted(reached, [_RARE, 1 - _RARE]).clip(max=len(ordered) - 1)
+        return np.asarray(self.rejected[ordered[places], stage])
+
+
+def rejected_by_phase(spec: LimiterSpec, limit: Limit, asked: Sequence[tuple[Floats, Bools]]) -> Replayed | None:
+    """Replay requests at each phase of the windows; None if there are too many.
+
+    Args:
+        spec: a limiter whose windows are aligned with the server's clock.
+        limit: the limit of each limiter.
+        asked: for each limiter, ascending request times in s, and ``[request, stage]`` whether the request counts.
+    """
+    times = [each for each, _ in asked if len(each)]
+    # Floats are more precise near zero; subtracting whole windows keeps phases.
+    base = math.floor(min(each[0] for each in times) / limit.window) * limit.window
+    fixed, requests = spec.algorithm == VECTORISED, sum(len(each) for each in times)
+    windows = math.ceil((max(each[-1] for each in times) - base) / limit.window) + 2
+    most = _MOST_PLACES // windows if fixed else _MOST_DECISIONS // requests
+    if most < _LEAST_PHASES:
+        return None
+    phases, lasting = _phases(np.concatenate(times) - base, limit.window, most, exact=fixed)
+    total = np.zeros((len(phases), asked[0][1].shape[1]), np.int64)
+    for each, counted in asked:
+        if fixed:
+            total += _fixed_windows(limit, each - base, counted, phases, windows)
+        else:
+            shifted = (each - base - phase + limit.window for phase in phases.tolist())
+            total += np.stack([counted[~replay(spec, limit, at)].sum(axis=0) for at in shifted])
+    return Replayed(total, lasting)
+
+
+def _phases(times: Floats, window: float, most: int, *, exact: bool) -> tuple[Floats, Floats]:
+    """Return phases, one between each two neighbouring sends, and the share of a window that each represents."""
+    places = np.unique(times % window)
+    number = min(most, len(places))
+    if not exact or number < len(places):
+        return np.linspace(0.0, window, number, endpoint=False), np.full(number, 1 / number)
+    after = np.append(places[1:], places[0] + window)
+    return np.asarray((places + after) / 2 % window), (after - places) / window
+
+
+def _fixed_windows(limit: Limit, times: Floats, counted: Bools, phases: Floats, windows: int) -> Ints:
+    begins = phases[:, None] + (np.arange(windows) - 1) * limit.window
+    first = np.searchsorted(times, begins)
+    after = np.append(first[:, 1:], np.full((len(phases), 1), len(times)), axis=1)
+    passed = np.minimum(first + limit.count, after)
+    ahead = np.concatenate((np.zeros((1, counted.shape[1]), np.int64), np.cumsum(counted, axis=0)))
+    return np.stack([(each[after] - each[passed]).sum(axis=1) for each in ahead.T], axis=1)
