@@ -10,7 +10,7 @@ from loadtest.assumed_limits import AssumedLimits
 from loadtest.capacity.models import flat_until
 from loadtest.capacity.results import Constraint, Guess, Level
 from loadtest.capacity.search import HIGHEST, RateRange, bounded, hopeless, outcomes
-from loadtest.contract import POLLED_OPERATIONS, LimitName, Operation
+from loadtest.contract import DOCUMENTED, POLLED_OPERATIONS, LimitName, Operation
 from loadtest.errors import ExitCode
 from loadtest.words import duration_ms, joined, percent
 
@@ -122,7 +122,9 @@ def _unexpected(level: Level, offered: Offered) -> str:
         return ""
     documented = offered.per_minute(level.limit)
     instead = f", not {documented:,.0f}" if math.isfinite(documented) else ""
-    more = f"; `{offered.probe} {level.limit}` tells more" if offered.probe else ""
+    limit = offered.assumed.limits[level.limit]
+    against = "" if limit == DOCUMENTED[level.limit] else f" --documented {level.limit}={limit}"
+    more = f"; `{offered.probe} {level.limit}{against}` tells more" if offered.probe else ""
     begin = per_minute(level.limits[level.limit].accepted)
     return f"429s begin at {begin} a minute{instead}: a lower limit, another client, or shedding{more}"
 

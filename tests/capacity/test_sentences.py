@@ -137,7 +137,7 @@ def test_429s_far_below_the_assumed_limit_are_the_finding() -> None:
     levels = [level(9.6, 10.0), level(10.4, 10.0)]
     found = answer(levels, RateRange(9.6, 10, 10.4), lower, None)
     assert found.sentence.startswith("576 to 624 sync runs a minute: 429s begin at 600 a minute, not 600: a lower")
-    assert "`loadtest probe --target mine sync_run` tells more" in found.sentence
+    assert "`loadtest probe --target mine sync_run --documented sync_run=10/1s` tells more" in found.sentence
     notes = reasons(levels, lower, levels[1])
     assert notes[0].startswith("At 624 sync runs a minute, 3.8\u00a0% of the sync_run requests got 429; required: ")
     assert not any(each.startswith("For the same work") for each in notes)

@@ -1,17 +1,21 @@
 """``loadtest capacity``: one search against the embedded API, and what it says where there is nothing to search."""
 
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from plugins.peers import Peer, resets
+from plugins.processes import Fixture
 from plugins.served import KEYS
 from plugins.stubs import Answer, Stub
 from plugins.verbs import Said, until_valid
 
 from loadtest.capacity.results import Constraint, load
 from loadtest.contract import LimitName
+from loadtest.errors import ExitCode
 
 Verb = Callable[..., Said]
 ENVIRONMENT = {"WORKFLOW_API_KEYS": KEYS[0], "WORKFLOW_ENDPOINT": "tests"}
@@ -40,9 +44,10 @@ def scenario(tmp_path: Path) -> str:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(600)  # two searches and a probe
 @pytest.mark.judged
 def test_a_limit_is_named_with_the_range_of_rates_that_contains_it(
-    loadtest: Verb, scenario: str, tmp_path: Path
+    loadtest: Verb, serve: Fixture, scenario: str, tmp_path: Path
 ) -> None:
     """100 a second, in runs of two whole windows with fresh seeds; a line for each, and the answer last and once."""
     done = until_valid(lambda: loadtest("capacity", scenario, "--output-dir", str(tmp_path / "out")))
@@ -71,6 +76,22 @@ def test_a_limit_is_named_with_the_range_of_rates_that_contains_it(
         assert "sync_run limit" in text.replace("\\_", "_")
         assert "levels/01" in text
         assert "levels/02" in text
+
+    a_wrong_limit_is_probed_as_printed(loadtest, serve, scenario, tmp_path)
+
+
+def a_wrong_limit_is_probed_as_printed(loadtest: Verb, serve: Fixture, scenario: str, folder: Path) -> None:
+    """Where 429s begin far below the documented limit, the printed probe of it runs as it stands."""
+    url = serve("--limit", "sync_run=20/0.4s", WORKFLOW_API_KEYS=KEYS[0]).url
+    entry = f'url = "{url}"\nenvironment = "test"\nowner = "o"\nmax_share = "100%"\n'
+    (folder / "targets.toml").write_text(f'[mine]\n{entry}limits = {{ sync_run = "120/1s" }}\n')
+    given = ("--target", "mine", "--targets", str(folder / "targets.toml"))
+    slower = 'traffic.runs.stages.steady.rate="40/s"'  # the first level holds, the second breaks
+    done = loadtest("capacity", scenario, *given, "--set", slower, "--max-runs", "3", **ENVIRONMENT)
+    (command,) = re.findall(r"loadtest (probe [^`]+)`", done.out)
+    probed = loadtest(*shlex.split(command), "--json", **ENVIRONMENT)
+    assert probed.code in {ExitCode.PASS, ExitCode.INCONCLUSIVE}, probed.out + probed.err
+    assert [(each["limit"], each["documented"]) for each in json.loads(probed.out)] == [("sync_run", [120, 1.0])]
 
 
 def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> None:
