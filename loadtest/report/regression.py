@@ -4,14 +4,246 @@ With ``--history FILE`` the pages also show that history's runs before the last 
 ``--output PAGE``, but without DIR, the command makes the page of the history instead.
 """
 
+import math
+import shlex
 import sys
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
+from typing import Final
 
-from loadtest.compare.results import load
-from loadtest.errors import ExitCode
+from markupsafe import Markup
+
+from loadtest.compare import amounts, history_file
+from loadtest.compare.amounts import in_percent
+from loadtest.compare.history import growth
+from loadtest.compare.results import RunComparison, load
+from loadtest.errors import ExitCode, InputError, RecordError
+from loadtest.program import DEFAULT_PORT, command_line
+from loadtest.record.figures import read_slowest
+from loadtest.record.run_directory import write_atomically
 from loadtest.report.__main__ import guarded, short
+from loadtest.report.formats import ci, terminal
+from loadtest.report.formats.html import render_html, write_plots
+from loadtest.report.formats.markdown import render_markdown
+from loadtest.report.page import KeyFigure, NextStep, Page, Plot, Section, tone_of
+from loadtest.report.tables import comparison as tables
+from loadtest.words import capital
+
+_SUSPECTS: Final = "suspects.json"
+"""The file, beside ``comparison.json``, that a check writes for a rerun on another machine."""
+FOLDER: Final = "comparison-plots"
+"""Folder of the plots beside ``comparison.json``; separate from a run's own plots."""
+FOLDED: Final = ("over-runs-others",)
+"""Plots that the page shows only after a click."""
+MOST_BYTES: Final = 65_000
+"""Maximum length of the Markdown, because GitHub cuts a comment at 65,536 characters."""
+_WHY_INVALID: Final = {
+    int(ExitCode.TARGET): "Make sure that the target is up and can be reached from here, then compare again.",
+    int(ExitCode.ABORTED): "See in the last run’s own report why the run was stopped, then compare again.",
+    int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
+}
+_SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
+"""Options of a check that its comparison of two builds keeps."""
+_FOOTER: Final = Markup(
+    "Made from <code>comparison.json</code> alone. The same numbers are in <code>comparison.md</code>, "
+    "<code>comparison.junit.xml</code> and <code>comparison.openmetrics.txt</code>."
+)
+
+
+def build(comparison: RunComparison, directory: Path, plots: Sequence[Plot] = ()) -> Page:
+    """Make the page of a comparison, with its plots in order; ``directory`` is as a user may type it."""
+    last_run, paired = comparison.runs[-1] if comparison.runs else "", comparison.kind == "paired"
+    rerun = ""
+    if comparison.confirmed:
+        rerun = " · confirmed by a rerun" if comparison.word == "regressed" else " · after a rerun"
+    word, heading = f"{comparison.word}{rerun}", comparison.title or f"Did {comparison.scenario} get slower?"
+    begins_with_it = comparison.sentence.lower().startswith(comparison.word)
+    kind = "Two versions compared, pair by pair" if paired else "A run against accepted earlier runs"
+    return Page(
+        about=(f"{kind} · {comparison.scenario}", directory.resolve().name if paired else last_run),
+        tab=f"{comparison.word} · {heading}",
+        heading=heading,
+        tone=tone_of(comparison.word),
+        word=word,
+        verdict=comparison.sentence if begins_with_it else f"{capital(comparison.word)}. {comparison.sentence}",
+        statements=(comparison.sentence,),
+        reasons=comparison.reasons,
+        steps=tuple(_next_steps(comparison, last_run or "RUN", directory)),
+        sides=(("Base", comparison.base), ("Head", comparison.head)),
+        sections=tuple(_sections(comparison, plots)),
+        exit_code=comparison.exit_code,
+        footer=_FOOTER,
+        folder=FOLDER,
+        style="comparison.css",
+    )
+
+
+def _sections(comparison: RunComparison, plots: Sequence[Plot]) -> Iterator[Section]:
+    metrics = tables.metrics_table(comparison)
+    yield Section(figures=_key_figures(comparison))
+    yield Section(tables=(tables.findings_table(comparison),))
+    yield Section(plots=tuple(plot for plot in plots if plot.name not in FOLDED))
+    for plot in plots:
+        if plot.name in FOLDED:
+            by = "pair by pair" if comparison.kind == "paired" else "run by run"
+            yield Section(f"The other metrics, {by}", "aside", plots=(plot,))
+    yield Section(tables=(metrics,), text="" if metrics.rows else "No metric was compared.", brief=True)
+    yield Section(tables=(tables.controls_table(comparison), tables.identities_table(comparison)))
+    yield Section("All runs of this comparison", "aside", tables=(tables.runs_table(comparison),))
+
+
+def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
+    if comparison.word == "learning":
+        known = str(len(comparison.base_runs))
+        return (KeyFigure("accepted runs", known, why="with fewer, the variation between runs is unknown"),)
+    metrics = [one for one in comparison.metrics if one.gated]
+    if not metrics:
+        return ()
+    others = len(comparison.metrics) - len(metrics)
+    words = f"{others} more are not judged" if others else "each can decide the verdict"
+    figures = [KeyFigure("metrics judged", str(len(metrics)), why=words)]
+    worse = [one for one in metrics if not amounts.is_share(one) and amounts.worsening(one) > 0]
+    # Without a finding, the figure is of the time or rate that worsened most.
+    causes = (finding.cause for finding in comparison.findings)
+    if worst := next(causes, max(worse, key=amounts.telling, default=None)):
+        place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {worst.nature.name}"
+        share = amounts.is_share(worst)
+        size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
+        label = "what changed" if comparison.findings else "largest change for the worse"
+        aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; without short and polled times"
+        figures.append(KeyFigure(label, size, why=place + aside))
+    seen = sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one))
+    if seen:
+        low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))
+        words = f"median of {low} to {high} by metric, in 80 % of cases; without short and polled times"
+        figures.append(KeyFigure("smallest change that would be found", amounts.size(median(seen)), why=words))
+    return tuple(figures)
+
+
+def _next_steps(comparison: RunComparison, run: str, directory: Path) -> Iterator[NextStep]:
+    """Yield the next steps; each command has the options that the user gave."""
+    suspects, place = directory / _SUSPECTS, comparison.place
+    judged = [one for one in comparison.metrics if one.gated]
+    lost = any(one.head is None and one.base is not None for one in comparison.metrics)
+    check = comparison.command or command_line("regression", "check", comparison.scenario)
+    match comparison.word, comparison.kind:
+        case "regressed", "paired":
+            yield from _first_look(comparison, directory)
+            yield NextStep("Nothing needs to be accepted: a comparison of two versions keeps no history.")
+        case "regressed", _:
+            yield from _first_look(comparison, directory)
+            why = "To compare the old build with the new, serve the old build at the URL of --base."
+            yield NextStep(why, _builds(comparison))
+            why = "If the change is intended, accept it; later runs are then compared with this run."
+            yield NextStep(why, command_line("regression", "accept", run, reason="…") + place)
+        case "inconclusive", "paired" if comparison.findings:
+            yield NextStep("Repeat the comparison at another time or on another machine.", comparison.command)
+        case "inconclusive", "paired" if lost and not any(one.verdict == "inconclusive" for one in judged):
+            yield NextStep("Find out why the head side lacks metrics that the base side has.")
+        case "inconclusive", "paired":
+            why = "More pairs, or longer blocks, would settle it."
+            yield NextStep(why, comparison.command or command_line("compare", comparison.scenario))
+        case "inconclusive", _ if suspects.is_file():
+            confirm = command_line("regression", "confirm", suspects) + place
+            yield NextStep("A rerun on another machine would settle it.", comparison.confirm or confirm)
+        case "inconclusive", _:
+            yield NextStep("Another run would settle it.", check)
+        case "learning", _:
+            yield NextStep("Repeat this check: each valid run is added to the history.", check)
+        case "not comparable", _:
+            restore = "restore the field that differs, or begin another history with --history."
+            yield NextStep(f"Compare like with like: {restore}")
+        case "invalid", _:
+            yield NextStep(
+                _WHY_INVALID.get(
+                    comparison.exit_code, "See in the run’s own report why the run is invalid, then repeat it."
+                )
+            )
+
+
+def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep]:
+    """Yield the entry and metric to look at first, the slowest operations, and other recorded differences."""
+    for first in (each.cause for each in comparison.findings[:1]):
+        where = f"Look first at {amounts.full_name(first, comparison.metrics)}"
+        if comparison.kind == "paired":
+            block = directory / comparison.head_runs[-1].run.partition("/")[2]
+            yield NextStep(f"{where}, in the report of the last block.", command_line("report", block))
+            continue
+        ids = _trace_ids(directory, first.traffic)
+        slowest = f"; its slowest operations have the trace ids {', '.join(ids)}" if ids else ""
+        yield NextStep(f"{where}{slowest}.", command_line("slow", directory, traffic=first.traffic))
+    changed = [label for label in tables.differing(comparison) if label != tables.SUBJECT]
+    named = f"In the test environment, these differ: {', '.join(changed)}. Rule them out as the cause."
+    yield NextStep(named if changed else "No other recorded fact of the test environment differs.")
+
+
+def _builds(comparison: RunComparison) -> str:
+    """Return the command that compares two builds with the check's options; embedded APIs must both be served."""
+    scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
+    given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
+    last = comparison.head_runs[-1]
+    (head,) = given.pop("target") or (f"http://127.0.0.1:{DEFAULT_PORT + 1}" if last.embedded else last.target.host,)
+    shared = {flag.replace("-", "_"): values for flag, values in given.items()}
+    return command_line("compare", scenario, base=f"http://127.0.0.1:{DEFAULT_PORT}", head=head, **shared)
+
+
+def _trace_ids(directory: Path, traffic: str) -> list[str]:
+    """Return the trace ids of an entry's slowest operations; none if the run's figures are missing."""
+    try:
+        slowest = read_slowest(directory).get(traffic, [])
+    except (InputError, RecordError):
+        return []
+    return [each.request_id for each in slowest[:3] if each.request_id]
+
+
+def render_comparison_markdown(page: Page) -> str:
+    """Return the page as GitHub-flavoured Markdown without plots, shortened to GitHub's limit."""
+    shown = replace(page, sections=tuple(replace(each, plots=()) for each in page.sections))
+    rows = max((len(table.rows) for table in page.tables), default=0)
+    while len((text := render_markdown(shown, 2)).encode()) > MOST_BYTES and rows:
+        rows //= 2
+        sections = []
+        for section in shown.sections:
+            cut = (table.brief(rows) for table in section.tables)
+            noted = (
+                one if one is table else replace(one, note=f"{one.note} More rows are in comparison.html.".strip())
+                for one, table in zip(cut, section.tables, strict=True)
+            )
+            sections.append(replace(section, tables=tuple(noted)))
+        shown = replace(shown, sections=tuple(sections))
+    return text
+
+
+def make(directory: Path, shown: Path, history: Path | None = None, *, plots: bool = True) -> Page:
+    """Write comparison.html, .md, .junit.xml, .openmetrics.txt and the plots' files beside ``comparison.json``.
+
+    ``shown`` is the directory as a user may type it. With a ``history``, the pages also show the history's runs before
+    the last accepted change.
+
+    Raises:
+        RecordError: if ``comparison.json`` cannot be read.
+        InputError: if the history cannot be read.
+    """
+    runs = None if history is None else history_file.read(history).history
+    comparison = load(directory)
+    drawn: tuple[Plot, ...] = ()
+    if plots:
+        from loadtest.report.plots import changes  # noqa: PLC0415 - matplotlib is slow to import
+
+        drawn = changes.draw(comparison, runs)
+    page = build(comparison, shown, drawn)
+    if runs is not None and (grown := growth(runs)):
+        page = replace(page, reasons=(*page.reasons, grown))
+    write_plots(drawn, directory / FOLDER)
+    write_atomically(directory / ci.MARKDOWN, render_comparison_markdown(page))
+    write_atomically(directory / ci.PAGE, render_html(page))
+    write_atomically(directory / "comparison.junit.xml", ci.render_comparison_junit(comparison))
+    write_atomically(directory / "comparison.openmetrics.txt", ci.render_openmetrics(comparison))
+    return page
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,19 +265,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _comparison(directory: Path, history: Path | None, *, plots: bool) -> int:
-    # The imports come late, so that a usage error is reported at once.
-    from loadtest.report import comparison  # noqa: PLC0415 - see above
-    from loadtest.report.formats import ci, terminal  # noqa: PLC0415 - see above
-
     shown = short(directory)
-    page = comparison.make(directory, shown, history, plots=plots)
+    page = make(directory, shown, history, plots=plots)
     terminal.show(page, [("page", str(shown / ci.PAGE))])
     ci.tell_github(load(directory), directory)
     return page.exit_code
 
 
 def _history(file: Path, output: Path) -> int:
-    from loadtest.report import history  # noqa: PLC0415 - as above
+    from loadtest.report import history  # noqa: PLC0415 - matplotlib is slow to import
 
     history.write(file, output)
     print(f"page  {short(output)}")

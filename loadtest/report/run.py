@@ -172,9 +172,8 @@ def reading(directory: Path, console: Console | None = None) -> Iterator[Callabl
         task = progress.add_task("Reading the record", total=samples)
 
         def show(rows: int) -> None:
-            progress.update(task, completed=rows)
-            if rows >= samples:
-                progress.update(task, description="Analysing and drawing")
+            text = "Analysing and drawing" if rows >= samples else "Reading the record"
+            progress.update(task, completed=rows, description=text)
 
         yield show
 

@@ -23,7 +23,7 @@ from loadtest.cli import app
 from loadtest.compare import history_file
 from loadtest.errors import ExitCode
 from loadtest.program import DEFAULT_PORT, command_line
-from loadtest.report import comparison as page
+from loadtest.report import regression as page
 
 PACKAGE = Path(__file__).parents[2] / "loadtest"
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}

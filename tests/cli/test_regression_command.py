@@ -22,7 +22,7 @@ from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.prepare import prepare_run
 from loadtest.record.run_directory import LATEST
-from loadtest.report.comparison import build
+from loadtest.report.regression import build
 from loadtest.runs import regression as checks
 from loadtest.runs.run import MadeRun
 from loadtest.scenario import load_scenario, scenario_hash

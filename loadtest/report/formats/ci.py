@@ -14,9 +14,9 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from loadtest.analysis.columns import StageKey
@@ -42,39 +42,38 @@ CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
 """The outcome of a test case that did not pass: its element, a type (empty if skipped), and a message."""
 
 
-class Suite:
-    """A JUnit file with one suite of test cases; characters that XML cannot hold are escaped.
+class _Case(NamedTuple):
+    """A test case, which passes without an outcome."""
+
+    group: str
+    name: str
+    outcome: CaseOutcome | None = None
+    output: str = ""
+
+
+def _junit(name: str, started: str, properties: dict[str, str], cases: Sequence[_Case], seconds: float) -> str:
+    """Return a JUnit file with one suite; characters that XML cannot hold are escaped.
 
     ``started`` is in ISO 8601, or empty if it is unknown.
     """
-
-    def __init__(self, name: str, started: str, properties: dict[str, str]) -> None:
-        self._suite = Element("testsuite", name=_clean(name))
-        if started:
-            self._suite.set("timestamp", started)
-        listed = SubElement(self._suite, "properties")
-        for key, value in properties.items():
-            SubElement(listed, "property", name=key, value=_clean(value))
-
-    def case(self, group: str, name: str, outcome: CaseOutcome | None = None, output: str = "") -> None:
-        """Add a test case, which passes without an outcome."""
-        case = SubElement(self._suite, "testcase", classname=_clean(group), name=_clean(name))
-        if outcome is not None:
-            tag, kind, message = outcome
+    root = Element("testsuites")
+    suite = SubElement(root, "testsuite", {"name": _clean(name), **({"timestamp": started} if started else {})})
+    listed = SubElement(suite, "properties")
+    for key, value in properties.items():
+        SubElement(listed, "property", name=key, value=_clean(value))
+    for one in cases:
+        case = SubElement(suite, "testcase", classname=_clean(one.group), name=_clean(one.name))
+        if one.outcome is not None:
+            tag, kind, message = one.outcome
             SubElement(case, tag, {"type": kind} if kind else {}, message=_clean(message))
-        if output:
-            SubElement(case, "system-out").text = _clean(output)
-
-    def text(self, seconds: float) -> str:
-        """Return the file's text, with the suite's duration."""
-        self._suite.set("tests", str(len(self._suite.findall("testcase"))))
-        for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-            self._suite.set(attribute, str(len(self._suite.findall(f"testcase/{tag}"))))
-        self._suite.set("time", f"{seconds:.3f}")
-        root = Element("testsuites")
-        root.append(self._suite)
-        indent(root)
-        return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
+        if one.output:
+            SubElement(case, "system-out").text = _clean(one.output)
+    suite.set("tests", str(len(cases)))
+    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
+    suite.set("time", f"{seconds:.3f}")
+    indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(root, encoding="unicode") + "\n"
 
 
 def _clean(text: str) -> str:
@@ -98,18 +97,19 @@ def render_junit(findings: Findings) -> str:
         "target": info.target.url,
         "failed_requests": str(findings.metrics.overall.requests.failed),
     }
-    suite = Suite(f"loadtest {info.scenario.name}", info.started.rstrip("Z"), properties)
+    cases: list[_Case] = []
     for check in findings.checks:
         unjudged: CaseOutcome | None = None if check.judged else ("skipped", "", f"not judged: {check.words}")
         message = f"{check.words} ({check.value}, allowed {check.limit})"
-        suite.case("validity", check.name, unjudged if check.ok else ("error", "invalid", message))
+        cases.append(_Case("validity", check.name, unjudged if check.ok else ("error", "invalid", message)))
     if info.end == "aborted":
-        suite.case("run", "came to its end", ("error", "aborted", verdict.statement))
+        cases.append(_Case("run", "came to its end", ("error", "aborted", verdict.statement)))
     for one in findings.judged:
         marginal = f", {one.judgement} marginally" if one.marginal and one.judgement != "inconclusive" else ""
         output = f"value {amount(one)}, n {NOTHING if one.n is None else one.n}{marginal}"
-        suite.case(f"threshold.{one.scope}", one.require, _outcome(one, verdict.word), output)
-    return suite.text(findings.record.covered_s)
+        cases.append(_Case(f"threshold.{one.scope}", one.require, _outcome(one, verdict.word), output))
+    name, started = f"loadtest {info.scenario.name}", info.started.rstrip("Z")
+    return _junit(name, started, properties, cases, findings.record.covered_s)
 
 
 def _outcome(one: Judged, verdict: str) -> CaseOutcome | None:
@@ -219,13 +219,16 @@ def render_comparison_junit(comparison: RunComparison) -> str:
         "sentence": comparison.sentence,
         "run": comparison.runs[-1] if comparison.runs else "",
     }
-    suite, group = Suite(_SUITE, started.removesuffix("Z").split("+")[0], properties), f"{_SUITE}.{comparison.scenario}"
-    void = comparison.word in _NOT_JUDGED
-    suite.case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)
-    for one in amounts.gated(comparison):
-        outcome = _metric_outcome(one, comparison.word)
-        suite.case(f"{group}.{one.traffic}", f"{one.nature.name} ({one.stage})", outcome, _words(one))
-    return suite.text(0.0)
+    group, void = f"{_SUITE}.{comparison.scenario}", comparison.word in _NOT_JUDGED
+    comparable = _Case(group, "can be compared", ("error", comparison.word, _all(comparison)) if void else None)
+    judged = (
+        _Case(
+            f"{group}.{one.traffic}", f"{one.nature.name} ({one.stage})", _metric_outcome(one, comparison.word),
+            _words(one),
+        )
+        for one in amounts.gated(comparison)
+    )  # fmt: skip
+    return _junit(_SUITE, started.removesuffix("Z").split("+")[0], properties, [comparable, *judged], 0.0)
 
 
 def _metric_outcome(one: MetricComparison, word: ComparisonVerdict) -> CaseOutcome | None:

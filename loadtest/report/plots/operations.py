@@ -135,6 +135,8 @@ def _polls_title(findings: Findings) -> str:
 
 _HALF: Final = 0.31
 """Height of a bar, in rows."""
+_ANSWER: Final = 0.4
+"""Opacity of the bar of an answer's rest."""
 _Bar = tuple[int, float, float]
 """Row, begin and end of a bar."""
 _ENDED: Final[dict[str, str]] = {
@@ -166,7 +168,7 @@ def draw_slowest(findings: Findings) -> Drawing | Point:
             "waiting for the next request": Patch(color=style.SHADE),
             "start lag": Patch(color=style.INK),
             "request, until its first byte": tuple(Patch(color=colour) for colour in colours),
-            "rest of its answer": tuple(Patch(color=colour, alpha=0.4) for colour in colours),
+            "rest of its answer": tuple(Patch(color=colour, alpha=_ANSWER) for colour in colours),
             "429": Patch(color=style.THROTTLED),
         },
     )
@@ -182,43 +184,29 @@ def draw_slowest(findings: Findings) -> Drawing | Point:
 
 def _waterfall(panel: Axes, shown: Sequence[SlowOperation], colour: str) -> None:
     """Draw all bars of a kind at once, because single bars would dominate the drawing time."""
-    waits = [(place, 0.0, one.response_ms) for place, one in enumerate(shown)]
-    lags = [(place, 0.0, one.start_lag_ms) for place, one in enumerate(shown) if one.start_lag_ms]
-    requests: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
-    answers: dict[str, list[_Bar]] = {colour: [], style.THROTTLED: []}
+    waits, lags = (style.SHADE, 1.0), (style.INK, 1.0)
+    inks = [(ink, alpha) for ink in (colour, style.THROTTLED) for alpha in (1.0, _ANSWER)]
+    bars: dict[tuple[str, float], list[_Bar]] = {look: [] for look in (waits, lags, *inks)}
     for place, one in enumerate(shown):
+        bars[waits].append((place, 0.0, one.response_ms))
+        bars[lags] += [(place, 0.0, one.start_lag_ms)] if one.start_lag_ms else []
         least = one.response_ms * 0.002  # a shorter bar would not be visible
         for phase in one.phases:
             end = one.response_ms if phase.end_ms is None else phase.end_ms
             first = end if phase.first_byte_ms is None else phase.first_byte_ms
             ink = style.THROTTLED if phase.status == THROTTLED_STATUS else colour
-            requests[ink].append((place, phase.start_ms, max(first, phase.start_ms + least)))
-            answers[ink].append((place, first, end))
+            bars[ink, 1.0].append((place, phase.start_ms, max(first, phase.start_ms + least)))
+            bars[ink, _ANSWER].append((place, first, end))
         ended = "" if one.outcome == Outcome.OK else f"  {one.outcome.replace('_', ' ')}"
-        at = (one.response_ms, place)
-        style.note(
-            panel,
-            f"{words.duration_ms(one.response_ms)}{ended}",
-            at,
-            (4, 0),
-            va="center",
-            fontsize=7,
-            color=style.MUTED,
-        )
-    _bars(panel, waits, style.SHADE)
-    _bars(panel, lags, style.INK)
-    for ink in (colour, style.THROTTLED):
-        _bars(panel, requests[ink], ink)
-        _bars(panel, answers[ink], ink, alpha=0.4)
-
-
-def _bars(panel: Axes, bars: list[_Bar], colour: str, alpha: float = 1.0) -> None:
-    if not bars:
-        return
-    row, begin, end = np.array(bars, float).T
-    low, high = row - _HALF, row + _HALF
-    corners = np.stack([begin, low, end, low, end, high, begin, high], axis=1).reshape(-1, 4, 2)
-    panel.add_collection(PolyCollection(list(corners), color=colour, alpha=alpha, lw=0), autolim=False)
+        text = f"{words.duration_ms(one.response_ms)}{ended}"
+        style.note(panel, text, (one.response_ms, place), (4, 0), va="center", fontsize=7, color=style.MUTED)
+    for (ink, alpha), found in bars.items():
+        if not found:
+            continue
+        row, left, right = np.array(found, float).T
+        low, high = row - _HALF, row + _HALF
+        corners = np.stack([left, low, right, low, right, high, left, high], axis=1).reshape(-1, 4, 2)
+        panel.add_collection(PolyCollection(list(corners), color=ink, alpha=alpha, lw=0), autolim=False)
 
 
 _FLOOR_MS = 0.01

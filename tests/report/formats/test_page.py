@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from plugins import made_comparisons as made
 
-from loadtest.report import comparison
+from loadtest.report import regression
 from loadtest.report.page import Page
 
 pytestmark = pytest.mark.browser
@@ -157,5 +157,5 @@ def test_every_plot_says_what_it_shows(browser: Any, address: str) -> None:
 def test_the_page_of_a_comparison_is_as_good(browser: Any, axe: str, tmp_path: Path) -> None:
     """Tables of forty metrics with long names scroll by themselves, in the dark; the script has no errors."""
     (tmp_path / "comparison.json").write_bytes(msgspec.json.encode(made.CASES["crowded"]()))
-    comparison.make(tmp_path, tmp_path, plots=False)
+    regression.make(tmp_path, tmp_path, plots=False)
     look_with_axe(browser, (tmp_path / "comparison.html").as_uri(), axe, "dark", 390)

@@ -12,10 +12,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from loadtest.compare.results import RunComparison
 from loadtest.errors import ExitCode
 from loadtest.program import typed
-from loadtest.report import comparison as write
-from loadtest.report.comparison import FOLDER, build
+from loadtest.report import regression as write
 from loadtest.report.formats import ci
-from loadtest.report.regression import main
+from loadtest.report.regression import FOLDER, build, main
 
 CASES = {name: make() for name, make in made.CASES.items()}
 FILES = ("comparison.html", "comparison.md", "comparison.junit.xml", "comparison.openmetrics.txt")
