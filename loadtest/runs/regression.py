@@ -246,14 +246,17 @@ def decide(
 
 
 def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
-    """Print the median minimum detectable change of the next check, before and after a decision."""
+    """Print whether an accepted run is comparable, and the median minimum detectable change before and after it."""
+    accepted = [each.measurements for each in before.runs if each.status == "accepted" and each.id != run.run]
+    if accepted and (field := mismatch(accepted[-1], run)):
+        print(f"Only later runs like this run are compared with it, because {field}.")
     # A run with another id is compared with the accepted run, too.
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):
         found = judge_history(known.evidence(following), following, noise=known.noise(following))
         sizes = sorted(one.detectable for one in found.metrics if one.detectable and in_percent(one))
-        medians.append(f"+{100 * (median(sizes) - 1):.3g} %" if sizes else "none, still learning")
+        medians.append(f"+{100 * (median(sizes) - 1):.3g} %" if sizes else "none (still learning)")
     print(f"Minimum detectable change of the next check (median): {medians[0]} before, {medians[1]} now.")
 
 

@@ -49,8 +49,10 @@ def test_deciding_about_runs(tmp_path: Path, loadtest: Fixture) -> None:
     assert [run.new_segment for run in recorded(place).runs] == [False, False, True]
     (directory := tmp_path / "reports" / made_run(5).run).mkdir(parents=True)
     (directory / "run.json").write_text("{}")
-    (directory / "measurements.json").write_bytes(msgspec.json.encode(made_run(5)))
-    assert loadtest("regression", "accept", directory.name, "--reason", "known good", *options).code == 0
+    (directory / "measurements.json").write_bytes(msgspec.json.encode(made_run(5, host="https://elsewhere")))
+    said = loadtest("regression", "accept", directory.name, "--reason", "known good", *options)
+    assert said.code == 0
+    assert "the target's host differs: https://staging.example.com:443 before, https://elsewhere now" in said.out
     assert recorded(place).runs[-1].line.verdict == "not judged"
     for run, reason in (("nobody", "why not"),):
         assert loadtest("regression", "reject", run, "--reason", reason, *options).code == ExitCode.USAGE
