@@ -180,15 +180,16 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
     return made
 
 
-def _shifts(one: _Series, level: float, rest: Floats) -> Iterator[_Found]:
-    """Yield a metric's steps and trends, and reduce ``rest``, a copy of its scores, to their residuals."""
+def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
+    """Return a metric's steps and trends, and reduce ``rest``, a copy of its scores, to their residuals."""
     if len(one.places) < 2 * _SHORTEST:
-        return
+        return []
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
     noise = _Noise(*shrunk(one.prior, float(np.mean(np.square(moves))) / 2, len(moves)), level)
     fitted = np.empty_like(rest)
-    yield from _split(one, 0, len(rest), noise, fitted)
+    found, _ = _split(one, 0, len(rest), noise, fitted)
     rest -= fitted
+    return found
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
@@ -237,48 +238,38 @@ def _most_odd(n: int) -> int:
     return min(_ODD[0] * n // 8, _ODD[1])
 
 
-def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> Iterator[_Found]:
-    """Yield the changes from run ``begin`` to run ``end``, and write the fitted levels to ``fitted``."""
-    scores, n = one.scores[begin:end], end - begin
+def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
+    """Return the changes from run ``begin`` to run ``end`` and the places of all steps, and write the fitted levels."""
+    scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
+    found: list[_Found] = []
     if n < 2 * _SHORTEST:
-        return
-    places = _places(scores, noise)
+        return found, []
+    places: list[int] = []
+    gain, place = _best_step(scores)
+    if _p(gain / variance, df) * (n + 1 - 2 * _SHORTEST) <= level:
+        middle = begin + place
+        (left, before), (right, after) = (
+            _split(one, *ends, noise, fitted) for ends in ((begin, middle), (middle, end))
+        )
+        size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
+        half = student(_CONFIDENCE, df) * math.sqrt(1 / place + 1 / (n - place)) * _scale(one, variance)
+        step = _found(one, "step", (middle, end - 1, middle), (size, half), math.sqrt(gain / variance))
+        found, places = [*step, *left, *right], [*before, middle, *after]
     days = np.arange(n) - (n - 1) / 2
-    spread, (variance, df, level) = float(days @ days), noise
+    spread = float(days @ days)
     slope = float(days @ scores) / spread
     line, total = slope**2 * spread, float(np.var(scores)) * n
-    within = sum(float(np.var(part)) * len(part) for part in np.split(scores, places))
+    within = sum(float(np.var(part)) * len(part) for part in np.split(scores, np.array(places, int) - begin))
     # A slope costs one parameter, a step two (Schwarz, "Estimating the dimension of a model", 1978).
     straight = total - line + variance * math.log(n) <= within + 2 * len(places) * variance * math.log(n)
     if straight and n >= _TREND and _p(line / variance, df) <= level:
         size = float(days @ one.sizes[begin:end]) / spread * (n - 1)
         half = student(_CONFIDENCE, df) * (n - 1) / math.sqrt(spread) * _scale(one, variance)
-        trend = _found(one, "trend", (begin, end - 1, end - 1), (size, half), math.sqrt(line / variance))
-        if trend:
+        if trend := _found(one, "trend", (begin, end - 1, end - 1), (size, half), math.sqrt(line / variance)):
             fitted[begin:end] = np.mean(scores) + slope * days
-            yield from trend
-            return
-    if not places:
-        return
-    gain, place = _best_step(scores)
-    middle = begin + place
-    size = float(np.mean(one.sizes[middle:end]) - np.mean(one.sizes[begin:middle]))
-    half = student(_CONFIDENCE, df) * math.sqrt(1 / (middle - begin) + 1 / (end - middle)) * _scale(one, variance)
-    yield from _found(one, "step", (middle, end - 1, middle), (size, half), math.sqrt(gain / variance))
-    yield from _split(one, begin, middle, noise, fitted)
-    yield from _split(one, middle, end, noise, fitted)
-
-
-def _places(scores: Floats, noise: _Noise) -> list[int]:
-    """Return the places of all significant steps, in order."""
-    if len(scores) < 2 * _SHORTEST:
-        return []
-    gain, middle = _best_step(scores)
-    if _p(gain / noise.variance, noise.df) * (len(scores) + 1 - 2 * _SHORTEST) > noise.level:
-        return []
-    later = _places(scores[middle:], noise)
-    return [*_places(scores[:middle], noise), middle, *(middle + place for place in later)]
+            return trend, places
+    return found, places
 
 
 def _best_step(scores: Floats) -> tuple[float, int]:
