@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
-from loadtest.errors import ExitCode, LoadtestError
+from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.foreign_text import visible_output
 from loadtest.program import complain, unknown_option
-from loadtest.words import nearest
+from loadtest.words import did_you_mean
 
 # The verbs in the order of use, each with a line of help.
 VERBS = {
@@ -58,9 +59,7 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in VERBS and not args[0].startswith("-"):
-            near = nearest(args[0], VERBS)
-            hint = f"Did you mean {near!r}?" if near else f"Verbs are: {', '.join(VERBS)}."
-            raise click.UsageError(f"there is no verb {args[0]!r}. {hint}", ctx)
+            raise InputError(f"there is no verb {args[0]!r}", did_you_mean(args[0], VERBS))
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -92,14 +91,11 @@ def _main(arguments: list[str]) -> int:
     except LoadtestError as error:
         complain(error)
         return int(error.exit_code)
-    except click.NoSuchOption as error:
-        ctx = error.ctx
-        options = [each for each in ctx.command.params if isinstance(each, click.Option)] if ctx else []
-        known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
-        complain(unknown_option(error.option_name, known, ctx.command_path if ctx else "loadtest", arguments))
-        return int(ExitCode.USAGE)
-    except click.ClickException as error:
+    except NoArgsIsHelpError as error:
         error.show()
+        return int(ExitCode.USAGE)
+    except click.UsageError as error:
+        complain(_wrong_usage(error, arguments))
         return int(ExitCode.USAGE)
     except (click.Abort, KeyboardInterrupt):
         return int(ExitCode.INTERRUPTED)
@@ -116,6 +112,20 @@ def _main(arguments: list[str]) -> int:
     except Exception:  # noqa: BLE001 - any other exception is our bug, and Python's exit code 1 would be a verdict
         return _bug()
     return result if isinstance(result, int) else int(ExitCode.PASS)
+
+
+def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputError:
+    """Return one of click's errors in the form of all others."""
+    ctx = error.ctx
+    path = ctx.command_path if ctx else "loadtest"
+    if isinstance(error, click.NoSuchOption):
+        options = [each for each in ctx.command.params if isinstance(each, click.Option)] if ctx else []
+        known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
+        return unknown_option(error.option_name, known, path, arguments)
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option) and error.message:
+        message = f"{error.param.opts[0]}: {error.message}"
+    return InputError(message[:1].lower() + message[1:].rstrip("."), f"See `{path} --help`.")
 
 
 _FULL: Final = {

@@ -40,7 +40,7 @@ def command(
     """
     options = ScenarioOptions(**given)
     if options.host is not None and options.target is not None:
-        raise click.UsageError("--host and --target exclude each other")
+        raise InputError("--host and --target exclude each other", "Remove one of them.")
     loaded = options.load()
     start_s = None if start is None else _start_s(start)
     plan = plan_of(loaded, chosen=options.entry, keys=keys, start=start_s, job_s=job_s, price=price)

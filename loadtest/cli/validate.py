@@ -2,7 +2,7 @@
 
 import click
 
-from loadtest.errors import ExitCode
+from loadtest.errors import ExitCode, InputError
 from loadtest.program import pasteable
 from loadtest.runs.forecast import check_files
 from loadtest.scenario import schema_text
@@ -21,7 +21,7 @@ def command(files: tuple[str, ...], schema: bool) -> int:
         click.echo(schema_text(), nl=False)
         return int(ExitCode.PASS)
     if not files:
-        raise click.UsageError("give at least one FILE, or --schema")
+        raise InputError("there is nothing to check", "Give at least one FILE, or --schema.")
     checked = check_files(files)
     for one in checked:
         click.echo(pasteable("\n".join(one.mistakes or [one.words])), err=bool(one.mistakes))

@@ -69,7 +69,7 @@ class CircuitBreakers:
         expected = sample.outcome == Outcome.OK or status in self._expected.get(sample.traffic, {}).get(
             sample.stage, ()
         )
-        self._recent.append(status >= 500 and not expected)
+        self._recent.append(500 <= status < 600 and not expected)
         if status not in {401, 403}:
             self._refused = 0
         elif not expected:

@@ -1,15 +1,13 @@
 """Forecasts of a scenario's load against the rate limits, before anything is sent. Pure."""
 
-from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
+from loadtest.assumed_limits import AssumedLimits
 from loadtest.plan.contradictions import Contradiction, contradictions, spoilt_by_duration, unknown_workflows
 from loadtest.plan.forecast import forecast
 from loadtest.plan.offer import Question, job_duration
-from loadtest.plan.stages import MAX_USERS, pool_size, schedules, traffic_plans
+from loadtest.plan.stages import schedules, traffic_plans
 from loadtest.plan.summary import LimitRow, Plan, Spread, StageRow, make_plan
 
 __all__ = [
-    "CONCURRENCY",
-    "MAX_USERS",
     "AssumedLimits",
     "Contradiction",
     "LimitRow",
@@ -21,7 +19,6 @@ __all__ = [
     "forecast",
     "job_duration",
     "make_plan",
-    "pool_size",
     "schedules",
     "spoilt_by_duration",
     "traffic_plans",

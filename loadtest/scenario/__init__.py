@@ -17,7 +17,7 @@ from loadtest.scenario.parse import (
 )
 from loadtest.scenario.recording import Recording
 from loadtest.scenario.schema import schema_text
-from loadtest.scenario.traffic import WARMUP, Expect, Polling, Retry, Stage, Traffic
+from loadtest.scenario.traffic import WARMUP, Polling, Retry, Stage, Traffic
 
 __all__ = [
     "FOLDER",
@@ -26,7 +26,6 @@ __all__ = [
     "SHIPPED",
     "WARMUP",
     "Breakers",
-    "Expect",
     "LimitSpec",
     "LimitWord",
     "LoadedScenario",

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.plan import AssumedLimits, pool_size, schedules, traffic_plans
+from loadtest.plan import AssumedLimits, schedules, traffic_plans
+from loadtest.plan.stages import pool_size
 from loadtest.scenario import Scenario
 from loadtest.units import Limit
 
