@@ -1,6 +1,5 @@
 """The words of the API are in one place: tables agree, reasons are produced and documented, files get plain text."""
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -30,12 +29,8 @@ ROOT = Path(__file__).parent.parent
 
 def produced() -> set[str]:
     """The reasons that some module names."""
-    found = set()
-    for path in (ROOT / "loadtest").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason":
-                found.add(node.attr)
-    return found
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "loadtest").rglob("*.py"))
+    return set(re.findall(r"\bReason\.([A-Z]\w+)", code))
 
 
 def test_every_reason_is_produced() -> None:

@@ -66,8 +66,8 @@ def test_every_shipped_scenario_has_a_plan_that_fits(
     loadtest: Verb, path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """No line is wider than 100 columns, every entry and every used limit has a row, exit code 0."""
-    # Except for the tour, one phase of the windows instead of all saves time.
-    said = loadtest("plan", str(path), *(() if path.stem == "tour" else ("--start", "12:00:00")), "--json")
+    # One phase of the windows instead of all saves time.
+    said = loadtest("plan", str(path), "--start", "12:00:00", "--json")
     assert said.code == 0, said.err
     planned = msgspec.json.decode(said.out, type=Plan)
     show_plan(planned, str)
@@ -139,10 +139,10 @@ def test_a_plan_finds_the_rates_that_a_request_budget_allows(loadtest: Verb, tmp
     (file := tmp_path / "targets.toml").write_text(
         '[mine]\nurl = "http://mine.invalid"\nenvironment = "test"\nowner = "me"\nmax_share = "20%"\n'
     )
-    entry = ("--target", "mine", "--targets", str(file), "--keys", "1", "--json")
+    entry = ("--target", "mine", "--targets", str(file), "--keys", "1", "--start", "12:00:00", "--json")
 
     def warned(*options: str) -> list[Any]:
-        warnings = json.loads(loadtest("plan", "within-limits", *entry, *options).out)["warnings"]
+        warnings = json.loads(loadtest("plan", "smoke", *entry, *options).out)["warnings"]
         return [each for each in warnings if each["kind"] == "budget"]
 
     (warning,) = warned()

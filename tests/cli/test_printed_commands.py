@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import functools
 import re
 import shlex
 import socket
@@ -26,10 +27,15 @@ from loadtest.program import DEFAULT_PORT, command_line
 from loadtest.report import regression as page
 
 PACKAGE = Path(__file__).parents[2] / "loadtest"
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
 MENTION = re.compile(r"(?<!`)`loadtest ([^`]+)`(?!`)")
 VARIED = {"compare"}
 """Verbs whose options are made from names; their commands have tests of their own."""
+
+
+@functools.cache
+def nodes() -> dict[Path, list[ast.AST]]:
+    """Every node of the code of each file."""
+    return {path: list(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in PACKAGE.rglob("*.py")}
 
 
 def parsed(words: list[str]) -> click.Context:
@@ -45,23 +51,23 @@ def parsed(words: list[str]) -> click.Context:
 
 def literals() -> Iterator[tuple[str, str]]:
     """Commands inside texts, except those of docstrings, which only name a verb."""
-    for path, tree in TREES.items():
+    for path, inside in nodes().items():
         docs = {
             id(node.body[0].value)
-            for node in ast.walk(tree)
+            for node in inside
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
             and node.body
             and isinstance(node.body[0], ast.Expr)
         }
-        for node in ast.walk(tree):
+        for node in inside:
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
                 yield from ((path.name, words) for words in MENTION.findall(node.value))
 
 
 def test_no_text_builds_a_command_by_itself() -> None:
     """A command with a value comes from ``command_line``, which quotes it; a fixed command is complete."""
-    for path, tree in TREES.items():
-        for node in ast.walk(tree):
+    for path, inside in nodes().items():
+        for node in inside:
             if isinstance(node, ast.JoinedStr):
                 fixed = "".join(each.value if isinstance(each, ast.Constant) else "\0" for each in node.values)
                 assert not re.search("`loadtest [^`]*\0", fixed), (path.name, fixed)
@@ -75,8 +81,8 @@ def test_every_made_command_has_its_verb_and_options() -> None:
     """The options of each call of ``command_line`` are options of that verb."""
     calls = [
         node
-        for tree in TREES.values()
-        for node in ast.walk(tree)
+        for inside in nodes().values()
+        for node in inside
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in {"command_line", "mention"} and node.args
     ]
     assert len(calls) > 15
