@@ -133,7 +133,7 @@ class Packer:
         ``rest`` is called between two columns, about every 10 µs for 250 rows, so that a process can send requests
         while it packs a batch. ``rest`` may itself pack batches.
         """
-        columns = zip(*(msgspec.structs.astuple(sample) for sample in samples), strict=True)
+        columns = zip(*map(msgspec.structs.astuple, samples), strict=True)
         arrays = []
         for column, field in zip(columns, SCHEMA, strict=True):
             rest()
@@ -161,6 +161,8 @@ class Packer:
 
     def _array(self, column: tuple[Any, ...], field: pa.Field) -> pa.Array:
         known = self._words.get(field.name)
+        if column[0] is None and column.count(None) == len(column):
+            return pa.nulls(len(column), field.type if known is None else pa.int32())
         if known is None:
             return pa.array(column, field.type)
         for word in dict.fromkeys(column):
