@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 
 from loadtest.advice.bound import bound
-from loadtest.advice.policies import Policy, every_second, full_jitter, paced
+from loadtest.advice.policies import Policy, every_second, full_jitter
+from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
 from loadtest.contract import LimitName, Operation

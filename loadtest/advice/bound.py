@@ -33,13 +33,13 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
 
 
 def bound(work: Work, limits: Limits, world: World) -> float:
-    """Return a time in s before which no client can have finished the work."""
-    first, executions = world[work.submit], np.sort(work.executions)
+    """Return a time in s before which no client, which cannot know execution times, can have finished the work."""
+    first, executions = world[work.submit], np.array(work.executions)
     if first.algorithm == CONCURRENCY and not work.polled:
-        return float(max(executions.sum() / first.limit.count, executions[-1]))
+        return float(max(executions.sum() / first.limit.count, executions.max()))
     through = np.array(let_through(first, [0.0] * work.count, work.epoch))
-    # Element k is a time before which no client has k + 1 ended jobs, whatever their order.
-    ended = np.maximum(through + executions[0], through[0] + executions)
+    # Element k is a time before which no client has k + 1 ended jobs.
+    ended = np.sort(through + executions)
     if not work.polled:
         return float(ended[-1])
     if limits.shared:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from loadtest.advice.bound import bound
-from loadtest.advice.policies import PRESENT, Policy, paced, usual
-from loadtest.advice.polls import plan_polls
+from loadtest.advice.policies import PRESENT, Policy, usual
+from loadtest.advice.polls import paced
 from loadtest.advice.results import Advice, PolicyResult
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Limits, Work, World
@@ -32,7 +32,8 @@ def compare(
     """
     bound_s = None if work.rate is not None else max(bound(work, limits, world) for world in limits.worlds)
     given = [] if present is None else [present]
-    policies = [paced(work, limits), *given, *usual(work, limits)]
+    ours = paced(work, limits)
+    policies = [ours, *given, *usual(work, limits)]
     results = [each if isinstance(each, PolicyResult) else _worst(each, work, limits, bound_s) for each in policies]
     best = results[0]
     late = deadline_s is not None and (best.seconds is None or best.seconds > deadline_s)
@@ -47,7 +48,7 @@ def compare(
         execution_s=tuple(np.percentile(work.execution_s, [50, 95, 100]).tolist()),
         limits={name: tuple(each.words for each in limits.candidates[name]) for name in work.names},
         spacing_s=spacing,
-        poll_times_s=plan_polls(work, limits) if work.polled else (),
+        poll_times_s=ours.poll_times,
         bound_s=bound_s,
         policies=tuple(results),
         sentence=_sentence(results, work),

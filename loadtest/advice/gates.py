@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from heapq import heappush
+from heapq import heappop, heappush
 from random import Random
 from typing import Final
 
@@ -20,6 +20,8 @@ from loadtest.units import Limit
 
 _MOST_UNANSWERED: Final = 32
 """Maximum number of unanswered requests, all of which may be rejected. It starts at one and grows with answers."""
+_BURST: Final = 0.01
+"""Part of a window in which a burst of the whole count is sent, with no more unanswered requests than this takes."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
@@ -110,10 +112,12 @@ class Gate:
         self._next_even = number / clients * self._spacing
         self._ready = self._changed = 0.0
         self._clear = 0.0  # no window's edge is near until then
+        most = max((each.limit.count for each in counted), default=1)
         self._credit = 1
-        self._accepted: deque[float] = deque(maxlen=max((each.limit.count for each in counted), default=1))
+        self._most_credit = min(_MOST_UNANSWERED, 1 + math.ceil(most * self._trip / (_BURST * self._window)))
+        self._accepted: deque[float] = deque(maxlen=most)
         self._pause, self._slowed, self._unsure = 0.0, 0.0, True
-        self._answers: deque[tuple[float, Decision]] = deque()
+        self._answers: list[tuple[float, Decision]] = []  # a heap, because a queue holds accepted requests
         self._idle = True
         self._submits: deque[Action] = deque()
         self._polls: deque[Action] = deque()
@@ -130,9 +134,9 @@ class Gate:
             self._scheduler.after(0.0, self._serve)
 
     def learn(self, decision: Decision) -> None:
-        """Note the answer to the last request let through. The client knows the answer a round trip later."""
+        """Note the answer to the last request let through. The client knows it after a round trip, and the queue."""
         self._busy += decision.allowed
-        self._answers.append((self._scheduler.now + self._trip, decision))
+        heappush(self._answers, (self._scheduler.now + decision.delay + self._trip, decision))
 
     def ended(self) -> None:
         """Note the end of an accepted request, or of its job."""
@@ -155,13 +159,13 @@ class Gate:
         """Return the earliest time of the next request."""
         answers = self._answers
         while answers and answers[0][0] <= now:
-            _, decision = answers.popleft()
+            _, decision = heappop(answers)
             if not decision.allowed:
                 self._slow_down(now, decision)
                 continue
             self._pause = 0.0
             self._accepted.append(now)
-            if self._credit < _MOST_UNANSWERED:
+            if self._credit < self._most_credit:
                 self._credit += 1
         if len(answers) >= self._credit:
             return answers[0][0]

@@ -8,7 +8,6 @@ from typing import Final
 
 from loadtest import words
 from loadtest.advice.gates import Gate, Scheduler, gates
-from loadtest.advice.polls import next_poll, plan_polls
 from loadtest.advice.work import Limits, Work
 from loadtest.contract import LimitName
 from loadtest.scenario import Polling, Retry, Traffic
@@ -40,6 +39,7 @@ class Policy:
         every_s: seconds between the starts of two jobs, if the client follows a schedule.
         gates: makes a paced client's gates from the client's number.
         quota: makes a client's quota of retries.
+        poll_times: planned times of polls, in s since acceptance.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Policy:
     every_s: float | None = None
     gates: Callable[[Scheduler, int], Mapping[LimitName, Gate]] | None = None
     quota: "Callable[[], RetryQuota] | None" = None
+    poll_times: tuple[float, ...] = ()
 
 
 class RetryQuota:
@@ -133,21 +134,6 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=RetryQuota),
         make("AIMD", _AIMD, give_up, gates=partial(gates, work, limits, 0.1)),
     ]
-
-
-def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
-    """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
-
-    ``told`` is whether the clients know how many clients share the limits.
-    """
-    times = plan_polls(work, limits) if work.polled else ()
-    return Policy(
-        PACED,
-        "sends as fast as every limiter that may be in force accepts",
-        give_up,
-        lambda _number, elapsed, _draw: next_poll(times, elapsed),
-        gates=partial(gates, work, limits, None, told=told),
-    )
 
 
 def present(traffic: Traffic, rate: float) -> Policy:

@@ -1,26 +1,32 @@
-"""The times to poll a job that cost least, found by dynamic programming over the observed execution times."""
+"""The paced policy. It polls at the times that cost least, by dynamic programming over observed execution times."""
 
 import math
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
-from loadtest.advice.work import Candidate, Limits, Work
+from loadtest.advice.gates import gates
+from loadtest.advice.policies import PACED, Policy, give_up
+from loadtest.advice.simulator import Simulation
+from loadtest.advice.work import Limits, Work
 from loadtest.arrays import Floats
 from loadtest.contract import LimitName
-from loadtest.limits import ALGORITHMS, CONCURRENCY, at_once
 
 _POINTS: Final = 64
 """Number of quantiles of the execution time at which a poll may come."""
 _MARGIN_S: Final = 0.001
 """Seconds from the job's expected end to the poll."""
-_COSTS: Final = np.geomspace(0.01, 1000, 31)
+_COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 """Costs of a poll that are tried, as multiples of the median execution time."""
-_DEVIATIONS: Final = 2.0
-"""Margin for the mean number of polls, in standard deviations."""
+_SIMULATED: Final = 10_000
+"""Maximum number of jobs for which plans are simulated. In longer work, one window more or less matters little."""
+_EQUAL: Final = 1.005
+"""Ratio of two times that count as equal."""
 _QUOTA: Final = 0.9
-"""Share of the retrieval limit that polls of work without end may use."""
+"""Share of the retrieval limit that polls may use if plans are not simulated."""
 
 
 def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
@@ -53,22 +59,40 @@ def poll_times(execution_s: Floats, cost_s: float) -> tuple[float, ...]:
     return tuple(times)
 
 
-def plan_polls(work: Work, limits: Limits) -> tuple[float, ...]:
+def paced(work: Work, limits: Limits, *, told: bool = True) -> Policy:
+    """Return our policy: paced by the limiters that may be in force, with polls at the times that cost least.
+
+    ``told`` is whether the clients know how many clients share the limits.
+    """
+    policy = Policy(
+        PACED,
+        "sends as fast as every limiter that may be in force accepts",
+        give_up,
+        lambda *_: 0.0,
+        gates=partial(gates, work, limits, None, told=told),
+    )
+    return _with_polls(policy, _plan_polls(work, limits, policy)) if work.polled else policy
+
+
+def _with_polls(policy: Policy, times: tuple[float, ...]) -> Policy:
+    return replace(policy, poll=lambda _number, elapsed, _draw: next_poll(times, elapsed), poll_times=times)
+
+
+def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]:
     """Return the earliest times to poll at which the retrieval limit does not delay the end of the work."""
-    needed = _time(limits, LimitName.RETRIEVAL, work.count, work.clients)
-    available = max(needed, _time(limits, work.submit, work.count, work.clients))
     typical = float(np.median(work.execution_s)) or 1.0
-    for cost in (*(_COSTS * typical), math.inf):
-        times = poll_times(work.execution_s, cost)
-        counts = 1 + np.searchsorted(times[:-1], work.executions)
-        # The mean number of polls may be higher by chance, the more so for few jobs.
-        polls = float(counts.mean() + _DEVIATIONS * counts.std() / math.sqrt(work.count))
-        if work.rate is not None:
-            if polls * work.rate <= _QUOTA * limits.rate(LimitName.RETRIEVAL):
+    plans = list(dict.fromkeys(poll_times(work.execution_s, cost * typical) for cost in _COSTS))
+    if work.rate is None and work.count <= _SIMULATED:
+        # The pace depends on all limiters that may be in force, so their combinations differ little.
+        world = limits.worlds[0]
+        ends = [Simulation(work, limits, world, _with_polls(policy, each)).run().seconds for each in plans]
+        return next(times for times, end in zip(plans, ends, strict=True) if end <= _EQUAL * min(ends))
+    rate, most = work.rate or limits.rate(work.submit), limits.rate(LimitName.RETRIEVAL)
+    if not limits.shared:
+        for times in plans:
+            if (1 + np.searchsorted(times[:-1], work.executions).mean()) * rate <= _QUOTA * most:
                 return times
-        elif not limits.shared and _time(limits, LimitName.RETRIEVAL, work.count * polls, work.clients) <= available:
-            return times
-    return times
+    return plans[-1]
 
 
 def next_poll(times: tuple[float, ...], elapsed: float) -> float:
@@ -78,19 +102,3 @@ def next_poll(times: tuple[float, ...], elapsed: float) -> float:
             return time - elapsed
     gaps = [after - before for before, after in pairwise((0.0, *times))]
     return max(gaps[-1] / 2, elapsed / 4)
-
-
-def _time(limits: Limits, name: LimitName, requests: float, clients: int) -> float:
-    """Estimate the seconds that this many requests take under the slowest candidate."""
-    return max(_seconds(each, requests, clients) for each in limits.candidates[name])
-
-
-def _seconds(candidate: Candidate, requests: float, clients: int) -> float:
-    limit, algorithm = candidate.limit, ALGORITHMS[candidate.algorithm]
-    if algorithm.name == CONCURRENCY:
-        return 0.0
-    if clients > 1:  # They space their requests evenly.
-        return requests / limit.rate
-    if algorithm.windowed:
-        return (math.ceil(requests / limit.count) - 1) * limit.window
-    return max(0.0, requests - at_once(candidate.spec, limit)) / limit.rate

@@ -71,6 +71,7 @@ class Simulation(Scheduler):
         self.work, self.limits, self.policy, self.epoch = work, limits, policy, work.epoch
         one = world[work.submit].limiter() if limits.shared else None
         self.served = {name: _Served(world[name], one) for name in work.names}
+        self.executions = iter(work.executions)  # in order of acceptance, because no client knows them beforehand
         self.rejections = 0
         self.waits: list[float] = []
         self.last = 0.0
@@ -115,13 +116,15 @@ class _Client:
             if (wait := self._jobs[0] / self._rate - self.simulation.now) > 0:
                 self.simulation.after(wait, self._arrive)
                 return
-            _Job(self, self._jobs.popleft())
+            self._jobs.popleft()
+            _Job(self)
 
     def ended(self) -> None:
         """Start the next job in place of a job that ended."""
         self._free += self._in_slots
         while self._free == 1 and self._jobs:  # A job that ends at once adds to the free slots and returns here.
-            _Job(self, self._jobs.popleft())
+            self._jobs.popleft()
+            _Job(self)
             self._free -= 1
 
 
@@ -132,9 +135,9 @@ class _Job:
         "_accepted", "_attempt", "_begun", "_client", "_execution", "_gate", "_limit", "_polls", "_seen", "_simulation",
     )  # fmt: skip
 
-    def __init__(self, client: _Client, number: int) -> None:
+    def __init__(self, client: _Client) -> None:
         self._client, self._simulation = client, client.simulation
-        self._execution = self._simulation.work.executions[number]
+        self._execution = 0.0
         self._polls, self._seen = 0, False
         self._request(self._simulation.work.submit)
 
@@ -172,6 +175,8 @@ class _Job:
     def _pass(self, delay: float) -> None:
         """Schedule what follows an accepted request, which a queue holds for ``delay`` s."""
         simulation, limiter = self._simulation, self._limit.limiter
+        if not self._polls:
+            self._execution = next(simulation.executions)
         takes = simulation.limits.round_trip_s + (0.0 if simulation.work.polled else self._execution)
         if self._limit.held:
             simulation.after(takes, partial(limiter.release, 0.0))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from loadtest.advice.bound import bound
 from loadtest.advice.compare import compare
-from loadtest.advice.policies import Policy, every_second, full_jitter, paced, scheduled, usual
+from loadtest.advice.policies import Policy, every_second, full_jitter, scheduled, usual
+from loadtest.advice.polls import paced
 from loadtest.advice.simulator import SimulatedEnd, Simulation
 from loadtest.advice.work import Candidate, Limits, Work, any_algorithm
 from loadtest.contract import DOCUMENTED, LimitName, Operation
@@ -134,11 +135,11 @@ def test_the_quota_of_retries_in_aws_standard_mode() -> None:
 
 
 def test_polls_cost_what_the_retrieval_limit_leaves() -> None:
-    """Where retrieval binds a job gets one poll; where it has room, results are seen soon after they exist."""
+    """Where retrieval binds, a job gets about one poll; where it has room, results are seen soon after they exist."""
     scarce = Limits({SUBMIT: any_algorithm(Limit(1000, 60.0)), RETRIEVAL: any_algorithm(Limit(100, 60.0))})
     ample = Limits({SUBMIT: any_algorithm(Limit(100, 60.0)), RETRIEVAL: any_algorithm(Limit(2000, 60.0))})
     one, many = (compare(jobs(300), limits, source="a test") for limits in (scarce, ample))
-    assert one.best.polls_per_job == 1
+    assert one.best.polls_per_job == pytest.approx(1, abs=0.05)
     assert many.best.polls_per_job is not None
     assert many.best.polls_per_job > 2
     assert (many.best.wait_p95_s or 0) < float(np.percentile(EXECUTION_S, 95)) + 0.5
