@@ -16,8 +16,8 @@ from regression_families import Scores
 from scipy.special import stdtr
 
 PEERS: Final = Path(__file__).parent / "peers" / "regression_gates.py"
-PEER_FAMILIES: Final = 200
-"""Number of families, the first, for Otava and inference-doctor: each metric takes 20 ms."""
+PEER_SHARE: Final = 5
+"""Otava and inference-doctor get one of so many families, the first: each metric takes them 20 ms."""
 
 
 class Statistics(NamedTuple):
@@ -48,7 +48,7 @@ def rivals(base: Scores, head: Scores, paired: bool, python: Path | None) -> dic
         "Welch": _both(base, head, paired, _welch, 0.95),
         "Mann-Whitney": _both(base, head, paired, _mann_whitney, None),
     }
-    base, head = base[:PEER_FAMILIES], head[:PEER_FAMILIES]
+    base, head = (side[: len(side) // PEER_SHARE] for side in (base, head))
     if python is not None:
         found["Otava 0.8.0"] = _both(base, head, paired, _peer(python, "otava"), 0.999)
         if paired:

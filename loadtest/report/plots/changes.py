@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -30,12 +29,13 @@ _SHORT_REACH: Final = math.log(1.5)
 
 def draw(comparison: RunComparison, history: History | None = None) -> tuple[Plot, ...]:
     """Draw a comparison's plots, without those that have no data."""
-    before = Before() if history is None else segments_before(comparison, history)
+    before = [] if history is None else periods_until(comparison, history)
+    chosen = drawable(comparison)
     return draw_plots(
         {
             "changes": partial(draw_forest, comparison),
-            "over-runs": partial(draw_first, comparison, before),
-            "over-runs-others": partial(draw_others, comparison, before),
+            "over-runs": partial(draw_over_runs, comparison, chosen[:_FIRST], before),
+            "over-runs-others": partial(draw_over_runs, comparison, chosen[_FIRST:], before),
         }
     )
 
@@ -152,56 +152,28 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
     return f"None of {len(known)} judged metrics became worse; {most}: {name} {change}"
 
 
-class Before(NamedTuple):
-    """The history before the runs that a comparison rests on.
-
-    Attributes:
-        segments: baseline periods of accepted runs, the oldest first.
-        changes: for each baseline period, the run at which it ends, and the reason why the change was accepted.
-    """
-
-    segments: Sequence[Sequence[HistoryRun]] = ()
-    changes: Sequence[HistoryRun] = ()
-
-
-_NOTHING: Final = Before()
 _MOST_BEFORE: Final = 40
 """Maximum number of runs that are drawn of earlier baseline periods."""
 _FIRST: Final = 6
-"""Maximum number of panels in the first figure."""
-_MOST_OTHERS: Final = 12
-"""Maximum number of panels in the second figure."""
+"""Number of panels in the first figure."""
+_MOST_PANELS: Final = 12
+"""Maximum number of panels in a figure."""
 _ACCEPTED: Final[dict[str, Any]] = {"color": style.MUTED, "marker": "o", "lw": 0.8}
 _EARLIER: Final[dict[str, Any]] = {"color": style.FADED, "marker": "o", "ms": 3, "lw": 0.8}
 _SUSPECTED: Final[dict[str, Any]] = {"color": style.UNSURE, "marker": "o", "mfc": "none"}
 _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in order; scales differ between panels."
 
 
-def draw_first(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
-    """Draw the metrics of the findings, or those that changed most without findings."""
-    return _draw(comparison, _chosen(comparison)[:_FIRST], before)
-
-
-def draw_others(comparison: RunComparison, before: Before = _NOTHING) -> Drawing | None:
-    """Draw the other judged metrics that changed most."""
-    others = _chosen(comparison)[_FIRST:]
-    drawn = _draw(comparison, others[:_MOST_OTHERS], before)
-    if drawn is None or len(others) <= _MOST_OTHERS:
-        return drawn
-    return replace(drawn, caption=f"{drawn.caption} Shown are the {_MOST_OTHERS} that changed most of {len(others)}.")
-
-
-def segments_before(comparison: RunComparison, history: History) -> Before:
-    """Return the baseline periods before a comparison's base, limited to ``_MOST_BEFORE`` recent runs."""
+def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
+    """Return the baseline periods up to a comparison's own; ``_MOST_BEFORE`` runs at most are of earlier periods."""
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
     own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
-    shown = segments([one for part in cut[:own] for one in part][-_MOST_BEFORE:]) if own else []
-    return Before(shown, [part[0] for part in cut[own + 1 - len(shown) : own + 1]] if shown else [])
+    return [*segments([one for part in cut[:own] for one in part][-_MOST_BEFORE:]), cut[own]] if own else []
 
 
-def _chosen(comparison: RunComparison) -> list[MetricComparison]:
-    """Return all judged metrics that can be drawn, with the metrics of findings first."""
+def drawable(comparison: RunComparison) -> list[MetricComparison]:
+    """Return all judged metrics that can be drawn: first those of findings, then those that changed most."""
     found = [one for finding in comparison.findings for one in (finding.cause, *finding.symptoms)]
     named = {one.key for one in found}
     others = [one for one in amounts.gated(comparison) if one.key not in named]
@@ -228,9 +200,14 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
     return [head.score - base.score for base, head in known]
 
 
-def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Before) -> Drawing | None:
-    if not chosen:
+def draw_over_runs(
+    comparison: RunComparison, metrics: Sequence[MetricComparison], before: Sequence[Sequence[HistoryRun]] = ()
+) -> Drawing | None:
+    """Draw metrics pair by pair or run by run, after the earlier baseline periods of ``before``; None without any."""
+    if not metrics:
         return None
+    chosen = metrics[:_MOST_PANELS]
+    more = f" Shown are the {len(chosen)} that changed most of {len(metrics)}." if len(metrics) > len(chosen) else ""
     columns = min(3, len(chosen))
     figure, axes = style.panels(len(chosen), 1.45, columns=columns, share_x=False)
     stages = amounts.has_stages(comparison.metrics)
@@ -253,20 +230,19 @@ def _draw(comparison: RunComparison, chosen: list[MetricComparison], before: Bef
             verdicts
             | {"over all pairs": style.key(color=style.MUTED, lw=1.2), "its 95 % interval": Patch(**style.BAND)},
         )
-        return Drawing(_title(comparison, chosen[0]), _PAIRS_CAPTION, figure)
+        return Drawing(_title(comparison, chosen[0]), _PAIRS_CAPTION + more, figure)
     if len(comparison.head_runs) > 1:
         verdicts["suspected run, before its rerun"] = style.key(ls="", ms=6.5, **_SUSPECTED)
     verdicts["accepted runs"] = style.key(ls="-", ms=3.5, **_ACCEPTED)
     caption = "Each dot is a run; scales differ between panels and do not start at zero."
     if any(prediction_band(one) for one in chosen):
         verdicts["95 % prediction band without a change"] = Patch(**style.BAND)
-    if before.changes:
-        told = ", ".join(f"{one.measurements.started[:10]} ({one.reason})" for one in before.changes)
+    if before:
+        told = ", ".join(f"{part[0].measurements.started[:10]} ({part[0].reason})" for part in before[1:])
         caption += f" Dashed lines are accepted changes: {told}."
-    if before.segments:
         verdicts["accepted runs before a change"] = style.key(**_EARLIER)
     style.keys(figure, verdicts)
-    return Drawing(_title(comparison, chosen[0]), caption, figure)
+    return Drawing(_title(comparison, chosen[0]), caption + more, figure)
 
 
 def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> None:
@@ -285,7 +261,9 @@ def _pair_panel(panel: Axes, one: MetricComparison, changes: list[float]) -> Non
         style.change_axis(panel.yaxis)
 
 
-def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, before: Before) -> None:
+def _run_panel(
+    panel: Axes, one: MetricComparison, comparison: RunComparison, before: Sequence[Sequence[HistoryRun]]
+) -> None:
     factor = 100.0 if amounts.is_share(one) else 1.0
     shown = _segments_panel(panel, one, before)
     begin, middle = len(shown), len(shown) + len(one.earlier)
@@ -308,10 +286,10 @@ def _run_panel(panel: Axes, one: MetricComparison, comparison: RunComparison, be
     style.metric_axis(panel, one.metric)
 
 
-def _segments_panel(panel: Axes, one: MetricComparison, before: Before) -> list[float]:
+def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequence[HistoryRun]]) -> list[float]:
     """Draw the runs of earlier baseline periods, with a dashed line after each period; return the runs' values."""
     drawn: list[float] = []
-    for part in before.segments:
+    for part in before[:-1]:
         found = [style.drawn_value(run.measurements, one.key) for run in part]
         values = [value for value in found if value is not None]
         panel.plot(range(len(drawn) + 1, len(drawn) + len(values) + 1), values, **_EARLIER)

@@ -32,7 +32,7 @@ def test_titles_state_what_was_found() -> None:
     """Number and name of what became worse; how many pairs agree."""
     drawn = changes.draw_forest(SLOWER)
     assert drawn.title.startswith("2 of 12 judged metrics became worse, most of all greetings")
-    pairs = changes.draw_first(PAIRED)
+    pairs = changes.draw_over_runs(PAIRED, changes.drawable(PAIRED))
     assert pairs.title == "greetings: response time p50, the head was worse in 7 of 7 pairs"
     unchanged = changes.draw_forest(made.CASES["pass"]())
     assert unchanged.title.startswith("None of 12 judged metrics became worse")
@@ -46,13 +46,13 @@ def test_runs_before_an_accepted_change_are_drawn_apart() -> None:
     decision = history.decision_line(new[0].run, "accepted", "the new model", new_segment=True)
     whole = history.fold([*lines, decision])
     comparison = judge_history(new, made.a_run(made.SLOWER, 100))
-    before = changes.segments_before(comparison, whole)
-    assert [[one.id for one in part] for part in before.segments] == [[run.run for run in old]]
-    drawn = changes.draw_first(comparison, before)
+    before = changes.periods_until(comparison, whole)
+    assert [[one.id for one in part] for part in before] == [[run.run for run in part] for part in (old, new)]
+    drawn = changes.draw_over_runs(comparison, changes.drawable(comparison), before)
     assert "accepted changes: 2026-01-05 (the new model)." in drawn.caption
     lines_drawn = drawn.figure.axes[0].lines
     assert [len(line.get_xdata()) for line in lines_drawn][:3] == [4, 2, 6]  # before, the dashed line, the base
-    assert changes.segments_before(comparison, history.fold(lines)).segments == []
+    assert changes.periods_until(comparison, history.fold(lines)) == []
 
 
 @pytest.mark.parametrize("name", ["first", "not-comparable", "invalid", "nothing"])
@@ -60,7 +60,7 @@ def test_nothing_is_drawn_of_nothing(name: str) -> None:
     """No axes without data."""
     comparison = made.CASES[name]()
     assert changes.draw_forest(comparison) is None
-    assert changes.draw_first(comparison) is None
+    assert changes.draw_over_runs(comparison, changes.drawable(comparison)) is None
 
 
 @pytest.mark.parametrize("reach", [0.01, 0.04, 0.2, 0.7, 1.25, 2.0, 2.9, 4.0, 6.3, 9.0])
