@@ -5,7 +5,7 @@ contradict the assumed limiter, the sentence names the limiter that explains the
 429s is not the bottleneck: the target rejects for another reason, or another client shares the limit.
 """
 
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
 from loadtest.analysis.findings import Findings
 from loadtest.analysis.rejections.usage import LimitUsage, bottleneck_limit
@@ -146,54 +146,48 @@ def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
     return (wrong, found.throttled) if wrong > _MOST * found.throttled else None
 
 
-class Bottleneck(NamedTuple):
-    """The kind of bottleneck, and a sentence about the bottleneck."""
+def bottleneck(findings: Findings) -> str:
+    """Return a sentence about the bottleneck.
 
-    kind: Literal["generator", "poll budget", "documented limit", "unexplained 429s", "capacity", "none", "unknown"]
-    words: str
-
-
-def bottleneck(findings: Findings) -> Bottleneck:
-    """Return the bottleneck. The generator comes first, because an overloaded generator invalidates other answers."""
+    The generator comes first, because an overloaded generator invalidates other answers.
+    """
     if late := [check for check in findings.checks if not check.ok and check.name in OF_GENERATOR]:
         first = min(late, key=lambda check: OF_GENERATOR.index(check.name))
-        return Bottleneck("generator", f"The generator: {first.name} was {first.value} ({first.limit}).")
+        return f"The generator: {first.name} was {first.value} ({first.limit})."
     use, requests = bottleneck_limit(findings.uses), findings.metrics.overall.requests
     if use is None:
-        return Bottleneck("unknown", "Unknown: no request was sent in a judged stage.")
+        return "Unknown: no request was sent in a judged stage."
     if not requests.accepted and not requests.throttled:
-        return Bottleneck("unknown", "Unknown: no request was answered.")
+        return "Unknown: no request was answered."
     if use.throttled:
         return _limiting(findings, use)
     if text := _capacity(findings):
-        return Bottleneck("capacity", text)
+        return text
     sent = f"“{use.stretch}” sent {_times_of(use)} the {_called_limit(findings, use)}"
     if use.busiest > 1:
-        return Bottleneck("none", f"None: no request got 429, though {sent}.")
-    return Bottleneck("none", f"None was reached; at most, {sent}.")
+        return f"None: no request got 429, though {sent}."
+    return f"None was reached; at most, {sent}."
 
 
-def _limiting(findings: Findings, use: LimitUsage) -> Bottleneck:
-    """Return the bottleneck of a run with 429s: the limit behind them, polls, or an unknown cause."""
+def _limiting(findings: Findings, use: LimitUsage) -> str:
+    """Return a sentence about the bottleneck of a run with 429s: the limit behind them, polls, or an unknown cause."""
     called, rejected = _called_limit(findings, use), share(use.throttled_rate)
     if unexplained_429s(findings, use.limit) is not None:
         why = "The target rejects for another reason, or another client shares the limit."
         if not findings.record.info.target.embedded:
             probe = mention("probe", host=findings.record.info.target.url)
             why = f"Do the target's limits differ from `limits` in targets.toml? {probe} measures them."
-        text = (
-            f"429s that no limit explains: {rejected} in “{use.stretch}”, though the {called} was not exhausted. {why}"
-        )
-        return Bottleneck("unexplained 429s", text)
+        unexplained = f"429s that no limit explains: {rejected} in “{use.stretch}”"
+        return f"{unexplained}, though the {called} was not exhausted. {why}"
     jobs = (each.polling for each in findings.metrics.operations.values() if isinstance(each, JobFigures))
     polls = max((each.share_of_retrievals or 0.0 for each in jobs), default=0.0)
     if use.limit in (LimitName.RETRIEVAL, ALL) and polls > _POLLS:
         sent = f"“{use.stretch}” sent {_times_of(use)} the limit"
-        return Bottleneck("poll budget", f"The poll budget: {share(polls)} of retrievals were polls, {sent}.")
+        return f"The poll budget: {share(polls)} of retrievals were polls, {sent}."
     sent = f"sent {_times_of(use)} that limit{' on average' if use.busiest <= 1 else ''}"
     if findings.record.assumed_limits.spec.algorithm == CONCURRENCY:
         sent = f"used {share(use.share)} of that limit on average"
-    return Bottleneck("documented limit", f"The {called}: “{use.stretch}” {sent}, {rejected} got 429.")
+    return f"The {called}: “{use.stretch}” {sent}, {rejected} got 429."
 
 
 def _called_limit(findings: Findings, use: LimitUsage) -> str:

@@ -92,7 +92,7 @@ def _first_screen(findings: Findings, entry: MainEntry | None, differs: Section)
         broken = (each for each in findings.checks if not each.ok and each.words not in findings.verdict.reasons)
         named = (Point(f"{check.name}: {check.value} ({check.limit})") for check in broken)
         yield Section(look="warnings", points=(*named, *caveats(findings)), brief=True)
-        yield Section("Bottleneck", text=bottleneck(findings).words, brief=True)
+        yield Section("Bottleneck", text=bottleneck(findings), brief=True)
     else:
         yield Section(look="warnings", points=(times_note(source),), brief=True)
     yield Section("About the target", points=about_target(findings), brief=True)

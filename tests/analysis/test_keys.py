@@ -62,5 +62,5 @@ def test_what_a_limit_allows_is_by_key(tmp_path: Path) -> None:
     (use,) = result.uses
     assert (use.share, use.busiest, use.uneven) == (0.3, 0.56, True)
     assert [(one.key, one.sent, one.share) for one in use.keys] == [(3, 56, 0.56), (1, 4, 0.04)]
-    words = bottleneck(result).words.replace("\u00a0", " ")
+    words = bottleneck(result).replace("\u00a0", " ")
     assert "56 % of key 3’s share of the sync_run limit" in words

@@ -309,15 +309,15 @@ def test_capacity_binds_where_times_grow_without_a_429(tmp_path: Path) -> None:
     run = maker.info({"t": entry})
     run.target.limits["sync_run"] = Limit(10_000, 60.0)
     binds = bottleneck(found(tmp_path, (run, rows)))
-    assert binds.kind == "capacity"
-    assert "“busy”" in binds.words
-    assert "9.5 times" in binds.words
+    assert binds.startswith("Capacity: ")
+    assert "“busy”" in binds
+    assert "9.5 times" in binds
 
 
 def test_a_generator_that_was_late_binds_before_any_limit(tmp_path: Path) -> None:
     """What a late generator shows of limits is nothing to rely on."""
     cpu = [CpuSample(t_s=float(k), percent=99.0) for k in range(9)]
-    assert bottleneck(found(tmp_path, one_stage([REFUSED] * 9, cpu=cpu))).kind == "generator"
+    assert bottleneck(found(tmp_path, one_stage([REFUSED] * 9, cpu=cpu))).startswith("The generator: ")
 
 
 def test_a_target_that_counts_seconds_or_makes_up_states_is_told_of(tmp_path: Path) -> None:

@@ -44,13 +44,13 @@ def test_429s_without_need_are_not_blamed_on_the_limit(tmp_path: Path) -> None:
     refused = {"status": 429, "outcome": "throttled", "reason": "throttled"}
     findings = found(tmp_path, [refused if draw.random() < 0.3 else {} for _ in range(60)])
     binds = bottleneck(findings)
-    assert binds.kind == "unexplained 429s"
-    assert "though the sync_run limit (100 per minute) was not exhausted" in binds.words
+    assert binds.startswith("429s that no limit explains")
+    assert "though the sync_run limit (100 per minute) was not exhausted" in binds
     assert "though no 429 was expected" in build(findings).statements[0]
     assert any("429s of the sync_run limit came below it" in one for one in said_of(findings))
     with styled("rates"):
         title = limits.draw_rates(findings).title
-    assert title == f"Bottleneck: {binds.words.rstrip('.')}"
+    assert title == f"Bottleneck: {binds.rstrip('.')}"
 
 
 def test_429s_of_a_limit_are_explained(toured: tuple[Path, Page]) -> None:

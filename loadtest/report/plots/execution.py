@@ -216,7 +216,6 @@ def over_time(findings: Findings) -> Drawing | Point:
         marks.draw_dots(panel, seconds, execution, colour, "an operation")
         marks.draw_bins(panel, findings.record, name, entry.series.cuts, entry.series.bins())
         _span(panel, execution)
-        panel.set_ylabel("ms (log)")
     marks.over_time(figure.axes, findings.record, [name for _, name, _, _ in drawn])
     start = start_of(findings.record)
     caption = f"Each dot is an operation at its {start}; lines are percentiles (dotted: too few samples)."
@@ -251,7 +250,7 @@ def _span(panel: Axes, values: Any) -> None:
     low, high = (float(known.min()), float(known.max())) if len(known) else (1.0, 1.0)
     middle = (low * high) ** 0.5
     margin = 1.1 * (high / low) ** 0.07
-    style.log(panel, "y", min(low / margin, middle / 2), max(high * margin, middle * 2))
+    style.log(panel, "y", "ms", min(low / margin, middle / 2), max(high * margin, middle * 2))
 
 
 def _square(panel: Axes, entry: Executions, colour: str) -> None:
@@ -267,8 +266,8 @@ def _square(panel: Axes, entry: Executions, colour: str) -> None:
         )  # fmt: skip
     panel.plot([low, high], [low, high], color=style.INK, lw=0.9, label="as long as the client waited")
     panel.fill_between([low, high], [low, high], high, color=style.SHADE, lw=0, zorder=0)
-    style.log(panel, "x", low, high)
-    style.log(panel, "y", low, high)
+    style.log(panel, "x", "", low, high)
+    style.log(panel, "y", "", low, high)
 
 
 _MOST_LEVEL: Final = 4

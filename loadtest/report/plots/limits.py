@@ -47,7 +47,7 @@ def draw_rates(findings: Findings) -> Drawing | Point:
     )
     if findings.record.expectation.shift_s is not None:
         caption += f" {marks.window_words(record)}"
-    return Drawing(f"Bottleneck: {bottleneck(findings).words.rstrip('.')}", caption, figure)
+    return Drawing(f"Bottleneck: {bottleneck(findings).rstrip('.')}", caption, figure)
 
 
 def _rates_panel(panel: Axes, findings: Findings, name: str, limit: Limit) -> None:

@@ -226,8 +226,7 @@ def draw_lag(findings: Findings) -> Drawing | Point:
     top = 4 * float(np.max(worst, where=np.isfinite(worst), initial=DISPATCH_LAG_MS))
     panel.axhline(DISPATCH_LAG_MS, label=f"limit of the dispatch lag’s p99, {DISPATCH_LAG_MS:g} ms", **style.LIMIT)
     marks.mark_stages(panel, record)
-    style.log(panel, "y", _FLOOR_MS, top)
-    panel.set_ylabel("lag, ms (log)")
+    style.log(panel, "y", "lag, ms", _FLOOR_MS, top)
     marks.time_axis(panel, record)
     _lag_spread(spread, record, top)
     caption = "Start lag is the time from intended start to first byte sent; dispatch lag (thin) starts at a free user."
@@ -253,5 +252,5 @@ def _lag_spread(panel: Axes, record: Record, top: float) -> None:
         lags = record.time(f"{lag}_lag_ms", record.stages())
         style.ecdf(panel, lags, floor=_FLOOR_MS, color=style.INK, label=f"all {lag} lags", **look)
     panel.axvline(DISPATCH_LAG_MS, **style.LIMIT)
-    style.log(panel, "x", _FLOOR_MS, top)
-    panel.set(ylabel="at most this late, %", xlabel="lag, ms (log)")
+    style.log(panel, "x", "lag, ms", _FLOOR_MS, top)
+    panel.set_ylabel("at most this late, %")

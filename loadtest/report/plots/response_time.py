@@ -110,8 +110,7 @@ def draw_service(findings: Findings) -> Drawing | Point | None:
         response, service = (record.time(each, stages) for each in ("response_time_ms", "service_time_ms"))
         style.ecdf(panel, response, color=style.INK, ls="-", lw=1.5, label="response time")
         style.ecdf(panel, service, color=colour, ls=(0, (4, 1.5)), lw=1.5, label="service time of a request")
-        style.log(panel, "x")
-        panel.set_xlabel("ms (log)")
+        style.log(panel, "x", "ms")
     figure.axes[0].set_ylabel("share at most this long, %")
     caption = "Response time starts at the intended start, service time at the first byte; the gap is waiting time."
     return Drawing(_service_title(findings), caption, figure, left_out=left_out)
@@ -157,8 +156,7 @@ def _heat_panel(figure: Figure, panel: Axes, heat: Heat, colour: str) -> None:
     style.plain_log(bar.ax.yaxis)
     bar.set_label("operations (log)")
     bar.outline.set_visible(False)
-    style.log(panel, "y")
-    panel.set_ylabel("response time, ms (log)")
+    style.log(panel, "y", "response time, ms")
 
 
 def _median_fields(counts: np.ndarray) -> Ints:
@@ -224,13 +222,12 @@ def draw_spectrum(findings: Findings) -> Drawing | Point:
         for bound in marks.upper_bounds(findings, name):
             _allowed(panel, bound, look["color"])
     panel.set_xscale("log")
-    style.log(panel, "y")
+    style.log(panel, "y", "response time, ms")
     end = 0.6 / max(2, *(values.n for values in found.values()))
     shown = [tail for tail in _TICKS if tail >= end]
     panel.set(xlim=(1, end), xticks=shown, xticklabels=[_TICKS[tail] for tail in shown])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_xlabel("share that took longer (log scale; ticks name the percentile)")
-    panel.set_ylabel("response time, ms (log)")
     caption = "95 % intervals cover sampling error only; a thick dash is a threshold, a diamond its stage’s value."
     return Drawing(_spectrum_title(findings), caption, figure, left_out=left_out)
 
@@ -332,7 +329,7 @@ def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: fl
     room = marks.name_stages(panel, [(_rate(part) / end, part.stage) for part in parts], wide_in)
     low, high = panel.get_ylim()
     low, high = low / 1.1, high * 1.1  # a steady value should look steady
-    style.log(panel, "y", low, high * (high / low) ** (room / (1 - room)))
+    style.log(panel, "y", "", low, high * (high / low) ** (room / (1 - room)))
     style.plain(panel.xaxis)
 
 

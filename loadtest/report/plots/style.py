@@ -199,9 +199,11 @@ def plain_log(axis: Axis) -> None:
         axis.set_minor_locator(ticker.LogLocator(subs=(2, 5)))
 
 
-def log(panel: Axes, axis: Literal["x", "y"], low: float | None = None, high: float | None = None) -> None:
+def log(
+    panel: Axes, axis: Literal["x", "y"], label: str = "", low: float | None = None, high: float | None = None
+) -> None:
     """Make a finished axis logarithmic with plain numbers, from ``low`` to ``high`` if given."""
-    panel.set(**{f"{axis}scale": "log"})
+    panel.set(**{f"{axis}scale": "log", **({f"{axis}label": f"{label} (log)"} if label else {})})
     if low is not None:
         panel.set(**{f"{axis}lim": (low, high)})
     plain_log(panel.xaxis if axis == "x" else panel.yaxis)

@@ -213,5 +213,5 @@ def test_a_report_says_which_limiter_is_assumed(tmp_path, scope, target, said):
     drawings = [limits.draw_rates(findings), limits.draw_429_rate(findings)]
     text = " ".join(value for _, value in facts(findings.record)) + " ".join(each.caption for each in drawings)
     assert all(each in text for each in said)
-    assert "None" not in text + bottleneck(findings).words
+    assert "None" not in text + bottleneck(findings)
     assert "key-and-name" not in text
