@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution as bins
-from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary, tally
+from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import between, last_pending, response_time, start_lag, submit_time
-from loadtest.arrays import Bools, Floats, Ints
+from loadtest.arrays import Floats
 from loadtest.assumed_limits import CONCURRENCY, AssumedLimits
-from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS, RequestKind
+from loadtest.contract import FIRST_KINDS, LIMIT_OF_KIND, THROTTLED_STATUS
 from loadtest.record.run_info import RunInfo
 
 NO_ANSWER: Final = 0
@@ -39,26 +39,41 @@ class OperationCell(NamedTuple):
 
 
 class RequestCell(NamedTuple):
-    """Requests that differ only in their times; ``status`` may be ``NO_ANSWER``."""
+    """Requests that differ only in their times.
+
+    Attributes:
+        status: may be ``NO_ANSWER``.
+        stretch: the time between two neighbouring stage boundaries in which the requests were sent; -1 outside.
+    """
 
     kind: int
     outcome: int
     status: int
     key: int
+    stretch: int
 
 
 class Counts:
     """Counts of operations and requests by stage and cell; only cells that occur are kept.
+
+    A request draws on the quota of the moment when it was sent. A poll for a stage's last jobs may fall in the next
+    stage, or in the drain, which is in no figure.
 
     Attributes:
         operations: counts by stage index, warm-up included.
         requests: counts by stage index, which is -1 for the set-up. A request without a key counts as the first key's.
     """
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, info: RunInfo, assumed: AssumedLimits) -> None:
         self._vocabulary = vocabulary
         self.operations: dict[int, Counter[OperationCell]] = defaultdict(Counter)
         self.requests: dict[int, Counter[RequestCell]] = defaultdict(Counter)
+        self._edges = np.unique([t for key in vocabulary.stage_keys for t in (key.stage.start_s, key.stage.end_s)])
+        cut_short = info.end != "finished" and info.elapsed_s is not None
+        self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
+        self._concurrency = assumed.spec.algorithm == CONCURRENCY
+        self._held = np.zeros((len(KINDS), len(self._edges)))
+        """For a concurrency limit, seconds of accepted requests by kind and stretch."""
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.operations
@@ -68,11 +83,20 @@ class Counts:
             self.operations[stage][OperationCell(*cell)] += count
         rows = chunk.requests
         status = np.clip(np.fmax(rows.floats("status"), NO_ANSWER), NO_ANSWER, _STATUSES - 1)
-        key = np.fmax(rows.floats("key_index"), 0.0)
-        for (stage, *cell), count in _occurring(
-            rows.stage_index, rows.words("kind"), rows.words("outcome"), status, key
-        ):
+        key, seconds = np.fmax(rows.floats("key_index"), 0.0), rows.floats("start") / 1e9
+        stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
+        columns = (rows.stage_index, rows.words("kind"), rows.words("outcome"), status, key, stretch)
+        for (stage, *cell), count in _occurring(*columns):
             self.requests[stage][RequestCell(*cell)] += count
+        if self._concurrency:
+            self._hold(rows.where((rows.stage_index >= 0) & (status != THROTTLED_STATUS)))
+
+    def _hold(self, rows: Rows) -> None:
+        end = np.minimum(rows.floats("end") / 1e9, self._until_s)
+        begin, kind = rows.floats("start") / 1e9, rows.words("kind")
+        for place, (low, high) in enumerate(pairwise(self._edges)):
+            held = np.fmax(np.minimum(end, high) - np.maximum(begin, low), 0.0)
+            self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
 
     def of_operations(self, stages: Iterable[int]) -> "Counter[OperationCell]":
         return _sum(self.operations, stages)
@@ -88,6 +112,34 @@ class Counts:
         """Return the number of the stages' operations that sent a request."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
+    def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[tuple[str, RequestCell]]":
+        """Count the requests sent within any of some spans between stage boundaries, by traffic entry and cell."""
+        return _sum(self._by_stretch, {place for span in spans for place in self._stretches(*span)})
+
+    def sent_during(self, stages: Sequence[StageKey]) -> "Counter[RequestCell]":
+        """Count the requests that traffic entries sent during their own stages."""
+        found: Counter[RequestCell] = Counter()
+        for traffic in {key.traffic for key in stages}:
+            own = [(key.stage.start_s, key.stage.end_s) for key in stages if key.traffic == traffic]
+            found.update({cell: n for (name, cell), n in self.sent_within(own).items() if name == traffic})
+        return found
+
+    def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
+        """Return the seconds of accepted requests within a span, for a concurrency limit."""
+        return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
+
+    def _stretches(self, begin_s: float, end_s: float) -> range:
+        return range(*np.searchsorted(self._edges, (begin_s, end_s)).tolist())
+
+    @cached_property
+    def _by_stretch(self) -> "dict[int, Counter[tuple[str, RequestCell]]]":
+        found: dict[int, Counter[tuple[str, RequestCell]]] = defaultdict(Counter)
+        for stage, cells in self.requests.items():
+            for cell, count in cells.items():
+                if stage >= 0:
+                    found[cell.stretch][self._vocabulary.stage_keys[stage].traffic, cell] += count
+        return found
+
     def requested(self, limit: str) -> int:
         """Return the number of requests that drew on a limit name, set-up included."""
         return self.on_limit[limit].total()
@@ -102,7 +154,7 @@ class Counts:
         return found
 
 
-_Cell = TypeVar("_Cell", OperationCell, RequestCell)
+_Cell = TypeVar("_Cell", bound=tuple[object, ...])
 
 
 def _sum(by_stage: dict[int, "Counter[_Cell]"], stages: Iterable[int]) -> "Counter[_Cell]":
@@ -180,95 +232,3 @@ class Means:
         """Return a mean in ms; None where no operation has that part."""
         total, n = self._sums[name][:, stage_index]
         return float(total / n) if n else None
-
-
-_POLL: Final = KINDS.index(RequestKind.POLL)
-_RETRIEVE: Final = KINDS.index(RequestKind.RETRIEVE)
-
-
-class RequestsInTime:
-    """Counter of requests by stretch, the time between any two neighbouring stage boundaries.
-
-    A request counts at its send time, because it draws on the quota of that moment. A poll for a stage's last jobs may
-    fall in the next stage, or in the drain, which is in no figure.
-    """
-
-    def __init__(self, vocabulary: Vocabulary, info: RunInfo, assumed: AssumedLimits) -> None:
-        self._entries = vocabulary.entries
-        ends = {t for key in vocabulary.stage_keys for t in (key.stage.start_s, key.stage.end_s)}
-        self._edges = np.array(sorted(ends))
-        shape = len(KINDS), max(0, len(ends) - 1)
-        self._counts = np.zeros((len(vocabulary.entries), 3, *shape), np.int64)
-        """Requests, accepted requests and 429s by entry, kind and stretch."""
-        self._keys = info.keys if info.keys > 1 and assumed.per_key else 0
-        self._by_key = np.zeros((2, self._keys, *shape), np.int64)
-        """Requests and 429s by key, kind and stretch, if keys have their own quotas."""
-        self._held = np.zeros(shape)
-        """For a concurrency limit, seconds of accepted requests by kind and stretch."""
-        self._concurrency = assumed.spec.algorithm == CONCURRENCY
-        cut_short = info.end != "finished" and info.elapsed_s is not None
-        self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
-
-    def add(self, chunk: Chunk) -> None:
-        size = self._held.size
-        for stage_index, rows in chunk.requests.by_stage:
-            seconds, kind, status = rows.floats("start") / 1e9, rows.words("kind"), rows.floats("status")
-            stretch = np.where(seconds <= self._until_s, bins.place(seconds, self._edges), -1)
-            cell = np.where(stretch < 0, -1, kind * self._held.shape[1] + stretch)
-            throttled = status == THROTTLED_STATUS
-            accepted = ~np.isnan(status) & ~throttled
-            for counts, some in zip(
-                self._counts[chunk.vocabulary.entry_of[stage_index]], (slice(None), accepted, throttled), strict=True
-            ):
-                tally(counts.reshape(-1), cell[some])
-            if self._keys:
-                key = np.fmax(rows.floats("key_index"), 0.0).astype(np.int64)
-                # Keys beyond the run's own occur only in invalid records.
-                cell = np.where((cell < 0) | (key >= self._keys), -1, key * size + cell)
-                tally(self._by_key[0].reshape(-1), cell)
-                tally(self._by_key[1].reshape(-1), cell[throttled])
-            if self._concurrency:
-                end = np.minimum(rows.floats("end") / 1e9, self._until_s)
-                answered = ~throttled & ~np.isnan(end)
-                begin, end, kind = seconds[answered], end[answered], kind[answered]
-                for place, (low, high) in enumerate(pairwise(self._edges)):
-                    held = np.maximum(np.minimum(end, high) - np.maximum(begin, low), 0.0)
-                    self._held[:, place] += np.bincount(kind, held, minlength=len(KINDS))
-
-    def used(self, kinds: list[int], begin_s: float, end_s: float) -> "StretchUse":
-        """Count the requests of ``kinds`` in the stretches that begin from ``begin_s`` to before ``end_s``."""
-        on = (self._edges[:-1] >= begin_s) & (self._edges[:-1] < end_s)
-        sent, _, throttled = self._counts[..., on][:, :, kinds].sum(axis=(0, 2, 3)).tolist()
-        by_key = self._by_key[..., on][:, :, kinds].sum(axis=(2, 3))
-        return StretchUse(sent, throttled, by_key, float(self._held[kinds][:, on].sum()))
-
-    def retrievals(self, planned: Sequence[StageKey]) -> int:
-        """Count the polls and retrieves of all traffic while any of the planned stages was active."""
-        on = self._on(planned).any(axis=0)
-        return int(self._counts[:, 0, [_RETRIEVE, _POLL]][..., on].sum())
-
-    def sent(self, planned: Sequence[StageKey]) -> dict[str, int]:
-        """Count the requests that entries sent during their own stages, by the name of each count."""
-        counts = np.moveaxis(self._counts, -1, 1)[self._on(planned)].sum(axis=0)
-        return {
-            "requests.polls": int(counts[0, _POLL]),
-            "requests.sent": int(counts[0].sum()),
-            "requests.accepted": int(counts[1].sum()),
-        }
-
-    def _on(self, planned: Sequence[StageKey]) -> Bools:
-        """Return ``[entry, stretch]``: whether any of the entry's planned stages was active."""
-        on = np.zeros((len(self._entries), self._held.shape[1]), bool)
-        for name, stage, *_ in planned:
-            inside = (stage.start_s <= self._edges[:-1]) & (self._edges[1:] <= stage.end_s)
-            on[self._entries.index(name)] |= inside
-        return on
-
-
-class StretchUse(NamedTuple):
-    """Requests and 429s, in all and by key (if keys have their own quotas), and seconds of accepted requests."""
-
-    sent: int
-    throttled: int
-    by_key: Ints
-    held_s: float

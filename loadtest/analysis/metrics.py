@@ -4,7 +4,7 @@ Rates are derived from counts. Percentiles come from ``distribution`` and are ne
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey
-from loadtest.analysis.counts import NO_ANSWER
+from loadtest.analysis.counts import NO_ANSWER, RequestCell
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.results import (
     ERROR_EXPECTED,
@@ -31,7 +31,17 @@ from loadtest.analysis.results import (
 )
 from loadtest.analysis.run_record import Record
 from loadtest.assumed_limits import CONCURRENCY
-from loadtest.contract import ERRORS, MISTAKE_STATUS, POLLED_OPERATIONS, THROTTLED_STATUS, JobState, LimitName, Outcome
+from loadtest.contract import (
+    ERRORS,
+    LIMIT_OF_KIND,
+    MISTAKE_STATUS,
+    POLLED_OPERATIONS,
+    THROTTLED_STATUS,
+    JobState,
+    LimitName,
+    Outcome,
+    RequestKind,
+)
 from loadtest.metrics import METRICS, PARTS, Cell, counted
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import covered_seconds
@@ -135,12 +145,11 @@ class _Maker:
         for ended, count in record.counts.of_operations(stage_indices).items():
             operations[Cell(OUTCOMES[ended.outcome], sent=bool(ended.sent))] += count
         operations[Cell(Outcome.LOST, sent=False)] += sum(self.missing.get(index, 0) for index in stage_indices)
-        requests: Counter[Cell] = Counter()
-        for each, count in record.counts.of_requests(stage_indices).items():
-            requests[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
+        requests = _cells(record.counts.of_requests(stage_indices))
         counts = {name: counted(name, operations, requests) for name in PARTS}
         # Polls of a stage's jobs continue after the stage. Rates count only the requests sent during the stage.
-        then = counts | record.in_time.sent(planned)
+        during = _cells(record.counts.sent_during(planned))
+        then = counts | {name: counted(name, {}, during) for name in PARTS if name.startswith("requests.")}
         return {
             name: sum(counts[part] for part in entry.parts)
             if not entry.whole
@@ -163,7 +172,12 @@ class _Maker:
 
     def _polling(self, planned: Planned) -> PollingCost:
         record = self.record
-        polls, retrievals = record.in_time.sent(planned)["requests.polls"], record.in_time.retrievals(planned)
+        sent = record.counts.sent_during(planned)
+        polls = sum(count for cell, count in sent.items() if KINDS[cell.kind] == RequestKind.POLL)
+        everyone = record.counts.sent_within((key.stage.start_s, key.stage.end_s) for key in planned)
+        retrievals = sum(
+            n for (_, cell), n in everyone.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == LimitName.RETRIEVAL
+        )
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         # A concurrency limit does not limit the number of requests.
@@ -176,6 +190,13 @@ class _Maker:
             share_of_limit=_ratio(polls, allowed),
             limit_use=_ratio(retrievals, allowed),
         )
+
+
+def _cells(requests: Mapping[RequestCell, int]) -> "Counter[Cell]":
+    found: Counter[Cell] = Counter()
+    for each, count in requests.items():
+        found[Cell(OUTCOMES[each.outcome], kind=KINDS[each.kind], status=each.status or None)] += count
+    return found
 
 
 def deliberate_errors(record: Record, figures: RunFigures) -> list[DeliberateErrors]:

@@ -12,7 +12,7 @@ from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals
 from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
 from loadtest.analysis.consistency import Consistency
-from loadtest.analysis.counts import Counts, Means, RequestsInTime
+from loadtest.analysis.counts import Counts, Means
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
@@ -45,15 +45,15 @@ class Record:
     def __init__(self, directory: Path, info: RunInfo, on_progress: Callable[[int], None] | None = None) -> None:
         self.directory, self.info = directory, info
         self.vocabulary = vocabulary = Vocabulary(info)
-        self.counts, self.times, self.means = Counts(vocabulary), TimeDistributions(vocabulary), Means(vocabulary)
+        self.counts = Counts(vocabulary, info, _assumed(info.target))
+        self.times, self.means = TimeDistributions(vocabulary), Means(vocabulary)
         self.sent, self.arrivals = SentRequests(vocabulary), Arrivals(vocabulary)
         self.errors, self.anomalies, self.slowest = Errors(vocabulary), Anomalies(vocabulary), Slowest(vocabulary)
-        self.in_time = RequestsInTime(vocabulary, info, _assumed(info.target))
         self.consistency = Consistency(vocabulary, info)
         # The tracker needs up to 250 MB; the ledger replaces it.
         jobs = JobTracker(vocabulary)
         visitors: list[Visitor] = [self.counts, self.times, self.means, self.sent, self.arrivals, self.errors]
-        visitors += [self.anomalies, self.slowest, self.in_time, self.consistency, jobs]
+        visitors += [self.anomalies, self.slowest, self.consistency, jobs]
         self.rows = scan(directory, vocabulary, visitors, on_progress)
         self.jobs = jobs.result()
 

@@ -1,5 +1,6 @@
 """Usage of each limit by stretch between stage boundaries, over time and by window; the run's bottleneck limit."""
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -76,37 +77,43 @@ def limit_uses(record: Record) -> list[LimitUsage]:
         kinds = [place for place, kind in enumerate(KINDS) if LIMIT_OF_KIND[kind] in assumed.together(name)]
         limit, quotas = assumed.limit_on(name), record.quotas_on(name)
         for begin, end in pairwise(sorted(ends)):
-            used, seconds = record.in_time.used(kinds, begin, end), end - begin
-            if not used.sent:
+            sent, throttled = _by_key(record, kinds, begin, end)
+            seconds, total = end - begin, sent.total()
+            if not total:
                 continue
             if held := assumed.spec.algorithm == CONCURRENCY:
-                share = used.held_s / seconds / (limit.count * quotas)
+                share = record.counts.held_s(kinds, begin, end) / seconds / (limit.count * quotas)
             else:
-                share = used.sent / (limit.rate * quotas * seconds)
+                share = total / (limit.rate * quotas * seconds)
+            allowed = limit.rate * seconds
+            busiest = sorted(sent, key=lambda key: (-sent[key], key))[:MOST_KEYS] if quotas > 1 and not held else ()
             uses.append(
                 LimitUsage(
                     limit=name,
                     stretch=_stretch(record, name, begin, end),
                     start_s=begin,
                     end_s=end,
-                    sent=used.sent,
-                    throttled=used.throttled,
+                    sent=total,
+                    throttled=throttled.total(),
                     share=share,
-                    throttled_rate=used.throttled / used.sent,
-                    keys=_of_keys(used.by_key, limit.rate * seconds) if quotas > 1 and not held else (),
+                    throttled_rate=throttled.total() / total,
+                    keys=tuple(
+                        KeyUse(key=key, sent=sent[key], throttled=throttled[key], share=sent[key] / allowed)
+                        for key in busiest
+                    ),
                 )
             )
     return uses
 
 
-def _of_keys(by_key: Ints, allowed: float) -> tuple[KeyUse, ...]:
-    sent, throttled = by_key
-    busiest = np.argsort(-sent, kind="stable")[:MOST_KEYS].tolist()
-    return tuple(
-        KeyUse(key=key, sent=int(sent[key]), throttled=int(throttled[key]), share=float(sent[key]) / allowed)
-        for key in busiest
-        if sent[key]
-    )
+def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> tuple["Counter[int]", "Counter[int]"]:
+    """Return the requests of some kinds sent within a span, and the 429s among them, by key."""
+    sent, throttled = Counter[int](), Counter[int]()
+    for (_, cell), count in record.counts.sent_within([(begin_s, end_s)]).items():
+        if cell.kind in kinds:
+            sent[cell.key] += count
+            throttled[cell.key] += count * (cell.status == THROTTLED_STATUS)
+    return sent, throttled
 
 
 def _stretch(record: Record, limit: str, begin: float, end: float) -> str:
