@@ -82,9 +82,11 @@ class Engine:
             # Seeding may wait for a slow target, and no operation is in flight yet.
             self._conductor.kill(block=False)
 
-    def abort(self, reason: str) -> None:
+    def abort(self, reason: str | LoadtestError) -> None:
         """End the schedule now, as aborted; operations in flight have 3 s to end. Only the first reason is kept."""
         if self._abort_reason is None:
+            if isinstance(reason, LoadtestError):
+                self.error, reason = reason, reason.message
             self._abort_reason = reason
             logger.warning("Aborted: %s.", reason)
             self.interrupt()
@@ -213,7 +215,8 @@ class Engine:
             return
         session, generator = self.latest
         if isinstance(generator, DistributedGenerator) and not generator.has_workers:
-            self.abort(generator.setup_failure or WORKERS_GONE)
+            gevent.sleep(0)  # the last message of a worker may state the cause
+            self.abort(WORKERS_GONE)
         self._conductor.kill()
         if session.info.end == "running":
             self._note_early_end(session)

@@ -58,7 +58,6 @@ def main(master: tuple[str, int], base: Path, *, with_parent: bool) -> int:
     if not over.ready():
         if refusal.ready():
             runner.greenlet.kill()  # or Locust starts users whose classes this worker could not make
-            gevent.sleep(_FLUSH)  # the master takes the reason in before it learns that the worker is gone
         environment.events.quitting.fire(environment=environment, reverse=True)
         gevent.sleep(_FLUSH)
         runner.quit()

@@ -40,14 +40,12 @@ class DistributedGenerator:
     """Makes the load of a run with workers; its interface is that of ``LocalGenerator``."""
 
     def __init__(self, session: Session, mailbox: Mailbox) -> None:
-        self.on_abort: Callable[[str], None] = lambda _: None
+        self.on_abort: Callable[[str | InputError], None] = lambda _: None
         self._members: dict[str, Member] = {}
         self._assigner = Assigner()
         self._ended_ns: int | None = None
         """Time since the epoch at which the master told the workers to offer nothing more."""
         self._begun = self._closing = False
-        self.setup_failure: str | None = None
-        """Reason why the run cannot begin."""
         self._collector = Collector(session.recorder, self._share_jobs)
         self._quota_split = QuotaSplit(session.endpoint.budget, session.info.target.budget)
         self._session = session
@@ -70,9 +68,7 @@ class DistributedGenerator:
 
     @property
     def ready(self) -> bool:
-        """Whether there are workers and all are ready; raises ``InputError`` if a worker cannot take part."""
-        if self.setup_failure is not None:
-            raise InputError(self.setup_failure)
+        """Whether there are workers and all are ready."""
         alive = self._alive()
         return bool(alive) and all(member.report.ready for member in alive)
 
@@ -185,8 +181,10 @@ class DistributedGenerator:
             case protocol.HandBack():
                 self._hand_on(message)
             case protocol.SetupFailed():
-                self.setup_failure = f"the worker on {member.hello.host} cannot take part: {message.message}"
                 self._remove(member, lost=False)
+                if not self._begun:
+                    why = f"the worker on {member.hello.host} cannot take part: {message.message}"
+                    self.on_abort(InputError(why))
 
     @property
     def _margin_ns(self) -> int:
@@ -343,7 +341,7 @@ class DistributedGenerator:
             return
         if not self._begun:
             if self._members and not self._alive():
-                self.on_abort(self.setup_failure or WORKERS_GONE)
+                self.on_abort(WORKERS_GONE)
             return
         for member in self._alive():
             report = member.report
