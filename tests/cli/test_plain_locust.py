@@ -217,17 +217,26 @@ for number, (folder, arguments, variables) in enumerate(json.load(sys.stdin)):
         os._exit(70)
     print(process, os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
+LOOKS = """
+title = "t"
+[traffic.looks]
+operation = "retrieval"
+workflow = "no-such"
+stages = [{ name = "s", rate = "10/s", duration = "1s" }]
+"""
+WORKERS = ("--processes", "2")
 WRONG = {
     "not loopback": ("", "http://192.0.2.1", "", "2: loopback"),
     "bad scenario": ("title = 5", "http://127.0.0.1:1", "", "2: title"),
     "nobody listens": ("", "http://127.0.0.1:1", "", "5: http://127.0.0.1:1 refuses connections"),
     # The sentence names the variable, not its value.
     "a key that no header can carry": ("", "http://127.0.0.1:1", "s3cret key", "2: WORKFLOW_API_KEYS"),
+    "a run that cannot begin": (LOOKS, "", "", "5: could not be seeded"),
 }
 
 
-def test_what_it_refuses(tmp_path: Path) -> None:
-    """A sentence and our exit code instead of a traceback; nothing is recorded, and no worker waits.
+def test_what_it_refuses(open_api: Any, tmp_path: Path) -> None:
+    """A sentence and our exit code instead of a traceback; no operation is recorded, and no worker waits.
 
     Each command line has a process of its own, forked from one that has imported Locust.
     """
@@ -235,9 +244,10 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     for number, (text, url, key, _) in enumerate(WRONG.values()):
         (folder := tmp_path / f"{number}").mkdir()
         (folder / "s.toml").write_text(text or LIMITED % ("no", ""))
-        variables = {"LOADTEST_SCENARIO": str(folder / "s.toml"), "LOADTEST_OUTPUT_DIR": str(tmp_path / "out")}
+        variables = {"LOADTEST_SCENARIO": str(folder / "s.toml"), "LOADTEST_OUTPUT_DIR": str(folder / "runs")}
         variables |= {"LOADTEST_PREFLIGHT": "0", **({"WORKFLOW_API_KEYS": key} if key else {})}
-        orders.append((str(folder), ["--headless", "--host", url, "--processes", "2"], variables))
+        words = ["--headless", "--host", url or open_api.url, *(WORKERS if url else ())]
+        orders.append((str(folder), words, variables))
     done = subprocess.run(
         [sys.executable, "-c", FORKED],
         input=json.dumps(orders),
@@ -256,16 +266,4 @@ def test_what_it_refuses(tmp_path: Path) -> None:
         assert "Traceback" not in err
         assert not key or key not in out + err
         until(lambda process=process: not in_session(process))
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_run_that_cannot_begin_ends_locust(locust: Fixture, open_api: Any, tmp_path: Path) -> None:
-    """Seeding refused: a sentence and our exit code, not a test without load that never ends."""
-    text = (
-        'title = "t"\n[traffic.looks]\noperation = "retrieval"\nworkflow = "no-such"\n'
-        'stages = [{ name = "s", rate = "10/s", duration = "1s" }]\n'
-    )
-    url = open_api.url
-    run = locust(text, url)
-    assert run.wait() == 5
-    assert "could not be seeded" in run.complained
+        assert not any(run.operations for run in runs_in(tmp_path / f"{number}" / "runs"))
