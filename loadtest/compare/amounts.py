@@ -31,20 +31,10 @@ def is_changed(one: MetricComparison) -> bool:
     return one.suspect or one.verdict in ("regressed", "improved")
 
 
-def where(one: MetricComparison, *, stages: bool) -> str:
-    """Return the traffic entry, with its stage if ``stages``: ``greetings / within``."""
-    return f"{one.traffic} / {one.stage}" if stages else one.traffic
-
-
-def has_stages(metrics: Iterable[MetricComparison]) -> bool:
-    """Whether a traffic entry is compared in several stages."""
-    places = {(one.traffic, one.stage) for one in metrics}
-    return len(places) > len({traffic for traffic, _ in places})
-
-
 def place(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
-    """Return the traffic entry, with its stage if the entry has several."""
-    return where(one, stages=has_stages(other for other in metrics if other.traffic == one.traffic))
+    """Return the traffic entry, with its stage if the entry has several: ``greetings / within``."""
+    stages = {other.stage for other in metrics if other.traffic == one.traffic}
+    return f"{one.traffic} / {one.stage}" if len(stages) > 1 else one.traffic
 
 
 def full_name(one: MetricComparison, metrics: Iterable[MetricComparison]) -> str:
@@ -106,24 +96,22 @@ def difference_interval(one: MetricComparison) -> str:
 
 
 def change(one: MetricComparison) -> str:
-    """Return the relative change of a time or rate: ``+69 %``, ``× 4.2``. For shares, use ``difference``."""
-    if one.ratio is None or is_share(one):
-        return NOTHING
-    return percent(one.ratio)
+    """Return the relative change of a time or rate: ``+69 %``, ``× 4.2``; of a share, percentage points."""
+    if is_share(one):
+        return difference(one.metric, one.difference)
+    return NOTHING if one.ratio is None else percent(one.ratio)
 
 
 def in_words(one: MetricComparison) -> str:
     """Return a change with its interval: ``+66 ms (+69 %, 95 %: +58 % to +75 %)``."""
-    if is_share(one):
-        ends = f"from {value(one.metric, one.base)} to {value(one.metric, one.head)}", difference_interval(one)
-    else:
-        ends = change(one), change_interval(one)
+    sides = f"from {value(one.metric, one.base)} to {value(one.metric, one.head)}"
+    ends = sides if is_share(one) else change(one), change_interval(one)
     return f"{difference(one.metric, one.difference)} ({', '.join(end for end in ends if end)})"
 
 
 def change_interval(one: MetricComparison) -> str:
-    """Return ``95 %: +58 % to +75 %``; empty without an interval and for shares."""
-    return "" if is_share(one) else _interval(one.ratio_interval, percent)
+    """Return ``95 %: +58 % to +75 %``; empty without an interval."""
+    return difference_interval(one) if is_share(one) else _interval(one.ratio_interval, percent)
 
 
 def _interval(bounds: tuple[float, float] | None, say: Callable[[float], str]) -> str:

@@ -110,12 +110,10 @@ def _key_figures(comparison: RunComparison) -> tuple[KeyFigure, ...]:
     # Without a finding, the figure is of the time or rate that worsened most.
     causes = (finding.cause for finding in comparison.findings)
     if worst := next(causes, max(worse, key=amounts.telling, default=None)):
-        place = f"{amounts.where(worst, stages=amounts.has_stages(comparison.metrics))}: {worst.nature.name}"
-        share = amounts.is_share(worst)
-        size = amounts.difference(worst.metric, worst.difference) if share else amounts.change(worst)
         label = "what changed" if comparison.findings else "largest change for the worse"
         aside = "" if comparison.findings or all(map(in_percent, metrics)) else "; without short and polled times"
-        figures.append(KeyFigure(label, size, why=place + aside))
+        place = amounts.full_name(worst, comparison.metrics)
+        figures.append(KeyFigure(label, amounts.change(worst), why=place + aside))
     seen = sorted(abs(math.log(one.detectable)) for one in metrics if one.detectable and in_percent(one))
     if seen:
         low, high = (amounts.size(bound) for bound in (seen[0], seen[-1]))

@@ -49,14 +49,14 @@ def test_a_ratio_reads_as_a_change(ratio: float, words: str) -> None:
 
 
 def test_an_interval_has_the_unit_of_what_it_follows() -> None:
-    """Both bounds signed; ms for a difference, per cent for a change, points for a share, which has no ratio."""
+    """Both bounds signed; ms for a difference, per cent for a change, points for a share."""
     time = msgspec.structs.replace(TIME, difference_interval=(58.2, 75.0), ratio_interval=(1.58, 1.75))
     assert plain(amounts.difference_interval(time)) == "95 %: +58.2 ms to +75 ms"
     assert plain(amounts.change_interval(time)) == "95 %: +58 % to +75 %"
     share = msgspec.structs.replace(SHARE, difference_interval=(-0.002, 0.021))
     assert plain(amounts.difference_interval(share)) == "95 %: −0.2 points to +2.1 points"
-    assert amounts.change(share) == "–"
-    assert amounts.change_interval(share) == ""
+    assert amounts.change(share) == amounts.difference(share.metric, share.difference)
+    assert amounts.change_interval(share) == amounts.difference_interval(share)
 
 
 def test_what_is_unknown_is_a_dash() -> None:

@@ -54,9 +54,8 @@ def draw_forest(comparison: RunComparison) -> Drawing | None:
     }
     groups = {title: metrics for title, metrics in groups.items() if metrics}
     figure, axes = style.row_panels(map(len, groups.values()), 0.2)
-    stages = amounts.has_stages(comparison.metrics)
     for panel, (title, metrics) in zip(axes, groups.items(), strict=True):
-        style.rows(panel, [style.label(one, stages=stages, letters=40) for one in metrics])
+        style.rows(panel, [style.label(one, comparison.metrics, 40) for one in metrics])
         _forest_panel(panel, metrics)
         panel.set_title(title)
     present = [word for word in style.VERDICTS if any(style.verdict(one) == word for one in shown)]
@@ -140,11 +139,10 @@ def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float,
 
 
 def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> str:
-    stages = amounts.has_stages(comparison.metrics)
     worse = [one for one in known if one.suspect or one.verdict == "regressed"]
     worst = max(worse or known, key=amounts.telling)
-    change = amounts.difference(worst.metric, worst.difference) if amounts.is_share(worst) else amounts.change(worst)
-    name = style.label(worst, stages=stages)
+    change = amounts.change(worst)
+    name = style.label(worst, comparison.metrics)
     if worse:
         became = "are suspected to be worse" if any(one.suspect for one in worse) else "became worse"
         return f"{len(worse)} of {len(known)} judged metrics {became}, most of all {name} {change}"
@@ -210,14 +208,13 @@ def draw_over_runs(
     more = f" Shown are the {len(chosen)} that changed most of {len(metrics)}." if len(metrics) > len(chosen) else ""
     columns = min(3, len(chosen))
     figure, axes = style.panels(len(chosen), 1.45, columns=columns, share_x=False)
-    stages = amounts.has_stages(comparison.metrics)
     paired = comparison.kind == "paired"
     for panel, one in zip(axes, chosen, strict=True):
         if paired:
             _pair_panel(panel, one, _pairs(comparison, one))
         else:
             _run_panel(panel, one, comparison, before)
-        panel.set_title(style.label(one, stages=stages, letters=22), fontsize=7.5)
+        panel.set_title(style.label(one, comparison.metrics, 22), fontsize=7.5)
         panel.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     for panel in axes[-columns:]:
         panel.set_xlabel("pair, in order" if paired else "run, in order; the last is the new one")
@@ -313,7 +310,7 @@ def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
 
 
 def _title(comparison: RunComparison, first: MetricComparison) -> str:
-    name = style.label(first, stages=amounts.has_stages(comparison.metrics))
+    name = style.label(first, comparison.metrics)
     if comparison.kind == "paired":
         changes = _pairs(comparison, first)
         worse = sum(change * NATURES[first.metric].worse > 0 for change in changes)

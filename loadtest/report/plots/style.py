@@ -301,9 +301,9 @@ def short(name: str, letters: int = _NAME_LETTERS) -> str:
     return name if len(name) <= letters else f"{name[: letters - 1]}…"
 
 
-def label(one: MetricComparison, *, stages: bool, letters: int = _NAME_LETTERS) -> str:
+def label(one: MetricComparison, metrics: Sequence[MetricComparison], letters: int = _NAME_LETTERS) -> str:
     """Return a metric's shortened name: ``greetings: executionTime p50``."""
-    return f"{short(amounts.where(one, stages=stages), letters)}: {one.nature.name}"
+    return f"{short(amounts.place(one, metrics), letters)}: {one.nature.name}"
 
 
 def verdict(one: MetricComparison) -> str:

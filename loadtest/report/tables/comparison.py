@@ -25,44 +25,39 @@ def ordered(comparison: RunComparison) -> tuple[MetricComparison, ...]:
     return tuple(sorted(comparison.metrics, key=order))
 
 
+_SIZES: Final[TableColumns[MetricComparison]] = {
+    "#Base": lambda one: amounts.value(one.metric, one.base),
+    "#Head": lambda one: amounts.value(one.metric, one.head),
+    "#Difference": lambda one: (
+        TableCell(NOTHING)
+        if amounts.is_share(one)
+        else TableCell(amounts.difference(one.metric, one.difference), amounts.difference_interval(one))
+    ),
+    "#Change": lambda one: TableCell(amounts.change(one), amounts.change_interval(one)),
+}
+
+
 def findings_table(comparison: RunComparison) -> Table:
     """Return each finding's leading metric, followed by its symptoms."""
-    stages = amounts.has_stages(comparison.metrics)
-    columns: TableColumns[tuple[MetricComparison, bool]] = {
-        "Traffic": lambda row: amounts.where(row[0], stages=stages) if row[1] else "",
-        "Metric": lambda row: (
-            _metric(comparison, row[0], tone="head") if row[1] else _metric(comparison, row[0], "symptom")
-        ),
-        "#Base": lambda row: amounts.value(row[0].metric, row[0].base),
-        "#Head": lambda row: amounts.value(row[0].metric, row[0].head),
-        "#Difference": lambda row: TableCell(
-            amounts.difference(row[0].metric, row[0].difference), amounts.difference_interval(row[0])
-        ),
-        "#Change": lambda row: TableCell(amounts.change(row[0]), amounts.change_interval(row[0])),
-        "#p": lambda row: _p(row[0]),
+    causes = {each.cause.key for each in comparison.findings}
+    columns: TableColumns[MetricComparison] = {
+        "Traffic": lambda one: amounts.place(one, comparison.metrics) if one.key in causes else "",
+        "Metric": lambda one: _metric(comparison, one, *(("", "head") if one.key in causes else ("symptom",))),
+        **_SIZES,
+        "#p": _p,
     }
-    rows = [(one, one is each.cause) for each in comparison.findings for one in (each.cause, *each.symptoms)]
+    rows = [one for each in comparison.findings for one in (each.cause, *each.symptoms)]
     return table_of("Changed metrics and their symptoms", columns, rows)
 
 
 def metrics_table(comparison: RunComparison) -> Table:
     """Return all metrics that both sides have, the most important first."""
-    stages, shown = amounts.has_stages(comparison.metrics), ordered(comparison)
-
-    def change(one: MetricComparison) -> TableCell:
-        size, interval = amounts.change(one), amounts.change_interval(one)
-        if amounts.is_share(one):
-            size, interval = amounts.difference(one.metric, one.difference), amounts.difference_interval(one)
-        return TableCell(size, interval.partition(": ")[2])
-
+    shown = ordered(comparison)
     columns: TableColumns[MetricComparison] = {
-        "Traffic": lambda one: amounts.where(one, stages=stages),
+        "Traffic": lambda one: amounts.place(one, comparison.metrics),
         "Metric": lambda one: _metric(comparison, one),
         "Verdict": verdict,
-        "#Base": lambda one: amounts.value(one.metric, one.base),
-        "#Head": lambda one: amounts.value(one.metric, one.head),
-        "#Difference": lambda one: NOTHING if amounts.is_share(one) else amounts.difference(one.metric, one.difference),
-        "#Change": change,
+        **_SIZES,
         "~#p": _p,
         "#Detectable": amounts.detectable,
         "~#Pairs" if comparison.kind == "paired" else "~#Runs": lambda one: one.n,
