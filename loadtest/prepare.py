@@ -221,9 +221,13 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
 
 
 def question_of(loaded: LoadedScenario, chosen: NamedEntry | None, *, keys: int, **given: float | None) -> Question:
-    """Return the question that a forecast answers; ``given`` may hold its ``start`` and ``job_s``."""
+    """Return the question that a forecast answers; ``given`` may hold its ``start`` and ``job_s``.
+
+    Raises:
+        InputError: if a run would be refused (see ``planned_traffic``).
+    """
     settings, assumed = loaded.scenario.target.settings, assumed_limits_of(loaded, chosen)
-    plans = traffic_plans(loaded.scenario, assumed, keys)
+    plans = planned_traffic(loaded, assumed, keys)
     factor = settings.retry_after_factor if chosen is None and settings.retry_after != "none" else None
     dated = settings.retry_after == "date"
     return Question(loaded.scenario, plans, assumed, retry_after=factor, as_date=dated, **given)
@@ -258,8 +262,8 @@ def planned_traffic(loaded: LoadedScenario, assumed: AssumedLimits, keys: int) -
     needed = sum(scenario.key_groups.values())
     if keys < needed:
         raise InputError(
-            f"{loaded.path}: key_groups need {needed} keys, but WORKFLOW_API_KEYS has {keys}",
-            "Set that many keys in WORKFLOW_API_KEYS, separated by commas.",
+            f"{loaded.path}: key_groups need {needed} keys, but there are {keys}",
+            "Set that many keys in WORKFLOW_API_KEYS, separated by commas (for a plan: --keys).",
         )
     plans = traffic_plans(scenario, assumed, keys)
     stages = [(name, stage) for name, plan in plans.items() for stage in plan.stages]

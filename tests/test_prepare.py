@@ -94,7 +94,7 @@ def test_another_target_has_the_documented_limits(prepare: Any) -> None:
         (["traffic.a.stages.s.rate=0% of limit", "warmup=5s"], "every rate is zero"),
         (["traffic.a.stages.s.rate=1000x limit", "target.enforce.sync_run=1000/1s"], "amounts to 1,000,000/s"),
         (["rate_multiplier=1000", "traffic.a.stages.s.rate=101/s"], "traffic.a.stages.s amounts to 101,000/s"),
-        (["key_groups.left=2"], "key_groups need 2 keys, but WORKFLOW_API_KEYS has 1"),
+        (["key_groups.left=2"], "key_groups need 2 keys, but there are 1"),
     ],
 )
 def test_what_cannot_be_offered_is_refused(prepare: Any, tmp_path: Path, overrides: list[str], words: str) -> None:

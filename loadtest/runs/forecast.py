@@ -35,15 +35,10 @@ def plan_of(
     the scenario. ``keys`` is by default the number that a run has; ``price``, of one execution, is that of the entry.
 
     Raises:
-        InputError: if there are fewer keys than the scenario needs.
+        InputError: if a run with these keys would be refused.
     """
     scenario = loaded.scenario
     keys = keys if keys is not None else scenario.keys if chosen is None else len(api_keys())
-    if keys < (grouped := sum(scenario.key_groups.values())):
-        raise InputError(
-            f"{loaded.path}: key_groups need {grouped} keys, but there are {keys}",
-            "Use --keys, or set that many keys in WORKFLOW_API_KEYS, separated by commas.",
-        )
     question = question_of(loaded, chosen, keys=keys, start=start, job_s=job_s)
     entry = None if chosen is None else chosen.entry
     price = entry.price_per_execution if price is None and entry is not None else price

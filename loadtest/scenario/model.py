@@ -39,6 +39,11 @@ _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
 """Sides of one comparison; all pairs are compared."""
 
 
+def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> WrongValueError:
+    """Return the error of a reference to a ``kind`` of thing that does not exist; its key is by default the kind."""
+    return WrongValueError(f"there is no {kind} {name!r}{suggestion(name, list(known))}", key=key or kind)
+
+
 class Comparison(Strict):
     """A comparison of ``entries`` with each other, or of the ``stages`` of one ``entry`` with the first of them."""
 
@@ -68,12 +73,11 @@ class Comparison(Strict):
         names = self.entries or [self.entry or ""]
         key = "entries" if self.entries else "entry"
         if unknown := [name for name in names if name not in traffic]:
-            for name in unknown:
-                yield WrongValueError(f"there is no traffic {name!r}{suggestion(name, list(traffic))}", key=key)
+            yield from (_unknown("traffic", name, traffic, key=key) for name in unknown)
             return
         for stage in self.stages or ():
             if stage not in (known := traffic[names[0]].stage_names):
-                yield WrongValueError(f"there is no stage {stage!r}{suggestion(stage, known)}", key="stages")
+                yield _unknown("stage", stage, known, key="stages")
         others = [name for name in names if traffic[name].operation not in POLLED_OPERATIONS]
         for metric in self.by:
             if metric.startswith(ASYNC_ONLY) and others:
@@ -130,20 +134,16 @@ class ThresholdEntry(Strict):
 
     def misfits(self, traffic: dict[str, Traffic]) -> Iterator[WrongValueError]:
         """Yield an error for each reference that does not exist in a scenario's traffic."""
-
-        def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-            return f"there is no {kind} {name!r}; known here: {', '.join(known)}"
-
         chosen = [each for name, each in traffic.items() if self.covers(name, each)]
         if not chosen and self.traffic is not None:
-            yield WrongValueError(unknown("traffic", self.traffic, traffic), key="traffic")
+            yield _unknown("traffic", self.traffic, traffic)
         elif not chosen:
             yield WrongValueError(f"no traffic has operation {self.operation!r}", key="operation")
         if not chosen:
             return
         stages = {name for each in chosen for name in each.stage_names}
         if self.stage is not None and self.stage not in stages:
-            yield WrongValueError(unknown("stage", self.stage, sorted(stages)), key="stage")
+            yield _unknown("stage", self.stage, sorted(stages))
         metric, reference = self.parsed.metric, self.parsed.reference
         if metric.startswith(ASYNC_ONLY) and not any(each.operation in POLLED_OPERATIONS for each in chosen):
             yield WrongValueError(f"{metric} is known for async_run only", key="require")
@@ -154,7 +154,7 @@ class ThresholdEntry(Strict):
             return
         known = traffic[self.traffic].stage_names if reference.kind == "stage" else list(traffic)
         if reference.name not in known:
-            yield WrongValueError(unknown(reference.kind, reference.name, known), key="require")
+            yield _unknown(reference.kind, reference.name, known, key="require")
         elif reference.name == (self.stage if reference.kind == "stage" else self.traffic):
             yield WrongValueError(f"it is relative to itself; known here: {', '.join(known)}", key="require")
         elif reference.kind == "traffic":
@@ -293,8 +293,7 @@ def _check_traffic(traffic: dict[str, Traffic], before: Mapping[str, Any]) -> It
     for name, each in traffic.items():
         groups = before.get("key_groups", [each.keys])
         if each.keys is not None and each.keys not in groups:
-            problem = f"there is no key group {each.keys!r}; known here: {', '.join(groups) or 'none'}"
-            yield WrongValueError(problem, key=f"{name}.keys")
+            yield _unknown("key group", each.keys, groups, key=f"{name}.keys")
         if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
             yield WrongValueError("'run' needs an async_run entry whose jobs it can retrieve", key=f"{name}.job_ids")
 
