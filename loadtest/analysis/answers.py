@@ -14,8 +14,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from loadtest.analysis.columns import Stages
 from loadtest.analysis.metrics import RunFigures
-from loadtest.analysis.relative import ArrivalValues, Stages, Values, difference, statistic_of
+from loadtest.analysis.relative import ArrivalValues, Values, difference, statistic_of
 from loadtest.analysis.results import Count, CountedFigures, Result, result_of
 from loadtest.analysis.run_record import Record
 from loadtest.analysis.verdict import measure

@@ -35,6 +35,9 @@ class StageKey(NamedTuple):
     place: int
 
 
+Stages = Sequence[StageKey]
+
+
 class Vocabulary:
     """The words of a record and the stages of its plan, as integers.
 

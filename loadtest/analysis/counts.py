@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtest.analysis import distribution as bins
-from loadtest.analysis.columns import KINDS, Rows, StageKey, Vocabulary
+from loadtest.analysis.columns import KINDS, Rows, Stages, Vocabulary
 from loadtest.analysis.distribution import known
 from loadtest.analysis.reader import Chunk
 from loadtest.analysis.times import between, last_pending, response_time, start_lag, submit_time
@@ -116,7 +116,7 @@ class Counts:
         """Count the requests sent within any of some spans between stage boundaries, by traffic entry and cell."""
         return _sum(self._by_stretch, {place for span in spans for place in self._stretches(*span)})
 
-    def sent_during(self, stages: Sequence[StageKey]) -> "Counter[RequestCell]":
+    def sent_during(self, stages: Stages) -> "Counter[RequestCell]":
         """Count the requests that traffic entries sent during their own stages."""
         found: Counter[RequestCell] = Counter()
         for traffic in {key.traffic for key in stages}:

@@ -4,14 +4,14 @@ Rates are derived from counts. Percentiles come from ``distribution`` and are ne
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, THROTTLED, StageKey, Stages
 from loadtest.analysis.counts import NO_ANSWER, RequestCell
 from loadtest.analysis.distribution import summarize
 from loadtest.analysis.results import (
@@ -46,8 +46,6 @@ from loadtest.metrics import METRICS, PARTS, Cell, counted
 from loadtest.record.effective_scenario import written_entry
 from loadtest.record.run_info import covered_seconds
 
-Planned = Sequence[StageKey]
-
 
 @dataclass(frozen=True)
 class RunFigures:
@@ -70,7 +68,7 @@ def compute(record: Record) -> RunFigures:
     )
 
 
-def _by_name(planned: Planned) -> dict[str, Planned]:
+def _by_name(planned: Stages) -> dict[str, Stages]:
     names = dict.fromkeys(key.stage.name for key in planned)
     return {name: [key for key in planned if key.stage.name == name] for name in names}
 
@@ -93,7 +91,7 @@ class _Maker:
         stages = {name: OverallStage(**self._figures(some)) for name, some in _by_name(planned).items()}
         return OverallFigures(**self._figures(planned), stages=stages)
 
-    def operation(self, operation: str, planned: Planned) -> OperationFigures:
+    def operation(self, operation: str, planned: Stages) -> OperationFigures:
         """Return the figures of one operation or one traffic entry, given its stages."""
         by_name = {name: self._with_times(some, operation) for name, some in _by_name(planned).items()}
         whole = self._with_times(planned, operation)
@@ -101,7 +99,7 @@ class _Maker:
             return JobFigures(**whole, stages={name: JobStage(**each) for name, each in by_name.items()})
         return OperationFigures(**whole, stages={name: OperationStage(**each) for name, each in by_name.items()})
 
-    def _with_times(self, planned: Planned, operation: str) -> dict[str, Any]:
+    def _with_times(self, planned: Stages, operation: str) -> dict[str, Any]:
         """Return the fields of an ``OperationStage``, or of a ``JobStage`` for ``async_run``."""
         found, stage_indices = self._figures(planned), self.record.stage_indices(planned)
         for name in TIMES:
@@ -111,7 +109,7 @@ class _Maker:
             found["polling"] = self._polling(planned)
         return found
 
-    def _figures(self, planned: Planned) -> dict[str, Any]:
+    def _figures(self, planned: Stages) -> dict[str, Any]:
         """Return the fields of an ``OverallStage`` without ``stages``."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
@@ -138,7 +136,7 @@ class _Maker:
             "reasons": dict(sorted(reasons.items())),
         }
 
-    def _metrics(self, planned: Planned, seconds: float) -> dict[str, float | None]:
+    def _metrics(self, planned: Stages, seconds: float) -> dict[str, float | None]:
         """Return every count and ratio by the name of its metric."""
         record, stage_indices = self.record, self.record.stage_indices(planned)
         operations: Counter[Cell] = Counter()
@@ -170,7 +168,7 @@ class _Maker:
             if cell.status not in expected
         )
 
-    def _polling(self, planned: Planned) -> PollingCost:
+    def _polling(self, planned: Stages) -> PollingCost:
         record = self.record
         sent = record.counts.sent_during(planned)
         polls = sum(count for cell, count in sent.items() if KINDS[cell.kind] == RequestKind.POLL)

@@ -19,7 +19,7 @@ from typing import Final, Literal
 import numpy as np
 import pandas as pd
 
-from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, StageKey, Vocabulary
+from loadtest.analysis.columns import KINDS, OK, OUTCOMES, TIMED_OUT, Rows, Stages, Vocabulary
 from loadtest.analysis.intervals import MetricInterval
 from loadtest.analysis.metrics import RunFigures
 from loadtest.analysis.reader import Chunk
@@ -42,7 +42,6 @@ _OURS: Final = ("start_lag", "dispatch_lag")
 """Times that measure the load generator, not the service. Every sent operation has them."""
 _SCATTER: Final = 0.6180339887498949
 """Golden ratio − 1. Its multiples are spread evenly modulo 1."""
-Stages = Sequence[StageKey]
 _Table = Literal["operations", "requests"]
 _COLUMNS: Final[dict[_Table, dict[str, Callable[[Rows], Floats | Ints]]]] = {
     "operations": {

@@ -1,6 +1,6 @@
 """A run's record after its first pass: counts, times and other sums, without the samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -10,15 +10,14 @@ import pandas as pd
 
 from loadtest.analysis.anomalies import Anomalies, Errors
 from loadtest.analysis.arrivals import Arrivals
-from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Vocabulary
+from loadtest.analysis.columns import OK, TIMED_OUT, StageKey, Stages, Vocabulary
 from loadtest.analysis.consistency import Consistency
 from loadtest.analysis.counts import Counts, Means
 from loadtest.analysis.distribution import Distribution, Distributions
 from loadtest.analysis.jobs import JobTracker
 from loadtest.analysis.reader import Visitor, scan
-from loadtest.analysis.rejections.expected_429 import Expectation, expect
 from loadtest.analysis.rejections.logged_limits import LoggedLimit, logged_limit
-from loadtest.analysis.rejections.sent_requests import SentRequests, limiter_requests
+from loadtest.analysis.rejections.sent_requests import Expectation, SentRequests, expect, limiter_requests
 from loadtest.analysis.slowest import Slowest
 from loadtest.analysis.times import NOT_FOUND, TimeDistributions
 from loadtest.assumed_limits import AssumedLimits
@@ -146,7 +145,7 @@ class Record:
         """Return the index of every stage of a traffic entry, the warm-up included."""
         return [key.place for key in self.vocabulary.stage_keys if key.traffic == traffic]
 
-    def stage_indices(self, stages: Sequence[StageKey]) -> list[int]:
+    def stage_indices(self, stages: Stages) -> list[int]:
         return [key.place for key in stages]
 
     @cached_property
@@ -163,13 +162,13 @@ class Record:
         """Return an entry's response times by stage; for ``not_found_entries``, those of its 404s."""
         return self.times[NOT_FOUND] if traffic in self.not_found_entries else self.times["response_time_ms"]
 
-    def cut_off(self, stages: Sequence[StageKey]) -> int:
+    def cut_off(self, stages: Stages) -> int:
         """Return the number of operations cut off by the end of the run, which also count as timed out."""
         (drain,) = self.vocabulary.codes("reason", [Reason.DRAIN])
         cells = self.counts.of_operations(self.stage_indices(stages))
         return sum(count for cell, count in cells.items() if cell.reason == drain and cell.outcome == TIMED_OUT)
 
-    def time(self, name: str, stages: Sequence[StageKey]) -> Distribution:
+    def time(self, name: str, stages: Stages) -> Distribution:
         """Return the distribution of a time, named as in ``metrics.json``, over several stages together."""
         return self.times[name].get(self.stage_indices(stages))
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from loadtest.analysis.rejections.expected_429 import agreeing
+from loadtest.analysis.rejections.sent_requests import agreeing
 from loadtest.analysis.run_record import Record
 from loadtest.arrays import Bools, Floats, Ints
 from loadtest.contract import LIMIT_OF_OPERATION, POLLED_OPERATIONS, LimitName, RequestKind
