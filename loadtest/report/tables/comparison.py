@@ -53,25 +53,27 @@ def findings_table(comparison: RunComparison) -> Table:
 def metrics_table(comparison: RunComparison) -> Table:
     """Return all metrics that both sides have, the most important first."""
     shown = ordered(comparison)
+    changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
+    tested = [place for place, one in enumerate(shown) if one.p is not None]
+    # Without a changed metric, the largest changes for the worse decide.
+    decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
+    # A terminal of 100 columns has no room for a column that only times fill, if all rows are shares.
+    spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),
         "Metric": lambda one: _metric(comparison, one),
         "Verdict": verdict,
-        **_SIZES,
+        **{f"~{label}" if label == spare else label: of for label, of in _SIZES.items()},
         "~#p": _p,
         "#Detectable": amounts.detectable,
         "~#Pairs" if comparison.kind == "paired" else "~#Runs": lambda one: one.n,
     }
-    changed = [place for place, one in enumerate(shown) if amounts.is_changed(one)]
-    tested = [place for place, one in enumerate(shown) if one.p is not None]
-    # Without a changed metric, the largest changes for the worse decide.
-    largest = sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
     note = (
         "Difference is head − base. Change is the relative change (of shares: percentage points), with its 95 % "
         "interval below. p is one-sided, for a change for the worse; where the rule says so, it is adjusted for the "
         "number of metrics (Holm). Detectable is the smallest change for the worse that is found in 80 % of cases."
     )
-    return table_of("Every metric", columns, shown, note, tuple(changed or largest))
+    return table_of("Every metric", columns, shown, note, tuple(decides))
 
 
 def _metric(comparison: RunComparison, one: MetricComparison, role: str = "", tone: Tone = "") -> TableCell:
