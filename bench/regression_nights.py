@@ -51,7 +51,7 @@ class Nights:
         """Judge a run as the command does, and add its lines."""
         run, rerun = self._dated(run), self._dated(rerun)
         known = fold(self.lines)
-        evidence, noise = known.evidence(run), known.noise(run)
+        evidence, noise = known.evidence(run)
         found = judge_history(evidence, run, noise=noise)
         self.lines.append(run_line(run, found.word))
         if keys := suspects(found):

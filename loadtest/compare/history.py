@@ -109,21 +109,16 @@ class History(NamedTuple):
         suspect = "" if found is None else found.line.confirms or found.id
         return [each for each in self.runs if suspect and suspect in {each.id, each.line.confirms}]
 
-    def evidence(self, run: RunMeasurements) -> list[RunMeasurements]:
-        """The comparable accepted runs of a run's baseline period, oldest first, with which the run is compared.
+    def evidence(self, run: RunMeasurements) -> tuple[list[RunMeasurements], list[RunMeasurements]]:
+        """The runs with which a run is compared, and the runs whose noise counts, too; oldest first.
 
-        If none is comparable, the result is all accepted runs, so that the comparison names the field that differs.
+        They are the comparable accepted runs of the run's baseline period, and those of the previous period. If none is
+        comparable, the first list has all accepted runs, so that the comparison names the field that differs.
         """
         accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
-        comparable = [each for each in accepted if not mismatch(each.measurements, run)]
-        chosen = segments(comparable)[-1] if comparable else accepted
-        return [each.measurements for each in chosen]
-
-    def noise(self, run: RunMeasurements) -> list[RunMeasurements]:
-        """The comparable accepted runs of the previous baseline period, whose noise the run's own period keeps."""
-        accepted = [each for each in self.runs if each.status == "accepted" and each.id != run.run]
         periods = segments([each for each in accepted if not mismatch(each.measurements, run)])
-        return [each.measurements for each in periods[-2]] if len(periods) > 1 else []
+        *_, before, own = ([], [], *periods) if periods else ([], accepted)
+        return [each.measurements for each in own], [each.measurements for each in before]
 
     def decided(self, runs: Iterable[RunMeasurements]) -> bool:
         """Whether the user has accepted or rejected one of these runs."""

@@ -141,7 +141,7 @@ def _judged(
     title: str, run: RunMeasurements, known: History, settings: RegressionSettings, options: CheckOptions
 ) -> tuple[RunComparison, list[HistoryLine], Suspects | None]:
     """Judge a first run; return its comparison, the lines for the history, and the suspicion to confirm, if any."""
-    evidence, noise = known.evidence(run), known.noise(run)
+    evidence, noise = known.evidence(run)
     comparison = judge_history(evidence, run, title=title, settings=settings, noise=noise)
     line = history.run_line(run, comparison.word, sentence=comparison.sentence)
     lines: list[HistoryLine] = [line]
@@ -254,7 +254,8 @@ def _show_effect(before: History, after: History, run: RunMeasurements) -> None:
     following = msgspec.structs.replace(run, run="next")
     medians = []
     for known in (before, after):
-        found = judge_history(known.evidence(following), following, noise=known.noise(following))
+        evidence, noise = known.evidence(following)
+        found = judge_history(evidence, following, noise=noise)
         sizes = sorted(one.detectable for one in found.metrics if one.detectable and in_percent(one))
         medians.append(f"+{100 * (median(sizes) - 1):.3g} %" if sizes else "none (still learning)")
     print(f"Minimum detectable change of the next check (median): {medians[0]} before, {medians[1]} now.")

@@ -57,21 +57,21 @@ def test_an_invalid_run_is_never_evidence() -> None:
     line = msgspec.structs.replace(made_line(0, valid=False), status="accepted")
     found = fold([line, decision(line.run.run, 1)])
     assert found.runs[0].status == "invalid"
-    assert found.evidence(made_run(5)) == []
+    assert found.evidence(made_run(5)) == ([], [])
 
 
 def test_later_runs_are_compared_from_the_accepted_change_on() -> None:
     """Not with regressed or rejected runs; an accepted regression starts a segment, until it is rejected."""
     lines: list[HistoryLine] = [made_line(day, "regressed" if day in {3, 6} else "pass") for day in range(8)]
     run = made_run(9)
-    assert days(fold(lines).evidence(run)) == [0, 1, 2, 4, 5, 7]
+    assert days(fold(lines).evidence(run)[0]) == [0, 1, 2, 4, 5, 7]
     lines.append(decision(made_run(3).run, 8, new_segment=True))
-    assert days(fold(lines).evidence(run)) == [3, 4, 5, 7]
+    assert days(fold(lines).evidence(run)[0]) == [3, 4, 5, 7]
     lines.append(decision(made_run(4).run, 8, "rejected"))
-    assert days(fold(lines).evidence(run)) == [3, 5, 7]
+    assert days(fold(lines).evidence(run)[0]) == [3, 5, 7]
     lines.append(decision(made_run(3).run, 9, "rejected", new_segment=True))
-    assert days(fold(lines).evidence(run)) == [0, 1, 2, 5, 7], "the last decision holds"
-    assert days(fold(lines).evidence(made_run(7))) == [0, 1, 2, 5], "no run is compared with itself"
+    assert days(fold(lines).evidence(run)[0]) == [0, 1, 2, 5, 7], "the last decision holds"
+    assert days(fold(lines).evidence(made_run(7))[0]) == [0, 1, 2, 5], "no run is compared with itself"
 
 
 def test_only_comparable_runs_are_evidence_and_others_name_the_field() -> None:
@@ -81,9 +81,9 @@ def test_only_comparable_runs_are_evidence_and_others_name_the_field() -> None:
         made_line(day, host=other if day % 2 else "https://staging.example.com:443") for day in range(6)
     ]
     lines.append(decision(made_run(3).run, 7, new_segment=True))
-    assert days(fold(lines).evidence(made_run(9))) == [0, 2, 4]
-    assert days(fold(lines).evidence(made_run(9, host=other))) == [3, 5]
-    assert days(fold(lines).evidence(made_run(9, host="https://third.example.com:443"))) == list(range(6))
+    assert days(fold(lines).evidence(made_run(9))[0]) == [0, 2, 4]
+    assert days(fold(lines).evidence(made_run(9, host=other))[0]) == [3, 5]
+    assert days(fold(lines).evidence(made_run(9, host="https://third.example.com:443"))[0]) == list(range(6))
 
 
 def test_a_run_and_its_rerun_are_decided_about_together() -> None:
