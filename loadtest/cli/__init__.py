@@ -7,7 +7,8 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Final
+from types import SimpleNamespace
+from typing import Annotated, Any, Final, Literal
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -15,7 +16,7 @@ from click.exceptions import NoArgsIsHelpError
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.foreign_text import visible_output
 from loadtest.program import complain, unknown_option
-from loadtest.words import did_you_mean
+from loadtest.words import did_you_mean, not_valid
 
 # The verbs in the order of use, each with a line of help.
 VERBS = {
@@ -123,9 +124,22 @@ def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputErro
         known = [text for each in options for text in (*each.opts, *each.secondary_opts)]
         return unknown_option(error.option_name, known, path, arguments)
     message = error.format_message()
-    if isinstance(error, click.BadParameter) and isinstance(error.param, click.Option) and error.message:
-        message = f"{error.param.opts[0]}: {error.message}"
-    return InputError(message[:1].lower() + message[1:].rstrip("."), f"See `{path} --help`.")
+    message = message[:1].lower() + message[1:].rstrip(".")
+    if isinstance(error, click.BadParameter) and error.param is not None and error.message:
+        value, annotation = error.message.partition(" is not ")[0].strip("'"), _annotation(error.param.type)
+        problem = error.message.rstrip(".") if annotation is None else not_valid(value, annotation)
+        message = f"{error.param.opts[0]}: {problem}"
+    return InputError(message, f"See `{path} --help`.")
+
+
+def _annotation(kind: click.ParamType[Any]) -> Any:
+    """A type with its bounds, in the form of the types of files; None for a type that checks more than a value."""
+    if isinstance(kind, click.Choice):
+        return Literal[tuple(kind.choices)]
+    if isinstance(kind, click.IntRange | click.FloatRange):
+        bounds = SimpleNamespace(le=kind.max, **{"gt" if kind.min_open else "ge": kind.min})
+        return Annotated[int if isinstance(kind, click.IntRange) else float, bounds]
+    return {click.INT: int, click.FLOAT: float}.get(kind)
 
 
 _FULL: Final = {
