@@ -130,8 +130,9 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
 
 
 def not_tested(findings: Findings) -> tuple[Point, ...]:
-    """Return the properties and data that the run lacks, the most important first, with reasons as details."""
-    parts = (_missed, _load, _limits, _results, _scope, _rejections)
+    """Return the properties and data that a run or log lacks, the most important first, with reasons as details."""
+    ours = (_missed, _load, _limits, _results, _scope, _rejections)
+    parts = (_unknown_to_logs, _rejections) if findings.record.info.imported else ours
     phrases = (phrase.partition(": ") for part in parts for phrase in part(findings))
     return tuple(Point(text, why) for text, _, why in phrases)
 
@@ -263,18 +264,18 @@ def times_note(source: SourceInfo) -> Point:
     )
 
 
-def unknown_to_logs(findings: Findings) -> tuple[Point, ...]:
-    """Return the properties that a log cannot show, with reasons as details."""
+def _unknown_to_logs(findings: Findings) -> Iterator[str]:
     if (source := findings.record.info.source) is None:
-        return ()
-    unknown = (
-        (not source.service_times, "any response time", "the log has no durations"),
-        (True, "when clients meant to send", "response times exclude the wait before a request was sent"),
-        (True, "how jobs ended", "a log names neither a submit's job nor a job's state"),
-        (True, "which retrievals were polls", "all count as retrievals"),
-        (True, "requests that did not reach the log", ""),
-        (source.coarse, "the order of requests within a second", "stamps are of whole seconds"),
-        (source.key == "address", "which requests shared an API key", "client addresses replace the keys"),
-        (source.key == "none", "whether limits are per key", "the log has neither keys nor addresses"),
-    )
-    return tuple(Point(text, why) for applies, text, why in unknown if applies)
+        return
+    if not source.service_times:
+        yield "any response time: the log has no durations"
+    yield "when clients meant to send: response times exclude the wait before a request was sent"
+    yield "how jobs ended: a log names neither a submit's job nor a job's state"
+    yield "which retrievals were polls: all count as retrievals"
+    yield "requests that did not reach the log"
+    if source.coarse:
+        yield "the order of requests within a second: stamps are of whole seconds"
+    if source.key == "address":
+        yield "which requests shared an API key: client addresses replace the keys"
+    if source.key == "none":
+        yield "whether limits are per key: the log has neither keys nor addresses"

@@ -22,7 +22,7 @@ from loadtest.program import command_line, typed
 from loadtest.record import run_directory
 from loadtest.record.run_directory import write_atomically
 from loadtest.report.deciding import MainEntry, listed, main_entry
-from loadtest.report.facts import LOG_TERMS, caveats, facts, not_tested, times_note, unknown_to_logs
+from loadtest.report.facts import LOG_TERMS, caveats, facts, not_tested, times_note
 from loadtest.report.formats import ci
 from loadtest.report.formats.html import render_html, write_plots
 from loadtest.report.formats.markdown import render_markdown
@@ -117,11 +117,10 @@ def _last_chapters(findings: Findings, missing: Sequence[Point]) -> Iterable[Sec
         )
         for check in findings.checks
     )
-    if findings.record.info.imported:
-        yield Section("Unknown to a log", "chapter", "untested", points=(*unknown_to_logs(findings), *missing))
-    else:
-        yield Section("Validity of the run", "chapter", "validity", points=checks)
-        yield Section("Not tested or without data", "chapter", "untested", points=(*not_tested(findings), *missing))
+    imported = findings.record.info.imported
+    title = "Unknown to a log" if imported else "Not tested or without data"
+    yield Section("Validity of the run", "chapter", "validity", points=() if imported else checks)
+    yield Section(title, "chapter", "untested", points=(*not_tested(findings), *missing))
     yield Section("The run", "chapter", "run", facts=facts(findings.record, window_phase(findings)))
 
 

@@ -1,8 +1,8 @@
 """A plan as text of 100 columns."""
 
 import textwrap
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, TypeVar
 
 from rich.table import Table
 
@@ -10,8 +10,9 @@ from loadtest.console import Console
 from loadtest.contract import LIMIT_NAMES
 from loadtest.plan import LimitRow, Plan, Spread, StageRow
 from loadtest.terminal import WIDTH, page_console, page_table
-from loadtest.words import percent
+from loadtest.words import NOTHING, count, percent
 
+_Row = TypeVar("_Row")
 _NAMES: Final = 2
 """Number of leading columns that hold names. Names may be folded; figures may not."""
 
@@ -67,51 +68,48 @@ def _how(plan: Plan) -> str:
     return f"{method} Chance: of any 429{seeds}."
 
 
-def _table(*columns: str) -> Table:
-    least = max(map(len, LIMIT_NAMES))
-    names = [{"header": name, "min_width": least if name == "Limit" else None} for name in columns[:_NAMES]]
-    return page_table(*names, *({"header": name, "justify": "right", "no_wrap": True} for name in columns[_NAMES:]))
+def _table(columns: Mapping[str, Callable[[_Row], str]], rows: Iterable[_Row], style: Callable[[_Row], str]) -> Table:
+    """Return a table with a row per item; a name that equals the name above is left out."""
+    least, labels = max(map(len, LIMIT_NAMES)), list(columns)
+    names = [{"header": name, "min_width": least if name == "Limit" else None} for name in labels[:_NAMES]]
+    figures = ({"header": name, "justify": "right", "no_wrap": True} for name in labels[_NAMES:])
+    table, last = page_table(*names, *figures), ""
+    for row in rows:
+        name, *cells = (of(row) for of in columns.values())
+        table.add_row("" if name == last else name, *cells, style=style(row))
+        last = name
+    return table
 
 
 def _traffic(rows: list[StageRow]) -> Table:
-    table = _table("Traffic", "Stage", "Per min", "Operations", "Requests", "429 of operations", "Samples", "Carries")
-    last = ""
-    for row in rows:
-        carries = row.percentiles[-1] if row.percentiles else "–"
-        table.add_row(
-            row.traffic if row.traffic != last else "",
-            row.stage,
-            _rate(row),
-            f"{row.operations:,}",
-            "–" if row.requests is None else f"{row.requests.mean:,.0f}",
-            "–" if row.throttled_rate is None else _percent(row.throttled_rate),
-            "–" if row.samples is None or row.warmup else f"{row.samples:,}",
-            "–" if row.warmup else carries,
-            style="dim" if row.warmup else "",
-        )
-        last = row.traffic
-    return table
+    columns: dict[str, Callable[[StageRow], str]] = {
+        "Traffic": lambda row: row.traffic,
+        "Stage": lambda row: row.stage,
+        "Per min": _rate,
+        "Operations": lambda row: count(row.operations),
+        "Requests": lambda row: NOTHING if row.requests is None else count(row.requests.mean),
+        "429 of operations": lambda row: NOTHING if row.throttled_rate is None else _percent(row.throttled_rate),
+        "Samples": lambda row: NOTHING if row.warmup else count(row.samples),
+        "Carries": lambda row: NOTHING if row.warmup or not row.percentiles else row.percentiles[-1],
+    }
+    return _table(columns, rows, lambda row: "dim" if row.warmup else "")
 
 
 def _limits(plan: Plan) -> Table:
     # If keys share a limiter, the requests of all keys count together.
     share = "Of allowed" if plan.limit_scope in ("name", "global") else "Busiest key"
-    table = _table("Limit", "Stage", "Asked / min", "Allowed", share, "429 of requests", "Chance")
-    last = ""
-    rows: list[LimitRow] = plan.limit_use
-    for row in sorted(rows, key=lambda row: [each.limit for each in rows].index(row.limit)):
-        table.add_row(
-            row.limit if row.limit != last else "",
-            row.stage,
-            f"{row.asked_per_min:,.0f}",
-            "–" if row.allowed_per_min is None else f"{row.allowed_per_min:,.0f}",
-            "–" if row.share is None else f"{row.share:,.2f} ×",
-            _percent(row.throttled_rate),
-            percent(row.chance, 0),
-            style="bold" if row.share is not None and row.share > 1 else "",
-        )
-        last = row.limit
-    return table
+    columns: dict[str, Callable[[LimitRow], str]] = {
+        "Limit": lambda row: row.limit,
+        "Stage": lambda row: row.stage,
+        "Asked / min": lambda row: count(row.asked_per_min),
+        "Allowed": lambda row: count(row.allowed_per_min),
+        share: lambda row: NOTHING if row.share is None else f"{row.share:.2f} ×",
+        "429 of requests": lambda row: _percent(row.throttled_rate),
+        "Chance": lambda row: percent(row.chance, 0),
+    }
+    order = [row.limit for row in plan.limit_use]
+    rows = sorted(plan.limit_use, key=lambda row: order.index(row.limit))
+    return _table(columns, rows, lambda row: "bold" if row.share is not None and row.share > 1 else "")
 
 
 def _rate(row: StageRow) -> str:
