@@ -1,5 +1,6 @@
 """Live figures: what is counted where, percentiles of a window, and series whose memory is bounded."""
 
+import pickle
 from collections import Counter
 
 import pytest
@@ -141,6 +142,18 @@ def test_what_has_changed_is_known(seconds: list[int]) -> None:
             assert begin == 0
         copy.update({place: track[place] - copy[place] for place in range(begin, len(track))})
     assert [copy[place] for place in range(len(track))] == track
+
+
+def test_figures_do_not_grow_with_the_number_of_samples() -> None:
+    """Whether or not the live page is read: after each group of samples, only counts and histograms are kept."""
+    live, sizes = LiveFigures(), []
+    for _ in range(3):
+        for number in range(500):
+            live.count(operation(1.0, number + 1.0, user_free=0))
+            live.count(request(1.0, execution_time_ms=float(number)))
+        live.fold()
+        sizes.append(len(pickle.dumps(live.entries)))
+    assert sizes[2] - sizes[0] < 500
 
 
 @given(st.lists(st.lists(st.floats(0, 1e5), max_size=5), max_size=30))
