@@ -1,7 +1,7 @@
 """Processes of ours that begin as forks of a warm process, which saves the imports: up to a second.
 
-They are processes like others, with their own pids, signals, sessions and descriptors. Two things differ: their command
-line is that of the warm process, and its modules are imported. A process that such a fork starts begins cold.
+Each has its own pid, signals, session and descriptors. Two things differ from a cold process: its command line is that
+of the warm process, and the modules are imported. A process that such a fork starts begins cold.
 
 The workers of one run share the warm processes, which end with the worker that started them.
 """
@@ -42,7 +42,7 @@ _IMPORTED = {
 }
 """Modules that may begin warm, and what is imported for them."""
 _LOCUST = ("loadtest.load", "loadtest.load.check")
-"""Those that begin in a process of their own kind, whose interpreter Locust patched."""
+"""Modules that begin in another warm process, whose interpreter Locust patched."""
 _LIMITS = (resource.RLIMIT_FSIZE, resource.RLIMIT_NOFILE)
 _ENVIRONMENT = dict(os.environ)  # before a test changes it
 _Cold = subprocess.Popen  # a test may put `start` in its place
@@ -56,7 +56,7 @@ def _steering(environment: Mapping[str, str]) -> dict[str, str]:
 class _Warm:
     """A process that has imported the modules of a kind of processes, and forks them.
 
-    It takes orders as datagrams at a name that the workers of a run share: who can bind the name starts the process.
+    It takes orders as datagrams at a name that the workers of a run share. The worker that binds the name starts it.
     """
 
     def __init__(self, kind: str) -> None:
@@ -242,7 +242,7 @@ def _serve(orders: socket.socket, waiting: "select.poll") -> tuple[str, list[str
             break
         for each in descriptors:
             posix.close(each)
-    # Between both is a process that waits for the end of this one alone.
+    # The process between both waits for the end of its child.
     orders.close()
     status, *files = descriptors
     if process := posix.fork():
