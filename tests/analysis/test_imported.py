@@ -17,7 +17,7 @@ BEGIN = 1_760_000_003.0
 LIMIT = Limit(20, 10.0)
 
 
-def clause(folder: Path, form: str, *, shared: bool, rate: float) -> str:
+def clause(folder: Path, form: str, *, shared: bool, rate: float, stated: bool = True) -> str:
     """What is said of a log of two clients of a fixed window, which they share or have each."""
     random = np.random.Generator(np.random.PCG64(7))
     times = BEGIN + np.cumsum(random.exponential(1 / rate, round(120 * rate)))
@@ -33,7 +33,8 @@ def clause(folder: Path, form: str, *, shared: bool, rate: float) -> str:
             else:
                 stamp = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(at))
                 file.write(f'10.0.0.{key} - - [{stamp}] "POST /v1/workflows/run HTTP/1.1" {status} 9\n')
-    directory = import_logs([str(log)], folder / "reports", ImportOptions(limits={LimitName.SYNC_RUN: LIMIT}))
+    limits = {LimitName.SYNC_RUN: LIMIT} if stated else {}
+    directory = import_logs([str(log)], folder / "reports", ImportOptions(limits=limits))
     record = load_record(directory)
     (found,) = record.logged_limits.values()
     return found.words
@@ -51,3 +52,10 @@ def clause(folder: Path, form: str, *, shared: bool, rate: float) -> str:
 def test_a_logs_limit(tmp_path: Path, form: str, *, shared: bool, rate: float, expected: str) -> None:
     """With milliseconds the count and its scope are stated; with whole seconds and many requests nothing is."""
     assert clause(tmp_path, form, shared=shared, rate=rate).startswith(expected)
+
+
+def test_a_limit_that_is_not_documented(tmp_path: Path) -> None:
+    """Without ``--limit`` the answer proposes the option that explains the 429s."""
+    words = clause(tmp_path, "json", shared=False, rate=9.0, stated=False)
+    assert words.startswith("can't tell the limit on sync_run")
+    assert "--limit sync_run=20/10s" in words

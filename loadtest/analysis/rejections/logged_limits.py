@@ -6,6 +6,7 @@ is stated only if the decisions exclude every count that differs by more than 3 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +19,19 @@ from loadtest.limits.inference import Inference, infer
 from loadtest.limits.intervals import count_interval
 from loadtest.limits.loads import RequestLog
 from loadtest.record.log_source import SourceInfo
+from loadtest.units import Limit
 from loadtest.words import count, share
 
 _SURE: Final = 0.03
 """Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
+_OPEN: Final = 0.999
+"""Factor that makes a range of times exclude its ends."""
+_EVIDENCE: Final = 6.9
+"""Difference of log-likelihoods, about 1000 to 1, that excludes a limiter."""
+_WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
+"""Usual windows, which are tried if the documented window explains nothing."""
+_TRIED: Final = 3_000
+"""Maximum number of requests that other windows are tried with: bounds the run time."""
 _HELD_S: Final = 0.25
 """Assumed seconds from a decision to the stamp, if a log is stamped at a request's end and lacks durations."""
 
@@ -46,11 +56,15 @@ def logged_limit(
     name: str, groups: list[RequestLog], source: SourceInfo, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> LoggedLimit:
     """Infer a limit from a log's requests, grouped by key; ``clock`` is that of ``Record.clock``."""
-    tolerance = decision_delay(groups) + (source.grain_s if source.coarse else 2 * source.grain_s)
+    tolerance = decision_delay(groups) + 2 * source.grain_s
+    if source.coarse:
+        # Two requests with stamps k s apart are more than k − 1 and less than k + 1 s apart.
+        tolerance = _OPEN * source.grain_s if source.stamp == "start" else tolerance - source.grain_s
     if source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
-    logs = [each] if len(groups) == 1 else [each, join([_together(groups)], tolerance)]
+    scopes = [groups] if len(groups) == 1 else [groups, [_together(groups)]]
+    logs = [each, *(join(scope, tolerance) for scope in scopes[1:])]
     found = [(log, infer(log, assumed, *clock)) for log in logs]
     if not each.rejected.any():
         highest = max(int(_within(group.times, each.limit.window).max()) for group in groups)
@@ -63,6 +77,9 @@ def logged_limit(
     numbers = [number for one in best if (number := _count(*one, source, clock)) is not None]
     if not numbers:
         why = _why(source, best[0][1])
+        if best[0][1].word == "none":
+            limit = _proposal(scopes, tolerance, assumed, clock)
+            why += f"; import it with --limit {name}={limit}, which fits" if limit else "; loadtest probe can find it"
     elif len(best) > 1:
         why = f"it may be per {whose} or over all"
     else:
@@ -111,20 +128,39 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
     """Return the count of all limiters that fit; None if it is uncertain."""
     if inference.word not in ("named", "several"):
         return None
+    fits = list(inference.named)
     if source.coarse:
-        # If rejected requests count and the rate is even, stamps of whole seconds are compatible with almost any count.
-        counts_all = any(fit.spec.count_rejected for fit in inference.named)
-        smallest = min(fit.limit.count for fit in inference.named)
-        if counts_all or np.median(_within(requests.times, requests.tolerance_s)) > _SURE * smallest:
+        # A limiter that leaves most decisions open is hardly contradicted. Requests of one second are one observation.
+        together = max(1.0, float(np.median(_within(requests.times, requests.tolerance_s))))
+        least_score = max(fit.score for fit in fits) - _EVIDENCE * together
+        fits = [fit for fit in fits if fit.score >= least_score]
+        # If requests are stamped long after their decisions, accepted requests contradict every limiter.
+        if int(fits[0].wrong.sum()) > _SURE / 3 * fits[0].accepted:
             return None
-    ranges = [count_interval(requests, fit, *clock) for fit in inference.named]
+    ranges = [count_interval(requests, fit, *clock) for fit in fits]
     # Every limiter that fits must allow the count, and the best must exclude any other count.
     least, most = max(low for low, _ in ranges), min(high for _, high in ranges)
     documented = requests.limit.count
     number = documented if least <= documented <= most else round((least + most) / 2)
-    low, high = ranges[0]
-    sure = least <= most and high <= (1 + _SURE) * number and low >= (1 - _SURE) * number
-    return number if sure else None
+    # Stamps of whole seconds hide which limiter is the best, so each must exclude any other count.
+    judged = ranges if source.coarse else ranges[:1]
+    sure = all((1 - _SURE) * number <= low and high <= (1 + _SURE) * number for low, high in judged)
+    return number if sure and least <= most else None
+
+
+def _proposal(
+    scopes: list[list[RequestLog]], tolerance_s: float, assumed: LimiterSpec, clock: tuple[float, float]
+) -> str | None:
+    """Return the limit with a usual window that explains most: ``20/10s``."""
+    found: list[tuple[float, bool, int, str]] = []
+    for scope, window in product(scopes, _WINDOWS_S):
+        limit = Limit(scope[0].limit.count, float(window))
+        log = join([replace(group, limit=limit) for group in scope], tolerance_s).part(0, _TRIED)
+        for fit in infer(log, assumed, *clock).named[:1]:
+            number = max(1, round(fit.limit.rate * window))
+            found.append((fit.score, fit.spec.burst in (None, number), -window, f"{number}/{window}s"))
+    near = [each for each in found if each[0] >= max(found)[0] - _EVIDENCE]
+    return max(near, key=lambda each: each[1:])[-1] if near else None
 
 
 def _why(source: SourceInfo, inference: Inference) -> str:
