@@ -202,13 +202,11 @@ _KINDS: Final[dict[Any, str]] = {
     int: "a whole number",
     float: "a number",
     bool: "true or false",
-    str: "a text, written in quotes",
+    str: "a text in quotes",
     list: "a list",
     dict: "a table",
     dt.date: "a date, such as 2030-12-31",
 }
-
-
 _BOUNDS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length")
 
 
@@ -224,15 +222,14 @@ def not_valid(value: object, annotation: Any) -> str:
     if known:
         return f"{_SHORT.repr(value)} is not valid here{suggestion(str(value), list(map(str, known)))}"
     kind = get_origin(kind) or kind
-    sized = kind in {str, list, dict}
-    low, high = (bounds.get(key) for key in (("min_length", "max_length") if sized else ("ge", "le")))
-    span = "" if low is None else f"of at least {low}" if high is None else f"from {low} to {high}"
-    if sized and span:
-        span = f"with {span.removeprefix('of ').replace('from ', '')} {'characters' if kind is str else 'entries'}"
+    low, high = bounds.get("ge"), bounds["lt"] - 1 if "lt" in bounds else bounds.get("le")
+    span = "" if low is None else f"of at least {low:,}" if high is None else f"from {low:,} to {high:,}"
     if "gt" in bounds:
-        span = f"above {bounds['gt']}" + ("" if high is None else f" and at most {high}")
-    if "lt" in bounds:
-        span = f"from {low} to {bounds['lt'] - 1}"
+        span = f"above {bounds['gt']:,}" + ("" if high is None else f" and at most {high:,}")
+    if "min_length" in bounds:
+        low, high = bounds["min_length"], bounds.get("max_length")
+        parts = ("character", "") if kind is str else ("entry", "entries")
+        span = f"of {'at least' if high is None else f'{low} to'} {counted(high or low, *parts)}"
     return f"{_SHORT.repr(value)} is not {_KINDS.get(kind, 'a valid value')} {span}".rstrip()
 
 

@@ -112,7 +112,7 @@ def test_any_values_are_a_fault_or_a_sentence(kind: Any, others: dict[str, Any])
         ("latency,mss=3", "mss: unknown key of latency", "Did you mean 'ms'?"),
         ("latency", "ms: is missing", "Keys of latency: ms, shape, sigma, start, duration, probability, on, key."),
         ("latency,ms=x", "ms: 'x' is not a number from 0", "Keys of latency"),
-        ("latency,ms=-1", "ms: -1 is not a number from 0 to 600000", "Keys of latency"),
+        ("latency,ms=-1", "ms: -1 is not a number from 0 to 600,000", "Keys of latency"),
         ("latency,ms=nan", "ms: nan is not a number from 0", "Keys of latency"),
         ("latency,ms=1,start=4", "start: 4 is not a duration: write a number and its unit", "Keys of latency"),
         ("latency,ms=1,start=9999h", "start: '9999h' is longer than a week", "Keys of latency"),

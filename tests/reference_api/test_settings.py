@@ -149,7 +149,7 @@ def test_a_limit_that_nothing_draws_on_is_for_the_plan_alone() -> None:
         (["--retention", "nan"], "'nan' is not a number"),
         (["--run-timeout", "nan"], "'nan' is not a number"),
         (["--run-timeout", "0"], "must be above zero"),
-        (["--retry-after-factor", "inf"], "from 0 to 1000"),
+        (["--retry-after-factor", "inf"], "from 0 to 1,000"),
         (["--answer", "queue_full=200"], "--answer queue_full=200: this is not an answer to an error"),
         (["--answer", "queue_full="], "this is not an answer to an error"),
         (["--answer", "queue_full"], "this is not an answer to an error"),

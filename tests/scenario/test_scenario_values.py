@@ -104,8 +104,8 @@ def test_overrides(load: Any, whole: Any, override: str, read: Any) -> None:
         ("title.x.y=1", "there is nothing below"),
         ("traffic..x=1", "'' is not a name"),
         ("a" + ".a" * 5000 + "=1", "a: unknown key"),
-        ("seed=" + "9" * 5000, "is not a whole number from 0 to 9223372036854775807"),
-        ("seed=" + "[" * 5000, "is not a whole number from 0 to 9223372036854775807"),
+        ("seed=" + "9" * 5000, "is not a whole number from 0 to 9,223,372,036,854,775,807"),
+        ("seed=" + "[" * 5000, "is not a whole number from 0 to 9,223,372,036,854,775,807"),
         ("title=\udcff", "is not Unicode text"),
     ],
 )
