@@ -283,7 +283,15 @@ def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]
     return AfterValidator(checked)
 
 
-def _check_traffic(traffic: dict[str, Traffic], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
+def _check_groups(groups: dict[str, int], before: Mapping[str, Any]) -> Iterator[WrongValueError]:
+    # Checked here, so that the traffic stays valid for the references of thresholds and comparisons.
+    for name, each in before.get("traffic", {}).items():
+        if each.keys is not None and each.keys not in groups:
+            problem = f"there is no key group {each.keys!r}, which traffic.{name}.keys names"
+            yield WrongValueError(problem + suggestion(each.keys, list(groups)))
+
+
+def _check_traffic(traffic: dict[str, Traffic], _before: Mapping[str, Any]) -> Iterator[WrongValueError]:
     if len(traffic) > MAX_ENTRIES:
         yield WrongValueError(f"has {len(traffic):,} entries; at most {MAX_ENTRIES} are allowed")
     if (count := sum(stage.count for each in traffic.values() for stage in each.stages)) > MAX_STAGES:
@@ -291,9 +299,6 @@ def _check_traffic(traffic: dict[str, Traffic], before: Mapping[str, Any]) -> It
         yield WrongValueError(problem, "Use ramps or larger steps.")
     submits = any(each.operation in POLLED_OPERATIONS for each in traffic.values())
     for name, each in traffic.items():
-        groups = before.get("key_groups", [each.keys])
-        if each.keys is not None and each.keys not in groups:
-            yield _unknown("key group", each.keys, groups, key=f"{name}.keys")
         if each.operation in JOB_OPERATIONS and each.job_ids == "run" and not submits:
             yield WrongValueError("'run' needs an async_run entry whose jobs it can retrieve", key=f"{name}.job_ids")
 
@@ -323,9 +328,11 @@ class Scenario(Strict):
     warmup: Duration = 0.0
     drain: Duration = 30.0
     """Maximum time after the last arrival for operations in flight to end."""
-    key_groups: dict[Name, Annotated[int, Field(ge=1, le=1000)]] = {}
-    """Number of API keys in each group; groups take keys from WORKFLOW_API_KEYS in this order."""
     traffic: Annotated[dict[Name, Traffic], Field(min_length=1), _all_of(_check_traffic)]
+    key_groups: Annotated[
+        dict[Name, Annotated[int, Field(ge=1, le=1000)]], Field(validate_default=True), _all_of(_check_groups)
+    ] = {}
+    """Number of API keys in each group; groups take keys from WORKFLOW_API_KEYS in this order."""
     threshold: list[Annotated[ThresholdEntry, _all_of(_check_references)]] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
     """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""

@@ -87,7 +87,7 @@ MISTAKES: list[tuple[str, Any, str, str]] = [
     ("traffic.greetings.polling", {}, "traffic.greetings", "async_run"),
     ("traffic.greetings.seed_jobs", 5, "traffic.greetings", "retrieval"),
     ("traffic.greetings.stages.0.burst", 5, "traffic.greetings.stages.within", "one of rate, burst"),
-    ("traffic.jobs.keys", "al", "traffic.jobs.keys", "there is no key group 'al'; did you mean 'all'?"),
+    ("traffic.jobs.keys", "al", "key_groups", "no key group 'al', which traffic.jobs.keys names; did you mean 'all'?"),
     ("traffic.jobs.polling.give_up", "100ms", "traffic.jobs.polling", "no poll would be sent"),
     # thresholds and their scopes
     ("threshold.0.require", "response_time.p51 < 1s", "threshold.0", "Name a statistic of it: response_time.mean"),
@@ -174,13 +174,16 @@ def test_all_wrong_references_are_named_at_once(load: Any, whole: Any) -> None:
     """References are checked wherever the traffic itself is valid, whatever else is wrong."""
     whole["threshold"][0] |= {"stage": "withn", "require": "goodput > 1x stage abve"}
     whole["compare"] = [{"entries": ["jbs", "lokups"], "by": ["goodput"]}]
+    whole["traffic"]["jobs"]["keys"] = "al"
     whole["regression"] = {"rise": 2}
     with pytest.raises(InputError) as caught:
         load(whole)
     lines = [keyed(line.partition("mine.toml: ")[2]) for line in str(caught.value).splitlines()]
     assert [line.partition(": ")[0] for line in lines] == [
-        "threshold.0.stage", "threshold.0.require", "compare.0.entries", "compare.0.entries", "regression.rise"
-    ]  # fmt: skip
+        "key_groups",
+        *("threshold.0.stage", "threshold.0.require", "compare.0.entries", "compare.0.entries"),
+        "regression.rise",
+    ]
 
 
 @pytest.mark.parametrize("operation", ["sync_run", "async_run"])
