@@ -38,7 +38,7 @@ class Policy:
         in_flight: number of jobs in progress at the same time.
         every_s: seconds between the starts of two jobs, if the client follows a schedule.
         gates: makes a paced client's gates from the client's number.
-        quota: makes a client's quota of retries.
+        quota: tokens of a client's quota of retries in AWS SDKs' standard mode; 0 if retries have no quota.
         poll_times: planned times of polls, in s since acceptance.
     """
 
@@ -50,33 +50,8 @@ class Policy:
     in_flight: int = IN_FLIGHT
     every_s: float | None = None
     gates: Callable[[Scheduler, int], Mapping[LimitName, Gate]] | None = None
-    quota: "Callable[[], RetryQuota] | None" = None
+    quota: int = 0
     poll_times: tuple[float, ...] = ()
-
-
-class RetryQuota:
-    """A quota of retries in AWS SDKs' standard mode: 500 tokens, 5 for a retry after throttling.
-
-    The retry that succeeds returns its tokens, and a success without retries returns one (botocore 1.44.8,
-    ``retries/quota.py``, line 7, and ``retries/standard.py``, lines 704 to 760).
-    """
-
-    _MOST: Final = 500
-    _COST: Final = 5
-
-    def __init__(self) -> None:
-        self._tokens = self._MOST
-
-    def allows_retry(self) -> bool:
-        """Take the tokens of a retry, if there are enough."""
-        if self._tokens < self._COST:
-            return False
-        self._tokens -= self._COST
-        return True
-
-    def succeeded(self, retries: int) -> None:
-        """Return tokens after a success with this many retries."""
-        self._tokens = min(self._MOST, self._tokens + (self._COST if retries else 1))
 
 
 def waits(retry: Retry) -> Wait:
@@ -89,7 +64,7 @@ full_jitter: Final = waits(Retry.model_validate({"policy": "exponential", "max_a
 """Exponential backoff with full jitter: U · min(60 s, 1 s · 2ⁿ) (M. Brooker, 2015)."""
 aws: Final = waits(Retry.model_validate({"policy": "exponential", "max": "20s", "max_attempts": 3}))
 """AWS SDKs' standard mode: 3 attempts, U · min(20 s, 1 s · 2ⁱ) after throttling (botocore 1.44.8,
-``retries/standard.py``, lines 36, 351 and 392)."""
+``retries/standard.py``, lines 36, 351 and 392; its quota: lines 704 to 760, and ``retries/quota.py``, line 7)."""
 
 
 def retry_after(attempt: int, elapsed: float, draw: float, stated: float | None) -> float | None:
@@ -131,7 +106,7 @@ def usual(work: Work, limits: Limits) -> list[Policy]:
         make("Retry-After", "waits as long as the 429 states, or up to a tenth longer", retry_after),
         make("OpenAI, Anthropic", "2 retries, 0.5 s · 2ⁿ, or as the 429 states up to 2 min", openai),
         make("stamina", "10 attempts within 45 s", stamina),
-        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=RetryQuota),
+        make("AWS standard", "3 attempts, up to 1 s · 2ⁱ, quota of 100 failed retries", aws, quota=500),
         make("AIMD", _AIMD, give_up, gates=partial(gates, work, limits, 0.1)),
     ]
 

@@ -23,6 +23,8 @@ MOST_S: Final = 86_400.0
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
 """A simulation also ends after this many 429s per job and in addition, because some limiters may lock clients out."""
+_RETRY_TOKENS: Final = 5
+"""Tokens that a retry takes, and returns if it succeeds. A success without retries adds one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Client:
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation
         work, policy = simulation.work, simulation.policy
-        self.quota = policy.quota() if policy.quota else None
+        self.tokens = policy.quota
         self.gates = policy.gates(simulation, number) if policy.gates else {}
         self._jobs = deque(range(number, work.count, work.clients))
         rate = 1 / policy.every_s if work.rate is None and policy.every_s else work.rate
@@ -161,8 +163,8 @@ class _Job:
         if gate is not None:
             gate.learn(decision)
         if decision.allowed:
-            if self._client.quota is not None:
-                self._client.quota.succeeded(self._attempt)
+            if quota := simulation.policy.quota:
+                self._client.tokens = min(quota, self._client.tokens + (_RETRY_TOKENS if self._attempt else 1))
             self._pass(decision.delay)
             return
         limit.rejected += 1
@@ -190,17 +192,18 @@ class _Job:
 
     def _again(self, stated: float | None) -> None:
         """Retry after a 429, or give the request up. If a poll is given up, the next follows as usual."""
-        simulation, policy, quota = self._simulation, self._simulation.policy, self._client.quota
+        simulation, policy, client = self._simulation, self._simulation.policy, self._client
         self._attempt += 1
         trip, wait = simulation.limits.round_trip_s, None
         if policy.retries_polls or not self._polls:
             wait = policy.wait(self._attempt, simulation.now - self._begun, simulation.draw(), stated)
-        if wait is not None and (quota is None or quota.allows_retry()):
+        if wait is not None and (not policy.quota or client.tokens >= _RETRY_TOKENS):
+            client.tokens -= _RETRY_TOKENS
             simulation.after(wait + trip, self._send)
         elif self._polls:
             simulation.after(trip, self._answered)
         else:
-            self._client.ended()
+            client.ended()
 
     def _poll(self, late: float) -> None:
         """Schedule the next poll. The client knows the last answer in ``late`` s."""
