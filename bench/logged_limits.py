@@ -1,8 +1,8 @@
-"""Which limit `import` states for access logs whose times are whole seconds, for limiters and clients that are simulated.
+"""Which limit `import` states for access logs with times in whole seconds, for simulated limiters and clients.
 
     .venv/bin/python bench/logged_limits.py [SEED [SERVICE_S]]
 
-Each log has one key, Poisson traffic or clients that back off after a 429, and 15 windows (at least 5 minutes) at 1.2 to
+Each log has one key, Poisson traffic or clients that back off after a 429, and 15 windows (at least 5 min) at 1.2 to
 4 times the limit. Lines have no durations and are stamped at a request's start or end. SERVICE_S is the mean of the
 exponentially distributed service times in s. A stated limit is right within 3 %.
 """
