@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeVar
@@ -112,17 +112,16 @@ class Counts:
         """Return the number of the stages' operations that sent a request."""
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
-    def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[tuple[str, RequestCell]]":
-        """Count the requests sent within any of some spans between stage boundaries, by traffic entry and cell."""
-        return _sum(self._by_stretch, {place for span in spans for place in self._stretches(*span)})
+    def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
+        """Count the requests sent within any of some spans between stage boundaries."""
+        places = {place for span in spans for place in self._stretches(*span)}
+        return _sum(self._by_stretch, {(name, place) for name in self._vocabulary.entries for place in places})
 
     def sent_during(self, stages: Stages) -> "Counter[RequestCell]":
         """Count the requests that traffic entries sent during their own stages."""
-        found: Counter[RequestCell] = Counter()
-        for traffic in {key.traffic for key in stages}:
-            own = [(key.stage.start_s, key.stage.end_s) for key in stages if key.traffic == traffic]
-            found.update({cell: n for (name, cell), n in self.sent_within(own).items() if name == traffic})
-        return found
+        spans = {(key.traffic, key.stage.start_s, key.stage.end_s) for key in stages}
+        during = {(traffic, place) for traffic, *span in spans for place in self._stretches(*span)}
+        return _sum(self._by_stretch, during)
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
         """Return the seconds of accepted requests within a span, for a concurrency limit."""
@@ -132,12 +131,12 @@ class Counts:
         return range(*np.searchsorted(self._edges, (begin_s, end_s)).tolist())
 
     @cached_property
-    def _by_stretch(self) -> "dict[int, Counter[tuple[str, RequestCell]]]":
-        found: dict[int, Counter[tuple[str, RequestCell]]] = defaultdict(Counter)
+    def _by_stretch(self) -> "dict[tuple[str, int], Counter[RequestCell]]":
+        """Counts by traffic entry and stretch, without the set-up."""
+        found: dict[tuple[str, int], Counter[RequestCell]] = defaultdict(Counter)
         for stage, cells in self.requests.items():
-            for cell, count in cells.items():
-                if stage >= 0:
-                    found[cell.stretch][self._vocabulary.stage_keys[stage].traffic, cell] += count
+            for cell, count in cells.items() if stage >= 0 else ():
+                found[self._vocabulary.stage_keys[stage].traffic, cell.stretch][cell] += count
         return found
 
     def requested(self, limit: str) -> int:
@@ -154,14 +153,15 @@ class Counts:
         return found
 
 
+_Key = TypeVar("_Key")
 _Cell = TypeVar("_Cell", bound=tuple[object, ...])
 
 
-def _sum(by_stage: dict[int, "Counter[_Cell]"], stages: Iterable[int]) -> "Counter[_Cell]":
+def _sum(counts: Mapping[_Key, "Counter[_Cell]"], keys: Iterable[_Key]) -> "Counter[_Cell]":
     total: Counter[_Cell] = Counter()
-    for stage in stages:
-        if stage in by_stage:
-            total.update(by_stage[stage])
+    for key in keys:
+        if key in counts:
+            total.update(counts[key])
     return total
 
 

@@ -173,9 +173,7 @@ class _Maker:
         sent = record.counts.sent_during(planned)
         polls = sum(count for cell, count in sent.items() if KINDS[cell.kind] == RequestKind.POLL)
         everyone = record.counts.sent_within((key.stage.start_s, key.stage.end_s) for key in planned)
-        retrievals = sum(
-            n for (_, cell), n in everyone.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == LimitName.RETRIEVAL
-        )
+        retrievals = sum(n for cell, n in everyone.items() if LIMIT_OF_KIND[KINDS[cell.kind]] == LimitName.RETRIEVAL)
         limit = record.assumed_limits.drawn_on(LimitName.RETRIEVAL)
         seconds = covered_seconds([key.stage for key in planned], record.covered_s)
         # A concurrency limit does not limit the number of requests.

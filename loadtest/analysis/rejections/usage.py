@@ -109,7 +109,7 @@ def limit_uses(record: Record) -> list[LimitUsage]:
 def _by_key(record: Record, kinds: list[int], begin_s: float, end_s: float) -> tuple["Counter[int]", "Counter[int]"]:
     """Return the requests of some kinds sent within a span, and the 429s among them, by key."""
     sent, throttled = Counter[int](), Counter[int]()
-    for (_, cell), count in record.counts.sent_within([(begin_s, end_s)]).items():
+    for cell, count in record.counts.sent_within([(begin_s, end_s)]).items():
         if cell.kind in kinds:
             sent[cell.key] += count
             throttled[cell.key] += count * (cell.status == THROTTLED_STATUS)
