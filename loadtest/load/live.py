@@ -298,9 +298,10 @@ class LiveFigures:
         for entry in self.entries.values():
             entry.fold()
 
-    def offer(self, arrival: Arrival) -> None:
-        self.offered[arrival.traffic] += 1
-        self._newly_offered[arrival.traffic][arrival.intended_ns // 1_000_000_000] += 1
+    def offer(self, arrival: Arrival, count: int = 1) -> None:
+        """Count an offered arrival, or with -1 an arrival that another worker will offer instead."""
+        self.offered[arrival.traffic] += count
+        self._newly_offered[arrival.traffic][arrival.intended_ns // 1_000_000_000] += count
 
     def take_offered(self) -> dict[str, dict[int, int]]:
         """Return and forget the number of newly offered arrivals, by traffic and second of the run."""

@@ -44,6 +44,8 @@ def test_offered_arrivals_are_those_of_this_process_and_of_workers() -> None:
     for at in (0, 1, 1.5):
         live.offer(Arrival("t", 0, "only", int(at * SECOND)))
     worker.offer(Arrival("t", 0, "only", int(1.2 * SECOND)))
+    for count in (1, -1):  # handed back
+        worker.offer(Arrival("t", 1, "only", int(1.3 * SECOND)), count)
     live.add_offered(worker.take_offered())
     live.tick(2.0, pending_jobs=7)
     assert values(live, "offered", "t") == [1, 3]

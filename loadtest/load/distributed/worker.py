@@ -157,7 +157,8 @@ class WorkerRun:
 
     def hand_back(self) -> protocol.HandBack:
         waiting = [arrival for pool in self.session.pools.values() for arrival in pool.surrender()]
-        self.session.live.offered.subtract(arrival.traffic for arrival in waiting)
+        for arrival in waiting:
+            self.session.live.offer(arrival, -1)
         return protocol.HandBack(run=self.id, arrivals=waiting)
 
     def stop(self, *, discard: bool) -> None:
