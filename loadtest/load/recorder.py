@@ -13,10 +13,10 @@ import gevent
 from gevent import get_hub
 from gevent.hub import Waiter
 
-from loadtest.contract import JOB_KINDS, TERMINAL, Outcome, RequestKind
+from loadtest.contract import JOB_KINDS, TERMINAL
 from loadtest.foreign_text import KeyFilter
 from loadtest.record.run_directory import PENDING_NAME
-from loadtest.record.samples import Sample, SampleWriter
+from loadtest.record.samples import SETUP, Sample, SampleWriter
 from loadtest.schedule import Arrival
 
 FLUSH_INTERVAL: Final = 0.5
@@ -48,7 +48,7 @@ class PendingJobs(dict[str, int]):
             return
         if sample.job_state in TERMINAL or (sample.status == 404 and sample.kind in JOB_KINDS):
             self.pop(job_id, None)
-        elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK:
+        elif sample.accepted_job is not None:
             self[job_id] = sample.key_index or 0
 
 
@@ -135,12 +135,15 @@ class Recorder:
         """Record a sample, without secrets in text of the service."""
         if sample.job_id is not None:
             sample.job_id = self.blank(sample.job_id)
+            # Seeding has stored its jobs earlier.
+            if sample.accepted_job is not None and sample.stage != SETUP:
+                self._ids.append((sample.job_id, sample.key_index or 0))
         self._recorded.append(sample)
         if sample.row == "request":
             self.watch(sample)
 
     def job(self, job_id: str, key_index: int) -> None:
-        """Store an accepted job's id with the index of its key, for other runs."""
+        """Store the id of an accepted job before its sample can be recorded, with the index of its key."""
         job_id = self.blank(job_id)
         self.pending[job_id] = key_index
         self._ids.append((job_id, key_index))

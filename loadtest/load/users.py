@@ -162,7 +162,6 @@ class AsyncRunUser(WorkflowUser):
         if submit.outcome != Outcome.OK or submit.job_id is None:
             operation.finish_as(submit)
             return
-        self.session.recorder.job(submit.job_id, operation.key_index)
         self.session.own_jobs.add(submit.job_id, operation.key_index)
         answer = self._poll(operation, submit.job_id, submit.exchange.end)
         if answer is None:

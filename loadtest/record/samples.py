@@ -99,6 +99,11 @@ class Sample(msgspec.Struct, kw_only=True, array_like=True, gc=False):
     pending_seen: int | None = None
     """ns: start of the last request that saw the job pending (its submit, if no poll did). ``async_run`` only."""
 
+    @property
+    def accepted_job(self) -> str | None:
+        """Id of the job that this request submitted; None for other requests and operations."""
+        return self.job_id if self.kind == RequestKind.SUBMIT and self.outcome == Outcome.OK else None
+
 
 WORDS: Final = (
     "row", "traffic", "operation", "stage", "outcome", "kind", "reason", "error_code", "retry_after", "job_state",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason, RequestKind
+from loadtest.contract import POLLED_OPERATIONS, Outcome, Reason
 from loadtest.load.distributed.assignment import Assignment, Member
 from loadtest.load.distributed.protocol import Batch
 from loadtest.load.payloads import JobNumbers
@@ -42,7 +42,6 @@ class Outbox:
         """Samples since the last batch."""
         self._kept: dict[int, tuple[Batch, int]] = {}
         """Batches by number, with the monotonic time of the last sending; 0 before the first."""
-        self._jobs: list[tuple[str, int]] = []
 
     def write(self, samples: list[Sample], rest: Callable[[], None] = lambda: None) -> None:
         packed = []
@@ -53,26 +52,25 @@ class Outbox:
         self.count += len(samples)
 
     def write_jobs(self, jobs: Sequence[tuple[str, int]]) -> None:
-        self._jobs += jobs
+        """Do nothing, like ``end``: the master knows the jobs from the samples."""
 
-    def end(self, pending: PendingJobs) -> None:
-        """Do nothing: the master writes the pending jobs."""
+    def end(self, pending: PendingJobs) -> None: ...
 
     @property
     def all_sent(self) -> bool:
-        return not self._packed and not self._jobs and all(sent for _, sent in self._kept.values())
+        return not self._packed and all(sent for _, sent in self._kept.values())
 
     @property
     def empty(self) -> bool:
-        return not self._packed and not self._jobs and not self._kept
+        return not self._packed and not self._kept
 
     def take(self) -> Batch | None:
         """Return the batch to send now: the oldest overdue batch or a new batch; None if there is neither."""
         now = time.monotonic_ns()
-        if self._packed or self._jobs:
+        if self._packed:
             self._number += 1
-            self._kept[self._number] = Batch(number=self._number, samples=self._packed, jobs=self._jobs), 0
-            self._packed, self._jobs = [], []
+            self._kept[self._number] = Batch(number=self._number, samples=self._packed), 0
+            self._packed = []
         for number, (batch, sent) in self._kept.items():
             if now - sent >= _AGAIN_NS:
                 self._kept[number] = batch, now
@@ -101,16 +99,17 @@ class Collector:
         if batch.number != self.last[worker] + 1:
             return
         self.last[worker] = batch.number
-        for job_id, key in batch.jobs:
-            self._recorder.job(job_id, key)
-        if batch.jobs:
-            self._on_jobs(worker, batch.jobs)
+        jobs: list[tuple[str, int]] = []
         for sample in unpacked(batch):
             self._duplicates.correct(sample)
             if sample.arrival is not None:
                 self.arrivals.add(sample.traffic, sample.arrival)
+            if sample.accepted_job is not None:
+                jobs.append((sample.accepted_job, sample.key_index or 0))
             self._recorder.append(sample)
             self.rows[worker] += 1
+        if jobs:
+            self._on_jobs(worker, jobs)
 
 
 def unpacked(batch: Batch) -> Iterator[Sample]:
@@ -140,10 +139,10 @@ class DuplicateJobIds:
                 # A deliberately wrong request is judged by its status alone.
                 if sample.outcome == Outcome.OK and sample.mistake is None:
                     sample.outcome, sample.reason = Outcome.FAILED, Reason.DUPLICATE_JOB_ID
-        elif sample.kind == RequestKind.SUBMIT and sample.outcome == Outcome.OK and sample.job_id is not None:
-            if self._accepted[sample.job_id]:
+        elif (job_id := sample.accepted_job) is not None:
+            if self._accepted[job_id]:
                 self._found.add((sample.traffic, sample.parent_arrival))
-            self._accepted[sample.job_id] = 1
+            self._accepted[job_id] = 1
 
 
 class RecordedArrivals:

@@ -50,14 +50,12 @@ class RunMessage(msgspec.Struct, tag=True):
 
 
 class Batch(msgspec.Struct, array_like=True, kw_only=True):
-    """Some of a worker's samples and job ids."""
+    """Some of a worker's samples."""
 
     number: int
     """Number of the batch, from 1; the record has batches in this order."""
     samples: list[bytes]
     """Lists of samples, packed."""
-    jobs: list[tuple[str, int]] = []
-    """Ids of accepted jobs with the index of their key."""
 
 
 class WorkerReport(RunMessage, tag=True, kw_only=True):
