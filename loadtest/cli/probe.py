@@ -27,7 +27,7 @@ from loadtest.runs.probe import probe
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
-    Sends at most 5.5 times the count of each limit, over about eight of its windows. The requests name a workflow or a
+    Sends at most 5.5 times the count of each limit, within eight of its windows. The requests name a workflow or a
     job that does not exist, so nothing is executed. Exit code 6 if the numbers of a limit stay unknown.
     """
     return probe(**options)

@@ -19,7 +19,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, REQUESTS, THROTTLED_STATU
 from loadtest.errors import LoadtestError, TargetError
 from loadtest.limits.probing.evidence import WINDOWS, ProbeAnswer, VolleyOrder, Who
 from loadtest.limits.probing.probe import REQUESTS as PROBE_REQUESTS
-from loadtest.limits.probing.probe import SCOPE_REQUESTS, Prober
+from loadtest.limits.probing.probe import Prober
 from loadtest.limits.probing.results import (
     Compliance,
     Failed,
@@ -214,7 +214,7 @@ async def probe_limit(
     count, window = order.documented[limit]
     others: tuple[Who, ...] = ("other limit", "other key") if keys > 1 else ("other limit",)
     begin, sent, rejected = sender.now(), sender.sent, sender.rejected
-    total, until = int((PROBE_REQUESTS + SCOPE_REQUESTS) * count), begin + WINDOWS * window
+    total, until = int(PROBE_REQUESTS * count), begin + WINDOWS * window
     most = sent + min(total, order.requests or total)
     attempts = _Attempts(sender, limit, Limit(count, window), most, until, order.rate, others, tell)
     (found, again), executed = await attempts.probe(None), 0

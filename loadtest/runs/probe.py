@@ -17,7 +17,7 @@ from loadtest.contract import DOCUMENTED, LIMIT_NAMES, LimitName
 from loadtest.errors import ExitCode, InputError, LoadtestError
 from loadtest.limits.probing import results, sentences
 from loadtest.limits.probing.evidence import WINDOWS
-from loadtest.limits.probing.probe import REQUESTS, SCOPE_REQUESTS
+from loadtest.limits.probing.probe import REQUESTS
 from loadtest.processes import run_module, start_child, stop
 from loadtest.record.run_directory import new_run_directory, write_json
 from loadtest.reference_settings import ReferenceSettings
@@ -138,7 +138,7 @@ def _check_budget(chosen: ChosenTarget, documented: Mapping[LimitName, Limit]) -
 
 
 def _print_plan(order: results.ProbeOrder) -> None:
-    times = REQUESTS + SCOPE_REQUESTS
+    times = REQUESTS
     counts, windows = zip(*order.documented.values(), strict=True)
     most = sum(int(min(times * count, order.requests or times * count)) for count in counts)
     minutes, names = sum(WINDOWS * window for window in windows) / 60, ", ".join(order.documented)

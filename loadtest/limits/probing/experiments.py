@@ -13,7 +13,7 @@ from loadtest.limits.replays import LimiterReplay
 
 Experiment = Sequence[tuple[float, int]]
 """Bursts: time in unix seconds of our clock, and number of requests."""
-_TRIED: Final = 120
+_TRIED: Final = 1000
 """Number of random experiments compared: bounds the time of one choice (bench/probe_confusion.py)."""
 _VOLLEYS: Final = 3
 """Maximum number of bursts in one experiment; also bounds the time of a choice."""
@@ -58,7 +58,7 @@ def best(
         return None
     separated = _separated([(_foreseen(replay, times, counts, lasts(counts)), of) for replay, of in cases], counts)
     cost = 0.3 + counts.sum(axis=0) / most + (times[-1] - now) / _PATIENT_S
-    chosen = int(np.argmax(separated**2 / cost))
+    chosen = int(np.argmax(separated / cost))
     if separated[chosen] < 2 / _CASES**2:  # one pair of cases, in either order
         return None
     return [(float(at), int(count)) for at, count in zip(times[:, chosen], counts[:, chosen], strict=True) if count]

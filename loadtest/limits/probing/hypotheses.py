@@ -23,11 +23,11 @@ REACH_S: Final = 0.6
 """Maximum difference of the server's clock from ours in seconds: 0.5 s (bench/README.md) and 0.1 s for the network."""
 RATES: Final = 30.0
 """Factor around the documented rate and window within which other rates and windows are considered: an assumption."""
+FAR: Final = math.log(500)
+"""Natural log of the likelihood ratio that excludes a limiter. At most 0.2 % of probes may name another limiter."""
 _PER_MISS: Final = 3.5
-"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely. Two make e^7 = 1,100,
-the ratio that excludes a limiter (bench/README.md, method of the probe)."""
-FAR: Final = 2 * _PER_MISS - 0.01
-"""Natural log of the likelihood ratio that excludes a limiter: two requests, minus the rounding of logarithms."""
+"""Each surplus or missing accepted request of a burst makes a draw e^3.5 = 33 times less likely, so that two exclude a
+limiter, and one does not (bench/README.md, method of the probe)."""
 _LIKELY: Final = 1.5 * _PER_MISS
 """Natural log of the likelihood ratio to the best hypothesis within which parameters are likely: one and a half
 requests."""
@@ -76,8 +76,25 @@ class Hypotheses:
 
         They leave out rounding, and the start of windows of a second or less, which the network hides.
         """
+        if self.fills_each_second:
+            return "fixed-window", False
         short = not self.bucket and len(self.rows) and self.range(1)[1] <= _SHORT_S
         return self.algorithm.removesuffix("-from-first") if short else self.algorithm, self.count_rejected
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The smallest and largest likely rate, in requests/s."""
+        counts, windows, _ = self.rows[self.likely].T
+        rates = (1.0 if self.bucket else counts) / windows
+        return float(rates.min()), float(rates.max())
+
+    @property
+    def fills_each_second(self) -> bool:
+        """Whether it is a bucket that a whole second fills, but for two requests: a fixed window of a second."""
+        if not self.bucket or not self.round_down or self.count_rejected or not len(self.rows):
+            return False
+        bursts, refills, _ = self.rows[self.likely].T
+        return bool((bursts - 1 / refills <= 2).all())
 
     @property
     def phase(self) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import LimitName
-from loadtest.limits.probing.evidence import WINDOWS, Exchange, Who
+from loadtest.limits.probing.evidence import SAME, WINDOWS, Exchange, Who
 from loadtest.limits.probing.experiments import Experiment, best
 from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
 from loadtest.limits.probing.results import (
@@ -24,14 +24,8 @@ from loadtest.limits.probing.results import (
 from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
-REQUESTS: Final = 4.6
-"""Request budget of a probe, in documented counts (bench/README.md)."""
-SCOPE_REQUESTS: Final = 0.9
-"""Additional budget to find out which clients share the limit, in documented counts: the rest of the 5.5 in
-bench/README.md."""
-_PHASE: Final = 0.1
-"""Part of a documented window that has elapsed when a probe starts. The first burst and its successors then share a
-window even if the clocks are 0.5 s apart (bench/README.md); probes of windows below 7 s wait for `REACH_S`."""
+REQUESTS: Final = 5.5
+"""Request budget of a probe, in documented counts (docs/rate-limits.md)."""
 
 
 class Prober(BurstSender):
@@ -59,11 +53,10 @@ class Prober(BurstSender):
         seconds: float | None = None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        most = int((REQUESTS + SCOPE_REQUESTS) * documented.count)
+        most = int(REQUESTS * documented.count)
         self._most = most if requests is None else min(most, requests)
-        own = self._most * REQUESTS / (REQUESTS + SCOPE_REQUESTS) if others else self._most
         until = now + (WINDOWS * documented.window if seconds is None else seconds)
-        super().__init__(documented, now, rate, round(own), until)
+        super().__init__(documented, now, rate, self._most, until)
         self._limit = limit
         self._clock = clock
         self.models = every_model(documented)
@@ -80,7 +73,7 @@ class Prober(BurstSender):
         # Start early in a window, so that the next bursts fall into the same window if windows have the documented
         # length or a part of it.
         documented, window = self.documented, self.documented.window
-        begin = self._now + (min(max(_PHASE * window, REACH_S + 0.1), 0.35 * window) - self._now) % window
+        begin = self._now + (min(REACH_S, window / 3) - self._now) % window
         self._begin_experiment()
         first = yield from self._volley(begin, 1)
         filled = yield from self._burst(self._now, round(1.1 * documented.count) + 1)
@@ -128,9 +121,12 @@ class Prober(BurstSender):
         self.models = [each for each in self.models if len(each.rows)]
         self.models.sort(key=lambda each: -each.best)
         top, kept = self.models[0], []
+        # Another client's requests can look like a limiter with another rate.
+        least, most = top.rates
+        far = FAR if least * (1 - SAME) <= self.documented.rate <= most * (1 + SAME) else 2 * FAR
         for each in self.models:
             without, contradicted = top.without() - each.without(), ""
-            if each is top or top.best - each.best < FAR or (without < FAR / 2).any():
+            if each is top or top.best - each.best < far or (without < far / 2).any():
                 kept.append(each)
             else:
                 contradicted = self._observation(int(without.argmin()))
@@ -180,7 +176,7 @@ class Prober(BurstSender):
             most=most,
             budget=self._left,
             blur=self._trip / 2,
-            until=self._until - 4 * self._trip,  # the rest is for other clients
+            until=self._until - self._patience,
             lasts=self._lasts,
         )
         return None if chosen is None else self._carry_out(chosen)
@@ -203,7 +199,7 @@ class Prober(BurstSender):
         over = 5.0 if bucket.range(0)[0] <= 1 + 2 * rate * self._trip and self._streams % 2 else 1.35
         pace = min(over * rate, self._rate)
         count = int(min(60 * 2**self._streams * max(1.0, math.sqrt(rate * self._trip) / 2), self._left))
-        count = min(count, int(pace * (self._until - self._now)), self._left // (1 if over < 2 else 2))
+        count = min(count, int(pace * (self._until - self._patience - self._now)), self._left // (1 if over < 2 else 2))
         if count < 8:
             return None
         self._streams += 1
@@ -222,11 +218,16 @@ class Prober(BurstSender):
         if len({each.key for each in self.models}) > 1:
             return "the request budget is too small to tell the limiters apart"
         numbers = self._stated(self._likely)
-        if numbers is None:
-            return "the request budget is too small to confirm the limiter's numbers"
-        if self._fit <= -FAR / 2 and verdict(self.documented, numbers, exceeded=False) == "stricter":
+        compared = verdict(self.documented, numbers, exceeded=self._exceeded(self._likely))
+        if self._fit <= -FAR / 2 and compared == "stricter":
             return "another client may have used a part of the limit"
+        if numbers is not None and compared == "can't tell":
+            return "more than the documented limit was not accepted, so another client may have used the limit at first"
         return ""
+
+    def _exceeded(self, models: Sequence[Hypotheses]) -> bool:
+        burst = models[0].range(0)[1] if models and models[0].bucket else math.inf
+        return self._past.exceeds(self.documented, burst)
 
     @property
     def experiments(self) -> int:
@@ -238,8 +239,7 @@ class Prober(BurstSender):
         return len(self._past.answers)
 
     def _finding(self, models: Sequence[Hypotheses], why: str) -> LimitFinding:
-        burst = models[0].range(0)[1] if models and models[0].bucket and not why else math.inf
-        numbers, exceeded = self._stated(models), self._past.exceeds(self.documented, burst)
+        numbers, exceeded = self._stated(models), self._exceeded([] if why else models)
         return LimitFinding(
             limit=self._limit,
             documented=(self.documented.count, self.documented.window),
@@ -268,16 +268,19 @@ class Prober(BurstSender):
 
         A single accepted request hardly disturbs later experiments, but proves nothing. At the end, several are sent.
         """
+        if self._many > self.documented.count / 4:  # a short window regains too much
+            return
+        if self._others and not last:  # at the end, the limit must be exhausted once more
+            self._left -= self.documented.count
         for who in self._others:
-            # At the end, send more than the quota may regain meanwhile, which would look like a second quota.
-            count = (
-                min(2 + int(4 * self._trip * self.documented.rate), max(2, self.documented.count // 2)) if last else 1
-            )
-            if self._shared.get(who) is not None or 2 * count + 2 > self._left or self._ends:
+            count = self._many if last else 1
+            if self._shared.get(who) is not None or 2 * count + 2 > self._left:
                 continue
             before = self._past.answers[-1]
             if before.passed or before.who != "own":
                 yield from self._burst(self._now, self._left - count - 1)
+            if not self._in_time(self._now, 2):
+                return
             window = self._now - self.documented.window
             unused = not any(each.who == who and each.passed and each.sent > window for each in self._past.answers)
             answers = yield from self._ask(self._now, count, who)
@@ -290,6 +293,11 @@ class Prober(BurstSender):
             elif rejected and last and through == count:  # a window may have begun meanwhile, but hardly twice
                 self._shared[who] = False if who in self._separate else None
                 self._separate.add(who)
+
+    @property
+    def _many(self) -> int:
+        """More requests than the quota may regain meanwhile, which would look like a second quota."""
+        return 2 + int(4 * self._trip * self.documented.rate)
 
     def _seen(self) -> list[str]:
         """Observations that no model explains, in words."""
@@ -329,7 +337,7 @@ class Prober(BurstSender):
         last = 0.0
         self._begin_experiment()
         for at in sorted(moments):
-            if at < max(self._now, last + margin / 4) or self._left < self.documented.count:
+            if at < max(self._now, last + margin / 4) or self._left < self.documented.count or not self._in_time(at):
                 continue
             last = at
             if (yield from self._volley(at, 1)).passed:

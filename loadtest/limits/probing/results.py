@@ -261,6 +261,13 @@ ProbeMessage = ProbeProgress | Found | Failed
 def standing(model: Hypotheses, documented: Limit, *, held: bool) -> Standing:
     """Return a model with its parameters as they are shown; a bucket's are per documented window."""
     (low, high), (least, most) = model.range(0), model.range(1)
+    if model.fills_each_second:
+        return Standing(
+            algorithm="fixed-window",
+            count_rejected=False,
+            count=(min(_rounded(1 / most), low), high),
+            window_s=(1.0, 1.0),
+        )
     if model.bucket:
         return Standing(
             algorithm=_HOLDS if held else model.algorithm,
@@ -323,7 +330,10 @@ def verdict(documented: Limit, numbers: StatedNumbers | None, *, exceeded: bool)
         same = same and at_once <= documented.count
     if same:
         return "as documented"
-    return "stricter" if at_once <= documented.count and slowest <= documented.rate * (1 + SAME) else "other"
+    if at_once <= documented.count and slowest <= documented.rate * (1 + SAME):
+        return "stricter"
+    # More than twice the documented rate would have exceeded the documented limit in one window of any phase.
+    return "other" if slowest <= 2 * documented.rate else "can't tell"
 
 
 def _between(low: float, high: float) -> str:

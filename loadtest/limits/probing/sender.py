@@ -73,10 +73,9 @@ class BurstSender:
     def _begin_experiment(self) -> None:
         self._past.experiments.append([])
 
-    @property
-    def _ends(self) -> bool:
-        """Whether another burst would be answered too late."""
-        return self._now + self._patience > self._until
+    def _in_time(self, at: float, bursts: int = 1) -> bool:
+        """Whether successive bursts, the first at ``at``, are all answered before the end, however late."""
+        return max(at, self._now) + bursts * self._patience <= self._until
 
     @property
     def _size(self) -> int:
@@ -92,8 +91,11 @@ class BurstSender:
             Whether some were rejected.
         """
         size, passed, rejected, last, spread = self._size, 0, 0, -math.inf, 0.0
-        while count > 0 and self._left > 0 and not self._ends and (whole or rejected < self._enough):
-            volley = yield from self._volley(max(at, last + size / self._rate), min(size, count, self._left), spread)
+        while count > 0 and self._left > 0 and (whole or rejected < self._enough):
+            at = max(at, last + size / self._rate)
+            if not self._in_time(at + spread):
+                break
+            volley = yield from self._volley(at, min(size, count, self._left), spread)
             last = float(volley.sent[0])
             passed, rejected, count = passed + volley.passed, rejected + volley.rejected, count - len(volley.sent)
             if self._now - last >= PATIENCE_S:

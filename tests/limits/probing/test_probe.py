@@ -124,7 +124,7 @@ def test_whose_requests_share_a_quota_is_seen() -> None:
     The fixed windows behind them stand.
     """
     limit = Limit(20, 10.0)
-    found = probed(one_limiter(LimiterSpec(), limit, ("other key",)), limit, 3, others=("other limit", "other key"))
+    found = probed(one_limiter(LimiterSpec(), limit, ("other key",)), limit, 1, others=("other limit", "other key"))
     assert found.shared == {"other key": True, "other limit": False}
     assert key_of(LimiterSpec()) in {key(each) for each in found.standing}
 
