@@ -114,7 +114,7 @@ class TargetEntry(Strict):
     """PEM file of the certificate's private key, if it is not in ``client_certificate``."""
     limits: dict[LimitWord, LimitSpec] = Field(default_factory=dict)
     """Assumed limits that differ from the documentation."""
-    algorithm: AlgorithmName | None = None
+    algorithm: AlgorithmName = "fixed-window"
     """Assumed algorithm of the limits; ``loadtest probe --save`` writes its finding."""
     burst: Annotated[int, Field(ge=1)] | None = None
     """Requests accepted at once, for algorithms with a burst."""
@@ -124,7 +124,7 @@ class TargetEntry(Strict):
     """Seconds from multiples of a limit's window to the start of aligned windows."""
     round_down: bool = False
     """Whether a sliding counter rounds its estimate down, and a token bucket rounds time down to whole seconds."""
-    limit_scope: Literal["key-and-name", "name"] | None = None
+    limit_scope: Literal["key-and-name", "name"] = "key-and-name"
     """Whether each key has its own limits (the default), or all keys share them."""
     max_share: PositiveShare = 0.1
     """Share of each limit, over all keys, that a run may use in any window of the limit."""
@@ -152,14 +152,8 @@ class TargetEntry(Strict):
 
     @property
     def limiter(self) -> LimiterSpec:
-        assumed = LimiterSpec()
         return LimiterSpec(
-            self.algorithm or assumed.algorithm,
-            self.burst,
-            self.count_rejected,
-            self.limit_scope or assumed.scope,
-            self.phase,
-            self.round_down,
+            self.algorithm, self.burst, self.count_rejected, self.limit_scope, self.phase, self.round_down
         )
 
     @property
