@@ -29,7 +29,7 @@ from loadtest.limits.probing.results import (
     ProbeOrder,
     ProbeProgress,
 )
-from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
+from loadtest.limits.probing.sentences import rate_limit_headers, retry_after
 from loadtest.preflight.client import UNKNOWN_JOB, Reply, TargetClient
 from loadtest.units import Limit
 
@@ -282,7 +282,7 @@ def _overtaken(replies: Sequence[Sent], *, waits: bool = True) -> bool:
 
 def _finding(found: LimitFinding, replies: Sequence[Sent], executed: int, again: int) -> LimitFinding:
     told = [
-        HeadedAnswer(each.sent, each.answered, each.refused, dict(each.reply.headers))
+        ProbeAnswer(each.sent, each.answered, not each.refused, headers=each.reply.headers)
         for each in replies
         if each.reply is not None and each.status
     ]
@@ -290,7 +290,7 @@ def _finding(found: LimitFinding, replies: Sequence[Sent], executed: int, again:
         late = "answers came after later requests, so no limiter can be excluded: this machine or the API was busy"
         verdict: Compliance = "looser" if found.verdict == "looser" else "can't tell"
         found = replace(found, verdict=verdict, standing=[], stated=None, fits=[], why=late)
-    rejected = [each for each in told if each.rejected]
+    rejected = [each for each in told if not each.passed]
     return replace(
         found,
         seen=[*found.seen, *_busy(replies, again)],

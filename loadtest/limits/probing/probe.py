@@ -8,7 +8,7 @@ import numpy as np
 
 from loadtest.arrays import Floats
 from loadtest.contract import LimitName
-from loadtest.limits.probing.evidence import SAME, WINDOWS, Exchange, Who
+from loadtest.limits.probing.evidence import PATIENCE_S, SAME, WINDOWS, BurstSender, Exchange, Who
 from loadtest.limits.probing.experiments import Experiment, best
 from loadtest.limits.probing.hypotheses import FAR, REACH_S, Hypotheses, every_model
 from loadtest.limits.probing.results import (
@@ -21,7 +21,6 @@ from loadtest.limits.probing.results import (
     stated,
     verdict,
 )
-from loadtest.limits.probing.sender import PATIENCE_S, BurstSender
 from loadtest.units import Limit
 
 REQUESTS: Final = 5.5

@@ -4,13 +4,13 @@ Rate-limit headers are compared with the answers; no decision of the probe depen
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final
 
 from loadtest.http_headers import parse_retry_after
 from loadtest.limits.headers import remaining, stated_limits
+from loadtest.limits.probing.evidence import ProbeAnswer
 from loadtest.limits.probing.results import LimitFinding
 from loadtest.words import count
 
@@ -89,38 +89,21 @@ def _shared(found: LimitFinding) -> Iterator[str]:
         yield f"unknown for {' and '.join(unknown)}"
 
 
-@dataclass(frozen=True, slots=True)
-class HeadedAnswer:
-    """An answer with its headers.
-
-    Attributes:
-        sent: unix seconds of our clock.
-        answered: unix seconds of our clock.
-        rejected: whether a limit rejected it.
-        headers: by name, in lower case.
-    """
-
-    sent: float
-    answered: float
-    rejected: bool
-    headers: Mapping[str, str]
-
-
-def retry_after(answers: Sequence[HeadedAnswer]) -> str:
+def retry_after(answers: Sequence[ProbeAnswer]) -> str:
     """Assess the rejections' ``Retry-After``, in words.
 
     The limiter had room again between the last rejected request and the next accepted one.
     """
-    rejected = [each for each in answers if each.rejected]
+    rejected = [each for each in answers if not each.passed]
     having = [each for each in rejected if "retry-after" in each.headers]
     if not having:
         return "none was sent" if rejected else ""
     judged = early = late = 0
     for place, each in enumerate(answers):
-        if not each.rejected or (over := _over(each)) is None:
+        if each.passed or (over := _over(each)) is None:
             continue
         following = [other for other in answers[place + 1 :] if other.sent > each.answered]
-        passing = next((number for number, other in enumerate(following) if not other.rejected), None)
+        passing = next((number for number, other in enumerate(following) if other.passed), None)
         if passing is None:
             continue
         judged += 1
@@ -137,12 +120,12 @@ def retry_after(answers: Sequence[HeadedAnswer]) -> str:
     return f"{share}; of {judged} that can be checked, {early} were too short and {late} too long"
 
 
-def _over(each: HeadedAnswer) -> float | None:
+def _over(each: ProbeAnswer) -> float | None:
     wanted = parse_retry_after(each.headers.get("retry-after", ""))
     return wanted.timestamp() if isinstance(wanted, datetime) else None if wanted is None else each.answered + wanted
 
 
-def rate_limit_headers(answers: Sequence[HeadedAnswer]) -> str:
+def rate_limit_headers(answers: Sequence[ProbeAnswer]) -> str:
     """List the limits that headers state, and how often their remaining count was wrong, in words."""
     texts: Counter[str] = Counter()
     promised = broken = 0
@@ -153,7 +136,7 @@ def rate_limit_headers(answers: Sequence[HeadedAnswer]) -> str:
             continue
         if left > 0:
             promised += 1
-            broken += answers[place + 1].rejected
+            broken += not answers[place + 1].passed
     if not texts and not promised:
         return "none" if answers else ""
     words = ", ".join(text for text, _ in texts.most_common(3)) or "no limit"

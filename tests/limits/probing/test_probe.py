@@ -9,7 +9,7 @@ from loadtest.limits import LimiterSpec
 from loadtest.limits.headers import remaining, stated_limits
 from loadtest.limits.probing.evidence import ProbeAnswer, ProbeEvidence, Volley, Who
 from loadtest.limits.probing.results import Standing
-from loadtest.limits.probing.sentences import HeadedAnswer, rate_limit_headers, retry_after
+from loadtest.limits.probing.sentences import rate_limit_headers, retry_after
 from loadtest.units import Limit
 from tests.limits.probing.simulation import lazily_synced, one_limiter, probed, replicas, shared_with_others
 
@@ -150,9 +150,9 @@ def test_a_ban_is_described_as_what_was_seen() -> None:
     assert any("after 12 requests nothing was accepted" in each for each in found.seen)
 
 
-def told(*answers: tuple[float, bool, dict[str, str]]) -> list[HeadedAnswer]:
+def told(*answers: tuple[float, bool, dict[str, str]]) -> list[ProbeAnswer]:
     """Answers that took no time."""
-    return [HeadedAnswer(at, at, refused, headers) for at, refused, headers in answers]
+    return [ProbeAnswer(at, at, not refused, headers=headers) for at, refused, headers in answers]
 
 
 def test_waits_are_compared_with_when_room_came() -> None:
