@@ -168,8 +168,8 @@ def _why(source: SourceInfo, inference: Inference) -> str:
         return "no request passed after the first 429"
     if inference.rejected == inference.n:
         return "every request got 429"
-    if source.coarse:
-        return "stamps of whole seconds"
     if inference.word == "none":
         return f"no known limiter explains its {share(inference.rejected / inference.n)} of 429s"
+    if source.coarse:
+        return "stamps of whole seconds; docs/logs.md has a format with milliseconds"
     return "too few 429s, or too many counts explain them"
