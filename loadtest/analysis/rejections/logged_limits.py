@@ -6,6 +6,7 @@ is stated only if the decisions exclude every count that differs by more than 3 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from heapq import nlargest
 from itertools import product
 from typing import Any, Final
 
@@ -31,7 +32,9 @@ _EVIDENCE: Final = 6.9
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 """Usual windows, which are tried if the documented window explains nothing."""
 _TRIED: Final = 3_000
-"""Maximum number of requests that other windows are tried with: bounds the run time."""
+"""Maximum number of requests that other windows are tried with …"""
+_GROUPS: Final = 10
+"""… from at most this many keys, those with the most requests: both bound the run time."""
 _HELD_S: Final = 0.25
 """Assumed seconds from a decision to the stamp, if a log is stamped at a request's end and lacks durations."""
 
@@ -155,7 +158,8 @@ def _proposal(
     found: list[tuple[float, bool, int, str]] = []
     for scope, window in product(scopes, _WINDOWS_S):
         limit = Limit(scope[0].limit.count, float(window))
-        log = join([replace(group, limit=limit) for group in scope], tolerance_s).part(0, _TRIED)
+        most = nlargest(_GROUPS, scope, key=lambda group: len(group.times))
+        log = join([replace(group.part(0, _TRIED), limit=limit) for group in most], tolerance_s).part(0, _TRIED)
         for fit in infer(log, assumed, *clock).named[:1]:
             number = max(1, round(fit.limit.rate * window))
             found.append((fit.score, fit.spec.burst in (None, number), -window, f"{number}/{window}s"))
