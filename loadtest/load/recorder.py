@@ -154,7 +154,7 @@ class Recorder:
             self._count(self._take())
 
     def flush(self) -> None:
-        self.count_all()
+        self._count(self._take())
         while self._counted:
             self._write_some()
         self._write_ids()
