@@ -90,8 +90,9 @@ class Hypotheses:
 
     @property
     def fills_each_second(self) -> bool:
-        """Whether it is a bucket that a whole second fills, but for two requests: a fixed window of a second."""
-        if not self.bucket or not self.round_down or self.count_rejected or not len(self.rows):
+        """Whether it is a bucket that a whole second fills, but for two requests, where a second is documented."""
+        stepped = self.bucket and self.round_down and not self.count_rejected
+        if not stepped or not len(self.rows) or self._documented.window > _SHORT_S:
             return False
         bursts, refills, _ = self.rows[self.likely].T
         return bool((bursts - 1 / refills <= 2).all())

@@ -225,7 +225,9 @@ class Prober(BurstSender):
         return ""
 
     def _exceeded(self, models: Sequence[Hypotheses]) -> bool:
-        burst = models[0].range(0)[1] if models and models[0].bucket else math.inf
+        burst = math.inf
+        if models and models[0].bucket:  # whole seconds refill up to a second early
+            burst = models[0].range(0)[1] + self.documented.rate * max(each.round_down for each in models)
         return self._past.exceeds(self.documented, burst)
 
     @property
