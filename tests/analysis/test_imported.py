@@ -17,10 +17,10 @@ BEGIN = 1_760_000_003.0
 LIMIT = Limit(20, 10.0)
 
 
-def clause(folder: Path, form: str, *, shared: bool, rate: float, stated: bool = True) -> str:
+def clause(folder: Path, form: str, *, shared: bool, rate: float, stated: bool = True, seconds: float = 120) -> str:
     """What is said of a log of two clients of a fixed window, which they share or have each."""
     random = np.random.Generator(np.random.PCG64(7))
-    times = BEGIN + np.cumsum(random.exponential(1 / rate, round(120 * rate)))
+    times = BEGIN + np.cumsum(random.exponential(1 / rate, round(seconds * rate)))
     limiters = [make(LimiterSpec("fixed-window"), LIMIT) for _ in range(2)]
     log = folder / "access.log"
     with log.open("w") as file:
@@ -56,6 +56,6 @@ def test_a_logs_limit(tmp_path: Path, form: str, *, shared: bool, rate: float, e
 
 def test_a_limit_that_is_not_documented(tmp_path: Path) -> None:
     """Without ``--limit`` the answer proposes the option that explains the 429s."""
-    words = clause(tmp_path, "json", shared=False, rate=9.0, stated=False)
+    words = clause(tmp_path, "json", shared=False, rate=9.0, stated=False, seconds=60)
     assert words.startswith("can't tell the limit on sync_run")
     assert "--limit sync_run=20/10s" in words
