@@ -62,8 +62,8 @@ def logged_limit(
     tolerance = decision_delay(groups) + 2 * source.grain_s
     if source.coarse:
         # Two requests with stamps k s apart are more than k − 1 and less than k + 1 s apart.
-        tolerance = _OPEN * source.grain_s if source.stamp == "start" else tolerance - source.grain_s
-    if source.stamp == "end" and not source.service_times:
+        tolerance = _OPEN * source.grain_s
+    elif source.stamp == "end" and not source.service_times:
         tolerance += _HELD_S
     each = join(groups, tolerance)
     scopes = [groups] if len(groups) == 1 else [groups, [_together(groups)]]
