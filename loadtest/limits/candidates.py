@@ -54,14 +54,16 @@ def _without_burst(
 ) -> Iterator[Fit]:
     """Fit windowed algorithms, those aligned with the server's clock last, or those without window and burst."""
     wanted = [each for each in ALGORITHMS.values() if each.windowed == windowed and not each.has_burst]
+    on_clock = []
     for algorithm in sorted(wanted, key=lambda each: each.aligned):
         phases = {0.0, assumed.phase} if algorithm.aligned else {0.0}
         for rejected, rounded, phase in product(algorithm.variants, algorithm.roundings, phases):
             spec = LimiterSpec(algorithm.name, count_rejected=rejected, phase=phase, round_down=rounded)
             if algorithm.aligned:
-                yield from _aligned(requests, spec, offset, reach)
+                on_clock.append(spec)
             else:
                 yield from _counted(requests, spec, LOADS[algorithm.name](requests, spec, requests.limit, 0.0))
+    yield from _aligned(requests, on_clock, offset, reach)
 
 
 def _counted(
@@ -115,27 +117,35 @@ def _any_phase(requests: RequestLog, offset: float, reach: float) -> Iterator[Fi
 def _stepped(requests: RequestLog, assumed: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
     """Fit buckets that refill in whole seconds."""
     bursts = {None, *([assumed.burst] if assumed.burst and assumed.round_down else [])}
-    for burst in bursts:
-        spec = LimiterSpec("token-bucket", burst or requests.limit.count, round_down=True)
-        yield from _aligned(requests, spec, offset, min(reach, 0.5))
+    specs = [LimiterSpec("token-bucket", burst or requests.limit.count, round_down=True) for burst in bursts]
+    yield from _aligned(requests, specs, offset, min(reach, 0.5))
 
 
-def _aligned(requests: RequestLog, spec: LimiterSpec, offset: float, reach: float) -> Iterator[Fit]:
-    """Fit wall-aligned windows at the clock shift that explains most, within the clock's uncertainty."""
+def _aligned(requests: RequestLog, specs: list[LimiterSpec], offset: float, reach: float) -> Iterator[Fit]:
+    """Fit limiters that follow the server's clock at the shift that explains most, within the clock's uncertainty."""
     first = int(np.argmax(requests.rejected))
-    some, loads = requests.part(max(0, first - _PHASED // 4), _PHASED), LOADS[ALGORITHMS[spec.algorithm].name]
-    tried: dict[float, tuple[float, float]] = {}
-    for wanted in (0, 1):  # the documented count may fit best at another phase
-        step, centre, width = 0.0, offset, reach
-        for _ in range(2):
-            step = 2 * width / (_STEPS - 1)
-            for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
-                if shift not in tried:
-                    tried[shift] = _scores(some, loads(some, spec, some.limit, shift), spec)
-            centre = max(tried, key=lambda shift: (tried[shift][wanted], -abs(shift - offset)))
-            width = step
-        fits = list(_counted(requests, spec, loads(requests, spec, requests.limit, centre), centre))
-        yield from fits[wanted : wanted + 1]
+    some, step = requests.part(max(0, first - _PHASED // 4), _PHASED), 2 * reach / (_STEPS - 1)
+    tried: dict[LimiterSpec, dict[float, tuple[float, float]]] = {spec: {} for spec in specs}
+
+    def attempt(of: list[LimiterSpec], centre: float, width: float) -> None:
+        for shift in np.clip(centre + np.linspace(-width, width, _STEPS), offset - reach, offset + reach).tolist():
+            for spec in of:
+                if shift not in tried[spec]:
+                    loads = LOADS[ALGORITHMS[spec.algorithm].name](some, spec, some.limit, shift)
+                    tried[spec][shift] = _scores(some, loads, spec)
+
+    attempt(specs, offset, reach)
+    for spec, scores in tried.items():
+        for wanted in (0, 1):  # the documented count may fit best at another phase
+            best = _best_shift(scores, wanted, offset)
+            attempt([spec], best, step)
+            best = _best_shift(scores, wanted, offset)
+            loads = LOADS[ALGORITHMS[spec.algorithm].name](requests, spec, requests.limit, best)
+            yield from list(_counted(requests, spec, loads, best))[wanted : wanted + 1]
+
+
+def _best_shift(scores: dict[float, tuple[float, float]], wanted: int, offset: float) -> float:
+    return max(scores, key=lambda shift: (scores[shift][wanted], -abs(shift - offset)))
 
 
 def _scores(requests: RequestLog, loads: Loads, spec: LimiterSpec) -> tuple[float, float]:

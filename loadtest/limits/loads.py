@@ -13,7 +13,7 @@ undecidable. An algorithm accepts a request if load + 1 ≤ its threshold (N, or
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import numpy as np
@@ -27,6 +27,8 @@ Loads = tuple[Floats, Floats]
 
 SLACK: Final = 1e-6
 """Tolerance for rounding errors of a load, in requests."""
+_KEPT: Final = 20_000
+"""Maximum number of requests whose windows are kept, which takes 24 bytes for each request and shift."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +73,12 @@ class RequestLog:
             begins=begins[: np.searchsorted(self.begins, begin + count)],
             **{name: getattr(self, name)[kept] for name in columns},
         )
+
+    @cached_property
+    def windows(self) -> "Callable[[float], _Windows]":
+        """The wall-aligned windows by clock shift, for limiters that are tried one after another at the same shift."""
+        times, window = self.times, self.limit.window
+        return lru_cache(maxsize=3 if len(times) <= _KEPT else 0)(lambda shift: _windows(times + shift, window))
 
     @cached_property
     def passed(self) -> "_Counted":
@@ -123,14 +131,13 @@ def _sums(flags: Bools) -> Ints:
 
 
 def _fixed_window(requests: RequestLog, shift: float) -> Loads:
-    begin, _, _ = _windows(requests.times + shift, requests.limit.window)
+    begin, _, _ = requests.windows(shift)
     return requests.passed.since(begin, begin)
 
 
-def _sliding_counter(requests: RequestLog, spec: LimiterSpec, times: Floats) -> Loads:
-    """Loads of a counter whose windows start at multiples of W on the axis of ``times``."""
+def _sliding_counter(requests: RequestLog, spec: LimiterSpec, windows: "_Windows") -> Loads:
     counted = requests.counted(spec)
-    begin, before, left = _windows(times, requests.limit.window)
+    begin, before, left = windows
     least, most = counted.since(begin, begin)
     # The delay of a request differs from that of the requests that opened its window.
     may = requests.tolerance_s / requests.limit.window
@@ -155,7 +162,10 @@ def _from_first(requests: RequestLog) -> Floats:
     return np.asarray(found, float)
 
 
-def _windows(times: Floats, window: float) -> tuple[Ints, Ints, Floats]:
+_Windows = tuple[Ints, Ints, Floats]
+
+
+def _windows(times: Floats, window: float) -> _Windows:
     """Start indices of each request's window and of the previous window, and the remaining part of its window."""
     number = np.floor(times / window + 1e-12)
     opens = np.diff(number, prepend=-np.inf) != 0
@@ -167,10 +177,10 @@ def _windows(times: Floats, window: float) -> tuple[Ints, Ints, Floats]:
 
 
 def _any_counter(requests: RequestLog, spec: LimiterSpec, shift: float) -> Loads:
-    times = requests.times - spec.phase
-    if not ALGORITHMS[spec.algorithm].aligned:
-        times, shift = _from_first(requests), 0.0
-    return widest(requests, shift, lambda by: _sliding_counter(requests, spec, times + by))
+    if ALGORITHMS[spec.algorithm].aligned:
+        return widest(requests, shift - spec.phase, lambda by: _sliding_counter(requests, spec, requests.windows(by)))
+    times, window = _from_first(requests), requests.limit.window
+    return widest(requests, 0.0, lambda by: _sliding_counter(requests, spec, _windows(times + by, window)))
 
 
 def widest(requests: RequestLog, shift: float, loads: Callable[[float], Loads]) -> Loads:
