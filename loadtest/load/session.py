@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
+from gevent import GreenletExit
 from locust.env import Environment
 from locust.stats import RequestStats, StatsError
 
@@ -51,6 +52,8 @@ _SESSIONS: WeakKeyDictionary[Environment, "Session"] = WeakKeyDictionary()
 
 def session_of(environment: Environment) -> "Session":
     """Return the current session of a Locust environment, for users that Locust makes."""
+    if environment not in _SESSIONS:
+        raise GreenletExit  # the run could not begin, which is logged: Locust makes no users, and does not complain
     return _SESSIONS[environment]
 
 

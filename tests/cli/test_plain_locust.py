@@ -232,6 +232,7 @@ WRONG = {
     # The sentence names the variable, not its value.
     "a key that no header can carry": ("", "http://127.0.0.1:1", "s3cret key", "2: WORKFLOW_API_KEYS"),
     "a run that cannot begin": (LOOKS, "", "", "5: could not be seeded"),
+    "a file where the runs' folder should be": ("", "", "", "2: cannot create a run directory"),
 }
 
 
@@ -241,10 +242,11 @@ def test_what_it_refuses(open_api: Any, tmp_path: Path) -> None:
     Each command line has a process of its own, forked from one that has imported Locust.
     """
     orders = []
-    for number, (text, url, key, _) in enumerate(WRONG.values()):
+    for number, (text, url, key, wanted) in enumerate(WRONG.values()):
         (folder := tmp_path / f"{number}").mkdir()
         (folder / "s.toml").write_text(text or LIMITED % ("no", ""))
-        variables = {"LOADTEST_SCENARIO": str(folder / "s.toml"), "LOADTEST_OUTPUT_DIR": str(folder / "runs")}
+        runs = folder / ("s.toml" if wanted.endswith("directory") else "runs")
+        variables = {"LOADTEST_SCENARIO": str(folder / "s.toml"), "LOADTEST_OUTPUT_DIR": str(runs)}
         variables |= {"LOADTEST_PREFLIGHT": "0", **({"WORKFLOW_API_KEYS": key} if key else {})}
         words = ["--headless", "--host", url or open_api.url, *(WORKERS if url else ())]
         orders.append((str(folder), words, variables))
