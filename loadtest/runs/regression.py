@@ -118,16 +118,19 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
         # Confirmed already: the user typed a production target's name before the first run.
         again = check(dataclasses.replace(options, yes=True), found)
-        return again if again in _NO_RUN else _exit_code(code, again, options)
+        return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)
     if comparison.confirm:
         print(pasteable(f"Suspected, not confirmed. To confirm, run `{comparison.confirm}`, best on another machine."))
-    return _exit_code(code, comparison.exit_code, options)
+    return _exit_code(code, comparison.exit_code, directory, options)
 
 
-def _exit_code(own: int, compared: int, options: CheckOptions) -> int:
+def _exit_code(own: int, compared: int, directory: Path, options: CheckOptions) -> int:
     """Return the more severe of a run's own exit code and that of its comparison or rerun."""
     code = next((each for each in _PRECEDENCE if each in {own, compared}), compared)
+    if code != compared:
+        shown = command_line("report", directory)
+        complain(f"the exit code is {code} because of the run itself, apart from the comparison. See `{shown}`.")
     return int(ExitCode.FAIL if code == ExitCode.INCONCLUSIVE and options.fail_on_inconclusive else code)
 
 
