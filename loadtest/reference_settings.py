@@ -205,7 +205,7 @@ class ServerConfig(ReferenceSettings):
     fault_seed: Annotated[int, About("Seed that selects the requests a fault affects.", 0)] = 1
     fault_clock: Annotated[
         FaultClock,
-        About("Time 0 of a fault's start: when the server is ready, or POST /epoch to the control endpoint."),
+        About("Event that starts the clock of faults: server ready, or POST /epoch to the control endpoint."),
     ] = "ready"
     control_port: Annotated[
         int | None, About("Port where faults can be set and removed; 0 selects a free port.", 0, 65535)

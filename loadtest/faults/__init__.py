@@ -6,7 +6,7 @@ from loadtest.faults.kinds import KINDS, AnyFault, Fault
 from loadtest.faults.text import check_keys, fault_schema, from_values, parse, to_text, to_words
 
 CONTROL_VARIABLE: Final = "LOADTEST_CONTROL"
-"""The environment variable with the control endpoint of an embedded target with faults, for load processes."""
+"""The environment variable that gives load processes the control endpoint of an embedded target with faults."""
 
 __all__ = [
     "CONTROL_VARIABLE",

@@ -33,7 +33,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Annotated[_KeyIndex, Meta(description="Affects only this API key, by its number from 0.")] | None = None
 
     def __post_init__(self) -> None:
-        """Check combinations of keys, and normalise equal faults.
+        """Check the keys, and normalise them so that equal faults compare equal.
 
         Raises:
             WrongValueError: with the key.

@@ -22,7 +22,7 @@ _WORDS: Final[dict[type[kinds.Fault], str]] = {
     kinds.BackToPending: "jobs that ended and are pending again",
     kinds.Throttle: "429 without reason",
 }
-"""Kinds without keys of their own."""
+"""Descriptions of the kinds without keys of their own."""
 
 
 def parse(text: str) -> kinds.AnyFault:
@@ -109,7 +109,7 @@ def _decimal(number: float) -> str:
 
 
 def _number(value: str) -> object:
-    """A number written as text; other texts stay as they are."""
+    """Return the number that a text states; return any other text unchanged."""
     try:
         number = float(value)
     except ValueError:

@@ -23,16 +23,16 @@ from loadtest.targets import PREFLIGHT_KEYS, PreflightOrder, first_workflow, wor
 
 _LEAST_TIMEOUT: Final = 10.0
 LONGEST: Final = 20.0
-"""Maximum seconds for an answer; within ``_LEAST_TIMEOUT`` and this, the first workflow's time-out applies."""
+"""Maximum seconds for an answer; between ``_LEAST_TIMEOUT`` and ``LONGEST``, the first workflow's time-out applies."""
 _START: Final = "Start it (`loadtest serve` starts the reference API), or check its URL."
 _TLS: Final = "Check ca and client_certificate in the target's entry, and the host's name (docs/own-api.md)."
 _TIME: Final = "executionTime"
 _SECONDS: Final = (950.0, 1500.0)
-"""Range of the ratio of an answer's duration to its executionTime that suggests seconds."""
+"""An answer's duration (ms) ÷ executionTime in this range suggests that executionTime is in seconds."""
 _LEAST_S: Final = 0.1
-"""Minimum duration of such an answer in seconds, because shorter answers may have this ratio by chance."""
+"""Minimum duration in s of an answer for this test, because shorter answers may have such a ratio by chance."""
 _KEYS, _LONGEST = 6, 40
-"""Maximum number of an answer's keys that are shown, and maximum length of a name from the target."""
+"""Maximum number of an answer's keys to show (6), and maximum length of a key or job state from the target (40)."""
 _REMEDIES: Final = {
     400: "Check the parameters in the scenario.",
     401: "Check what the key may run.",

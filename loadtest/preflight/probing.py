@@ -41,7 +41,7 @@ _PATIENCE: Final = 4.0
 _LATE_S: Final = 0.1
 """Lateness of sending above which the machine counts as busy; bench/README.md allows 50 ms each way."""
 _LATE: Final = 0.1
-"""The same limit as a part of the documented window, because late requests measure a long window well."""
+"""Such lateness ÷ documented window; the larger value applies, because late requests measure a long window well."""
 _REST: Final = 2
 """Number of documented windows without requests before a probe is repeated; a sliding counter remembers two."""
 REQUESTS_OF: Final[dict[LimitName, Request]] = {request.limit: request for request in reversed(REQUESTS.values())}
@@ -111,7 +111,7 @@ class Sender:
         tasks = [asyncio.create_task(self._send(each, request, key)) for each in replies]
         await asyncio.sleep(send.after[-1])
         waiting, longest = set(tasks), self.now() + _PATIENCE * send.patience
-        # Wait while answers arrive, because a busy machine reads them late, but not for requests that a queue releases.
+        # Wait while answers arrive, because a busy machine reads them late, but do not wait for what a queue holds.
         while waiting and (first or self.now() < longest):
             done, waiting = await asyncio.wait(
                 waiting, timeout=_TIMEOUT_S if first else send.patience, return_when=asyncio.FIRST_COMPLETED
@@ -206,7 +206,7 @@ async def probe_limit(
     """Probe one limit with requests that execute nothing and, if these are never rejected, with a workflow.
 
     The second probe gets the requests and the time that the first left, and is omitted if these are too few. A probe
-    begins again if this machine is too busy and its budget allows that.
+    begins again if this machine is too busy, and requests and time are left.
 
     Raises:
         TargetError: if the target does not answer, or is not this API.
@@ -236,7 +236,7 @@ async def probe_limit(
 
 
 def _unproved(found: LimitFinding, remedy: str = "") -> LimitFinding:
-    """Return a finding without rejections or executed requests, which proves nothing about the limit."""
+    """Return the finding of a probe without rejections, which proves nothing about the limit."""
     why = f"{found.why}; such requests may count against no limit" + f": {remedy}" * bool(remedy)
     return replace(found, verdict="can't tell", why=why)
 

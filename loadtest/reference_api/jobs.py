@@ -32,7 +32,7 @@ FREED_PER_STEP: Final = 500
 
 
 _HEAD: Final = struct.Struct("<dI?")
-"""Fields before a finished job's answer: monotonic seconds of its expiry, its owner's place, whether it failed."""
+"""Fields before a finished job's answer: expiry in monotonic s, index of the job's owner, whether the job failed."""
 
 
 class State(StrEnum):
@@ -63,7 +63,7 @@ class WorkHooks:
     """The steps of runs and jobs that faults change."""
 
     def run(self, _owner: object, work: Execute) -> Execute:
-        """Return the execution of a synchronous run, to replace ``work``."""
+        """Return the execution of a synchronous run, in place of ``work``."""
         return work
 
     def submitted(self, job: Job) -> None:
@@ -78,7 +78,7 @@ class WorkHooks:
         return Execution(job.workflow, job.call).run()
 
     def retrieved(self, _owner: object, _job_id: str, answer: bytes, *, ended: bool) -> bytes:
-        """Return the response to a retrieval, to replace ``answer``; ``ended`` is whether the job has ended."""
+        """Return the response to a retrieval, in place of ``answer``; ``ended`` is whether the job has ended."""
         return answer
 
 

@@ -153,7 +153,7 @@ class Accounts:
         self._endpoint = config.endpoint.encode() if config.endpoint else None
 
     def find(self, headers: list[Header]) -> Account:
-        """Return a request's account. A repeated header is the list of its values.
+        """Return a request's account. A repeated header counts as the list of its values.
 
         Raises:
             ApiError: 401 ``missing_api_key`` or ``invalid_api_key``, 400 ``missing_endpoint``, 404

@@ -81,7 +81,7 @@ class Monitoring(Collector):
             return await self._ask([], b"")
 
     async def _ask(self, headers: list[Header], query: bytes) -> ServerReply:
-        # Only the library's ASGI application negotiates formats, so it is called as a server would.
+        # Only the library's ASGI application negotiates formats, so it is called as a server would call it.
         sent: list[Message] = []
 
         async def receive() -> Message:

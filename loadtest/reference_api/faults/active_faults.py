@@ -27,7 +27,7 @@ _WORK: Final = (
 class ActiveFault:
     """One fault of a server, with random draws that depend on its number and the seed.
 
-    Its ``start`` counts from ``zero`` in monotonic seconds, which is None while unknown.
+    The fault's ``start`` counts from ``zero``, in monotonic seconds; ``zero`` is None while unknown.
     """
 
     def __init__(self, number: int, fault: AnyFault, zero: float | None, seed: int) -> None:
@@ -91,7 +91,7 @@ class _Latency(ActiveFault):
 
 
 class _ColdStart(ActiveFault):
-    """Tracks the last request (even before the fault starts) and the end of the server's start."""
+    """Tracks the last request (even before the fault begins) and the time at which the server is warm."""
 
     fault: kinds.ColdStart
 
@@ -144,10 +144,10 @@ class ActiveFaults:
         return iter(self._by_number.values())
 
     def add(self, faults: Iterable[AnyFault], zero: float | None) -> list[ActiveFault]:
-        """Activate faults, whose ``start`` counts from ``zero`` (monotonic seconds), or if None, from ``restart``.
+        """Activate faults. Their ``start`` counts from ``zero`` (monotonic seconds); if None, from ``restart``.
 
         Raises:
-            InputError: if a fault names a missing API key; then none is added.
+            InputError: if a fault names a missing API key; then no fault is added.
         """
         wanted = list(faults)
         for fault in wanted:

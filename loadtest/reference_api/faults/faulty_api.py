@@ -1,10 +1,10 @@
 """The API with faults, and the control endpoint that adds and removes them at run time.
 
-``FaultyApi`` is an ASGI application around the real one that may damage responses.
+``FaultyApi`` is an ASGI application that wraps the real one and may damage its responses.
 
 The control endpoint is for tests, on its own loopback port, without authentication. Other machines cannot reach it. Web
-pages cannot either, because it rejects any foreign ``Origin``, and any ``Host`` other than loopback's. A page could
-make another name resolve to this machine.
+pages cannot either, because it rejects any foreign ``Origin``, and any ``Host`` but loopback's: a page could make
+another name resolve to this machine.
 """
 
 import asyncio
@@ -124,7 +124,7 @@ class FaultyApi:
         return None
 
     def _altered(self, name: LimitName, key: int, reply: ServerReply, hits: list[AnyFault]) -> bytes:
-        """Return the body of a response after its faults, and add the faults of its job to ``hits``."""
+        """Return a response's body with its faults applied, and add the faults of its job to ``hits``."""
         if name == LimitName.SYNC_RUN and reply.status == 200:
             return without_time(reply.body)
         if name == LimitName.ASYNC_SUBMIT and reply.status == 202:

@@ -1,4 +1,4 @@
-"""Connections: responses leave in one write, and protocol upgrades and garbage are not answered as requests."""
+"""Connections: responses leave in one write, upgrade offers are ignored, and invalid HTTP gets a 400."""
 
 import contextlib
 import sys
@@ -144,7 +144,7 @@ class Connection(HttpToolsProtocol):
             self._line.lost()
 
     def data_received(self, data: bytes) -> None:
-        """Parse received bytes, unless they exceed the size of a head; repeat while they contain upgrade offers."""
+        """Parse received bytes, again while they contain upgrade offers; refuse a head above ``MAX_HEAD``."""
         self._moved = False
         self._again = data
         while (fed := self._again) is not None:  # a loop, because a client may send several requests at once

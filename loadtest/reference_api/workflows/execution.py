@@ -136,7 +136,7 @@ async def pause(seconds: float) -> None:
 
 
 Call = Callable[[], Any]
-"""A workflow's function with its arguments: returns the result, a JSON object, or a coroutine that does."""
+"""A workflow's function with its arguments. A plain function returns a JSON object, an async one a coroutine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,7 @@ def _written(result: Any, milliseconds: float) -> ExecutionOutcome:
         return ExecutionOutcome(None, "The result is nested too deeply", milliseconds)
     except Exception as error:  # noqa: BLE001 - custom classes may raise anything
         return ExecutionOutcome(None, f"The result cannot be written as JSON: {_json_text(error)}", milliseconds)
-    if not written.startswith(b"{"):  # not wrapped in an object, which callers would not expect
+    if not written.startswith(b"{"):  # callers would not expect a result that the server wraps
         return ExecutionOutcome(None, f"The result is not a JSON object but a {type(result).__name__}", milliseconds)
     return ExecutionOutcome(written, None, milliseconds)
 

@@ -146,10 +146,10 @@ BUILT_IN: Final[dict[str, tuple[Callable[[Any], Any], Any]]] = {
 def load_workflows(config: ServerConfig, threads: Threads) -> dict[str, Workflow]:
     """Return the workflows of a server by name; plain functions run in ``threads``.
 
-    The config names a module with dots, which is searched in the working directory first, or a .py file by its path.
+    The config names a .py file by its path, or a dotted module, which is searched for in the working directory first.
 
     Raises:
-        InputError: if a module cannot be imported, has no function, or a function that cannot be served.
+        InputError: if a module cannot be imported or has no function, or if a function cannot be served.
     """
     ignore = config.unknown_parameters == "ignore"
     workflows: dict[str, Workflow] = {}
