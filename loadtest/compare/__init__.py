@@ -1,4 +1,4 @@
-"""Whether a service has become slower or rejects more requests between runs. Pure: no input, output or load."""
+"""Comparison of runs: whether a service became slower or rejects more requests. Pure: no input, output or load."""
 
 __all__ = [
     "amounts",

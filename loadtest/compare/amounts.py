@@ -50,7 +50,7 @@ def listed(items: Sequence[str], most: int = 4) -> str:
 
 
 def in_percent(one: MetricComparison) -> bool:
-    """Whether 5 % is the minimum effect, as for goodput and for times that are neither short nor hidden by polls."""
+    """Whether the minimum effect is 5 %: for goodput, and for times of which 5 % reach 1 ms and the poll interval."""
     nature, ms = one.nature, max(LEAST_MS, one.resolution_ms)
     return nature.scale == "log" and (nature.unit != "ms" or (one.base or 0.0) * math.expm1(LEAST_RATIO) >= ms)
 
@@ -96,7 +96,7 @@ def difference_interval(one: MetricComparison) -> str:
 
 
 def change(one: MetricComparison) -> str:
-    """Return the relative change of a time or rate: ``+69 %``, ``× 4.2``; of a share, percentage points."""
+    """Return a change in percentage points for a share, relative for a time or rate: ``+69 %``, ``× 4.2``."""
     if is_share(one):
         return difference(one.metric, one.difference)
     return NOTHING if one.ratio is None else percent(one.ratio)
@@ -119,7 +119,7 @@ def _interval(bounds: tuple[float, float] | None, say: Callable[[float], str]) -
 
 
 def detectable(one: MetricComparison) -> str:
-    """Return the minimum detectable change: ``+12 %``, ms for short or polled times, ``to 3 %`` for a share."""
+    """Return the minimum detectable change: ``+12 %``; for short or polled times ``+3 ms``; for shares ``to 3 %``."""
     if one.detectable is None or not math.isfinite(one.detectable):
         return NOTHING
     if is_share(one):
@@ -166,7 +166,7 @@ def worsening(one: MetricComparison) -> float:
 
 
 def telling(one: MetricComparison) -> tuple[bool, float]:
-    """Return a sort key by size of change. Short and polled times sort lowest, since their percentages say little."""
+    """Return a sort key by size of change. Short times, polled times and shares sort below all other metrics."""
     return in_percent(one), worsening(one)
 
 

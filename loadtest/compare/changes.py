@@ -1,10 +1,10 @@
 """Estimation of one metric's change: on the log scale for a time or rate, on the log-odds scale for a share.
 
-An estimate has p, an interval of the change, whether the change matters, and the minimum detectable change.
+An estimate gives p, the interval of the change, the minimum detectable change, and whether the change matters.
 
-For 0 errors in 3,000 the log odds are almost uninformative (their standard error is 1.4), yet 12 in 600 afterwards is
-obvious. The p of a share therefore follows from the counts: Fisher's exact test gives a normal deviate. With an
-expected share for each run (429s; its log odds are an offset) or very many events, the deviate is the signed root of
+After 0 errors in 3,000 requests, 12 in 600 are clearly a rise. Log odds hardly show it: their standard error is 1.4.
+The p of a share therefore follows from the counts: Fisher's exact test gives a normal deviate. If each run has an
+expected share (of 429s; its log odds are an offset), or if events are very many, the deviate is the signed root of
 the deviance (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4). The deviate is divided by the
 overdispersion, the variation of rates between runs beyond counting error (§4.5). Student's t then has Satterthwaite's
 degrees of freedom. The difference has Newcombe's interval (1998), from Wilson intervals at effective counts.
@@ -40,7 +40,7 @@ LEAST_RATIO: Final = math.log(1.05)
 LEAST_MS: Final = 1.0
 """Minimum change in ms of a time that can be a regression. Smaller changes do not matter even if they are real."""
 LEAST_SHARE: Final = 0.001
-"""Minimum rise of a share: 0.1 percentage points. The rise must also reach a factor of three or one point."""
+"""Minimum rise of a share: 0.1 percentage points. The share must also triple, or rise by one point."""
 _FACTOR: Final = 3.0
 _POINT: Final = 0.01
 _UNCHANGED_RATIO: Final = math.log(1.10)
@@ -73,10 +73,9 @@ def reaches_effect(nature: Nature, delta: float, difference: float, resolution_m
 
 
 def least_rise(share: float, rise: float | None = None) -> float:
-    """Return the minimum rise of a share that counts: 0 → 0.1 %, 0.3 → 0.9 %, 1 → 2 %, 20 → 21 %.
+    """Return the minimum rise of a share that counts: from 0 to 0.1 %, 0.3 to 0.9 %, 1 to 2 %, 20 to 21 %.
 
-    ``share`` is the smaller of both sides' and may be negative for 429s beyond the expected. ``rise`` is the user's own
-    minimum.
+    ``share`` is the smaller side's. It is negative if 429s are fewer than expected. ``rise`` is the user's own minimum.
     """
     return max(LEAST_SHARE, min((_FACTOR - 1) * max(share, 0.0), _POINT)) if rise is None else rise
 
@@ -286,7 +285,7 @@ class ShareChange(MetricChange):
         return math.exp(logit(share) - rate - self._offset)
 
     def value_at(self, odds: float) -> float:
-        """Return the head's value for an odds ratio to the base side. A share of 429s counts beyond the expected."""
+        """Return the head's value for an odds ratio to the base side; for 429s, the excess over the expected share."""
         share = expit(common_log_odds(self.base_counts, half=True) + self._offset + math.log(odds))
         return share - expit(self._offset) if self.key.metric == Metric.THROTTLED_RATE else share
 
@@ -315,7 +314,7 @@ def make_change(centre: float, delta: float, **fields: Any) -> AnyChange:
 def estimate(family: Sequence[AnyChange]) -> list[AnyChange]:
     """Give each change its variance s²: the history's variance, shrunk towards the metric's other entries.
 
-    The variance s_h² of a few runs is too uncertain, and a run's own estimate is too small because its requests are
+    The variance s_h² of a few runs is too uncertain. A run's own estimate is too small because the run's requests are
     correlated. Both are therefore averaged by degrees of freedom (an inverse-χ² prior, such as limma's: Smyth, "Linear
     models and empirical Bayes methods", 2004, §4)::
 
@@ -355,7 +354,7 @@ def _df(df: float, counting: float, varies: float) -> float:
 def _deviate(
     base: Sequence[EventCount], head: Sequence[EventCount], noise: tuple[float, float], *, better: bool = False
 ) -> tuple[float, float]:
-    """Deviate of a rise (or a fall), divided by its overdispersion, and its degrees of freedom.
+    """Return the deviate of a rise (or fall), divided by the overdispersion, and the deviate's degrees of freedom.
 
     ``noise`` is both sides' variance between runs beyond counting error, with its degrees of freedom.
     """

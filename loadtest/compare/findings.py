@@ -29,14 +29,14 @@ _SYMPTOM_LEVEL: Final = 0.05
 _PART: Final = 0.25
 """Minimum share of the suspect's change that counts as an important contribution."""
 _MOST: Final = 3
-"""Maximum number of findings in sentences."""
+"""Maximum number of parts in the list of findings after the first."""
 
 
 def find(metrics: Sequence[MetricComparison], worse: Sequence[MetricComparison]) -> tuple[ChangeFinding, ...]:
     """Return a finding for each share that became worse, and one for the times of each traffic entry and stage.
 
-    The symptoms are the entry's other metrics that became worse, and show where the time was lost. The order is errors,
-    429s, then times by the lower end of their 95 % interval in ms.
+    The symptoms are the entry's other metrics that became worse: they show where the time was lost. Findings are in the
+    order errors, 429s, times; times are by the lower end of their 95 % interval in ms.
     """
     found = [_finding(metrics, one, []) for one in worse if one.metric not in _ORDERED]
     for place in dict.fromkeys((one.traffic, one.stage) for one in worse if one.metric in _ORDERED):
@@ -96,8 +96,8 @@ def attribution(
 ) -> tuple[str, ...]:
     """Say whether 404s and do-nothing workflows share the largest growth; this never changes a verdict.
 
-    A sentence requires the 95 % interval of their own change in ms to lie entirely below or entirely above a quarter of
-    the suspect's change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance. ``runs``
+    A sentence appears only if the 95 % interval of their change in ms lies wholly below or above a quarter of the
+    suspect's change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance. ``runs``
     are the last runs of base and head, because a workflow that did nothing before may now take long.
     """
     texts = []

@@ -30,9 +30,9 @@ RecordedVerdict = ComparisonVerdict | Literal["not judged"]
 """``not judged``: a run that was accepted manually and never compared."""
 
 NOT_CONFIRMED: Final = "not confirmed by"
-"""Beginning of the reason of a check that accepts a suspected run by itself."""
+"""Beginning of the reason with which a check itself accepts a suspected run."""
 IMPROVED_AGAIN: Final = "improved, and again in"
-"""Beginning of the reason of a check that begins a baseline period by itself."""
+"""Beginning of the reason with which a check itself begins a baseline period."""
 _DIGITS: Final = 7
 _GROWTH_RUNS: Final = 5
 """Growth is the median of this many latest runs, compared with the median of as many first runs."""
@@ -63,7 +63,7 @@ class DecisionLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="line", 
     Attributes:
         recorded: UTC, ISO 8601. The last of several decisions counts.
         run: the run's id.
-        new_segment: whether the service changed here, so that later runs are compared only with this and later runs.
+        new_segment: whether the service changed here; later runs are then compared only with runs from this run on.
     """
 
     schema: int = 0
@@ -95,7 +95,7 @@ class HistoryRun(NamedTuple):
 
 
 class History(NamedTuple):
-    """Runs by their start, oldest first; ``orphans`` are ids of decisions on missing runs."""
+    """Runs by their start, oldest first; ``orphans`` are the ids of missing runs with a decision."""
 
     runs: tuple[HistoryRun, ...] = ()
     orphans: tuple[str, ...] = ()
@@ -128,7 +128,7 @@ class History(NamedTuple):
 
 
 def fold(lines: Iterable[HistoryLine]) -> History:
-    """Make a history of lines: each run once, with its first recorded verdict and the last decision on the run."""
+    """Make a history from lines: each run once, with its first recorded verdict and the last decision on the run."""
     runs: dict[str, RunLine] = {}
     decisions: dict[str, DecisionLine] = {}
     for line in lines:
@@ -172,8 +172,8 @@ def segments(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 def growth(history: History) -> str:
     """Return a sentence about the growth of response times since the first accepted run, across baseline periods.
 
-    Only this sentence shows the sum of many small accepted changes. It is empty if fewer than two accepted runs are
-    comparable with the latest accepted run.
+    Only this sentence shows the sum of many small accepted changes. The text is empty if fewer than two accepted runs
+    are comparable with the latest accepted run.
     """
     accepted = [each for each in history.runs if each.status == "accepted"]
     alike = [each for each in accepted if not mismatch(each.measurements, accepted[-1].measurements)]
@@ -197,7 +197,7 @@ def _median(runs: Sequence[HistoryRun], key: Key) -> float:
 def run_line(
     run: RunMeasurements, verdict: RecordedVerdict, *, sentence: str = "", confirms: str = "", recorded: str = ""
 ) -> RunLine:
-    """Return the line of a run that was compared now.
+    """Return the line of a run that was just compared.
 
     The run becomes evidence if it passed or the history is still learning; otherwise it waits for a decision.
     """
@@ -229,7 +229,7 @@ def now() -> str:
 
 
 def compact(run: RunMeasurements) -> RunMeasurements:
-    """Round a run's figures for the history to seven significant digits. Verdicts use these values."""
+    """Round a run's figures for the history to seven significant digits. Verdicts use the rounded values."""
     replace = msgspec.structs.replace
 
     def kept(one: Measurement) -> Measurement:

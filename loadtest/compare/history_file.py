@@ -83,7 +83,7 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(file, size)
-            raise InputError(f"cannot write {path}: {error.strerror}; it is unchanged") from error
+            raise InputError(f"cannot write {path}: {error.strerror}; the file is unchanged") from error
     return repaired
 
 
@@ -149,7 +149,7 @@ def _move_away(file: int, path: Path, data: bytes, cut_off: bytes) -> str:
         raise InputError(f"cannot repair {path}: {error.strerror}; nothing was lost") from error
     return (
         f"{path}: the last line was truncated ({len(cut_off)} bytes{_whose(cut_off)}) and was moved to {damaged}. "
-        "If its run still has its directory, `accept` records it again."
+        "If the run's directory still exists, `accept` records the run again."
     )
 
 

@@ -1,4 +1,4 @@
-"""The measurements of one run for comparisons, its target, generator and controls, and the comparability of runs.
+"""One run's measurements, target, generator and controls, and a check whether two runs are comparable.
 
 The analysis writes a record's ``RunMeasurements`` to ``measurements.json``; a line of a history contains them, too. The
 unit of evidence is the run: a measurement is one value, and ``se`` is the value's standard error within the run.
@@ -151,7 +151,7 @@ class RegressionSettings(NamedTuple):
 
     Attributes:
         rise: minimum rise of a share that counts; None for that of ``changes.least_rise``.
-        must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None for any.
+        must_find: growth of a response time p50 that a check must be able to find, such as 0.2; None if not required.
     """
 
     rise: float | None = None
@@ -169,7 +169,7 @@ class RunMeasurements(msgspec.Struct, frozen=True, kw_only=True):
         commit: commit of the working directory's Git repository, or of the CI system.
         target_version: value of ``--target-version``; recorded, but need not be equal.
         verdict: the run's verdict by its thresholds.
-        idle_entries: traffic entries whose workflow does nothing, which show changes outside of workflows.
+        idle_entries: traffic entries whose workflow does nothing. They show changes outside of workflows.
         polling: polling of each traffic entry with jobs: ``polled every 1 s``; empty in runs of older versions.
         not_found_entries: traffic entries whose requests are answered with 404 before any workflow runs.
         definition: the hashed keys of the effective scenario with their values, such as
@@ -233,8 +233,8 @@ class Fact(NamedTuple):
         name: in a sentence.
         label: on a page; empty if no page shows the fact.
         of: the value as text; empty if it is unknown.
-        needed: when two runs must have the same value: always; in a history, not in a pair; if the target is embedded,
-            so that it shares the generator's machine; or if the scenario requires it (``RunMeasurements.same``).
+        needed: when two runs must have the same value: always; in a history, not in a pair; if the target is embedded
+            and so shares the generator's machine; or if the scenario requires it (``RunMeasurements.same``).
         unknown: text for an unknown value.
     """
 
@@ -279,7 +279,7 @@ FACTS: Final = (
     Fact("harness", "Version of loadtest", lambda run: run.versions.get("harness", ""), "if the same", "unknown"),
     Fact("region", "Region", lambda run: run.versions.get("region", ""), "if the same", "unknown"),
 )
-"""In a sentence, the most informative differing fact comes first."""
+"""In the order in which a sentence looks for a differing fact, the most informative first."""
 
 
 def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = False) -> str:
@@ -294,7 +294,7 @@ def mismatch(base: RunMeasurements, head: RunMeasurements, *, paired: bool = Fal
         base: an earlier run, or the base side of a pair.
         head: the judged run, or the head side of a pair.
         paired: whether the runs are the sides of a pair, two deployments or two settings of the embedded API. Their
-            host, endpoint, limits, faults and scenario hash, which covers the embedded API's settings, may then differ.
+            host, endpoint, limits, faults and scenario hash (with the embedded API's settings) may then differ.
     """
     needed = {"always"} | (set() if paired else {"in a history"}) | ({"embedded"} if head.embedded else set())
     for fact in FACTS:
@@ -337,7 +337,7 @@ def _differing(before: dict[str, str], now: dict[str, str]) -> tuple[str, str, s
 
 
 def flattened(value: object, key: str = "") -> dict[str, str]:
-    """Return the leaves of a scenario's tables by dotted key, which names a list's item by its name or its number."""
+    """Return the leaves of a scenario's tables by dotted key. Items of a list appear by name, or else by index."""
     if isinstance(value, dict):
         items = list(value.items())
     elif isinstance(value, list):

@@ -63,7 +63,7 @@ def controls(
 
     Args:
         pairs: (base, head) of each pair of blocks; or each earlier run with the judged run.
-        paired: whether ``pairs`` are pairs of blocks. The noise is that of their differences, else of the earlier runs.
+        paired: whether ``pairs`` are pairs of blocks; the noise is then that of differences, else of earlier runs.
     """
     found = []
     named = [

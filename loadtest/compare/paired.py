@@ -28,7 +28,7 @@ DISCARDED: Final = 1
 LOOKS: Final = (4, 6, 8, 10, 12)
 """Numbers of valid pairs after which the evidence is judged; even, so that ABBA groups are complete."""
 LEVELS: Final = verdict.Levels(family=0.005, confirm=None, power=0.8)
-"""Levels of every look. At most 3 % of comparisons without a change regress (``bench/regression_power.py``)."""
+"""Levels of every look. Without a change, at most 3 % of comparisons regress (``bench/regression_power.py``)."""
 _ENOUGH: Final = math.log(1.10)
 """The change that ``pairs_needed`` pairs must find, on the log scale."""
 MOST_PAIRS: Final = 200
@@ -49,7 +49,7 @@ def block_order(seed: int, pairs: int) -> tuple[Side, ...]:
 
     Args:
         seed: seed of the series.
-        pairs: number of pairs, including discarded pairs. An odd number begins with half of ABBA or BAAB.
+        pairs: number of pairs, including discarded pairs. If odd, half of ABBA or BAAB comes first.
     """
     # The order must only be reproducible, not secret.
     source = random.Random(f"blocks {seed}")  # noqa: S311

@@ -29,11 +29,11 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         difference_interval: 95 % interval of ``difference``; None if no sound interval exists.
         ratio: head ÷ base of times and rates (odds ratio of shares); above 1 means a larger head.
         ratio_interval: 95 % interval of ``ratio``.
-        p: one-sided, for a change for the worse; None if it was not tested.
+        p: one-sided, for a change for the worse; None if the metric was not tested.
         p_adjusted: ``p``, adjusted by Holm's method over all tested metrics.
         detectable: the smallest change for the worse that this comparison finds in 80 % of cases, as a ratio above 1
             (below 1 if less is worse); None if unknown.
-        detectable_value: for a share, the head's value after that change, in the metric's unit.
+        detectable_value: for a share, the head's value after the smallest detectable change.
         sd: standard deviation between runs or pairs, on the metric's scale, that the interval uses.
         n: number of runs in the history, or of pairs.
         suspect: whether a rerun must confirm the metric.
@@ -112,7 +112,7 @@ class RunComparison(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         kind: ``paired``: two versions in pairs of blocks; ``history``: a run and accepted earlier runs.
         sentence: the verdict in one or two sentences, the finding first.
-        reasons: further notes: attribution, how to settle an unclear result, moved times.
+        reasons: further notes: where the time went, how to settle an unclear result, missing and improved metrics.
         base: place and time of the base side, in words.
         head: place and time of the head side, in words.
         runs: ids of all runs used, the head's last.

@@ -36,11 +36,11 @@ from loadtest.words import counted
 LEAST_RUNS: Final = 5
 """Minimum number of runs in a history; a shorter history is still learning."""
 LEAST_CENTRE: Final = 2
-"""Minimum number of runs in a baseline period that keeps its predecessor's noise and learns only its own centre."""
+"""Minimum number of runs in a further baseline period: it keeps the previous noise and learns only its centre."""
 _IMPROVED: Final = 0.001
-"""Maximum p by Holm for two successive improved runs, in their mean, to begin a baseline period automatically."""
+"""Maximum p by Holm of the mean of two successive improved runs that automatically begin a baseline period."""
 _EACH: Final = 0.01
-"""Maximum p of each of the two runs, so that a single outlier does not begin a baseline period."""
+"""Maximum p of each of these two runs, so that a single outlier does not begin a baseline period."""
 _PENALTIES: Final = (1.25, 5.0)
 """Factors that multiply p: against the latest runs, and against the first runs, which get a fifth of the metric's α."""
 WINDOW: Final = 20
@@ -224,8 +224,8 @@ def _together(one: AnyChange, other: AnyChange) -> float:
 def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     """Turn a pass into inconclusive if the check could not have found a growth that it must find.
 
-    The check must find the growth in the response time p50 of each entry where it is at least 1 ms and the poll
-    interval. Other entries are named, and at least one entry must show the growth. A check against fewer than ten
+    The check must find the growth in each response time p50 in which the growth is at least 1 ms and the poll interval.
+    There must be such an entry; the other entries are named. A check against fewer than ten
     earlier runs stays as it is.
 
     Args:
@@ -247,7 +247,7 @@ def blind(comparison: RunComparison, must_find: float | None) -> RunComparison:
     also = (f"+{size} is too small to see in {listed(hidden)}.",) if hidden else ()
     why = [f"its minimum detectable changes are {listed(coarse)}"] if coarse else []
     why += [f"{listed(untested)} could not be tested"] if untested else []
-    why += [] if visible else ["it is too small to see in every response time p50"]
+    why += [] if visible else ["it is too small to see in any response time p50"]
     if not why:
         return msgspec.structs.replace(comparison, reasons=(*also, *comparison.reasons))
     advice = ("More accepted runs, longer stages or a quieter machine would make it possible.",) if visible else ()

@@ -29,7 +29,7 @@ _LEVEL: Final = 0.0025
 _SHORTEST: Final = 3
 """Minimum number of runs on each side of a step; fewer runs are odd runs."""
 _ODD: Final = 3, 8
-"""Maximum number of odd runs among eight runs, and in all. More deviating runs are not odd but a second level."""
+"""Maximum number of odd runs: 3 in 8 runs, and 8 in all. If more runs deviate, they are a second level."""
 _MOST_DF: Final = 12
 """Maximum degrees of freedom given to the noise of other entries."""
 _TREND: Final = 10
@@ -47,7 +47,7 @@ class HistoryChange(msgspec.Struct, frozen=True, kw_only=True):
         run: the first run with the change, or the first run of the trend.
         started: start of ``run``: UTC, ISO 8601.
         until: start of the last run of a trend; otherwise equal to ``started``.
-        runs: number of runs in a trend, otherwise after a step.
+        runs: number of runs in a trend, or from a step on; 1 for an odd run.
         change: ratio after ÷ before for times; difference for shares.
         interval: 95 % interval of ``change``.
         also: number of other metrics with the same change.
@@ -181,7 +181,7 @@ def _series(runs: Sequence[RunMeasurements]) -> list[_Series]:
 
 
 def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
-    """Return a metric's steps and trends, and reduce ``rest``, a copy of its scores, to their residuals."""
+    """Return a metric's steps and trends, and subtract them from ``rest``, a copy of the metric's scores."""
     if len(one.places) < 2 * _SHORTEST:
         return []
     moves = winsorised(np.diff(one.scores).tolist(), math.sqrt(one.prior))
@@ -193,10 +193,10 @@ def _shifts(one: _Series, level: float, rest: Floats) -> list[_Found]:
 
 
 def _odd_runs(one: _Series, rests: Floats, level: float) -> Iterator[_Found]:
-    """Yield the slow or fast runs, if as many runs would not differ so much from all other runs by chance.
+    """Yield the slow runs, and the fast runs, if they differ from all other runs by more than chance explains.
 
-    The noise is the variance within the odd runs and within the others: of the metric and, because its runs may be few,
-    of similar entries in the same two groups of runs. So odd runs that several entries share do not inflate the noise.
+    The noise is the variance within the odd runs and within all other runs. Because runs may be few, similar entries
+    add their variance in the same two groups of runs. So odd runs that several entries share do not inflate the noise.
 
     Args:
         one: the metric.
@@ -239,7 +239,7 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
-    """Return the changes from run ``begin`` to run ``end`` and the places of all steps, and write the fitted levels."""
+    """Return the changes from run ``begin`` to run ``end`` and the places of all steps. Fill ``fitted``."""
     scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
     found: list[_Found] = []

@@ -1,7 +1,7 @@
 """``suspects.json``: the suspected metrics of a check, for a rerun in another job on another machine.
 
-It contains the options of the run, the suspected run with its suspected metrics, and the accepted runs that it was
-compared with. It contains no keys or headers.
+It contains the options of the run, the suspected run with its suspected metrics, and the accepted runs of the
+comparison. It contains no keys or headers.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Repeat(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The user's options, which repeat the run; ``overrides`` are the values of ``--set``."""
+    """The user's options, with which a rerun repeats the run; ``overrides`` are the values of ``--set``."""
 
     scenario: str
     overrides: tuple[str, ...]

@@ -1,16 +1,16 @@
 """Verdicts on single metrics, and the overall verdict with its exit code and sentences.
 
-Holm's procedure over the tested metrics and the minimum effect decide on each metric. The overall verdict:
+Two rules decide on each metric: Holm's procedure over the tested metrics, and the minimum effect. Overall verdicts:
 
 ``regressed`` (4)
     A metric became worse beyond chance by an effect that matters; against a history, again in the rerun.
 ``pass`` (0)
-    Nothing is suspected, or the rerun did not confirm it. The sentence gives the minimum detectable changes.
+    No metric is suspected, or the rerun confirmed none. The sentence gives the minimum detectable changes.
 ``learning`` (0)
     Fewer than five comparable accepted runs: nothing is judged.
 ``inconclusive`` (6)
-    The user must act. A suspected metric awaits its rerun, came with a changed environment, or was not measured in the
-    rerun; or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
+    The user must act. A suspected metric awaits its rerun, was not measured there, or came with a changed environment.
+    Or no metric could be tested, pairs do not exclude +10 %, or the head side lacks a tested metric.
 ``not comparable`` (3)
     Scenario, target or (embedded) machine differ. The sentence names the field.
 ``invalid`` (3)
@@ -191,7 +191,7 @@ def _judged(
     ps: tuple[float, float | None],
     detectable: float | None,
 ) -> MetricComparison:
-    """Make the entry of a tested metric. ``verdict`` has a reason beside it; ``ps`` are p and p by Holm."""
+    """Make the entry of a tested metric. ``verdict`` is a pair of verdict and reason; ``ps`` are p and p by Holm."""
     low, high = change.interval()
     return MetricComparison(
         **change.key._asdict(),

@@ -53,7 +53,7 @@ def _make(options: Namespace) -> int:
 def make_pages(
     file: str, build: Callable[[Path], "Page"], argv: Sequence[str] | None = None, *, answer: bool = False
 ) -> int:
-    """Make the pages of the directory in ``argv``, named after its ``file``, and print their place.
+    """Make the pages of the directory in ``argv``, name them after its ``file``, and print the place of the pages.
 
     With ``answer``, print the page's first screen, too. Errors go to stderr, without a traceback.
     """
@@ -94,7 +94,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
         return int(ExitCode.INTERRUPTED)
     except OSError as error:
         print(f"loadtest: cannot write {what}: {error.strerror}", file=sys.stderr)
-        print("  Make the files again from the runs once they can be written.", file=sys.stderr)
+        print("  Remove this cause, then make the files again from the runs.", file=sys.stderr)
         return int(ExitCode.USAGE)
     except Exception:  # noqa: BLE001 - other errors are our bugs, and Python's own exit code 1 would mean a verdict
         traceback.print_exc()
@@ -102,7 +102,7 @@ def guarded(make: Callable[[], int], what: str) -> int:
 
 
 def short(directory: Path) -> Path:
-    """Return a directory relative to the current directory if it is below it."""
+    """Return a directory as a relative path if it is below the current directory, otherwise unchanged."""
     try:
         return Path(os.path.relpath(directory)) if directory.resolve().is_relative_to(Path.cwd()) else directory
     except ValueError:  # another drive

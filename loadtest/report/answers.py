@@ -1,4 +1,4 @@
-"""The answer to a scenario's question as a clause about its comparisons, or else its deliberate mistakes or bursts.
+"""The answer to a scenario's question as a clause about its comparisons, or else about deliberate mistakes or bursts.
 
 For any other scenario, ``headline`` answers with times and limits.
 """
@@ -59,7 +59,7 @@ def label(metric: str) -> str:
 
 
 def value(figure: SideFigure) -> str:
-    """Format a figure with its unit; ``never`` if it is the time of an arrival that never became ok."""
+    """Format a figure with its unit; ``never`` if the figure is the time of an operation that never became ok."""
     if figure.infinite:
         return "never"
     return NOTHING if figure.value is None else quantity(figure.value, figure.unit)
@@ -93,7 +93,7 @@ def worse_word(metric: str) -> str:
 
 
 def _alternatives(findings: Findings, found: ComparisonAnswer) -> str:
-    """Return the best side by the first metric, its price, and either the worst side or an equally good cheaper one."""
+    """Return the best side by the first metric, its price, and either the worst side or a cheaper equally good side."""
     first, prices = found.by[0], found.by[1:]
     if found.best is None or found.chosen is None:
         return f"none of {quoted(side.name for side in found.sides)} can be chosen by {label(first)}"
@@ -135,7 +135,7 @@ def _is_best(findings: Findings, found: ComparisonAnswer, figure: SideFigure) ->
 def _by_duration(findings: Findings) -> str:
     """Return the durations of work at which jobs are better than sync runs; empty for other comparisons.
 
-    Each comparison must have a sync run and a job, whose work takes longer than in the comparison before.
+    Each comparison must have a sync run and a job, with longer work than in the comparison before.
     """
     plans, lengths, jobs, won = findings.record.info.traffic, list[float](), list[ComparedSide](), list[bool]()
     if any(found.kind == "effect" for found in findings.answers):

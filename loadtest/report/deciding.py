@@ -58,7 +58,7 @@ class MainEntry(NamedTuple):
     """The traffic entry that the first screen is about, in the stage with the most response times.
 
     Attributes:
-        only: whether no other stage is within the limits, or there is no other stage, so that no name is needed.
+        only: whether the stage needs no name, because the entry has no other stage, or none within the limits.
     """
 
     part: StagePart
@@ -81,7 +81,7 @@ def main_entry(findings: Findings) -> MainEntry | None:
     """Return the main entry; None without stages.
 
     In order of priority, the main entry has times, is chosen by a comparison, is within its limits, and has enough
-    times for a percentile. Then sync runs come before jobs and jobs before retrievals; last, most times decide.
+    times for a percentile. Then sync runs come before jobs, jobs before retrievals, and more times before fewer.
     """
     order = list(Operation)
     answered = {each.entry or each.chosen for each in findings.answers}

@@ -22,7 +22,7 @@ _WELL_KNOWN_S: Final = 0.05
 _PEERS_NAMED: Final = 10
 """Maximum number of target addresses that are listed."""
 _RESOLVED: Final = 0.1
-"""Maximum width, as a share, between the bounds of a time to result; above it, polling is too coarse."""
+"""Maximum distance between a time to result's bounds ÷ the upper bound; above it, polling is too coarse."""
 _KNOWN_TO_LOGS: Final = (
     "429", "95 % interval", "accepted", "expected", "fixed window", "goodput", "p50", "p95", "p99", "saturated",
     "sliding log", "token bucket",
@@ -109,7 +109,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
     info, found = findings.record.info, []
     if info.end == "interrupted":
         after = seconds(findings.record.covered_s)
-        found.append(f"Interrupted after {after}, so that rates cover only this time: run it again.")
+        found.append(f"Interrupted after {after}: rates cover only this time. Repeat the run.")
     if dropped := findings.metrics.overall.operations.dropped:
         found.append(f"{counted(dropped, 'arrival')} dropped for lack of users: raise max_users, or lower the rate.")
     if findings.record.expectation.why_not:
@@ -125,7 +125,7 @@ def caveats(findings: Findings) -> tuple[Point, ...]:
     least = needed(QUANTILES["p95"])
     if few := sum(0 < part.figures.response_time_ms.n < least for part in stage_parts(findings)):
         rows = counted(few, "row")
-        found.append(f"Too few samples for p95 in {rows} (it takes {least}): raise the rate, or lengthen the stage.")
+        found.append(f"Too few samples for p95 in {rows} ({least} needed): raise the rate, or lengthen the stage.")
     return tuple(map(Point, found))
 
 

@@ -26,7 +26,7 @@ from loadtest.report.page import KeyFigure, OutcomeBar
 from loadtest.words import NOTHING, capital, count, counted, duration_ms, measured, nearest, rate, seconds, share
 
 _NAMED: Final = 0.01
-"""Minimum share of failed or timed-out operations, of an entry in a stage, for a sentence to mention them."""
+"""Minimum share of an entry's failed or timed-out operations in a stage that a sentence mentions."""
 
 
 def headline(findings: Findings, entry: MainEntry | None) -> str:
@@ -132,7 +132,7 @@ def _named_error(findings: Findings) -> str:
 
 
 def over_traffic(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
-    """Return error groups, summed over traffic entries, the most frequent first; other fields are the largest's."""
+    """Return error groups, summed over traffic entries, the most frequent first; other fields are the first group's."""
     summed: dict[tuple[str | int | None, ...], ErrorGroup] = {}
     for group in groups:
         key = (group.kind, group.status, group.code, group.reason)
@@ -192,7 +192,7 @@ def key_figures(findings: Findings, entry: MainEntry | None) -> tuple[KeyFigure,
 
 
 def _most_throttled(parts: list[StagePart], entry: MainEntry) -> StagePart:
-    """Return the main entry's stage with most 429s, else any entry's; without 429s, return the main stage."""
+    """Return the main entry's stage with most 429s, else any entry's such stage; without 429s, the main stage."""
     own = [part for part in parts if part.traffic == entry.part.traffic]
     for some in (own, parts):
         if any(part.figures.requests.throttled for part in some):
@@ -251,7 +251,7 @@ def _goodput(findings: Findings, part: StagePart) -> KeyFigure:
 
 
 def _not_ok(findings: Findings, parts: list[StagePart]) -> KeyFigure:
-    """Return the worst share of operations that were not ok: 429s are apart from the service's errors and time-outs."""
+    """Return the worst share of operations that were not ok, and its division into 429s, failures and time-outs."""
     worst = max(parts, key=lambda part: _bad(part) / part.figures.operations.sent)
     if not _bad(worst):
         sent = findings.metrics.overall.operations.sent

@@ -58,7 +58,7 @@ def write(file: Path, output: Path) -> None:
 
 
 def build(history: History, file: Path, warnings: Sequence[str] = ()) -> Page:
-    """Make the page of a history; ``file`` is its path as a user may type it, and ``warnings`` are its errors."""
+    """Make the page of a history; ``file`` is its path as a user may type it, and ``warnings`` name its defects."""
     runs = history.runs[-_MOST_RUNS:]
     name = runs[-1].measurements.scenario if runs else file.stem
     waiting = [one for one in history.runs if one.status == "waiting"]
@@ -146,7 +146,7 @@ def _draw(runs: Sequence[HistoryRun], metrics: Sequence[Metric]) -> Drawing | No
 
 
 def _look_of(run: HistoryRun) -> str:
-    """Return the style of a run's mark: regressed until the run is accepted, otherwise by status."""
+    """Return a key of ``_LOOKS``: ``regressed`` while a regressed run waits for a decision, else the status."""
     return "regressed" if run.line.verdict == "regressed" and run.status == "waiting" else run.status
 
 

@@ -31,7 +31,7 @@ _SLOWER: Final = 2.0
 _POLLS: Final = 0.5
 """Share of polls in all retrievals above which polling is the bottleneck."""
 _MORE: Final = 1.2
-"""Minimum ratio of the two stages' offered rates for this comparison."""
+"""Minimum ratio of a stage's offered rate to that of the least loaded stage, so that their medians are compared."""
 
 
 def overdrawn(findings: Findings, operation: Operation | None) -> tuple[str, float]:
@@ -136,8 +136,8 @@ def window_phase(findings: Findings) -> str:
 def unexplained_429s(findings: Findings, limit: str) -> tuple[int, int] | None:
     """Return the number of a limit's 429s that no known limiter explains, and of all its 429s.
 
-    None if a limiter explains most of the 429s, or if there are none. The limit still binds if another limiter than the
-    assumed, or several limiters, fit.
+    None without 429s or without an assumed limiter, if the assumed limiter explains most of the 429s, or if any known
+    limiter fits.
     """
     found = findings.observed_429.limits.get(limit)
     if found is None or found.assumed is None or not found.throttled or found.inference.word in ("named", "several"):

@@ -50,7 +50,7 @@ TERMS: Final[Mapping[str, str]] = {
     "evenness": "Regularity of sending: sd ÷ mean of the sends in bins of 100 ms, compared with the schedule’s.",
     "executionTime": "Duration of the work, as reported by the server.",
     "expected": "Decisions of the assumed rate limiter in a replay of the requests that were sent.",
-    "fixed window": "A rate limiter that counts requests in windows of the clock. Each window begins at zero.",
+    "fixed window": "A rate limiter that counts requests in windows of the clock. Each window’s count begins at zero.",
     "goodput": "Operations per second that ended ok.",
     "inconclusive": "The run cannot decide the threshold: it has too few samples, or only bounds are known.",
     "marginal": "The value passes or fails, but part of its 95 % interval gives the opposite result.",
@@ -91,7 +91,7 @@ class KeyFigure:
 
 @dataclass(frozen=True)
 class NextStep:
-    """A next step: its reason, and a command or None."""
+    """A next step: its reason, and a command, which may be empty."""
 
     words: str
     command: str = ""
@@ -134,7 +134,7 @@ class Table:
         heads: list[TableCell] = []
         for row in self.rows:
             heads.append(row[0] if row[0].text or not heads else heads[-1])
-        # A row without a name has the name of a row above, and gets it if no kept row above shows it.
+        # A row without a name shares the name above, and shows this name if no kept row above does.
         rows = (
             (
                 self.rows[place][0] if before is not None and heads[before] is heads[place] else heads[place],

@@ -47,7 +47,7 @@ _WHY_INVALID: Final = {
     int(ExitCode.INTERRUPTED): "It was interrupted: compare again.",
 }
 _SHARED: Final = ("target", "targets", "set", "seed", "output-dir")
-"""Options of a check that its comparison of two builds keeps."""
+"""Options of a check that the command for a comparison of two builds takes over."""
 _FOOTER: Final = Markup(
     "Made from <code>comparison.json</code> alone. The same numbers are in <code>comparison.md</code>, "
     "<code>comparison.junit.xml</code> and <code>comparison.openmetrics.txt</code>."
@@ -180,7 +180,7 @@ def _first_look(comparison: RunComparison, directory: Path) -> Iterator[NextStep
 
 
 def _builds(comparison: RunComparison) -> str:
-    """Return the command that compares two builds with the check's options; embedded APIs must both be served."""
+    """Return the command that compares two builds with the check's options; the base and an embedded head are local."""
     scenario, *words = shlex.split(comparison.command)[3:] or [comparison.scenario]  # after the verb's words
     given = {flag: tuple(value for word, value in pairwise(words) if word == f"--{flag}") for flag in _SHARED}
     last = comparison.head_runs[-1]

@@ -130,7 +130,7 @@ def next_step(directory: Path) -> str:
 
 
 def differences(run: RunMeasurements, baselines: Sequence[RunMeasurements]) -> Section:
-    """Judge a run against baselines like against a history of accepted runs. The run's own verdict does not change.
+    """Judge a run against baselines as if they were its accepted history. The run's own verdict does not change.
 
     Raises:
         InputError: if the run is one of its baselines.

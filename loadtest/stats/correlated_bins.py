@@ -6,8 +6,8 @@ of both is therefore weighted by its restricted likelihood (Harville, "Bayesian 
 Biometrika 1974). The prior is even over a grid of logarithmic correlation times and over the grid of variances.
 
 Events are 0 or 1: an error, or a time below a percentile. The shared part of their variance is inferred in the same
-way. Its prior follows from the pace: events have the pace's correlation times. If times share nothing, events share
-nothing with a prior weight of one half. The mixture of all models exceeds each bound with a probability of 2.5 %.
+way. Its prior follows from the pace: events have the pace's correlation times. If times share no pace, half of the
+prior weight is on events that share nothing. The mixture of all models exceeds each bound with a probability of 2.5 %.
 ``bench/README.md`` has the coverage.
 """
 
@@ -96,7 +96,7 @@ def pace_of(counts: Ints) -> PaceModels:
 
 
 def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None) -> float:
-    """Return the number of independent values that make a share as uncertain; ``pace`` is that of the operations."""
+    """Return the number of independent values that give an equally uncertain share; ``pace`` is the operations'."""
     share = events.sum() / whole.sum()
     rest = (events - whole * share) / math.sqrt(max(share * (1 - share), 1e-12))
     n = float(whole.sum())
@@ -104,7 +104,7 @@ def effective_share_n(events: Ints, whole: Ints, pace: PaceModels | None = None)
 
 
 def effective_n(values: Floats) -> float:
-    """Return the number of independent values that make a mean as uncertain; ``values`` are in order of time."""
+    """Return the number of independent values that give an equally uncertain mean; ``values`` are in order of time."""
     n, spread = values.size, float(values.std())
     bins = min(_MOST_BINS, n // _LEAST_OF_BIN)
     if bins < 2 or spread == 0:
@@ -118,7 +118,7 @@ def plausible(below: Ints, whole: Ints, pace: PaceModels, quantile: float) -> tu
     """Return whether each level may be the quantile, and the effective number of independent values.
 
     The share up to the level must not be significantly too low, and the share up to the previous level not too high.
-    The pace of all times and these events alone each test this, because the slowest times may vary by themselves.
+    Two models test this: the pace of all times, and these events alone, because the slowest times may vary apart.
 
     Args:
         below: number of values up to each level, ``[bin, level]``.
@@ -159,7 +159,7 @@ def _weigh(rest: Floats, n: float, prior: Floats) -> tuple[Floats, Floats]:
 
 
 def _equivalent(weights: Floats, errors: Floats, n: float) -> float:
-    """Return the number of independent values, at most n, that make a mean as uncertain."""
+    """Return the number of independent values, at most n, that give an equally uncertain mean."""
     return min(n, (NORMAL / float(np.ravel(_mixed(weights, errors, _TAIL))[0])) ** 2)
 
 

@@ -117,7 +117,7 @@ def difference(
 
     Args:
         base: values in order of time; a time-out is ``math.inf``.
-        head: values of the other side, with the same properties.
+        head: the other side's values, in the same form.
         statistic: as for ``estimate``.
         paired: whether row k of both sides is one input.
         factor: multiplies base; ``head − 1.2 × base``, for example, shows whether head is within 1.2 times base.

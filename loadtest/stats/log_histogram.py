@@ -28,7 +28,7 @@ class LogHistogram:
         self.buckets: Counter[int] = Counter()
         """Number of values by bucket."""
         self.total = self.longest = 0.0
-        """Sum and maximum of the values."""
+        """Sum (``total``) and maximum (``longest``) of the values."""
 
     def extend(self, new: Sequence[float]) -> None:
         """Count several values; a negative value counts as zero."""

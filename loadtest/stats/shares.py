@@ -1,6 +1,6 @@
 """Shares of a count: intervals, log odds, exact tail probabilities, and tests of a difference.
 
-Functions of several ``EventCount`` take each one's expected log odds as an offset (429s of a known limiter). They
+Functions of several ``EventCount`` take each count's expected log odds as an offset (429s of a known limiter). They
 estimate the common log odds by maximum likelihood (McCullagh & Nelder, "Generalized Linear Models", 1989, §4.4).
 """
 

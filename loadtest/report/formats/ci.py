@@ -43,7 +43,7 @@ CaseOutcome = tuple[Literal["failure", "error", "skipped"], str, str]
 
 
 class _Case(NamedTuple):
-    """A test case, which passes without an outcome."""
+    """A test case; it passed if it has no outcome."""
 
     group: str
     name: str
@@ -172,8 +172,8 @@ _HEAD: Final = (
 def render_locust_csv(findings: Findings) -> str:
     """Return the file's text: a row per traffic entry, and a total of all requests.
 
-    As in Locust, response times are times of single requests (called service times here). Failures are errors, and 429s
-    in stages that expect none.
+    As in Locust, response times are times of single requests (called service times here). Failures are
+    errors and, in stages that expect no 429s, 429s.
     """
     record = findings.record
     text = io.StringIO(newline="")

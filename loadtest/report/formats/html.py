@@ -1,8 +1,8 @@
 """A page as one HTML file that links terms to their explanations, and plots as standalone SVG files.
 
 The page works offline, in light and dark, and without JavaScript. Chapters unfold by a click, by a link, by the
-browser's search, and on paper. The only script sorts tables, and unfolds chapters in browsers that cannot. The page
-allows this script by its hash.
+browser's search, and on paper. The only script sorts tables, and unfolds chapters in browsers that do not do so
+themselves. The page allows this script by its hash.
 """
 
 import base64

@@ -1,9 +1,9 @@
-// Tables sort by a click on a column's head: up, down, as they were. Without JavaScript they are as they were.
-// Sections unfold for paper and for links to what is in them, in browsers that would not do it by themselves.
+// A click on a column's head sorts its table: ascending, then descending, then in the original order.
+// Sections unfold for printing and for links to their content, in browsers that do not do so themselves.
 "use strict";
 (() => {
   const unit = { "ms": 1, "s": 1000, "/min": 1, "/s": 60, "/h": 1 / 60 };
-  // "≥ 1,234 ms" -> 1234; what is no number comes after all that are.
+  // "≥ 1,234 ms" -> 1234; in ascending order, texts without a number come last.
   const number = (text) => {
     const found = text.replace(/[,\u00a0 ]/g, "").replace("−", "-").match(/[-+]?\d[\d.]*(?:e[-+]?\d+)?/);
     if (!found) return NaN;
@@ -30,7 +30,7 @@
       button.addEventListener("click", () => {
         const next = { none: "ascending", ascending: "descending", descending: "none" }[head.ariaSort || "none"];
         heads.forEach((other) => other.removeAttribute("aria-sort"));
-        // A name that stands for the rows below it, too, is given to each before they part.
+        // Rows without a name share the name above. Copy the name into each row before sorting.
         first.forEach((row, k) => {
           const cell = row.cells[0];
           if (k && "above" in cell.dataset) cell.replaceWith(first[k - 1].cells[0].cloneNode(true));

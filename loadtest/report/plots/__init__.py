@@ -109,7 +109,7 @@ def draw_plots(
 
 _Result = TypeVar("_Result")
 _inherited: dict[str, Callable[[], Any]] = {}
-"""In a child, the tasks that it inherited by its fork."""
+"""The tasks that a child process inherited when it was forked; empty in the parent."""
 
 
 def cores() -> int:
@@ -130,7 +130,7 @@ def shared_out(tasks: Mapping[str, Callable[[], _Result]], processes: int) -> di
         # NumPy's idle threads hold no lock that a child needs.
         with warnings.catch_warnings(), suppress(OSError, TimeoutError, BrokenProcessPool):
             warnings.simplefilter("ignore", DeprecationWarning)
-            # This process works, too: another child's copies of its memory would cost more than they gain.
+            # This process works, too: another child would copy memory, which costs more than the child gains.
             pool = ProcessPoolExecutor(processes - 1, get_context("fork"), _inherit, (tasks,))
             futures: dict[str, Future[_Result]] = {name: pool.submit(_run, name) for name in tasks}
             # Children begin with the first task, this process with the last.

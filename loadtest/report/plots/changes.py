@@ -122,9 +122,9 @@ def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float,
 
 
 def _limits(metrics: list[MetricComparison], estimates: list[tuple[float, float, float]]) -> tuple[float, float]:
-    """Return axis limits that include all estimates, and intervals unless these are much longer.
+    """Return axis limits that include the estimates of all but short and polled times; very long intervals are cut off.
 
-    Short and polled times do not set the limits. An increase from 10 µs to 20 ms is × 2,000 and would hide the rest.
+    Short and polled times extend the limits little. From 10 µs to 20 ms is × 2,000, which would hide the rest.
     """
     share = amounts.is_share(metrics[0])
     least = 2.0 if share else math.log(1.15)
@@ -163,7 +163,7 @@ _PAIRS_CAPTION: Final = "Each dot is a pair of blocks (head against base), in or
 
 
 def periods_until(comparison: RunComparison, history: History) -> list[list[HistoryRun]]:
-    """Return the baseline periods up to a comparison's own; ``_MOST_BEFORE`` runs at most are of earlier periods."""
+    """Return the baseline periods up to a comparison's own; earlier periods have ``_MOST_BEFORE`` runs at most."""
     base = {one.run for one in comparison.base_runs}
     cut = segments([one for one in history.runs if one.status == "accepted"])
     own = next((place for place, part in enumerate(cut) if any(one.id in base for one in part)), 0)
@@ -201,7 +201,7 @@ def _pairs(comparison: RunComparison, one: MetricComparison) -> list[float]:
 def draw_over_runs(
     comparison: RunComparison, metrics: Sequence[MetricComparison], before: Sequence[Sequence[HistoryRun]] = ()
 ) -> Drawing | None:
-    """Draw metrics pair by pair or run by run, after the earlier baseline periods of ``before``; None without any."""
+    """Draw metrics pair by pair or run by run, after the baseline periods of ``before``; None without metrics."""
     if not metrics:
         return None
     chosen = metrics[:_MOST_PANELS]
@@ -296,7 +296,7 @@ def _segments_panel(panel: Axes, one: MetricComparison, before: Sequence[Sequenc
 
 
 def prediction_band(one: MetricComparison) -> tuple[float, float] | None:
-    """Return the 95 % prediction band of a run without a change. It has the difference's interval around the base."""
+    """Return the 95 % prediction band of a run without a change: the interval of the change, moved to the base."""
     if one.base is None:
         return None
     if not amounts.is_share(one) and one.ratio and one.ratio_interval and min(one.ratio_interval) > 0:

@@ -47,7 +47,7 @@ class Drawing:
     """A plot: title, caption and figure.
 
     ``data`` has the plot's numbers; None to read them from the figure's lines. ``left_out`` are traffic entries that
-    the figure doesn't show. A figure without a legend gets one of the labels in its panels.
+    the figure doesn't show. A figure without a legend gets a legend with all labels of its panels.
     """
 
     title: str

@@ -202,7 +202,7 @@ def why_none(findings: Findings) -> str:
     if overall.requests.sent and overall.requests.throttled == overall.requests.sent:
         return "every request got 429"
     if not any(plan.operation in EXECUTING_OPERATIONS for plan in findings.record.info.traffic.values()):
-        return "no traffic entry executes a workflow: a retrieval’s job ran before it"
+        return "no traffic entry executes a workflow: retrieved jobs ran earlier"
     return "no answer has an executionTime" if overall.operations.ok else "no operation ended with success"
 
 
@@ -307,7 +307,7 @@ def _overhead_spread(panel: Axes, record: Record, name: str, colour: str) -> Non
 
 
 def _by_stage(panel: Axes, stages: Mapping[str, OperationStage], colour: str) -> None:
-    """Draw median and p95 of each stage, without lines between stages, where nothing was measured."""
+    """Draw median and p95 of each stage, without lines between stages: nothing was measured there."""
     panel.set_title("by stage")
     known = {name: part.overhead_ms for name, part in stages.items() if part.overhead_ms.p50 is not None}
     if not known:

@@ -87,7 +87,7 @@ class Ticks(Artist):
         return Bbox.union([self._axis.axes.bbox, self._axis.label.get_window_extent(renderer)])
 
     def draw(self, renderer: Any) -> None:
-        """Draw like Matplotlib's axis, without ticks on the far side and common factors, which no plot has."""
+        """Draw like Matplotlib's axis, without ticks on the far side and without common factors; no plot has them."""
         if not self._axis.axes.axison:
             return
         labels, look, scale = self.labels(), self.look(), renderer.points_to_pixels(1.0)

@@ -27,7 +27,7 @@ _CHARACTERS: Final = 135
 """Number of letters of stage names that fit into the width of a plot."""
 WHOLE_IN: Final = 8.8
 HALF_IN: Final = 4.0
-"""Widths in inches of panels without labels: of a panel as wide as the figure, and of one of two panels in a row."""
+"""Widths in inches, without labels, of a panel alone in a row (``WHOLE_IN``) and of one of two (``HALF_IN``)."""
 _NAME_PT: Final = 7.0
 _NAME_LINES: Final = 3
 """Maximum number of lines of stage names; each line is ``_LINE_PT`` points high."""
@@ -75,7 +75,7 @@ def draw_dots(
 
 
 def draw_bins(panel: Axes, record: Record, traffic: str, cuts: Floats, binned: list[Distribution]) -> None:
-    """Draw median and p95 of each time bin, dotted if it has too few samples; nothing for bursts and few values.
+    """Draw each time bin's median and p95, dotted if samples are too few; draw nothing for bursts or few values.
 
     ``cuts`` are the edges of the bins, in s since the epoch.
     """
@@ -211,7 +211,7 @@ def upper_bounds(findings: Findings, traffic: str | None = None) -> list[UpperBo
 def draw_bounds(panel: Axes, findings: Findings, traffic: str) -> None:
     """Draw an entry's thresholds over their stages with labels; thresholds far above all values are only named.
 
-    The panel shows ms on a log scale, whose limits are set, over s since the epoch.
+    The panel must show ms over s since the epoch, on a log scale with limits already set.
     """
     end, (low, high) = findings.record.covered_s, panel.get_ylim()
     edges, above = [low, high], Counter[float]()

@@ -136,7 +136,7 @@ def _polls_title(findings: Findings) -> str:
 _HALF: Final = 0.31
 """Height of a bar, in rows."""
 _ANSWER: Final = 0.4
-"""Opacity of the bar of an answer's rest."""
+"""Opacity of a request's bar after the first byte of its answer."""
 _Bar = tuple[int, float, float]
 """Row, begin and end of a bar."""
 _ENDED: Final[dict[str, str]] = {
@@ -229,7 +229,7 @@ def draw_lag(findings: Findings) -> Drawing | Point:
     style.log(panel, "y", "lag, ms", _FLOOR_MS, top)
     marks.time_axis(panel, record)
     _lag_spread(spread, record, top)
-    caption = "Start lag is the time from intended start to first byte sent; dispatch lag (thin) starts at a free user."
+    caption = "Start lag runs from intended start to first byte sent; dispatch lag (thin) excludes waits for a user."
     late = next(check for check in findings.checks if check.name == "dispatch lag p99")
     starts = record.time("start_lag_ms", record.stages())
     longest = words.duration_ms(starts.most) if starts.n else words.NOTHING

@@ -340,7 +340,7 @@ def change_axis(axis: Axis) -> None:
 
 def _ticks(low: float, high: float) -> list[float]:
     """Return the log ratios to label, in the finest steps whose labels are few enough and do not overlap."""
-    # The scales have steps in per cent, then powers. All contain 1; 20 steps of 5 % below 1 are not exactly 0.
+    # First steps in per cent, then powers; each list contains 1. By rounding, 1 − 20 · 0.05 may be slightly above 0.
     steps = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
     percent = ([1 + step * k for k in range(-20, 21) if 1 + step * k > 1e-9] for step in steps)
     powers = ([base**k for k in range(-6, 7)] for base in (2.0, 4.0, 10.0, 100.0, 1e3, 1e6))

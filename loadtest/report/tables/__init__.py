@@ -12,7 +12,7 @@ from loadtest.words import NOTHING, count, milliseconds, share
 def statistic(
     summary: Summary, name: str, say: Callable[[float | None], str] = milliseconds, *, interval: bool = False
 ) -> TableCell:
-    """Return a statistic, by default of a time in ms, maybe with its interval; ≥ marks one that reaches a time-out."""
+    """Return a statistic, by default of a time in ms, maybe with its interval; ≥ marks a lower bound."""
     found = summary.get(name)
     if found.value is None:
         return UNKNOWN

@@ -84,7 +84,7 @@ def _pairs(found: ComparisonAnswer) -> Table:
         "": _verdict,
     }
     names = quoted(side.name for side in found.sides)
-    note = f"All intervals of a metric hold together at 95 %; each alone is one of {found.confidence * 100:.4g} %."
+    note = f"All intervals of a metric hold together at 95 %; each alone holds at {found.confidence * 100:.4g} %."
     return table_of(f"Every difference between {names}", columns, found.differences, note)
 
 
@@ -136,7 +136,7 @@ def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
 
 
 def _verdict(one: SideDifference, *, head: bool = True, small: bool = False) -> TableCell:
-    """Return the verdict on a difference, for its head or its base; ``small`` means that it is too small to matter."""
+    """Return the verdict on a difference, for its head or its base; ``small``: the difference does not matter."""
     if one.interval is None:
         return TableCell("not judged", tone="unsure")
     if not one.told_apart:
@@ -158,7 +158,7 @@ def _note(found: ComparisonAnswer, by: list[str], compared: str) -> str:
     paired = {each.paired for each in found.differences if each.metric in by}
     how = {True: "Compared pair by pair: arrivals that sent the same row of the inputs.", False: "Compared unpaired."}
     mixed = "Compared pair by pair where arrival k of both sends row k of the same inputs, else unpaired."
-    each = f" (each is one of {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
+    each = f" (each alone at {found.confidence * 100:.4g} %)" if found.confidence > 0.9500001 else ""
     parts = (
         "Every operation that was sent counts; without an ok response, its time is infinite.",
         how[paired.pop()] if len(paired) == 1 else mixed,

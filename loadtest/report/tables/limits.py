@@ -61,9 +61,9 @@ def _differences(name: str, found: LimitObserved429, findings: Findings) -> Iter
     if inferred.other_counts is not None:
         instead = f" instead of {count(assumed.limit.count)}" if assumed is not None else ""
         keys = ", or keys share limits that were assumed separate" if windows and windows.limiters > 1 else ""
-        yield f"Its count seems to be {range_text(inferred.other_counts)}{instead}{keys}."
+        yield f"The limit’s count seems to be {range_text(inferred.other_counts)}{instead}{keys}."
     elif windows is not None and windows.seems is not None and abs(windows.seems - windows.count) > 1:
-        yield f"Its saturated whole windows accepted {count(windows.seems)}, not {count(windows.count)}."
+        yield f"The limit’s saturated whole windows accepted {count(windows.seems)}, not {count(windows.count)}."
 
 
 def chance(log10_p: float | None) -> str:
@@ -177,7 +177,7 @@ def _windows(findings: Findings, limits: list[NamedLimit]) -> Table:
     reordered = findings.record.expectation.reordered
     if reordered and any(found.spread and found.spread[0] < found.count for _, found in rows):
         requests = counted(reordered, "request")
-        note += f" The arrival order of {requests} of bursts is unknown, so contradictions by them prove nothing."
+        note += f" The arrival order of {requests} in bursts is unknown, so their contradictions prove nothing."
     return table_of("Accepted requests per window", columns, rows, note)
 
 

@@ -48,7 +48,7 @@ _LATENCIES: Final = {
 
 
 def thresholds(findings: Findings) -> Table:
-    """Return each threshold with value, margin and n. Most important are the failed, then the nearest to failing."""
+    """Return each threshold with value, margin and n. The most important are failed, then those nearest to failing."""
     judged = findings.judged
 
     def result(one: Judged) -> TableCell:
@@ -93,7 +93,7 @@ def _beside(one: Judged) -> str:
 
 
 def summary(findings: Findings, entry: MainEntry | None) -> Table:
-    """Return a row per traffic entry and stage. Most important are the main entry and most 429s and errors."""
+    """Return a row per traffic entry and stage. Most important are the main stage, then the lowest shares of ok."""
     info, parts = findings.record.info, stage_parts(findings)
     polled = {name: polling(info, name).removeprefix("polled ").replace(" ", "\u00a0") for name in info.traffic}
     first = {part.traffic: part for part in reversed(parts)}
@@ -274,7 +274,7 @@ def _pools(found: list[Generator]) -> Table:
         "#full for s": lambda row: f"{row[2].full_s:.2f}",
     }
     rows = [(traffic, _process_name(one, found), pool) for one in found for traffic, pool in one.pools.items()]
-    note = "A pool grows while few users are idle. Without an idle user, arrivals wait; response times include this."
+    note = "A pool grows while few users are idle. Without an idle user, arrivals wait, and response times show it."
     return table_of("Pools of users", columns, rows, note)
 
 

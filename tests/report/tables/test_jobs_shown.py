@@ -113,7 +113,7 @@ def test_without_jobs_each_plot_says_why(tmp_path: Path, case: str) -> None:
         rows = [maker.request("t", 0, 0, 2, kind="retrieve", **own), maker.operation("t", 0, 0, 2, **own)]
         findings = found(tmp_path / "run", rows, "retrieval")
         whys = ["no traffic entry submits jobs"]
-        whys += ["no traffic entry executes a workflow: a retrieval’s job ran before it"] * 2
+        whys += ["no traffic entry executes a workflow: retrieved jobs ran earlier"] * 2
     assert [plot.detail for plot in drawn(findings) if isinstance(plot, Point)] == whys
     assert not any(table.rows for table in job_tables(findings))
 
