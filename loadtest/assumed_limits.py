@@ -42,9 +42,9 @@ class AssumedLimits:
     """Assumptions about one target's rate limits. The API's documentation does not specify the algorithm.
 
     Attributes:
-        limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if others are
-            in force.
-        spec: the algorithm, and the scope of one limiter.
+        limits: the limit of each limit name. Rates in units of a limit refer to these limits, even if other
+            limits are in force.
+        spec: the algorithm with its parameters, and the scope of one limiter.
         limit_all: the limit of all requests together; only for the scopes ``key`` and ``global``.
         draws: whether all requests with a valid key consume the limit, or only valid requests.
     """
@@ -67,11 +67,11 @@ class AssumedLimits:
         Raises:
             ValueError: if the recorded limiter is unknown.
         """
-        # Old records spell algorithm names with underscores.
         if target.limit_scope not in SCOPES:
             raise ValueError(f"no limiter is known that counts by {target.limit_scope!r}")
         if target.limit_scope in SHARED_SCOPES and target.limit_all is None:
             raise ValueError("the limit of all requests together is not known")
+        # Old records spell algorithm names with underscores.
         algorithm = target.limiter.replace("_", "-")
         scope = cast("Any", target.limit_scope)
         spec = LimiterSpec(algorithm, target.burst, target.count_rejected, scope, target.phase, target.round_down)
@@ -146,7 +146,7 @@ class AssumedLimits:
         return keys if self.per_key else 1
 
     def limiters(self, keys: int) -> list[list[Limiter]]:
-        """New limiters by limit name (in the order of ``LIMIT_NAMES``), then by key; a shared limiter is one object."""
+        """New limiters by limit name (in the order of ``LIMIT_NAMES``), then by key; some may be the same object."""
         made = cache(lambda drawn_on, _: make(self.spec, self.limit_on(drawn_on)))
         return [[made(self.drawn_on(name), key * self.per_key) for key in range(keys)] for name in LIMIT_NAMES]
 

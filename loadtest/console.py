@@ -1,4 +1,4 @@
-"""Terminal output with colours and tables, which escapes control characters in foreign text."""
+"""Terminal output with colours and tables. Control characters in foreign text are escaped."""
 
 from collections.abc import Iterable
 from typing import Any

@@ -1,6 +1,6 @@
 """Vocabulary of the Workflow REST API: operations, requests, limits, job states, errors, outcomes and reasons.
 
-All other modules import these names; none spells them itself. A new operation needs an entry in ``OPERATIONS`` (and one
+All other modules import these names instead of spelling them. A new operation needs an entry in ``OPERATIONS`` (and one
 in ``REQUESTS`` if it sends a new kind of request), a user class, and documentation.
 
 Source: the API's documentation, "Rate limits": synchronous runs 100 requests per minute, asynchronous submits 1000 per
@@ -140,7 +140,7 @@ EXECUTING_LIMITS: Final = tuple(request.limit for request in REQUESTS.values() i
 LIMIT_OF_KIND: Final = {kind: request.limit for kind, request in REQUESTS.items()}
 
 LIMIT_OF_OPERATION: Final = {operation: LIMIT_OF_KIND[kind] for operation, kind in FIRST_KIND.items()}
-"""The limit of an operation's first request. A rate "of limit" refers to it."""
+"""The limit of an operation's first request. A rate "of limit" refers to this limit."""
 
 LIMITS_OF_OPERATION: Final = {
     operation: tuple(dict.fromkeys(LIMIT_OF_KIND[kind] for kind in kinds)) for operation, kinds in OPERATIONS.items()
@@ -166,7 +166,7 @@ class ErrorCode(Word):
     """The error codes of the reference API, each with its default ``status``.
 
     Assumption: the API's documentation gives errors a ``code`` but lists neither codes nor all statuses used here. The
-    server can be configured to answer an error differently (``--answer``), so scenarios must know the codes too.
+    option ``--answer`` changes the answer to an error, so scenarios must know the codes too.
     """
 
     status: int
@@ -279,7 +279,7 @@ class Reason(Word):
 
 
 JOB_REASONS: Final = {JobState.FAILED: Reason.JOB_FAILED, JobState.COMPLETED: Reason.JOB_COMPLETED}
-"""The reason of an operation whose job unexpectedly ended in this state."""
+"""The reason of an operation, by the state in which its job unexpectedly ended."""
 
 MistakeKind = Literal["unknown_job", "unknown_workflow", "invalid_body", "bad_key"]
 MISTAKE_STATUS: Final[dict[MistakeKind, int]] = {

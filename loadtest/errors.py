@@ -6,6 +6,7 @@ The tree::
     ├── InputError          (2)   an unusable file, key, option or value
     │   └── WrongValueError       an invalid value of a key or option
     ├── TargetError         (5)   unreachable, not this API, or key refused
+    ├── AbortedError        (7)   a run that ended before its load began
     └── RecordError         (3)   a run directory without a readable record
 
 A failed request is data, not an exception; any *other* exception is a bug in the harness (exit code 70).
@@ -50,7 +51,7 @@ class LoadtestError(Exception):
 
 
 class InputError(LoadtestError):
-    """Bad input or usage: the message names file and key, the remedy a valid replacement."""
+    """Bad input or usage. The message names file and key; the remedy names a valid replacement."""
 
     exit_code = ExitCode.USAGE
 
@@ -59,10 +60,10 @@ class WrongValueError(InputError, ValueError):
     """An invalid value. It is a ValueError so that pydantic collects all of a file's errors (``loadtest.strict``).
 
     Args:
-        problem: independent of where the value was written; ``message`` names the key, too.
+        problem: the problem without the key; ``message`` names the key, too.
         remedy: a valid replacement.
         key: the value's key, relative to the part being checked; empty if that part is the value itself.
-        value: the value as written for an option, where that helps to locate it.
+        value: the text of an option, if the message should quote it.
     """
 
     def __init__(self, problem: str, remedy: str = "", *, key: str = "", value: str = "") -> None:
@@ -73,7 +74,7 @@ class WrongValueError(InputError, ValueError):
 
 
 class WrongValuesError(ValueError):
-    """Several invalid values, each a ``WrongValueError``, that one check found."""
+    """The invalid values that one check found, each as a ``WrongValueError``."""
 
     def __init__(self, errors: Sequence[WrongValueError]) -> None:
         super().__init__("; ".join(error.message for error in errors))

@@ -44,7 +44,7 @@ class _VisibleStream:
 
     def __init__(self, stream: TextIO) -> None:
         self.rich_proxied_file = stream
-        """The stream itself, to which Rich writes: `loadtest.console` escapes what Rich renders."""
+        """The wrapped stream. Rich writes to it directly, because `loadtest.console` has already escaped the text."""
 
     def write(self, text: str) -> int:
         return self.rich_proxied_file.write(visible_text(text))
@@ -70,7 +70,7 @@ def csv_text(text: str) -> str:
 class KeyFilter:
     """Redacts our API keys, and other secrets that we send, from a service's text.
 
-    It finds a secret as sent, in another case, and URL-encoded. A secret shorter than 8 characters is redacted only
+    It finds a secret in any letter case, plain or URL-encoded. A secret shorter than 8 characters is redacted only
     where it stands alone.
     """
 

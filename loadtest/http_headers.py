@@ -36,7 +36,7 @@ def parse_date(text: str) -> datetime | None:
 def parse_retry_after(text: str) -> float | datetime | None:
     """Parse ``Retry-After`` (RFC 9110, section 10.2.3): seconds or a date; None for anything else."""
     text = text.strip()
-    # No wait has more than twelve digits, and int() raises for thousands of digits.
+    # No wait has more than twelve digits, and hundreds of digits would become infinity.
     return float(text[:12]) if text.isascii() and text.isdecimal() else parse_date(text)
 
 

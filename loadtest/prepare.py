@@ -62,7 +62,7 @@ def prepare_run(
     requests. ``command`` is a command line without secrets. ``chosen`` is None if the target is embedded.
 
     Raises:
-        InputError: if the run would exceed its request budget, is impossible, or its directory cannot be made.
+        InputError: if the run is impossible or would exceed its request budget, or its directory cannot be made.
     """
     assumed = assumed_limits_of(loaded, chosen)
     plans = planned_traffic(loaded, assumed, keys)
@@ -195,9 +195,9 @@ def differing_limits(loaded: LoadedScenario, chosen: NamedEntry) -> str:
     if not odd:
         return ""
     return (
-        f"Assumed for this target: {joined([f'{name} {assumed[name]}' for name in odd])}, and not the scenario's "
-        f"target.enforce ({joined([str(own[name]) for name in odd])}). Do its limits differ? State them as `limits` in "
-        f"targets.toml, or measure them with {mention('probe', target=chosen.name)}."
+        f"Assumed for this target: {joined([f'{name} {assumed[name]}' for name in odd])}, not the scenario's "
+        f"target.enforce ({joined([str(own[name]) for name in odd])}). Does it enforce other limits? State them as "
+        f"`limits` in targets.toml, or measure them with {mention('probe', target=chosen.name)}."
     )
 
 
@@ -205,7 +205,7 @@ def shortened(loaded: LoadedScenario, seconds: float, chosen: NamedEntry | None)
     """Return the scenario scaled so that its longest traffic takes ``seconds``.
 
     Raises:
-        InputError: if the scenario cannot be scaled, or a burst's stage became shorter than a window of its limit.
+        InputError: if the scenario cannot be scaled, or a burst's stage would become shorter than its limit's window.
     """
     made, assumed = scaled(loaded, seconds), assumed_limits_of(loaded, chosen)
     for name, traffic in loaded.scenario.traffic.items():

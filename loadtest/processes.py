@@ -21,7 +21,7 @@ _PATIENCE_S: Final = 5.0
 
 
 def parse_address(text: str, default_port: int | None = None) -> tuple[str, int]:
-    """Parse ``HOST:PORT``, an IPv6 host in brackets; the port may be missing if there is a ``default_port``.
+    """Parse ``HOST:PORT``, with an IPv6 host in brackets. The port may be missing if there is a ``default_port``.
 
     Raises:
         ValueError: if the text has another form.
@@ -86,8 +86,8 @@ def start_child(
 ) -> "subprocess.Popen[bytes]":
     """Start ``python -m MODULE`` with pipes for its input and output.
 
-    The child has its own session, so that Ctrl-C reaches only the parent. It reads the end of its input as the end of
-    the parent. ``environment`` holds the credentials; by default the child gets this process's environment.
+    The child has its own session, so that Ctrl-C reaches only the parent. The end of its input tells the child that
+    the parent has ended. ``environment`` holds the credentials; by default the child gets this process's environment.
     ``options`` are passed to ``subprocess.Popen``.
     """
     command = [sys.executable, "-m", module, *arguments]
@@ -100,7 +100,7 @@ def start_worker(
 ) -> "subprocess.Popen[bytes]":
     """Start a worker for a master's address; relative paths in the scenario start from ``base``.
 
-    With ``with_parent`` the worker ends together with this process, otherwise when the master dismisses it.
+    With ``with_parent``, the worker ends with this process; otherwise it ends when the master dismisses it.
     """
     arguments = [master, str(base), *(["--with-parent"] if with_parent else [])]
     pipes = {} if with_parent else {"stdin": None}
@@ -143,7 +143,7 @@ def make_report(
 
 @contextmanager
 def interrupts_for(process: "subprocess.Popen[bytes]", number: int) -> Iterator[list[int]]:
-    """Forward Ctrl-C and SIGTERM to a child: the first as the signal ``number``, which ends it; the second kills it.
+    """Forward Ctrl-C and SIGTERM to a child: the first sends the signal ``number`` to end it; the second kills it.
 
     Yields the signals received. No exception is raised, because it could interrupt any step and lose the report.
     """

@@ -36,7 +36,7 @@ class About(NamedTuple):
 
     Attributes:
         meaning: one sentence, for help texts and editors.
-        seconds: whether it is a time; files write it with a unit.
+        seconds: whether the setting is a time, which files write with a unit.
         option: the name of its option, if it differs from the setting's name.
         form: the form of the values of a repeatable option; empty if the option cannot be repeated.
     """
@@ -112,7 +112,7 @@ class ReferenceSettings:
     enforce: Annotated[
         Mapping[str, Limit],
         About(
-            "Limits that replace the documented ones, such as sync_run=5/1s; all is one limit for all requests.",
+            "Limits that replace documented limits (sync_run=5/1s), or a limit on all requests (all=1000/60s).",
             option="limit",
             form="NAME=N/W",
         ),
@@ -121,8 +121,8 @@ class ReferenceSettings:
     burst: Annotated[int | None, About("Requests accepted at once, for algorithms with a burst.", 1, 1_000_000)] = None
     count_rejected: Annotated[bool, About("Count rejected requests against the limit.")] = False
     phase: Annotated[float, About("Offset of aligned windows from multiples of W.", 0, _WEEK, seconds=True)] = 0.0
-    round_down: Annotated[bool, About("Round down: requests of a sliding counter, seconds of a bucket.")] = False
-    limit_scope: Annotated[Scope, About("Scope of one limiter; key and global need the limit all.")] = "key-and-name"
+    round_down: Annotated[bool, About("Round down to requests (sliding counter) or seconds (token bucket).")] = False
+    limit_scope: Annotated[Scope, About('Scope of a limiter; key and global need a limit "all".')] = "key-and-name"
     draws: Annotated[Draws, About("Requests that count against a limit: all, or valid ones only.")] = "all"
     retry_after: Annotated[RetryAfterForm, About("Retry-After header of a 429.")] = "none"
     retry_after_factor: Annotated[float, About("Factor by which Retry-After is wrong.", 0, 1000)] = 1.0
@@ -161,7 +161,7 @@ class ReferenceSettings:
             remedy = "Choose the scope key or global, or give limits by name."
             raise WrongValueError(problem, remedy, key="enforce", value=f"all={self.enforce[ALL]}")
         if self.retry_after_factor != 1 and self.retry_after == "none":
-            problem, remedy = "has no effect without retry_after", "Give retry_after, seconds or date, as well."
+            problem, remedy = "has no effect without retry_after", "Give retry_after (seconds or date) as well."
             raise WrongValueError(problem, remedy, key="retry_after_factor", value=f"{self.retry_after_factor:g}")
         if self.run_timeout <= 0:
             raise WrongValueError("must be above zero", "Give it a time such as 60s.", key="run_timeout")
@@ -197,7 +197,7 @@ class ServerConfig(ReferenceSettings):
 
     Attributes:
         keys: the accepted API keys; never shown.
-        endpoint: the only valid ``x-wf-endpoint``, or None if any is valid.
+        endpoint: the only valid ``x-wf-endpoint``, or None if every value is valid.
     """
 
     host: Annotated[str, About("Loopback address to listen on.")] = "127.0.0.1"
@@ -231,7 +231,7 @@ class ServerConfig(ReferenceSettings):
 
 
 def to_options(settings: ReferenceSettings) -> list[str]:
-    """Return the options that give these settings to ``loadtest serve``; none for settings at their defaults."""
+    """Return the options of ``loadtest serve`` that give these settings. Defaults need no option."""
     arguments: list[str] = []
     for setting in settings_of(ReferenceSettings):
         value = getattr(settings, setting.name)

@@ -3,7 +3,7 @@
 Λ(t) is the integral of the arrival rate from the epoch to t. Even arrival k is intended at Λ⁻¹(k), ramps included.
 Poisson arrivals are a seeded unit-rate process mapped through Λ⁻¹ (the time-rescaling theorem; Lewis & Shedler,
 "Simulation of nonhomogeneous Poisson processes by thinning", 1979, section 1, call it time-scale transformation).
-Arrivals end where Λ does, so an entry of rate r and duration d has ⌈r·d⌉.
+Arrivals end where Λ does: an entry with rate r and duration d has ⌈r·d⌉ even arrivals.
 """
 
 import zlib
@@ -61,7 +61,7 @@ class TrafficSchedule:
         last = int(np.searchsorted(ends, ends[-1]))
         first = 0
         for marks in self._marks(float(ends[-1])):
-            # 80 % of 100 a minute for a minute may come to 80.00000000000001: arrival 80 belongs to the next stage.
+            # 80 % of 100 a minute for a minute may give 80.00000000000001, but arrival 80 is in the next stage.
             where = np.searchsorted(ends, marks + _ROUNDING, side="right")
             # Rounding may point past the last stage with arrivals.
             where = np.minimum(where, last)
@@ -106,7 +106,7 @@ class TrafficSchedule:
             yield marks
 
     def _times(self, marks: Floats, where: npt.NDArray[np.intp], ends: Floats) -> Ints:
-        """Invert Λ: within a stage, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in its numerically stable form."""
+        """Invert Λ: within a stage, Λ(u) = a·u + (b−a)/(2d)·u², solved for u in a numerically stable form."""
         start, duration, rate, rate_to, burst = (
             np.array([getattr(stage, name) for stage in self.stages])[where]
             for name in ("start_s", "duration_s", "rate", "rate_to", "burst")

@@ -38,8 +38,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
-        # Besides its own error and UnicodeDecodeError, tomllib lets the ValueError of numbers with too many digits
-        # pass.
+        # A ValueError is tomllib's own error, a UnicodeDecodeError, or the error of a number with too many digits.
         raise InputError(f"{path} is not TOML: {error}") from error
 
 
@@ -62,7 +61,7 @@ def _lines(problem: ErrorDetails, raw: Any, root: Any, whole: str, path: object)
     """Format one of pydantic's errors as lines ``KEY: problem``."""
     loc = list(problem["loc"])
     kind, value, cause = problem["type"], problem["input"], problem.get("ctx", {}).get("error")
-    # pydantic ends the location of a wrong key of a table with this mark, but a file may also have a key of that name.
+    # For a wrong key of a table, pydantic's location ends with "[key]", but a file may have a key of that name, too.
     is_key = loc[-1:] == ["[key]"] and kind != "extra_forbidden"
     if is_key:
         loc.pop()
@@ -97,7 +96,7 @@ def split_key(key: str) -> list[str | int]:
 def place(loc: Sequence[Any], raw: Any, path: object = None) -> str:
     """Format the place of a value in a file: ``traffic.jobs.timeout``, ``the third [[threshold]] (line 41), require``.
 
-    A list item is written by its ``name`` if it has one; else it is counted, with its line in the file at ``path``.
+    A list item is shown by its ``name``; without a name, by its position and its line in the file at ``path``.
     """
     parts: list[str] = []
     text = ""

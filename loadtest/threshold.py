@@ -196,8 +196,8 @@ def judge(threshold: Threshold, value: float | tuple[float, float] | None, expec
 
     Args:
         threshold: the requirement.
-        value: the value in the threshold's unit; a pair of bounds if only those are known (no point between them is
-            judged); None if the sample is too small.
+        value: the value in the threshold's unit; a pair of bounds if only those are known (points between them are
+            not judged); None if the sample is too small.
         expected: the expected value, for ``within``; None if no replay was possible.
 
     Returns:

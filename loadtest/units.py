@@ -43,7 +43,7 @@ def parse_duration(text: object) -> float:
     """Parse ``"500ms"``, ``"5s"``, ``"2m"`` or ``"1h"`` and return seconds.
 
     Raises:
-        ValueError: if it has another form, or is longer than a week.
+        ValueError: if the text has another form, or is longer than a week.
     """
     match = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if match is None:
@@ -74,7 +74,7 @@ def parse_limit(text: object) -> Limit:
     """Parse ``"100/60s"``, ``"100/min"`` or ``"5/s"``.
 
     Raises:
-        ValueError: if it has another form, or its count or window is out of range.
+        ValueError: if the text has another form, or its count or window is out of range.
     """
     if isinstance(text, Limit):
         return text
@@ -109,7 +109,7 @@ def parse_rate(text: object) -> Rate:
     """Parse ``"5/s"``, ``"90/min"``, ``"80% of limit"`` or ``"2.5x limit"``.
 
     Raises:
-        ValueError: if it has another form, or exceeds ``MAX_RATE``.
+        ValueError: if the text has another form, or exceeds ``MAX_RATE``.
     """
     if isinstance(text, Rate):
         return text
@@ -127,7 +127,7 @@ def parse_share(value: object) -> float:
     """Parse ``0.05``, ``"0.05"`` or ``"5%"`` as a share from 0 to 1.
 
     Raises:
-        ValueError: if it is anything else.
+        ValueError: if the value is anything else.
     """
     text = value.strip() if isinstance(value, str) else ""
     try:

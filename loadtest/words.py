@@ -137,7 +137,7 @@ def times_what(factor: float) -> str:
 
 
 def listed(values: dict[str, float], say: Callable[[float], str], *, most: int = 3) -> str:
-    """Format named values: ``a 1 ms, b 2 ms``; above ``most`` the extremes: ``1 ms (a) to 9 ms (d)``, ``1 ms each``."""
+    """Format named values: ``a 1 ms, b 2 ms``; more than ``most``: ``1 ms (a) to 9 ms (d)``, or ``1 ms each``."""
     if len(values) <= most:
         return ", ".join(f"{name} {say(value)}" for name, value in values.items())
     low, high = min(values, key=lambda name: values[name]), max(values, key=lambda name: values[name])

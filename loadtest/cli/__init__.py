@@ -116,7 +116,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputError:
-    """Return one of click's errors in the form of all others."""
+    """Convert one of click's errors to an ``InputError``."""
     ctx = error.ctx
     path = ctx.command_path if ctx else "loadtest"
     if isinstance(error, click.NoSuchOption):
@@ -133,7 +133,7 @@ def _wrong_usage(error: click.UsageError, arguments: Sequence[str]) -> InputErro
 
 
 def _annotation(kind: click.ParamType[Any]) -> Any:
-    """A type with its bounds, in the form of the types of files; None for a type that checks more than a value."""
+    """The type and bounds of an option's value, as ``not_valid`` takes them; None for other types."""
     if isinstance(kind, click.Choice):
         return Literal[tuple(kind.choices)]
     if isinstance(kind, click.IntRange | click.FloatRange):

@@ -72,7 +72,7 @@ def parse_curl(command: str) -> CurlRequest:
     """Parse a curl command.
 
     Raises:
-        InputError: if it is invalid, or not a request of the API.
+        InputError: if the command is invalid, or not a request of the API.
     """
     given = _options(_words(command)[1:])
     method = given["method"][-1].upper() if given["method"] else ""

@@ -53,7 +53,7 @@ LIMIT: Final = _Written("limit", _limit_of)
 DURATION: Final = _Written("duration", parse_duration)
 """A text with a unit, such as 20s; converted to seconds."""
 RATE: Final = _Written("rate", lambda text: _absolute(parse_rate(text)))
-"""A text such as 12/s; converted to a number per second."""
+"""A text such as 12/s; converted to a rate per second."""
 SHARE: Final = _Written("share", parse_share)
 """A share such as 0.2 or 20%; converted to a number from 0 to 1."""
 
@@ -121,7 +121,7 @@ SHARED: Final[dict[str, Decorator]] = {
 RUNNING: Final = ("host", "target", "targets", "yes")
 """Options of a verb that needs a running target."""
 TARGET: Final = ("host or embedded", *RUNNING[1:], "no_preflight")
-"""Options of a verb that loads a target, by default the embedded one."""
+"""Options of a verb that loads a target, by default the embedded target."""
 LOAD: Final = ("set", "seed", "rate_multiplier", "duration")
 """A verb's options that change its scenario."""
 

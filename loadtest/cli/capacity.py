@@ -21,7 +21,7 @@ from loadtest.runs.capacity import find_capacity
     type=click.IntRange(min=1),
     default=20_000,
     show_default=True,
-    help="Stop before the run that would exceed this total.",
+    help="Stop before a run that would exceed this total of requests.",
 )
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Only print the expected capacity and the cost of the first run."

@@ -15,7 +15,7 @@ from loadtest.runs.sides import SideOptions
 @click.command("compare")
 @click.argument("scenario")
 @click.option("--base", metavar="URL|TARGET", help="Present version: URL, or name in targets.toml.")
-@click.option("--head", metavar="URL|TARGET", help="New version. Default for both: embedded reference APIs.")
+@click.option("--head", metavar="URL|TARGET", help="New version. By default, both are embedded reference APIs.")
 @shared("targets")
 @click.option(
     "--pairs",
@@ -53,8 +53,8 @@ from loadtest.runs.sides import SideOptions
 def command(scenario: str, **options: Any) -> int:
     """Compare two versions of a service under SCENARIO, in alternating pairs of blocks. The exit code is the verdict.
 
-    A block is one run of the whole scenario. After 4, 6, 8, 10 and 12 pairs the evidence is judged, and the comparison
-    ends as soon as it suffices. Exit codes: 0 unchanged, 4 regressed, 6 inconclusive, 3 invalid.
+    A block is one run of the whole scenario. The evidence is judged after 4, 6, 8, 10 and 12 pairs; once it
+    suffices, the comparison ends. Exit codes: 0 unchanged, 4 regressed, 6 inconclusive, 3 invalid.
     """
     sides = {
         side: SideOptions(options.pop(side), options.pop(f"{side}_set"), options.pop(f"{side}_version"))

@@ -18,7 +18,7 @@ from loadtest.scenario import FOLDER, SHIPPED, Scenario, find_scenario, load_sce
 
 _JOBS_FILE: Final = "first.jobs.txt"
 _POLLING: Final = 'polling = { interval = "1s", give_up = "60s" } # give_up counts from the submit\n'
-_JOB_NOTE: Final = '# job of the command; "seeded" submits jobs of `workflow` first'
+_JOB_NOTE: Final = '# the command\'s job; "seeded" submits jobs of `workflow` first'
 _INPUTS: Final = '# inputs = "inputs.jsonl" # a JSON object on each line; varied inputs avoid measuring a cache'
 
 _SCENARIO_TEXT: Final = """\
@@ -27,7 +27,7 @@ _SCENARIO_TEXT: Final = """\
 # `loadtest run first` runs it, against an embedded reference API unless --host or --target gives another target.
 {title}
 
-# Traffic before the first stage, at its rate. It consumes quota, but is excluded from all figures.
+# Traffic before the first stage, at that stage's rate. It consumes quota, but is excluded from all figures.
 warmup = "5s"
 
 [traffic.{name}]
@@ -81,7 +81,7 @@ max_requests = 1000                      # per run, including retries, polls and
 # max_operations = 500
 # limits = {{ sync_run = "100/60s", async_submit = "1000/60s", retrieval = "500/60s" }}   # if not as documented
 # price_per_execution = 0.01
-# max_cost = 5.0                         # per run, in the same currency
+# max_cost = 5.0                         # per run, in the currency of the price
 # allowed_hours = "08:00-18:00"          # see docs/own-api.md for time zones and days
 # expires = 2030-12-31                   # the last day of the entry
 """
@@ -151,7 +151,7 @@ def _files(request: CurlRequest | None) -> dict[Path, str]:
         files = {_SCENARIO_FILE: scenario_text(request), _TARGETS_FILE: targets_text(request)}
         Scenario.model_validate(tomllib.loads(files[_SCENARIO_FILE]))
     except (RecursionError, ValueError):
-        # The data is nested too deep, or has a number too large or another value that a scenario cannot contain.
+        # The data is nested too deep, or has a value that a scenario cannot contain, such as a too large number.
         raise InputError(
             "a scenario cannot contain the curl command's workflow or parameters",
             'Remove the parameters, and put them into a file: inputs = "inputs.jsonl".',
@@ -235,7 +235,7 @@ def targets_text(request: CurlRequest | None) -> str:
         endpoint=f"{_toml(endpoint=request.endpoint)}\n" if request.endpoint else "",
         # An unknown host may be a production system.
         environment='environment = "production"               '
-        "# needs the host name before each run; or staging, test, development",
+        "# you type the host name before each run; or staging, test, development",
         owner='owner = "not asked yet"             # the person who agreed to the load: ask first',
     )
     return f"{_TARGETS_TEXT}\n{entry}"

@@ -21,13 +21,13 @@ from loadtest.runs.probe import probe
 )
 @click.option("--rate", type=click.FloatRange(1, 1000), default=100.0, show_default=True, help="Maximum requests/s.")
 @click.option("--workflow", metavar="NAME", help="Run this workflow if a limit ignores requests that execute nothing.")
-@click.option("--save", metavar="NAME", help="Save limits that agree with the documentation in this target's entry.")
+@click.option("--save", metavar="NAME", help="Write limits that are as documented into this entry of targets.toml.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and write no files.")
 @shared("output_dir")
 def command(**options: Any) -> int:
     """Measure the enforced LIMITs and their algorithms, and compare them with the documentation.
 
     Sends at most 5.5 times the count of each limit, within eight of its windows. The requests name a workflow or a
-    job that does not exist, so nothing is executed. Exit code 6 if the numbers of a limit stay unknown.
+    job that does not exist, so nothing is executed. Exit code 6 if a limit's count or window stays unknown.
     """
     return probe(**options)

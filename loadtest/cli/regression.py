@@ -52,8 +52,8 @@ def command() -> None:
 def check(**options: Any) -> int:
     """Run SCENARIO, and compare it with its accepted runs.
 
-    A suspected regression triggers one rerun and counts only if the same metrics regress again. Passed runs join the
-    history automatically, regressed runs only by `accept`. Below five accepted runs the history is still learning.
+    A suspected regression triggers one rerun and counts only if the same metrics regress again. Passed runs are
+    accepted automatically, regressed runs only by `accept`. Until five runs are accepted, the history is learning.
     """
     if options["must_find"] == 0:
         raise InputError("--must-find 0: must be above zero", "Give a share, such as --must-find 20%.")
@@ -83,13 +83,13 @@ def confirm(file: Path, **options: Any) -> int:
 @_history_option
 @shared("output_dir")
 @click.option(
-    "--new-segment", is_flag=True, help="Start a new baseline period: compare later runs only with this and later runs."
+    "--new-segment", is_flag=True, help="Start a new baseline period: later runs are not compared with older runs."
 )
 def accept(run: str, **options: Any) -> None:
     """Accept RUN and its rerun as evidence.
 
-    An accepted regressed run starts a new baseline period: later runs are compared only with this and later runs. RUN
-    is an id, a run directory, or 'latest'; a run that is not in the history joins it.
+    If RUN regressed, it starts a new baseline period: later runs are not compared with runs before it. RUN is an id, a
+    run directory, or 'latest'; a run that is not in the history joins it.
     """
     decide(run, "accepted", **options)
 

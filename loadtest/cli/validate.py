@@ -15,7 +15,7 @@ def command(files: tuple[str, ...], schema: bool) -> int:
     """Check each FILE: a scenario's file or name, or a targets.toml. Nothing is sent.
 
     The files that a scenario names are opened, and its user classes are imported. All errors are listed; the exit code
-    is then 2. For a valid file, the number of warnings is listed; `loadtest plan` shows them.
+    is then 2. For a valid file, warnings are counted; `loadtest plan` shows them.
     """
     if schema:
         click.echo(schema_text(), nl=False)

@@ -33,7 +33,7 @@ _GONE: Final = ErrorCode.UNKNOWN_WORKFLOW.status
 _DRAWS: Final = 1001
 """Durations drawn for the median of an entry's jobs."""
 _SAME: Final = 0.01
-"""Shares of 429s that differ by less than this do not depend on the start of the run."""
+"""Difference of 429 shares up to which the start of the run does not matter."""
 _OF_PROCESS: Final = 8_000
 """Arrivals/s that one process sends on a core (docs/scale.md)."""
 _OF_MASTER: Final = 28_000
@@ -46,7 +46,7 @@ _REFUSALS: Final[dict[str, tuple[str, str | None]]] = {
     "requests.throttled_rate": ("rejected", "requests"),
     "requests.throttled": ("rejected", None),
 }
-"""Metrics that 429s determine: the count of a replay, and the count that divides it, if any."""
+"""Metrics that 429s determine, each with the replay's count and, for a share, the count that divides it."""
 
 
 class Contradiction(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,7 +272,7 @@ def _jobs_made(question: Question, forecast: Forecast, at: int) -> tuple[float, 
 
 
 def _windows(question: Question, forecast: Forecast, threshold: Threshold) -> Iterator[Contradiction]:
-    """Stages shorter than a window, whose 429s depend on the start of the run.
+    """Stages that are shorter than a window, so that their 429s depend on the start of the run.
 
     A burst needs no whole window, unless its 429s depend on the start.
     """
@@ -311,13 +311,13 @@ def _percentiles(forecast: Forecast, threshold: Threshold, stages: list[int], ke
             key=f"{key}.require",
             message=f"{threshold.metric} needs {least} values, but {threshold.scope} may give only {n}: "
             "the threshold would be inconclusive",
-            remedy=(f"Make it {longer:g} times as long" if n else "Lower the rate, so that requests are accepted")
+            remedy=(f"Make the stages {longer:g} times as long" if n else "Lower the rate until requests are accepted")
             + ", or use a lower percentile.",
         )
 
 
 def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: str) -> Iterator[Contradiction]:
-    """A threshold on 429s that the limits alone violate, whenever the run starts or for some starts."""
+    """A threshold on 429s that the limits alone violate, at every or at some start of the run."""
     if threshold.metric not in _REFUSALS or threshold.operator == "within":
         return
     part, whole = _REFUSALS[threshold.metric]
@@ -330,7 +330,7 @@ def _decided(forecast: Forecast, threshold: Threshold, stages: list[int], key: s
     yield Contradiction(
         kind="threshold",
         key=f"{key}.require",
-        message=f"{threshold.text!r} in {threshold.scope} {verb}: with the assumed limiter it is {expected}",
+        message=f"{threshold.text!r} in {threshold.scope} {verb}: the assumed limiter gives {expected}",
         remedy="Change the stage's rate or duration, or require 'within 5% of expected'.",
     )
 

@@ -18,9 +18,9 @@ from loadtest.record.run_info import TrafficPlan
 PHASES: Final = 24
 SEEDS: Final = 200
 _BUDGET: Final = 600_000
-"""Maximum requests to replay for the phases, which takes about a second; the seeds may replay as many again."""
+"""Maximum requests to replay for the phases, in about a second, and as many again for the seeds."""
 MAX_REPLAYED: Final = 1_500_000
-"""Maximum arrivals in the smallest useful set of replays, which takes about 4 s; more arrivals are only counted."""
+"""Maximum arrivals in the smallest useful set of replays, in about 4 s; more arrivals are only counted."""
 _FEWEST_PHASES, _FEWEST_SEEDS = 3, 4
 _GOLDEN: Final = (math.sqrt(5) - 1) / 2
 Over = Literal["start", "durations", "nothing"]
@@ -43,8 +43,8 @@ class Forecast:
     Attributes:
         stretches: the periods between stage boundaries, without the warm-up.
         operations: exact number of arrivals by stage.
-        phases: replays of this schedule over its unknowns; empty if no replay was possible.
-        others: replays of other seeds at random phases, if arrivals are random; else empty.
+        phases: replays of this schedule, which differ in ``over``; empty if no replay was possible.
+        others: replays with other seeds, if arrivals are random; else empty.
         over: the variable that differs between the phases.
         why_not: why no replay was possible, as a sentence; else empty.
     """
@@ -79,7 +79,7 @@ class Forecast:
         return self.counts(part, stage_numbers) / np.maximum(self.counts(whole, stage_numbers), 1)
 
     def chance(self, limits: list[int], stretch: int) -> float:
-        """Share of replays with any 429 of some limits (by index) in a stretch."""
+        """Share of replays in which one of ``limits`` (indices) rejects a request in a stretch."""
         seen = self.others or self.phases
         return float(np.mean([each.stretch_rejected[limits, stretch].any() for each in seen]))
 
@@ -101,7 +101,7 @@ def forecast(question: Question, most_seeds: int = SEEDS) -> Forecast:
     longest = max(question.assumed.limit_on(name).window for name in LIMIT_NAMES)
 
     def replayed(offered: Offer, number: int) -> ReplayCounts:
-        # A low-discrepancy sequence: even over the longest window, and over shorter windows within it.
+        # A low-discrepancy sequence is even over the longest window and over shorter windows within it.
         phase = longest * (1 + (0.5 + number * _GOLDEN) % 1)
         return OfferReplay(question, made, offered, phase if question.start is None else question.start).run(edges)
 

@@ -70,7 +70,7 @@ class JobDuration:
 
     words: str
     draw: Draw
-    """Draws a number of durations, in seconds."""
+    """Draws as many durations, in seconds, as its second argument says."""
     known: bool = True
     """Whether the workflow's parameters determine the duration; otherwise it is assumed."""
     varies: bool = False
@@ -140,7 +140,7 @@ class PlannedEntry:
 
     Attributes:
         stage_number: number of its first stage; its other stages follow.
-        job: the assumed duration of its workflows; None if it does not matter.
+        job: the assumed duration of its workflows; None if the duration does not matter.
         pace: minimum seconds between two of its polls; 0 without pacing.
     """
 
@@ -195,7 +195,7 @@ class Offer:
 def offer(made: list[PlannedEntry], seed: int, drawn: int = 0) -> Offer:
     """Return the schedule that a run with a seed will follow.
 
-    The seed does not determine durations: each number ``drawn`` gives other durations.
+    A run's seed does not determine its durations, so each ``drawn`` gives other durations.
     """
     durations, mistakes = [], []
     parts: list[Ints] = [np.zeros((4, 0), np.int64)]

@@ -32,12 +32,12 @@ class _Operation(NamedTuple):
 
 _Due = tuple[float, int, _Operation, int, float | None]
 """A future retry or poll: time; serial number, which orders equal times; operation; requests of this kind sent so far;
-time of its submit, None for a retry. It is a plain tuple because millions are created."""
+time of the accepted submit, None for a retry. It is a plain tuple because millions are created."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayCounts:
-    """The counts of a replay. Unless stated otherwise, a value for each stage of each entry, and one for the set-up.
+    """The counts of a replay: unless stated otherwise, a value for each stage of each entry, and a last for the set-up.
 
     Attributes:
         throttled: operations that ended in a 429.
@@ -62,7 +62,7 @@ class ReplayCounts:
 
 
 class OfferReplay:
-    """One replay of an offer, which can run only once; ``epoch`` (unix s) sets the phase of the limiters' windows."""
+    """A replay of an offer. It can run only once; ``epoch`` (unix s) sets the phase of the limiters' windows."""
 
     def __init__(self, question: Question, entries: list[PlannedEntry], offer: Offer, epoch: float) -> None:
         self._question = question
@@ -89,7 +89,7 @@ class OfferReplay:
         self._next_slot = [0.0] * len(entries)
         pollings = [entry.traffic.polling for entry in entries]
         self._intervals = [None if each.jitter or each.policy != "fixed" else each.wait(1, 1.0) for each in pollings]
-        """Seconds between polls of a job, by entry; None if it varies."""
+        """Seconds between polls of a job, by entry; None if they vary."""
 
     def run(self, edges: list[float]) -> ReplayCounts:
         """Run the replay; ``edges`` are the ascending boundaries of the stretches."""

@@ -17,14 +17,14 @@ from loadtest.units import Limit, Rate
 DEFAULT_SIZE: Final = 5_000
 """Maximum initial size of a pool for a large burst."""
 MAX_USERS: Final = 20_000
-"""Maximum size of a pool, to which it may grow, unless the scenario sets ``max_users``."""
+"""Size to which a pool may grow, unless the scenario sets ``max_users``."""
 FIRST_USERS: Final = 1_000
 """Maximum initial size of a pool without a large burst, because creating a user takes 50 µs and 14 KB."""
 _TOLERANCE: Final = 1 + 1e-9
 
 
 def traffic_plans(scenario: Scenario, assumed: AssumedLimits, keys: int) -> dict[str, TrafficPlan]:
-    """Resolve all traffic entries: keys, pools, stages with rates, and the limits they exceed.
+    """Resolve all traffic entries: keys, pools, stages with rates, and the limits that stages exceed.
 
     Entries without a key group share all of the ``keys``.
     """
@@ -75,7 +75,7 @@ def _peaks_above(recording: Recording, plan: TrafficPlan, limit: str, assumed: A
 def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
     """Return the number of users that an entry needs if every operation takes its whole deadline.
 
-    Little's law gives it from the highest rate; the largest burst is added. It is at most the number of arrivals.
+    This is the highest rate times the deadline (Little's law) plus the largest burst, at most the number of arrivals.
     """
     if traffic.recording is not None:
         return traffic.recording.most_within(operation_deadline(traffic))
@@ -87,8 +87,8 @@ def wanted_users(traffic: Traffic, stages: Sequence[StagePlan]) -> int:
 def pool_size(traffic: Traffic, stages: Sequence[StagePlan]) -> tuple[int, int]:
     """Return the initial and the maximum number of users in an entry's pool.
 
-    The pool starts with ``wanted_users``, but at most with ``FIRST_USERS``, or with enough for the largest burst up to
-    ``DEFAULT_SIZE``. It never exceeds the scenario's ``max_users``.
+    The pool starts with ``wanted_users``, at most ``FIRST_USERS``. A burst raises this bound to its own size, up to
+    ``DEFAULT_SIZE``. The pool never exceeds the scenario's ``max_users``.
     """
     cap = min(traffic.max_users or MAX_USERS, _most_arrivals(traffic, stages))
     first = max(FIRST_USERS, min(_largest_burst(stages) + 1, DEFAULT_SIZE))
@@ -194,8 +194,8 @@ class LimitDemand:
     def passes(self, limit: str, plan: TrafficPlan, stage: StagePlan) -> bool:
         """Whether the demand on any limiter of an entry exceeds its limit during a stage.
 
-        Rates are piecewise linear, so both ends of every piece suffice. A burst is compared with the number accepted at
-        once. A concurrency limit does not limit rates: only bursts are compared with it.
+        Rates are piecewise linear, so both ends of every piece suffice. A burst is compared with the requests accepted
+        at once. A concurrency limit does not limit rates: only bursts are compared with it.
         """
         edges = self._all_edges
         within = edges[bisect_right(edges, stage.start_s) : bisect_left(edges, stage.end_s)]
@@ -218,7 +218,7 @@ class LimitDemand:
         return edges
 
     def _keys(self, plan: TrafficPlan) -> set[int]:
-        """One of each group of an entry's keys that the same entries use, because their demand is equal."""
+        """One key per group: keys of the entry that the same entries use have equal demand."""
         if not self.assumed.per_key:
             return {plan.key_start}
         starts = {each.key_start for each in self.plans}

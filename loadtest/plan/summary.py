@@ -46,7 +46,7 @@ class StageRow(msgspec.Struct, frozen=True, kw_only=True):
     """At the end of the stage."""
     burst: int
     operations: int
-    """Exact number, for this seed."""
+    """Exact count for this seed."""
     requests: Spread | None
     """Includes retries and polls, whenever they are sent."""
     throttled_rate: Spread | None
@@ -85,7 +85,7 @@ class LimitRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wall(msgspec.Struct, frozen=True, kw_only=True):
-    """Duration of a run in seconds from its epoch; seeding jobs precedes it."""
+    """Duration of a run in seconds from its epoch; jobs are seeded before the epoch."""
 
     warmup_s: float
     stages_s: float
@@ -113,7 +113,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds from multiples of a limit's window to the start of aligned windows."""
     limiter_rounds_down: bool
     limit_scope: str
-    """The requests that one limiter counts: of a key, or of all keys."""
+    """The requests that one limiter counts, such as those of one key for one limit (``key-and-name``)."""
     start: float | None
     """Seconds since midnight UTC, if given."""
     phases: int
@@ -140,7 +140,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_plan(question: Question, name: str, keys: int, price: float | None = None) -> Plan:
-    """Plan a scenario with a number of keys, without sending anything; ``price`` is for one execution."""
+    """Plan a run of a scenario with ``keys`` API keys; ``price`` is for one execution."""
     found = forecast(question)
     scenario = question.scenario
     executions = _spread([seen.executions.sum() for seen in found.phases])

@@ -49,7 +49,7 @@ class _Known:
 
     Attributes:
         assumed: the limits that rates of the scenario refer to.
-        shared: whether one limiter counts the requests of all limits, if ``assumed`` does not state it.
+        shared: whether a probe found that one limiter counts the requests of all limits.
         unseen: the limits whose limiter the source could have shown, but did not.
         stated: whether a 429 states the seconds to wait.
         target: the scenario's ``[target]``, if the target is embedded.

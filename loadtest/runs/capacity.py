@@ -139,8 +139,8 @@ class _Search:
         return (
             f"Expected limits: {'; '.join(expected) or 'none known'}.\n"
             f"Each run judges {duration_s:g} s of stage {self.stage!r}{silence}; "
-            f"{' or '.join(filter(None, (most, time_)))}, and at most {self.max_requests:,} requests. The first offers "
-            f"{operations:,.0f} operations at {first:.3g} times the scenario's rates."
+            f"{' or '.join(filter(None, (most, time_)))}, and at most {self.max_requests:,} requests. The first run "
+            f"offers {operations:,.0f} operations at {first:.3g} times the scenario's rates."
         )
 
     def _found(self) -> search.RateRange:

@@ -118,7 +118,7 @@ def larger_command(
 def make_until_decided(make: Callable[[int], SeriesEnd], most: int, loaded: LoadedScenario) -> RunComparison:
     """Make pairs until a look at the evidence decides, and return the verdict.
 
-    An invalid pair is replaced while pairs are left. ``make`` makes a number of pairs; ``most`` excludes the first.
+    An invalid pair is replaced while pairs are left. ``make(n)`` makes n pairs; ``most`` excludes the discarded pair.
     """
     made: list[tuple[RunMeasurements, RunMeasurements]] = []
     while True:
@@ -176,7 +176,7 @@ def _empty(loaded: LoadedScenario) -> RunComparison:
 
 
 class ComparisonSeries:
-    """Makes the blocks of one comparison in series: one before each look at the evidence."""
+    """Makes the blocks of one comparison, a series of blocks before each look at the evidence."""
 
     def __init__(self, directory: Path, sides: BothSides, ready: Mapping[Side, ResolvedTarget], pace: Pace) -> None:
         self._directory = directory
@@ -187,7 +187,7 @@ class ComparisonSeries:
         self._plan = BlockPlan(scenario=name, seeds=[], silence_s=pace.silence_s, blocks=[])
 
     def make(self, pairs: int) -> SeriesEnd:
-        """Load and measure the next series, which has this number of pairs.
+        """Load and measure the next series, of ``pairs`` pairs.
 
         Raises:
             LoadtestError: if no block could start, or the harness failed.
@@ -292,7 +292,7 @@ class ComparisonSeries:
 def measure(directories: Sequence[Path]) -> dict[str, RunMeasurements]:
     """Measure runs in a separate process, which writes ``measurements.json``; return the measurements by run id.
 
-    If a run cannot be measured, its error is printed, and the result lacks it.
+    If a run cannot be measured, its error is printed, and the result lacks the run.
     """
     run_module("loadtest.analysis", "measure", *map(str, directories))
     found: dict[str, RunMeasurements] = {}

@@ -29,10 +29,10 @@ def plan_of(
     job_s: float | None = None,
     price: float | None = None,
 ) -> Plan:
-    """Make the plan of a scenario for the embedded target, or for a ``chosen`` running one.
+    """Make the plan of a scenario for the embedded target, or for the running target ``chosen``.
 
     ``start`` is in s since midnight UTC; None if unknown. ``job_s`` is the duration of a job or run, by default from
-    the scenario. ``keys`` is by default the number that a run has; ``price``, of one execution, is that of the entry.
+    the scenario. ``keys`` defaults to a run's number of keys, ``price`` (of one execution) to the entry's price.
 
     Raises:
         InputError: if a run with these keys would be refused.
@@ -74,7 +74,7 @@ def _over_budget(loaded: LoadedScenario, chosen: NamedEntry, keys: int) -> list[
 
 
 class CheckedFile(NamedTuple):
-    """A checked file: its description, or its errors, each a line or more."""
+    """A checked file: its description if it is valid, else its errors."""
 
     words: str = ""
     mistakes: Sequence[str] = ()
@@ -86,7 +86,7 @@ class CheckedFile(NamedTuple):
 def check_files(files: Sequence[str]) -> list[CheckedFile]:
     """Check scenarios (files or names) with the files they refer to, and files of targets. Nothing is sent."""
     checked = [_check_file(file) for file in files]
-    # Each in a process of its own, because modules of two scenarios may have the same name.
+    # Scenarios with classes are checked in separate processes, because their modules may have the same name.
     alone = [[one.path] for one in checked if one.names == "classes"]
     together = [one.path for one in checked if one.names == "files"]
     found: dict[Path, list[str]] = {}

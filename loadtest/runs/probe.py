@@ -49,7 +49,7 @@ def probe(
     output_dir: Path,
     **given: Any,
 ) -> int:
-    """Probe a target's limits, print the findings, write them and their page, and return the exit code.
+    """Probe a target's limits, print and write the findings, make their page, and return the exit code.
 
     ``rate`` is the maximum in requests/s; ``given`` are fields of ``TargetOptions``.
 
@@ -93,7 +93,7 @@ def _save(found: Sequence[results.LimitFinding], path: Path, entry: str) -> None
     if others:
         line = ", ".join(f'{name} = "{limit}"' for name, limit in {**limits, **others}.items())
         print(
-            f"Another client may cause the numbers of {', '.join(others)}. If there is none, paste into [{entry}]:\n"
+            f"Other clients may affect the limits of {', '.join(others)}. If there are none, paste into [{entry}]:\n"
             f"limits = {{ {line} }}",
             file=sys.stderr,
         )
@@ -159,7 +159,7 @@ def _findings(order: results.ProbeOrder, environment: Mapping[str, str]) -> Iter
         TargetError: if the target does not answer, or is not this API.
         LoadtestError: if the probe failed, which is a bug.
     """
-    process = start_child(  # in our session, so that Ctrl-C ends it: its input is closed, so it would not see our end
+    process = start_child(  # in our session, so that Ctrl-C ends it too: with its input closed, it cannot see our end
         "loadtest.preflight.probing", environment=environment, start_new_session=False
     )
     terminal, experiment = Console(stderr=True), 0

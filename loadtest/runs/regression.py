@@ -106,7 +106,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         comparison, lines, found = _judged(loaded.scenario.title, run, known, settings, options)
     else:
         (comparison, lines), found = _confirmed(confirming, run, known, settings), None
-    # Even if the check could not find enough, its run is evidence, with which later checks find smaller changes.
+    # Even a run that could not show the wanted change is evidence: with it, later checks find smaller changes.
     confirm = "" if found is None else options.confirm(directory / suspects.FILE_NAME)
     given = {"command": options.command, "place": options.options, "confirm": confirm}
     comparison = msgspec.structs.replace(blind(comparison, settings.must_find), **given)
@@ -116,7 +116,7 @@ def check(options: CheckOptions, confirming: Suspects | None = None) -> int:
         suspects.save(found, directory)
     if found is not None and not options.no_rerun:
         print(f"\n{comparison.sentence}\nRerunning: only the suspected metrics can confirm the regression.\n")
-        # Confirmed already: the user typed a production target's name before the first run.
+        # Confirmed already: the user typed a production target's host name before the first run.
         again = check(dataclasses.replace(options, yes=True), found)
         return again if again in _NO_RUN else _exit_code(code, again, directory, options)
     show_comparison(directory, comparison, plots=options.plots, history=path)

@@ -36,7 +36,7 @@ class RunOptions(ScenarioOptions):
     """The options of a verb that makes a run.
 
     Raises:
-        InputError: if some exclude each other.
+        InputError: if two options exclude each other.
     """
 
     output_dir: Path
@@ -112,7 +112,7 @@ def load_target(
 ) -> int:
     """Make the load of a prepared run, show its progress, and save the embedded target's output.
 
-    Arguments and result are those of ``make_load``. ``logged`` is whether to print progress also without a terminal.
+    Arguments and result are those of ``make_load``. With ``logged``, progress is printed even without a terminal.
     """
     with ProgressDisplay(logged=logged) as display:
         code = make_load(directory, base, target.environment, display.show, arguments)

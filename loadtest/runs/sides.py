@@ -27,7 +27,7 @@ from loadtest.targets import ChosenTarget, choose, confirm, minimum_load, repeat
 _OWN: Final = "target."
 """Prefix of the keys that may differ between the sides."""
 _WARNED: Final = frozenset({"multiplier", "pool", "retrievals", "polls", "wait"})
-"""Kinds of contradictions that also spoil a comparison, which judges no thresholds."""
+"""Kinds of contradictions that spoil even a comparison, although it judges no thresholds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class SideOptions:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSide:
-    """A side before any load. ``chosen`` is None for an embedded API."""
+    """A side, resolved before any load. ``chosen`` is None for an embedded API."""
 
     side: Side
     options: SideOptions
@@ -85,7 +85,7 @@ def plan_sides(
     """Resolve both sides; ``block_s`` is the duration in s to which the longest traffic is scaled.
 
     Raises:
-        InputError: if a side cannot be used, or their loads would differ.
+        InputError: if a side cannot be used, or the sides' loads would differ.
     """
     _check_options(options)
     path = find_scenario(scenario)
@@ -135,8 +135,8 @@ def _check_same_offer(sides: BothSides) -> None:
     if keys[0] != keys[1]:
         raise InputError(
             f"the base side has {keys[0]} API keys and the head side {keys[1]}, so their loads would differ",
-            f"Give both the same number. On one side, BASE_{KEYS_VARIABLE} or HEAD_{KEYS_VARIABLE} replaces "
-            f"{KEYS_VARIABLE}.",
+            f"Give both sides the same number of keys. On one side, BASE_{KEYS_VARIABLE} or HEAD_{KEYS_VARIABLE} "
+            f"replaces {KEYS_VARIABLE}.",
         )
     others = head.traffic
     for name, plan in base.traffic.items():
@@ -156,7 +156,7 @@ class Pace:
     block_s: float
     """Minimum duration of a block: its longest traffic, including the warm-up."""
     silence_s: float
-    """Pause of a target before its next block, so that it no longer counts the requests of its last block."""
+    """Pause before a target's next block, so that its limits no longer count the previous block's requests."""
     starts_s: tuple[float, ...]
     """Planned start of each block, in s since the start of the first."""
 
@@ -247,7 +247,7 @@ def _cost(plan: Plan, blocks: int) -> str:
 
 
 def _warnings(side: PlannedSide, plan: Plan) -> Iterator[str]:
-    """Problems that a comparison cannot compensate: contradictions, and stages above a limit that are too short."""
+    """Problems that spoil a comparison: contradictions, and stages above a limit that are too short."""
     for warning in plan.warnings:
         if warning.kind in _WARNED:
             yield f"{warning.key}: {warning.message}. {warning.remedy}"

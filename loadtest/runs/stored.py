@@ -18,8 +18,8 @@ class StoredRun(msgspec.Struct, frozen=True, rename={"size": "bytes"}):
     """A run on disk.
 
     Attributes:
-        verdict: verdict of its own thresholds; ``no report`` if there is none.
-        compared: verdict of its comparison with earlier runs; None if there was none.
+        verdict: verdict of its own thresholds; ``no report`` without a report.
+        compared: verdict of its comparison with earlier runs; None without a comparison.
         p50_ms: median response time of the first traffic entry in its first stage; None if n is too small.
         throttled_rate: 429s ÷ requests, over all traffic, 0-1.
         size: total size of its files in bytes.
@@ -49,7 +49,7 @@ def stored_runs(parent: Path) -> list[StoredRun]:
 
 
 def _stored(directory: Path) -> StoredRun | None:
-    """The run in a directory; None if there is none, if it is still running, or if it vanishes meanwhile."""
+    """The finished run in a directory; None if the directory has none, or vanishes meanwhile."""
     if directory.is_symlink() or not (directory / run_directory.FILE_NAME).is_file():
         return None
     try:

@@ -67,7 +67,7 @@ class ScenarioOptions(TargetOptions):
 
     @property
     def entry(self) -> NamedEntry | None:
-        """The entry of ``target`` or ``host``, whose name is not resolved; None for the embedded target."""
+        """The entry of ``target`` or ``host``, found without resolving a name; None for the embedded target."""
         if self.target is not None:
             return named_entry(self.target, self.targets)
         return None if self.host is None else entry_at(self.host, self.targets)
@@ -238,7 +238,7 @@ def ready_target(
 def prepare(
     loaded: LoadedScenario, target: ResolvedTarget, output_dir: Path, *, first: bool = True, **about: Any
 ) -> tuple[Path, RunInfo]:
-    """Create a run's directory by ``prepare_run``; the ``first`` run counts the preflight's requests."""
+    """Create a run's directory with ``prepare_run``; only a ``first`` run records the preflight's requests."""
     return prepare_run(
         loaded,
         url=target.url,

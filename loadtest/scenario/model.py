@@ -40,7 +40,7 @@ _Sides = Annotated[list[str], Field(min_length=2, max_length=12)]
 
 
 def _unknown(kind: str, name: str, known: Iterable[str], key: str = "") -> WrongValueError:
-    """Return the error of a reference to a ``kind`` of thing that does not exist; its key is by default the kind."""
+    """Return the error of a reference to something missing of a ``kind``; the key is by default the kind."""
     return WrongValueError(f"there is no {kind} {name!r}{suggestion(name, list(known))}", key=key or kind)
 
 
@@ -54,7 +54,7 @@ class Comparison(Strict):
     stages: _Sides | None = None
     """Stages of the entry; the first is the baseline."""
     by: Annotated[list[_Metric], Field(min_length=1, max_length=8)]
-    """Metrics, named as in thresholds. Between alternatives, the first decides; the others show its price."""
+    """Metrics, named as in thresholds. Between alternatives, the first metric decides; the others show the price."""
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
@@ -236,7 +236,7 @@ class TargetSettings(_Keys):
     """Settings of the embedded target; they apply to no other target."""
 
     keys: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Number of API keys that the embedded target creates and the traffic shares."""
+    """Number of API keys of the embedded target, which the traffic shares."""
 
     @cached_property
     def settings(self) -> ReferenceSettings:
@@ -258,7 +258,7 @@ class TargetSettings(_Keys):
 
 MAX_ENTRIES: Final = 200
 MAX_STAGES: Final = 1_000
-"""Maximum over all entries: each stage has its own figures and table row, and a plan compares all pairs."""
+"""Maximum over all entries: each stage has figures and a table row, and a plan compares all pairs of stages."""
 
 
 class Regression(Strict):
@@ -269,7 +269,7 @@ class Regression(Strict):
     same: list[Literal["machine", "python", "harness", "region"]] = []
     """Facts about the load generator that must be equal within a history."""
     must_find: PositiveShare | None = None
-    """Rise of an entry's response time p50 that a check must be able to find, such as 20%; else it exits with 6."""
+    """Rise of response time p50 (20%) that a check must be able to find in an entry; otherwise it exits with 6."""
 
 
 def _all_of(check: Callable[[Any, Mapping[str, Any]], Iterable[WrongValueError]]) -> AfterValidator:
@@ -332,7 +332,7 @@ class Scenario(Strict):
     key_groups: Annotated[
         dict[Name, Annotated[int, Field(ge=1, le=1000)]], Field(validate_default=True), _all_of(_check_groups)
     ] = {}
-    """Number of API keys in each group; groups take keys from WORKFLOW_API_KEYS in this order."""
+    """Number of API keys in each group; the groups take keys from WORKFLOW_API_KEYS in the file's order."""
     threshold: list[Annotated[ThresholdEntry, _all_of(_check_references)]] = []
     unexpected_errors: _ShareOrFalse = UNEXPECTED_ERRORS
     """Maximum share of any stage's operations that may fail or time out unexpectedly; ``false`` turns the check off."""

@@ -56,7 +56,7 @@ def find_scenario(name: str, folder: Path = FOLDER, shipped: Path = SHIPPED) -> 
     """Find a scenario's file by path, by its name in ``folder``, or among the shipped scenarios.
 
     Raises:
-        InputError: if there is no such scenario; its remedy names the nearest.
+        InputError: if there is no such scenario; the remedy names the nearest name.
     """
     for candidate in (Path(name), *(each / f"{name}.toml" for each in (folder, shipped))):
         # is_file raises for a name that is too long, or in an unreadable folder.

@@ -125,13 +125,13 @@ class Expect(Strict):
     job: EndState | None = None
     """Expected final state of a job; completed by default."""
     result: JsonObject | None = None
-    """A subset of the result: these keys must have these values, also in nested tables."""
+    """Keys and values that the result must contain, also in nested tables."""
     result_schema: str | None = None
     """File with a JSON schema of the result, relative to the scenario."""
 
 
 class Mistakes(Strict):
-    """Shares of deliberately wrong operations. Each mistake expects its documented status."""
+    """Shares of deliberately wrong operations. Such an operation is ok if its answer has the documented status."""
 
     unknown_job: Share = 0.0
     unknown_workflow: Share = 0.0
@@ -256,7 +256,7 @@ class Traffic(Strict):
     user: str | None = None
     """A custom user class, as ``module:Class``."""
     job_ids: str = "seeded"
-    """For a retrieval: ``seeded`` (before the start), ``run`` (jobs of the run itself), or a file with an id a line."""
+    """For a retrieval: ``seeded`` (before the start), ``run`` (jobs of the same run), or a file with an id per line."""
     seed_jobs: Annotated[int, Field(ge=1, le=1000)] = 10
     stages: Annotated[list[Stage], Field(min_length=1)]
     _recording: Recording | None = PrivateAttr(None)

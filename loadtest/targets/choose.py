@@ -82,7 +82,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
     A URL other than loopback needs an entry with the same scheme, host and port.
 
     Raises:
-        InputError: if both or none of ``host`` and ``target`` are given, or the file is invalid or has no such entry.
+        InputError: if not exactly one of ``host`` and ``target`` is given, or the file is invalid or lacks the entry.
     """
     if (host is None) == (target is None):
         raise InputError("give exactly one of --host and --target", "Add or remove an option.")
@@ -103,7 +103,7 @@ def choose(host: str | None, target: str | None, targets: Path | None = None) ->
 
 
 def entry_at(url: str, targets: Path | None = None) -> NamedEntry:
-    """Find the entry of a URL's server without resolving the host; of several entries, the one with exactly this URL.
+    """Find the entry of a URL's server without resolving the host; prefer the entry with exactly this URL.
 
     The result is empty for a loopback name or address, and if no entry matches.
 
@@ -188,7 +188,7 @@ def look(
 
 
 def make_preflight(chosen: ChosenTarget, scenario: Mapping[str, Any], environment: Mapping[str, str]) -> Preflight:
-    """Run a preflight in a separate process, because nothing else here needs an HTTP client.
+    """Run a preflight in a separate process, so that this process does not import an HTTP client.
 
     Raises:
         LoadtestError: if the process failed, which is a bug.

@@ -111,7 +111,7 @@ def allow(url: str, *, listed: bool = False) -> Target:
 def refused(target: Target) -> TargetError:
     """Return the error of a target that refuses connections."""
     if not target.loopback:
-        remedy = f"Check that it runs, and its URL in {TARGETS_FILE}."
+        remedy = f"Check that it runs, and check its URL in {TARGETS_FILE}."
     elif target.port == DEFAULT_PORT:
         remedy = f"Start the reference API (`{serve_command()}`) or choose another target with --host."
     else:

@@ -57,7 +57,7 @@ def parse_hours(value: object) -> Hours:
     """Parse ``"08:00-18:00"``, ``"22:00-06:00 Europe/Berlin"`` or ``"08:00-18:00 +02:00"``.
 
     Raises:
-        ValueError: if it has another form, is empty, or its zone is unknown.
+        ValueError: if it has another form, covers the whole day, or its zone is unknown.
     """
     if isinstance(value, Hours):
         return value
@@ -99,15 +99,15 @@ class TargetEntry(Strict):
 
     url: Annotated[str, AfterValidator(_base_url)]
     environment: Literal["development", "test", "staging", "production"]
-    """``production`` requires the host name before a run."""
+    """For ``production``, the user types the host name before a run."""
     owner: Annotated[str, Field(min_length=1)]
-    """The person who agreed to the load, and whom to inform about problems."""
+    """The person who agreed to the load, and is informed about problems."""
     endpoint: Annotated[str, AfterValidator(_header_value)] | None = None
     """Value of ``x-wf-endpoint``, instead of WORKFLOW_ENDPOINT."""
     headers: Annotated[dict[str, str], AfterValidator(check_headers)] = Field(default_factory=dict)
     """Additional headers of every request; ``$NAME`` is read from the environment."""
     ca: Annotated[str, Field(min_length=1)] | None = None
-    """PEM file of the certificates to trust, instead of the system's. Relative to the folder of the entry's file."""
+    """PEM file of the certificates to trust instead of the system's; relative to the entry's file."""
     client_certificate: Annotated[str, Field(min_length=1)] | None = None
     """PEM file of the client's certificate, followed by its chain."""
     client_key: Annotated[str, Field(min_length=1)] | None = None

@@ -36,7 +36,7 @@ _NS: Final = 1e9
 _ROUNDING_NS: Final = 1000
 _NONE: Final = np.zeros(0, np.int64)
 _MOST_OPERATIONS: Final = 5_000_000
-"""Maximum arrivals of one traffic entry for a target with a budget; more are rejected as a mistake."""
+"""Maximum arrivals of one traffic entry for a target with a budget; more arrivals are rejected as a mistake."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def repeated(load: MinimumLoad, starts_s: Sequence[float], before: MinimumLoad |
 
 
 def preflight_load(scenario: Scenario, keys: int) -> MinimumLoad:
-    """Return the load of a preflight: a request for each tried key, and a run, or a submit and its retrieval."""
+    """Return the load of a preflight: a request for each tried key, then either a run or a submit with a retrieval."""
     counts: Counter[LimitName] = Counter({LimitName.RETRIEVAL: min(keys, PREFLIGHT_KEYS)})
     if (traffic := first_workflow(scenario)) is not None:
         counts.update(LIMITS_OF_OPERATION[workflow_operation(traffic)])
@@ -136,8 +136,8 @@ def workflow_operation(traffic: Traffic) -> Operation:
 def _times(schedule: TrafficSchedule) -> Ints:
     if sum(stage.arrivals for stage in schedule.stages) > _MOST_OPERATIONS:
         raise InputError(
-            f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, too many for any "
-            "target but the embedded one",
+            f"traffic.{schedule.traffic} plans more than {_MOST_OPERATIONS:,} operations, too many to be "
+            "checked before a run",
             "Shorten its stages or lower their rates.",
         )
     return np.concatenate([times for _, times, _ in schedule.blocks()] or [_NONE])
@@ -155,7 +155,7 @@ def check_request_budget(
         The budget to enforce during the run; None for a target without an entry.
 
     Raises:
-        InputError: if the run would exceed the budget; the message has file, key, both numbers and a remedy.
+        InputError: if the run would exceed the budget; the message names key, planned and allowed load, and a remedy.
     """
     entry = chosen.entry
     if entry is None:

@@ -98,7 +98,7 @@ def test_a_plan_sends_nothing(loadtest: Verb, scenario: str, tmp_path: Path) -> 
     """It prints the expected limits and the cost, and makes no run."""
     done = loadtest("capacity", scenario, "--plan", "--output-dir", str(tmp_path / "out"))
     assert done.code == 0
-    assert "The first offers" in done.out
+    assert "The first run offers" in done.out
     assert not (tmp_path / "out").exists()
 
 

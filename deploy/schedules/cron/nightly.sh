@@ -18,7 +18,7 @@ fi
 mkdir -p reports
 exec 9>reports/.nightly.lock
 if ! flock --nonblock 9; then
-    echo "The check before this one is still going on: this one was left out."
+    echo "The previous check is still running, so this check was skipped."
     exit 75
 fi
 
@@ -30,7 +30,7 @@ case $code in
     0) ;;
     1) echo "A threshold failed." ;;
     3) echo "The run is invalid, or cannot be compared with its history." ;;
-    4) echo "The API is slower, or refuses more." ;;
+    4) echo "The API is slower, or rejects more requests." ;;
     5) echo "The target did not answer, is not this API, or refused the key." ;;
     6) echo "Inconclusive." ;;
     7) echo "The run was aborted." ;;
