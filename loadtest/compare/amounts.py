@@ -96,7 +96,7 @@ def difference_interval(one: MetricComparison) -> str:
 
 
 def change(one: MetricComparison) -> str:
-    """Return a change in percentage points for a share, relative for a time or rate: ``+69 %``, ``× 4.2``."""
+    """Return a share's change in percentage points, or a relative change of a time or rate: ``+69 %``, ``× 4.2``."""
     if is_share(one):
         return difference(one.metric, one.difference)
     return NOTHING if one.ratio is None else percent(one.ratio)
@@ -142,7 +142,7 @@ def probability(p: float | None) -> str:
 
 
 def percent(ratio: float) -> str:
-    """Format a ratio as a change: ``+69 %``, ``−0.4 %``; ``× 4.2`` from a factor of 3."""
+    """Format a ratio as a change: ``+69 %``, ``−0.4 %``; from a factor of 3 as ``× 4.2``."""
     if ratio >= _FACTOR_FROM:
         return f"× {factor(ratio)}"
     return f"{sign(ratio - 1)}{factor(abs(ratio - 1) * 100)}{_NBSP}%"

@@ -135,7 +135,7 @@ def _comparable(runs: Sequence[HistoryRun]) -> list[list[HistoryRun]]:
 
 
 def _replay(runs: Sequence[RunMeasurements], place: int) -> tuple[RunComparison, bool]:
-    """Judge one run, with a neighbour as its rerun; return the comparison and whether the rerun confirms it."""
+    """Judge one run, with a neighbour as its rerun; return the comparison and whether the rerun regressed, too."""
     rerun = place + 1 if place + 1 < len(runs) else place - 1
     known = range(max(place, min(len(runs), ANCHOR + WINDOW)))
     others = [runs[number] for number in known if number not in {place, rerun}]

@@ -85,7 +85,7 @@ class MetricChange:
     """Head − base of one metric: of a time or rate (``TimeChange``), or of a share (``ShareChange``).
 
     Attributes:
-        earlier: measurements of the base side to show.
+        earlier: the base side's measurements for plots.
         prior: assumed variance between runs or pairs.
         seen: observed variance between runs or pairs, with ``seen_df`` degrees of freedom; for shares, the variance
             beyond counting error.
@@ -121,7 +121,7 @@ class MetricChange:
 
     @property
     def resolution_ms(self) -> float:
-        """The poll interval in ms; smaller differences count as none."""
+        """The poll interval in ms; differences below this interval count as zero."""
         return max(one.resolution_ms for one in (*self.bases, *self.heads))
 
 
@@ -369,5 +369,5 @@ def _deviate(
     else:
         deviate = (-1 if better else 1) * deviance_root(base, head, rate)
     (varies, df), counting = noise, 1 / information(base, rate) + 1 / information(head, rate)
-    # To three digits, because quantiles are cached.
+    # Rounded to three digits, so that the cache of quantiles has few entries.
     return deviate / math.sqrt(1 + varies / counting), float(f"{_df(df, counting, varies):.3g}")

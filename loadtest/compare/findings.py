@@ -94,7 +94,7 @@ def summary(findings: Sequence[ChangeFinding], metrics: Sequence[MetricCompariso
 def attribution(
     runs: Sequence[RunMeasurements], metrics: Sequence[MetricComparison], findings: Sequence[ChangeFinding]
 ) -> tuple[str, ...]:
-    """Say whether 404s and do-nothing workflows share the largest growth; this never changes a verdict.
+    """Say whether 404s and do-nothing workflows became slower, too: a hint to the cause that no verdict uses.
 
     A sentence appears only if the 95 % interval of their change in ms lies wholly below or above a quarter of the
     suspect's change. An insignificant change proves nothing: a time of 1 ms may grow by 80 % by chance. ``runs``

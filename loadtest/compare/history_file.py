@@ -88,7 +88,7 @@ def append(path: Path, *lines: HistoryLine) -> list[str]:
 
 
 def _all(file: int) -> bytes:
-    # One read may return only a part, and the rest would be overwritten.
+    # One read may return only a part; the next write would then overwrite the rest.
     os.lseek(file, 0, os.SEEK_SET)
     return b"".join(iter(lambda: os.read(file, 1 << 20), b""))
 
@@ -119,7 +119,7 @@ def _open_locked(path: Path) -> int:
             if os.path.samestat(os.fstat(file), path.stat()):
                 return file
         except FileNotFoundError:
-            pass  # it was deleted meanwhile
+            pass  # the file was deleted meanwhile
         except BaseException:
             os.close(file)
             raise

@@ -42,7 +42,7 @@ class MetricComparison(msgspec.Struct, frozen=True, kw_only=True):
         why: why the metric is not gated, not comparable or inconclusive; empty otherwise.
         earlier: values of the base side in order, for plots.
         later: values of the head side in order, for plots.
-        resolution_ms: the poll interval in ms; smaller differences count as none.
+        resolution_ms: the poll interval in ms; differences below this interval count as zero.
     """
 
     traffic: str

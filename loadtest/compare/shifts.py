@@ -239,7 +239,7 @@ def _most_odd(n: int) -> int:
 
 
 def _split(one: _Series, begin: int, end: int, noise: _Noise, fitted: Floats) -> tuple[list[_Found], list[int]]:
-    """Return the changes from run ``begin`` to run ``end`` and the places of all steps. Fill ``fitted``."""
+    """Return the changes from run ``begin`` to run ``end`` and the places of all steps; write levels to ``fitted``."""
     scores, n, (variance, df, level) = one.scores[begin:end], end - begin, noise
     fitted[begin:end] = np.median(scores)
     found: list[_Found] = []
@@ -292,7 +292,7 @@ def _scale(one: _Series, variance: float) -> float:
 def _found(
     one: _Series, kind: _Kind, at: tuple[int, int, int], effect: tuple[float, float], strength: float
 ) -> list[_Found]:
-    """Return a change if it reaches the minimum effect in any direction.
+    """Return a change if it reaches the minimum effect in either direction.
 
     Args:
         one: the metric.

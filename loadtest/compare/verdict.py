@@ -85,7 +85,7 @@ class Levels(NamedTuple):
 
 
 def weights(columns: Mapping[Key, Sequence[Measurement]]) -> dict[Key, float]:
-    """Return the share of α of each metric, from the base side alone; 0 if it is not tested.
+    """Return each metric's share of α, decided from the base side alone; 0 for a metric that is not tested.
 
     executionTime p50 is tested if the poll interval exceeds 5 % of the response time, or if the response time cannot be
     judged, for example because it includes waits for a limit's window.
@@ -276,7 +276,7 @@ def decide(begun: RunComparison, least: int, lost: Collection[Key] = (), more: t
         begun: the comparison, with metrics and controls.
         least: minimum number of runs in the history, or of pairs.
         lost: tested metrics of the base side that the head side lacks.
-        more: additional reasons from the kind of comparison.
+        more: further reasons that only this kind of comparison has.
     """
     worse = [one for one in begun.metrics if one.p is not None and (one.suspect or one.verdict == "regressed")]
     begun = msgspec.structs.replace(begun, findings=find(begun.metrics, worse))

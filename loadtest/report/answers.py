@@ -30,7 +30,7 @@ _BEST: Final = {
     "time_to_result": "shows results soonest, {}",
 }
 _SOONEST: Final = "shows results soonest, {} after executionTime"
-"""If all sides are jobs, overhead is the time from a job's end until its result is seen."""
+"""Used if all sides are jobs: overhead is then the time from a job's end until its result is seen."""
 _PRICE: Final = "requests_per_operation"
 _TIMES: Final = {1.0: "a whole quota", 2.0: "twice the quota"}
 _NUMBERS: Final = {2: "two", 3: "three", 4: "four", 5: "five"}

@@ -114,7 +114,7 @@ def _entry(findings: Findings, name: str) -> MainEntry | None:
 def deciding(
     findings: Findings, found: Mapping[str, _Value], most: int = MOST
 ) -> tuple[dict[str, _Value], tuple[str, ...]]:
-    """Choose entries to show, by broken thresholds, then by operations that were not ok, then by operations.
+    """Choose entries to show: by their worst threshold, then by most operations not ok, then by most operations.
 
     Returns:
         The chosen entries with their values, and the names of the remaining entries, both in the order given.

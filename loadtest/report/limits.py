@@ -198,12 +198,12 @@ def _called_limit(findings: Findings, use: LimitUsage) -> str:
 
 
 def _times_of(use: LimitUsage) -> str:
-    """Return ``80 % of`` or ``2.5 times``; if keys have own quotas and differ, name the busiest key."""
+    """Return ``80 % of`` or ``2.5 times``; if keys with separate quotas differ, name the busiest key."""
     return times_what(use.busiest) + (f" key {use.keys[0].key}’s share of" if use.uneven else "")
 
 
 def _capacity(findings: Findings) -> str:
-    """Return a sentence about a stage with more load, no 429 and much longer times; empty without such a stage."""
+    """Return a sentence about a stage with much longer times than the least loaded stage; empty if there is none."""
     worst, text = _SLOWER, ""
     for name, figures in findings.metrics.traffic.items():
         found = (

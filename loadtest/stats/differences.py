@@ -29,7 +29,7 @@ _LEAST_BLOCK: Final = 4
 _MOST_BLOCKS: Final = 20
 """Maximum number of blocks."""
 _CHUNK: Final = 1_000_000
-"""Maximum number of values drawn at a time: bounds the memory."""
+"""Maximum number of values drawn at a time, to bound the memory."""
 _Side = Sequence[float] | Floats
 
 

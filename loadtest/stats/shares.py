@@ -58,7 +58,7 @@ def more_often(during: tuple[int, int], apart: tuple[int, int]) -> bool:
     Each period is (n, events). In a binomial version of Fisher's test, every event falls into either period at random.
     """
     total, share = during[1] + apart[1], during[0] / (during[0] + apart[0])
-    # At least that many in the first period means at most that few in the other.
+    # At least k events in the first period are at most total − k in the other.
     return total > 0 and during[1] > total * share and log10_at_most(apart[1], total, 1 - share) <= _UNLIKELY
 
 

@@ -112,7 +112,7 @@ def _forest_panel(panel: Axes, metrics: list[MetricComparison]) -> None:
 
 
 def _beyond(panel: Axes, one: MetricComparison, place: int, limits: tuple[float, float]) -> None:
-    """Write the value of a change that lies beyond the frame at the frame's edge."""
+    """Write, at the frame's edge, the value of a change that lies beyond the frame."""
     right = (one.ratio or 1.0) > 1
     style.note(
         panel, f"{style.verdict(one)} {amounts.change(one)}", (limits[right], place), (-6 if right else 6, 0),
@@ -151,7 +151,7 @@ def _forest_title(comparison: RunComparison, known: list[MetricComparison]) -> s
 
 
 _MOST_BEFORE: Final = 40
-"""Maximum number of runs that are drawn of earlier baseline periods."""
+"""Maximum number of runs drawn from earlier baseline periods."""
 _FIRST: Final = 6
 """Number of panels in the first figure."""
 _MOST_PANELS: Final = 12

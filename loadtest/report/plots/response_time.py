@@ -334,7 +334,7 @@ def _by_rate_panel(panel: Axes, parts: list[StagePart], colour: str, wide_in: fl
 
 
 def _by_rate_title(found: dict[str, list[StagePart]]) -> str:
-    # Medians without an upper bound, because of time-outs, are not compared.
+    # Medians that time-outs leave without an upper bound are not compared.
     known = dict[str, list[tuple[float, float]]]()
     for name, parts in found.items():
         medians = [(_rate(part), part.figures.response_time_ms.get("p50")) for part in parts]

@@ -122,7 +122,7 @@ def _difference(one: SideDifference) -> TableCell:
 
 
 def _against(found: ComparisonAnswer, side: ComparedSide) -> TableCell:
-    """Return the difference of a side, in the first metric, from the best side."""
+    """Return a side's difference from the best side in the first metric."""
     if found.best is None or side.name == found.best:
         return TableCell("best" if side.name == found.best else NOTHING, tone="good" if found.best else "faint")
     one = found.between(found.best, side.name, found.by[0])

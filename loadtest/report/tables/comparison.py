@@ -57,7 +57,7 @@ def metrics_table(comparison: RunComparison) -> Table:
     tested = [place for place, one in enumerate(shown) if one.p is not None]
     # Without a changed metric, the largest changes for the worse decide.
     decides = changed or sorted(tested, key=lambda place: amounts.telling(shown[place]), reverse=True)[:3]
-    # A terminal of 100 columns has no room for a column that only times fill, if all rows are shares.
+    # If all rows are shares, a terminal of 100 columns has no room for a column that only times fill.
     spare = "#Difference" if all(amounts.is_share(shown[place]) for place in decides) else ""
     columns: TableColumns[MetricComparison] = {
         "Traffic": lambda one: amounts.place(one, comparison.metrics),
