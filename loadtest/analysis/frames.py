@@ -152,7 +152,7 @@ def _limit(name: str, limit_of: Mapping[Any, LimitName]) -> Column:
         codes = np.array([-1 if limit is None else limits.index(limit) for limit in (*drawn, None)], np.int32)
         return _words(codes[part.rows.words(name)], limits)
 
-    return Column("limit", _WORD, "rate limit that it counts against; for an operation, its first request's", values)
+    return Column("limit", _WORD, "rate limit of the request; for an operation, that of its first request", values)
 
 
 def _boolean(name: str, meaning: str, values: Callable[[_Part], Bools]) -> Column:

@@ -176,9 +176,7 @@ class Checks:
             return self._note("answer", "429: the retrieval limit is exhausted", known=False)
         found = retrieved.fields
         if retrieved.status != 200 or found.get("jobId") != job or not isinstance(found.get("status"), str):
-            return self._note(
-                "answer", f"the job just submitted was answered with {retrieved.failure or retrieved.summary}", remedy
-            )
+            return self._note("answer", f"retrieval of the new job: {retrieved.failure or retrieved.summary}", remedy)
         odd = [each for each in dict.fromkeys((state, found["status"])) if each not in set(JobState)]
         if odd:
             listed = ", ".join(f"{each[:_LONGEST]!r}" for each in odd)

@@ -127,7 +127,7 @@ UNKNOWN_JOB = "API: an unknown job id was answered with "
         (after_404(202, {"id": "x"}),
          ("async_run", "answer: a submit's answer lacks jobId and status; it has id", "compare")),
         (after_404(202, {"jobId": "x", "status": "pending"}),
-         ("async_run", "answer: the job just submitted was answered with 404 (unknown_job)", "compare")),
+         ("async_run", "answer: retrieval of the new job: 404 (unknown_job)", "compare")),
     ],
 )  # fmt: skip
 def test_a_target_that_cannot_be_loaded_fails_a_check(monkeypatch, tmp_path, stub, answer, broken):

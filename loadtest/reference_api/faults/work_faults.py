@@ -65,7 +65,7 @@ class WorkFaults(WorkHooks):
         """Number of jobs at the head of the queue that were starved at the last check."""
 
     def attach(self, keys: Mapping[Any, int], wake: Callable[[], None]) -> None:
-        """Set the number of each owner's API key, and the function that makes idle workers look for jobs."""
+        """Set the index of each owner's API key, and the function that makes idle workers look for jobs."""
         self._keys, self._wake = keys, wake
 
     def marks(self, job_id: str) -> list[AnyFault]:
