@@ -54,8 +54,11 @@ def _about(findings: Findings) -> Iterator[Point]:
             yield Point(f"{count(number)} of {count(ledger.submitted)} jobs {words}.")
     for name in findings.observed_429.limits:
         if found := unexplained_429s(findings, name):
-            wrong = f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)}"
-            yield Point(f"{wrong} came below it, and no known limiter explains them.")
+            wrong = f"{count(found[0])} of {count(found[1])} 429s of the {limit_name(name)} came below it"
+            if findings.observed_429.limits[name].inference.word == "nothing":
+                yield Point(f"{wrong}. No request was accepted after the first 429, so the limiter is unknown.")
+            else:
+                yield Point(f"{wrong}, and no known limiter explains them.")
     for slow in findings.slow_keys:
         times = f"{slow.statistic} of {slow.traffic} is {duration_ms(slow.value_ms)}, {times_as(slow.factor)} times"
         yield Point(f"Key {slow.key} is slow: {times} that of the other keys.", f"n = {count(slow.n)}")
