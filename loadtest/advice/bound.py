@@ -16,7 +16,7 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
     """Return the earliest times at which a new limiter lets requests through. All times are in s from ``epoch``.
 
     ``ready`` are the earliest times of sending. To send as soon as the limiter accepts is optimal for windows, logs,
-    counters and buckets. A queue lets a request through later than it accepts it. A concurrency limit is left out.
+    counters and buckets. A queue accepts a request, then holds it. For a concurrency limit, ``ready`` is returned.
     """
     if candidate.algorithm == CONCURRENCY:
         return [*ready]
@@ -33,7 +33,7 @@ def let_through(candidate: Candidate, ready: Iterable[float], epoch: float) -> l
 
 
 def bound(work: Work, limits: Limits, world: World) -> float:
-    """Return a time in s before which no client, which cannot know execution times, can have finished the work."""
+    """Return a time in s before which no client can finish the work, unless it knows execution times beforehand."""
     first, executions = world[work.submit], np.array(work.executions)
     if first.algorithm == CONCURRENCY and not work.polled:
         return float(max(executions.sum() / first.limit.count, executions.max()))
@@ -48,7 +48,7 @@ def bound(work: Work, limits: Limits, world: World) -> float:
     algorithm = ALGORITHMS[candidate.algorithm]
     if not algorithm.windowed or algorithm.aligned or candidate.algorithm == "sliding-log":
         return let_through(candidate, ended.tolist(), work.epoch)[-1]
-    # A request before may have opened the first window, which may then end at once; but no request precedes the jobs.
+    # An earlier request may have opened the first window, so that it ends at once. But no retrieval precedes the jobs.
     windows = np.maximum(0, -(-np.arange(work.count, 0, -1) // candidate.limit.count) - 2)
     earliest = let_through(candidate, [float(through[0])] * work.count, work.epoch)[-1]
     return max(float((ended + windows * candidate.limit.window).max()), earliest)

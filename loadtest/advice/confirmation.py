@@ -20,9 +20,9 @@ ADVISED: Final = "advised"
 _TOLERANCE: Final = 1.03
 """Maximum ratio of real time to virtual time that passes the scenario's thresholds."""
 _BEYOND: Final = 1.02
-"""The poll comes after this multiple of the longest execution time, because jobs start late …"""
+"""The poll comes after this multiple of the longest execution time, plus ``_BEYOND_S``, because jobs start late."""
 _BEYOND_S: Final = 0.05
-"""… plus these seconds."""
+"""Seconds from that multiple to the poll."""
 _WORKERS: Final = 10_000
 """Maximum number of jobs that the embedded target executes at once."""
 _KEPT: Final = ("operation", "workflow", "timeout", "connect_timeout", "read_timeout")
@@ -59,7 +59,7 @@ def confirmation(
         "title": "Does the advised policy finish as soon as the simulation says, without a 429?",
         "key_groups": dict.fromkeys(policies, 1),
         "drain": f"{max(end - scheduled_s[name] for name, end in ends.items()) + _REST_S:.3f}s",
-        # The simulation starts jobs when they are accepted.
+        # As in the simulation, every job starts when it is accepted.
         "target": None if target is None else {**target, "keys": len(policies), "workers": _WORKERS},
         "traffic": {
             present.name: {**same, "keys": present.name, **kept, "stages": [steady]},
@@ -85,7 +85,7 @@ def _plain(value: Any) -> Any:
 
 
 def _advised(work: Work, limits: Limits, polling: Polling) -> tuple[Policy, dict[str, Any]]:
-    """Return the advised policy and its stage for a scenario, with one poll a job: all at once, or at a safe rate."""
+    """Return the advised policy and its stage for a scenario: all jobs at once or at a safe rate, one poll each."""
     every = [candidate for name in work.names for candidate in limits.candidates[name]]
     if not limits.shared and all(work.count <= at_once(each.spec, each.limit) for each in every):
         stage = {"name": "work", "burst": work.count, "duration": f"{polling.interval + _REST_S:.3f}s"}
@@ -100,5 +100,5 @@ def _steady(work: Work, spacing_s: float) -> dict[str, Any]:
 
 
 def _seconds(work: Work, limits: Limits, policy: Policy) -> float:
-    """Return the virtual time in which a policy does the work that it finishes, under the worst limiter for it."""
+    """Return the virtual time in s of a policy's last result, under the limiters that are worst for the policy."""
     return max(Simulation(work, limits, world, policy).run().last_s for world in limits.worlds)

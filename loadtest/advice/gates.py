@@ -1,7 +1,7 @@
 """The gate of a paced client, which lets requests through as fast as every limiter that may be in force accepts them.
 
-A replica of each such limiter says when it accepts the next request. Clients that share a limit send in turns instead,
-by their clocks. A 429 slows a client down to the accepted pace; the pace recovers until the next 429.
+The gate has a replica of each such limiter, to compute when the limiter accepts the next request. Clients that share a
+limit send in turns instead, by their clocks. A 429 slows a client down to the accepted pace; the pace then recovers.
 """
 
 import math
@@ -19,9 +19,9 @@ from loadtest.limits import ALGORITHMS, CONCURRENCY, Decision, at_once
 from loadtest.units import Limit
 
 _MOST_UNANSWERED: Final = 32
-"""Maximum number of unanswered requests, all of which may be rejected. It starts at one and grows with answers."""
+"""Maximum number of unanswered requests, which may all be rejected. A client starts with one; acceptances add more."""
 _BURST: Final = 0.01
-"""Part of a window in which a burst of the whole count is sent, with no more unanswered requests than this takes."""
+"""Part of a window in which a client can send a burst of the whole count; this bounds unanswered requests further."""
 _DECREASE: Final = 0.75
 """Factor by which a 429 reduces the pace, unless the last window accepted even less."""
 _SETTLE: Final = 0.25
@@ -29,13 +29,13 @@ _SETTLE: Final = 0.25
 _INCREASE: Final = 0.1
 """Relative growth of the pace in the window after a 429. The growth doubles in each further window without a 429."""
 _FAST: Final = 4.0
-"""Maximum relative growth of the pace in a window. The first growth is at this rate, as the first pace may be low."""
+"""Maximum relative growth of the pace in a window, used until the second 429, because the first pace may be low."""
 _LEAST: Final = 0.5
 """Minimum number of accepted requests that an estimate of the accepted pace assumes."""
 _GRAIN_S: Final = 1e-6
 """A step in s that exceeds the rounding of unix times."""
 _NEAR: Final = 40
-"""Nothing is sent near a window's edge: within the jitter, at most within a window ÷ this number."""
+"""Nothing is sent near a window's edge: within the jitter or, if this is less, within a window ÷ this number."""
 Action = Callable[[], None]
 
 
@@ -55,7 +55,7 @@ class Scheduler:
 
 
 def _replica(candidate: Candidate, jitter_s: float) -> Candidate:
-    """Return a limiter whose accepted requests a candidate also accepts behind a network with this jitter."""
+    """Return a stricter limiter: despite jitter, the candidate accepts every request that this limiter accepts."""
     spec, limit = candidate
     if spec.on_clock:  # Nothing is sent near the edges of its windows.
         return candidate
@@ -105,7 +105,7 @@ class Gate:
         self._spaced = clients > 1 or pace is not None
         models = [] if self._spaced else [_replica(each, self._jitter) for each in counted]
         self._replicas = [each.limiter().decide for each in models]
-        # Length and phase of windows on the server's clock; a bucket of whole seconds counts as windows of 1 s.
+        # Length and phase of windows on the server's clock; a bucket that refills in whole seconds has windows of 1 s.
         aligned = [each for each in models if each.spec.on_clock]
         self._edges = {(each.limit.window, each.spec.phase) if each.windowed else (1.0, 0.0) for each in aligned}
         self._in_turns = clients > 1
@@ -134,7 +134,7 @@ class Gate:
             self._scheduler.after(0.0, self._serve)
 
     def learn(self, decision: Decision) -> None:
-        """Note the answer to the last request let through. The client knows it after a round trip, and the queue."""
+        """Note the answer to the last request. The client knows it after the limiter's queue and a round trip."""
         self._busy += decision.allowed
         heappush(self._answers, (self._scheduler.now + decision.delay + self._trip, decision))
 
@@ -175,7 +175,7 @@ class Gate:
         return self._past_edges(ready) if ready >= self._clear else ready
 
     def _past_edges(self, ready: float) -> float:
-        """Return the first time from ``ready`` on that is near no window's edge, where either window may count it."""
+        """Return the first time from ``ready`` on that is not near an edge, where either window may count a request."""
         self._clear = math.inf
         for window, phase in self._edges:
             near = min(self._jitter, window / _NEAR)

@@ -24,7 +24,7 @@ _COSTS: Final = (0.01, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)
 _SIMULATED: Final = 10_000
 """Maximum number of jobs for which plans are simulated. In longer work, one window more or less matters little."""
 _EQUAL: Final = 1.005
-"""Ratio of two times that count as equal."""
+"""Maximum ratio of two times that count as equal."""
 _QUOTA: Final = 0.9
 """Share of the retrieval limit that polls may use if plans are not simulated."""
 
@@ -79,7 +79,7 @@ def _with_polls(policy: Policy, times: tuple[float, ...]) -> Policy:
 
 
 def _plan_polls(work: Work, limits: Limits, policy: Policy) -> tuple[float, ...]:
-    """Return the earliest times to poll at which the retrieval limit does not delay the end of the work."""
+    """Return the most frequent of the tried polls with which the retrieval limit does not delay the end of the work."""
     typical = float(np.median(work.execution_s)) or 1.0
     plans = list(dict.fromkeys(poll_times(work.execution_s, cost * typical) for cost in _COSTS))
     if work.rate is None and work.count <= _SIMULATED:

@@ -22,7 +22,7 @@ MOST_S: Final = 86_400.0
 """Seconds after which a simulation ends, whether or not the work is done."""
 _MOST_PER_JOB: Final = 200
 _MOST_MORE: Final = 10_000
-"""A simulation also ends after this many 429s per job and in addition, because some limiters may lock clients out."""
+"""A simulation also ends after ``_MOST_PER_JOB`` 429s per job plus this number: some limiters may lock clients out."""
 _RETRY_TOKENS: Final = 5
 """Tokens that a retry takes, and returns if it succeeds. A success without retries adds one token."""
 
@@ -98,7 +98,7 @@ class Simulation(Scheduler):
 
 
 class _Client:
-    """A client: it starts jobs at a rate, as its gates allow, or when another job ends."""
+    """A client. Jobs start at a rate, or each when another ends; with gates and no rate, all start at once."""
 
     def __init__(self, simulation: Simulation, number: int) -> None:
         self.simulation = simulation

@@ -16,7 +16,7 @@ from loadtest.units import Limit
 from loadtest.words import limit as limit_words
 
 ROUND_TRIP_S: Final = 0.002
-"""Default seconds from a request to its answer, as of a loopback target."""
+"""Default seconds from a request to its answer, typical of a loopback target."""
 JITTER_S: Final = 0.001
 """Default variation of a request's time to the server."""
 _SPARE: Final = 1.25
@@ -48,9 +48,9 @@ class Candidate(NamedTuple):
         return f"{in_words(self.spec)}, {limit_words(self.limit.count, self.limit.window)}"
 
     def spacing(self, clients: int, jitter_s: float) -> float:
-        """Return a safe time in s between two requests of each client; without windows, only if they send in turns."""
+        """Return a safe time in s between two requests of each client. Without windows, clients must send in turns."""
         limit = self.limit
-        if self.algorithm == CONCURRENCY:  # It has no pace, so adaptation begins with this spacing.
+        if self.algorithm == CONCURRENCY:  # This limit has no pace, so adaptation begins with this spacing.
             return clients / limit.count
         if self.windowed and (share := (limit.count - 1) // clients):
             return (limit.window + jitter_s) / share

@@ -2,7 +2,7 @@
 
 ``measure RUN_DIR...`` writes the measurements of runs, ``export FORMAT DIRECTORY RUN_DIR`` a run's tables, and
 ``schema`` prints the JSON schema of ``metrics.json``. It runs as a separate process, so that the commands that start it
-do not import pandas. One process measures many runs, because its start takes longest.
+do not import pandas. One process measures many runs, because starting it takes longest.
 """
 
 import sys
@@ -17,7 +17,7 @@ from loadtest.program import pasteable
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure each run, or export one. Errors go to standard error, and the next run follows.
+    """Measure runs, export one, or print the schema. Errors go to standard error, and the next run follows.
 
     Returns:
         0, or the code of the last run that could not be measured or exported.

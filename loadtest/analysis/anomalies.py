@@ -1,4 +1,4 @@
-"""Groups of failed requests, and impossible values in successful responses.
+"""Groups of requests that were not ok, and impossible values in responses.
 
 Impossible values are findings about the target, such as an executionTime longer than the client waited. A response
 without executionTime counts as failed with the reason ``wrong_shape``.
@@ -22,7 +22,7 @@ GROUPS: Final = 500
 
 
 class ErrorGroup(Result, frozen=True, kw_only=True):
-    """Requests with the same outcome.
+    """Requests of one kind and traffic entry that were not ok, with the same status, code and reason.
 
     Attributes:
         status: HTTP status; None without a response.
@@ -44,7 +44,7 @@ class ErrorGroup(Result, frozen=True, kw_only=True):
 
 
 class Errors:
-    """Collects the groups.
+    """Collector of error groups.
 
     Attributes:
         beyond: number of requests that belong to none of the first ``GROUPS`` groups.
@@ -132,9 +132,9 @@ class Anomaly(Result, frozen=True, kw_only=True):
 
     Attributes:
         name: one of ``WORDS``.
-        possible: operations checked.
-        traffic: traffic entry of the first operation with such a value.
-        request_id: trace id of the same operation.
+        possible: operations checked; for job states, requests.
+        traffic: traffic entry of the first row with such a value.
+        request_id: the same row's trace id; for a request, its ``traceparent``.
         worst_ms: the most extreme executionTime; None if not applicable.
         example: the first unknown job state; empty for other kinds.
     """

@@ -1,9 +1,9 @@
 """Answers to a scenario's comparisons: the figures of each side, their differences, and the recommended side.
 
 Every sent arrival counts. An arrival that never became ok has an infinite time, so a policy that gives up early does
-not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs. Intervals
-of differences hold together at 95 % (Bonferroni): for alternatives, over all pairs of each metric; for an effect, over
-all its metrics and stages.
+not look fast. If traffic entries send the same inputs (row k for arrival k), arrivals are compared in pairs. The
+intervals of a family of differences hold together at 95 % (Bonferroni). For alternatives, a family is all pairs for one
+metric; for an effect, all its metrics and stages.
 """
 
 import math
@@ -258,12 +258,12 @@ def _chosen(found: ComparisonAnswer) -> ComparisonAnswer:
 
 
 def _rank(side: ComparedSide) -> list[float]:
-    """Return the sort key of a side; the best side sorts first. Each metric breaks ties of those before it."""
+    """Return the sort key of a side; the best side sorts first. Each metric breaks ties in earlier metrics."""
     return [_or_last(-one.size if METRICS[one.metric].more_is_better else one.size) for one in side.figures]
 
 
 def _cheapest(found: ComparisonAnswer, best: str, tied: Sequence[str]) -> str:
-    """Return the cheapest tied alternative if a price metric is significantly below the best's, else the best."""
+    """Return the tied alternative that is significantly better than ``best`` by a later metric, else ``best``."""
     reached = [name for name in tied if not found.side(name).figures[0].infinite]
     for place, metric in enumerate(found.by[1:], 1):
         sign = -1.0 if METRICS[metric].more_is_better else 1.0

@@ -27,7 +27,7 @@ _MOMENTS: Final = ("start", "intended_start")
 
 
 class Arrivals:
-    """Collector of arrivals by traffic entry: their stages, moments and start lag.
+    """Collector of arrivals' moments and start lags, by traffic entry.
 
     Attributes:
         last: the last moment of the record, in ns since the epoch.
@@ -58,8 +58,8 @@ class Arrivals:
     def missing(self, info: RunInfo, consistency: Consistency) -> dict[int, int]:
         """Return the number of arrivals without an operation row, by the index of their stage.
 
-        In a completed run, an arrival is missing if its number is below ``offered`` and it has no row. A killed run has
-        no ``offered``: an arrival is missing if it has requests but no outcome.
+        In a completed run, every number below ``offered`` without a row is a missing arrival. A killed run has no
+        ``offered``, so an arrival is missing if it has requests but no outcome.
         """
         lost: dict[str, tuple[Ints, range]] = {}
         for ended, (name, plan) in zip(consistency.ended, info.traffic.items(), strict=True):
@@ -107,8 +107,8 @@ class Evenness(Result, frozen=True, kw_only=True):
 
     Attributes:
         gap_error_ms: |gap between two starts − gap between their intended starts|.
-        bins_sent: sd ÷ mean of the starts in bins of 100 ms; None with too few arrivals.
-        bins_intended: sd ÷ mean of the intended starts in these bins, which a perfect sender would reach.
+        bins_sent: sd ÷ mean of the number of starts per 100 ms; None with too few arrivals.
+        bins_intended: sd ÷ mean of the number of intended starts per 100 ms, the value of a perfect sender.
     """
 
     gap_error_ms: Summary

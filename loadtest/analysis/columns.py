@@ -1,9 +1,9 @@
 """Rows of a record as NumPy columns, and the vocabulary of their integers.
 
-A word is stored as an integer, its place in ``Vocabulary``, which is the same in the whole record. Numbers are float64
-with NaN for null, exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The
-rows of a stage are slices of the columns. Other selections copy the columns that they need and share the copies. A
-selection that keeps every row returns the same object.
+A word is stored as an integer: its place in the one ``Vocabulary`` of a record. Numbers are float64 with NaN for null,
+exact to the ns for 104 days. Each column is converted and sorted once per chunk, on first use. The rows of a stage are
+slices of the columns. Other selections copy the columns that they need and share the copies. A selection that keeps
+every row returns the same object.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ KINDS: Final = tuple(RequestKind)
 
 
 class StageKey(NamedTuple):
-    """A stage of a traffic entry, the key of figures; ``place`` is its index among all stages of the plan."""
+    """A stage of a traffic entry, by which figures are found; ``place`` is its index among all stages of the plan."""
 
     traffic: str
     stage: StagePlan
@@ -79,7 +79,7 @@ class Vocabulary:
         return np.array([known[word] for word in words], np.int32)
 
     def of_dictionary(self, name: str, dictionary: pa.Array) -> NDArray[np.int32]:
-        """Return the integers of a dictionary's words, then -1. The last result is cached, as most batches share it."""
+        """Return the integers of a dictionary's words, then -1, cached because most batches share the dictionary."""
         last = self._last.get(name)
         if last is None or not last[0].equals(dictionary):
             codes = np.append(self.codes(name, dictionary.to_pylist()), np.int32(-1))
@@ -322,7 +322,7 @@ class Rows:
         late: Bools = self.words("outcome") == TIMED_OUT
         return late
 
-    # None stands for the whole selection. A reference to itself would keep memory until the garbage collector runs.
+    # None stands for the whole selection: if it referred to itself, only a garbage collection could free it.
     def _split(self, name: str, found: "Callable[[], Groups]") -> "list[tuple[int, Rows]]":
         if name not in self._splits:
             self._splits[name] = [(code, None if at is None else self.some(at)) for code, at in found() if code >= 0]
@@ -371,7 +371,7 @@ def groups(codes: NDArray[Any]) -> list[tuple[int, Ints | None]]:
 def tally(counts: Ints, codes: NDArray[Any]) -> None:
     """Add the frequency of each code to ``counts[code]``; negative codes are ignored.
 
-    The fast paths rely on neighbouring rows, which often share one code, or a few of the many codes.
+    This is fast because neighbouring rows often share a code, or have codes from a narrow range.
     """
     if not len(codes):
         return
@@ -385,7 +385,7 @@ def tally(counts: Ints, codes: NDArray[Any]) -> None:
 
 
 def grown(array: NDArray[_Element], needed: int, empty: float = 0) -> NDArray[_Element]:
-    """Return a copy at least as long as needed, filled with ``empty``. Its length doubles, so that growth is cheap."""
+    """Return the array, or a copy filled up with ``empty`` if it is too short. A copy has at least twice the length."""
     if needed <= len(array):
         return array
     # np.zeros allocates pages lazily.

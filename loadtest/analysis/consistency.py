@@ -23,7 +23,7 @@ NAMED: Final = 5
 """Largest number of rows named for each kind."""
 _STATUSES: Final = (100, 999)
 _MOST_OK: Final = 599
-"""No HTTP status is defined above this, so no entry expects one."""
+"""No HTTP status above this is defined, so no entry expects a higher status."""
 _IN_ORDER: Final = (
     ("user_free", "start"), ("start", "first_byte"), ("first_byte", "end"), ("start", "accepted_start"),
     ("accepted_start", "accepted_end"), ("accepted_end", "end"), ("pending_seen", "end"),
@@ -33,11 +33,11 @@ _EDGE_NS: Final = 1e6
 """Tolerance of a moment at the edge of its stage, in ns: stages are recorded in s, moments in ns."""
 _NOTHING: Final = np.zeros(0, np.int64)
 _DENSE: Final = 8
-"""Maximum range ÷ number of arrivals for which a place for each possible number is faster than sorting."""
+"""Maximum range of arrival numbers ÷ their count for which an array over the range is faster than sorting."""
 _MISSING: Final = {"even": 2.0}
 """Planned arrivals that may be missing before the end of a stage, by arrival process."""
 _MISSING_AT_RANDOM: Final = 30.0
-"""Expected random arrivals whose complete absence has a probability of e⁻³⁰."""
+"""Expected number of random arrivals whose complete absence has a probability of e⁻³⁰."""
 
 
 class Inconsistency(Result, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ class Consistency:
         self._last_due = np.full(len(vocabulary.stage_keys), -np.inf)
         self._operations = [plan.operation for plan in info.traffic.values()]
         stages = [(key.stage.start_s, key.stage.duration_s) for key in vocabulary.stage_keys]
-        # The last place is for rows without a stage, whose moments all count as outside.
+        # The last place is for rows without a stage, whose moments never count as outside.
         self._begin, lasting = np.array([*stages, (np.nan, np.nan)]).T * 1e9
         self._end = self._begin + lasting
         self.ended: list[Bools] = [np.zeros(0, bool) for _ in vocabulary.entries]
@@ -215,14 +215,14 @@ class Consistency:
 
 
 class _OpenArrivals:
-    """Counter of each arrival's requests until its operation ends, so that it holds few arrivals at a time."""
+    """Counter of each arrival's requests until the operation ends, so that few arrivals are held at a time."""
 
     def __init__(self) -> None:
         self.arrivals, self._requests = np.zeros((2, 0), np.int64)
         self._last_end = np.zeros(0)
 
     def close(self, parents: Ints, ends: Floats, arrivals: Ints) -> tuple[Ints, Floats]:
-        """Add requests of ``parents`` with their ``ends`` in ns, then remove the ``arrivals`` that now have an outcome.
+        """Add requests by their ``parents`` and ``ends`` (ns), then remove the ``arrivals`` that now have an outcome.
 
         Returns:
             For each of ``arrivals``, the number of its requests and the end of the last (NaN without any).
@@ -262,7 +262,7 @@ def _of_entries(rows: Rows, column: str) -> dict[int, tuple[Rows, Ints]]:
 
 
 def _planned_after(stage: StagePlan, at_s: float) -> float:
-    """Return the arrivals that a stage plans between a moment and its end."""
+    """Return the number of arrivals that a stage plans from a moment to the stage's end."""
     left = stage.end_s - at_s
     rate = stage.rate_to + (stage.rate - stage.rate_to) * left / stage.duration_s
     return left * (rate + stage.rate_to) / 2

@@ -73,7 +73,7 @@ class Counts:
         self._until_s = float(info.elapsed_s or 0.0) if cut_short else np.inf
         self._concurrency = assumed.spec.algorithm == CONCURRENCY
         self._held = np.zeros((len(KINDS), len(self._edges)))
-        """For a concurrency limit, seconds of accepted requests by kind and stretch."""
+        """For a concurrency limit, seconds in flight of requests without a 429, by kind and stretch."""
 
     def add(self, chunk: Chunk) -> None:
         rows = chunk.operations
@@ -113,7 +113,7 @@ class Counts:
         return sum(count for cell, count in self.of_operations(stages).items() if cell.sent)
 
     def sent_within(self, spans: Iterable[tuple[float, float]]) -> "Counter[RequestCell]":
-        """Count the requests sent within any of some spans between stage boundaries."""
+        """Count the requests sent within any of the spans, whose ends are stage boundaries."""
         places = {place for span in spans for place in self._stretches(*span)}
         return _sum(self._by_stretch, {(name, place) for name in self._vocabulary.entries for place in places})
 
@@ -124,7 +124,7 @@ class Counts:
         return _sum(self._by_stretch, during)
 
     def held_s(self, kinds: list[int], begin_s: float, end_s: float) -> float:
-        """Return the seconds of accepted requests within a span, for a concurrency limit."""
+        """Return the seconds in flight of requests without a 429 within a span, for a concurrency limit."""
         return float(self._held[kinds][:, self._stretches(begin_s, end_s)].sum())
 
     def _stretches(self, begin_s: float, end_s: float) -> range:
@@ -198,7 +198,7 @@ _PARTS: Final[dict[str, Callable[[Rows], Floats]]] = {
 
 
 class Means:
-    """Means of the parts of ok operations' times, by stage, without deliberate mistakes; and of responses' sizes.
+    """Means by stage: of the parts of ok operations' times, without deliberate mistakes, and of responses' sizes.
 
     ``start_lag`` is at least zero; ``retries`` is the time from the first to the accepted request; ``pending_lower``
     ends with the last request that saw the job pending.

@@ -28,8 +28,8 @@ _REPLACING: Final = frozenset({"error_rate", "operations.ok", "operations.failed
 class UnexpectedErrors:
     """Counter of sent operations that failed or timed out unexpectedly, by the index of their stage.
 
-    Two kinds of error are expected: a last status that the stage's ``expect`` lists; and, after a 429, an end by
-    ``give_up`` or by the end of the run.
+    An error is expected if the stage's ``expect`` lists its last status. It is also expected if it follows a 429 and
+    has the reason ``give_up`` or ``drain``.
     """
 
     def __init__(self, vocabulary: Vocabulary, info: RunInfo) -> None:

@@ -112,10 +112,10 @@ class Distribution:
         return Distribution(n, self.total - self.late.total, least, most, None, self.ordered[:0], counts)
 
     def greatest_at(self, number: int) -> float:
-        """Return the upper bound of the value at a 1-based rank, as if no time-out would ever have ended.
+        """Return the upper bound of the value at a 1-based rank; each time-out counts as infinite.
 
-        The lower bound is ``at``, as if each time-out had ended at once. Both bound an order statistic of censored
-        values without assumptions (like the ends of Kaplan and Meier's estimate, JASA 1958).
+        The lower bound is ``at``; each time-out counts with its duration. Together they bound an order statistic of
+        censored values without assumptions (like the ends of Kaplan and Meier's estimate, JASA 1958).
         """
         ended = self.ended
         return float(ended.at([number])[0]) if number <= ended.n else math.inf
@@ -261,7 +261,7 @@ class TimeSeries:
 
 
 def every(step: int, before: int, events: int) -> Ints:
-    """Return the places of every ``step``-th of ``events`` events, counted on from the ``before`` previous events."""
+    """Return the places of every ``step``-th of ``events`` events; the count began ``before`` events earlier."""
     return np.arange(-before % step, events, step)
 
 

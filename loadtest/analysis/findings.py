@@ -54,13 +54,13 @@ _OF_REPLAY: Final = ("agreement", "agreement_as_sent", "reordered", "why_not")
 class Results(Result, frozen=True, kw_only=True):
     """The figures of a run, and the verdict with its evidence.
 
-    Times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema number; a
-    change of meaning raises it.
+    Names of times end in _ms or _s, rates are per second, shares are from 0 to 1. Fields may be added within a schema
+    number; a change of meaning raises the number.
 
     Attributes:
         uses: use of each limit between two stage boundaries.
         keys: response times of each traffic entry by API key, if the entry used several; at most the first 64 keys.
-        slow_keys: keys that are slower than all other keys of their traffic entry together.
+        slow_keys: keys that are slower than the other keys of their traffic entry, taken together.
         on_purpose: operations that should be answered with an error, by traffic entry and kind.
     """
 
@@ -94,10 +94,10 @@ class Results(Result, frozen=True, kw_only=True):
 
 
 class Findings(Results, frozen=True, kw_only=True, eq=False):
-    """The analysis of a record: the content of ``metrics.json``, and what only reports show.
+    """The analysis of a record: the content of ``metrics.json``, and results that only reports show.
 
     Attributes:
-        responses: response times over the run, by traffic entry, like ``lags`` and ``executions``.
+        responses: response times over the run. Like ``lags``, ``heats`` and ``executions``, they are by traffic entry.
     """
 
     record: Record
@@ -109,7 +109,7 @@ class Findings(Results, frozen=True, kw_only=True, eq=False):
     heats: dict[str, Heat]
     executions: dict[str, Executions]
     blocks: TimeBlocks
-    verdict: Verdict = msgspec.field(name="decision")  # `word` has the name in the file
+    verdict: Verdict = msgspec.field(name="decision")  # in the file, `verdict` is the word
 
 
 def find(record: Record) -> Findings:

@@ -47,7 +47,7 @@ class _Part:
     counted: Rows
 
     def are(self, some: Rows) -> Bools:
-        """Return whether each row is also one of the rows ``some`` of the chunk."""
+        """Return whether each row is among ``some`` rows of the chunk."""
         among = np.zeros(self.rows.columns.count, bool)
         among[some.places] = True
         found: Bools = among[self.rows.places]
@@ -70,7 +70,7 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: an end ``_ns`` or ``_ms`` is the unit.
+        name: a part ``ns``, ``ms`` or ``bytes`` is the unit.
     """
 
     name: str
@@ -230,10 +230,10 @@ REQUESTS: Final = (
     *_TIMES,
     _limit("kind", LIMIT_OF_KIND),
     _word("kind", "kind of request: run, submit, poll or retrieve"),
-    _recorded("arrival", "number of the arrival whose operation sent it", "parent_arrival"),
+    _recorded("arrival", "number of the arrival whose operation sent the request", "parent_arrival"),
     _recorded("attempt", "1-based number of the attempt"),
     _recorded("poll", "1-based number of a poll"),
-    _recorded("first_byte_ns", "first byte of the response, since the epoch", "first_byte"),
+    _recorded("first_byte_ns", "time of the response's first byte, since the epoch", "first_byte"),
     _derived("service_time_ms", "end − start"),
     _derived("first_byte_ms", "first byte of the response − start"),
     _recorded("connect_ms", "time to connect; null if a connection was reused"),
@@ -255,8 +255,8 @@ TABLES: Final[dict[str, tuple[str, tuple[Column, ...]]]] = {
 def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
     """Return a row for each operation of one or several runs, with the columns of ``OPERATIONS``.
 
-    Whole numbers are ``Int64``, words are categories, and recorded moments are timestamps beside exact ns since the
-    epoch.
+    Whole numbers are ``Int64``, and words are categorical. Recorded moments are timestamps; further columns have them
+    in exact ns since the epoch.
 
     Args:
         runs: a run directory, a run's id or ``latest``; or several of these, distinguished by the column ``run``.
@@ -272,7 +272,7 @@ def operations(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) ->
 def requests(runs: Run | Iterable[Run], *, reports: Path = Path("reports")) -> pd.DataFrame:
     """Return a row for each HTTP request of one or several runs, with the columns of ``REQUESTS``.
 
-    ``run``, ``traffic`` and ``arrival`` identify the operation that sent it. Arguments are those of ``operations``.
+    ``run``, ``traffic`` and ``arrival`` identify a request's operation. Arguments are those of ``operations``.
     """
     return _frame("requests", runs, reports)
 

@@ -1,15 +1,15 @@
 """Uncertainty of each stage's figures: a range over the server's phases, or an interval from blocks of time.
 
-* If windows of the server's clock reject requests, only the moment when a run meets them is random. The 429 rate and
-  goodput then have the range over 95 % of phases (``rejections.phases``).
+* If windows on the server's clock decide which requests are rejected, only the phase at which a run meets them is
+  random. The 429 rate and goodput then have the range over 95 % of phases (``rejections.phases``).
 * Otherwise the service varies. Shares, goodput and percentiles have 95 % intervals from blocks, which stay valid for
   correlated requests.
 * If neither method is valid, there is no interval, and ``why_not`` has the reason.
 
 The covariance of counts in neighbouring time bins gives the effective number of independent requests of a stage
 (``loadtest.stats.correlated_bins``). A share has Wilson's score interval at that n (Brown, Cai & DasGupta, Statistical
-Science 2001). A percentile's interval contains every value that a test of the share of times below it does not reject:
-the inverted test (Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
+Science 2001). A percentile's interval contains every value that passes a test of the share of times below the value
+(an inverted test: Francisco & Fuller, "Quantile estimation with a complex survey design", Annals of Statistics 1991).
 ``bench/README.md`` has the coverage.
 
 The intervals in ``results.Summary`` come from order statistics, which treat requests as independent.
@@ -189,7 +189,7 @@ class _Stage:
         return FoundInterval(low, high, kind="phases", phases=found.phases)
 
     def _usual(self, found: PhaseRange) -> tuple[int, int]:
-        """Return the range of rejections over 95 % of phases, widened to the observation if only boundaries differ."""
+        """Return the range of rejections over 95 % of phases, widened to the observation if that is barely outside."""
         counts, (low, high) = self._figures.operations, found.usual
         slack = max(1.0, _SLACK * counts.sent)
         near = low - slack <= counts.throttled <= high + slack
@@ -205,7 +205,7 @@ class _Stage:
         return msgspec.structs.replace(found, low=found.low * whole, high=found.high * whole)
 
     def _goodput(self) -> FoundInterval:
-        """Return the interval for the schedule's offered load: the share of accepted operations that end well."""
+        """Return the interval of goodput for the scheduled load."""
         counts, seconds, blocks = self._figures.operations, self._figures.seconds, self._blocks
         found = self._range
         if found is None:
@@ -251,9 +251,9 @@ def share_interval(events: Ints, whole: Ints, pace: BinnedTimes | None = None) -
 
 
 def percentile_interval(times: BinnedTimes, values: Distribution, quantile: float) -> FoundInterval:
-    """Return the interval of a percentile, in ms: the values not rejected by the share of times below them.
+    """Return the interval of a percentile, in ms: the values that the share of times below them does not reject.
 
-    ``values`` are those of ``times`` with their time-outs.
+    ``values`` are the same times, unbinned and with their time-outs marked.
     """
     pace, whole = times.pace, times.counts.sum(axis=1)
     if pace is None:

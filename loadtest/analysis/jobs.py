@@ -1,4 +1,4 @@
-"""Ledger of every accepted job's final state, and the names of the jobs left pending."""
+"""Ledger of every accepted job's final state, and the ids of jobs left pending."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -32,7 +32,7 @@ class Ledger(Result, frozen=True, kw_only=True):
         pending: jobs that were never seen to end.
         lost: jobs that the target forgot (404) before a request saw their end.
         duplicated: submits whose response had the id of an earlier job.
-        back_to_pending: jobs that were seen to end, and pending by a later request.
+        back_to_pending: jobs that were seen to end, and then seen pending by a later request.
         changed: jobs that were seen both completed and failed.
         complete: whether the ledger has every job; at most ``JOBS`` are tracked.
     """
@@ -93,7 +93,7 @@ class JobTracker:
     def result(self) -> Ledger:
         self._compact()
         jobs = self._table
-        # A run may also poll jobs of earlier runs; the ledger holds only its own.
+        # A run may also poll jobs of earlier runs; the ledger counts only the run's own jobs.
         own, completed, failed, gone = (jobs["seen"] & bit > 0 for bit in (_ACCEPTED, _COMPLETED, _FAILED, _LOST))
         ended = completed | failed
         return Ledger(
@@ -109,7 +109,7 @@ class JobTracker:
         )
 
     def _compact(self) -> None:
-        """Leave one row for each job."""
+        """Merge the rows of each job into one."""
         if not self._parts:
             return
         parts, self._parts, self._rows = [self._table, *self._parts], [], 0
@@ -145,7 +145,7 @@ def _hashes(ids: pa.Array) -> NDArray[np.uint64]:
 
 
 FIRST: Final = 20
-"""Maximum number of jobs that are named."""
+"""Maximum number of pending jobs that a report names."""
 _LONGEST: Final = 200
 """Maximum number of characters kept of a job id, which the target chooses."""
 

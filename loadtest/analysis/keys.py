@@ -22,7 +22,7 @@ _SLOWER: Final = 1.5
 
 
 class Slower(Result, frozen=True):
-    """A time that is significantly longer than that of all other keys together: p50 if it is longer, else p95."""
+    """A percentile that is significantly longer than that of all others together: p50 if it is longer, else p95."""
 
     statistic: Literal["p50", "p95"]
     value_ms: float

@@ -3,10 +3,10 @@
 Each stage of each traffic entry, except warm-up and set-up, has:
 
 * Response time p50 and p95, executionTime p50 and p95, overhead p50. A job's response time is its time to result, so
-  its p95 is judged once, as time to result. The value is an upper bound, the time when the client saw the result;
+  its p95 is judged once, as time to result. The value is an upper bound, because the client sees a result late;
   ``resolution_ms`` is the error due to the last polling interval.
-* Error rate, and 429 rate: observed − expected by a replay of the assumed limiter over the requests sent. The phase of
-  the server's window changes both equally, so it does not change their difference.
+* Error rate, and the 429 rate minus its expected value, from a replay of the assumed limiter over the requests sent.
+  The phase of the server's window changes observed and expected 429s equally, so it does not change the difference.
 * Goodput. Within the limits, goodput follows the schedule. Above a limit, it depends on the window's phase, so it is
   shown but not judged; lost goodput appears as 429s beyond the expected.
 

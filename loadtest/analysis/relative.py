@@ -157,7 +157,7 @@ def _in_any(counts: Sequence[str], rows: pd.DataFrame) -> Bools:
 
 
 def _times(name: str, rows: pd.DataFrame, *, whole: bool) -> Values:
-    """Return a time of sent operations, without deliberate mistakes."""
+    """Return the values of a time over sent operations, without deliberate mistakes unless the time is a lag."""
     values, ok, late = rows[name], rows["outcome"] == OK, rows["outcome"] == TIMED_OUT
     if name not in _OURS:
         if name in ("response_time", "time_to_result", "overhead") or (whole and name == "submit"):
@@ -203,8 +203,8 @@ def statistic_of(metric: str) -> str:
 def _shift_of_pairs(info: RunInfo, values: ArrivalValues, base: Stages, head: Stages) -> int | None:
     """Return the offset in arrivals between sides that send the same rows of inputs in the same order, else None.
 
-    Two entries do so from their first arrival on. Two stages of an entry do so if their offset is a multiple of the
-    number of rows.
+    Two entries with the same inputs do so from their first arrival on. Two stages of an entry do so if their offset is
+    a multiple of the number of rows.
     """
     first, second = (written_entry(info, side[0].traffic) for side in (base, head))
     if first.inputs_order != "sequential":

@@ -80,8 +80,8 @@ class Summary(Result, frozen=True, kw_only=True):
 
     Attributes:
         at_least: statistics that reach a time-out and so are lower bounds.
-        most: maximum of each percentile above a time-out, which might have taken longer; the percentile itself is the
-            minimum.
+        most: upper bound of each percentile that time-outs below it make uncertain; the percentile itself is the lower
+            bound.
     """
 
     n: Count
@@ -126,7 +126,7 @@ class RequestCounts(Result, frozen=True, kw_only=True):
 
     Attributes:
         accepted: requests with a response other than 429.
-        failed: errors and 429s, except those that their stage expects; Locust and CI systems show them as failures.
+        failed: errors and 429s that their stage does not expect; Locust and CI systems show these as failures.
         throttled_rate: 429s ÷ requests sent.
         expected_throttled_rate: ``throttled_rate`` in a replay of the assumed limiter.
     """
@@ -159,7 +159,7 @@ class PollingCost(Result, frozen=True, kw_only=True):
 
 
 class CountedFigures(Result, frozen=True, kw_only=True):
-    """Counts of some stages and their ratios, without the warm-up.
+    """Counts and ratios of some stages, without the warm-up.
 
     Attributes:
         seconds: total duration of the stages; overlaps count once.
@@ -254,7 +254,7 @@ class JobFigures(JobStage, OperationFigures, frozen=True, kw_only=True):
 
 
 JOB_TIMES: Final = tuple(name for name in JobStage.__annotations__ if name != "polling")
-"""Times that only ``async_run`` has."""
+"""Summaries that only ``async_run`` has."""
 TIMES: Final = tuple(name for name in OperationStage.__struct_fields__ if name.endswith("_ms") or name == "polls")
 """Names of all summaries in ``metrics.json``."""
 
@@ -301,7 +301,7 @@ class ExpectedLimiter(Result, frozen=True, kw_only=True):
     Attributes:
         clock_shift_s: the server's clock minus ours with the best agreement; null if it does not matter.
         agreement: share of the observed decisions that the replay predicts. Requests of a burst may arrive in any
-            order, so its accepted requests come first.
+            order, so the replay takes accepted requests first.
         agreement_as_sent: ``agreement`` with bursts in the order of sending.
         reordered: requests of bursts that the replay moved from their order of sending.
         why_not: reason for a missing replay.

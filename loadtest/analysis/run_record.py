@@ -1,4 +1,4 @@
-"""A run's record after its first pass: counts, times and other sums, without the samples."""
+"""A run's record after the analysis's first pass: counts, times and other sums, without the samples."""
 
 from collections.abc import Callable
 from functools import cached_property

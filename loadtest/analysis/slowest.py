@@ -22,7 +22,7 @@ class Slowest:
         self._vocabulary = vocabulary
         self._kept: list[list[SlowOperation]] = [[] for _ in vocabulary.entries]
         self._bar = [-np.inf] * len(vocabulary.entries)
-        """Minimum response time of a kept operation, by entry."""
+        """Response time in ms above which a further operation is kept, by entry."""
 
     def add(self, chunk: Chunk) -> None:
         for stage_index, rows in chunk.operations.by_judged_stage:
@@ -37,7 +37,7 @@ class Slowest:
                 self._bar[entry] = kept[-1].response_ms if len(kept) == MOST else -np.inf
 
     def result(self) -> dict[str, list[SlowOperation]]:
-        """Return each traffic entry's slowest operations in descending order, without requests."""
+        """Return each traffic entry's slowest operations, slowest first; ``Phases`` adds their requests."""
         return dict(zip(self._vocabulary.entries, self._kept, strict=True))
 
     def _operation(self, rows: Rows, row: int, response_ms: float) -> SlowOperation:

@@ -54,7 +54,7 @@ class Grid(NamedTuple):
 
     Attributes:
         start_s: start of the first bin, in s since the epoch.
-        per_block: number of neighbours that are drawn together.
+        per_block: number of neighbouring bins that are drawn together.
     """
 
     start_s: float
@@ -80,7 +80,7 @@ class Grid(NamedTuple):
         """Return the standard error of a figure from its value in each replicate.
 
         Each block is a part of the mean that it is compared with, which hides one block's share of the variance. The
-        result corrects this.
+        divisor corrects this.
         """
         return float(replicates.std() / math.sqrt(1 - self.per_block / self.bins))
 
@@ -165,11 +165,11 @@ class BinnedTimes:
 
 
 class StageBlocks:
-    """One stage of a traffic entry by bin.
+    """Counts and times of one stage of a traffic entry, by bin.
 
     Attributes:
         times: response time, executionTime and overhead, named as in ``metrics.json``.
-        offered: operations by intended start, like ``sent``, ``ok``, ``errors`` and ``throttled``.
+        offered: operations by intended start, as are ``sent``, ``ok``, ``errors`` and ``throttled``.
         decided: operations with a known decision of the assumed limiter, by the start of their last run, submit or
             retrieve.
         refused: of ``decided``, operations with a 429.
@@ -204,14 +204,14 @@ def _excess(refused: Floats, expected: Floats, n: Floats) -> Floats:
 
 
 def log_goodput(ok: Floats, offered: Floats) -> Floats:
-    """Return the logarithm of goodput for the schedule's offered load."""
+    """Return the logarithm of ok ÷ offered operations, which varies as goodput does at the scheduled load."""
     some = offered > 0
     found: Floats = np.log((ok[some] + 0.5) / offered[some])
     return found
 
 
 class TimeBlocks:
-    """Collector of each stage in figures by bin, and of the whole run's dispatch lag.
+    """Collector of counts and times by bin of each stage in figures, and of the whole run's dispatch lag.
 
     Attributes:
         stages: by the index of the stage, without stages that are too short for blocks.

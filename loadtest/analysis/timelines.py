@@ -19,7 +19,7 @@ from loadtest.arrays import Floats, Ints
 from loadtest.contract import EXECUTING_OPERATIONS, THROTTLED_STATUS, Outcome
 
 _RESPONSE_DOTS: Final = 11_000
-"""Maximum number of evenly chosen dots in a layer; ``_SLOW`` dots of the slowest 2 % are added."""
+"""Maximum number of evenly chosen dots in a layer; ok operations have up to ``_SLOW`` more among the slowest 2 %."""
 _SLOW: Final = 1_000
 _PER_BIN: Final = 25
 _OUTCOMES: Final = {
@@ -122,7 +122,7 @@ class Lags:
         """Edges of the bins, in s since the epoch."""
 
     def take(self, rows: Rows) -> None:
-        """Add the operations of a stage that sent a request."""
+        """Add a stage's operations that sent a request."""
         for lag, series in self._series.items():
             series.add(rows.floats("intended_start") / 1e9, lag(rows))
 
@@ -134,7 +134,7 @@ class Lags:
 
 LONG_S: Final = 600.0
 MANY: Final = 50_000
-"""An entry has a heat map if the run is longer than ``LONG_S``, or if it has more than ``MANY`` operations."""
+"""An entry has a heat map if the run lasts at least ``LONG_S``, or the entry has at least ``MANY`` response times."""
 _TIMES: Final = 180
 _PER_DECADE: Final = 16
 _MOST_LEVELS: Final = 96

@@ -38,7 +38,7 @@ def between(first: str, last: str) -> Callable[[Rows], Floats]:
 response_time: Final = between("intended_start", "end")
 service_time: Final = between("start", "end")
 submit_time: Final = between("accepted_start", "accepted_end")
-"""The service time of each operation's first successful request."""
+"""The service time of each operation's successful run, submit or retrieve."""
 poll_lag: Final = between("pending_seen", "end")
 """The upper bound of the poll lag of ended jobs; the lower bound is zero."""
 _FROM_SUBMIT: Final = between("accepted_start", "end")
@@ -72,8 +72,8 @@ def dispatch_lag(rows: Rows) -> Floats:
 def time_to_result_lower(rows: Rows) -> Floats:
     """Return the lower bound of the time to result of jobs, in ms.
 
-    A result is not ready before the last request that saw the job pending. Nor is it ready before the submit +
-    executionTime, unless the executionTime is impossible.
+    A result is not ready before the start of the last request that saw the job pending. Nor is it ready before the
+    submit's start + executionTime, unless the executionTime is impossible.
     """
     executed = rows.floats("accepted_start") + rows.floats("execution_time_ms") * 1e6
     executed = np.where(executed <= rows.floats("end"), executed, np.nan)
@@ -81,7 +81,7 @@ def time_to_result_lower(rows: Rows) -> Floats:
 
 
 def last_pending(rows: Rows) -> Floats:
-    """Return the last request that saw a job pending − intended start, in ms; at least zero."""
+    """Return the start of the last request that saw a job pending − intended start, in ms; at least zero."""
     return np.maximum((rows.floats("pending_seen") - rows.floats("intended_start")) / 1e6, 0.0)
 
 

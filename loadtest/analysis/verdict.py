@@ -30,7 +30,7 @@ from loadtest.units import Unit, parse_share
 from loadtest.words import NOTHING, counted, percent, quantity
 
 FEWEST_OPERATIONS: Final = 10
-"""Number of operations sent in a threshold's scope below which the threshold is inconclusive."""
+"""Minimum number of operations sent in a threshold's scope; with fewer, the threshold is inconclusive."""
 
 
 class Judged(Result, frozen=True, kw_only=True):
@@ -157,7 +157,7 @@ def too_few(figures: CountedFigures) -> str:
 def _interval(
     threshold: Threshold, metrics: RunFigures, intervals: Sequence[MetricInterval]
 ) -> tuple[Interval | None, str]:
-    """Return a percentile's 95 % interval from blocks, or why there is none; neither if time-outs bound the value."""
+    """Return a percentile's 95 % interval from blocks, or why there is none; neither if its end reaches time-outs."""
     stages = [
         (traffic, stage)
         for traffic, figures in metrics.traffic.items()
@@ -177,7 +177,7 @@ def _marginal(threshold: Threshold, measured: "Measured", judgement: Judgement) 
     """Whether a part of a percentile's 95 % interval would be judged differently from its value."""
     if measured.value is None or threshold.metric.rpartition(".")[2] not in PERCENTILES:
         return False
-    # If only time-outs bound the interval from above, it has no upper end.
+    # If the interval reaches time-outs, it has no upper end.
     return judge(threshold, measured.interval or (measured.value, inf)) != judgement
 
 

@@ -1,3 +1,3 @@
-"""Import of other programs' logs as a record: access logs and HAR files, whose lines become requests of the API."""
+"""Import of other programs' logs, access logs and HAR files, as a record of the API's requests in them."""
 
 __all__ = ["importing"]

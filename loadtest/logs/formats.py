@@ -149,7 +149,7 @@ _VARIABLE: Final = re.compile(r"\$(\w+|\{\w+\})")
 
 
 def of_variables(text: str) -> Format:
-    """Return the format of lines as nginx's ``log_format`` describes them: ``$msec "$request" $status $request_time``.
+    """Return a format by name, or from a text like nginx's ``log_format``: ``$msec "$request" $status $request_time``.
 
     Variables without a role are skipped.
 

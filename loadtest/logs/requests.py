@@ -70,7 +70,7 @@ class LogRequests:
         stamp: whether lines are stamped at a request's start or end; None for the place that their format defines.
         unknown: number of lines that do not match the format, or have no time or status.
         others: number of lines with other paths.
-        digits: minimum over all blocks of the digits of a second's fraction.
+        digits: number of digits in a second's fraction, the minimum over all blocks.
     """
 
     patterns: dict[Operation, str]
@@ -159,7 +159,7 @@ def _numbers(column: pa.Array) -> pa.Array:
 
 
 def _whole(numbers: pa.Array, most: float) -> pa.Array:
-    """Return whole numbers; null for impossible values and for zero, which as a status means no answer."""
+    """Return whole numbers; null for impossible values and for zero. A status of zero means no answer."""
     possible = compute.and_(compute.greater(numbers, 0), compute.less(numbers, most))
     return compute.if_else(possible, numbers, None).cast(pa.int64(), safe=False)
 
@@ -187,7 +187,7 @@ class _Stamps(NamedTuple):
 
 
 def _parse_stamps(column: pa.Array) -> _Stamps:
-    """Parse a column of bytes."""
+    """Parse a column of time stamps, which are bytes."""
     parts = compute.extract_regex(column, _FORM)
     second, fraction, zone = (compute.if_else(parts.is_valid(), part, None) for part in parts.flatten())
     whole = compute.binary_join_element_wise(second, compute.fill_null(zone, b""), b"").dictionary_encode()

@@ -23,11 +23,11 @@ WAITED_SHARE: Final = 0.01
 """Maximum share of arrivals without a free user; a larger share affects the p99, and breaks the open model."""
 
 SOON_S: Final = 3
-"""Seconds of overload until a warning, so that a stall of one second does not cause one."""
+"""Seconds of overload until a warning, so that a stall of one second causes no warning."""
 LATE_SHARE: Final = 0.01
-"""Share of late arrivals from which on a second counts as overload."""
+"""Minimum share of late arrivals in a second of overload."""
 LEAST_LATE: Final = 5
-"""Number of late arrivals from which on a second counts as overload; fewer are ordinary on a busy machine."""
+"""Minimum number of late arrivals in a second of overload; fewer are ordinary on a busy machine."""
 _FULL: Final = 95.0
 """Percent of a machine's CPU above which another process would not find a free core."""
 _ROOM: Final = 70.0
@@ -62,7 +62,7 @@ def full_pools(processes: Iterable[GeneratorInfo]) -> Counter[str]:
 
 
 def bottleneck(cpu: Sequence[CpuSample], *, late: bool, full: Mapping[str, int] = MappingProxyType({})) -> str:
-    """Warn that the load generator cannot keep up or is near its limit, with a remedy; empty otherwise.
+    """Return a warning with a remedy if the load generator cannot keep up or is near its limit; empty otherwise.
 
     Args:
         cpu: samples of all processes; those of the last ``SOON_S`` seconds count.

@@ -84,7 +84,7 @@ def point_latest(directory: Path) -> None:
 def find_run(run: str, reports: Path = Path("reports")) -> Path:
     """Find a run's directory by path, by id below ``reports``, or by ``latest``.
 
-    Until the latest run has ended, ``latest`` is the last run that has, and a note on stderr says so.
+    While the newest run has not ended, ``latest`` is the newest ended run, and a note on stderr says so.
 
     Raises:
         InputError: if there is no such run.

@@ -145,7 +145,7 @@ class StagePlan(msgspec.Struct, kw_only=True):
     over: list[str] = []
     """Limits that the planned demand of all traffic exceeds in this stage."""
     expect_429: bool = False
-    """Whether 429s are expected, because the stage is planned above one of its limits or expects 429."""
+    """Whether 429s are expected, because the stage is planned above one of its limits or its ``expect`` lists 429."""
 
     @property
     def end_s(self) -> float:

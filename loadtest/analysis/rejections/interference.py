@@ -131,8 +131,8 @@ class Interference(Result, frozen=True, kw_only=True):
         while_refused: requests of other traffic in seconds with a 429 of the party: sent, 429s, and 429s that the
             assumed limiter does not explain.
         while_not: the same counts in all other seconds.
-        refusals_felt: whether unexplained 429s of other traffic are significantly more frequent in these seconds
-            (p < 0.001); None if nothing is expected or either group is empty.
+        refusals_felt: whether unexplained 429s of other traffic are significantly more frequent while the party gets
+            429s (p < 0.001); None if no limiter was replayed, or other traffic was sent in no other second.
         others: effect on times and errors; None if there is no other time to compare with.
         felt: whether 429s, times or errors of other traffic were affected; None if all of these are unknown.
     """

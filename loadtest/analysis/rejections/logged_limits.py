@@ -1,7 +1,7 @@
 """The limits of an imported run, inferred from the 429s of its log.
 
-A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A count
-is stated only if the decisions exclude every count that differs by more than 3 %.
+A log does not state which requests share a limiter, so each key (or address) and all keys together are tried. A limit's
+count is stated only if the decisions exclude every count that differs from it by more than 3 %.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from loadtest.units import Limit
 from loadtest.words import count, share
 
 _SURE: Final = 0.03
-"""Largest relative difference between a count that is stated and a count that the decisions do not exclude."""
+"""Largest relative difference of a stated count from any count that the decisions allow."""
 _OPEN: Final = 0.999
 """Factor that makes a range of times exclude its ends."""
 _EVIDENCE: Final = 6.9
@@ -32,9 +32,9 @@ _EVIDENCE: Final = 6.9
 _WINDOWS_S: Final = (1, 5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600)
 """Usual windows, which are tried if the documented window explains nothing."""
 _TRIED: Final = 3_000
-"""Maximum number of requests that other windows are tried with …"""
+"""Maximum number of requests with which other windows are tried, to bound the run time."""
 _GROUPS: Final = 10
-"""… from at most this many keys, those with the most requests: both bound the run time."""
+"""Maximum number of keys whose requests are tried; the keys with the most requests are tried."""
 _HELD_S: Final = 0.25
 """Assumed seconds from a decision to the stamp, if a log is stamped at a request's end and lacks durations."""
 
@@ -128,7 +128,7 @@ def _within(times: Floats, seconds: float) -> Ints:
 
 
 def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock: tuple[float, float]) -> int | None:
-    """Return the count of all limiters that fit; None if it is uncertain."""
+    """Return the limit's count, which all fitting limiters allow; None if it is uncertain."""
     if inference.word not in ("named", "several"):
         return None
     fits = list(inference.named)
@@ -154,7 +154,7 @@ def _count(requests: RequestLog, inference: Inference, source: SourceInfo, clock
 def _proposal(
     scopes: list[list[RequestLog]], tolerance_s: float, assumed: LimiterSpec, clock: tuple[float, float]
 ) -> str | None:
-    """Return the limit with a usual window that explains most: ``20/10s``."""
+    """Return the limit with a usual window that explains most decisions, such as ``20/10s``; None if none fits."""
     found: list[tuple[float, bool, int, str]] = []
     for scope, window in product(scopes, _WINDOWS_S):
         limit = Limit(scope[0].limit.count, float(window))

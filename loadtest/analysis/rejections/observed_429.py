@@ -45,7 +45,7 @@ class FitResult(Result, frozen=True, kw_only=True):
         phase_s: seconds from the multiples of the window on the server's clock to the start of windows.
         phases: the interval of a fitted phase; null if it was not fitted.
         round_down: whether a counter rounds its estimate down, or a bucket refills in whole seconds.
-        counts: the interval of a fitted count; null if it was not fitted or holds the documented count.
+        counts: the interval of a fitted count; null if no count was fitted, or the interval holds the documented count.
         rates: the interval of a bucket's fitted rate in requests/s; null in the same cases as ``counts``.
         window_s: null for a concurrency limit.
         fitted: the parameters fitted to the record: ``count``, ``burst``, ``shift``, ``rate``, ``phase``.
@@ -91,7 +91,7 @@ class InferenceResult(Result, frozen=True, kw_only=True):
         set_aside_next: the best limiter that was excluded.
         decisions_for_it: decisions that contradict only the excluded limiter.
         decisions_against_it: decisions that contradict only the best limiter.
-        log10_p: log10 of the p-value of the sign test between these two.
+        log10_p: log10 of the p-value of the sign test between the best and the excluded limiter.
         held_correlation: correlation between accepted requests' durations and their places in a queue.
         other_count: the limit that the decisions suggest, if it differs from the documented limit.
         other_counts: the interval of this limit over all named limiters.

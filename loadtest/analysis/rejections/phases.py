@@ -87,7 +87,7 @@ def depends_on_phase(record: Record, traffic: str, *, polls: bool = True) -> str
 def phase_ranges(record: Record) -> dict[int, PhaseRange]:
     """Return the range of 429s over phases, by stage index; empty if windows are not aligned with the server's clock.
 
-    It includes the requests that begin a stage's operations: for jobs the submits, whose limiter mostly sees no polls.
+    A range counts the requests that begin a stage's operations: for jobs the submits, whose limiter rarely sees polls.
     """
     assumed = record.assumed_limits
     if record.expectation.why_not is not None or not assumed.aligned or record.info.epoch_unix_ns is None:

@@ -115,10 +115,10 @@ def retry_after(
 
 
 def _room(requests: RequestLog) -> tuple[Floats, Floats, Bools]:
-    """Return two send times for each request, and whether either belongs to a burst, whose order is unknown.
+    """Return two send times for each request: of the last 429 before the next acceptance, and of that acceptance.
 
-    The second is that of the limiter's next accepted request, infinite if none follows. The first is that of the last
-    rejected request before this one.
+    The acceptance is by the same limiter; its time is infinite if none follows. The third result is whether either of
+    the two requests belongs to a burst, whose order is unknown.
     """
     times, n = requests.times, len(requests.times)
     place = np.arange(n)
@@ -197,7 +197,7 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _shown(requests: RequestLog, places: Ints) -> Bools:
-    """Return True if the limiter's next request followed the response, had a response, and overlapped none."""
+    """Return True if the limiter's next request was answered, and was sent after all earlier requests had ended."""
     following = np.minimum(places + 1, len(requests.times) - 1)
     # An earlier request still in flight may use quota later.
     busy = np.maximum.accumulate(requests.ends)[places] > requests.times[following]
@@ -258,7 +258,7 @@ class Retries(Result, frozen=True, kw_only=True):
     Attributes:
         operations: operations with more than one attempt.
         ok: successful operations among them.
-        throttled: operations among them that gave up.
+        throttled: operations among them that ended with a 429.
         time_to_success_ms: response time of ``ok``, including waits.
     """
 

@@ -135,7 +135,7 @@ _INVALID: Final = (400, 404, 405, 413, 431, 503)
 
 
 def limiter_requests(sent: pd.DataFrame, info: RunInfo, assumed_limits: AssumedLimits) -> dict[str, list[RequestLog]]:
-    """Return the requests of each assumed limiter, by the limit's name, of a run that reached its epoch.
+    """Return each assumed limiter's requests, by the limit's name; the run must have reached its epoch.
 
     Times are unix seconds of the client's clock. For a concurrency limit, a rejected request is given the duration of
     the last accepted request of its kind, because a replay that accepts it would otherwise free its slot at once.
@@ -306,7 +306,7 @@ _Tried = tuple[int, float, list[Bools]]
 
 
 def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[float, float]) -> _Tried:
-    """Return the replay that agrees best; in a tie, that whose shift is nearest to the measured clock offset."""
+    """Return the replay that agrees best; in a tie, the replay with the shift nearest to the measured clock offset."""
     offset, reach = clock
     if assumed_limits.spec.algorithm == CONCURRENCY:
         tried = [_try(assumed_limits.spec, logs, offset, lead) for lead in _LEADS_S]
@@ -319,7 +319,7 @@ def _fit(assumed_limits: AssumedLimits, logs: list[RequestLog], clock: tuple[flo
     requests, steps = sum(len(log.times) for log in first), _STEPS
     if assumed_limits.spec.algorithm != VECTORISED and requests * steps > _TOO_MANY:
         steps = max(3, _TOO_MANY // requests) | 1
-    # At hundreds of requests/s, a step of the first grid contains several: refine the grid around the best shift.
+    # At hundreds of requests/s, a step of the first grid spans several requests: refine it around the best shift.
     for around, width in ((offset, reach), (None, 2 * reach / (steps - 1))):
         centre = best[1] if around is None else around
         grid = np.clip(centre + np.linspace(-width, width, steps), offset - reach, offset + reach)

@@ -38,7 +38,7 @@ class KeyUse(Result, frozen=True, kw_only=True):
 class LimitUsage(Result, frozen=True, kw_only=True):
     """Usage of one limit between two stage boundaries.
 
-    ``stretch`` names the stages whose requests count. ``limit`` is its name, or ``all`` for the limit of all requests
+    ``stretch`` names the stages whose requests count. The limit ``all`` is that of all requests
     together. ``share`` is the requests sent ÷ the requests allowed at the sustained rate, over all quotas; for a
     concurrency limit, the mean number of accepted requests in flight ÷ the limit. ``throttled_rate`` is 429s ÷ requests
     sent. ``keys`` lists keys with their own quotas, busiest first; it is empty for a single quota or a concurrency
@@ -67,7 +67,7 @@ class LimitUsage(Result, frozen=True, kw_only=True):
 
 
 def limit_uses(record: Record) -> list[LimitUsage]:
-    """Return the usage of each limit between any two stage boundaries of the traffic, without the warm-up.
+    """Return the usage of each limit between neighbouring stage boundaries of the traffic, without the warm-up.
 
     A request counts in the stretch in which it was sent: late polls of one stage use quota during the next.
     """
@@ -209,8 +209,8 @@ class WindowCounts(Result, frozen=True, kw_only=True):
         whole: windows entirely between a limiter's first and last request, without an edge within a burst.
         saturated: whole windows with a rejected request.
         spread: minimum, median and maximum of accepted requests in saturated windows; None if there are none.
-        over: windows, whole or not, with more than N accepted requests even without those near an edge.
-        most_in_any: the maximum number of requests that one limiter accepted in any period of length W.
+        over: windows, whole or not, with more than ``count`` accepted requests even without those near an edge.
+        most_in_any: the maximum number of requests that one limiter accepted in any period as long as a window.
         seems: the limit that saturated windows suggest; None if they disagree.
     """
 
@@ -245,10 +245,10 @@ class AcceptedWindows:
 
 
 def accepted_windows(requests: RequestLog, fit: Fit, since_epoch: Floats) -> AcceptedWindows:
-    """Count the accepted requests of each window of a limit with at least one request.
+    """Count a limit's accepted requests in each window with at least one request.
 
-    The limiter of ``fit`` defines the windows: wall-aligned, or starting with a request (also used for a log, whose
-    windows start anywhere). Send times ``since_epoch`` are in s; NaN for the preflight.
+    The limiter of ``fit`` defines the windows: aligned with the server's clock, or each starting with a request. Send
+    times ``since_epoch`` are in s; NaN for the preflight.
     """
     times, window = requests.times, requests.limit.window
     firsts, begins = _begins(requests, fit)
